@@ -1,0 +1,87 @@
+"""The command line: one module per command, imported only when that command runs."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import click
+
+from traceanalyzer import __version__
+from traceanalyzer.errors import TraceAnalyzerError
+
+COMMANDS = {
+    "run": ("traceanalyzer.cli.run", "Launch an instrumented reference training job."),
+    "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
+    "report": ("traceanalyzer.cli.report", "Write the HTML report of a run."),
+}
+"""Command name to (module with a click command called `command`, one-line help)."""
+
+
+class LazyCommands(click.Group):
+    """A group that knows its commands' names and help without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Names in the order of the flow, as declared."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """Import the one command that was asked for."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        """List the commands from the table above."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="traceanalyzer")
+def traceanalyzer() -> None:
+    """Measure pipeline bubble, all-to-all imbalance and MFU from profiler traces, each against theory."""
+
+
+def _printable(text: str) -> str:
+    """Text for a terminal: names come from traces and may hold control sequences."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _fail(message: str, hint: str, status: int) -> int:
+    click.echo(f"traceanalyzer: {_printable(message)}", err=True)
+    click.echo(f"  {_printable(hint)}", err=True)
+    return status
+
+
+def _invoke(arguments: list[str] | None) -> int:
+    try:
+        result = traceanalyzer.main(arguments, prog_name="traceanalyzer", standalone_mode=False)
+    except TraceAnalyzerError as error:
+        return _fail(error.message, error.hint, error.exit_status)
+    except click.UsageError as error:
+        name = error.ctx.command_path if error.ctx else "traceanalyzer"
+        return _fail(error.format_message(), f"'{name} --help' lists what can be given", 2)
+    except click.ClickException as error:
+        return _fail(error.format_message(), "see --help", 2)
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", "what was finished before is kept", 130)
+    except BrokenPipeError:
+        sys.stdout = None  # the reader went away; nothing is left to flush
+        return 0
+    return result if isinstance(result, int) else 0
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status (see `traceanalyzer.errors`)."""
+    if os.environ.get("TRACEANALYZER_DEBUG"):
+        return _invoke(arguments)
+    try:
+        return _invoke(arguments)
+    except BaseException as error:  # noqa: BLE001 - a traceback is a bug; polars panics derive from BaseException
+        if isinstance(error, SystemExit):
+            raise
+        hint = "this is a bug: run again with TRACEANALYZER_DEBUG=1 and report what it prints"
+        return _fail(f"internal error: {type(error).__name__}: {error}", hint, 70)

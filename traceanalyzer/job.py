@@ -1,0 +1,150 @@
+"""The description of a job that reference runs write (`run.json`) and analyses read.
+
+A run folder holds
+
+    run.json                    this description: begun at start, completed at the end
+    traces/rank00000.json.gz    one Kineto trace per rank
+    steps/rank00000.jsonl       one `StepRecord` per line: what the loop saw of each step
+    routing/rank00000.jsonl     one `RoutingRecord` per line (expert jobs only)
+
+Everything here is plain dataclasses, read with msgspec and written as JSON: times in integer nanoseconds since the
+Unix epoch, durations with their unit in the name.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from traceanalyzer.hardware import Hardware
+from traceanalyzer.layout import Layout
+from traceanalyzer.model import ModelShape
+
+SCHEMA_VERSION = 1
+RUN_FILE = "run.json"
+TRACE_FILE = "traces/rank{rank:05d}.json.gz"
+STEPS_FILE = "steps/rank{rank:05d}.jsonl"
+ROUTING_FILE = "routing/rank{rank:05d}.jsonl"
+
+ACTION_RANGE = "compute:{action}"
+"""Profiler range around one compute action, for example `compute:2F0`: the computation alone, no receive."""
+EXPERT_RANGE = "moe:{part}|layer={layer}"
+"""Profiler range around one part of a MoE layer; parts are listed in `EXPERT_PARTS`."""
+EXPERT_PARTS = (
+    "router",
+    "count_exchange",
+    "dispatch",
+    "experts",
+    "combine",
+    "combine_backward",
+    "experts_backward",
+    "dispatch_backward",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClockOffset:
+    """One ping-pong measurement: `rank clock - rank 0 clock`, from the sample with the smallest round trip."""
+
+    offset_ns: int
+    uncertainty_ns: int
+    """Half the smallest round trip: the true offset lies within it."""
+    at_ns: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankRecord:
+    """Where one rank ran."""
+
+    rank: int
+    host: str
+    pid: int
+    cores: tuple[int, ...]
+    clock_start: ClockOffset | None = None
+    clock_end: ClockOffset | None = None
+    last_step: int | None = None
+    """Last step this rank finished."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pacing:
+    """How long a paced run makes each computation last (the real computation, then sleep to a deadline)."""
+
+    forward_ms: float | None = None
+    """Forward of one microbatch through one rank's share of the model (a chunk takes 1/num_chunks of it)."""
+    backward_ms: float | None = None
+    """Full backward, likewise; where input- and weight-gradient are split, each takes half."""
+    expert_us_per_token: float | None = None
+    """Expert computation per received token, forward; backward takes twice as long."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What was run. `kind` is `pipeline`, `experts` or `dense`."""
+
+    kind: str
+    layout: Layout
+    model: ModelShape
+    compute_mode: str
+    """`real` or `paced`."""
+    backend: str
+    """`gloo` or `nccl`."""
+    dtype: str
+    tokens_per_step: int
+    """Over the whole job."""
+    sequence_length: int
+    schedule: str | None = None
+    """A name of `ScheduleName`; None without pipeline parallelism."""
+    num_stages: int | None = None
+    num_microbatches: int | None = None
+    num_chunks: int | None = None
+    """Stages per rank."""
+    pacing: Pacing | None = None
+    recompute: str | None = None
+    """`full`, `selective` or None."""
+    hardware: Hardware | None = None
+    ranks: tuple[RankRecord, ...] = ()
+    profiled_steps: tuple[int, ...] = ()
+    unprofiled_step_ms: float | None = None
+    """Median duration of the same step without the profiler, in the same run."""
+    versions: dict[str, str] = field(default_factory=dict[str, str])
+    seed: int = 0
+    created: str = ""
+    """ISO 8601, UTC."""
+    status: str = "started"
+    """`started`, `completed` or `failed`."""
+    schema_version: int = SCHEMA_VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """What the training loop saw of one step on one rank, by wall clock."""
+
+    step: int
+    """The number the profiler gives the step (`ProfilerStep#N`) where it is profiled."""
+    rank: int
+    start_ns: int
+    end_ns: int
+    profiled: bool
+    loss: float | None = None
+    """Mean loss of the step, on the rank that computes it."""
+    cpu_pressure_us: int | None = None
+    """Growth of `some` in /proc/pressure/cpu during the step; None where the kernel does not tell."""
+    involuntary_switches: int | None = None
+    """Growth of this process's involuntary context switches during the step."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingRecord:
+    """Where the tokens of one rank went in one MoE layer of one step."""
+
+    step: int
+    layer: int
+    rank: int
+    tokens_to_expert: tuple[int, ...]
+    """Tokens this rank routed to each expert of the layer, all experts, before any drop."""
+    send_splits: tuple[int, ...]
+    """Token copies sent to each rank of the expert group."""
+    receive_splits: tuple[int, ...]
+    dropped: int = 0
+    group: tuple[int, ...] = ()
+    """Global ranks of the expert group, in split order."""

@@ -1,0 +1,1 @@
+"""What did happen: interval algebra, accounting, bubble, all-to-all, MFU. Knows no theory."""

@@ -1,0 +1,1 @@
+"""What should happen: op orders, simulation, closed forms, FLOPs, chance. Never sees a measurement."""
