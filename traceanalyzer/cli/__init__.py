@@ -80,7 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _invoke(arguments)
     try:
         return _invoke(arguments)
-    except BaseException as error:  # noqa: BLE001 - a traceback is a bug; polars panics derive from BaseException
+    except BaseException as error:
         if isinstance(error, SystemExit):
             raise
         hint = "this is a bug: run again with TRACEANALYZER_DEBUG=1 and report what it prints"
