@@ -94,6 +94,7 @@ ACTIONS = pl.Schema(
         "microbatch": pl.Int32,
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
+        "release_ns": pl.Int64,  # when its output is handed on; null: at its end
     }
 )
 

@@ -1,0 +1,115 @@
+"""The accounting law: every nanosecond of a rank's step window has exactly one owner.
+
+On CPU traces the main thread is the device. In order of precedence, a nanosecond belongs to
+
+* `compute`: inside a compute action or expert computation less the communication inside it (cause `action`; the sleep
+  of a paced run included), or inside any other operator of the main thread (cause `operator`);
+* `transfer`, `wait`: inside a collective, split by arrivals; a receive waits (cause `receive`: gloo records no transfer);
+* `host`: anything else on the main thread.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from traceanalyzer.measurements.intervals import clip, sweep, union
+from traceanalyzer.schema import ACCOUNTING, OWNER, conform
+
+_KEYS = ["rank", "step"]
+_LABELS = (
+    "transfer/collective",
+    "wait/collective",
+    "wait/receive",
+    "compute/action",
+    "compute/operator",
+)
+"""Owner and cause, first match wins. Communication inside an action range is not computation, so it comes first."""
+
+
+def accounting(
+    windows: pl.DataFrame,
+    actions: pl.DataFrame,
+    operators: pl.DataFrame,
+    receives: pl.DataFrame,
+    collectives: pl.DataFrame,
+) -> pl.DataFrame:
+    """Time by rank, step, owner and cause (`ACCOUNTING`); sums to every window exactly.
+
+    Args:
+        windows: `STEPS`.
+        actions: intervals of compute actions and expert computation: `rank`, `start_ns`, `end_ns`.
+        operators: intervals of other operators on the main thread, likewise.
+        receives: `RECEIVES`.
+        collectives: `COLLECTIVE_SPLITS`; where the split is unknown all of the collective is `wait`.
+    """
+    waits = collectives.with_columns(
+        (pl.col("start_ns") + pl.coalesce("wait_ns", pl.col("end_ns") - pl.col("start_ns"))).alias("wait_end_ns")
+    )
+    labelled = pl.concat(
+        [
+            _label(waits.select("rank", pl.col("wait_end_ns").alias("start_ns"), "end_ns"), _LABELS[0]),
+            _label(waits.select("rank", "start_ns", pl.col("wait_end_ns").alias("end_ns")), _LABELS[1]),
+            _label(receives, _LABELS[2]),
+            _label(actions, _LABELS[3]),
+            _label(operators, _LABELS[4]),
+        ]
+    )
+    segments = sweep(_merged(clip(labelled, _bounds(windows), ["rank"])), _bounds(windows), _KEYS, _LABELS)
+    table = _by_owner(segments)
+    _check_sums(table, windows)
+    return table
+
+
+def _bounds(windows: pl.DataFrame) -> pl.DataFrame:
+    return windows.select("rank", "step", "start_ns", "end_ns").filter(pl.col("end_ns") > pl.col("start_ns"))
+
+
+def _label(intervals: pl.DataFrame, label: str) -> pl.DataFrame:
+    return intervals.select("rank", "start_ns", "end_ns", pl.lit(label).alias("label"))
+
+
+def _merged(intervals: pl.DataFrame) -> pl.DataFrame:
+    return union(intervals, ["rank", "step", "label"])
+
+
+def _by_owner(segments: pl.DataFrame) -> pl.DataFrame:
+    label = pl.coalesce("label", pl.lit("host/main thread")).str.split_exact("/", 1)
+    rows = (
+        segments.with_columns(label.struct.rename_fields(["owner", "cause"]).alias("label"))
+        .unnest("label")
+        .group_by([*_KEYS, pl.col("owner").cast(OWNER), "cause"])
+        .agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("duration_ns"))
+        .sort([*_KEYS, "owner", "cause"])
+    )
+    return conform(rows, ACCOUNTING)
+
+
+def _check_sums(table: pl.DataFrame, windows: pl.DataFrame) -> None:
+    """Owners must sum to the window to the nanosecond; anything else is a bug here."""
+    owned = table.group_by(_KEYS).agg(pl.col("duration_ns").sum())
+    wrong = (
+        _bounds(windows)
+        .join(owned, on=_KEYS, how="left")
+        .filter((pl.col("end_ns") - pl.col("start_ns")).ne_missing(pl.col("duration_ns")))
+    )
+    assert wrong.is_empty(), f"owners do not sum to the window on {wrong.head(3).rows()}"  # noqa: S101
+
+
+def owner_shares(table: pl.DataFrame) -> pl.DataFrame:
+    """Share of every owner over all ranks and steps, from `ACCOUNTING`.
+
+    Columns `owner`, `share` and `ms` (mean per rank and step).
+    """
+    num_windows = table.select(_KEYS).n_unique()
+    return (
+        table.group_by("owner")
+        .agg(pl.col("duration_ns").sum())
+        .select(
+            pl.col("owner").cast(pl.String),
+            (pl.col("duration_ns") / pl.col("duration_ns").sum()).alias("share"),
+            (pl.col("duration_ns") / 1e6 / max(num_windows, 1)).alias("ms"),
+            pl.col("owner").to_physical().alias("_order"),
+        )
+        .sort("_order")
+        .drop("_order")
+    )
