@@ -1,1 +1,16 @@
-"""Readers of profiler traces and of what runs write beside them; the on-disk capture."""
+"""Profiler traces of every origin to tables of events, ranks and defects."""
+
+from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
+from traceanalyzer.traces.read import Counts, Traces, read_traces
+from traceanalyzer.traces.run_folder import read_job, read_routing_records, read_step_records
+
+__all__ = [
+    "DEFAULT_LIMITS",
+    "Counts",
+    "Limits",
+    "Traces",
+    "read_job",
+    "read_routing_records",
+    "read_step_records",
+    "read_traces",
+]
