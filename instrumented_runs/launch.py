@@ -1,0 +1,150 @@
+"""Launches a reference job with torchrun on this machine, watches it, and says what became of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+
+from instrumented_runs.settings import FAILURE_FILE, PROGRESS, Failure, RunSettings, encode
+from traceanalyzer.errors import JobError, UsageError
+from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
+
+LOG_FILE = "log.txt"
+"""In the run folder: everything the ranks and torchrun printed."""
+OWN_FILES = (RUN_FILE, LOG_FILE, "traces", "steps", "routing", "failures")
+"""What a run writes, and a later run into the same folder replaces."""
+GRACE_S = 20
+"""Time for ranks to write what they have once they are asked to end."""
+
+_DEATH = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+
+
+def launch(kind: str, settings: RunSettings, progress: Callable[[str], None]) -> Path:
+    """Run a job to its end and return its folder.
+
+    `progress` gets one line of text at a time. Raises `JobError` naming rank, step and reason if a rank fails,
+    `UsageError` if torch is missing or the folder holds something else.
+    """
+    if importlib.util.find_spec("torch") is None:
+        raise UsageError("running jobs needs torch, which is not installed", "pip install 'traceanalyzer[runs]'")
+    folder = Path(settings.folder).absolute()
+    clear(folder)
+    settings = dataclasses.replace(settings, folder=str(folder), launcher_pid=os.getpid())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    command += [str(settings.num_ranks), "--module", "instrumented_runs.worker", kind, encode(settings)]
+    status, deaths = _run(command, folder, progress)
+    if status:
+        _mark_failed(folder)
+        raise _failure(folder, status, deaths)
+    return folder
+
+
+def clear(folder: Path) -> None:
+    """Make `folder`, or remove an earlier run from it. Raises `UsageError` if it holds anything but a run."""
+    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (RUN_FILE, LOG_FILE)):
+        raise UsageError(f"{folder} is not empty and holds no earlier run", "give --out a new folder")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file", "give --out a folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in OWN_FILES:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _run(command: list[str], folder: Path, progress: Callable[[str], None]) -> tuple[int, dict[int, int]]:
+    """Run `command`; its exit status, and the exit code of every rank that torchrun saw die first."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    deaths: dict[int, int] = {}
+    with (
+        (folder / LOG_FILE).open("w", encoding="utf-8") as log,
+        subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        ) as process,
+    ):
+        try:
+            assert process.stdout is not None  # noqa: S101 - it is a pipe
+            for line in process.stdout:
+                log.write(line)
+                log.flush()
+                if line.startswith(PROGRESS):
+                    progress(line.removeprefix(PROGRESS).rstrip())
+                elif death := _DEATH.search(line):
+                    deaths[int(death[2])] = int(death[1])
+        finally:
+            _end(process)
+    return process.returncode, deaths
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """Make sure that torchrun is gone; it ends its ranks, and a rank without torchrun ends itself."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(GRACE_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _failure(folder: Path, status: int, deaths: dict[int, int]) -> JobError:
+    """The error that names the rank at fault, its step and the reason."""
+    hint = f"what the other ranks wrote is kept in {folder}; all output is in {folder / LOG_FILE}"
+    notes = [
+        msgspec.json.decode(p.read_bytes(), type=Failure)
+        for p in sorted(folder.glob(FAILURE_FILE.replace("{rank:05d}", "*")))
+    ]
+    killed = {rank: -code for rank, code in deaths.items() if code < 0 and rank not in {n.rank for n in notes}}
+    if killed:
+        rank, number = min(killed.items())
+        reason = f"killed by signal {number} ({signal.Signals(number).name})"
+    elif notes:
+        first = min(notes, key=lambda note: note.at_ns)
+        rank, reason = first.rank, first.reason
+    elif deaths:
+        rank, code = min(deaths.items())
+        reason = f"ended with exit status {code}"
+    else:
+        return JobError(f"the job failed: torchrun ended with status {status}", hint)
+    return JobError(f"rank {rank} failed {_where(folder, rank)}: {reason}", hint)
+
+
+def _where(folder: Path, rank: int) -> str:
+    last = last_step(folder, rank)
+    return "before its first step ended" if last is None else f"in step {last + 1}"
+
+
+def last_step(folder: Path, rank: int) -> int | None:
+    """The last step that `rank` finished, by its own record."""
+    path = folder / STEPS_FILE.format(rank=rank)
+    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+    return msgspec.json.decode(lines[-1], type=StepRecord).step if lines else None
+
+
+def _mark_failed(folder: Path) -> None:
+    """Say in `run.json` that the job failed, and how far each rank came."""
+    path = folder / RUN_FILE
+    if not path.exists():
+        return
+    job = msgspec.json.decode(path.read_bytes(), type=Job)
+    ranks = tuple(dataclasses.replace(record, last_step=last_step(folder, record.rank)) for record in job.ranks)
+    path.write_bytes(msgspec.json.encode(dataclasses.replace(job, status="failed", ranks=ranks)))

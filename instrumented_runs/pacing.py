@@ -1,0 +1,36 @@
+"""Makes a computation last a stated time: the real computation, then sleep to a deadline.
+
+With more ranks than cores real computations disturb one another; a sleeping rank leaves its core to the others, so
+the timeline stays the one the schedule asks for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+WAKE_UP_NS = 80_000
+"""A sleeping process resumes about this much too late (measured on Linux 6, time.sleep)."""
+CONTINUATION_NS = 2_000_000
+"""A computation that starts this soon after the previous one continues it: the host's overhead between the two then
+counts as part of the second, as on a device that is kept busy."""
+
+
+class Pacer:
+    """Slots of stated length, back to back where the work is back to back."""
+
+    def __init__(self) -> None:
+        self._previous_end_ns = 0
+
+    @contextmanager
+    def slot(self, duration_ms: float) -> Iterator[None]:
+        """Whatever runs inside ends `duration_ms` after its start (later if it takes longer)."""
+        now = time.monotonic_ns()
+        continues = now - self._previous_end_ns < CONTINUATION_NS
+        deadline = (self._previous_end_ns if continues else now) + int(duration_ms * 1e6)
+        yield
+        remaining = deadline - WAKE_UP_NS - time.monotonic_ns()
+        if remaining > 0:
+            time.sleep(remaining / 1e9)
+        self._previous_end_ns = time.monotonic_ns()

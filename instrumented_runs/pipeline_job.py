@@ -1,0 +1,133 @@
+"""A transformer that trains under pipeline parallelism, every compute action inside a range of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import wraps
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.pipelining import PipelineStage
+from torch.profiler import record_function
+
+from instrumented_runs.faults import Faults
+from instrumented_runs.pacing import Pacer
+from instrumented_runs.pipeline_schedules import make_schedule, stages_of
+from instrumented_runs.recorder import Recorder, Window
+from instrumented_runs.settings import PipelineSettings
+from instrumented_runs.token_task import batch
+from instrumented_runs.transformer import stage as stage_module
+from instrumented_runs.transformer import token_loss
+from instrumented_runs.worker import announce, device
+from traceanalyzer.job import ACTION_RANGE, Job, Pacing
+from traceanalyzer.layout import Layout
+from traceanalyzer.model import ModelShape
+from traceanalyzer.schedule import Action, Phase
+
+WARMUP_STEPS = 2
+"""Steps before the recorded ones; the first also makes torch agree on the sizes of messages."""
+
+
+def run(settings: PipelineSettings) -> None:
+    """Train; every rank of the job calls this."""
+    rank = dist.get_rank()
+    pacer = Pacer() if settings.compute_mode == "paced" else None
+    stages = [make_stage(settings, index, pacer) for index in stages_of(settings, rank)]
+    schedule = make_schedule(settings, stages, token_loss)
+    parameters = [p for stage in stages for p in stage.submod.parameters()]
+    optimizer = torch.optim.AdamW(parameters, lr=3e-3, fused=True)
+    faults = Faults(settings.faults, rank)
+    window = Window(WARMUP_STEPS - 1, 1, settings.num_steps)
+    num_steps = WARMUP_STEPS + settings.num_steps + settings.num_unprofiled_steps
+    with Recorder(settings.folder, describe(settings), window) as recorder:
+        for step in range(num_steps):
+            faults.begin_step(step)
+            loss = train_step(settings, schedule, stages, step)
+            optimizer.step()
+            optimizer.zero_grad()
+            record = recorder.step(loss)
+            if loss is not None:
+                kind = "profiled" if record.profiled else "warm-up" if step < WARMUP_STEPS else "unprofiled"
+                seconds = (record.end_ns - record.start_ns) / 1e9
+                announce(f"step {step + 1} of {num_steps}  loss {loss:.4f}  {seconds:.2f} s  {kind}")
+
+
+def train_step(settings: PipelineSettings, schedule: Any, stages: list[PipelineStage], step: int) -> float | None:  # noqa: ANN401 - two unrelated torch classes
+    """Run all microbatches of a step; the mean loss on the rank that holds the last stage."""
+    num_sequences = settings.num_microbatches * settings.microbatch_size
+    inputs, targets = batch(settings.seed, step, num_sequences, settings.sequence_length, settings.vocab_size)
+    losses: list[torch.Tensor] = []
+    arguments = [inputs.to(device())] if any(stage.is_first for stage in stages) else []
+    if any(stage.is_last for stage in stages):
+        schedule.step(*arguments, target=targets.to(device()), losses=losses, return_outputs=False)
+        return torch.stack(losses).mean().item()
+    schedule.step(*arguments, return_outputs=False)
+    return None
+
+
+def make_stage(settings: PipelineSettings, index: int, pacer: Pacer | None) -> PipelineStage:
+    """Stage `index` of the model, its three compute methods inside ranges."""
+    module = stage_module(shape(settings), settings.sequence_length, settings.seed, index, settings.num_stages)
+    stage = PipelineStage(module.to(device()), index, settings.num_stages, device())
+    forward = settings.forward_ms / settings.num_chunks
+    backward = settings.backward_ms / settings.num_chunks
+    durations = {
+        Phase.FORWARD: forward,
+        Phase.BACKWARD: backward,
+        Phase.INPUT_GRADIENT: backward / 2,
+        Phase.WEIGHT_GRADIENT: backward / 2,
+    }
+
+    def instrument(method: Callable[..., Any], phase_of: Callable[[dict[str, Any]], Phase]) -> Callable[..., Any]:
+        @wraps(method)
+        def inside_range(microbatch: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - torch's signature
+            phase = phase_of(kwargs)
+            slot = pacer.slot(durations[phase]) if pacer else nullcontext()
+            with record_function(ACTION_RANGE.format(action=Action(index, phase, microbatch))), slot:
+                return method(microbatch, *args, **kwargs)
+
+        return inside_range
+
+    def backward_phase(kwargs: dict[str, Any]) -> Phase:
+        return Phase.BACKWARD if kwargs.get("full_backward", True) else Phase.INPUT_GRADIENT
+
+    stage.forward_one_chunk = instrument(stage.forward_one_chunk, lambda _: Phase.FORWARD)
+    stage.backward_one_chunk = instrument(stage.backward_one_chunk, backward_phase)
+    stage.backward_weight_one_chunk = instrument(stage.backward_weight_one_chunk, lambda _: Phase.WEIGHT_GRADIENT)
+    return stage
+
+
+def shape(settings: PipelineSettings) -> ModelShape:
+    """The model's shape."""
+    return ModelShape(
+        num_layers=settings.num_layers,
+        hidden_size=settings.hidden_size,
+        num_heads=settings.num_heads,
+        num_kv_heads=settings.num_heads,
+        head_size=settings.hidden_size // settings.num_heads,
+        ffn_size=4 * settings.hidden_size,
+        vocab_size=settings.vocab_size,
+    )
+
+
+def describe(settings: PipelineSettings) -> Job:
+    """What `run.json` says of the job."""
+    paced = settings.compute_mode == "paced"
+    return Job(
+        kind="pipeline",
+        layout=Layout(pp=settings.num_ranks),
+        model=shape(settings),
+        compute_mode=settings.compute_mode,
+        backend=dist.get_backend(),
+        dtype="float32",
+        tokens_per_step=settings.num_microbatches * settings.microbatch_size * settings.sequence_length,
+        sequence_length=settings.sequence_length,
+        schedule=settings.schedule,
+        num_stages=settings.num_stages,
+        num_microbatches=settings.num_microbatches,
+        num_chunks=settings.num_chunks,
+        pacing=Pacing(forward_ms=settings.forward_ms, backward_ms=settings.backward_ms) if paced else None,
+        seed=settings.seed,
+    )

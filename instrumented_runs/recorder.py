@@ -1,0 +1,251 @@
+"""Records a training loop: a Kineto trace per rank, the wall clock of every step, and the run's description.
+
+Three lines in any loop, after `init_process_group` if there are several ranks:
+
+    with Recorder("runs/mine") as recorder:
+        for batch in data:
+            train(batch)
+            recorder.step()
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import os
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import msgspec
+import torch
+import torch.distributed as dist
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
+
+from instrumented_runs import host_load
+from instrumented_runs.clocks import measure_offset
+from instrumented_runs.trace_export import publish_trace
+from traceanalyzer.hardware import Hardware
+from traceanalyzer.job import RUN_FILE, STEPS_FILE, TRACE_FILE, Job, RankRecord, StepRecord
+from traceanalyzer.layout import Layout
+from traceanalyzer.model import ModelShape
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """Which steps the profiler records: it idles for `wait`, runs unrecorded for `warmup`, records `active`."""
+
+    wait: int = 1
+    warmup: int = 1
+    active: int = 5
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The recorded steps."""
+        first = self.wait + self.warmup
+        return tuple(range(first, first + self.active))
+
+
+def unknown_job(num_ranks: int) -> Job:
+    """The description of a loop of which nothing is known but its ranks."""
+    shape = ModelShape(num_layers=0, hidden_size=0, num_heads=0, num_kv_heads=0, head_size=0, ffn_size=0, vocab_size=0)
+    return Job(
+        kind="other",
+        layout=Layout(dp=num_ranks),
+        model=shape,
+        compute_mode="real",
+        backend=dist.get_backend() if dist.is_initialized() else "none",
+        dtype="unknown",
+        tokens_per_step=0,
+        sequence_length=0,
+    )
+
+
+class Recorder:
+    """Writes `folder` as `traceanalyzer.job` describes it. Every rank of the job makes one, with equal arguments."""
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        job: Job | None = None,
+        window: Window | None = None,
+        cpu_group: dist.ProcessGroup | None = None,
+    ) -> None:
+        """`cpu_group`: a gloo group of all ranks; by default one is made where the default group is not gloo."""
+        self.folder = Path(folder)
+        self.rank = dist.get_rank() if dist.is_initialized() else 0
+        self.num_ranks = dist.get_world_size() if dist.is_initialized() else 1
+        self.window = window or Window()
+        job = job or unknown_job(self.num_ranks)
+        self.job = dataclasses.replace(
+            job,
+            hardware=job.hardware or device(self.num_ranks),
+            versions=job.versions or versions(),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        self._cpu_group = cpu_group
+        self._step = 0
+        self._records: list[StepRecord] = []
+        self._profiler: profile | None = None
+        self._rank_record = RankRecord(
+            rank=self.rank, host=socket.gethostname(), pid=os.getpid(), cores=host_load.cores()
+        )
+        self._trace_path = self.folder / TRACE_FILE.format(rank=self.rank)
+
+    def __enter__(self) -> Self:
+        """Start recording. Collective."""
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Complete the recording; after an error keep what was recorded, without speaking to other ranks."""
+        if error is None:
+            self.close()
+        else:
+            self.abandon()
+
+    def start(self) -> None:
+        """Measure the clocks, begin `run.json`, start the profiler. Collective."""
+        if self.num_ranks > 1:
+            if self._cpu_group is None and dist.get_backend() != "gloo":
+                self._cpu_group = dist.new_group(backend="gloo")
+            self._rank_record = dataclasses.replace(self._rank_record, clock_start=measure_offset(self._cpu_group))
+        steps_path = self.folder / STEPS_FILE.format(rank=self.rank)
+        steps_path.parent.mkdir(parents=True, exist_ok=True)
+        self._steps_file = steps_path.open("wb")
+        self._write_run("started", self.window.steps)
+        activities = [ProfilerActivity.CPU]
+        if torch.cuda.is_available():
+            activities.append(ProfilerActivity.CUDA)
+        window = self.window
+        self._profiler = profile(
+            activities=activities,
+            schedule=schedule(wait=window.wait, warmup=window.warmup, active=window.active, repeat=1),
+            record_shapes=True,
+            on_trace_ready=lambda profiler: self._publish(profiler),
+        )
+        gc.collect()
+        gc.freeze()
+        gc.disable()
+        self._profiler.start()
+        self._begin_step()
+
+    def step(self, loss: float | None = None) -> StepRecord:
+        """End a step and begin the next. `loss`: only on a rank that has it."""
+        record = StepRecord(
+            step=self._step,
+            rank=self.rank,
+            start_ns=self._start_ns,
+            end_ns=time.time_ns(),
+            profiled=self._step in self.window.steps,
+            loss=loss,
+            cpu_pressure_us=_growth(self._pressure, host_load.cpu_pressure_us()),
+            involuntary_switches=host_load.involuntary_switches() - self._switches,
+        )
+        self._records.append(record)
+        self._steps_file.write(msgspec.json.encode(record) + b"\n")
+        self._steps_file.flush()
+        if self._profiler is not None:
+            self._profiler.step()
+            if self._step == self.window.steps[-1]:
+                self._stop_profiler()
+        self._step += 1
+        self._begin_step()
+        return record
+
+    def close(self) -> None:
+        """Finish the trace and complete `run.json`. Collective."""
+        self._stop_profiler()
+        if self.num_ranks > 1:
+            self._rank_record = dataclasses.replace(self._rank_record, clock_end=measure_offset(self._cpu_group))
+        self._write_run("completed", tuple(r.step for r in self._records if r.profiled))
+        self._steps_file.close()
+
+    def abandon(self) -> None:
+        """Keep what this rank has recorded; other ranks may be gone."""
+        self._stop_profiler()
+        self._steps_file.close()
+
+    def _begin_step(self) -> None:
+        self._pressure = host_load.cpu_pressure_us()
+        self._switches = host_load.involuntary_switches()
+        self._start_ns = time.time_ns()
+
+    def _publish(self, profiler: profile) -> None:
+        publish_trace(profiler, self._trace_path, self.rank)
+
+    def _stop_profiler(self) -> None:
+        if self._profiler is not None:
+            profiler, self._profiler = self._profiler, None
+            profiler.stop()
+            gc.enable()
+
+    def _write_run(self, status: str, profiled_steps: tuple[int, ...]) -> None:
+        """Gather what every rank knows of itself; rank 0 writes. Collective."""
+        last = self._records[-1].step if self._records else None
+        mine = (dataclasses.replace(self._rank_record, last_step=last), self._unprofiled_step_ms())
+        gathered: list[tuple[RankRecord, float | None]] = [mine]
+        if self.num_ranks > 1:
+            gathered = [mine] * self.num_ranks
+            dist.all_gather_object(gathered, mine, group=self._cpu_group)
+        if self.rank != 0:
+            return
+        medians = [median for _, median in gathered if median is not None]
+        write_run(
+            self.folder,
+            dataclasses.replace(
+                self.job,
+                ranks=tuple(record for record, _ in gathered),
+                profiled_steps=profiled_steps,
+                unprofiled_step_ms=statistics.median(medians) if medians else None,
+                status=status,
+            ),
+        )
+
+    def _unprofiled_step_ms(self) -> float | None:
+        """Median over the steps after the window; the first is left out, as ranks leave the export at different times."""
+        after = [r for r in self._records if r.step > self.window.steps[-1] + 1]
+        return statistics.median((r.end_ns - r.start_ns) / 1e6 for r in after) if after else None
+
+
+def write_run(folder: Path, job: Job) -> None:
+    """Write `run.json` so that a reader sees the old one or the new one, never half of either."""
+    path = folder / RUN_FILE
+    temporary = path.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")
+    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
+    temporary.replace(path)
+
+
+def versions() -> dict[str, str]:
+    """What the job ran on."""
+    found = {"python": sys.version.split()[0], "torch": str(torch.__version__)}
+    if torch.version.cuda:
+        found["cuda"] = torch.version.cuda
+    return found
+
+
+def device(num_devices: int) -> Hardware:
+    """The device this process computes on."""
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    return Hardware(device=name, num_devices=num_devices)
+
+
+@contextmanager
+def span(name: str) -> Iterator[None]:
+    """A profiler range."""
+    with record_function(name):
+        yield
+
+
+def _growth(before: int | None, after: int | None) -> int | None:
+    return None if before is None or after is None else after - before

@@ -1,0 +1,110 @@
+"""One rank of a reference job: `python -m instrumented_runs.worker KIND SETTINGS`, launched by torchrun.
+
+Lines on standard output that begin with `PROGRESS` are for whoever launched the job.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from types import FrameType
+
+import msgspec
+import torch
+import torch.distributed as dist
+
+from instrumented_runs.settings import (
+    FAILURE_FILE,
+    PROGRESS,
+    Failure,
+    PipelineSettings,
+    RunSettings,
+)
+
+JOBS: dict[str, tuple[str, type[RunSettings]]] = {
+    "pipeline": ("instrumented_runs.pipeline_job", PipelineSettings),
+}
+"""Kind of job to (module with a function `run(settings)`, its settings)."""
+
+
+class Terminated(BaseException):
+    """The launcher asked this rank to end."""
+
+
+def announce(text: str) -> None:
+    """Tell whoever launched the job."""
+    sys.stdout.write(f"{PROGRESS}{text}\n")
+    sys.stdout.flush()
+
+
+def main(kind: str, text: str) -> None:
+    """Run this rank of a job."""
+    module, settings_type = JOBS[kind]
+    settings = msgspec.json.decode(text, type=settings_type)
+    run: Callable[[RunSettings], None] = importlib.import_module(module).run
+    signal.signal(signal.SIGTERM, _terminate)
+    _end_with(settings.launcher_pid)
+    torch.set_num_threads(1)
+    backend = "gloo"
+    if torch.cuda.is_available():
+        backend = "nccl"
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+    dist.init_process_group(backend, timeout=timedelta(seconds=settings.timeout_s))
+    try:
+        run(settings)
+    except Exception as error:
+        _note_failure(settings, error)
+        raise
+    dist.destroy_process_group()
+
+
+def device() -> torch.device:
+    """Where this rank computes."""
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    """Leave by an exception, so that the recorder can write what it has."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated
+
+
+def _end_with(launcher_pid: int) -> None:
+    """End this process when torchrun or whoever launched it has gone: nothing outlives a killed launcher."""
+    torchrun_pid = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == torchrun_pid and _alive(launcher_pid):
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def _alive(pid: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True
+
+
+def _note_failure(settings: RunSettings, error: Exception) -> None:
+    rank = dist.get_rank()
+    path = Path(settings.folder) / FAILURE_FILE.format(rank=rank)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    path.write_bytes(msgspec.json.encode(Failure(rank=rank, reason=reason, at_ns=time.time_ns())))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2])
