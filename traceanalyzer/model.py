@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+
+from traceanalyzer.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,8 +29,8 @@ class ModelShape:
     are counted in `extra_parameters`: no matrix multiplication reads them.
 
     `num_experts = 0` is a dense model. With experts, the first `num_dense_layers` layers stay dense; every other
-    layer has `num_experts` experts of inner size `expert_ffn_size`, of which a token visits `experts_per_token`,
-    and one shared expert of inner size `shared_expert_ffn_size` (0: none).
+    layer (or every layer of `moe_layers`) has `num_experts` experts of inner size `expert_ffn_size`, of which a token
+    visits `experts_per_token`, and one shared expert of inner size `shared_expert_ffn_size` (0: none).
     """
 
     num_layers: int
@@ -46,16 +48,27 @@ class ModelShape:
     expert_ffn_size: int = 0
     shared_expert_ffn_size: int = 0
     num_dense_layers: int = 0
+    moe_layers: tuple[int, ...] = ()
+    """The layers with experts, from 0, where they are not all those after the dense ones."""
     latent_attention: LatentAttention | None = None
     """If set, `head_size` and `num_kv_heads` are not used."""
     num_mtp_layers: int = 0
     """Multi-token-prediction layers after the last one: a projection from 2h to h, a layer like the last, logits."""
+    attention_window: int = 0
+    """Keys that a query of `windowed_layers` reads at most; 0: no limit."""
+    windowed_layers: tuple[int, ...] = ()
     extra_parameters: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no model. Raises `UsageError`."""
+        fault = _fault(self)
+        if fault is not None:
+            raise UsageError(f"the model's shape is impossible: {fault}", "correct the model's description")
 
     @property
     def num_moe_layers(self) -> int:
         """Layers with experts."""
-        return self.num_layers - self.num_dense_layers if self.num_experts else 0
+        return sum(self.is_moe_layer(layer) for layer in range(self.num_layers))
 
     @property
     def head_sizes(self) -> tuple[int, int]:
@@ -67,4 +80,20 @@ class ModelShape:
 
     def is_moe_layer(self, layer: int) -> bool:
         """Whether `layer`, counted from 0, has experts."""
-        return bool(self.num_experts) and layer >= self.num_dense_layers
+        if not self.num_experts:
+            return False
+        return layer in self.moe_layers if self.moe_layers else layer >= self.num_dense_layers
+
+
+def _fault(shape: ModelShape) -> str | None:
+    for field in fields(shape):
+        value = getattr(shape, field.name)
+        if isinstance(value, int) and value < 0:
+            return f"{field.name} is {value}"
+    if min(shape.num_layers, shape.hidden_size, shape.num_heads, shape.vocab_size) < 1:
+        return "layers, hidden size, heads and vocabulary must be at least 1"
+    if shape.num_experts and not (1 <= shape.experts_per_token <= shape.num_experts and shape.expert_ffn_size):
+        return f"a token visits {shape.experts_per_token} of {shape.num_experts} experts of {shape.expert_ffn_size}"
+    if shape.latent_attention is None and shape.num_kv_heads * shape.head_size < 1:
+        return "key and value heads, and their size, must be at least 1"
+    return None

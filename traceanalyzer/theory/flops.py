@@ -22,7 +22,10 @@ class Convention(StrEnum):
     """What is counted. `docs/flops.md` has the table with sources."""
 
     EXACT_CAUSAL = "exact_causal"
-    """Every matrix multiplication; a query reads half the sequence. The default."""
+    """Every matrix multiplication; a query reads half the sequence, less beyond a sliding window. The default.
+
+    Half is the field's approximation of `(s + 1) / 2`: it leaves out half of every query's product with its own key.
+    """
     FULL_ATTENTION = "full_attention"
     """Every matrix multiplication; a query reads the whole sequence, as an unmasked kernel does."""
     SIX_N = "six_n"
@@ -59,10 +62,12 @@ class _Rules:
     other: bool = False
     """Likewise for norms and biases."""
     mtp_norms: bool = False
+    window: bool = False
+    """Count a sliding window."""
 
 
 _RULES = {
-    Convention.EXACT_CAUSAL: _Rules(1),
+    Convention.EXACT_CAUSAL: _Rules(1, window=True),
     Convention.FULL_ATTENTION: _Rules(2),
     Convention.SIX_N: _Rules(0, embedding=True),
     Convention.PALM: _Rules(2, embedding=True),
@@ -210,8 +215,8 @@ def layer_flops_per_token(
         raise DomainError(f"a sequence of {sequence_length} tokens has no FLOPs", "give a positive sequence length")
     rules = _RULES[convention]
     weights = _of_weights(layer_parameters(shape, layer), convention, sequence_length, rules)
-    core = shape.num_heads * sum(shape.head_sizes) * sequence_length * rules.span_halves
-    flops = replace(weights, core_attention=core)
+    keys_twice = _twice_keys_read(shape, sequence_length, layer, rules)
+    flops = replace(weights, core_attention=shape.num_heads * sum(shape.head_sizes) * keys_twice)
     return replace(flops, recomputed=_recomputed(flops, recompute))
 
 
@@ -250,6 +255,14 @@ def _of_weights(count: Parameters, convention: Convention, sequence_length: int,
         embedding=2 * count.embedding if rules.embedding else 0,
         other=2 * (count.norms + count.extra) if rules.other else 0,
     )
+
+
+def _twice_keys_read(shape: ModelShape, sequence_length: int, layer: int, rules: _Rules) -> int:
+    """Twice the mean number of keys a query reads: under a window w the mask has `s w - w^2 / 2` of `s^2` pairs."""
+    window = shape.attention_window
+    if rules.window and 0 < window < sequence_length and layer in shape.windowed_layers:
+        return (2 * sequence_length * window - window * window) // sequence_length
+    return sequence_length * rules.span_halves
 
 
 def _recomputed(layer: FlopsPerToken, recompute: Recompute) -> int:
