@@ -23,7 +23,7 @@ class LatentAttention:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
-    """A decoder-only transformer. All sizes are element counts.
+    """A decoder-only transformer. All sizes are element counts; `num_layers = 0` says that the model is unknown.
 
     Every layer has two norms of `hidden_size` and the model a final one; biases, learned positions and further norms
     are counted in `extra_parameters`: no matrix multiplication reads them.
@@ -90,8 +90,10 @@ def _fault(shape: ModelShape) -> str | None:
         value = getattr(shape, field.name)
         if isinstance(value, int) and value < 0:
             return f"{field.name} is {value}"
-    if min(shape.num_layers, shape.hidden_size, shape.num_heads, shape.vocab_size) < 1:
-        return "layers, hidden size, heads and vocabulary must be at least 1"
+    if shape.num_layers == 0:
+        return None
+    if min(shape.hidden_size, shape.num_heads, shape.vocab_size) < 1:
+        return "hidden size, heads and vocabulary must be at least 1"
     if shape.num_experts and not (1 <= shape.experts_per_token <= shape.num_experts and shape.expert_ffn_size):
         return f"a token visits {shape.experts_per_token} of {shape.num_experts} experts of {shape.expert_ffn_size}"
     if shape.latent_attention is None and shape.num_kv_heads * shape.head_size < 1:

@@ -165,8 +165,10 @@ def flops_per_token(
 ) -> FlopsPerToken:
     """FLOPs of one token of a sequence of `sequence_length` tokens through the whole model, averaged over positions.
 
-    Raises `DomainError` where the sequence is empty.
+    Raises `DomainError` where the model is unknown or the sequence empty.
     """
+    if shape.num_layers == 0:
+        raise DomainError("nothing is known of the model", "describe it: preset, config.json or flags")
     (whole,) = stage_flops_per_token(shape, sequence_length, [shape.num_layers], convention, recompute=recompute)
     return whole
 
