@@ -1,0 +1,65 @@
+"""Every colour of the report, by meaning. Colours of marks hold 3:1 contrast against both page backgrounds."""
+
+from __future__ import annotations
+
+LIGHT_PAGE = "#ffffff"
+DARK_PAGE = "#0f141a"
+DARK_INK_ON_MARK = "#10151c"
+LIGHT_INK_ON_MARK = "#ffffff"
+
+PHASES = {"F": "#2f72bd", "B": "#c4841d", "I": "#c65f35", "W": "#8763b5"}
+PHASE_NAMES = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
+PHASE_INKS = {"F": LIGHT_INK_ON_MARK, "B": DARK_INK_ON_MARK, "I": DARK_INK_ON_MARK, "W": LIGHT_INK_ON_MARK}
+
+BUBBLE_PARTS = {
+    "warm-up": "#b5476b",
+    "steady": "#d3566f",
+    "drain": "#94527f",
+    "transfer": "#8763b5",
+    "overhead": "#7a8594",
+}
+
+OWNERS = {
+    "compute": "#2f72bd",
+    "transfer": "#8763b5",
+    "wait": "#d0574a",
+    "copy": "#0f8a8a",
+    "queued": "#b07a2a",
+    "launch_gap": "#9a8a1f",
+    "host": "#c0638f",
+    "unknown": "#7a8594",
+}
+
+COLLECTIVE_PARTS = {"wait": "#d0574a", "transfer": "#8763b5"}
+LOSS = "#c65f35"
+RESULT = "#1d8a63"
+REFERENCE = "#7a8594"
+NEUTRAL_INK = "#78828f"
+"""Readable on both pages; the page's script replaces it by the theme's own ink."""
+SEQUENTIAL = ("#dbe8f6", "#2f72bd")
+"""Ends of the single-hue scale of heat maps: least and most."""
+
+
+def luminance(color: str) -> float:
+    """Relative luminance of `#rrggbb`, 0 to 1 (WCAG 2.2)."""
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(first: str, second: str) -> float:
+    """Contrast ratio of two colours, 1 to 21 (WCAG 2.2)."""
+    low, high = sorted((luminance(first), luminance(second)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def blend(share: float) -> str:
+    """The colour at `share` (0 to 1) of the sequential scale."""
+    ends = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in SEQUENTIAL]
+    mixed = [round(low + (high - low) * min(1.0, max(0.0, share))) for low, high in zip(*ends, strict=True)]
+    return "#" + "".join(f"{channel:02x}" for channel in mixed)
+
+
+def ink_on(color: str) -> str:
+    """The text colour that reads better on `color`."""
+    return max((LIGHT_INK_ON_MARK, DARK_INK_ON_MARK), key=lambda ink: contrast(ink, color))
