@@ -1,28 +1,48 @@
 """Text of events to columns: the one place where JSON becomes a table.
 
-`decode_events` is pure and knows nothing of files, so that a native decoder can replace it. It decodes with msgspec
-into structs whose fields stay JSON text, joins each field's texts into one blob, and lets Polars split and convert the
-blob: no number passes through a binary float, and no Python object is made per value beyond the text's own handle.
+`decode_events` is pure and knows nothing of files, so that a native decoder can replace it. msgspec decodes into
+structs whose numbers and arguments stay JSON text; each field's texts are joined into one blob that Polars splits and
+converts. No number passes through a binary float: times are exact to the nanosecond, ids to the last digit.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
-from operator import attrgetter
 
 import msgspec
 import polars as pl
 from msgspec import Raw
 
+from traceanalyzer.traces.argument_ids import id_columns
+
 SEPARATOR = "\x1e"
-"""Joins texts. A control character cannot occur in valid JSON, neither inside strings nor between tokens."""
+"""Joins texts. Valid JSON holds no control character but space, so it cannot be part of one."""
 
 _MISSING = Raw(b"")
 _INT64_MAX = (1 << 63) - 1
 
 
 class _Event(msgspec.Struct, gc=False):
+    """An event as every writer means it."""
+
+    ph: str = ""
+    cat: str = ""
+    name: str = ""
+    pid: Raw = _MISSING
+    tid: Raw = _MISSING
+    ts: Raw = _MISSING
+    dur: Raw = _MISSING
+    id: Raw = _MISSING
+    args: Raw = _MISSING
+
+
+class _AnyEvent(msgspec.Struct, gc=False):
+    """An event whose fields may have any type."""
+
     ph: Raw = _MISSING
     cat: Raw = _MISSING
     name: Raw = _MISSING
@@ -34,139 +54,203 @@ class _Event(msgspec.Struct, gc=False):
     args: Raw = _MISSING
 
 
-class _Ids(msgspec.Struct, gc=False):
-    device: Raw = _MISSING
-    stream: Raw = _MISSING
-    correlation: Raw = _MISSING
-    external_id: Raw = msgspec.field(default=_MISSING, name="External id")
-    external_id_2021: Raw = msgspec.field(default=_MISSING, name="external id")
-    rank: Raw = msgspec.field(default=_MISSING, name="rank")
-
-
 _EVENTS = msgspec.json.Decoder(list[_Event])
-_IDS = msgspec.json.Decoder(list[_Ids])
+_ANY_EVENTS = msgspec.json.Decoder(list[_AnyEvent])
+_ELEMENTS = msgspec.json.Decoder(list[Raw])
 _POSITION = re.compile(r"\(byte (\d+)\)$")
 
 
 class MalformedError(Exception):
-    """The text is not a JSON array of objects. `byte` is where, None if the decoder does not tell."""
+    """The text is not a JSON array. `byte` is the first that cannot be; None if the decoder does not tell.
 
-    def __init__(self, message: str, byte: int | None) -> None:
+    `ended` says that the array was closed at `byte` and something follows it.
+    """
+
+    def __init__(self, message: str, byte: int | None, *, ended: bool = False) -> None:
         super().__init__(message)
-        self.message = message
         self.byte = byte
+        self.ended = ended
 
 
-def decode_events(text: bytes) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """Columns of events and how often something about them had to be settled, by defect code."""
+
+    frame: pl.DataFrame
+    notes: Mapping[str, int]
+
+
+def decode_events(text: bytes) -> Decoded:
     """Decode a JSON array of events.
 
-    Returns one row per element, in order: `ph`, `category`, `name`, `process`, `thread` and `args` as text,
-    `start_ns` and `duration_ns` as the file has them times 1000, without base time, and the ids of `EVENTS`.
-    What is missing or of the wrong type is null. Raises `MalformedError`.
+    The frame has one row per object, in order: `ph`, `category`, `name`, `process`, `thread`, `args` as text;
+    `start_ns` and `duration_ns`, the file's microseconds times 1000 without base time; `device`, `stream`,
+    `correlation`, `external_id`, `flow_id`. What is missing or of the wrong type is null; of a key that occurs twice
+    the last value counts. Raises `MalformedError`.
     """
+    notes: Counter[str] = Counter()
     try:
-        events = _EVENTS.decode(text)
-    except msgspec.DecodeError as error:
-        match = _POSITION.search(str(error))
-        raise MalformedError(str(error), int(match[1]) if match else None) from None
-    except RecursionError:
-        raise MalformedError("nested too deeply", None) from None
-    columns = {name: _texts([getter(e) for e in events]) for name, getter in _FIELDS}
-    args = columns["args"]
-    return pl.DataFrame(
-        [
-            _strings(columns["ph"]).alias("ph"),
-            _strings(columns["cat"]).alias("category"),
-            _strings(columns["name"]).alias("name"),
-            _strings(columns["pid"]).alias("process"),
-            _strings(columns["tid"]).alias("thread"),
-            _nanoseconds(columns["ts"]).alias("start_ns"),
-            _nanoseconds(columns["dur"]).alias("duration_ns"),
-            _integers(columns["id"], pl.UInt64()).alias("flow_id"),
-            *_ids(args),
-            args.alias("args"),
-        ]
+        columns = _typed_columns(text)
+    except msgspec.ValidationError:
+        columns = _untyped_columns(text, notes)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise _malformed(error) from None
+    raw = pl.DataFrame({name: _series(values, notes) for name, values in columns.items()})
+    return Decoded(_convert(raw, notes), {code: count for code, count in notes.items() if count})
+
+
+def _malformed(error: Exception) -> MalformedError:
+    if isinstance(error, RecursionError):
+        return MalformedError("nested too deeply", None)
+    message = str(error)
+    match = _POSITION.search(message)
+    if match is None:
+        return MalformedError(message, None)
+    ended = "trailing characters" in message
+    # msgspec counts what trails an array from one, everything else from zero
+    return MalformedError(message, int(match[1]) - ended, ended=ended)
+
+
+def _typed_columns(text: bytes) -> dict[str, Sequence[str] | Sequence[Raw]]:
+    events = _EVENTS.decode(text)
+    return {
+        "ph": [e.ph for e in events],
+        "category": [e.cat for e in events],
+        "name": [e.name for e in events],
+        "process": [e.pid for e in events],
+        "thread": [e.tid for e in events],
+        "ts": [e.ts for e in events],
+        "dur": [e.dur for e in events],
+        "flow_id": [e.id for e in events],
+        "args": [e.args for e in events],
+    }
+
+
+def _untyped_columns(text: bytes, notes: Counter[str]) -> dict[str, Sequence[str] | Sequence[Raw]]:
+    elements = _ELEMENTS.decode(text)
+    objects = [e for e in elements if bytes(e)[:1] == b"{"]
+    notes["event.not_an_object"] += len(elements) - len(objects)
+    events = _ANY_EVENTS.decode(b"[" + b",".join([bytes(e) for e in objects]) + b"]")
+    names = [_unquote(e.name) for e in events]
+    notes["event.name_not_text"] += sum(bytes(e.name)[:1] not in (b'"', b"") for e in events)
+    return {
+        "ph": [_unquote(e.ph) for e in events],
+        "category": [_unquote(e.cat) for e in events],
+        "name": names,
+        "process": [e.pid for e in events],
+        "thread": [e.tid for e in events],
+        "ts": [e.ts for e in events],
+        "dur": [e.dur for e in events],
+        "flow_id": [e.id for e in events],
+        "args": [e.args for e in events],
+    }
+
+
+def _unquote(raw: Raw) -> str:
+    """The string that a JSON text means; the text itself if it is no string, "" for null."""
+    text = bytes(raw)
+    if text in (b"", b"null"):
+        return ""
+    try:
+        value = msgspec.json.decode(text) if text[:1] == b'"' else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        value = None
+    return value if isinstance(value, str) else text.decode("utf-8", "replace")
+
+
+def _series(values: Sequence[str] | Sequence[Raw], notes: Counter[str]) -> pl.Series:
+    if not values:
+        return pl.Series(dtype=pl.String)
+    if isinstance(values[0], str):
+        return pl.Series(values, dtype=pl.String)
+    blob = SEPARATOR.encode().join(values)  # type: ignore[arg-type] - Raw has the buffer protocol
+    try:
+        text = blob.decode("utf-8")
+    except UnicodeDecodeError:
+        text = blob.decode("utf-8", "replace")
+        notes["json.invalid_utf8"] += 1
+    return pl.Series([text]).str.split(SEPARATOR).explode()
+
+
+def _absent(name: str) -> pl.Expr:
+    column = pl.col(name)
+    return pl.when((column == "") | (column == "null")).then(None).otherwise(column)
+
+
+def _plain(name: str) -> pl.Expr:
+    """Text of a JSON scalar without its quotes."""
+    return _absent(name).str.strip_chars('"').alias(name)
+
+
+def _convert(raw: pl.DataFrame, notes: Counter[str]) -> pl.DataFrame:
+    """Texts to typed columns."""
+    args = pl.col("args")
+    frame = raw.select(
+        *(pl.when(pl.col(name) != "").then(pl.col(name)).alias(name) for name in ("ph", "category", "name")),
+        _plain("process"),
+        _plain("thread"),
+        _plain("ts"),
+        _plain("dur"),
+        _plain("flow_id").cast(pl.UInt64, strict=False),
+        pl.when(~args.is_in(["", "null", "{}"])).then(args).alias("args"),
+    )
+    frame = _object_args(frame, notes)
+    ids = id_columns(frame["args"], notes)
+    return frame.select(
+        "ph",
+        "category",
+        "name",
+        "process",
+        "thread",
+        _nanoseconds(frame["ts"], notes).alias("start_ns"),
+        _nanoseconds(frame["dur"], notes).alias("duration_ns"),
+        *ids,
+        "flow_id",
+        "args",
     )
 
 
-_FIELDS = [(name, attrgetter(name)) for name in _Event.__struct_fields__]
+def _object_args(frame: pl.DataFrame, notes: Counter[str]) -> pl.DataFrame:
+    """Arguments that are no object become an object with the one key `value`."""
+    other = ~pl.col("args").str.starts_with("{")
+    num_other = int(frame.select(other.sum()).item())
+    if not num_other:
+        return frame
+    notes["event.args_not_object"] += num_other
+    return frame.with_columns(
+        pl.when(other).then(pl.concat_str(pl.lit('{"value": '), "args", pl.lit("}"))).otherwise("args").alias("args")
+    )
 
 
-def _texts(values: list[Raw]) -> pl.Series:
-    """The JSON texts of one field, null where the field is absent, `null` or an empty object."""
-    if not values:
-        return pl.Series(dtype=pl.String)
-    blob = SEPARATOR.encode().join(values)  # pyright: ignore[reportArgumentType] - Raw has the buffer protocol
-    series = pl.Series([blob.decode("utf-8", "replace")]).str.split(SEPARATOR).explode()
-    return series.set(series.is_in(["", "null", "{}"]), None)
+def exact_nanoseconds(text: str) -> tuple[int | None, bool]:
+    """Nanoseconds of a decimal number of microseconds, and whether digits below 1 ns were rounded.
 
-
-def _unquote(text: str) -> str:
+    None if the text is no number or the value is beyond int64.
+    """
+    fixed = re.sub(r"^(-?\d+)\.-(\d+)$", r"\1.\2", text.strip())  # how Kineto prints a negative span
     try:
-        value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return text
-    return value if isinstance(value, str) else text
-
-
-def _strings(texts: pl.Series) -> pl.Series:
-    """Strings without quotes and escapes; a value that is no string stays its JSON text."""
-    plain = texts.str.strip_prefix('"').str.strip_suffix('"')
-    escaped = texts.str.contains("\\", literal=True).fill_null(value=False)
-    if not escaped.any():
-        return plain
-    unique = texts.filter(escaped).unique()
-    return texts.replace(unique, [_unquote(text) for text in unique]).to_frame("text").select(
-        pl.when(escaped).then(pl.col("text")).otherwise(plain)
-    ).to_series()
-
-
-def exact_nanoseconds(text: str) -> int | None:
-    """Nanoseconds of a decimal number of microseconds; None if it is none or beyond int64."""
-    try:
-        value = Decimal(text.strip().strip('"').strip()) * 1000
+        value = Decimal(fixed) * 1000
         whole = int(value.to_integral_value())
     except (InvalidOperation, ValueError, OverflowError):
-        return None
-    return whole if abs(whole) <= _INT64_MAX else None
+        return None, False
+    return (whole, whole != value) if abs(whole) <= _INT64_MAX else (None, False)
 
 
-def _nanoseconds(texts: pl.Series) -> pl.Series:
-    """Decimal microseconds to integer nanoseconds, digit by digit."""
-    parts = texts.str.split_exact(".", 1).struct.unnest()
-    whole, fraction = parts["field_0"], parts["field_1"]
-    negative = whole.str.starts_with("-")
+def _nanoseconds(texts: pl.Series, notes: Counter[str]) -> pl.Series:
+    """Decimal microseconds to integer nanoseconds, digit by digit; odd spellings one at a time."""
+    parts = pl.col("text").str.split_exact(".", 1)
+    whole, fraction = parts.struct.field("field_0"), parts.struct.field("field_1")
     digits = fraction.fill_null("").str.pad_end(3, "0")
-    plain = digits.str.len_bytes() == 3
-    value = whole.cast(pl.Int64, strict=False) * 1000
     extra = digits.cast(pl.Int64, strict=False)
-    result = pl.DataFrame({"value": value, "extra": extra, "negative": negative}).select(
-        pl.when("negative").then(pl.col("value") - pl.col("extra")).otherwise(pl.col("value") + pl.col("extra"))
-    ).to_series()
-    in_range = whole.str.len_bytes() <= 16  # more digits could overflow when multiplied
-    result = result.set(~(plain & in_range), None)
-    rest = texts.is_not_null() & result.is_null()
-    if not rest.any():
+    signed = pl.when(whole.str.starts_with("-")).then(-extra).otherwise(extra)
+    # sixteen digits times 1000 fit int64; a fraction longer than ns or with a sign is left for the exact way
+    simple = (whole.str.len_bytes() <= 16) & digits.str.contains(r"^\d{3}$")
+    value = whole.cast(pl.Int64, strict=False) * 1000 + signed
+    result = texts.alias("text").to_frame().select(pl.when(simple).then(value)).to_series()
+    odd = (texts.is_not_null() & result.is_null()).arg_true()
+    if odd.is_empty():
         return result
-    where = rest.arg_true()
-    return result.scatter(where, [exact_nanoseconds(text) for text in texts.gather(where)])
-
-
-def _integers(texts: pl.Series, dtype: pl.DataType) -> pl.Series:
-    return texts.str.strip_chars('"').cast(dtype, strict=False)
-
-
-def _ids(args: pl.Series) -> list[pl.Series]:
-    """Device, stream, correlation and external id out of the args' text."""
-    objects = args.set(~args.str.starts_with("{"), None).fill_null("{}")
-    text = f"[{','.join(objects)}]".encode()
-    ids = _IDS.decode(text)
-    column = {name: _texts([getattr(i, name) for i in ids]) for name in _Ids.__struct_fields__}
-    external = column["external_id"].is_null()
-    outer = column["external_id"].zip_with(~external, column["external_id_2021"])
-    return [
-        _integers(column["device"], pl.Int64()).alias("device"),
-        _integers(column["stream"], pl.Int64()).alias("stream"),
-        _integers(column["correlation"], pl.UInt64()).alias("correlation"),
-        _integers(outer, pl.UInt64()).alias("external_id"),
-    ]
+    exact = [exact_nanoseconds(text) for text in texts.gather(odd)]
+    notes["time.rounded"] += sum(rounded for _, rounded in exact)
+    notes["time.not_a_number"] += sum(value is None for value, _ in exact)
+    return result.scatter(odd, pl.Series([value for value, _ in exact], dtype=pl.Int64))

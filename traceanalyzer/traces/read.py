@@ -75,13 +75,13 @@ def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
     start = data.index(b"[", data.index(b'"traceEvents"'))
     body = data[start:]
     try:
-        frame = decode_events(body)
+        frame = decode_events(body).frame
         tail = b"]"
     except MalformedError as error:
-        if error.byte is None or "trailing" not in error.message:
-            raise InputError(f"{file}: {error.message}", "the file is damaged") from None
-        frame = decode_events(body[: error.byte - 1])
-        tail = body[error.byte - 1 :]
+        if error.byte is None or not error.ended:
+            raise InputError(f"{file}: {error}", "the file is damaged") from None
+        frame = decode_events(body[: error.byte]).frame
+        tail = body[error.byte :]
     meta = json.loads(data[:start] + b"[]" + tail)
     base = int(meta.get("baseTimeNanoseconds", 0))
     info = meta.get("distributedInfo", {})
