@@ -15,6 +15,10 @@ WAKE_UP_NS = 80_000
 CONTINUATION_NS = 2_000_000
 """A computation that starts this soon after the previous one continues it: the host's overhead between the two then
 counts as part of the second, as on a device that is kept busy."""
+SETTLE_S = 0.005
+SETTLE_SHARE = 0.1
+"""The real computation begins this much after the slot does (at most this share of it): ranks that hand over to one
+another at the same moment first get the cores for sending and receiving."""
 
 
 class Pacer:
@@ -29,6 +33,7 @@ class Pacer:
         now = time.monotonic_ns()
         continues = now - self._previous_end_ns < CONTINUATION_NS
         deadline = (self._previous_end_ns if continues else now) + int(duration_ms * 1e6)
+        time.sleep(min(SETTLE_S, duration_ms * SETTLE_SHARE / 1e3))
         yield
         remaining = deadline - WAKE_UP_NS - time.monotonic_ns()
         if remaining > 0:

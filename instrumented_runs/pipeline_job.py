@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import wraps
@@ -13,7 +14,7 @@ from torch.distributed.pipelining import PipelineStage
 from torch.profiler import record_function
 
 from instrumented_runs.faults import Faults
-from instrumented_runs.pacing import Pacer
+from instrumented_runs.pacing import SETTLE_S, Pacer
 from instrumented_runs.pipeline_schedules import make_schedule, stages_of
 from instrumented_runs.recorder import Recorder, Window
 from instrumented_runs.settings import PipelineSettings
@@ -96,7 +97,20 @@ def make_stage(settings: PipelineSettings, index: int, pacer: Pacer | None) -> P
     stage.forward_one_chunk = instrument(stage.forward_one_chunk, lambda _: Phase.FORWARD)
     stage.backward_one_chunk = instrument(stage.backward_one_chunk, backward_phase)
     stage.backward_weight_one_chunk = instrument(stage.backward_weight_one_chunk, lambda _: Phase.WEIGHT_GRADIENT)
+    if pacer and settings.num_chunks == 1:
+        stage.scale_grads = settled(stage.scale_grads)
     return stage
+
+
+def settled(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Wait a little before a burst of work that follows a hand-over: the receiver may need this very core."""
+
+    @wraps(method)
+    def later(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - torch's signature
+        time.sleep(SETTLE_S)
+        return method(*args, **kwargs)
+
+    return later
 
 
 def shape(settings: PipelineSettings) -> ModelShape:
