@@ -59,7 +59,7 @@ def _as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
     plot.handles["glyph"].tags = ["ink"]
 
 
-def stacked_bars(  # noqa: PLR0913 - a chart is its options
+def stacked_bars(
     values: pl.DataFrame,
     rows: Sequence[str],
     colors: Mapping[str, str],

@@ -50,16 +50,16 @@
   });
 
   // Timelines: windows by button and key, and microbatch numbers where they fit.
-  const show = (name, start, end) => {
-    const range = model(`${name}-x`);
+  const show = (axis, start, end) => {
+    const range = model(axis);
     if (range && end > start) range.setv({ start, end });
   };
-  const move = (name, pan, zoom) => {
-    const range = model(`${name}-x`);
+  const move = (axis, pan, zoom) => {
+    const range = model(axis);
     if (!range) return;
     const middle = (range.start + range.end) / 2 + pan * (range.end - range.start);
     const half = (zoom * (range.end - range.start)) / 2;
-    show(name, middle - half, middle + half);
+    show(axis, middle - half, middle + half);
   };
   const numbers = () => {
     const figure = model("timeline"), bars = model("timeline-bars"), texts = model("timeline-numbers");
@@ -77,8 +77,8 @@
   let waiting = false;
   const later = () => { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; numbers(); press(); }); } };
   const press = () => {
-    const range = model("timeline-x");
-    for (const b of document.querySelectorAll(".controls[data-chart='timeline'] button[data-start]")) {
+    for (const b of document.querySelectorAll(".controls button[data-start]")) {
+      const range = model(b.closest(".controls").dataset.axis);
       const same = (value, bound) => Math.abs(value - bound) < 0.05 * (range.end - range.start);
       b.setAttribute("aria-pressed", String(range !== null && same(+b.dataset.start, range.start) && same(+b.dataset.end, range.end)));
     }
@@ -86,31 +86,32 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("button");
     if (!button) return;
-    const name = button.dataset.show ?? button.closest(".controls")?.dataset.chart;
-    if (!name) return;
+    const axis = button.dataset.axis ?? button.closest(".controls")?.dataset.axis;
+    if (!axis) return;
     if (button.dataset.start !== undefined) {
       const start = +button.dataset.start, end = +button.dataset.end, margin = button.dataset.show ? 0.1 * (end - start) : 0;
-      show(name, start - margin, end + margin);
-      if (button.dataset.show) document.getElementById(name)?.scrollIntoView({ block: "start" });
-    } else if (button.dataset.zoom) move(name, 0, +button.dataset.zoom);
-    else if (button.dataset.pan) move(name, +button.dataset.pan, 1);
+      show(axis, start - margin, end + margin);
+      if (button.dataset.show) document.getElementById(button.dataset.show)?.scrollIntoView({ block: "start" });
+    } else if (button.dataset.zoom) move(axis, 0, +button.dataset.zoom);
+    else if (button.dataset.pan) move(axis, +button.dataset.pan, 1);
   });
   const KEYS = { ArrowLeft: [-0.2, 1], ArrowRight: [0.2, 1], "+": [0, 0.6], "=": [0, 0.6], "-": [0, 1 / 0.6] };
   document.addEventListener("keydown", (event) => {
-    const name = event.target.dataset?.keys;
-    if (!name || !(event.key in KEYS) || event.ctrlKey || event.metaKey) return;
+    const axis = event.target.dataset?.keys;
+    if (!axis || !(event.key in KEYS) || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
-    move(name, ...KEYS[event.key]);
+    move(axis, ...KEYS[event.key]);
   });
 
   // Bokeh draws after this script ran; wait for its last figure.
   const begin = () => {
     const drawn = globalThis.Bokeh?.documents.length ?? 0;
     if (!drawn && document.querySelector(".canvas")) return void setTimeout(begin, 30);
-    const figure = model("timeline");
-    if (figure) {
-      for (const property of [figure.x_range.properties.start, figure.x_range.properties.end, figure.properties.inner_width]) property.change.connect(later);
+    for (const controls of document.querySelectorAll(".controls")) {
+      const range = model(controls.dataset.axis);
+      for (const property of [range?.properties.start, range?.properties.end]) property?.change.connect(later);
     }
+    model("timeline")?.properties.inner_width.change.connect(later);
     repaint();
     later();
     root.dataset.ready = "true";

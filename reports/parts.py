@@ -28,7 +28,8 @@ class Chart:
     legend: tuple[tuple[str, str], ...] = ()
     """(word, colour) in drawing order."""
     buttons: tuple[Button, ...] = ()
-    zoomable: bool = False
+    time_axis: str = ""
+    """Name of the x range that this chart's buttons and keys move; empty: it does not zoom."""
     half: bool = False
     """Half of the page's width is enough."""
     kind: Literal["chart"] = "chart"
@@ -48,6 +49,7 @@ class Grid:
     csv: str = ""
     """Name of the download that holds the whole table; empty: none."""
     folded: bool = False
+    half: bool = False
     kind: Literal["grid"] = "grid"
 
 
@@ -57,6 +59,7 @@ class Terms:
 
     entries: tuple[tuple[str, str], ...]
     title: str = ""
+    half: bool = False
     kind: Literal["terms"] = "terms"
 
 
@@ -65,6 +68,7 @@ class Note:
     """A sentence on its own."""
 
     text: str
+    half: bool = False
     kind: Literal["note"] = "note"
 
 

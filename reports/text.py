@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from markupsafe import Markup, escape
@@ -53,21 +53,7 @@ def number(value: object) -> float | None:
 def quantity(value: object, unit: Unit) -> str:
     """A value with its unit: three significant digits, whole digits always kept; `withheld` where there is none."""
     finite = number(value)
-    if finite is None:
-        return WITHHELD
-    if unit == "share":
-        return f"{_digits(100 * finite)}{SPACE}%"
-    if unit in {"ms", "ns"}:
-        return _duration_text(finite if unit == "ms" else finite / 1e6)
-    if unit == "ratio":
-        return f"{_digits(finite, 4)}×"
-    if unit == "count":
-        return _digits(round(finite))
-    if unit == "bytes":
-        return _prefixed(finite, _BINARY_PREFIXES, "B")
-    if unit in {"flops", "flops_per_second"}:
-        return _prefixed(finite, _DECIMAL_PREFIXES, "FLOP" if unit == "flops" else "FLOP/s")
-    return _digits(finite)
+    return WITHHELD if finite is None else _SPELLINGS[unit](finite)
 
 
 def _digits(value: float, significant: int = 3) -> str:
@@ -82,7 +68,7 @@ def _duration_text(milliseconds: float) -> str:
     size = abs(milliseconds)
     for least, factor, unit in ((10_000.0, 1e-3, "s"), (1.0, 1.0, "ms"), (1e-3, 1e3, "µs")):
         if size >= least:
-            return f"{_digits(milliseconds * factor, 4)}{SPACE}{unit}"
+            return f"{_digits(milliseconds * factor)}{SPACE}{unit}"
     return f"{_digits(round(milliseconds * 1e6))}{SPACE}ns" if size else f"0{SPACE}ms"
 
 
@@ -91,6 +77,19 @@ def _prefixed(value: float, prefixes: tuple[tuple[float, str], ...], unit: str) 
         if abs(value) >= factor:
             return f"{_digits(value / factor)}{SPACE}{prefix}{unit}"
     return f"{_digits(value)}{SPACE}{unit}"
+
+
+_SPELLINGS: dict[Unit, Callable[[float], str]] = {
+    "share": lambda value: f"{_digits(100 * value)}{SPACE}%",
+    "ms": _duration_text,
+    "ns": lambda value: _duration_text(value / 1e6),
+    "ratio": lambda value: f"{_digits(value)}×",
+    "count": lambda value: _digits(round(value)),
+    "bytes": lambda value: _prefixed(value, _BINARY_PREFIXES, "B"),
+    "flops": lambda value: _prefixed(value, _DECIMAL_PREFIXES, "FLOP"),
+    "flops_per_second": lambda value: _prefixed(value, _DECIMAL_PREFIXES, "FLOP/s"),
+    "number": _digits,
+}
 
 
 def emphasised(sentence: str) -> Markup:

@@ -1,0 +1,78 @@
+"""Figures with ranks as rows and time along x: what the timelines share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+NS_PER_MS = 1e6
+MAX_LABELLED_ROWS = 24
+ROW_PIXELS = 26
+
+
+def median_step(windows: pl.DataFrame) -> int:
+    """The step (of step, start_ns, end_ns) that lasts the lower median: the most ordinary one."""
+    ordered = windows.sort(pl.col("end_ns") - pl.col("start_ns"), "step")
+    return int(ordered["step"][(len(ordered) - 1) // 2])
+
+
+def view(start_ms: float, end_ms: float) -> tuple[float, float]:
+    """The x range that shows a window with a margin."""
+    width = max(end_ms - start_ms, 1e-6)
+    return start_ms - 0.015 * width, end_ms + 0.025 * width
+
+
+def source_of(frame: pl.DataFrame, columns: Sequence[str], name: str | None = None) -> Any:  # noqa: ANN401 - Bokeh
+    """A Bokeh data source of some columns: numbers as packed arrays, text as lists."""
+    from bokeh.models import ColumnDataSource  # noqa: PLC0415 - lazy: 0.5 s
+
+    packed: dict[str, Any] = {
+        column: frame[column].to_list() if frame[column].dtype == pl.String else frame[column].to_numpy()
+        for column in columns
+    }
+    return ColumnDataSource(data=packed, name=name)
+
+
+def time_figure(
+    name: str,
+    window_ms: tuple[float, float],
+    rank_of_row: Mapping[float, int],
+    *,
+    x_label: str,
+    tooltips: list[tuple[str, str]],
+) -> Any:  # noqa: ANN401 - Bokeh
+    """An empty figure called `name` whose x range is called `{name}-x`; row 0 is on top.
+
+    Dragging pans; the wheel zooms only with Ctrl (or as a pinch), so that scrolling the page stays scrolling.
+    """
+    from bokeh.models import FixedTicker, HoverTool, PanTool, Range1d, WheelZoomTool  # noqa: PLC0415 - lazy: 0.5 s
+    from bokeh.plotting import figure  # noqa: PLC0415
+
+    last_row = max(rank_of_row)
+    pan = PanTool(dimensions="width")
+    zoom = WheelZoomTool(dimensions="width", modifiers="ctrl")
+    chart: Any = figure(
+        x_range=Range1d(start=window_ms[0], end=window_ms[1]),
+        y_range=Range1d(start=last_row + 0.75, end=-1.25),
+        height=int(min(780, max(150, 60 + ROW_PIXELS * (last_row + 2)))),
+        sizing_mode="stretch_width",
+        tools=[pan, zoom, HoverTool(point_policy="follow_mouse", tooltips=tooltips)],
+        toolbar_location=None,
+        active_drag=pan,
+        active_scroll=zoom,
+        x_axis_label=x_label,
+        output_backend="canvas",
+    )
+    chart.name, chart.x_range.name = name, f"{name}-x"
+    labels = _row_labels(rank_of_row)
+    chart.yaxis.ticker = FixedTicker(ticks=list(labels))
+    chart.yaxis.major_label_overrides = labels
+    chart.ygrid.visible = False
+    return chart
+
+
+def _row_labels(rank_of_row: Mapping[float, int]) -> dict[float, str]:
+    every = max(1, -(-len(rank_of_row) // (2 * MAX_LABELLED_ROWS)))
+    return {row: f"rank {rank}" for i, (row, rank) in enumerate(rank_of_row.items()) if i % every == 0}
