@@ -141,10 +141,11 @@ ROUTING = pl.Schema(
     {
         "step": pl.Int32,
         "layer": pl.Int32,
+        "group": pl.String,  # ranks of the expert group joined by commas
         "rank": pl.Int32,  # source
-        "expert": pl.Int32,
-        "expert_rank": pl.Int32,  # rank that holds the expert; null if unknown
-        "tokens": pl.Int64,
+        "expert": pl.Int32,  # null where only the receiving rank is known
+        "expert_rank": pl.Int32,  # rank that holds the expert
+        "tokens": pl.Int64,  # token copies routed there
         "source": pl.String,  # side_file or splits
     }
 )

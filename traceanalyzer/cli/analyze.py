@@ -1,0 +1,29 @@
+"""`traceanalyzer analyze PATH`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("analyze")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
+@click.option("--strict", is_flag=True, help="Fail (status 1) if any event was lost.")
+def command(path: Path, json_file: str | None, *, strict: bool) -> None:
+    """Measure the run in PATH (a run folder, a folder of traces or one trace) and set it against theory."""
+    from traceanalyzer.cli.output import write_bytes
+    from traceanalyzer.cli.text import review_text
+    from traceanalyzer.errors import GateError
+    from traceanalyzer.gaps.analysis import analyze, read
+    from traceanalyzer.gaps.review import to_builtins, to_json
+
+    review = analyze(read(path)).review
+    if json_file is not None:
+        write_bytes(json_file, to_json(review))
+    if json_file != "-":
+        click.echo(review_text(to_builtins(review)))
+    lost = sum(review.quality.events_dropped.values())
+    if strict and lost:
+        raise GateError(f"{path}: {lost} events were lost", "leave --strict out to accept the loss that is stated")

@@ -1,0 +1,84 @@
+"""A review as text for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+_WIDTH = 100
+
+
+def review_text(review: Mapping[str, Any]) -> str:
+    """The first screen: warnings, verdict, headline numbers beside theory, owners, stages, what is withheld."""
+    blocks = [
+        [f"! {line}" for line in review["warnings"]],
+        review["headline"]["sentences"],
+        list(_tiles(review["headline"]["tiles"])),
+        list(_bubble(review["bubble"])),
+        list(_owners(review["accounting"]["owners"])),
+        list(_findings(review["findings"])),
+        list(_withheld(review["quality"])),
+    ]
+    return "\n\n".join("\n".join(block) for block in blocks if block)
+
+
+def _tiles(tiles: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for tile in tiles:
+        if tile["status"] == "withheld":
+            yield f"{tile['title']:<22} withheld: {tile['note']}"
+            continue
+        theory = f"theory {tile['theory_text']}" if tile["theory_text"] else ""
+        extra = ", ".join(text for text in (theory, tile["gap_text"]) if text)
+        yield f"{tile['title']:<22} {tile['value_text']:>9}  {extra}"
+
+
+def _bubble(bubble: Mapping[str, Any] | None) -> Iterator[str]:
+    if bubble is None:
+        return
+    theory: Mapping[str, Any] = bubble["theory"] or {}
+    yield "Bubble in all its forms       measured  simulated  closed form"
+    rows = (
+        ("share of pipeline phase", "measured_share", "simulated_share", "closed_form_share"),
+        ("ratio to compute", "measured_ratio", "simulated_ratio", "closed_form_ratio"),
+        ("share of ranks' own windows", "span_share", None, None),
+        ("share of step (no theory)", "share_of_step", None, None),
+        ("overhead, share of phase", "overhead_share", None, None),
+    )
+    for title, measured, simulated, closed in rows:
+        cells = [_share(bubble[measured]), _share(theory.get(simulated or "")), _share(theory.get(closed or ""))]
+        yield f"  {title:<28}{cells[0]:>8}   {cells[1]:>8}     {cells[2]:>8}".rstrip()
+    yield ""
+    yield "  rank  stages      chunks  warm-up   steady    drain  overhead   (ms per step, median)"
+    for stage in bubble["stages"]:
+        parts = [stage[f"{part}_ms"] for part in ("chunk", "warmup", "steady", "drain", "overhead")]
+        stages = ",".join(str(number) for number in stage["stage"])
+        yield f"  {stage['ranks'][0]:>4}  {stages:<8}" + "".join(f"{part:>9.1f}" for part in parts)
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}%"
+
+
+def _owners(owners: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not owners:
+        return
+    yield "Where the time of the ranks went (owners sum to every step exactly)"
+    for row in owners:
+        yield f"  {row['owner']:<12}{100 * row['share']:>7.2f}%  {row['ms']:>10.2f} ms per rank and step"
+
+
+def _findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for finding in findings:
+        worth = f" (worth {finding['worth_ms']:.1f} ms per step)" if finding["worth_ms"] else ""
+        yield f"[{'ok' if finding['passed'] else '!!'}] {finding['title']}{worth}: {finding['evidence']}"
+
+
+def _withheld(quality: Mapping[str, Any]) -> Iterator[str]:
+    ranks = quality["num_ranks_found"]
+    expected = quality["num_ranks_expected"] or "an unknown number of"
+    yield (
+        f"Capture {quality['verdict']}: {ranks} of {expected} ranks, {quality['num_steps_used']} steps, "
+        f"{quality['events_kept']} of {quality['events_seen']} events; clock: {quality['clock_basis']}"
+    )
+    for item in quality["withheld"]:
+        yield f"  withheld {item['metric']}: {item['reason']}"

@@ -1,0 +1,142 @@
+"""The whole flow: traces → tables → measurements → gaps → review."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import polars as pl
+
+from traceanalyzer import __version__
+from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
+from traceanalyzer.gaps.experts import expert_gap
+from traceanalyzer.gaps.findings import findings
+from traceanalyzer.gaps.headline import headline
+from traceanalyzer.gaps.pipeline import pipeline_gap
+from traceanalyzer.gaps.review import Accounting, OwnerShare, Review, Source, StepFigures, ValidityFigures
+from traceanalyzer.gaps.utilisation import utilisation_gap
+from traceanalyzer.job import Job
+from traceanalyzer.measurements.accounting import accounting, owner_shares
+from traceanalyzer.measurements.collectives import split_collectives
+from traceanalyzer.measurements.mfu import step_durations, wall_clock_step_ns
+from traceanalyzer.measurements.validity import Validity, validity
+from traceanalyzer.schema import STEP_RECORDS, empty
+from traceanalyzer.tables import Tables, build_tables
+from traceanalyzer.traces import Traces, read_job, read_routing_records, read_step_records, read_traces
+from traceanalyzer.traces.run_folder import ROUTING_RECORDS
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run as read: its traces and what stands beside them."""
+
+    path: Path
+    traces: Traces
+    job: Job | None
+    step_records: pl.DataFrame
+    routing_records: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The review and the tables that the report draws."""
+
+    review: Review
+    tables: dict[str, pl.DataFrame]
+
+
+def read(path: Path | str) -> Run:
+    """Read a run folder, a folder of traces or one trace file. Raises `InputError` if nothing can be used."""
+    traces = read_traces(path)
+    folder = traces.run_folder
+    return Run(
+        path=Path(path),
+        traces=traces,
+        job=read_job(folder) if folder else None,
+        step_records=read_step_records(folder) if folder else empty(STEP_RECORDS),
+        routing_records=read_routing_records(folder) if folder else empty(ROUTING_RECORDS),
+    )
+
+
+def analyze(run: Run) -> Analysis:
+    """Measure a run and set it against theory."""
+    tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
+    splits = split_collectives(tables.collectives, one_clock=tables.clock.one_clock)
+    account = _account(tables, splits)
+    trust = validity(run.step_records, tables.actions, tables.steps)
+    pipeline = pipeline_gap(tables, run.job)
+    experts = expert_gap(tables, splits, run.job)
+    utilisation = utilisation_gap(tables.steps, run.step_records, run.job, trust)
+    withheld = [*pipeline.withheld, *experts.withheld, *utilisation.withheld]
+    step = _step_figures(tables, run)
+    figures = _validity_figures(trust)
+    result = quality(run.traces, tables, run.job, withheld)
+    review = Review(
+        tool={"name": "traceanalyzer", "version": __version__},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        source={"path": str(run.path)},
+        files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
+        headline=headline(pipeline.figures, experts.figures, utilisation.figures, step, figures, withheld),
+        warnings=warnings(trust.reasons, result, run.job),
+        quality=result,
+        validity=figures,
+        job=job_facts(run.job, pipeline, tables.actions, tables.ranks),
+        step=step,
+        accounting=Accounting(owners=[OwnerShare(**row) for row in owner_shares(account).iter_rows(named=True)]),
+        bubble=pipeline.figures,
+        all_to_all=experts.figures,
+        mfu=utilisation.figures,
+        findings=findings(pipeline.figures, experts.figures, figures),
+        method=method(pipeline.figures, utilisation.figures, tables),
+        provenance=provenance(run.job, str(run.path), __version__),
+    )
+    drawn = {
+        "ranks": tables.ranks,
+        "steps": tables.steps,
+        "actions": tables.actions,
+        "ideal_actions": pipeline.ideal_actions,
+        "bubble": pipeline.table,
+        "accounting": account,
+        "collectives": splits,
+        "routing": tables.routing,
+        "defects": run.traces.defects,
+        "step_records": run.step_records,
+    }
+    return Analysis(review, drawn)
+
+
+def _account(tables: Tables, splits: pl.DataFrame) -> pl.DataFrame:
+    computed = pl.concat(
+        [frame.select("rank", "start_ns", "end_ns") for frame in (tables.actions, tables.expert_computation)]
+    )
+    return accounting(tables.steps, computed, tables.operators, tables.receives, splits)
+
+
+def _step_figures(tables: Tables, run: Run) -> StepFigures:
+    durations = step_durations(tables.steps)["duration_ns"] / 1e6
+    wall = wall_clock_step_ns(run.step_records, tables.steps)
+
+    def quantile(share: float) -> float | None:
+        return durations.quantile(share, "linear") if len(durations) else None
+
+    return StepFigures(
+        median_ms=quantile(0.5),
+        p05_ms=quantile(0.05),
+        p95_ms=quantile(0.95),
+        values_ms=durations.to_list(),
+        num_steps=len(durations),
+        open_end=bool(tables.steps["open_end"].any()),
+        unprofiled_ms=run.job.unprofiled_step_ms if run.job else None,
+        wall_clock_ms=wall / 1e6 if wall is not None else None,
+    )
+
+
+def _validity_figures(trust: Validity) -> ValidityFigures:
+    return ValidityFigures(
+        verdict=trust.verdict,
+        cpu_pressure_share=trust.cpu_pressure_share,
+        involuntary_switches_per_second=trust.involuntary_switches_per_second,
+        action_spread=trust.action_spread,
+        reasons=list(trust.reasons),
+    )

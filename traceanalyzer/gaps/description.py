@@ -1,0 +1,144 @@
+"""What the job is, what the result rests on, and how its numbers are defined."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import polars as pl
+
+from traceanalyzer.gaps.pipeline import PipelineGap, expected_ranks
+from traceanalyzer.gaps.review import Bubble, Fact, Mfu, Quality, Term, Withheld
+from traceanalyzer.job import Job
+from traceanalyzer.tables import Tables
+from traceanalyzer.traces import Traces
+
+
+def job_facts(job: Job | None, pipeline: PipelineGap, actions: pl.DataFrame, ranks: pl.DataFrame) -> dict[str, Fact]:
+    """The job's properties, each with how it is known. What was measured wins over what was declared."""
+    facts: dict[str, Fact] = {}
+    if job is not None:
+        facts = {name: Fact(value=value, source="declared") for name, value in _declared(job).items()}
+    if pipeline.figures is not None:
+        facts |= _inferred(pipeline, actions)
+    backends = sorted(ranks["backend"].drop_nulls().unique())
+    if backends:
+        facts["backend"] = Fact(value=", ".join(backends), source="recorded")
+    return facts
+
+
+def _declared(job: Job) -> dict[str, Any]:
+    plain: dict[str, Any] = {
+        "kind": job.kind,
+        "schedule": job.schedule,
+        "num_stages": job.num_stages,
+        "num_microbatches": job.num_microbatches,
+        "num_chunks": job.num_chunks,
+        "layout": asdict(job.layout),
+        "model": asdict(job.model),
+        "hardware": asdict(job.hardware) if job.hardware else None,
+        "compute_mode": job.compute_mode,
+        "pacing": asdict(job.pacing) if job.pacing else None,
+        "dtype": job.dtype,
+        "tokens_per_step": job.tokens_per_step,
+        "sequence_length": job.sequence_length,
+        "status": job.status,
+    }
+    return {name: value for name, value in plain.items() if value is not None}
+
+
+def _inferred(pipeline: PipelineGap, actions: pl.DataFrame) -> dict[str, Fact]:
+    by_rank = actions.group_by("rank").agg(pl.col("stage").n_unique())
+    facts = {
+        "num_stages": Fact(value=actions["stage"].n_unique(), source="recorded"),
+        "num_microbatches": Fact(value=actions["microbatch"].n_unique(), source="recorded"),
+        "num_chunks": Fact(value=by_rank["stage"].max(), source="recorded"),
+    }
+    if pipeline.schedule is not None:
+        facts["schedule"] = Fact(value=pipeline.schedule.value, source="inferred")
+    return facts
+
+
+def quality(traces: Traces, tables: Tables, job: Job | None, withheld: list[Withheld]) -> Quality:
+    """Coverage, losses and what is withheld."""
+    expected, found = expected_ranks(tables.ranks, job), tables.ranks["rank"].n_unique()
+    dropped = dict(traces.counts.events_dropped)
+    losses = traces.defects.filter(pl.col("severity").is_in(["loss", "error"]))
+    incomplete = expected is not None and found < expected
+    failed = job is not None and job.status != "completed"
+    verdict = "partial" if incomplete or failed or not losses.is_empty() else "complete"
+    return Quality(
+        verdict="unusable" if tables.steps.is_empty() else verdict,
+        num_ranks_expected=expected,
+        num_ranks_found=found,
+        num_steps_used=tables.steps["step"].n_unique(),
+        events_seen=traces.counts.events_seen,
+        events_kept=traces.counts.events_kept,
+        events_dropped=dropped,
+        clock_residual_ns=tables.clock.residual_ns,
+        clock_basis=tables.clock.basis,
+        defects=traces.defects.to_dicts(),
+        withheld=withheld,
+    )
+
+
+def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None) -> list[str]:
+    """What a reader must know before any number."""
+    lines = [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
+    if result.num_ranks_expected is not None and result.num_ranks_found < result.num_ranks_expected:
+        lines.append(f"Only {result.num_ranks_found} of {result.num_ranks_expected} ranks are here.")
+    if job is not None and job.status != "completed":
+        lines.append(f"The run did not complete (status: {job.status}).")
+    lost = sum(result.events_dropped.values())
+    if lost:
+        lines.append(f"{lost} of {result.events_seen} events could not be used: {result.events_dropped}.")
+    if job is not None and job.compute_mode == "paced":
+        lines.append(
+            "Paced run: every computation is followed by a sleep to a set length, so that the timeline is faithful."
+        )
+    return lines
+
+
+def method(bubble: Bubble | None, mfu: Mfu, tables: Tables) -> list[Term]:
+    """How the numbers are defined, for this run."""
+    lines = {
+        "Step": "On CPU traces the main thread is the device: from one ProfilerStep range's start to the next one's.",
+        "Clock": f"{tables.clock.basis}; residual {tables.clock.residual_ns} ns.",
+        "Owners": "Every nanosecond of a rank's step has one owner: compute, transfer, wait or host; they sum exactly.",
+    }
+    if bubble is not None:
+        lines |= {
+            "Pipeline phase": "First forward's start to last backward's end over one pipeline, the same for its ranks.",
+            "Bubble": (
+                "Phase less chunk spans = dependency (warm-up, steady, drain) + transfer + overhead. Dependency ÷ phase is "
+                "set against theory, which has neither transfer nor host delay. The share of the whole step is not."
+            ),
+            "Windows and forms": (
+                "Share of total in the global window (pipeline phase); ratio to compute time beside it; span share in "
+                "each rank's own window."
+            ),
+            "Uniform stages": "Theory uses the mean over stages of each phase's median duration.",
+        }
+        if bubble.theory is not None and bubble.theory.formula:
+            lines["Closed form"] = f"{bubble.theory.formula}, for {bubble.theory.domain} ({bubble.theory.source})."
+        if all(stage.transfer_ms is None for stage in bubble.stages):
+            lines["Transfer"] = "Gloo records no transfer time; what a message takes is part of the overhead."
+    if not tables.routing.is_empty():
+        lines["Load"] = "Received token copies, own share included; largest over mean, averaged over layers and steps."
+        lines["Wait at all-to-all"] = (
+            "From own arrival to the latest arrival among members that exchange bytes with the rank."
+        )
+    if mfu.flops_per_step is not None:
+        lines["FLOPs"] = f"Counted as {mfu.convention}; recomputed FLOPs count in HFU only."
+    if mfu.peak_basis is not None:
+        lines["Peak"] = f"{mfu.peak_basis}."
+    return [Term(term=term, text=text) for term, text in lines.items()]
+
+
+def provenance(job: Job | None, path: str, version: str) -> list[Term]:
+    """Where the result comes from."""
+    terms = [Term(term="Source", text=path), Term(term="Tool", text=f"traceanalyzer {version}")]
+    if job is not None:
+        terms += [Term(term="Run", text=f"created {job.created}, seed {job.seed}, {job.backend}, {job.dtype}")]
+        terms += [Term(term=name, text=text) for name, text in sorted(job.versions.items())]
+    return terms

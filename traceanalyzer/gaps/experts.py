@@ -1,0 +1,170 @@
+"""The all-to-all imbalance of a run against balanced routing and against chance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from traceanalyzer.errors import TraceAnalyzerError
+from traceanalyzer.gaps.review import AllToAll, AllToAllGroup, AllToAllTheory, Withheld
+from traceanalyzer.job import Job
+from traceanalyzer.measurements.all_to_all import (
+    complete_layers,
+    expected_combine_wait,
+    expert_loads,
+    expert_times,
+    forward_time_per_token,
+    imbalance_cost,
+    max_over_mean,
+    rank_loads,
+    slowest_rank,
+    waits_by_direction,
+)
+from traceanalyzer.tables import Tables
+from traceanalyzer.tables.routing import routing_from_splits
+from traceanalyzer.theory.chance import ChanceBand, expected_max_over_mean
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertGap:
+    """The all-to-all section of the review."""
+
+    figures: AllToAll | None
+    withheld: tuple[Withheld, ...]
+
+
+def expert_gap(tables: Tables, splits: pl.DataFrame, job: Job | None) -> ExpertGap:
+    """Measure loads, waits and cost of the all-to-alls (`COLLECTIVE_SPLITS`) and set them against theory."""
+    exchanges = splits.filter(pl.col("kind") == "all_to_all")
+    if exchanges.is_empty() and tables.routing.is_empty():
+        reason = "no all-to-all in these traces, and no routing side file"
+        return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason),))
+    routing = complete_layers(tables.routing)
+    times = expert_times(tables.expert_computation, routing)
+    loads = rank_loads(routing)
+    waits = waits_by_direction(exchanges)
+    withheld: list[Withheld] = []
+    figures = AllToAll(
+        groups=_groups(tables, exchanges, waits),
+        **_shares(waits, tables.steps, withheld),
+        rank_load_max_over_mean=_known(max_over_mean(loads), "all_to_all.rank_load_max_over_mean", routing, withheld),
+        expert_load_max_over_mean=_experts(routing, withheld),
+        slowest_rank=slowest_rank(times, exchanges),
+        **_cost(times, withheld),
+        bus_bandwidth_gbps=None,
+        loads_source=", ".join(sorted(routing["source"].unique())) or None,
+        theory=(theory := _theory(routing, loads, times, job, withheld)),
+        chance_max_over_mean=theory.chance_rank,
+    )
+    withheld.append(Withheld(metric="all_to_all.bus_bandwidth_gbps", reason="gloo records no transfer by itself"))
+    return ExpertGap(figures, tuple(withheld))
+
+
+def _groups(tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFrame) -> list[AllToAllGroup]:
+    names = sorted({*tables.routing["group"].unique(), *exchanges["group"].drop_nulls().unique()})
+    return [_group(name, tables, exchanges, waits) for name in names]
+
+
+def _group(name: str, tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFrame) -> AllToAllGroup:
+    routing = complete_layers(tables.routing.filter(pl.col("group") == name))
+    by_splits = complete_layers(routing_from_splits(exchanges.filter(pl.col("group") == name)))
+    own = waits.filter(pl.col("group") == name)
+    by_step = own.group_by("step").agg(pl.col("wait_ns").sum(), pl.col("transfer_ns").sum())
+    known = own["wait_ns"].null_count() == 0
+    return AllToAllGroup(
+        ranks=[int(rank) for rank in name.split(",")],
+        num_all_to_all=exchanges.filter(pl.col("group") == name).height,
+        rank_load_max_over_mean=max_over_mean(rank_loads(routing)),
+        expert_load_max_over_mean=max_over_mean(expert_loads(routing)),
+        rank_load_max_over_mean_from_splits=max_over_mean(rank_loads(by_splits)),
+        combine_wait_ms=_median_ms(own.filter(pl.col("direction") == "combine")["wait_ns"]) if known else None,
+        wait_ms=_median_ms(by_step["wait_ns"]) if known else None,
+        transfer_ms=_median_ms(by_step["transfer_ns"]) if known else None,
+    )
+
+
+def _shares(waits: pl.DataFrame, windows: pl.DataFrame, withheld: list[Withheld]) -> dict[str, float | None]:
+    """Wait and transfer of all-to-alls as shares of rank-step time. On one thread all of it is exposed."""
+    total = int((windows["end_ns"] - windows["start_ns"]).sum())
+    if waits.is_empty() or waits["wait_ns"].null_count() or not total:
+        reason = "some all-to-alls cannot be split: a member was not captured, or clocks are unknown"
+        withheld.append(Withheld(metric="all_to_all.wait_share", reason=reason))
+        return {"wait_share": None, "transfer_share": None, "exposed_share": None}
+    wait, transfer = int(waits["wait_ns"].sum()) / total, int(waits["transfer_ns"].sum()) / total
+    return {"wait_share": wait, "transfer_share": transfer, "exposed_share": wait + transfer}
+
+
+def _known(value: float | None, metric: str, routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
+    if value is None:
+        reason = "no routing side file and no split sizes" if routing.is_empty() else "no tokens were routed"
+        withheld.append(Withheld(metric=metric, reason=f"{reason} of every member of the group"))
+    return value
+
+
+def _experts(routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
+    value = max_over_mean(expert_loads(routing))
+    if value is None:
+        reason = "split sizes tell the receiving rank, not the expert: this needs the routing side file"
+        withheld.append(Withheld(metric="all_to_all.expert_load_max_over_mean", reason=reason))
+    return value
+
+
+def _cost(times: pl.DataFrame, withheld: list[Withheld]) -> dict[str, float | None]:
+    cost = imbalance_cost(times)["cost_ns"]
+    if cost.is_empty():
+        reason = "no ranges around the expert computation (moe:experts|layer=…)"
+        withheld.append(Withheld(metric="all_to_all.imbalance_cost_ms", reason=reason))
+        return {"imbalance_cost_ms": None, "imbalance_cost_spread_ms": None}
+    spread = (cost.quantile(0.75, "linear") or 0.0) - (cost.quantile(0.25, "linear") or 0.0)
+    return {"imbalance_cost_ms": _median_ms(cost), "imbalance_cost_spread_ms": spread / 1e6}
+
+
+def _theory(
+    routing: pl.DataFrame, loads: pl.DataFrame, times: pl.DataFrame, job: Job | None, withheld: list[Withheld]
+) -> AllToAllTheory:
+    ranks, experts = _chance(routing, job, withheld)
+    per_token = forward_time_per_token(times, loads)
+    expected = expected_combine_wait(loads, per_token)["wait_ns"] if per_token is not None else None
+    return AllToAllTheory(
+        balanced_max_over_mean=1.0,
+        chance_rank=ranks.expected if ranks else None,
+        chance_rank_low=ranks.low if ranks else None,
+        chance_rank_high=ranks.high if ranks else None,
+        chance_expert=experts.expected if experts else None,
+        chance_expert_low=experts.low if experts else None,
+        chance_expert_high=experts.high if experts else None,
+        chance_coverage=ranks.coverage if ranks else None,
+        combine_wait_ms=_median_ms(expected) if expected is not None else None,
+        time_per_token_us=per_token / 1e3 if per_token is not None else None,
+    )
+
+
+def _chance(
+    routing: pl.DataFrame, job: Job | None, withheld: list[Withheld]
+) -> tuple[ChanceBand | None, ChanceBand | None]:
+    """Load ratios of ranks and of experts that an unbiased router gives at this token count."""
+    metric = "all_to_all.chance_max_over_mean"
+    if job is None or not job.model.num_experts or routing.is_empty():
+        reason = "experts per token and number of experts are not known without run.json"
+        withheld.append(Withheld(metric=metric, reason=reason))
+        return None, None
+    layers = routing.group_by("step", "layer", "group").agg(pl.col("tokens").sum())
+    copies = layers["tokens"].mean()
+    top_k, num_experts = job.model.experts_per_token, job.model.num_experts
+    num_tokens = round(copies / top_k) if isinstance(copies, float) else 0
+    num_ranks = routing["group"][0].count(",") + 1
+    try:
+        ranks, experts = (
+            expected_max_over_mean(num_tokens, top_k, num_experts, groups, num_draws=layers.height)
+            for groups in (num_ranks, num_experts)
+        )
+    except TraceAnalyzerError as error:
+        withheld.append(Withheld(metric=metric, reason=error.message))
+        return None, None
+    return ranks, experts
+
+
+def _median_ms(values: pl.Series) -> float | None:
+    median = values.median()
+    return float(median) / 1e6 if isinstance(median, (int, float)) else None

@@ -1,0 +1,209 @@
+"""The first screen: a verdict in a few sentences, and each headline number beside its theory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from traceanalyzer.gaps.review import AllToAll, Bubble, Headline, Mfu, StepFigures, Tile, ValidityFigures, Withheld
+from traceanalyzer.gaps.wording import counted, flops_rate, milliseconds, percent, points, times
+
+BUBBLE_TOLERANCE = 0.02
+"""A measured bubble within 2% (relative) of theory is the schedule's own."""
+
+_DEFINITIONS = {
+    "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over ranks, median over steps",
+    "all_to_all": "tokens received by the fullest rank ÷ mean over ranks, averaged over layers and steps",
+    "mfu": "model FLOPs per step ÷ (step time × peak × devices)",
+    "step_time": "first rank's start to last rank's end, median over the captured steps",
+}
+
+
+def headline(
+    bubble: Bubble | None,
+    all_to_all: AllToAll | None,
+    mfu: Mfu,
+    step: StepFigures,
+    validity: ValidityFigures,
+    withheld: Sequence[Withheld],
+) -> Headline:
+    """Sentences and tiles. Bubble, all-to-all and MFU always have a tile: a number, or why there is none."""
+    reasons = {item.metric: item.reason for item in withheld}
+    tiles = [
+        _bubble_tile(bubble, reasons),
+        _all_to_all_tile(all_to_all, reasons),
+        _mfu_tile(mfu, reasons),
+        _step_tile(step),
+    ]
+    sentences = [
+        *_validity_sentence(validity),
+        *_bubble_sentences(bubble),
+        *_all_to_all_sentences(all_to_all),
+        *_mfu_sentences(mfu),
+    ]
+    if not sentences:
+        sentences = [_nothing_sentence(step)]
+    return Headline(sentences=sentences, tiles=tiles)
+
+
+def _validity_sentence(validity: ValidityFigures) -> list[str]:
+    if validity.verdict != "distorted":
+        return []
+    return [
+        f"The host distorted this timeline ({'; '.join(validity.reasons)}): read every time below with that in mind."
+    ]
+
+
+def theory_share(bubble: Bubble) -> tuple[float, str] | None:
+    """The share that theory gives, and which theory: the closed form inside its domain, else the simulation."""
+    theory = bubble.theory
+    if theory is None:
+        return None
+    if theory.closed_form_share is not None:
+        return theory.closed_form_share, f"{theory.schedule} closed form"
+    if theory.simulated_share is not None:
+        return theory.simulated_share, "simulation of the measured order"
+    return None
+
+
+def _bubble_sentences(bubble: Bubble | None) -> list[str]:
+    if bubble is None or bubble.measured_share is None:
+        return []
+    theory = theory_share(bubble)
+    measured = f"The pipeline is idle for {percent(bubble.measured_share)} of its phase"
+    if theory is None:
+        return [f"{measured}; there is no theory for this order of actions."]
+    share, name = theory
+    gap = bubble.measured_share - share
+    if abs(gap) <= BUBBLE_TOLERANCE * share:
+        verdict = "the schedule itself explains it"
+    elif gap > 0:
+        verdict = f"{points(gap).lstrip('+')} of it are not the schedule's"
+    else:
+        verdict = "less than equal stages would give: stages are unequal, or actions overlap"
+    return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_worst_stage(bubble)]
+
+
+def _worst_stage(bubble: Bubble) -> list[str]:
+    if not bubble.stages or bubble.overhead_share is None or bubble.phase_ms is None:
+        return []
+    worst = max(bubble.stages, key=lambda stage: stage.overhead_ms)
+    where = f"most on rank {worst.ranks[0]} ({milliseconds(worst.overhead_ms)} per step)"
+    return [f"Starting actions late costs another {percent(bubble.overhead_share)}, {where}."]
+
+
+def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
+    if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
+        return []
+    ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
+    chance = ""
+    if theory is not None and theory.chance_rank is not None and theory.chance_rank_high is not None:
+        within = "which is within" if ratio <= theory.chance_rank_high else "far beyond"
+        chance = f", {within} what chance gives ({times(theory.chance_rank)})"
+    sentences = [f"The fullest rank receives {times(ratio)} the mean number of tokens{chance}."]
+    if all_to_all.imbalance_cost_ms is not None and all_to_all.wait_share is not None:
+        who = f"rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else "the slowest rank"
+        sentences.append(
+            f"Ranks spend {percent(all_to_all.wait_share)} of their time waiting at all-to-alls, mostly for {who}; "
+            f"balanced experts would shorten the step by up to {milliseconds(all_to_all.imbalance_cost_ms)}."
+        )
+    return sentences
+
+
+def _mfu_sentences(mfu: Mfu) -> list[str]:
+    if mfu.mfu is None or mfu.peak_flops_per_device is None:
+        return []
+    peak = f"{flops_rate(mfu.peak_flops_per_device)} per device ({mfu.peak_basis})"
+    return [f"The run reaches {percent(mfu.mfu)} MFU (FLOPs counted as {mfu.convention}) of a peak of {peak}."]
+
+
+def _nothing_sentence(step: StepFigures) -> str:
+    if step.median_ms is None:
+        return "These traces hold no step that could be measured."
+    return (
+        f"{counted(step.num_steps, 'step')} of {milliseconds(step.median_ms)} were captured, but neither bubble nor "
+        "all-to-all imbalance nor MFU can be said of them; the reasons stand beside each."
+    )
+
+
+def _withheld_tile(tile: str, title: str, reason: str) -> Tile:
+    return Tile(
+        id=tile,
+        title=title,
+        value_text=None,
+        theory_text=None,
+        gap_text=None,
+        status="withheld",
+        note=reason,
+        definition=_DEFINITIONS[tile],
+    )
+
+
+def _bubble_tile(bubble: Bubble | None, reasons: Mapping[str, str]) -> Tile:
+    if bubble is None or bubble.measured_share is None:
+        return _withheld_tile("bubble", "Pipeline bubble", reasons.get("bubble", "not measured"))
+    theory = theory_share(bubble)
+    gap = bubble.measured_share - theory[0] if theory else None
+    good = gap is not None and theory is not None and gap <= BUBBLE_TOLERANCE * theory[0]
+    return Tile(
+        id="bubble",
+        title="Pipeline bubble",
+        value_text=percent(bubble.measured_share),
+        theory_text=f"{percent(theory[0])} {theory[1]}" if theory else None,
+        gap_text=points(gap) if gap is not None else None,
+        status="neutral" if gap is None else "good" if good else "bad",
+        note=None if theory else reasons.get("bubble.theory.closed_form_share"),
+        definition=_DEFINITIONS["bubble"],
+    )
+
+
+def _all_to_all_tile(all_to_all: AllToAll | None, reasons: Mapping[str, str]) -> Tile:
+    title = "All-to-all imbalance"
+    if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
+        reason = reasons.get("all_to_all") or reasons.get("all_to_all.rank_load_max_over_mean", "not measured")
+        return _withheld_tile("all_to_all", title, reason)
+    ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
+    high = theory.chance_rank_high if theory else None
+    chance = theory.chance_rank if theory else None
+    cost = all_to_all.imbalance_cost_ms
+    return Tile(
+        id="all_to_all",
+        title=title,
+        value_text=times(ratio),
+        theory_text=f"1.00× balanced, {times(chance)} by chance" if chance is not None else "1.00× balanced",
+        gap_text=f"costs {milliseconds(cost)} per step" if cost is not None else None,
+        status="neutral" if high is None else "good" if ratio <= high else "bad",
+        note=None if chance is not None else reasons.get("all_to_all.chance_max_over_mean"),
+        definition=_DEFINITIONS["all_to_all"],
+    )
+
+
+def _mfu_tile(mfu: Mfu, reasons: Mapping[str, str]) -> Tile:
+    if mfu.mfu is None or mfu.peak_flops_per_device is None:
+        return _withheld_tile("mfu", "MFU", reasons.get("mfu.mfu", "not measured"))
+    unprofiled = f"{percent(mfu.mfu_unprofiled)} without profiler" if mfu.mfu_unprofiled is not None else None
+    return Tile(
+        id="mfu",
+        title="MFU",
+        value_text=percent(mfu.mfu),
+        theory_text=f"100% is {flops_rate(mfu.peak_flops_per_device)}, {mfu.peak_basis}",
+        gap_text=unprofiled,
+        status="neutral",
+        note=f"FLOPs counted as {mfu.convention}",
+        definition=_DEFINITIONS["mfu"],
+    )
+
+
+def _step_tile(step: StepFigures) -> Tile:
+    if step.median_ms is None:
+        return _withheld_tile("step_time", "Step time", "no step window in these traces")
+    unprofiled = f"{milliseconds(step.unprofiled_ms)} without profiler" if step.unprofiled_ms is not None else None
+    return Tile(
+        id="step_time",
+        title="Step time",
+        value_text=milliseconds(step.median_ms),
+        theory_text=unprofiled,
+        gap_text=f"{counted(step.num_steps, 'step')} captured",
+        status="neutral",
+        note="the window's end is not bounded by a following step" if step.open_end else None,
+        definition=_DEFINITIONS["step_time"],
+    )

@@ -1,0 +1,145 @@
+"""What the schedule of a run should give: its closed form, and the simulation of the order it really ran.
+
+Both use *uniform stages*: the mean over stages of each phase's median time, free transfer, no jitter, no host delay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from traceanalyzer.errors import TraceAnalyzerError
+from traceanalyzer.gaps.review import BubbleTheory, Withheld
+from traceanalyzer.job import Job
+from traceanalyzer.schedule import (
+    Action,
+    Op,
+    OverlappedPair,
+    Phase,
+    RankOrders,
+    ScheduleName,
+    parse_schedule_name,
+)
+from traceanalyzer.theory.closed_forms import ClosedForm, bubble_share
+from traceanalyzer.theory.op_times import OpTimes, PairMode
+from traceanalyzer.theory.recognise import recognise
+from traceanalyzer.theory.simulation import Simulation, simulate
+
+
+@dataclass(frozen=True, slots=True)
+class IdealPipeline:
+    """Theory of one run."""
+
+    figures: BubbleTheory
+    simulation: Simulation | None
+    recognised: ScheduleName | None
+    """The schedule whose order the run executed; None if it is none that is known by name."""
+    withheld: tuple[Withheld, ...]
+
+
+def measured_orders(actions: pl.DataFrame) -> tuple[RankOrders, tuple[int, ...], list[int]]:
+    """The order of the first pipeline step, the pipeline position of every stage, and the ranks by position."""
+    first = actions.filter(pl.col("pipeline") == actions["pipeline"].min())
+    first = first.filter(pl.col("step") == first["step"].min()).sort("rank", "start_ns")
+    by_stage = first.group_by("rank").agg(pl.col("stage").min()).sort("stage")
+    ranks = [int(rank) for rank in by_stage["rank"]]
+    orders = [_ops(first.filter(pl.col("rank") == rank)) for rank in ranks]
+    holder = dict(first.select("stage", "rank").unique().iter_rows())
+    return orders, tuple(ranks.index(holder[stage]) for stage in sorted(holder)), ranks
+
+
+def _ops(actions: pl.DataFrame) -> list[Op]:
+    """A rank's ops: actions released together form an overlapped pair."""
+    ops: list[Op] = []
+    rows = list(actions.select("stage", "phase", "microbatch", "release_ns").iter_rows())
+    at = 0
+    while at < len(rows):
+        action = Action(rows[at][0], Phase(rows[at][1]), rows[at][2])
+        paired = rows[at][3] is not None and at + 1 < len(rows) and rows[at + 1][3] == rows[at][3]
+        if paired:
+            second = rows[at + 1]
+            ops.append(OverlappedPair(action, Action(second[0], Phase(second[1]), second[2])))
+        else:
+            ops.append(action)
+        at += 2 if paired else 1
+    return ops
+
+
+def uniform_times(actions: pl.DataFrame) -> dict[str, int]:
+    """Equal stages: the mean over stages of each phase's median duration, in nanoseconds, by phase letter."""
+    duration = pl.col("end_ns") - pl.col("start_ns")
+    medians = actions.group_by("stage", pl.col("phase").cast(pl.String)).agg(duration.median().alias("ns"))
+    means = medians.group_by("phase").agg(pl.col("ns").mean())
+    return {phase: round(ns) for phase, ns in means.iter_rows()}
+
+
+def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
+    """Theory for complete pipeline steps (`ACTIONS` with `pipeline`)."""
+    orders, stage_ranks, _ = measured_orders(actions)
+    times = uniform_times(actions)
+    withheld: list[Withheld] = []
+    recognised = recognise(orders, stage_ranks)
+    name = recognised or (parse_schedule_name(job.schedule) if job and job.schedule else None)
+    closed = _closed_form(name, orders, stage_ranks, actions, times, withheld)
+    simulation = _simulation(orders, stage_ranks, times, withheld)
+    figures = BubbleTheory(
+        closed_form_share=closed.share if closed else None,
+        closed_form_ratio=closed.ratio if closed else None,
+        simulated_share=simulation.bubble_share if simulation else None,
+        simulated_ratio=simulation.bubble_ratio if simulation else None,
+        simulated_span_share=simulation.span_bubble_share if simulation else None,
+        simulated_phase_ms=simulation.makespan_ns / 1e6 if simulation else None,
+        formula=closed.formula if closed else None,
+        schedule=name.value if name else None,
+        domain=closed.domain if closed else None,
+        source=closed.source if closed else None,
+    )
+    return IdealPipeline(figures, simulation, recognised, tuple(withheld))
+
+
+def _closed_form(
+    name: ScheduleName | None,
+    orders: RankOrders,
+    stage_ranks: tuple[int, ...],
+    actions: pl.DataFrame,
+    times: dict[str, int],
+    withheld: list[Withheld],
+) -> ClosedForm | None:
+    metric = "bubble.theory.closed_form_share"
+    if name is None:
+        withheld.append(Withheld(metric=metric, reason="the measured order is none of the schedules known by name"))
+        return None
+    num_microbatches = int(actions["microbatch"].max() or 0) + 1  # type: ignore[arg-type, operator]
+    chunks = len(stage_ranks) // len(orders)
+    input_gradient = times.get("I", times.get("B", 0))
+    try:
+        return bubble_share(
+            name,
+            len(orders),
+            num_microbatches,
+            chunks,
+            forward=times["F"],
+            backward_input=input_gradient,
+            backward_weight=times.get("W", 0),
+        )
+    except TraceAnalyzerError as error:
+        withheld.append(Withheld(metric=metric, reason=error.message))
+        return None
+
+
+def _simulation(
+    orders: RankOrders, stage_ranks: tuple[int, ...], times: dict[str, int], withheld: list[Withheld]
+) -> Simulation | None:
+    op_times = OpTimes(
+        forward_ns=times["F"],
+        input_gradient_ns=times.get("I", 0),
+        weight_gradient_ns=times.get("W", 0),
+        backward_ns=times.get("B"),
+        pairs=PairMode.SERIAL_LATE,
+    )
+    try:
+        return simulate(orders, stage_ranks, op_times)
+    except TraceAnalyzerError as error:
+        withheld.append(Withheld(metric="bubble.theory.simulated_share", reason=error.message))
+        return None

@@ -1,0 +1,304 @@
+"""`review.json`: the one result. The report, comparisons and gates read nothing else (and the tables).
+
+Every field is documented where it is declared; the JSON Schema in the package is made from these declarations. A metric
+that cannot be trusted is `null` and listed in `quality.withheld` with the reason. Shares are 0 to 1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+SCHEMA_VERSION = 1
+
+
+class Withheld(Struct, frozen=True, kw_only=True):
+    """A metric that is not given, and why."""
+
+    metric: Annotated[str, Meta(description="Path of the field in this file, for example `mfu.mfu`.")]
+    reason: str
+
+
+class Fact(Struct, frozen=True, kw_only=True):
+    """A property of the job and how it is known."""
+
+    value: Any
+    source: Annotated[str, Meta(description="`declared` (run.json), `recorded` (in the traces) or `inferred`.")]
+    confidence: Annotated[float, Meta(description="0 to 1; 1 unless inferred.")] = 1.0
+
+
+class Tile(Struct, frozen=True, kw_only=True):
+    """One headline number beside its theory."""
+
+    id: Annotated[str, Meta(description="`bubble`, `all_to_all`, `mfu` or `step_time`.")]
+    title: str
+    value_text: Annotated[str | None, Meta(description="Measured value with unit; null if withheld.")]
+    theory_text: Annotated[str | None, Meta(description="What theory says, with the name of the theory.")]
+    gap_text: Annotated[str | None, Meta(description="Measured against theory in words.")]
+    status: Annotated[str, Meta(description="`good`, `bad`, `neutral` or `withheld`.")]
+    note: Annotated[str | None, Meta(description="Reason if withheld, else what to know when reading it.")]
+    definition: str
+
+
+class Headline(Struct, frozen=True, kw_only=True):
+    """The first screen."""
+
+    sentences: list[str]
+    tiles: list[Tile]
+
+
+class Quality(Struct, frozen=True, kw_only=True):
+    """What the result rests on."""
+
+    verdict: Annotated[str, Meta(description="`complete`, `sampled`, `partial` or `unusable`.")]
+    num_ranks_expected: int | None
+    num_ranks_found: int
+    num_steps_used: int
+    events_seen: int
+    events_kept: int
+    events_dropped: Annotated[dict[str, int], Meta(description="Events left out, by reason; they add up with kept.")]
+    clock_residual_ns: Annotated[int | None, Meta(description="Largest uncertainty of a rank's clock offset.")]
+    clock_basis: Annotated[str, Meta(description="`single_rank`, `same_host`, `recorded` or `unknown`.")]
+    defects: list[dict[str, Any]]
+    withheld: list[Withheld]
+
+
+class ValidityFigures(Struct, frozen=True, kw_only=True):
+    """Whether the host let the ranks run when they wanted to."""
+
+    verdict: Annotated[str, Meta(description="`faithful`, `distorted` or `unknown`.")]
+    cpu_pressure_share: Annotated[float | None, Meta(description="Time in which some task waited for a core.")]
+    involuntary_switches_per_second: Annotated[float | None, Meta(description="Of the worst rank.")]
+    action_spread: Annotated[float | None, Meta(description="Largest coefficient of variation of equal actions.")]
+    reasons: list[str]
+
+
+class StepFigures(Struct, frozen=True, kw_only=True):
+    """The global step: first rank's start to last rank's end."""
+
+    median_ms: float | None
+    p05_ms: float | None
+    p95_ms: float | None
+    values_ms: list[float]
+    num_steps: int
+    open_end: Annotated[bool, Meta(description="A window's end was not bounded by a following step.")]
+    unprofiled_ms: Annotated[float | None, Meta(description="Median of the same step without profiler, same run.")]
+    wall_clock_ms: Annotated[float | None, Meta(description="The same profiled steps by the training loop's clock.")]
+
+
+class OwnerShare(Struct, frozen=True, kw_only=True):
+    """Time of one owner, over all ranks and steps."""
+
+    owner: str
+    share: float
+    ms: Annotated[float, Meta(description="Mean per rank and step.")]
+
+
+class Accounting(Struct, frozen=True, kw_only=True):
+    """Where every nanosecond went; shares sum to 1. By rank and step in the table `accounting`."""
+
+    owners: list[OwnerShare]
+
+
+class BubbleTheory(Struct, frozen=True, kw_only=True):
+    """What the same schedule gives with equal stages, free transfer, no jitter and no host delay."""
+
+    closed_form_share: Annotated[
+        float | None, Meta(description="Share of the pipeline phase; null outside its domain.")
+    ]
+    closed_form_ratio: Annotated[float | None, Meta(description="Ratio to ideal compute time.")]
+    simulated_share: Annotated[float | None, Meta(description="Simulation of this run's order, stages made equal.")]
+    simulated_ratio: float | None
+    simulated_span_share: Annotated[float | None, Meta(description="Same, in the ranks' own windows.")]
+    simulated_phase_ms: Annotated[float | None, Meta(description="Length of the simulated pipeline phase.")]
+    formula: str | None
+    schedule: str | None
+    domain: str | None
+    source: str | None
+
+
+class StageBubble(Struct, frozen=True, kw_only=True):
+    """One rank's share of the bubble, median over steps, milliseconds."""
+
+    stage: Annotated[list[int], Meta(description="Stages the rank holds.")]
+    ranks: list[int]
+    dependency_ms: float
+    warmup_ms: float
+    steady_ms: float
+    drain_ms: float
+    transfer_ms: Annotated[float | None, Meta(description="null where the backend records no transfer (gloo).")]
+    overhead_ms: float
+    chunk_ms: float
+
+
+class StepBubble(Struct, frozen=True, kw_only=True):
+    """The bubble of one step over all ranks of one pipeline."""
+
+    step: int
+    pipeline: int
+    measured_share: float
+
+
+class Bubble(Struct, frozen=True, kw_only=True):
+    """The pipeline bubble. Medians over steps; shares summed over the ranks of a pipeline."""
+
+    measured_share: Annotated[
+        float | None, Meta(description="Dependency ÷ pipeline phase: the one set against theory.")
+    ]
+    measured_ratio: Annotated[float | None, Meta(description="Dependency ÷ chunk spans.")]
+    span_share: Annotated[float | None, Meta(description="Dependency inside the ranks' own windows ÷ these windows.")]
+    share_of_step: Annotated[float | None, Meta(description="Dependency ÷ step; never set against a closed form.")]
+    overhead_share: Annotated[float | None, Meta(description="Overhead ÷ pipeline phase.")]
+    phase_ms: float | None
+    theory: BubbleTheory | None
+    stages: list[StageBubble]
+    steps: list[StepBubble]
+
+
+class AllToAllGroup(Struct, frozen=True, kw_only=True):
+    """One expert group."""
+
+    ranks: list[int]
+    num_all_to_all: int
+    rank_load_max_over_mean: float | None
+    expert_load_max_over_mean: float | None
+    rank_load_max_over_mean_from_splits: Annotated[
+        float | None, Meta(description="The same from the split sizes in the traces alone.")
+    ]
+    combine_wait_ms: Annotated[float | None, Meta(description="Wait at combine, summed over the group; median step.")]
+    wait_ms: Annotated[float | None, Meta(description="Wait at every all-to-all, summed over the group; median step.")]
+    transfer_ms: float | None
+
+
+class AllToAllTheory(Struct, frozen=True, kw_only=True):
+    """What balance and chance would give."""
+
+    balanced_max_over_mean: float
+    chance_rank: Annotated[float | None, Meta(description="Expected load ratio of ranks with an unbiased router.")]
+    chance_rank_low: float | None
+    chance_rank_high: float | None
+    chance_expert: float | None
+    chance_expert_low: float | None
+    chance_expert_high: float | None
+    chance_coverage: float | None
+    combine_wait_ms: Annotated[
+        float | None, Meta(description="Σ(largest - own tokens) × measured time per token, over layers and ranks.")
+    ]
+    time_per_token_us: Annotated[float | None, Meta(description="Measured forward expert time per received token.")]
+
+
+class AllToAll(Struct, frozen=True, kw_only=True):
+    """All-to-all imbalance. Shares are of rank-step time summed over ranks; loads are received token copies."""
+
+    groups: list[AllToAllGroup]
+    wait_share: float | None
+    transfer_share: float | None
+    exposed_share: Annotated[float | None, Meta(description="Wait and transfer outside computation.")]
+    rank_load_max_over_mean: Annotated[float | None, Meta(description="Mean over layers and steps.")]
+    expert_load_max_over_mean: float | None
+    chance_max_over_mean: Annotated[float | None, Meta(description="Of ranks, by chance alone.")]
+    slowest_rank: int | None
+    imbalance_cost_ms: Annotated[
+        float | None, Meta(description="Σ over layers of slowest rank's expert time beyond the mean; median step.")
+    ]
+    imbalance_cost_spread_ms: Annotated[float | None, Meta(description="Interquartile range of it over steps.")]
+    bus_bandwidth_gbps: float | None
+    loads_source: Annotated[str | None, Meta(description="`side_file` or `splits`.")]
+    theory: AllToAllTheory | None
+
+
+class ConventionMfu(Struct, frozen=True, kw_only=True):
+    """MFU in one convention of counting FLOPs."""
+
+    name: str
+    flops_per_step: float
+    mfu: float | None
+
+
+class Mfu(Struct, frozen=True, kw_only=True):
+    """Model FLOPs utilisation."""
+
+    mfu: Annotated[float | None, Meta(description="flops_per_step ÷ (step × peak per device × devices).")]
+    hfu: Annotated[float | None, Meta(description="The same with recomputed FLOPs counted.")]
+    mfu_wall_clock: Annotated[float | None, Meta(description="From the loop's clock over the same profiled steps.")]
+    mfu_unprofiled: Annotated[float | None, Meta(description="From the unprofiled step time.")]
+    flops_per_step: float | None
+    hardware_flops_per_step: float | None
+    flops_per_token: float | None
+    tokens_per_step: int | None
+    peak_flops_per_device: float | None
+    peak_basis: Annotated[str | None, Meta(description="`measured GEMM` with its shape, or a datasheet's figure.")]
+    num_devices: int | None
+    convention: str | None
+    conventions: list[ConventionMfu]
+    predicted_mfu: float | None
+
+
+class Finding(Struct, frozen=True, kw_only=True):
+    """One thing that was checked."""
+
+    id: str
+    title: str
+    passed: bool
+    worth_ms: float | None
+    worth_mfu_points: float | None
+    evidence: str
+    action: str | None
+    rank: int | None = None
+    start_ns: int | None = None
+    end_ns: int | None = None
+
+
+class Term(Struct, frozen=True, kw_only=True):
+    """A line of the method or provenance."""
+
+    term: str
+    text: str
+
+
+class Source(Struct, frozen=True, kw_only=True):
+    """One file that was read."""
+
+    rank: int
+    file: str
+
+
+class Review(Struct, frozen=True, kw_only=True):
+    """Everything that was found out about a run."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: dict[str, str]
+    created: Annotated[str, Meta(description="ISO 8601, UTC.")]
+    source: dict[str, str]
+    files: list[Source]
+    headline: Headline
+    warnings: Annotated[list[str], Meta(description="What a reader must know first.")]
+    quality: Quality
+    validity: ValidityFigures
+    job: dict[str, Fact]
+    step: StepFigures
+    accounting: Accounting
+    bubble: Bubble | None
+    all_to_all: AllToAll | None
+    mfu: Mfu
+    findings: list[Finding]
+    method: list[Term]
+    provenance: list[Term]
+
+
+def to_builtins(review: Review) -> dict[str, Any]:
+    """The review as plain dictionaries and lists."""
+    plain: dict[str, Any] = msgspec.to_builtins(review)
+    return plain
+
+
+def to_json(review: Review) -> bytes:
+    """The review as indented JSON with a final newline."""
+    return msgspec.json.format(msgspec.json.encode(review), indent=2) + b"\n"
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema of `review.json`."""
+    return msgspec.json.schema(Review)

@@ -1,0 +1,31 @@
+"""Model FLOPs utilisation: model FLOPs of a step over what the devices could have done in its time.
+
+`MFU = flops_per_step / (step seconds × peak FLOP/s per device × devices)`. FLOPs and peak are passed in: they are
+theory and data, the step time is measured.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+
+def step_durations(windows: pl.DataFrame) -> pl.DataFrame:
+    """Duration of every step over all ranks, first start to last end: `step`, `duration_ns`, from `STEPS`."""
+    return (
+        windows.group_by("step")
+        .agg((pl.col("end_ns").max() - pl.col("start_ns").min()).alias("duration_ns"))
+        .sort("step")
+    )
+
+
+def utilisation(flops_per_step: float, step_ns: float, peak_flops_per_device: float, num_devices: int) -> float:
+    """Share of the devices' peak that `flops_per_step` in `step_ns` is."""
+    return flops_per_step / (step_ns / 1e9 * peak_flops_per_device * num_devices)
+
+
+def wall_clock_step_ns(step_records: pl.DataFrame, windows: pl.DataFrame) -> float | None:
+    """Median duration of the *same* steps by the training loop's own clock, from `STEP_RECORDS`; None if unrecorded."""
+    same = step_records.join(windows.select("rank", "step"), on=["rank", "step"], how="semi")
+    durations = same.group_by("step").agg((pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns"))
+    median = durations["duration_ns"].median()
+    return float(median) if isinstance(median, (int, float)) else None

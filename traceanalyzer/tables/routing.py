@@ -1,0 +1,72 @@
+"""Where tokens went: from the side file of the run, else from the split sizes of dispatch all-to-alls."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from traceanalyzer.schema import ROUTING, conform
+
+
+def routing_from_records(records: pl.DataFrame) -> pl.DataFrame:
+    """Side-file records → `ROUTING`, one row per step, layer, source rank and expert.
+
+    `records` has `step`, `layer`, `rank`, `tokens_to_expert` and `group`; experts are laid out over the group in equal
+    consecutive blocks.
+    """
+    if records.is_empty():
+        return pl.DataFrame(schema=ROUTING)
+    size = pl.col("group").list.len()
+    num_experts = pl.col("tokens_to_expert").list.len()
+    rows = (
+        records.lazy()
+        .with_columns(
+            pl.int_ranges(0, num_experts).alias("expert"),
+            size.alias("size"),
+            num_experts.alias("num_experts"),
+        )
+        .explode("expert", "tokens_to_expert")
+        .with_columns((pl.col("expert") * pl.col("size") // pl.col("num_experts")).alias("slot"))
+        .select(
+            "step",
+            "layer",
+            pl.col("group").cast(pl.List(pl.String)).list.join(",").alias("group"),
+            "rank",
+            "expert",
+            pl.col("group").list.get(pl.col("slot")).alias("expert_rank"),
+            pl.col("tokens_to_expert").alias("tokens"),
+            pl.lit("side_file").alias("source"),
+        )
+        .collect()
+    )
+    return conform(rows, ROUTING)
+
+
+def routing_from_splits(collectives: pl.DataFrame) -> pl.DataFrame:
+    """Send splits of dispatch all-to-alls → `ROUTING`, one row per step, layer, source and receiving rank."""
+    dispatch = collectives.filter(
+        (pl.col("direction") == "dispatch") & (pl.col("send_splits").list.len() > 0) & pl.col("group").is_not_null()
+    )
+    rows = (
+        dispatch.with_columns(pl.col("group").str.split(",").alias("members"))
+        .filter(pl.col("members").list.len() == pl.col("send_splits").list.len())
+        .explode("members", "send_splits")
+        .select(
+            "step",
+            "layer",
+            "group",
+            "rank",
+            pl.lit(None, pl.Int32).alias("expert"),
+            pl.col("members").cast(pl.Int32).alias("expert_rank"),
+            pl.col("send_splits").alias("tokens"),
+            pl.lit("splits").alias("source"),
+        )
+    )
+    return conform(rows, ROUTING)
+
+
+def routing(records: pl.DataFrame, collectives: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
+    """The routing of the captured steps (`ROUTING`): from the side file where it covers them, else from splits."""
+    captured = windows.select("step").unique()
+    recorded = routing_from_records(records).join(captured, on="step", how="semi")
+    by_splits = routing_from_splits(collectives).join(recorded, on=["step", "layer", "group"], how="anti")
+    return pl.concat([recorded, by_splits]).sort("step", "layer", "group", "rank", "expert", "expert_rank")
