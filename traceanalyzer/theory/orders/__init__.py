@@ -58,15 +58,31 @@ def order(
     first, `num_microbatches` breadth first; without it the groups are as PyTorch chooses them, the smallest equal
     groups of at least `num_ranks`. Raises `DomainError` where the schedule does not exist.
     """
+    group = check(name, num_ranks, num_microbatches, num_chunks, group_size)
+    point = _Point(num_ranks, num_microbatches, num_chunks, group)
+    return [_RANK_ORDERS[name](rank, point) for rank in range(num_ranks)]
+
+
+def check(
+    name: ScheduleName,
+    num_ranks: int,
+    num_microbatches: int,
+    num_chunks: int = 1,
+    group_size: int | None = None,
+) -> int:
+    """The size of the groups of microbatches (all of them where the schedule has no groups).
+
+    Raises `DomainError` where the schedule does not exist, with what would fit.
+    """
     _check_chunks(name, num_ranks, num_chunks)
     if num_microbatches < 1:
         raise DomainError(f"a step needs microbatches, got {num_microbatches}", "ask for at least 1 microbatch")
-    if group_size is not None and name not in _GROUPED:
-        raise DomainError(f"{name} has no groups of microbatches", "leave the group size out")
     _check_dualpipe(name, num_ranks, num_microbatches)
-    group = _group_size(name, num_ranks, num_microbatches, group_size) if name in _GROUPED else num_microbatches
-    point = _Point(num_ranks, num_microbatches, num_chunks, group)
-    return [_RANK_ORDERS[name](rank, point) for rank in range(num_ranks)]
+    if name in _GROUPED:
+        return _group_size(name, num_ranks, num_microbatches, group_size)
+    if group_size is not None:
+        raise DomainError(f"{name} has no groups of microbatches", "leave the group size out")
+    return num_microbatches
 
 
 _RANK_ORDERS: dict[ScheduleName, Callable[[int, _Point], list[Op]]] = {
