@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.schedule import Action, Phase, RankOrders
-from traceanalyzer.schema import ACTIONS
+from traceanalyzer.schema import ACTIONS, conform
 from traceanalyzer.theory.deadlock import explain
 from traceanalyzer.theory.op_times import OpTimes, SendMode, per_stage
 from traceanalyzer.theory.program import LOCAL, Program, build
@@ -84,7 +84,7 @@ class Simulation:
         names = ("rank", "step", "stage", "phase", "microbatch", "start_ns", "end_ns")
         table = pl.DataFrame(rows, schema={name: ACTIONS[name] for name in names}, orient="row")
         position = pl.int_range(pl.len()).over("rank").cast(ACTIONS["position"]).alias("position")
-        return table.with_columns(position).select(ACTIONS.names())
+        return conform(table.with_columns(position), ACTIONS)
 
     @property
     def peak_in_flight(self) -> tuple[int, ...]:
