@@ -42,7 +42,11 @@ def launch(kind: str, settings: RunSettings, progress: Callable[[str], None]) ->
     settings = dataclasses.replace(settings, folder=str(folder), launcher_pid=os.getpid())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     command += [str(settings.num_ranks), "--module", "instrumented_runs.worker", kind, encode(settings)]
-    status, deaths = _run(command, folder, progress)
+    try:
+        status, deaths = _run(command, folder, progress)
+    except BaseException:  # an interrupt too leaves a run that did not complete
+        _mark_failed(folder)
+        raise
     if status:
         _mark_failed(folder)
         raise _failure(folder, status, deaths)
@@ -147,4 +151,5 @@ def _mark_failed(folder: Path) -> None:
         return
     job = msgspec.json.decode(path.read_bytes(), type=Job)
     ranks = tuple(dataclasses.replace(record, last_step=last_step(folder, record.rank)) for record in job.ranks)
-    path.write_bytes(msgspec.json.encode(dataclasses.replace(job, status="failed", ranks=ranks)))
+    failed = dataclasses.replace(job, status="failed", ranks=ranks)
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(failed), indent=2) + b"\n")

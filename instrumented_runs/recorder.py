@@ -13,9 +13,11 @@ from __future__ import annotations
 import dataclasses
 import gc
 import os
+import signal
 import socket
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ from typing import Self
 import msgspec
 import torch
 import torch.distributed as dist
-from torch.profiler import ProfilerActivity, profile, record_function, schedule
+from torch.profiler import ProfilerActivity, profile, schedule
 
 from instrumented_runs import host_load
 from instrumented_runs.clocks import measure_offset
@@ -132,7 +134,7 @@ class Recorder:
             activities=activities,
             schedule=schedule(wait=window.wait, warmup=window.warmup, active=window.active, repeat=1),
             record_shapes=True,
-            on_trace_ready=lambda profiler: self._publish(profiler),
+            on_trace_ready=self._publish,
         )
         gc.collect()
         gc.freeze()
@@ -156,7 +158,8 @@ class Recorder:
         self._steps_file.write(msgspec.json.encode(record) + b"\n")
         self._steps_file.flush()
         if self._profiler is not None:
-            self._profiler.step()
+            with termination_postponed():
+                self._profiler.step()
             if self._step == self.window.steps[-1]:
                 self._stop_profiler()
         self._step += 1
@@ -187,7 +190,8 @@ class Recorder:
     def _stop_profiler(self) -> None:
         if self._profiler is not None:
             profiler, self._profiler = self._profiler, None
-            profiler.stop()
+            with termination_postponed():
+                profiler.stop()
             gc.enable()
 
     def _write_run(self, status: str, profiled_steps: tuple[int, ...]) -> None:
@@ -241,10 +245,19 @@ def device(num_devices: int) -> Hardware:
 
 
 @contextmanager
-def span(name: str) -> Iterator[None]:
-    """A profiler range."""
-    with record_function(name):
+def termination_postponed() -> Iterator[None]:
+    """Let a SIGTERM wait until what runs inside is done: launchers send one when another rank failed."""
+    if threading.current_thread() is not threading.main_thread():
         yield
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        if came:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _growth(before: int | None, after: int | None) -> int | None:

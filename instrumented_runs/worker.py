@@ -71,10 +71,11 @@ def device() -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """Leave by an exception, so that the recorder can write what it has."""
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    """Leave by an exception, so that the recorder can write what it has; unless this rank is already leaving by one."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    raise Terminated
+    if sys.exception() is None:
+        raise Terminated
 
 
 def _end_with(launcher_pid: int) -> None:
