@@ -14,7 +14,7 @@ from traceanalyzer.gaps.experts import expert_gap
 from traceanalyzer.gaps.findings import findings
 from traceanalyzer.gaps.headline import headline
 from traceanalyzer.gaps.pipeline import pipeline_gap
-from traceanalyzer.gaps.review import Accounting, OwnerShare, Review, Source, StepFigures, ValidityFigures
+from traceanalyzer.gaps.review import Accounting, OwnerShare, Review, Source, StepDuration, StepFigures, ValidityFigures
 from traceanalyzer.gaps.utilisation import utilisation_gap
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.accounting import accounting, owner_shares
@@ -121,11 +121,13 @@ def _step_figures(tables: Tables, run: Run) -> StepFigures:
         return durations.quantile(share, "linear") if len(durations) else None
 
     return StepFigures(
-        median_ms=quantile(0.5),
-        p05_ms=quantile(0.05),
-        p95_ms=quantile(0.95),
-        values_ms=durations.to_list(),
-        num_steps=len(durations),
+        duration_ms=StepDuration(
+            median=quantile(0.5),
+            p05=quantile(0.05),
+            p95=quantile(0.95),
+            values=durations.to_list(),
+            num_steps=len(durations),
+        ),
         open_end=bool(tables.steps["open_end"].any()),
         unprofiled_ms=run.job.unprofiled_step_ms if run.job else None,
         wall_clock_ms=wall / 1e6 if wall is not None else None,

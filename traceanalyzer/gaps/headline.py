@@ -14,7 +14,7 @@ _DEFINITIONS = {
     "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over ranks, median over steps",
     "all_to_all": "tokens received by the fullest rank ÷ mean over ranks, averaged over layers and steps",
     "mfu": "model FLOPs per step ÷ (step time × peak × devices)",
-    "step_time": "first rank's start to last rank's end, median over the captured steps",
+    "step_time": "the longest rank's step window, median over the captured steps",
 }
 
 
@@ -117,10 +117,10 @@ def _mfu_sentences(mfu: Mfu) -> list[str]:
 
 
 def _nothing_sentence(step: StepFigures) -> str:
-    if step.median_ms is None:
+    if step.duration_ms.median is None:
         return "These traces hold no step that could be measured."
     return (
-        f"{counted(step.num_steps, 'step')} of {milliseconds(step.median_ms)} were captured, but neither bubble nor "
+        f"{counted(step.duration_ms.num_steps, 'step')} of {milliseconds(step.duration_ms.median)} were captured, but neither bubble nor "
         "all-to-all imbalance nor MFU can be said of them; the reasons stand beside each."
     )
 
@@ -194,15 +194,15 @@ def _mfu_tile(mfu: Mfu, reasons: Mapping[str, str]) -> Tile:
 
 
 def _step_tile(step: StepFigures) -> Tile:
-    if step.median_ms is None:
+    if step.duration_ms.median is None:
         return _withheld_tile("step_time", "Step time", "no step window in these traces")
     unprofiled = f"{milliseconds(step.unprofiled_ms)} without profiler" if step.unprofiled_ms is not None else None
     return Tile(
         id="step_time",
         title="Step time",
-        value_text=milliseconds(step.median_ms),
+        value_text=milliseconds(step.duration_ms.median),
         theory_text=unprofiled,
-        gap_text=f"{counted(step.num_steps, 'step')} captured",
+        gap_text=f"{counted(step.duration_ms.num_steps, 'step')} captured",
         status="neutral",
         note="the window's end is not bounded by a following step" if step.open_end else None,
         definition=_DEFINITIONS["step_time"],

@@ -90,7 +90,7 @@ def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
         simulated_ratio=simulation.bubble_ratio if simulation else None,
         simulated_span_share=simulation.span_bubble_share if simulation else None,
         simulated_phase_ms=simulation.makespan_ns / 1e6 if simulation else None,
-        formula=closed.formula if closed else None,
+        formula=f"bubble = {closed.formula}, share = bubble ÷ (M·T + bubble)" if closed else None,
         schedule=name.value if name else None,
         domain=closed.domain if closed else None,
         source=closed.source if closed else None,

@@ -75,14 +75,20 @@ class ValidityFigures(Struct, frozen=True, kw_only=True):
     reasons: list[str]
 
 
-class StepFigures(Struct, frozen=True, kw_only=True):
-    """The global step: first rank's start to last rank's end."""
+class StepDuration(Struct, frozen=True, kw_only=True):
+    """Milliseconds, over the captured steps."""
 
-    median_ms: float | None
-    p05_ms: float | None
-    p95_ms: float | None
-    values_ms: list[float]
+    median: float | None
+    p05: float | None
+    p95: float | None
+    values: list[float]
     num_steps: int
+
+
+class StepFigures(Struct, frozen=True, kw_only=True):
+    """Step time: the longest rank's window, which is the pace of the job."""
+
+    duration_ms: StepDuration
     open_end: Annotated[bool, Meta(description="A window's end was not bounded by a following step.")]
     unprofiled_ms: Annotated[float | None, Meta(description="Median of the same step without profiler, same run.")]
     wall_clock_ms: Annotated[float | None, Meta(description="The same profiled steps by the training loop's clock.")]

@@ -10,12 +10,12 @@ import polars as pl
 
 
 def step_durations(windows: pl.DataFrame) -> pl.DataFrame:
-    """Duration of every step over all ranks, first start to last end: `step`, `duration_ns`, from `STEPS`."""
-    return (
-        windows.group_by("step")
-        .agg((pl.col("end_ns").max() - pl.col("start_ns").min()).alias("duration_ns"))
-        .sort("step")
-    )
+    """Duration of every step: `step`, `duration_ns`, from `STEPS`.
+
+    It is the longest rank's window. Windows of a rank follow each other without a gap, so this is the pace of the job;
+    from the first rank's start to the last rank's end would count the stagger of the ranks in every step anew.
+    """
+    return windows.group_by("step").agg((pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns")).sort("step")
 
 
 def utilisation(flops_per_step: float, step_ns: float, peak_flops_per_device: float, num_devices: int) -> float:
