@@ -1,0 +1,92 @@
+# Every command of the project. `make` alone lists them.
+#
+# PYTHON=/path/to/python uses an environment you already have, with your own torch (CUDA, ROCm): the project is installed
+# into it and nothing else is changed. Without it a .venv is made here, with a CPU build of torch.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BASE_PYTHON ?= python3
+# For a package index that serves CUDA builds of torch first, for example TORCH_OPTIONS="--index-url …/whl/cpu".
+TORCH_OPTIONS ?=
+SCHEDULE ?= 1F1B
+OUT ?= demo
+
+ifdef PYTHON
+  RUN := $(PYTHON)
+  READY := .make/own-environment
+else
+  RUN := .venv/bin/python
+  READY := .make/demo
+endif
+PIP = .venv/bin/python -m pip --disable-pip-version-check
+TRACEANALYZER = $(RUN) -m traceanalyzer
+
+.PHONY: help demo test soak lint format clean
+
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(READY) ## Train three small jobs, measure them, write their reports
+	@mkdir -p $(OUT)
+	@rm -rf $(OUT)/pipeline $(OUT)/experts $(OUT)/dense
+	@echo "== pipeline parallelism: the bubble"
+	@$(TRACEANALYZER) run pipeline --schedule $(SCHEDULE) --out $(OUT)/pipeline
+	@$(TRACEANALYZER) report $(OUT)/pipeline -o $(OUT)/pipeline.html
+	@echo; echo "== expert parallelism: all-to-all imbalance"
+	@$(TRACEANALYZER) run experts --out $(OUT)/experts
+	@$(TRACEANALYZER) report $(OUT)/experts -o $(OUT)/experts.html
+	@echo; echo "== one dense rank: MFU"
+	@$(TRACEANALYZER) run dense --out $(OUT)/dense
+	@$(TRACEANALYZER) report $(OUT)/dense -o $(OUT)/dense.html
+	@echo; echo "reports: $(OUT)/pipeline.html $(OUT)/experts.html $(OUT)/dense.html"
+
+test: .make/test ## Run the tests (at most 10 minutes on 2 cores)
+	.venv/bin/python -m pytest -n 2 -m "not soak and not runs"
+	.venv/bin/python -m pytest -m "runs and not soak"
+
+soak: .make/test ## Run the long tests: kills, fuzzing, repeats
+	.venv/bin/python -m pytest -m soak -s
+
+lint: .make/dev ## Lint, types, import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyright
+	.venv/bin/lint-imports
+
+format: .make/dev ## Format the code
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix .
+
+clean: ## Remove what the commands above made
+	rm -rf .make .venv demo runs .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.make/venv:
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "traceanalyzer needs Python 3.11 or newer; name one with BASE_PYTHON=/path/to/python3"; exit 2; }
+	@echo "making .venv"
+	@$(BASE_PYTHON) -m venv .venv
+	@mkdir -p .make && touch $@
+
+# torch first: a later request for it by another package then finds it there.
+.make/demo: .make/venv pyproject.toml constraints.txt
+	@echo "installing torch (CPU build, once; a few hundred MB)"
+	@$(PIP) install -q $(TORCH_OPTIONS) -c constraints.txt torch
+	@echo "installing traceanalyzer"
+	@$(PIP) install -q -c constraints.txt -e ".[runs]"
+	@touch $@
+
+.make/test: .make/demo
+	@echo "installing what the tests need"
+	@$(PIP) install -q -c constraints.txt -e ".[runs,test]"
+	@touch $@
+
+.make/dev: .make/test
+	@$(PIP) install -q -c constraints.txt -e ".[runs,test,dev]"
+	@touch $@
+
+.PHONY: .make/own-environment
+.make/own-environment:
+	@$(PYTHON) -c 'import torch' || { echo "$(PYTHON) has no torch: install it there first"; exit 2; }
+	@$(PYTHON) -c 'import traceanalyzer' 2>/dev/null || $(PYTHON) -m pip install -q -e .
