@@ -54,7 +54,7 @@ def render(element: Any, *, height: int, x_label: str, y_label: str = "", **opts
     return finish(figure)
 
 
-def _as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
+def as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
     """Mark a drawn element as text or reference line, so that the page's script gives it the theme's ink."""
     plot.handles["glyph"].tags = ["ink"]
 
@@ -98,7 +98,7 @@ def stacked_bars(
     widest = float(placed["end"].max() or 0.0)  # type: ignore[arg-type] - Float64
     if reference is not None:
         line = hv.Segments([(reference, -0.5, reference, len(rows) - 0.5)])
-        chart = bars * line.opts(line_dash="dashed", line_width=2, color=NEUTRAL_INK, hooks=[_as_ink])
+        chart = bars * line.opts(line_dash="dashed", line_width=2, color=NEUTRAL_INK, hooks=[as_ink])
     end = x_end if x_end is not None else 1.06 * max(widest, reference or 0.0, 1e-9)
     return render(
         chart,
@@ -131,7 +131,7 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float) -> Any:  
         hover_tooltips=[("", "@name"), ("", "@text")],
     )
     texts = hv.Labels(placed, kdims=["at", "row"], vdims=["text"]).opts(
-        text_align="left", text_baseline="middle", text_font_size="12px", text_color=NEUTRAL_INK, hooks=[_as_ink]
+        text_align="left", text_baseline="middle", text_font_size="12px", text_color=NEUTRAL_INK, hooks=[as_ink]
     )
     return render(
         bars * texts,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.parts import Finding, Tile
-from reports.text import SPACE, WITHHELD, at, number, quantity, records, safe_text, withheld_reason
+from reports.text import SPACE, WITHHELD, at, number, quantity, records, safe_text, texts, withheld_reason
 
 REQUIRED_TILES = {
     "bubble": "Pipeline bubble",
@@ -53,9 +53,7 @@ def _is_parallel(layout: Mapping[str, Any], dimension: str) -> bool:
 
 def sentences(review: Mapping[str, Any]) -> list[str]:
     """The verdict; a review without one says so."""
-    found = at(review, "headline", "sentences")
-    known = [safe_text(sentence) for sentence in found if sentence] if isinstance(found, list | tuple) else []
-    return known or ["This review states no verdict."]
+    return texts(review, "headline", "sentences") or ["This review states no verdict."]
 
 
 def tiles(review: Mapping[str, Any]) -> list[Tile]:
@@ -66,28 +64,28 @@ def tiles(review: Mapping[str, Any]) -> list[Tile]:
 
 
 def _tile(entry: Mapping[str, Any], review: Mapping[str, Any]) -> Tile:
-    texts = {key: safe_text(value, 300) for key, value in entry.items() if isinstance(value, str)}
-    name, status = texts.get("id", ""), texts.get("status", "neutral")
-    value, note = texts.get("value_text", ""), texts.get("note", "")
+    said = {key: safe_text(value, 300) for key, value in entry.items() if isinstance(value, str)}
+    name, status = said.get("id", ""), said.get("status", "neutral")
+    value, note = said.get("value_text", ""), said.get("note", "")
     if status == WITHHELD or not value:
         return Tile(
             id=name,
-            title=texts.get("title") or REQUIRED_TILES.get(name, name),
+            title=said.get("title") or REQUIRED_TILES.get(name, name),
             value=WITHHELD,
-            theory=texts.get("theory_text", ""),
+            theory=said.get("theory_text", ""),
             status=WITHHELD,
             note=note or withheld_reason(review, name),
-            definition=texts.get("definition", ""),
+            definition=said.get("definition", ""),
         )
     return Tile(
         id=name,
-        title=texts.get("title") or REQUIRED_TILES.get(name, name),
+        title=said.get("title") or REQUIRED_TILES.get(name, name),
         value=value,
-        theory=texts.get("theory_text", ""),
-        gap=texts.get("gap_text", ""),
+        theory=said.get("theory_text", ""),
+        gap=said.get("gap_text", ""),
         status=status if status in _STATUSES else "neutral",
         note=note,
-        definition=texts.get("definition", ""),
+        definition=said.get("definition", ""),
     )
 
 

@@ -23,8 +23,7 @@ from reports.charts import finish
 from reports.downloads import csv_text, packed, review_json
 from reports.parts import Chart, Section
 from reports.sections import all_sections, table
-from reports.text import at, emphasised, safe_text
-from traceanalyzer.schema import ACTIONS
+from reports.text import at, emphasised, safe_text, texts
 
 _HERE = Path(__file__).parent
 _CDN = re.compile(r"https://cdn\.jsdelivr\.net/[\w@./-]*")
@@ -33,7 +32,7 @@ _CDN = re.compile(r"https://cdn\.jsdelivr\.net/[\w@./-]*")
 
 def compose(review: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> str:
     """The whole report as HTML text."""
-    laid_out = timeline.lay_out(table(tables, "actions", ACTIONS), table(tables, "ideal_actions", ACTIONS))
+    laid_out = timeline.lay_out(table(tables, "actions"), table(tables, "ideal_actions"))
     findings = headline.findings(review, laid_out.origin_ns if laid_out else None)
     sections = all_sections(review, tables, laid_out, findings)
     divs, drawing = _embedded(sections)
@@ -45,7 +44,7 @@ def compose(review: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> st
         css=Markup(_own("page.css")),  # noqa: S704 - our own file
         scripts={"theme": Markup(theme), "body": [Markup(script) for script in body]},  # noqa: S704 - no data in them but escaped JSON
         job=headline.job_line(review),
-        warnings=[safe_text(warning) for warning in at(review, "warnings") or ()],
+        warnings=texts(review, "warnings"),
         verdict=[emphasised(sentence) for sentence in headline.sentences(review)],
         tiles=headline.tiles(review),
         findings=findings,

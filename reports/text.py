@@ -116,6 +116,13 @@ def records(review: object, *path: str) -> list[Mapping[str, Any]]:
     return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list | tuple) else []
 
 
+def texts(review: object, *path: str) -> list[str]:
+    """The list of sentences at `path`, made safe; a lone sentence is a list of one."""
+    found = at(review, *path)
+    listed = [found] if isinstance(found, str) else found
+    return [safe_text(entry) for entry in listed if entry] if isinstance(listed, list | tuple) else []
+
+
 def withheld_reason(review: Mapping[str, Any], *metrics: str) -> str:
     """Why the first of `metrics` (or a part or parent of it) has no value, in the review's own words."""
     for metric in metrics:

@@ -125,7 +125,7 @@ def expert_tables(
                     tokens = round(mean * weight * (1 + 0.03 * ((expert + source + layer + step) % 3 - 1)))
                     routing.append(
                         {
-                            "step": step, "layer": layer, "rank": source, "expert": expert, "expert_rank": owner,
+                            "step": step, "layer": layer, "group": ",".join(map(str, range(num_ranks))), "rank": source, "expert": expert, "expert_rank": owner,
                             "tokens": tokens, "source": "side_file",
                         }
                     )  # fmt: skip
@@ -270,3 +270,94 @@ def pipeline_case() -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
         "steps": steps_table(actions),
     }  # fmt: skip
     return json.loads(json.dumps(review)), tables
+
+
+def expert_case() -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """A paced EP=4 run in which rank 1 receives 2.4 times the mean."""
+    tables = expert_tables()
+    review = base_review()
+    review["headline"] = {
+        "sentences": [
+            "Rank 1 receives 2.40× the mean number of tokens; chance alone would give 1.03×.",
+            "Everyone waits for it: 1 050 ms of rank time per step.",
+        ],
+        "tiles": [
+            withheld_tile("bubble", "Pipeline bubble", "no pipeline in this job"),
+            tile(
+                "all_to_all", "All-to-all imbalance", value_text="2.40×", theory_text="even routing by chance 1.03×",
+                gap_text="rank 1 is hot", status="bad", note="received tokens, max ÷ mean over ranks",
+                definition="received token copies of the most loaded rank ÷ mean of its group",
+            ),
+            withheld_tile("mfu", "MFU", "paced run: computations are stretched by sleeping"),
+        ],
+    }  # fmt: skip
+    review["job"] |= {
+        "schedule": field(None),
+        "num_stages": field(1),
+        "num_microbatches": field(1),
+        "layout": field({"pp": 1, "dp": 4, "tp": 1, "ep": 4}),
+    }
+    review["warnings"] = ["CPU pressure was 31 % of the measured time: the timeline may be distorted."]
+    review["quality"]["withheld"] = [
+        {"metric": "bubble", "reason": "no pipeline in this job"},
+        {"metric": "mfu", "reason": "paced run: computations are stretched by sleeping"},
+        {"metric": "all_to_all.bus_bandwidth_gbps", "reason": "gloo moves data through the host"},
+    ]
+    review["quality"]["defects"] = [
+        {
+            "code": "json.truncated", "severity": "loss", "file": "traces/rank00003.json.gz", "rank": 3, "byte_from": 120_000,
+            "byte_to": 120_512, "action": "skipped", "affects": ["all_to_all"], "message": "the file ends inside an event",
+            "hint": "copy the trace again",
+        }
+    ]  # fmt: skip
+    review["all_to_all"] = {
+        "groups": [
+            {
+                "ranks": [0, 1, 2, 3], "num_all_to_all": 96, "rank_load_max_over_mean": 2.4, "expert_load_max_over_mean": 2.47,
+                "chance_max_over_mean": 1.03,
+            }
+        ],
+        "wait_share": 0.27, "transfer_share": 0.024, "exposed_share": 0.294, "rank_load_max_over_mean": 2.4,
+        "expert_load_max_over_mean": 2.47, "chance_max_over_mean": 1.03, "slowest_rank": 1, "imbalance_cost_ms": 1050.0,
+        "bus_bandwidth_gbps": None, "theory": {"ideal_max_over_mean": 1.0},
+    }  # fmt: skip
+    review["stragglers"] = [{"rank": 1, "stage": None, "cause": "expert load", "slowdown": 2.4, "cost_ms": 350.0}]
+    return json.loads(json.dumps(review)), tables
+
+
+def mfu_case() -> tuple[dict[str, Any], dict[str, pl.DataFrame]]:
+    """A dense one-rank run with real computation: MFU, its conventions and a waterfall."""
+    review = base_review()
+    review["headline"] = {
+        "sentences": ["The job reaches 61.3 % MFU of the measured matrix-multiply peak.", "Attention and the optimizer cost most of the rest."],
+        "tiles": [
+            withheld_tile("bubble", "Pipeline bubble", "no pipeline in this job"),
+            withheld_tile("all_to_all", "All-to-all imbalance", "no experts in this job"),
+            tile("mfu", "MFU", value_text="61.3 %", theory_text="of 88.2 GFLOP/s measured peak", gap_text="38.7 points below", status="bad"),
+        ],
+    }  # fmt: skip
+    review["mfu"] = {
+        "mfu": 0.613, "hfu": 0.655, "flops_per_step": 4.2e11, "peak_flops_per_device": 8.82e10, "convention": "PaLM, full attention",
+        "predicted_mfu": None, "step_ms": 7770.0, "unprofiled_step_ms": 7650.0, "flops_per_token": 4.1e8,
+        "conventions": [
+            {"name": "PaLM, full attention", "flops_per_step": 4.2e11, "mfu": 0.613},
+            {"name": "causal attention", "flops_per_step": 3.9e11, "mfu": 0.569},
+            {"name": "6N", "flops_per_step": 3.6e11, "mfu": 0.525},
+        ],
+    }  # fmt: skip
+    review["waterfall"] = [
+        {"name": "peak", "ms": 7770.0, "mfu_points": 100.0},
+        {"name": "kernels below peak", "ms": 2200.0, "mfu_points": 28.3},
+        {"name": "optimizer", "ms": 620.0, "mfu_points": 8.0},
+        {"name": "host", "ms": 187.0, "mfu_points": 2.4},
+    ]
+    review["step"] = {
+        "duration_ms": {"median": 7770.0, "p05": 7701.0, "p95": 7835.0, "values": [7770.0, 7690.0, 7840.0, 7762.0, 7801.0], "num_steps": 5},
+        "open_end": False,
+    }  # fmt: skip
+    review["quality"]["withheld"] = [
+        {"metric": "bubble", "reason": "no pipeline in this job"},
+        {"metric": "all_to_all", "reason": "no experts in this job"},
+        {"metric": "mfu.predicted_mfu", "reason": "no prediction for a CPU"},
+    ]
+    return json.loads(json.dumps(review)), {}

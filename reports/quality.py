@@ -1,0 +1,126 @@
+"""How far the data can be trusted: coverage, losses, defects, validity, and what is withheld."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from reports.parts import Grid, Terms
+from reports.text import at, number, quantity, records, safe_text, shown, texts
+
+MAX_DEFECTS = 100
+MAX_FILES = 64
+
+
+def coverage(review: Mapping[str, Any]) -> Terms | None:
+    """What was found of what was expected; None without a quality record."""
+    quality = at(review, "quality")
+    if not isinstance(quality, Mapping):
+        return None
+    dropped = quality.get("events_dropped")
+    reasons = dropped if isinstance(dropped, Mapping) else {}
+    lost = [f"{quantity(count, 'count')} {safe_text(reason, 60)}" for reason, count in reasons.items() if count]
+    residual = shown(review, "ns", "quality", "clock_residual_ns")
+    basis = quality.get("clock_basis")
+    return Terms(
+        title="Coverage",
+        entries=(
+            ("Verdict", safe_text(quality.get("verdict") or "not stated", 40)),
+            ("Ranks", _of(quality, "num_ranks_found", "num_ranks_expected")),
+            ("Steps used", quantity(quality.get("num_steps_used"), "count")),
+            ("Events kept", _of(quality, "events_kept", "events_seen")),
+            ("Events dropped", ", ".join(lost) or "none"),
+            ("Clocks agree within", residual + (f" ({safe_text(basis, 80)})" if basis else "")),
+        ),
+        half=True,
+    )
+
+
+def _of(quality: Mapping[str, Any], found: str, expected: str) -> str:
+    return f"{quantity(quality.get(found), 'count')} of {quantity(quality.get(expected), 'count')}"
+
+
+def validity(review: Mapping[str, Any]) -> Terms | None:
+    """Whether the machine disturbed the measurement; None without a record."""
+    if not isinstance(at(review, "validity"), Mapping):
+        return None
+    reasons = texts(review, "validity", "reasons")
+    switches = number(at(review, "validity", "involuntary_switches_per_second"))
+    return Terms(
+        title="Was the timeline disturbed?",
+        entries=(
+            ("Verdict", safe_text(at(review, "validity", "verdict") or "unknown", 40)),
+            ("Time under CPU pressure", shown(review, "share", "validity", "cpu_pressure_share")),
+            (
+                "Involuntary switches",
+                shown(review, "number", "validity", "involuntary_switches_per_second")
+                + (" per second" if switches is not None else ""),
+            ),
+            ("Spread of equal operations", shown(review, "share", "validity", "op_spread")),
+            *(("Because", reason) for reason in reasons),
+        ),
+        half=True,
+    )
+
+
+def defects(review: Mapping[str, Any]) -> Grid | None:
+    """Problems of the data, as the reader reported them; None without one."""
+    found = records(review, "quality", "defects")
+    if not found:
+        return None
+    cut = len(found) - MAX_DEFECTS
+    return Grid(
+        id="defects",
+        title="Defects of the data",
+        columns=("severity", "code", "where", "what", "done", "affects", "remedy"),
+        rows=tuple(_defect(entry) for entry in found[:MAX_DEFECTS]),
+        note=f"{cut} further defects are in review.json." if cut > 0 else "",
+    )
+
+
+def _defect(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    said = {key: safe_text(value, 300) if value is not None else "" for key, value in entry.items()}
+    rank = f"rank {said['rank']}" if said.get("rank") else ""
+    first, last = said.get("byte_from", ""), said.get("byte_to", "")
+    place = f"bytes {first} to {last}" if first else ""
+    affected = entry.get("affects") or ()
+    return (
+        said.get("severity", ""),
+        said.get("code", ""),
+        ", ".join(part for part in (said.get("file", ""), rank, place) if part),
+        said.get("message", ""),
+        said.get("action", ""),
+        safe_text(", ".join(str(metric) for metric in affected)),
+        said.get("hint", ""),
+    )
+
+
+def withheld(review: Mapping[str, Any]) -> Grid | None:
+    """Metrics without a value and why; None where nothing is withheld."""
+    rows = tuple(
+        (safe_text(entry.get("metric", ""), 80), safe_text(entry.get("reason", "")))
+        for entry in records(review, "quality", "withheld")
+    )
+    return Grid(id="withheld", title="Withheld", columns=("metric", "reason"), rows=rows) if rows else None
+
+
+def source_files(review: Mapping[str, Any]) -> Grid | None:
+    """The trace files behind the review."""
+    files = records(review, "source", "files")
+    if not files:
+        return None
+    cut = len(files) - MAX_FILES
+    return Grid(
+        id="files",
+        title=f"{quantity(len(files), 'count')} trace files",
+        columns=("rank", "file", "SHA-256"),
+        rows=tuple(
+            tuple(
+                safe_text(entry.get(key) if entry.get(key) is not None else "", 200)
+                for key in ("rank", "file", "sha256")
+            )
+            for entry in files[:MAX_FILES]
+        ),
+        note=f"{cut} further files are in review.json." if cut > 0 else "",
+        folded=True,
+    )
