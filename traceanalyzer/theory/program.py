@@ -86,24 +86,45 @@ def _pair(op: OverlappedPair, times: OpTimes, spent: tuple[int, int], chain: _Ch
 
 
 def _chain(orders: RankOrders, stage_ranks: Sequence[int]) -> _Chain:
+    """Where microbatches enter and turn; every action is checked to run once, on the rank of its stage."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
     num_stages = len(stage_ranks)
+    done: set[int] = set()
+    if max(stage_ranks, default=0) >= len(orders):
+        raise UsageError(
+            f"a stage is on rank {max(stage_ranks)}, but there are orders of {len(orders)} ranks",
+            "give one order per rank",
+        )
     for rank, order in enumerate(orders):
         for action in _flat(order):
-            stage, microbatch = action.stage, action.microbatch
+            stage, phase, microbatch = action.stage, action.phase, action.microbatch
             if stage >= num_stages or stage_ranks[stage] != rank:
-                where = f"rank {stage_ranks[stage]}" if stage < num_stages else "no rank"
-                raise UsageError(
-                    f"rank {rank} runs {action}, but stage {stage} is on {where}",
-                    "give the rank of every stage, and every action to the rank that holds its stage",
-                )
-            if action.phase is Phase.FORWARD:
+                raise _misplaced(action, rank, stage_ranks)
+            work = 3 * (microbatch * num_stages + stage)
+            if phase is Phase.FORWARD:
                 if stage < first.get(microbatch, num_stages):
                     first[microbatch] = stage
                 if stage > last.get(microbatch, -1):
                     last[microbatch] = stage
+            else:
+                work += 2 if phase is Phase.WEIGHT_GRADIENT else 1
+            if work in done:
+                raise UsageError(
+                    f"rank {rank} does the work of {action} twice",
+                    "let every action run once, and every backward either whole (B) or in halves (I and W)",
+                )
+            done.add(work)
     return _Chain(first, last, stage_ranks)
+
+
+def _misplaced(action: Action, rank: int, stage_ranks: Sequence[int]) -> UsageError:
+    stage = action.stage
+    where = f"rank {stage_ranks[stage]}" if stage < len(stage_ranks) else "no rank"
+    return UsageError(
+        f"rank {rank} runs {action}, but stage {stage} is on {where}",
+        "give the rank of every stage, and every action to the rank that holds its stage",
+    )
 
 
 def _flat(order: list[Op]) -> list[Action]:
@@ -129,8 +150,12 @@ def _edges(action: Action, chain: _Chain) -> tuple[tuple[int, ...], tuple[tuple[
         return waits, ((token + 3 + ACTIVATION, LOCAL if there == ranks[stage] else there),)
     if phase is Phase.WEIGHT_GRADIENT:
         return (token + WEIGHT_INPUT,), ()
+    if not chain.first.get(microbatch, stage + 1) <= stage <= chain.last[microbatch]:
+        raise UsageError(
+            f"{action} has no forward {stage}F{microbatch}", "give the whole step, from its first forward on"
+        )
     releases: tuple[tuple[int, int], ...] = ((token + WEIGHT_INPUT, LOCAL),) if phase is Phase.INPUT_GRADIENT else ()
-    if stage > chain.first.get(microbatch, 0):
+    if stage > chain.first[microbatch]:
         there = ranks[stage - 1]
         releases += ((token - 3 + GRADIENT, LOCAL if there == ranks[stage] else there),)
     return (token + GRADIENT,), releases

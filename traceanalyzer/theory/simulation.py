@@ -5,7 +5,6 @@ The simulator knows no closed form: it is what they are tested against. Times ar
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,9 +12,9 @@ import polars as pl
 
 from traceanalyzer.schedule import Action, Phase, RankOrders
 from traceanalyzer.schema import ACTIONS, conform
-from traceanalyzer.theory.deadlock import explain
 from traceanalyzer.theory.op_times import OpTimes, SendMode, per_stage
-from traceanalyzer.theory.program import LOCAL, Program, build
+from traceanalyzer.theory.program import Program, build
+from traceanalyzer.theory.running import run_apart, run_together
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,8 @@ def simulate(orders: RankOrders, stage_ranks: Sequence[int], times: OpTimes) -> 
     `UsageError` where orders and placement contradict each other, and `DeadlockError` where an order can never end.
     """
     program = build(orders, stage_ranks, times)
-    starts, ends, num_messages = _run(program, times)
+    run = run_together if times.sends is SendMode.RENDEZVOUS else run_apart
+    starts, ends, num_messages = run(program, times)
     spans = [(s[0], e[-1]) for s, e in zip(starts, ends, strict=True) if s]
     begin, end = min((s for s, _ in spans), default=0), max((e for _, e in spans), default=0)
     return Simulation(
@@ -140,48 +140,3 @@ def _step_ns(stage_ranks: Sequence[int], ends: Sequence[list[int]], times: OpTim
         reduced[rank] += reduction[stage]
         stepping[rank] += optimizer[stage]
     return max(reduced, default=0) + max(stepping, default=0)
-
-
-def _run(program: Program, times: OpTimes) -> tuple[list[list[int]], list[list[int]], list[int]]:
-    """Starts and ends of every node and the number of messages sent, per rank."""
-    num_ranks = len(program.nodes)
-    starts: list[list[int]] = [[] for _ in range(num_ranks)]
-    ends: list[list[int]] = [[] for _ in range(num_ranks)]
-    num_messages = [0] * num_ranks
-    clocks = [0] * num_ranks
-    arrivals: dict[int, int] = {}
-    waiting: dict[int, int] = {}
-    links: dict[tuple[int, int], int] = {}
-    hop, occupancy, held = times.hop_ns, times.occupancy_ns, times.sends is SendMode.BLOCKING
-    ready = deque(range(num_ranks))
-    while ready:
-        rank = ready.popleft()
-        clock, rank_starts, rank_ends = clocks[rank], starts[rank], ends[rank]
-        nodes = program.nodes[rank]
-        for index in range(len(rank_ends), len(nodes)):
-            waits, duration, releases = nodes[index]
-            missing = next((token for token in waits if token not in arrivals), None)
-            if missing is not None:
-                waiting[missing] = rank
-                break
-            start = max(clock, *[arrivals[token] for token in waits]) if waits else clock
-            clock = start + duration
-            rank_starts.append(start)
-            rank_ends.append(clock)
-            for token, destination in releases:
-                arrival = clock
-                if destination != LOCAL:
-                    num_messages[rank] += 1
-                    if occupancy:
-                        arrival = max(clock, links.get((rank, destination), 0)) + occupancy
-                        links[rank, destination] = arrival
-                    arrival += hop
-                    if held:
-                        clock = arrival
-                arrivals[token] = arrival
-                if token in waiting:
-                    ready.append(waiting.pop(token))
-        clocks[rank] = clock
-    if waiting:
-        raise explain(program, [len(rank_ends) for rank_ends in ends])
-    return starts, ends, num_messages
