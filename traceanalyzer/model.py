@@ -20,6 +20,11 @@ class LatentAttention:
     """Part with rotary position; its key is shared by all heads (`qk_rope_head_dim`)."""
     value_head_size: int
 
+    @property
+    def head_size(self) -> int:
+        """Size of a query or key head."""
+        return self.plain_head_size + self.rotary_head_size
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShape:
@@ -76,7 +81,7 @@ class ModelShape:
         latent = self.latent_attention
         if latent is None:
             return self.head_size, self.head_size
-        return latent.plain_head_size + latent.rotary_head_size, latent.value_head_size
+        return latent.head_size, latent.value_head_size
 
     def is_moe_layer(self, layer: int) -> bool:
         """Whether `layer`, counted from 0, has experts."""

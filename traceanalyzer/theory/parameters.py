@@ -97,8 +97,8 @@ def _attention(shape: ModelShape) -> int:
     latent = shape.latent_attention
     if latent is None:
         return 2 * hidden * shape.head_size * (heads + shape.num_kv_heads)
-    head = latent.plain_head_size + latent.rotary_head_size
-    queries = latent.query_rank * (hidden + heads * head) if latent.query_rank else hidden * heads * head
+    head_sizes = heads * latent.head_size
+    queries = latent.query_rank * (hidden + head_sizes) if latent.query_rank else hidden * head_sizes
     down = hidden * (latent.key_value_rank + latent.rotary_head_size)
     up = latent.key_value_rank * heads * (latent.plain_head_size + latent.value_head_size)
     return queries + down + up + heads * latent.value_head_size * hidden

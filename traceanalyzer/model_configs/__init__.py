@@ -1,0 +1,44 @@
+"""Model shapes from what people have: a Hugging Face `config.json`, Megatron-LM or torchtitan settings, a preset name.
+
+Readers take plain mappings; opening files is for others. What a reader does not understand it refuses by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from traceanalyzer.errors import InputError
+from traceanalyzer.model import ModelShape
+from traceanalyzer.model_configs.huggingface import read_huggingface
+from traceanalyzer.model_configs.megatron import megatron_arguments, read_megatron
+from traceanalyzer.model_configs.presets import Preset, find_preset, presets
+from traceanalyzer.model_configs.torchtitan import read_torchtitan
+
+__all__ = [
+    "Preset",
+    "find_preset",
+    "megatron_arguments",
+    "presets",
+    "read_huggingface",
+    "read_megatron",
+    "read_model_config",
+    "read_torchtitan",
+]
+
+
+def read_model_config(config: Mapping[str, object], source: str = "the model's configuration") -> ModelShape:
+    """The shape in a configuration of any known kind, told apart by its keys.
+
+    `source` names the file in errors. Raises `InputError` where the kind or the model family is not known, a setting
+    is missing or not a number, or a feature would change the count in a way that is not known here.
+    """
+    if "model_type" in config or "text_config" in config:
+        return read_huggingface(config, source)
+    if "num_attention_heads" in config and "num_layers" in config:
+        return read_megatron(config, source)
+    if "dim" in config or "model" in config:
+        return read_torchtitan(config, source)
+    raise InputError(
+        f"{source}: neither a Hugging Face config.json nor Megatron-LM arguments nor torchtitan settings",
+        "these have the keys 'model_type', 'num_attention_heads' and 'num_layers', or 'dim' (or a [model] table)",
+    )

@@ -1,0 +1,153 @@
+"""Model shapes from Megatron-LM's arguments: the namespace it prints and saves, or its command line."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import replace
+
+from traceanalyzer.errors import InputError
+from traceanalyzer.model import LatentAttention, ModelShape
+from traceanalyzer.model_configs.settings import Extras, Settings, expert_layers, with_extras
+
+_NEGATIONS = {
+    "disable_bias_linear": ("add_bias_linear", False),
+    "no_position_embedding": ("position_embedding_type", "none"),
+}
+"""Command-line switches that set another argument."""
+
+_PATTERN_TERM = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,5}))?")
+
+
+def megatron_arguments(command: str) -> dict[str, object]:
+    """Arguments of a Megatron-LM command line as it stores them: `--num-layers 32 --swiglu` and so on.
+
+    Words before the first `--` are skipped; a switch without value is true; whole numbers become integers.
+    """
+    arguments: dict[str, object] = {}
+    name: str | None = None
+    for word in shlex.split(command, comments=True):
+        if word.startswith("--"):
+            name, _, value = word[2:].partition("=")
+            name = name.replace("-", "_")
+            key, flag = _NEGATIONS.get(name, (name, True))
+            arguments[key] = _value(value) if value else flag
+        elif name is not None and arguments.get(name) is True:
+            arguments[name] = _value(word)
+    return arguments
+
+
+def _value(word: str) -> object:
+    return int(word) if re.fullmatch(r"\d{1,12}", word) else word
+
+
+def read_megatron(arguments: Mapping[str, object], source: str = "Megatron-LM's arguments") -> ModelShape:
+    """The shape of the model that Megatron-LM builds. Raises `InputError` (see `read_model_config`)."""
+    settings = Settings(arguments, source)
+    hidden = settings.integer("hidden_size")
+    heads = settings.integer("num_attention_heads")
+    num_layers = settings.num_layers("num_layers")
+    gated = settings.flag("swiglu")
+    latent = _latent(settings) if settings.flag("multi_latent_attention") else None
+    groups = settings.integer("num_query_groups", default=heads) if settings.flag("group_query_attention") else heads
+    shape = ModelShape(
+        num_layers=num_layers,
+        hidden_size=hidden,
+        num_heads=heads,
+        num_kv_heads=groups,
+        head_size=latent.head_size if latent else settings.integer("kv_channels", default=hidden // max(heads, 1)),
+        ffn_size=settings.integer("ffn_hidden_size", default=_default_ffn(hidden, gated=gated)),
+        vocab_size=_padded_vocabulary(settings),
+        gated_mlp=gated,
+        tied_embeddings=not settings.flag("untie_embeddings_and_output_weights"),
+        num_mtp_layers=settings.integer("mtp_num_layers", default=0),
+        latent_attention=latent,
+    )
+    return with_extras(_with_experts(shape, settings), _extras(settings, shape))
+
+
+def _default_ffn(hidden: int, *, gated: bool) -> int:
+    """`4h`, or with SwiGLU two thirds of it rounded down to a multiple of 64, as Megatron-LM's own default."""
+    return int(4 * hidden * 2 / 3) // 64 * 64 if gated else 4 * hidden
+
+
+def _padded_vocabulary(settings: Settings) -> int:
+    if settings.has("padded_vocab_size"):
+        return settings.integer("padded_vocab_size")
+    multiple = settings.integer("make_vocab_size_divisible_by", default=128)
+    multiple *= settings.integer("tensor_model_parallel_size", default=1)
+    return -(-settings.integer("vocab_size") // max(multiple, 1)) * max(multiple, 1)
+
+
+def _latent(settings: Settings) -> LatentAttention:
+    """`qk_head_dim` is the part without rotary position; defaults are Megatron-LM's own (DeepSeek's sizes)."""
+    return LatentAttention(
+        query_rank=settings.integer("q_lora_rank", default=0),
+        key_value_rank=settings.integer("kv_lora_rank", default=32),
+        plain_head_size=settings.integer("qk_head_dim", default=128),
+        rotary_head_size=settings.integer("qk_pos_emb_head_dim", default=64),
+        value_head_size=settings.integer("v_head_dim", default=128),
+    )
+
+
+def _extras(settings: Settings, shape: ModelShape) -> Extras:
+    linear = settings.flag("add_bias_linear", default=True)
+    layer_norm = settings.text("normalization", "LayerNorm") == "LayerNorm"
+    latent = shape.latent_attention is not None
+    learned = settings.text("position_embedding_type", "learned_absolute") == "learned_absolute"
+    extras = Extras(
+        qkv_bias=(linear or settings.flag("add_qkv_bias")) and not latent,
+        output_bias=linear,
+        mlp_bias=linear,
+        norm_bias=layer_norm,
+        head_norm=settings.flag("qk_layernorm") and not latent,
+    )
+    if learned and settings.has("max_position_embeddings"):
+        return replace(extras, num_positions=settings.integer("max_position_embeddings"))
+    return extras
+
+
+def _with_experts(shape: ModelShape, settings: Settings) -> ModelShape:
+    num_experts = settings.integer("num_experts", default=0)
+    if not num_experts:
+        return shape
+    pattern = _layer_pattern(settings, shape.num_layers)
+    num_dense, layers = expert_layers(shape.num_layers, lambda layer: pattern[layer])
+    if num_dense == shape.num_layers:
+        return shape
+    return replace(
+        shape,
+        num_experts=num_experts,
+        experts_per_token=settings.integer("moe_router_topk", default=2),
+        expert_ffn_size=settings.integer("moe_ffn_hidden_size", default=shape.ffn_size),
+        shared_expert_ffn_size=settings.integer("moe_shared_expert_intermediate_size", default=0),
+        num_dense_layers=num_dense,
+        moe_layers=layers,
+    )
+
+
+def _layer_pattern(settings: Settings, num_layers: int) -> list[bool]:
+    """Which layers have experts: `moe_layer_freq` is n (layers 0, n, 2n, ...), a list, or text like `([0]*3+[1]*58)`."""
+    given = settings.config.get("moe_layer_freq", 1)
+    if isinstance(given, int) and given > 0:
+        return [layer % given == 0 for layer in range(num_layers)]
+    pattern = settings.sequence("moe_layer_freq") or _expand(str(given), num_layers)
+    if len(pattern) != num_layers or not set(pattern) <= {0, 1}:
+        raise InputError(
+            f"{settings.source}: moe_layer_freq {given!r} does not say for each of {num_layers} layers if it has experts",
+            "write a number, a list of 0 and 1, or text like ([0]*3+[1]*58)",
+        )
+    return [bool(value) for value in pattern]
+
+
+def _expand(text: str, num_layers: int) -> list[object]:
+    """The list a pattern such as `([0]*3+[1]*58)` means, without evaluating it; empty if it is none."""
+    plain = re.sub(r"[\s'\"]", "", text).removeprefix("(").removesuffix(")")
+    terms = [_PATTERN_TERM.fullmatch(term) for term in plain.split("+")]
+    layers: list[object] = []
+    for term in terms:
+        if term is None or len(layers) > num_layers:
+            return []
+        layers += [int(value) for value in term[1].split(",")] * int(term[2] or 1)
+    return layers
