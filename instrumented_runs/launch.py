@@ -53,6 +53,15 @@ def launch(kind: str, settings: RunSettings, progress: Callable[[str], None]) ->
     return folder
 
 
+def num_cuda_devices() -> int:
+    """GPUs that a CUDA driver shows, asked without importing torch; 0 where there is no driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return 0
+    listed = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, check=False)
+    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
 def clear(folder: Path) -> None:
     """Make `folder`, or remove an earlier run from it. Raises `UsageError` if it holds anything but a run."""
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (RUN_FILE, LOG_FILE)):

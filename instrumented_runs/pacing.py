@@ -22,16 +22,17 @@ another at the same moment first get the cores for sending and receiving."""
 
 
 class Pacer:
-    """Slots of stated length, back to back where the work is back to back."""
+    """Slots of stated length; `continues`: back to back where the work is back to back."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, continues: bool = True) -> None:
+        self._continues = continues
         self._previous_end_ns = 0
 
     @contextmanager
     def slot(self, duration_ms: float) -> Iterator[None]:
         """Whatever runs inside ends `duration_ms` after its start (later if it takes longer)."""
         now = time.monotonic_ns()
-        continues = now - self._previous_end_ns < CONTINUATION_NS
+        continues = self._continues and now - self._previous_end_ns < CONTINUATION_NS
         deadline = (self._previous_end_ns if continues else now) + int(duration_ms * 1e6)
         time.sleep(min(SETTLE_S, duration_ms * SETTLE_SHARE / 1e3))
         yield

@@ -16,19 +16,17 @@ from torch.profiler import record_function
 from instrumented_runs.faults import Faults
 from instrumented_runs.pacing import SETTLE_S, Pacer
 from instrumented_runs.pipeline_schedules import make_schedule, stages_of
-from instrumented_runs.recorder import Recorder, Window
+from instrumented_runs.recorder import Recorder
 from instrumented_runs.settings import PipelineSettings
 from instrumented_runs.token_task import batch
+from instrumented_runs.training_loop import run_steps
 from instrumented_runs.transformer import stage as stage_module
 from instrumented_runs.transformer import token_loss
-from instrumented_runs.worker import announce, device
+from instrumented_runs.worker import device
 from traceanalyzer.job import ACTION_RANGE, Job, Pacing
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
 from traceanalyzer.schedule import Action, Phase
-
-WARMUP_STEPS = 2
-"""Steps before the recorded ones; the first also makes torch agree on the sizes of messages."""
 
 
 def run(settings: PipelineSettings) -> None:
@@ -39,20 +37,14 @@ def run(settings: PipelineSettings) -> None:
     schedule = make_schedule(settings, stages, token_loss)
     parameters = [p for stage in stages for p in stage.submod.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, fused=True)
-    faults = Faults(settings.faults, rank)
-    window = Window(WARMUP_STEPS - 1, 1, settings.num_steps)
-    num_steps = WARMUP_STEPS + settings.num_steps + settings.num_unprofiled_steps
-    with Recorder(settings.folder, describe(settings), window) as recorder:
-        for step in range(num_steps):
-            faults.begin_step(step)
-            loss = train_step(settings, schedule, stages, step)
-            optimizer.step()
-            optimizer.zero_grad()
-            record = recorder.step(loss)
-            if loss is not None:
-                kind = "profiled" if record.profiled else "warm-up" if step < WARMUP_STEPS else "unprofiled"
-                seconds = (record.end_ns - record.start_ns) / 1e9
-                announce(f"step {step + 1} of {num_steps}  loss {loss:.4f}  {seconds:.2f} s  {kind}")
+
+    def step_once(_: Recorder, step: int) -> float | None:
+        loss = train_step(settings, schedule, stages, step)
+        optimizer.step()
+        optimizer.zero_grad()
+        return loss
+
+    run_steps(settings, describe(settings), Faults(settings.faults, rank), step_once)
 
 
 def train_step(settings: PipelineSettings, schedule: Any, stages: list[PipelineStage], step: int) -> float | None:  # noqa: ANN401 - two unrelated torch classes

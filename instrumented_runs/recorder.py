@@ -19,7 +19,7 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -36,7 +36,7 @@ from instrumented_runs import host_load
 from instrumented_runs.clocks import measure_offset
 from instrumented_runs.trace_export import publish_trace
 from traceanalyzer.hardware import Hardware
-from traceanalyzer.job import RUN_FILE, STEPS_FILE, TRACE_FILE, Job, RankRecord, StepRecord
+from traceanalyzer.job import ROUTING_FILE, RUN_FILE, STEPS_FILE, TRACE_FILE, Job, RankRecord, RoutingRecord, StepRecord
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
 
@@ -96,6 +96,7 @@ class Recorder:
         self._cpu_group = cpu_group
         self._step = 0
         self._records: list[StepRecord] = []
+        self._routing: list[RoutingRecord] = []
         self._profiler: profile | None = None
         self._rank_record = RankRecord(
             rank=self.rank, host=socket.gethostname(), pid=os.getpid(), cores=host_load.cores()
@@ -122,9 +123,8 @@ class Recorder:
             if self._cpu_group is None and dist.get_backend() != "gloo":
                 self._cpu_group = dist.new_group(backend="gloo")
             self._rank_record = dataclasses.replace(self._rank_record, clock_start=measure_offset(self._cpu_group))
-        steps_path = self.folder / STEPS_FILE.format(rank=self.rank)
-        steps_path.parent.mkdir(parents=True, exist_ok=True)
-        self._steps_file = steps_path.open("wb")
+        for name in (STEPS_FILE, ROUTING_FILE):
+            (self.folder / name.format(rank=self.rank)).unlink(missing_ok=True)
         self._write_run("started", self.window.steps)
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
@@ -155,8 +155,10 @@ class Recorder:
             involuntary_switches=host_load.involuntary_switches() - self._switches,
         )
         self._records.append(record)
-        self._steps_file.write(msgspec.json.encode(record) + b"\n")
-        self._steps_file.flush()
+        self._append(STEPS_FILE, [record])
+        if self._routing:
+            self._append(ROUTING_FILE, self._routing)
+            self._routing = []
         if self._profiler is not None:
             with termination_postponed():
                 self._profiler.step()
@@ -166,18 +168,46 @@ class Recorder:
         self._begin_step()
         return record
 
+    def record_routing(
+        self,
+        layer: int,
+        tokens_to_expert: Sequence[int],
+        send_splits: Sequence[int],
+        receive_splits: Sequence[int],
+        group: Sequence[int],
+        dropped: int = 0,
+    ) -> None:
+        """Note where this rank's tokens went in one layer of the current step; written when the step ends."""
+        self._routing.append(
+            RoutingRecord(
+                step=self._step,
+                layer=layer,
+                rank=self.rank,
+                tokens_to_expert=tuple(tokens_to_expert),
+                send_splits=tuple(send_splits),
+                receive_splits=tuple(receive_splits),
+                dropped=dropped,
+                group=tuple(group),
+            )
+        )
+
     def close(self) -> None:
         """Finish the trace and complete `run.json`. Collective."""
         self._stop_profiler()
         if self.num_ranks > 1:
             self._rank_record = dataclasses.replace(self._rank_record, clock_end=measure_offset(self._cpu_group))
         self._write_run("completed", tuple(r.step for r in self._records if r.profiled))
-        self._steps_file.close()
 
     def abandon(self) -> None:
         """Keep what this rank has recorded; other ranks may be gone."""
         self._stop_profiler()
-        self._steps_file.close()
+
+    def _append(self, name: str, records: Sequence[StepRecord | RoutingRecord]) -> None:
+        """Add lines to a side file of this rank, after the step they tell of."""
+        path = self.folder / name.format(rank=self.rank)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.writelines(msgspec.json.encode(record) + b"\n" for record in records)
 
     def _begin_step(self) -> None:
         self._pressure = host_load.cpu_pressure_us()

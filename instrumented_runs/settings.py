@@ -16,6 +16,10 @@ PROGRESS = "PROGRESS "
 FAILURE_FILE = "failures/rank{rank:05d}.json"
 """In the run folder: why a rank gave up."""
 
+ROUTINGS = ("hot", "balanced", "uniform", "zipf", "drifting", "learned")
+"""How tokens choose experts: one rank's experts hot, exactly balanced, drawn uniformly, drawn by Zipf's law, the hot
+rank moving on every step, or the router's own choice."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -31,7 +35,7 @@ class RunSettings:
     """What every kind of job has in common."""
 
     folder: str
-    num_ranks: int
+    num_ranks: int = 4
     num_steps: int = 5
     """Profiled steps."""
     num_unprofiled_steps: int = 4
@@ -75,13 +79,69 @@ class PipelineSettings(RunSettings):
         return self.num_ranks * self.num_chunks
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertSettings(RunSettings):
+    """An expert-parallel training job: every rank is a data-parallel replica and holds a share of the experts."""
+
+    routing: str = "hot"
+    """One of `ROUTINGS`."""
+    hot_factor: float = 2.4
+    """What the hot rank's experts receive, in multiples of the mean over ranks."""
+    hot_rank: int = 1
+    num_shards: int = 0
+    """Shards of the batch, each with its own routing; 0: one per rank. More shards than ranks repeat a larger job."""
+    expert_us_per_token: float = 100.0
+    """Paced: expert computation per received token, forward; backward takes twice as long."""
+    num_layers: int = 2
+    hidden_size: int = 64
+    num_heads: int = 4
+    num_experts: int = 8
+    experts_per_token: int = 2
+    expert_ffn_size: int = 128
+    vocab_size: int = 64
+    sequence_length: int = 64
+    sequences_per_shard: int = 8
+
+    def __post_init__(self) -> None:
+        RunSettings.__post_init__(self)
+        if self.num_shards == 0:
+            object.__setattr__(self, "num_shards", self.num_ranks)
+        if self.routing not in ROUTINGS:
+            raise UsageError(f"no routing is called '{self.routing}'", f"known: {', '.join(ROUTINGS)}")
+        if self.num_experts % self.num_shards or self.num_shards % self.num_ranks:
+            raise UsageError(
+                f"{self.num_experts} experts cannot be shared by {self.num_ranks} ranks and {self.num_shards} shards",
+                "ranks must divide shards, and shards must divide experts",
+            )
+        self._check_hot()
+
+    def _check_hot(self) -> None:
+        if self.routing not in ("hot", "drifting"):
+            return
+        per_shard = self.num_experts // self.num_shards
+        most = self.num_shards * min(1.0, per_shard / self.experts_per_token)
+        if self.num_shards < 2 or not 0 <= self.hot_factor <= most or not 0 <= self.hot_rank < self.num_shards:
+            raise UsageError(
+                f"rank {self.hot_rank} of {self.num_shards} cannot be {self.hot_factor} times hot",
+                f"a token visits {self.experts_per_token} different experts: at least 2 ranks, "
+                f"hot factor at most {most:g}, hot rank below {self.num_shards}",
+            )
+
+
+SETTINGS: dict[str, type[RunSettings]] = {
+    "pipeline": PipelineSettings,
+    "experts": ExpertSettings,
+}
+"""Kind of job to its settings."""
+
+
 def encode(settings: RunSettings) -> str:
     """Settings as one line of JSON."""
     return msgspec.json.encode(settings).decode()
 
 
-def resolve_compute_mode(asked: str, num_ranks: int, num_cores: int, *, has_cuda: bool) -> str:
-    """`auto` becomes `real` where every rank and the launcher have a core of their own, or a GPU; else `paced`."""
+def resolve_compute_mode(asked: str, num_ranks: int, num_cores: int, num_gpus: int) -> str:
+    """`auto` becomes `real` where every rank and the launcher have a core of their own, or each rank a GPU."""
     if asked != "auto":
         return asked
-    return "real" if has_cuda or num_cores >= num_ranks + 1 else "paced"
+    return "real" if num_gpus >= num_ranks or num_cores >= num_ranks + 1 else "paced"

@@ -13,35 +13,43 @@ from torch.nn import functional as F  # noqa: N812 - torch's own convention
 from traceanalyzer.model import ModelShape
 
 
-class Block(nn.Module):
-    """Pre-norm attention and MLP: `[batch, length, hidden]` to the same."""
+class Attention(nn.Module):
+    """The attention half of a block, norm and residual included: `[batch, length, hidden]` to the same."""
 
     def __init__(self, shape: ModelShape) -> None:
         super().__init__()
         hidden = shape.hidden_size
         self.num_heads = shape.num_heads
-        self.attention_norm = nn.LayerNorm(hidden)
+        self.norm = nn.LayerNorm(hidden)
         self.qkv = nn.Linear(hidden, 3 * hidden, bias=False)
         self.projection = nn.Linear(hidden, hidden, bias=False)
-        self.mlp_norm = nn.LayerNorm(hidden)
-        self.up = nn.Linear(hidden, shape.ffn_size, bias=False)
-        self.down = nn.Linear(shape.ffn_size, hidden, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """One layer."""
-        return self.feed_forward(self.attend(x))
-
-    def attend(self, x: torch.Tensor) -> torch.Tensor:
-        """The attention half, residual included."""
+        """Causal self-attention."""
         batch, length, hidden = x.shape
-        qkv = self.qkv(self.attention_norm(x)).view(batch, length, 3, self.num_heads, hidden // self.num_heads)
+        qkv = self.qkv(self.norm(x)).view(batch, length, 3, self.num_heads, hidden // self.num_heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(query, key, value, is_causal=True)
         return x + self.projection(mixed.transpose(1, 2).reshape(batch, length, hidden))
 
-    def feed_forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The MLP half, residual included."""
-        return x + self.down(F.gelu(self.up(self.mlp_norm(x))))
+
+class Mlp(nn.Module):
+    """The MLP half of a block, norm and residual included."""
+
+    def __init__(self, shape: ModelShape) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(shape.hidden_size)
+        self.up = nn.Linear(shape.hidden_size, shape.ffn_size, bias=False)
+        self.down = nn.Linear(shape.ffn_size, shape.hidden_size, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Two matrices with a GELU between."""
+        return x + self.down(F.gelu(self.up(self.norm(x))))
+
+
+def block(shape: ModelShape) -> nn.Sequential:
+    """One pre-norm layer."""
+    return nn.Sequential(Attention(shape), Mlp(shape))
 
 
 class Embedding(nn.Module):
@@ -83,7 +91,7 @@ def seed_weights(module: nn.Module, seed: int) -> nn.Module:
 
 def parts(shape: ModelShape, length: int, seed: int, first: int, last: int) -> list[nn.Module]:
     """Layers `first` to `last` - 1, preceded by the embedding and followed by the head where the model begins or ends."""
-    chosen = [seed_weights(Block(shape), seed * 10_007 + 2 + layer) for layer in range(first, last)]
+    chosen = [seed_weights(block(shape), seed * 10_007 + 2 + layer) for layer in range(first, last)]
     if first == 0:
         chosen.insert(0, seed_weights(Embedding(shape, length), seed * 10_007))
     if last == shape.num_layers:

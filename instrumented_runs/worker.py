@@ -21,18 +21,13 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from instrumented_runs.settings import (
-    FAILURE_FILE,
-    PROGRESS,
-    Failure,
-    PipelineSettings,
-    RunSettings,
-)
+from instrumented_runs.settings import FAILURE_FILE, PROGRESS, SETTINGS, Failure, RunSettings
 
-JOBS: dict[str, tuple[str, type[RunSettings]]] = {
-    "pipeline": ("instrumented_runs.pipeline_job", PipelineSettings),
+JOBS = {
+    "pipeline": "instrumented_runs.pipeline_job",
+    "experts": "instrumented_runs.expert_job",
 }
-"""Kind of job to (module with a function `run(settings)`, its settings)."""
+"""Kind of job to the module whose `run(settings)` does it."""
 
 
 class Terminated(BaseException):
@@ -47,9 +42,8 @@ def announce(text: str) -> None:
 
 def main(kind: str, text: str) -> None:
     """Run this rank of a job."""
-    module, settings_type = JOBS[kind]
-    settings = msgspec.json.decode(text, type=settings_type)
-    run: Callable[[RunSettings], None] = importlib.import_module(module).run
+    settings = msgspec.json.decode(text, type=SETTINGS[kind])
+    run: Callable[[RunSettings], None] = importlib.import_module(JOBS[kind]).run
     signal.signal(signal.SIGTERM, _terminate)
     _end_with(settings.launcher_pid)
     torch.set_num_threads(1)

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
 import click
 
 from instrumented_runs import host_load
 from instrumented_runs.faults import parse_fault
-from instrumented_runs.launch import launch
-from instrumented_runs.settings import PipelineSettings, resolve_compute_mode
+from instrumented_runs.launch import launch, num_cuda_devices
+from instrumented_runs.settings import ROUTINGS, SETTINGS, RunSettings, resolve_compute_mode
+from traceanalyzer.errors import UsageError
 from traceanalyzer.schedule import parse_schedule_name
 
 
 @click.command()
-@click.argument("kind", type=click.Choice(["pipeline"]), default="pipeline")
+@click.argument("kind", type=click.Choice(list(SETTINGS)), default="pipeline")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/KIND]")
-@click.option("--schedule", default="1F1B", show_default=True, help="Pipeline schedule.")
-@click.option("--ranks", type=click.IntRange(1, 64), default=4, show_default=True, help="Processes.")
-@click.option("--microbatches", type=click.IntRange(1), default=8, show_default=True)
-@click.option("--steps", type=click.IntRange(1), default=5, show_default=True, help="Profiled steps.")
+@click.option("--ranks", "num_ranks", type=click.IntRange(1, 64), help="Processes.  [default: 4; dense: 1]")
+@click.option("--steps", "num_steps", type=click.IntRange(1), help="Profiled steps.  [default: 5]")
 @click.option(
     "--compute",
     type=click.Choice(["auto", "real", "paced"]),
@@ -27,43 +28,37 @@ from traceanalyzer.schedule import parse_schedule_name
     show_default=True,
     help="auto: real where every rank has a core or GPU of its own, else paced.",
 )
+@click.option("--seed", type=int, help="Of weights, data and routing.  [default: 0]")
+@click.option("--fault", "faults", multiple=True, metavar="FAULT", help="Plant a fault, e.g. die:rank=2,step=3.")
+@click.option("--schedule", help="pipeline: the schedule.  [default: 1F1B]")
+@click.option("--microbatches", "num_microbatches", type=click.IntRange(1), help="pipeline: per step.  [default: 8]")
+@click.option("--forward-ms", type=click.FloatRange(0), help="pipeline, paced: per microbatch and rank.  [default: 50]")
+@click.option("--backward-ms", type=click.FloatRange(0), help="pipeline, paced: likewise.  [default: 100]")
+@click.option("--routing", type=click.Choice(ROUTINGS), help="experts: how tokens choose.  [default: hot]")
 @click.option(
-    "--forward-ms", type=click.FloatRange(0), default=50.0, show_default=True, help="Paced: per microbatch and rank."
+    "--hot-factor", type=click.FloatRange(0), help="experts: the hot rank's load over the mean.  [default: 2.4]"
 )
-@click.option("--backward-ms", type=click.FloatRange(0), default=100.0, show_default=True, help="Paced: likewise.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option(
-    "--fault", "faults", multiple=True, metavar="KIND:KEY=VALUE,…", help="Plant a fault, e.g. die:rank=2,step=3."
-)
-def command(  # noqa: PLR0913 - one argument per option
-    kind: str,
-    out: Path | None,
-    schedule: str,
-    ranks: int,
-    microbatches: int,
-    steps: int,
-    compute: str,
-    forward_ms: float,
-    backward_ms: float,
-    seed: int,
-    faults: tuple[str, ...],
-) -> None:
+@click.option("--hot-rank", type=click.IntRange(0), help="experts: which rank is hot.  [default: 1]")
+@click.option("--expert-us-per-token", type=click.FloatRange(0), help="experts, paced: forward.  [default: 100]")
+def command(kind: str, out: Path | None, compute: str, **options: Any) -> None:  # noqa: ANN401 - click's values
     """Launch an instrumented reference training job and write its run folder."""
-    for fault in faults:
+    settings = make_settings(kind, str(out or Path("runs") / kind), compute, options)
+    click.echo(f"{kind}: {settings.num_ranks} ranks, compute {settings.compute_mode}", err=True)
+    click.echo(launch(kind, settings, lambda text: click.echo(text, err=True)))
+
+
+def make_settings(kind: str, folder: str, compute: str, options: dict[str, Any]) -> RunSettings:
+    """The job's settings from the options that were given. Raises `UsageError` on one that means nothing to it."""
+    settings_type = SETTINGS[kind]
+    given = {name: value for name, value in options.items() if value is not None and value != ()}
+    known = {field.name for field in dataclasses.fields(settings_type)}
+    for name in given.keys() - known:
+        option = "--" + name.removeprefix("num_").replace("_", "-")
+        raise UsageError(f"{option} means nothing to a job of kind '{kind}'", "see traceanalyzer run --help")
+    for fault in given.get("faults", ()):
         parse_fault(fault)
-    mode = resolve_compute_mode(compute, ranks, len(host_load.cores()), has_cuda=False)
-    settings = PipelineSettings(
-        folder=str(out or Path("runs") / kind),
-        num_ranks=ranks,
-        num_steps=steps,
-        compute_mode=mode,
-        seed=seed,
-        faults=faults,
-        schedule=parse_schedule_name(schedule).value,
-        num_microbatches=microbatches,
-        forward_ms=forward_ms,
-        backward_ms=backward_ms,
-    )
-    click.echo(f"{kind}: {ranks} ranks, {settings.schedule}, {microbatches} microbatches, compute {mode}", err=True)
-    folder = launch(kind, settings, lambda text: click.echo(text, err=True))
-    click.echo(folder)
+    if "schedule" in given:
+        given["schedule"] = parse_schedule_name(given["schedule"]).value
+    settings = settings_type(folder=folder, **given)
+    mode = resolve_compute_mode(compute, settings.num_ranks, len(host_load.cores()), num_cuda_devices())
+    return dataclasses.replace(settings, compute_mode=mode)

@@ -1,0 +1,95 @@
+"""Which experts each token visits: drawn, so that the load is what a run asks for, or learned.
+
+A drawn assignment depends only on the seed, the step, the layer and the shard of the batch, never on how experts
+are spread over processes. The gate's weights stay the router's own, so the router learns in every mode.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Protocol
+
+import torch
+
+from instrumented_runs.settings import ExpertSettings
+
+
+class RoutingNote(Protocol):
+    """Takes down where the tokens of one layer went."""
+
+    def __call__(self, layer: int, visits: torch.Tensor, send: list[int], receive: list[int]) -> None:
+        """`visits`: tokens per expert; `send`, `receive`: rows per rank of the group."""
+
+
+class Routing:
+    """Routes the tokens of one process in the current step, and tells `note` where they went."""
+
+    def __init__(self, settings: ExpertSettings, first_shard: int, note: RoutingNote) -> None:
+        self.step = 0
+        self.note = note
+        self._settings = settings
+        self._first_shard = first_shard
+
+    def choose(self, probabilities: torch.Tensor, layer: int) -> torch.Tensor:
+        """Experts of each token, `[tokens, experts_per_token]`; each shard of the batch is drawn for itself."""
+        shards = probabilities.detach().chunk(self._settings.num_shards // self._settings.num_ranks)
+        return torch.cat(
+            [assign(self._settings, p, self.step, layer, self._first_shard + i) for i, p in enumerate(shards)]
+        )
+
+
+def assign(settings: ExpertSettings, probabilities: torch.Tensor, step: int, layer: int, shard: int) -> torch.Tensor:
+    """Experts of each token, `[tokens, experts_per_token]` int64, distinct within a token.
+
+    `probabilities`: the router's, `[tokens, num_experts]`.
+    """
+    num_tokens = probabilities.shape[0]
+    if settings.routing == "learned":
+        return probabilities.topk(settings.experts_per_token, dim=1).indices
+    draw = torch.Generator().manual_seed(((settings.seed * 1009 + step) * 1009 + layer) * 1009 + shard)
+    if settings.routing in ("hot", "drifting", "balanced"):
+        chosen = deal(quotas(settings, num_tokens, step), num_tokens, draw)
+    else:
+        scores = expert_weights(settings).log() + _gumbel((num_tokens, settings.num_experts), draw)
+        chosen = scores.topk(settings.experts_per_token, dim=1).indices
+    return chosen.to(probabilities.device)
+
+
+def expert_weights(settings: ExpertSettings) -> torch.Tensor:
+    """How likely each expert is drawn first, up to a factor: all alike, or the i-th in proportion to 1/i."""
+    ranks = torch.arange(1, settings.num_experts + 1, dtype=torch.float64)
+    return 1 / ranks if settings.routing == "zipf" else torch.ones_like(ranks)
+
+
+def quotas(settings: ExpertSettings, num_tokens: int, step: int) -> list[int]:
+    """Exact number of visits to each expert, one `hot_factor` times the mean per shard's experts, the rest alike."""
+    total = num_tokens * settings.experts_per_token
+    per_shard = settings.num_experts // settings.num_shards
+    shares = [1 / settings.num_shards] * settings.num_shards
+    if settings.routing != "balanced":
+        hot = step % settings.num_shards if settings.routing == "drifting" else settings.hot_rank
+        hot_share = settings.hot_factor / settings.num_shards
+        shares = [(1 - hot_share) / (settings.num_shards - 1)] * settings.num_shards
+        shares[hot] = hot_share
+    bounds = [0.0]
+    for share in shares:
+        bounds += [bounds[-1] + share * (expert + 1) / per_shard for expert in range(per_shard)]
+    edges = [round(bound * total) for bound in bounds]
+    return [end - start for start, end in pairwise(edges)]
+
+
+def deal(visits: list[int], num_tokens: int, draw: torch.Generator) -> torch.Tensor:
+    """Hand out `visits[e]` visits of expert e so that no token meets an expert twice.
+
+    Visits sorted by expert are dealt round the tokens; one expert has at most `num_tokens` of them, so they all fall
+    on different tokens.
+    """
+    experts = torch.repeat_interleave(torch.arange(len(visits)), torch.tensor(visits))
+    table = experts.view(-1, num_tokens).T
+    return table[torch.randperm(num_tokens, generator=draw)].contiguous()
+
+
+def _gumbel(size: tuple[int, int], draw: torch.Generator) -> torch.Tensor:
+    """Noise that makes the largest of log-weight + noise a draw in proportion to the weights."""
+    uniform = torch.rand(size, generator=draw, dtype=torch.float64).clamp_min(1e-12)
+    return -(-uniform.log()).log()
