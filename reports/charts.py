@@ -67,12 +67,12 @@ def stacked_bars(
     x_label: str,
     unit: str,
     x_end: float | None = None,
-    reference: float | None = None,
+    reference: tuple[float, str] | None = None,
 ) -> Any:  # noqa: ANN401
     """Horizontal stacked bars of `values` (row: position in `rows`; part: key of `colors`; value ≥ 0).
 
-    Parts are stacked in the order of `colors`; `reference` is a dashed line across all rows. Hovering shows the
-    value followed by `unit`.
+    Parts are stacked in the order of `colors`; `reference` is a dashed line across all rows with its
+    name on top. Hovering shows the value followed by `unit`.
     """
     hv = holoviews()
     order = list(colors)
@@ -97,17 +97,24 @@ def stacked_bars(
     chart = bars
     widest = float(placed["end"].max() or 0.0)  # type: ignore[arg-type] - Float64
     if reference is not None:
-        line = hv.Segments([(reference, -0.5, reference, len(rows) - 0.5)])
-        chart = bars * line.opts(line_dash="dashed", line_width=2, color=NEUTRAL_INK, hooks=[as_ink])
-    end = x_end if x_end is not None else 1.06 * max(widest, reference or 0.0, 1e-9)
+        level, text = reference
+        line = hv.Segments([(level, -0.5, level, len(rows) - 0.5)])
+        named = hv.Labels([(level, -0.78, text)])
+        chart = (
+            bars
+            * line.opts(line_dash="dashed", line_width=2, color=NEUTRAL_INK, hooks=[as_ink])
+            * named.opts(text_font_size="12px", text_color=NEUTRAL_INK, text_align="center", hooks=[as_ink])
+        )
+        widest = max(widest, level)
     return render(
         chart,
-        height=64 + ROW_HEIGHT * len(rows),
+        height=(64 if reference is None else 80) + ROW_HEIGHT * len(rows),
         x_label=x_label,
-        xlim=(0, end),
-        ylim=(len(rows) - 0.4, -0.6),
+        xlim=(0, x_end if x_end is not None else 1.1 * max(widest, 1e-9)),
+        ylim=(len(rows) - 0.4, -0.6 if reference is None else -1.1),
         yticks=list(enumerate(rows)),
-        invert_yaxis=False,
+        show_grid=True,
+        gridstyle={"ygrid_line_color": None},
     )
 
 
@@ -140,6 +147,8 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float) -> Any:  
         xlim=(0, x_end),
         ylim=(len(names) - 0.4, -0.6),
         yticks=list(enumerate(names)),
+        show_grid=True,
+        gridstyle={"ygrid_line_color": None},
     )
 
 

@@ -284,5 +284,4 @@ def group_grid(review: Mapping[str, Any]) -> Grid | None:
         numeric=frozenset(range(1, 5)),
         note=f"{len(rows) - 200} further groups are in the review." if len(rows) > 200 else "",
         csv="collectives",
-        half=True,
     )

@@ -71,8 +71,9 @@ def bubble_chart(review: Mapping[str, Any], bubble: pl.DataFrame) -> Chart | Non
     figure = charts.stacked_bars(
         percent, names, BUBBLE_PARTS,
         x_label="share of the pipeline phase, %", unit="% of the phase",
-        reference=None if theory is None else 100 * theory,
+        reference=None if theory is None else (100 * theory, f"theory {quantity(theory, 'share')}"),
     )  # fmt: skip
+    used = set(values.filter(pl.col("value") > 0)["part"].to_list())
     steps = bubble["step"].n_unique()
     line = f" Dashed line: theory, {quantity(theory, 'share')} ({basis})." if theory is not None else ""
     return Chart(
@@ -82,7 +83,7 @@ def bubble_chart(review: Mapping[str, Any], bubble: pl.DataFrame) -> Chart | Non
         label="Bubble by stage as a share of the pipeline phase, cut into its parts.",
         caption=f"Mean over {steps} steps. Only warm-up, steady and drain are waiting for other stages: "
         f"together they are set against theory.{line}",
-        legend=tuple((part, color) for part, color in BUBBLE_PARTS.items()),
+        legend=tuple((part, color) for part, color in BUBBLE_PARTS.items() if part in used),
     )
 
 
@@ -193,4 +194,5 @@ def stage_grid(review: Mapping[str, Any]) -> Grid | None:
         rows=tuple(rows),
         numeric=frozenset(range(2, 8)),
         csv="bubble",
+        half=True,
     )

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from reports import efficiency, experts, pipeline, quality
+from reports.headline import tiles
 from reports.parts import Finding, Grid, Part, Section, Terms
 from reports.tables import grids
 from reports.text import WITHHELD, at, number, quantity, records, safe_text, shown, withheld_reason
@@ -49,7 +50,7 @@ def all_sections(
             "tables", "Tables", grids(tables), "No tables came with this review.", "The numbers behind the charts."
         ),
         _quality_section(review),
-        _section("method", "Method and definitions", _terms(review, "method"), "The review states no method."),
+        _method_section(review),
         _provenance_section(review),
     ]
 
@@ -250,6 +251,12 @@ def _quality_section(review: Review) -> Section:
 def _terms(review: Review, name: str) -> list[Part | None]:
     entries = [(safe_text(e.get("term", ""), 120), safe_text(e.get("text", ""), 2000)) for e in records(review, name)]
     return [Terms(entries=tuple(entries))] if entries else []
+
+
+def _method_section(review: Review) -> Section:
+    defined = tuple((tile.title, tile.definition) for tile in tiles(review) if tile.definition)
+    parts = [*_terms(review, "method"), Terms(entries=defined, title="The numbers on top") if defined else None]
+    return _section("method", "Method and definitions", parts, "The review states no method.")
 
 
 def _provenance_section(review: Review) -> Section:

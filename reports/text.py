@@ -84,7 +84,7 @@ _SPELLINGS: dict[Unit, Callable[[float], str]] = {
     "ms": _duration_text,
     "ns": lambda value: _duration_text(value / 1e6),
     "ratio": lambda value: f"{_digits(value)}×",
-    "count": lambda value: _digits(round(value)),
+    "count": lambda value: _digits(round(value), 1),
     "bytes": lambda value: _prefixed(value, _BINARY_PREFIXES, "B"),
     "flops": lambda value: _prefixed(value, _DECIMAL_PREFIXES, "FLOP"),
     "flops_per_second": lambda value: _prefixed(value, _DECIMAL_PREFIXES, "FLOP/s"),
