@@ -55,6 +55,9 @@ class Hardware:
     """`cpu`, or the name the CUDA or ROCm driver gives."""
     num_devices: int = 1
     measured_peak: MeasuredPeak | None = None
+    """The fastest of `measured_peaks`."""
+    measured_peaks: tuple[MeasuredPeak, ...] = ()
+    """One per shape tried, fastest first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
