@@ -89,7 +89,7 @@ class Recorder:
         job = job or unknown_job(self.num_ranks)
         self.job = dataclasses.replace(
             job,
-            hardware=job.hardware or device(self.num_ranks),
+            hardware=job.hardware or Hardware(device=device_name(), num_devices=self.num_ranks),
             versions=job.versions or versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
@@ -268,10 +268,9 @@ def versions() -> dict[str, str]:
     return found
 
 
-def device(num_devices: int) -> Hardware:
+def device_name() -> str:
     """The device this process computes on."""
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    return Hardware(device=name, num_devices=num_devices)
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 @contextmanager

@@ -128,9 +128,24 @@ class ExpertSettings(RunSettings):
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseSettings(RunSettings):
+    """A dense model on one device (or replicated over several), always computing for real."""
+
+    num_ranks: int = 1
+    num_layers: int = 4
+    hidden_size: int = 512
+    num_heads: int = 8
+    vocab_size: int = 512
+    sequence_length: int = 256
+    num_sequences: int = 4
+    """Per rank and step."""
+
+
 SETTINGS: dict[str, type[RunSettings]] = {
     "pipeline": PipelineSettings,
     "experts": ExpertSettings,
+    "dense": DenseSettings,
 }
 """Kind of job to its settings."""
 
@@ -140,8 +155,14 @@ def encode(settings: RunSettings) -> str:
     return msgspec.json.encode(settings).decode()
 
 
-def resolve_compute_mode(asked: str, num_ranks: int, num_cores: int, num_gpus: int) -> str:
-    """`auto` becomes `real` where every rank and the launcher have a core of their own, or each rank a GPU."""
+def resolve_compute_mode(kind: str, asked: str, num_ranks: int, num_cores: int, num_gpus: int) -> str:
+    """`auto` becomes `real` where every rank and the launcher have a core of their own, or each rank a GPU.
+
+    A dense job always computes for real. Raises `UsageError` if it is asked not to.
+    """
+    if kind == "dense" and asked == "paced":
+        raise UsageError("a dense job measures computation, which pacing replaces", "leave --compute out")
     if asked != "auto":
         return asked
-    return "real" if num_gpus >= num_ranks or num_cores >= num_ranks + 1 else "paced"
+    enough = num_gpus >= num_ranks or num_cores >= num_ranks + 1
+    return "real" if enough or kind == "dense" else "paced"

@@ -26,6 +26,7 @@ from instrumented_runs.settings import FAILURE_FILE, PROGRESS, SETTINGS, Failure
 JOBS = {
     "pipeline": "instrumented_runs.pipeline_job",
     "experts": "instrumented_runs.expert_job",
+    "dense": "instrumented_runs.dense_job",
 }
 """Kind of job to the module whose `run(settings)` does it."""
 

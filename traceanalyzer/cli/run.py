@@ -60,5 +60,5 @@ def make_settings(kind: str, folder: str, compute: str, options: dict[str, Any])
     if "schedule" in given:
         given["schedule"] = parse_schedule_name(given["schedule"]).value
     settings = settings_type(folder=folder, **given)
-    mode = resolve_compute_mode(compute, settings.num_ranks, len(host_load.cores()), num_cuda_devices())
+    mode = resolve_compute_mode(kind, compute, settings.num_ranks, len(host_load.cores()), num_cuda_devices())
     return dataclasses.replace(settings, compute_mode=mode)
