@@ -66,7 +66,9 @@ def _invoke(arguments: list[str] | None) -> int:
         return _fail(error.format_message(), f"'{name} --help' lists what can be given", 2)
     except click.ClickException as error:
         return _fail(error.format_message(), "see --help", 2)
-    except (click.Abort, KeyboardInterrupt):
+    except (click.Abort, KeyboardInterrupt) as error:
+        if isinstance(error.__cause__, EOFError):  # click takes any end of file for the user's Ctrl-D
+            raise error.__cause__ from None
         return _fail("interrupted", "what was finished before is kept", 130)
     except BrokenPipeError:
         sys.stdout = None  # the reader went away; nothing is left to flush

@@ -308,3 +308,11 @@ def to_json(review: Review) -> bytes:
 def json_schema() -> dict[str, Any]:
     """JSON Schema of `review.json`."""
     return msgspec.json.schema(Review)
+
+
+if __name__ == "__main__":
+    import json
+    import sys
+
+    json.dump(json_schema(), sys.stdout, indent=1)
+    sys.stdout.write("\n")
