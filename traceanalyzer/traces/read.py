@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import polars as pl
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.job import RUN_FILE
-from traceanalyzer.schema import DEFECTS, EVENTS, RANKS, conform, empty
-from traceanalyzer.traces.decode import MalformedError, decode_events
+from traceanalyzer.traces.defects import DefectLog, defect_row, defect_table
+from traceanalyzer.traces.discovery import Source, documents, find, open_source
+from traceanalyzer.traces.document import NotATraceError
+from traceanalyzer.traces.facts import FileFacts
+from traceanalyzer.traces.file import read_document
+from traceanalyzer.traces.identity import identify
+from traceanalyzer.traces.label import in_order, label, rank_table
 from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Counts:
-    """The counting law: `seen = kept + sum(dropped)`, for events and for bytes of decompressed text."""
-
-    events_seen: int = 0
-    events_kept: int = 0
-    events_dropped: Mapping[str, int] = field(default_factory=dict[str, int])
-    bytes_seen: int = 0
-    bytes_kept: int = 0
-    bytes_dropped: Mapping[str, int] = field(default_factory=dict[str, int])
+from traceanalyzer.traces.tally import Counts, total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,72 +34,148 @@ class Traces:
     """The folder that holds `run.json`, if there is one."""
 
 
+Progress = Callable[[str, int], None]
+"""Called with a source and the number of its bytes, in its own codec, that were just read."""
+
+
 def read_traces(
     path: Path | str, *, rank_map: Mapping[str, int] | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Traces:
-    """Read a trace file or a folder of them. Raises `InputError` if nothing in it can be used."""
-    root = Path(path)
-    files = [root] if root.is_file() else sorted(root.glob("traces/*.json*")) or sorted(root.glob("*.json*"))
-    files = [f for f in files if f.name != RUN_FILE]
-    if not files:
-        raise InputError(f"{root}: no trace files here", "give a trace file or a folder that holds some")
-    frames: list[pl.DataFrame] = []
-    ranks: list[dict[str, Any]] = []
-    for file in files:
-        frame, row = _read_file(file)
-        frames.append(frame)
-        ranks.append(row)
-    events = pl.concat(frames).sort("rank", "cycle", "start_ns", "index", nulls_last=True)
-    folder = next((f for f in (root, root.parent, root.parent.parent) if (f / RUN_FILE).is_file()), None)
+    """Read the traces at `path`: a file, a folder, a glob, a URL or a capture.
+
+    `rank_map` gives ranks by file name or pattern. Raises `InputError` if nothing can be used or files contradict.
+    """
+    found = find(path)
+    read: list[tuple[FileFacts, list[pl.DataFrame]]] = []
+    defects: list[dict[str, Any]] = list(found.defects)
+    failures: list[str] = []
+    for source in found.sources:
+        for result in read_source(source, limits=limits, new_sink=Frames):
+            if isinstance(result, Unusable):
+                failures.append(result.why)
+                defects += result.defects
+            else:
+                facts, sink = result
+                read.append((facts, sink.frames))
+    if not read:
+        raise unusable(str(path), failures)
+    placed, placing = identify([facts for facts, _ in read], rank_map)
+    frames = {facts.file: parts for facts, parts in read}
+    events = in_order([label(frame, place) for place in placed for frame in frames[place.facts.file]])
+    ranks = {place.facts.file: place.rank for place in placed}
+    defects += [row | {"rank": ranks.get(facts.file)} for facts, _ in read for row in facts.defects]
     return Traces(
         events=events,
-        ranks=conform(pl.DataFrame(ranks), RANKS).sort("rank", "cycle"),
-        defects=empty(DEFECTS),
-        counts=Counts(events_seen=events.height, events_kept=events.height),
-        run_folder=folder,
+        ranks=rank_table(placed, events),
+        defects=defect_table(defects + placing),
+        counts=_counts(read, ranks),
+        run_folder=found.run_folder,
     )
 
 
-def _read_file(file: Path) -> tuple[pl.DataFrame, dict[str, Any]]:
-    data = file.read_bytes()
-    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
-    start = data.index(b"[", data.index(b'"traceEvents"'))
-    body = data[start:]
+def _counts(read: list[tuple[FileFacts, list[pl.DataFrame]]], used: Mapping[str, int]) -> Counts:
+    """Counts of all files; the events of a file that was left out are dropped as `file_left_out`."""
+    return total(facts.counts if facts.file in used else left_out(facts.counts) for facts, _ in read)
+
+
+def left_out(counts: Counts) -> Counts:
+    """The same counts, nothing kept."""
+    return Counts(
+        events_seen=counts.events_seen,
+        events_dropped={**counts.events_dropped, "file_left_out": counts.events_kept},
+        bytes_seen=counts.bytes_seen,
+        bytes_dropped={**counts.bytes_dropped, "file_left_out": counts.bytes_kept},
+    )
+
+
+class Frames:
+    """Keeps frames in memory."""
+
+    def __init__(self) -> None:
+        self.frames: list[pl.DataFrame] = []
+
+    def __call__(self, frame: pl.DataFrame) -> None:
+        self.frames.append(frame)
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A document of which nothing could be used."""
+
+    why: str
+    defects: tuple[dict[str, Any], ...]
+
+
+def read_source(
+    source: Source, *, limits: Limits, new_sink: Callable[[], Frames], progress: Progress | None = None
+) -> Iterator[tuple[FileFacts, Frames] | Unusable]:
+    """Every document of a source: its facts and the sink that took its frames, or why it is unusable."""
     try:
-        frame = decode_events(body).frame
-        tail = b"]"
-    except MalformedError as error:
-        if error.byte is None or not error.ended:
-            raise InputError(f"{file}: {error}", "the file is damaged") from None
-        frame = decode_events(body[: error.byte]).frame
-        tail = body[error.byte :]
-    meta = json.loads(data[:start] + b"[]" + tail)
-    base = int(meta.get("baseTimeNanoseconds", 0))
-    info = meta.get("distributedInfo", {})
-    rank = int(info.get("rank", 0))
-    frame = frame.with_row_index("index").with_columns(
-        pl.col("start_ns") + base,
-        pl.col("duration_ns").fill_null(0),
-        pl.col("category").str.to_lowercase(),
-        pl.lit(rank).alias("rank"),
-        pl.lit(0).alias("cycle"),
-    )
-    timed = frame.filter(ph="X")
-    row = {
-        "rank": rank,
-        "cycle": 0,
-        "file": str(file),
-        "rank_source": "distributed_info",
-        "world_size": info.get("world_size"),
-        "backend": info.get("backend"),
-        "host": meta.get("host_name"),
-        "num_events": frame.height,
-        "start_ns": timed["start_ns"].min(),
-        "end_ns": (timed["start_ns"] + timed["duration_ns"]).max(),
-        "process_groups": json.dumps(info["pg_config"]) if "pg_config" in info else None,
-        "devices": json.dumps(meta.get("deviceProperties")),
-        "metadata": json.dumps(
-            {k: v for k, v in meta.items() if k not in ("traceEvents", "distributedInfo", "deviceProperties")}
-        ),
-    }
-    return conform(frame, EVENTS), row
+        stream = open_source(source.path)
+    except InputError as error:
+        if source.explicit:
+            raise
+        yield Unusable(error.message, (defect_row("folder.unreadable", source.path, detail=error.message),))
+        return
+    with stream:
+        outer = DefectLog(source.path)
+        counted = Counted(stream, source.path, progress)
+        num_documents = 0
+        for name, plain in documents(source.path, cast("BinaryIO", counted), outer):
+            num_documents += 1
+            log = outer if name == source.path else DefectLog(name)
+            sink = new_sink()
+            try:
+                facts = read_document(
+                    plain, name, limits=limits, log=log, sink=sink, run_folder=source.run_folder
+                )
+            except NotATraceError as error:
+                code = "file.not_a_trace" if error.foreign else "file.unusable"
+                yield Unusable(f"{name}: {error.what}", (defect_row(code, name, detail="" if error.foreign else error.what), *log.rows()))
+            else:
+                yield facts, sink
+        if not num_documents:
+            what = next((row["message"] for row in outer.rows()), "the archive holds no trace")
+            yield Unusable(f"{source.path}: {what}", (defect_row("file.unusable", source.path, detail=what),))
+
+
+class Counted:
+    """A binary file that tells how much of it was read."""
+
+    __slots__ = ("_name", "_progress", "_stream")
+
+    def __init__(self, stream: BinaryIO, name: str, progress: Progress | None) -> None:
+        self._stream = stream
+        self._name = name
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes of the file."""
+        data = self._stream.read(size)
+        if self._progress is not None:
+            self._progress(self._name, len(data))
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move, for archives that have their index at the end."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Position in the file."""
+        return self._stream.tell()
+
+    def seekable(self) -> bool:
+        """Whether the file can be moved in."""
+        return self._stream.seekable()
+
+
+def unusable(path: str, failures: Sequence[str]) -> InputError:
+    """The error for a path without any usable trace."""
+    if len(failures) == 1:
+        return InputError(f"{failures[0]}", _REMEDY)
+    why = "; ".join(failures[:_SHOWN]) + (f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else "")
+    return InputError(f"{path}: none of {len(failures)} files can be used ({why})", _REMEDY)
+
+
+_SHOWN = 3
+_REMEDY = "give a Kineto trace that has at least one complete event: what torch.profiler's export_chrome_trace wrote"

@@ -1,0 +1,160 @@
+"""Checks over a whole file that need only a few light columns: times, launches, steps, communication, duplicates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+import polars as pl
+
+from traceanalyzer.traces.defects import DefectLog
+
+KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
+RUNTIME_CATEGORIES = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime", "xpu_driver", "mtia_runtime", "privateuse1_runtime")
+_KNOWN_CATEGORIES = {
+    *KERNEL_CATEGORIES,
+    *RUNTIME_CATEGORIES,
+    *("cpu_op", "user_annotation", "gpu_user_annotation", "python_function", "ac2g", "async_cpu_to_gpu", "fwdbwd"),
+    *("cpu_instant_event", "cuda_sync", "overhead", "trace", "cuda_profiler_range", "async_gpu", "glow_runtime"),
+    *("collective_comm", "forward_backward", "hpu_op", "mtia_ccp_events", "mtia_insight", "cuda_event", "async"),
+}
+_HOST_CATEGORIES = ("cpu_op", "user_annotation", "python_function", *RUNTIME_CATEGORIES)
+_HOUR_NS = 3_600_000_000_000
+_FAR = 20
+_LATE_NS = 1_000_000
+_COMMUNICATION = r"(?i)^(?:nccl|rccl|mscclpp?)"
+_META = '"Collective name"|"In msg nelems"|"Process Group Name"'
+
+
+class Checks:
+    """Gathers light columns frame by frame and judges them at the end."""
+
+    __slots__ = (
+        "_categories",
+        "_comm",
+        "_comm_known",
+        "_device",
+        "_ends",
+        "_hashes",
+        "_launches",
+        "_processes",
+        "_starts",
+        "_steps",
+        "num_complete",
+    )
+
+    def __init__(self) -> None:
+        self.num_complete = 0
+        self._starts: list[pl.Series] = []
+        self._ends: list[pl.Series] = []
+        self._processes: Counter[str] = Counter()
+        self._hashes: list[pl.Series] = []
+        self._device: list[pl.DataFrame] = []
+        self._launches: list[pl.Series] = []
+        self._steps: list[pl.DataFrame] = []
+        self._categories: set[str] = set()
+        self._comm = 0
+        self._comm_known = 0
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Take what will be needed of a frame of `ROW_SCHEMA`."""
+        complete = frame.filter(pl.col("ph") == "X")
+        if complete.is_empty():
+            return
+        self.num_complete += complete.height
+        self._starts.append(complete["start_ns"])
+        self._ends.append(complete["start_ns"] + complete["duration_ns"])
+        host = complete.filter(pl.col("category").is_in(_HOST_CATEGORIES)) if complete["category"].len() else complete
+        for process, count in host["process"].drop_nulls().cast(pl.String).value_counts().iter_rows():
+            self._processes[process] += count
+        keys = ("category", "name", "process", "thread", "start_ns", "duration_ns", "args")
+        self._hashes.append(complete.select(pl.struct(keys).hash()).to_series())
+        self._categories.update(complete["category"].drop_nulls().unique().cast(pl.String).to_list())
+        device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))
+        self._device.append(device.select("device", "stream", "correlation", "start_ns", "duration_ns", "category"))
+        launches = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
+        self._launches.append(launches["correlation"].drop_nulls())
+        name = pl.col("name").cast(pl.String)
+        steps = complete.filter(name.str.starts_with("ProfilerStep") & (pl.col("category") != "gpu_user_annotation"))
+        self._steps.append(steps.select(name, "process", "start_ns", "duration_ns"))
+        comm = complete.filter((pl.col("category") == "kernel") & name.str.contains(_COMMUNICATION))
+        self._comm += comm.height
+        self._comm_known += int(comm["args"].str.contains(_META).sum())
+
+    def main_process(self) -> str | None:
+        """The process with most host events."""
+        return self._processes.most_common(1)[0][0] if self._processes else None
+
+    def span(self, bounds: tuple[int, int, int] | None) -> tuple[int | None, int | None]:
+        """First start and last end of the complete events within `bounds`."""
+        if not self._starts:
+            return None, None
+        times = pl.DataFrame({"start": pl.concat(self._starts), "end": pl.concat(self._ends)})
+        if bounds:
+            times = times.filter(pl.col("start").is_between(bounds[0], bounds[1]))
+        return cast("int | None", times["start"].min()), cast("int | None", times["end"].max())
+
+    def time_bounds(self) -> tuple[int, int, int] | None:
+        """(first credible start, last, number outside) if some starts are far from all others, else None.
+
+        Far is more than an hour and more than twenty times the spread of the middle 90%.
+        """
+        starts = pl.concat(self._starts) if self._starts else pl.Series(dtype=pl.Int64)
+        if starts.len() < 3:
+            return None
+        low, middle, high = (starts.quantile(q, "nearest") for q in (0.05, 0.5, 0.95))
+        if low is None or middle is None or high is None:
+            return None
+        reach = int(max(_HOUR_NS, _FAR * (high - low)))
+        outside = int(((starts < middle - reach) | (starts > middle + reach)).sum())
+        return (int(middle) - reach, int(middle) + reach, outside) if outside else None
+
+    def judge(self, log: DefectLog) -> None:
+        """Report what the whole file shows."""
+        self._judge_duplicates(log)
+        unknown = sorted(self._categories - _KNOWN_CATEGORIES)
+        if unknown:
+            log.add("event.unknown_category", events=0, detail=", ".join(unknown[:5]))
+        device = pl.concat(self._device) if self._device else pl.DataFrame()
+        if not device.height:
+            log.add("device.none", events=0)
+        else:
+            self._judge_device(device, log)
+        if self._comm > self._comm_known:
+            log.add("comm.no_metadata", events=self._comm - self._comm_known, detail=f"{self._comm} in all")
+        self._judge_steps(log)
+
+    def _judge_duplicates(self, log: DefectLog) -> None:
+        if self._hashes:
+            hashes = pl.concat(self._hashes)
+            repeated = hashes.len() - hashes.n_unique()
+            if repeated:
+                log.add("event.duplicates", events=repeated)
+
+    def _judge_device(self, device: pl.DataFrame, log: DefectLog) -> None:
+        launches = pl.concat(self._launches) if self._launches else pl.Series(dtype=pl.UInt64)
+        orphans = int((~device["correlation"].drop_nulls().is_in(launches.implode())).sum()) if launches.len() else 0
+        if orphans:
+            log.add("device.no_launch", events=orphans, detail=f"of {device.height}")
+        late = (
+            device.filter((pl.col("category") == "kernel") & pl.col("stream").is_not_null())
+            .sort("start_ns")
+            .with_columns((pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
+            .with_columns(pl.col("start_ns").shift(-1).over("device", "stream").alias("next_ns"))
+            .filter(pl.col("end_ns") - pl.col("next_ns") > _LATE_NS)
+        )
+        if late.height:
+            log.add("device.late_end", events=late.height)
+
+    def _judge_steps(self, log: DefectLog) -> None:
+        steps = pl.concat(self._steps) if self._steps else pl.DataFrame()
+        if not steps.height:
+            log.add("step.none", events=0)
+            return
+        ordered = steps.sort("process", "start_ns").with_columns(
+            (pl.col("start_ns") + pl.col("duration_ns")).shift(1).over("process").alias("before_ns")
+        )
+        bad = ordered.filter((pl.col("start_ns") < pl.col("before_ns")) | (pl.col("duration_ns") == 0)).height
+        bad = bad or steps.height - steps.select("process", "name").n_unique()
+        if bad:
+            log.add("step.overlapping", events=bad)

@@ -1,0 +1,189 @@
+"""What can be wrong with the data: stable codes, what was done about each, and the table of what was found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from traceanalyzer.schema import DEFECTS, conform
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One kind of defect: how bad it is, what reading does about it, what it touches, what the user can do."""
+
+    severity: str
+    action: str
+    affects: tuple[str, ...]
+    meaning: str
+    hint: str
+
+
+_ALL = ("bubble", "all_to_all", "mfu", "step")
+_WAIT = ("bubble", "all_to_all")
+_AGAIN = "capture again, or copy the file again from where it was written"
+
+CODES: dict[str, Code] = {
+    "json.truncated": Code("loss", "skipped", _ALL, "the file ends inside the events or before its closing", _AGAIN),
+    "json.damaged_events": Code("loss", "skipped", _ALL, "events that are no JSON and could not be repaired", _AGAIN),
+    "json.repaired_text": Code(
+        "repair", "repaired", (), "quotes, backslashes or control characters inside strings were not escaped", ""
+    ),
+    "json.repaired_number": Code(
+        "repair", "repaired", (), "tokens that are no JSON number (NaN, inf, N/A, 007, an empty value) became null or a number", ""
+    ),
+    "json.missing_comma": Code("repair", "repaired", (), "two events stand without a comma between them", ""),
+    "json.invalid_utf8": Code("repair", "repaired", (), "bytes that are no UTF-8 became U+FFFD", ""),
+    "json.other_encoding": Code("info", "kept", (), "the file is UTF-16 and was converted", ""),
+    "json.garbage": Code("loss", "skipped", (), "bytes between events that are no JSON", _AGAIN),
+    "json.trailing_bytes": Code("repair", "skipped", (), "something follows the end of the document", ""),
+    "json.second_document": Code(
+        "loss", "skipped", _ALL, "a second document follows in the same file; only the first is read", "split the file"
+    ),
+    "json.repeated_events_key": Code("repair", "kept", (), "`traceEvents` occurs more than once; all arrays are read", ""),
+    "json.damaged_metadata": Code(
+        "repair", "repaired", (), "the text around the events is no JSON; the keys that could be found were taken", ""
+    ),
+    "codec.truncated": Code("loss", "skipped", _ALL, "the compressed stream ends early", _AGAIN),
+    "codec.corrupt": Code("loss", "skipped", _ALL, "the compressed stream is damaged; what came before is used", _AGAIN),
+    "codec.checksum": Code("loss", "kept", _ALL, "the checksum of the compressed stream does not hold", _AGAIN),
+    "codec.trailing_bytes": Code("repair", "skipped", (), "something that is not compressed follows the stream", ""),
+    "codec.unsafe_member": Code("repair", "skipped", (), "archive members that are no plain file inside the archive", ""),
+    "limit.file_bytes": Code("loss", "skipped", _ALL, "the file is larger than the limit; the rest was not read", "raise the limit"),
+    "limit.event_bytes": Code("loss", "skipped", _ALL, "an event is larger than the limit", "raise the limit"),
+    "limit.name": Code("repair", "clamped", (), "names longer than 65,536 characters were cut", ""),
+    "event.not_an_object": Code("repair", "skipped", (), "elements of the event array that are no object", ""),
+    "event.no_phase": Code("loss", "skipped", _ALL, "events without a phase (`ph`)", ""),
+    "event.no_start": Code("loss", "skipped", _ALL, "events without a usable `ts`", ""),
+    "event.no_duration": Code("loss", "skipped", _ALL, "complete events without a usable `dur`", ""),
+    "event.negative_duration": Code("repair", "clamped", _ALL, "negative durations became 0", ""),
+    "event.time_outside": Code(
+        "loss", "skipped", _ALL, "events more than an hour away from all others: their time cannot be right", ""
+    ),
+    "event.begin_without_end": Code("loss", "skipped", _ALL, "`B` events whose `E` is missing", ""),
+    "event.end_without_begin": Code("loss", "skipped", _ALL, "`E` events whose `B` is missing", ""),
+    "event.no_name": Code("repair", "kept", (), "events without a name", ""),
+    "event.name_not_text": Code("repair", "renamed", (), "names that are no text: their JSON text is used", ""),
+    "event.name_unknown": Code(
+        "repair", "kept", (), "ranges and kernels named `unknown`: torch writes that for any name with non-ASCII characters",
+        "use plain ASCII in range names",
+    ),
+    "event.no_thread": Code("repair", "kept", (), "complete events without process or thread", ""),
+    "event.args_not_object": Code("repair", "kept", (), "`args` that is no object was put under the key `value`", ""),
+    "event.id_out_of_range": Code("repair", "skipped", ("launch",), "ids beyond 64 bits are null", ""),
+    "event.number_out_of_range": Code(
+        "repair", "repaired", (), "numbers in `args` that fit neither 64 bits nor a double became text", ""
+    ),
+    "event.duplicates": Code(
+        "loss", "kept", _ALL, "the same complete event occurs more than once: sums count it each time", "was the file merged with itself?"
+    ),
+    "event.unknown_category": Code("repair", "kept", (), "device categories that are not known here", ""),
+    "time.rounded": Code("repair", "kept", (), "times with digits below one nanosecond were rounded", ""),
+    "time.not_a_number": Code("repair", "skipped", (), "times that are no number or beyond 64 bits", ""),
+    "time.base_invalid": Code("repair", "assumed", _WAIT, "`baseTimeNanoseconds` cannot be a time; 0 is assumed", ""),
+    "file.schema_version": Code("repair", "kept", (), "a `schemaVersion` that is not known here", ""),
+    "file.not_a_trace": Code("info", "skipped", (), "a JSON file without `traceEvents`", ""),
+    "file.unusable": Code("loss", "skipped", _ALL, "a file of which nothing could be used", _AGAIN),
+    "file.identical": Code("info", "skipped", (), "the same trace is there twice; one is read", ""),
+    "folder.leftover": Code("info", "skipped", (), "a temporary file of a writer that did not finish", ""),
+    "folder.not_regular": Code("info", "skipped", (), "links out of the folder, pipes and devices are not opened", ""),
+    "folder.unreadable": Code("loss", "skipped", _ALL, "a file that may not be read", "change its permissions"),
+    "rank.assumed": Code("repair", "assumed", (), "nothing tells the rank; 0 is assumed as the only file", "give --rank-map"),
+    "rank.invalid": Code("repair", "skipped", (), "the recorded rank cannot be one; the next source of a rank was used", ""),
+    "rank.name_differs": Code("repair", "kept", (), "the file's name and its content tell different ranks; content counts", ""),
+    "rank.unknown": Code("loss", "skipped", (), "a trace without rank beside traces that have one", "give --rank-map"),
+    "rank.missing": Code("info", "kept", _ALL, "fewer ranks than the job had", ""),
+    "step.none": Code("info", "kept", ("step",), "no `ProfilerStep` range", "call `profiler.step()`"),
+    "step.overlapping": Code("repair", "kept", ("step",), "`ProfilerStep` ranges overlap, repeat or are empty", ""),
+    "device.none": Code("info", "kept", (), "no device events: on CPU traces the main thread is the device", ""),
+    "device.no_launch": Code("repair", "kept", ("launch",), "kernels whose launch is not in the trace", ""),
+    "device.late_end": Code(
+        "repair", "kept", _ALL, "a kernel runs past the start of a later one on its stream by more than 1 ms", ""
+    ),
+    "comm.no_metadata": Code(
+        "repair", "kept", ("all_to_all",), "communication kernels without arguments that tell what they did", ""
+    ),
+    "comm.group_conflict": Code("repair", "kept", ("all_to_all",), "two process groups share a name but not their ranks", ""),
+    "run.damaged_line": Code("loss", "skipped", (), "a line of a step or routing file that is no record", ""),
+    "run.damaged_job": Code("repair", "skipped", (), "`run.json` does not describe a job; it is inferred instead", ""),
+}
+"""Every code that reading can report."""
+
+
+@dataclass(slots=True)
+class _Found:
+    count: int
+    byte_from: int | None
+    byte_to: int | None
+    message: str
+
+
+class DefectLog:
+    """The defects of one file: one entry per code, with the number of events and the bytes that it spans."""
+
+    __slots__ = ("_found", "file", "rank")
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.rank: int | None = None
+        self._found: dict[str, _Found] = {}
+
+    def add(
+        self, code: str, *, events: int = 1, byte_from: int | None = None, byte_to: int | None = None, detail: str = ""
+    ) -> None:
+        """Record that `code` was met; of several meetings the first detail is kept and the span grows."""
+        if code not in CODES:
+            raise KeyError(code)
+        found = self._found.get(code)
+        if found is None:
+            self._found[code] = _Found(events, byte_from, byte_to, detail)
+            return
+        found.count += events
+        found.byte_to = byte_to if byte_to is not None else found.byte_to
+
+    def __contains__(self, code: str) -> bool:
+        return code in self._found
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The entries as rows of `DEFECTS`."""
+        return [
+            defect_row(
+                code, self.file, rank=self.rank, events=f.count, byte_from=f.byte_from, byte_to=f.byte_to, detail=f.message
+            )
+            for code, f in self._found.items()
+        ]
+
+
+def defect_row(
+    code: str,
+    file: str,
+    *,
+    rank: int | None = None,
+    events: int = 0,
+    byte_from: int | None = None,
+    byte_to: int | None = None,
+    detail: str = "",
+) -> dict[str, Any]:
+    """One row of `DEFECTS`."""
+    known = CODES[code]
+    return {
+        "code": code,
+        "severity": known.severity,
+        "file": file,
+        "rank": rank,
+        "byte_from": byte_from,
+        "byte_to": byte_to,
+        "events_affected": events,
+        "action": known.action,
+        "affects": list(known.affects),
+        "message": f"{known.meaning}: {detail}" if detail else known.meaning,
+        "hint": known.hint,
+    }
+
+
+def defect_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Rows as the table `DEFECTS`, worst first."""
+    frame = conform(pl.DataFrame(rows, schema={**DEFECTS, "severity": pl.String()}, orient="row"), DEFECTS)
+    return frame.sort("severity", "file", "code", descending=[True, False, False])

@@ -1,0 +1,134 @@
+"""What is known about one trace file after reading it: enough to place it among others without its events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from traceanalyzer.traces.defects import DefectLog
+from traceanalyzer.traces.tally import Counts
+
+_MAX_BASE = 1 << 62
+_KNOWN_SCHEMA = 1
+_LONG = 4096
+_APART = ("distributedInfo", "deviceProperties", "traceEvents")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileFacts:
+    """One trace document. Times are without `base_ns`."""
+
+    file: str
+    run_folder: str | None
+    """Nearest folder above that holds a `run.json`."""
+    digest: str
+    """BLAKE2 of the decompressed bytes: equal for the same trace in another codec."""
+    recorded_rank: int | None
+    process_ranks: dict[str, int]
+    """Ranks that events tell, by process."""
+    name_rank: int | None
+    world_size: int | None
+    backend: str | None
+    host: str | None
+    main_process: str | None
+    base_ns: int
+    num_events: int
+    start_ns: int | None
+    end_ns: int | None
+    time_from_ns: int | None = None
+    """Events before this, or after `time_to_ns`, have a wrong time."""
+    time_to_ns: int | None = None
+    process_groups: str | None = None
+    devices: str | None = None
+    metadata: str = "{}"
+    counts: Counts = field(default_factory=Counts)
+    defects: tuple[dict[str, Any], ...] = ()
+
+
+def text_of(metadata: dict[str, bytes], key: str) -> str | None:
+    """A top-level string; None if absent or of another type."""
+    value = value_of(metadata, key)
+    return value if isinstance(value, str) and value else None
+
+
+def value_of(metadata: dict[str, bytes], key: str) -> object:
+    """A top-level value; None if absent or damaged."""
+    try:
+        return msgspec.json.decode(metadata[key]) if key in metadata else None
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return None
+
+
+def distributed_info(metadata: dict[str, bytes]) -> dict[str, Any]:
+    """`distributedInfo` if it is an object."""
+    value = value_of(metadata, "distributedInfo")
+    return value if isinstance(value, dict) else {}
+
+
+def whole_number(value: object) -> int | None:
+    """An integer from an integer, a whole float or digits; a boolean is none of them."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, str) and value.strip().lstrip("-").isdigit() and len(value) < 20:
+        return int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return int(value)
+    return value if isinstance(value, int) else None
+
+
+def base_time(metadata: dict[str, bytes], log: DefectLog) -> int:
+    """`baseTimeNanoseconds`; 0 if absent, and reported if it cannot be one."""
+    if "baseTimeNanoseconds" not in metadata:
+        return 0
+    base = whole_number(value_of(metadata, "baseTimeNanoseconds"))
+    if base is None or not 0 <= base < _MAX_BASE:
+        log.add("time.base_invalid", events=0, detail=metadata["baseTimeNanoseconds"][:40].decode("utf-8", "replace"))
+        return 0
+    return base
+
+
+def recorded_rank(info: dict[str, Any], log: DefectLog) -> tuple[int | None, int | None]:
+    """Rank and world size of `distributedInfo`; a rank outside the world is reported and not used."""
+    rank, world = whole_number(info.get("rank")), whole_number(info.get("world_size"))
+    world = world if world is not None and 0 < world < 1 << 31 else None
+    if info.get("rank") is None:
+        return None, world
+    if rank is None or rank < 0 or rank >= (world or 1 << 31):
+        log.add("rank.invalid", events=0, detail=repr(info["rank"])[:40])
+        return None, world
+    return rank, world
+
+
+def group_conflicts(info: dict[str, Any]) -> int:
+    """Process groups that share a name with a group of other ranks."""
+    groups = info.get("pg_config")
+    seen: dict[str, str] = {}
+    conflicts = 0
+    for group in groups if isinstance(groups, list) else []:
+        if isinstance(group, dict):
+            name, ranks = str(group.get("pg_name")), str(group.get("ranks"))
+            conflicts += seen.setdefault(name, ranks) != ranks
+    return conflicts
+
+
+def check_version(metadata: dict[str, bytes], log: DefectLog) -> None:
+    """Report a `schemaVersion` that is not known."""
+    version = value_of(metadata, "schemaVersion")
+    if version is not None and version != _KNOWN_SCHEMA:
+        log.add("file.schema_version", events=0, detail=str(version)[:40])
+
+
+def other_metadata(metadata: dict[str, bytes]) -> str:
+    """The remaining top-level keys as one JSON object; a value longer than 4 KiB becomes null."""
+    kept: dict[str, Any] = {}
+    for key, text in metadata.items():
+        if key not in _APART:
+            kept[key] = msgspec.Raw(text) if len(text) <= _LONG else None
+    return msgspec.json.encode(kept).decode("utf-8", "replace")
+
+
+def json_text(value: object) -> str | None:
+    """A value as JSON text; None for None."""
+    return None if value is None else msgspec.json.encode(value).decode()

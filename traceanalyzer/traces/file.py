@@ -1,0 +1,117 @@
+"""One stream of bytes to settled frames and the facts about it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+import polars as pl
+
+from traceanalyzer.traces.checks import Checks
+from traceanalyzer.traces.codecs import Reader
+from traceanalyzer.traces.defects import DefectLog
+from traceanalyzer.traces.document import Document, NotATraceError
+from traceanalyzer.traces.facts import (
+    FileFacts,
+    base_time,
+    check_version,
+    distributed_info,
+    group_conflicts,
+    json_text,
+    other_metadata,
+    recorded_rank,
+    text_of,
+)
+from traceanalyzer.traces.limits import Limits
+from traceanalyzer.traces.rank_sources import EventRanks, rank_in_name
+from traceanalyzer.traces.settle import Settling
+from traceanalyzer.traces.tally import Tally
+from traceanalyzer.traces.window import Window
+
+Sink = Callable[[pl.DataFrame], None]
+"""Takes frames of `ROW_SCHEMA` in order."""
+
+class _Hashing:
+    __slots__ = ("_inner", "digest")
+
+    def __init__(self, inner: Reader) -> None:
+        self._inner = inner
+        self.digest = hashlib.blake2b(digest_size=16)
+
+    def read(self, size: int) -> bytes:
+        data = self._inner.read(size)
+        self.digest.update(data)
+        return data
+
+
+def read_document(
+    stream: Reader, file: str, *, limits: Limits, log: DefectLog, sink: Sink, run_folder: str | None = None
+) -> FileFacts:
+    """Read one trace document from plain bytes, hand its frames to `sink` and return its facts.
+
+    Raises `NotATraceError` if the bytes hold no events at all.
+    """
+    hashing = _Hashing(stream)
+    tally = Tally()
+    document = Document(Window(hashing, tally, log, most=limits.file_bytes), limits, tally, log)
+    settling, checks, ranks = Settling(tally, log), Checks(), EventRanks()
+    num_events = 0
+    for decoded in document.frames():
+        frame = settling.settle(decoded.frame)
+        checks.add(frame)
+        ranks.add(frame)
+        num_events += frame.height
+        sink(frame)
+    settling.finish()
+    bounds = checks.time_bounds()
+    outside = bounds[2] if bounds else 0
+    if outside:
+        tally.drop_events("time_outside", outside, seen=False)
+        log.add("event.time_outside", events=outside)
+    tally.events_kept = num_events + settling.num_pairs - outside
+    counts = tally.counts()
+    if not checks.num_complete:
+        raise NotATraceError(_why_nothing(counts.events_seen, log))
+    checks.judge(log)
+    metadata = document.metadata
+    info = distributed_info(metadata)
+    check_version(metadata, log)
+    if conflicts := group_conflicts(info):
+        log.add("comm.group_conflict", events=conflicts)
+    rank, world = recorded_rank(info, log)
+    return FileFacts(
+        file=file,
+        run_folder=run_folder,
+        digest=hashing.digest.hexdigest(),
+        recorded_rank=rank,
+        process_ranks=ranks.found(),
+        name_rank=rank_in_name(file),
+        world_size=world,
+        backend=info.get("backend") if isinstance(info.get("backend"), str) else None,
+        host=text_of(metadata, "host_name"),
+        main_process=checks.main_process(),
+        base_ns=base_time(metadata, log),
+        num_events=num_events - outside,
+        start_ns=checks.span(bounds)[0],
+        end_ns=checks.span(bounds)[1],
+        time_from_ns=bounds[0] if bounds else None,
+        time_to_ns=bounds[1] if bounds else None,
+        process_groups=json_text(info.get("pg_config")),
+        devices=metadata["deviceProperties"].decode("utf-8", "replace") if "deviceProperties" in metadata else None,
+        metadata=other_metadata(metadata),
+        counts=counts,
+        defects=tuple(log.rows()),
+    )
+
+
+def credible(frame: pl.DataFrame, facts: FileFacts) -> pl.DataFrame:
+    """The rows whose time can be right (`time_from_ns` to `time_to_ns`)."""
+    if facts.time_from_ns is None or facts.time_to_ns is None:
+        return frame
+    return frame.filter((pl.col("ph") != "X") | pl.col("start_ns").is_between(facts.time_from_ns, facts.time_to_ns))
+
+
+def _why_nothing(num_seen: int, log: DefectLog) -> str:
+    if "codec.truncated" in log or "json.truncated" in log:
+        return "it ends before its first complete event"
+    return "it has no complete event" if num_seen else "its event array is empty"
