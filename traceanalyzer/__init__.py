@@ -1,3 +1,40 @@
-"""Measures pipeline bubble, all-to-all imbalance and MFU from profiler traces, each against theory."""
+"""Measures pipeline bubble, all-to-all imbalance and MFU from profiler traces, each against theory.
+
+import traceanalyzer as ta
+
+run = ta.read("runs/first")
+review = ta.analyze(run).review
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from traceanalyzer.gaps.analysis import Analysis as Analysis
+    from traceanalyzer.gaps.analysis import Run as Run
+    from traceanalyzer.gaps.analysis import analyze as analyze
+    from traceanalyzer.gaps.analysis import read as read
+    from traceanalyzer.theory.orders import order as order
+    from traceanalyzer.theory.simulation import simulate as simulate
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Analysis": "traceanalyzer.gaps.analysis",
+    "Run": "traceanalyzer.gaps.analysis",
+    "analyze": "traceanalyzer.gaps.analysis",
+    "order": "traceanalyzer.theory.orders",
+    "read": "traceanalyzer.gaps.analysis",
+    "simulate": "traceanalyzer.theory.simulation",
+}
+"""Public names and the module of each, imported on first use so that the command line's help stays fast."""
+
+__all__ = ["Analysis", "Run", "__version__", "analyze", "order", "read", "simulate"]
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401 - as many types as names
+    if name not in _HOMES:
+        raise AttributeError(f"module 'traceanalyzer' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)
