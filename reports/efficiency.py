@@ -74,18 +74,23 @@ def waterfall_chart(review: Mapping[str, Any]) -> Chart | None:
 
 def mfu_terms(review: Mapping[str, Any]) -> Terms:
     """What the MFU is made of."""
+    mfu = ("mfu",)
+    peak = shown(review, "flops_per_second", *mfu, "peak_flops_per_device")
+    basis = safe_text(at(review, *mfu, "peak_basis") or "", 200)
     return Terms(
         title="What it is made of",
         entries=(
-            ("MFU", shown(review, "share", "mfu", "mfu")),
-            ("HFU, recompute counted", shown(review, "share", "mfu", "hfu")),
-            ("FLOP per step", shown(review, "flops", "mfu", "flops_per_step")),
-            ("FLOP per token", shown(review, "flops", "mfu", "flops_per_token")),
-            ("Peak of one device", shown(review, "flops_per_second", "mfu", "peak_flops_per_device")),
-            ("Step, from the trace", shown(review, "ms", "mfu", "step_ms")),
-            ("Step without the profiler", shown(review, "ms", "mfu", "unprofiled_step_ms")),
-            ("Convention", safe_text(at(review, "mfu", "convention") or "not stated", 200)),
-            ("Predicted MFU", shown(review, "share", "mfu", "predicted_mfu")),
+            ("MFU, by the trace", shown(review, "share", *mfu, "mfu")),
+            ("MFU, by the loop's clock", shown(review, "share", *mfu, "mfu_wall_clock")),
+            ("MFU, without the profiler", shown(review, "share", *mfu, "mfu_unprofiled")),
+            ("HFU, recompute counted", shown(review, "share", *mfu, "hfu")),
+            ("FLOP per step", shown(review, "flops", *mfu, "flops_per_step")),
+            ("FLOP per token", shown(review, "flops", *mfu, "flops_per_token")),
+            ("Tokens per step", shown(review, "count", *mfu, "tokens_per_step")),
+            ("Convention", safe_text(at(review, *mfu, "convention") or "not stated", 200)),
+            ("Peak of one device", f"{peak}, {basis}" if basis else peak),
+            ("Devices", shown(review, "count", *mfu, "num_devices")),
+            ("Predicted MFU", shown(review, "share", *mfu, "predicted_mfu")),
         ),
         half=True,
     )

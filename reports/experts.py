@@ -1,4 +1,4 @@
-"""The all-to-all's charts: who sends to whom, how even the load is, who waits, and when."""
+"""The all-to-all's charts: who sends to whom, how even the load is, and who waits."""
 
 from __future__ import annotations
 
@@ -12,15 +12,20 @@ from reports import charts
 from reports.heat import matrix_figure
 from reports.loads import Loads, load_figure
 from reports.palette import COLLECTIVE_PARTS, LOSS, REFERENCE, SEQUENTIAL
-from reports.parts import Button, Chart, Grid
-from reports.text import at, number, quantity, records, safe_text
-from reports.time_axis import NS_PER_MS, median_step, source_of, time_figure, view
+from reports.parts import Chart, Grid, Terms
+from reports.text import WITHHELD, Unit, at, number, quantity, records, safe_text, shown
+from reports.time_axis import NS_PER_MS
 
-MAX_BARS = 10_000
-"""Bars of the all-to-all timeline, two for each all-to-all."""
+MAX_GROUPS = 200
 MAX_MATRIX_RANKS = 64
 LOADED = ("dispatch",)
 """The direction whose rows are routed tokens."""
+_GROUP_RATIOS = {
+    "rank_load_max_over_mean": "rank load",
+    "rank_load_max_over_mean_from_splits": "rank load from splits",
+    "expert_load_max_over_mean": "expert load",
+}
+_GROUP_TIMES = {"combine_wait_ms": "wait at combine", "wait_ms": "wait", "transfer_ms": "transfer"}
 _SAMPLE = ("step", "layer", "group")
 """What one observation of the load is: one layer of one step in one expert group."""
 
@@ -123,21 +128,17 @@ def load_chart(loads: Loads | None, review: Mapping[str, Any]) -> Chart | None:
     """Load over mean around 1, with the band that chance gives."""
     if loads is None:
         return None
-    name = f"{loads.word}_load_max_over_mean"
-    measured = number(at(review, "all_to_all", name))
-    chance = number(at(review, "all_to_all", "chance_max_over_mean"))
-    facts = (
-        [f"Most loaded over mean, averaged over layers and steps: {quantity(measured, 'ratio')}"] if measured else []
-    )
-    facts += [f"by chance {quantity(chance, 'ratio')}"] if chance and measured and loads.word == "rank" else []
+    measured = number(at(review, "all_to_all", f"{loads.word}_load_max_over_mean"))
+    said = ""
+    if measured is not None:
+        said = f" Max ÷ mean, averaged over layers and steps: {quantity(measured, 'ratio')}; {by_chance(review, loads.word)}."
     return Chart(
         id=f"{loads.word}-load",
         figure=load_figure(loads),
         title=f"Load of every {loads.word}",
         label=f"Token copies received by every {loads.word}, divided by the mean.",
         caption=f"Bar: mean over {loads.num_samples} layers and steps; whisker: their range. Band: where 95 % would lie if "
-        f"{quantity(loads.copies, 'count')} copies chose evenly and independently. {', '.join(facts)}".strip()
-        + ("." if facts else ""),
+        f"{quantity(loads.copies, 'count')} copies chose evenly and independently.{said}",
         legend=(("outside chance", LOSS), ("within chance", REFERENCE)),
         half=True,
     )
@@ -173,104 +174,14 @@ def split_chart(collectives: pl.DataFrame) -> Chart | None:
     )
 
 
-def exchange_timeline(collectives: pl.DataFrame, origin_ns: int | None) -> Chart | None:
-    """When every rank was in an all-to-all, wait apart from transfer; None without timed all-to-alls.
-
-    `origin_ns` is the timeline's zero where there is one; else the shown step's first arrival.
-    """
-    timed = all_to_alls(collectives)
-    if timed.is_empty():
-        return None
-    windows = timed.group_by("step").agg(pl.col("start_ns").min(), pl.col("end_ns").max()).sort("step")
-    shown = median_step(windows)
-    near = windows.sort((pl.col("step") - shown).abs())["step"].to_list()
-    sizes, kept = dict(timed.group_by("step").len().iter_rows()), list[int]()
-    while near and (not kept or 2 * sum(sizes[s] for s in [*kept, near[0]]) <= MAX_BARS):
-        kept.append(near.pop(0))
-    timed = timed.filter(pl.col("step").is_in(kept)).head(MAX_BARS // 2)
-    windows = windows.filter(pl.col("step").is_in(kept))
-    zero = origin_ns if origin_ns is not None else int(windows.filter(pl.col("step") == shown)["start_ns"][0])
-    bars = _exchange_bars(timed, zero)
-    spans = {
-        step: view((start - zero) / NS_PER_MS, (end - zero) / NS_PER_MS) for step, start, end in windows.iter_rows()
-    }
-    cut = f" {len(near)} further steps are not drawn (at most {MAX_BARS} bars are)." if near else ""
-    return Chart(
-        id="all-to-all-timeline",
-        figure=_exchange_figure(bars, spans[shown], shown, shared=origin_ns is not None),
-        title="All-to-alls in time",
-        label="Timeline of all-to-alls: one row per rank, waiting apart from transfer.",
-        caption=f"Each all-to-all from a rank's arrival to its end; the rank without red arrived last.{cut}",
-        legend=tuple(COLLECTIVE_PARTS.items()),
-        buttons=tuple(
-            Button(text=f"step {step}" + (" (median)" if step == shown else ""), start_ms=start, end_ms=end)
-            for step, (start, end) in spans.items()
-        ),
-        time_axis="all-to-all-x",
-    )
-
-
-def _exchange_bars(timed: pl.DataFrame, zero_ns: int) -> pl.DataFrame:
-    """Two bars for each all-to-all: wait, then transfer; one where the split is unknown."""
-    ranks = (
-        timed.select("rank").unique().sort("rank").with_row_index("row").with_columns(pl.col("row").cast(pl.Float64))
-    )
-    wait = pl.col("wait_ns").fill_null(0)
-    common = (
-        "row",
-        "rank",
-        "step",
-        pl.col("layer").fill_null(-1),
-        pl.col("direction").cast(pl.String).fill_null("other"),
-    )
-    placed = timed.join(ranks, on="rank").with_columns(turn=pl.col("start_ns") + wait)
-    parts = [
-        placed.select(
-            *common,
-            part=pl.lit(part),
-            color=pl.lit(COLLECTIVE_PARTS[part]),
-            start_ms=(pl.col(start) - zero_ns) / NS_PER_MS,
-            end_ms=(pl.col(end) - zero_ns) / NS_PER_MS,
-        )
-        for part, start, end in (("wait", "start_ns", "turn"), ("transfer", "turn", "end_ns"))
-    ]
-    return pl.concat(parts).filter(pl.col("end_ms") > pl.col("start_ms"))
-
-
-def _exchange_figure(bars: pl.DataFrame, window: tuple[float, float], shown: int, *, shared: bool) -> Any:  # noqa: ANN401
-    zero = "the pipeline phase" if shared else "the first all-to-all"
-    figure = time_figure(
-        "all-to-all",
-        window,
-        dict(bars.select("row", "rank").unique().sort("row").iter_rows()),
-        x_label=f"ms since {zero} of step {shown} began",
-        tooltips=[
-            ("", "@part, @direction"),
-            ("rank", "@rank, step @step, layer @layer"),
-            ("start", "@start_ms{0.000} ms"),
-            ("duration", "@duration_ms{0.000} ms"),
-        ],
-    )
-    frame = bars.with_columns(duration_ms=pl.col("end_ms") - pl.col("start_ms"))
-    columns = ("part", "direction", "color", "rank", "step", "layer", "row", "start_ms", "end_ms", "duration_ms")
-    figure.hbar(
-        y="row", left="start_ms", right="end_ms", height=0.8, color="color", line_width=0.4,
-        source=source_of(frame, columns),
-    )  # fmt: skip
-    figure.y_range.end = -0.75
-    return figure
-
-
 def group_grid(review: Mapping[str, Any]) -> Grid | None:
     """The review's expert groups as a table."""
     rows = tuple(
         (
             safe_text(", ".join(str(rank) for rank in group.get("ranks") or ()), 80),
             quantity(group.get("num_all_to_all"), "count"),
-            *(
-                quantity(group.get(name), "ratio")
-                for name in ("rank_load_max_over_mean", "expert_load_max_over_mean", "chance_max_over_mean")
-            ),
+            *(quantity(group.get(name), "ratio") for name in _GROUP_RATIOS),
+            *(quantity(group.get(name), "ms") for name in _GROUP_TIMES),
         )
         for group in records(review, "all_to_all", "groups")
     )
@@ -278,10 +189,47 @@ def group_grid(review: Mapping[str, Any]) -> Grid | None:
         return None
     return Grid(
         id="groups",
-        title="Expert groups",
-        columns=("ranks", "all-to-alls", "rank load, max ÷ mean", "expert load, max ÷ mean", "by chance"),
-        rows=rows[:200],
-        numeric=frozenset(range(1, 5)),
-        note=f"{len(rows) - 200} further groups are in the review." if len(rows) > 200 else "",
+        title="Expert groups, load as max ÷ mean, times per step summed over the group",
+        columns=("ranks", "all-to-alls", *_GROUP_RATIOS.values(), *_GROUP_TIMES.values()),
+        rows=rows[:MAX_GROUPS],
+        numeric=frozenset(range(1, 8)),
+        note=f"{len(rows) - MAX_GROUPS} further groups are in review.json." if len(rows) > MAX_GROUPS else "",
         csv="collectives",
     )
+
+
+def facts(review: Mapping[str, Any]) -> Terms:
+    """The all-to-all's figures, each beside what balance or chance would give."""
+
+    def of(unit: Unit, *path: str) -> str:
+        return shown(review, unit, "all_to_all", *path)
+
+    slowest = number(at(review, "all_to_all", "slowest_rank"))
+    combine = [number(group.get("combine_wait_ms")) for group in records(review, "all_to_all", "groups")]
+    waited = None if None in combine or not combine else sum(ms for ms in combine if ms is not None)
+    return Terms(
+        title="In numbers",
+        entries=(
+            ("Rank load, max ÷ mean", f"{of('ratio', 'rank_load_max_over_mean')}; {by_chance(review, 'rank')}"),
+            ("Expert load, max ÷ mean", f"{of('ratio', 'expert_load_max_over_mean')}; {by_chance(review, 'expert')}"),
+            ("Most waited-for rank", WITHHELD if slowest is None else f"rank {slowest:.0f}"),
+            ("Cost of the imbalance, per step", of("ms", "imbalance_cost_ms")),
+            ("Wait at combine, measured", quantity(waited, "ms") if waited is not None else of("ms", "groups")),
+            ("Wait at combine, from loads", of("ms", "theory", "combine_wait_ms")),
+            ("Waiting, share of rank time", of("share", "wait_share")),
+            ("Transfer, share of rank time", of("share", "transfer_share")),
+            ("Exposed, share of rank time", of("share", "exposed_share")),
+        ),
+        half=True,
+    )
+
+
+def by_chance(review: Mapping[str, Any], word: str) -> str:
+    """What chance alone would give for the load of ranks or experts, with its interval where it is known."""
+    expected, low, high = (
+        number(at(review, "all_to_all", "theory", f"chance_{word}{end}")) for end in ("", "_low", "_high")
+    )
+    if expected is None:
+        return f"by chance {shown(review, 'ratio', 'all_to_all', 'chance_max_over_mean')}"
+    interval = "" if low is None or high is None else f" ({quantity(low, 'ratio')} to {quantity(high, 'ratio')})"
+    return f"by chance {quantity(expected, 'ratio')}{interval}"

@@ -21,9 +21,24 @@
     repaint();
   };
   document.getElementById("theme").addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark", true));
+
+  // Print: light, checks unfolded, and canvases (which keep the screen's layout) scaled to the paper's columns.
+  const PAPER = { full: 1320, half: 630 };
   let before = null;
-  addEventListener("beforeprint", () => { before = root.dataset.theme; for (const d of document.querySelectorAll("details")) d.open = true; setTheme("light", false); });
-  addEventListener("afterprint", () => { if (before) setTheme(before, false); });
+  addEventListener("beforeprint", () => {
+    before = root.dataset.theme;
+    for (const details of document.querySelectorAll("details.checks")) details.open = true;
+    for (const canvas of document.querySelectorAll(".canvas")) {
+      const width = canvas.getBoundingClientRect().width;
+      canvas.style.width = `${width}px`;
+      canvas.style.zoom = PAPER[canvas.closest(".half") ? "half" : "full"] / width;
+    }
+    setTheme("light", false);
+  });
+  addEventListener("afterprint", () => {
+    for (const canvas of document.querySelectorAll(".canvas")) canvas.style.width = canvas.style.zoom = "";
+    if (before) setTheme(before, false);
+  });
 
   // Downloads.
   const save = (blob, name) => {

@@ -18,11 +18,11 @@ import jinja2
 import polars as pl
 from markupsafe import Markup
 
-from reports import headline, timeline
+from reports import headline
 from reports.charts import finish
 from reports.downloads import csv_text, packed, review_json
 from reports.parts import Chart, Section
-from reports.sections import all_sections, table
+from reports.sections import all_sections, lay_out
 from reports.text import at, emphasised, safe_text, texts
 
 _HERE = Path(__file__).parent
@@ -32,9 +32,9 @@ _CDN = re.compile(r"https://cdn\.jsdelivr\.net/[\w@./-]*")
 
 def compose(review: Mapping[str, Any], tables: Mapping[str, pl.DataFrame]) -> str:
     """The whole report as HTML text."""
-    laid_out = timeline.lay_out(table(tables, "actions"), table(tables, "ideal_actions"))
-    findings = headline.findings(review, laid_out.origin_ns if laid_out else None)
-    sections = all_sections(review, tables, laid_out, findings)
+    timelines = lay_out(tables)
+    findings = headline.findings(review, timelines.origin_ns)
+    sections = all_sections(review, tables, timelines, findings)
     divs, drawing = _embedded(sections)
     body = [*([_bokeh(), drawing] if divs else []), _own("page.js")]
     theme = _own("theme.js")

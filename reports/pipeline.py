@@ -10,7 +10,7 @@ import polars as pl
 from reports import charts
 from reports.palette import BUBBLE_PARTS, OWNERS, REFERENCE, RESULT
 from reports.parts import Chart, Grid
-from reports.text import at, number, quantity, records, safe_text
+from reports.text import WITHHELD, at, number, quantity, records, safe_text, withheld_reason
 
 _PART_COLUMNS = {
     "warm-up": "warmup_ns",
@@ -46,19 +46,23 @@ def bubble_shares(bubble: pl.DataFrame, stage_of_rank: Mapping[int, int]) -> tup
 def stages_of_ranks(review: Mapping[str, Any]) -> dict[int, int]:
     """Rank to stage, from the review's stages; ranks that hold several stages are left out."""
     found: dict[int, set[int]] = {}
-    for stage in records(review, "bubble", "stages"):
-        for rank in stage.get("ranks") or ():
-            if isinstance(rank, int) and isinstance(stage.get("stage"), int):
-                found.setdefault(rank, set()).add(stage["stage"])
+    for entry in records(review, "bubble", "stages"):
+        for rank in entry.get("ranks") or ():
+            found.setdefault(rank, set()).update(_stages(entry))
     return {rank: stages.pop() for rank, stages in found.items() if len(stages) == 1}
 
 
+def _stages(entry: Mapping[str, Any]) -> list[int]:
+    stage = entry.get("stage")
+    return [s for s in (stage if isinstance(stage, list) else [stage]) if isinstance(s, int)]
+
+
 def theory_share(review: Mapping[str, Any]) -> tuple[float | None, str]:
-    """The bubble's theory to draw, and what it is: the simulation of the actual order, else the closed form."""
-    simulated = number(at(review, "bubble", "theory", "simulated_share"))
-    if simulated is not None:
-        return simulated, "simulation with uniform stages"
-    return number(at(review, "bubble", "theory", "closed_form_share")), "closed form"
+    """The bubble's theory to draw, and what it is: the closed form inside its domain, else the simulated order."""
+    closed = number(at(review, "bubble", "theory", "closed_form_share"))
+    if closed is not None:
+        return closed, "closed form"
+    return number(at(review, "bubble", "theory", "simulated_share")), "simulation of the measured order"
 
 
 def bubble_chart(review: Mapping[str, Any], bubble: pl.DataFrame) -> Chart | None:
@@ -120,7 +124,7 @@ def step_chart(review: Mapping[str, Any]) -> Chart | None:
         name: level
         for name, level in (
             ("median", number(at(review, "step", "duration_ms", "median"))),
-            ("without profiler", number(at(review, "mfu", "unprofiled_step_ms"))),
+            ("without profiler", number(at(review, "step", "unprofiled_ms"))),
         )
         if level is not None
     }
@@ -179,7 +183,7 @@ def stage_grid(review: Mapping[str, Any]) -> Grid | None:
     fields = ("dependency_ms", "warmup_ms", "steady_ms", "drain_ms", "transfer_ms", "overhead_ms")
     rows = [
         (
-            safe_text(stage.get("stage", "?")),
+            safe_text(", ".join(str(s) for s in _stages(stage)) or "?"),
             safe_text(", ".join(str(rank) for rank in stage.get("ranks") or ())),
             *(quantity(stage.get(field), "ms") for field in fields),
         )
@@ -193,6 +197,9 @@ def stage_grid(review: Mapping[str, Any]) -> Grid | None:
         columns=("stage", "ranks", "dependency", "warm-up", "steady", "drain", "transfer", "overhead"),
         rows=tuple(rows),
         numeric=frozenset(range(2, 8)),
+        note=f"transfer {WITHHELD}: {withheld_reason(review, 'bubble.stages.transfer_ms')}."
+        if any(WITHHELD in row for row in rows)
+        else "",
         csv="bubble",
         half=True,
     )

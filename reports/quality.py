@@ -56,7 +56,7 @@ def validity(review: Mapping[str, Any]) -> Terms | None:
                 shown(review, "number", "validity", "involuntary_switches_per_second")
                 + (" per second" if switches is not None else ""),
             ),
-            ("Spread of equal operations", shown(review, "share", "validity", "op_spread")),
+            ("Spread of equal actions", shown(review, "share", "validity", "action_spread")),
             *(("Because", reason) for reason in reasons),
         ),
         half=True,
@@ -106,14 +106,14 @@ def withheld(review: Mapping[str, Any]) -> Grid | None:
 
 def source_files(review: Mapping[str, Any]) -> Grid | None:
     """The trace files behind the review."""
-    files = records(review, "source", "files")
+    files = records(review, "files")
     if not files:
         return None
     cut = len(files) - MAX_FILES
     return Grid(
         id="files",
         title=f"{quantity(len(files), 'count')} trace files",
-        columns=("rank", "file", "SHA-256"),
+        columns=("rank", "file"),
         rows=tuple(
             tuple(
                 safe_text(entry.get(key) if entry.get(key) is not None else "", 200)

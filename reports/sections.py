@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from reports import efficiency, experts, pipeline, quality
+from reports import efficiency, exchanges, experts, pipeline, quality, timeline
 from reports.headline import tiles
 from reports.parts import Finding, Grid, Part, Section, Terms
 from reports.tables import grids
 from reports.text import WITHHELD, at, number, quantity, records, safe_text, shown, withheld_reason
-from reports.timeline import Timeline, draw
 from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, ROUTING
 
 Review = Mapping[str, Any]
@@ -28,20 +28,38 @@ _SCHEMAS = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Timelines:
+    """What the timeline section draws; either may be missing."""
+
+    actions: timeline.Timeline | None
+    exchanges: exchanges.Exchanges | None
+
+    @property
+    def origin_ns(self) -> int | None:
+        """Zero of the time axis, on the tables' clock."""
+        first = self.actions or self.exchanges
+        return first.origin_ns if first else None
+
+
+def lay_out(tables: Tables) -> Timelines:
+    """The timelines of the tables, on one axis."""
+    actions = timeline.lay_out(table(tables, "actions"), table(tables, "ideal_actions"))
+    return Timelines(actions, exchanges.lay_out(table(tables, "collectives"), actions.origin_ns if actions else None))
+
+
 def table(tables: Tables, name: str) -> pl.DataFrame:
     """The table called `name`; an empty one of its schema where it is missing."""
     return tables.get(name, pl.DataFrame(schema=_SCHEMAS[name]))
 
 
-def all_sections(
-    review: Review, tables: Tables, timeline: Timeline | None, findings: Sequence[Finding]
-) -> list[Section]:
+def all_sections(review: Review, tables: Tables, timelines: Timelines, findings: Sequence[Finding]) -> list[Section]:
     """Every section of the page; those that do not apply hold one line saying why."""
     return [
         _findings_section(review, findings),
-        _timeline_section(review, timeline),
+        _timeline_section(review, timelines),
         _bubble_section(review, tables),
-        _expert_section(review, tables, timeline),
+        _expert_section(review, tables),
         _mfu_section(review),
         _owner_section(review, tables),
         _step_section(review),
@@ -110,14 +128,14 @@ def _worth(review: Review) -> Grid | None:
     )
 
 
-def _timeline_section(review: Review, timeline: Timeline | None) -> Section:
-    return _section(
-        "timeline-section",
-        "Timeline",
-        [draw(timeline) if timeline else None],
-        f"No timed pipeline actions: {withheld_reason(review, 'bubble')}.",
-        "Every compute action, measured above ideal on one axis; the view opens on the step of median length.",
-    )
+def _timeline_section(review: Review, timelines: Timelines) -> Section:
+    actions = timeline.draw(timelines.actions) if timelines.actions else None
+    parts = [actions]
+    if timelines.exchanges is not None:
+        parts.append(exchanges.draw(timelines.exchanges, actions.figure if actions else None))
+    lead = "Measured, and above its ideal where there is one, on one time axis; it opens on the step of median length."
+    absent = f"No timed pipeline actions and no timed all-to-alls: {withheld_reason(review, 'bubble')}."
+    return _section("timeline-section", "Timeline", parts, absent, lead)
 
 
 def _bubble_section(review: Review, tables: Tables) -> Section:
@@ -147,6 +165,10 @@ def _bubble_terms(review: Review) -> Terms:
             ("Measured, as ratio to ideal compute", shown(review, "share", "bubble", "measured_ratio")),
             ("Measured, in each rank's own span", shown(review, "share", "bubble", "span_share")),
             ("Measured, of the whole step", shown(review, "share", "bubble", "share_of_step")),
+            ("Theory in each rank's own span", shown(review, "share", *path, "simulated_span_share")),
+            ("Actions that start late", shown(review, "share", "bubble", "overhead_share")),
+            ("Pipeline phase", shown(review, "ms", "bubble", "phase_ms")),
+            ("Pipeline phase, simulated", shown(review, "ms", *path, "simulated_phase_ms")),
         ),
         half=True,
     )
@@ -162,7 +184,7 @@ def _attribution(review: Review) -> Terms | None:
     return Terms(title="Where it comes from, per step", entries=tuple(entries), half=True) if entries else None
 
 
-def _expert_section(review: Review, tables: Tables, timeline: Timeline | None) -> Section:
+def _expert_section(review: Review, tables: Tables) -> Section:
     routing, collectives = table(tables, "routing"), table(tables, "collectives")
     exchanged = experts.exchanges(routing, collectives)
     parts: list[Part | None] = [
@@ -170,33 +192,11 @@ def _expert_section(review: Review, tables: Tables, timeline: Timeline | None) -
         experts.load_chart(experts.rank_loads(exchanged), review),
         experts.load_chart(experts.expert_loads(routing), review),
         experts.split_chart(collectives),
-        experts.exchange_timeline(collectives, timeline.origin_ns if timeline else None),
     ]
     if isinstance(at(review, "all_to_all"), Mapping):
-        parts += [_exchange_terms(review), experts.group_grid(review)]
+        parts += [experts.facts(review), experts.group_grid(review)]
     lead = "Tokens travel to the ranks that hold their experts, and back."
     return _section("all-to-all", "Experts and all-to-all", parts, _because(review, "all_to_all"), lead)
-
-
-def _exchange_terms(review: Review) -> Terms:
-    def of(unit: Any, name: str) -> str:  # noqa: ANN401 - a Unit
-        return shown(review, unit, "all_to_all", name)
-
-    slowest = number(at(review, "all_to_all", "slowest_rank"))
-    return Terms(
-        title="In numbers",
-        entries=(
-            ("Rank load, max ÷ mean", of("ratio", "rank_load_max_over_mean")),
-            ("Expert load, max ÷ mean", of("ratio", "expert_load_max_over_mean")),
-            ("The same by chance", of("ratio", "chance_max_over_mean")),
-            ("Most waited-for rank", WITHHELD if slowest is None else f"rank {slowest:.0f}"),
-            ("Cost of the imbalance, per step", of("ms", "imbalance_cost_ms")),
-            ("Waiting, share of rank time", of("share", "wait_share")),
-            ("Transfer, share of rank time", of("share", "transfer_share")),
-            ("Exposed, share of rank time", of("share", "exposed_share")),
-        ),
-        half=True,
-    )
 
 
 def _mfu_section(review: Review) -> Section:
@@ -222,8 +222,8 @@ def _step_section(review: Review) -> Section:
         ("95th percentile", shown(review, "ms", *path, "p95")),
         ("Steps", shown(review, "count", *path, "num_steps")),
     ]
-    if number(at(review, "mfu", "unprofiled_step_ms")) is not None:
-        facts.append(("Without the profiler", shown(review, "ms", "mfu", "unprofiled_step_ms")))
+    facts.append(("By the loop's clock, same steps", shown(review, "ms", "step", "wall_clock_ms")))
+    facts.append(("Without the profiler", shown(review, "ms", "step", "unprofiled_ms")))
     if at(review, "step", "open_end"):
         facts.append(("End", "open: no following step bounds it, so it has no spread"))
     return _section("steps", "Step time", [pipeline.step_chart(review), Terms(entries=tuple(facts), half=True)], "")
@@ -240,7 +240,8 @@ def _memory_section(review: Review) -> Section:
     )
     columns = ("stage", "peak", "predicted", "microbatches in flight", "predicted in flight")
     grid = Grid(id="memory-grid", title="By stage", columns=columns, rows=rows, numeric=frozenset(range(1, 5)))
-    return _section("memory", "Memory", [grid] if rows else [], _because(review, "memory"))
+    absent = _because(review, "memory") if "memory" in review else "Not measured in this run."
+    return _section("memory", "Memory", [grid] if rows else [], absent)
 
 
 def _quality_section(review: Review) -> Section:

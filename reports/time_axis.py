@@ -8,6 +8,8 @@ from typing import Any
 import polars as pl
 
 NS_PER_MS = 1e6
+AXIS = "timeline-x"
+"""Name of the one time axis of the page: buttons and keys move it, and every timeline with it."""
 MAX_LABELLED_ROWS = 24
 ROW_PIXELS = 26
 
@@ -42,8 +44,9 @@ def time_figure(
     *,
     x_label: str,
     tooltips: list[tuple[str, str]],
+    beside: Any = None,  # noqa: ANN401 - Bokeh
 ) -> Any:  # noqa: ANN401 - Bokeh
-    """An empty figure called `name` whose x range is called `{name}-x`; row 0 is on top.
+    """An empty figure called `name` with row 0 on top, on the page's time axis; `beside` is a figure to share it with.
 
     Dragging pans; the wheel zooms only with Ctrl (or as a pinch), so that scrolling the page stays scrolling.
     """
@@ -54,7 +57,7 @@ def time_figure(
     pan = PanTool(dimensions="width")
     zoom = WheelZoomTool(dimensions="width", modifiers="ctrl")
     chart: Any = figure(
-        x_range=Range1d(start=window_ms[0], end=window_ms[1]),
+        x_range=beside.x_range if beside else Range1d(start=window_ms[0], end=window_ms[1], name=AXIS),
         y_range=Range1d(start=last_row + 0.75, end=-1.25),
         height=int(min(780, max(150, 60 + ROW_PIXELS * (last_row + 2)))),
         sizing_mode="stretch_width",
@@ -65,7 +68,7 @@ def time_figure(
         x_axis_label=x_label,
         output_backend="canvas",
     )
-    chart.name, chart.x_range.name = name, f"{name}-x"
+    chart.name = name
     labels = _row_labels(rank_of_row)
     chart.yaxis.ticker = FixedTicker(ticks=list(labels))
     chart.yaxis.major_label_overrides = labels

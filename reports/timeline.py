@@ -14,7 +14,7 @@ import polars as pl
 from reports.palette import NEUTRAL_INK, PHASE_INKS, PHASE_NAMES, PHASES, REFERENCE
 from reports.parts import Button, Chart
 from reports.text import quantity
-from reports.time_axis import NS_PER_MS, median_step, source_of, time_figure, view
+from reports.time_axis import AXIS, NS_PER_MS, median_step, source_of, time_figure, view
 
 MAX_RECTANGLES = 20_000
 """Drawn bars in all: a canvas redraws this many while panning; more would stall an ordinary laptop."""
@@ -156,7 +156,7 @@ def draw(timeline: Timeline) -> Chart:
             )
             for row in windows.iter_rows(named=True)
         ),
-        time_axis="timeline-x",
+        time_axis=AXIS,
     )
 
 
