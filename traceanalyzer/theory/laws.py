@@ -286,8 +286,8 @@ LAWS: dict[ScheduleName, Law] = {
         holds=_dualpipe_holds,
         domain="P and M even, M ≥ 2P, T_F = T_B ≥ T_W, a pair takes as long as its parts",
         hop_formula="c·((P−1)M/P + 3(P/2−1))",
-        hop_holds=lambda at: _equal(at) and at.p >= 4 and at.m % at.p == 0 and _most(4 * at.c, at.f),
-        hop_domain="T_F = T_B = T_W, P ≥ 4 divides M, 4c ≤ T_F",
+        hop_holds=lambda at: _equal(at) and at.p >= 4 and at.m % at.p == 0 and _most((at.p / 2 - 1) * at.c, at.f),
+        hop_domain="T_F = T_B = T_W, P ≥ 4 divides M, (P/2−1)·c ≤ T_F",
         source=_DUALPIPE,
     ),
     ScheduleName.DUALPIPE_V: Law(
@@ -296,8 +296,8 @@ LAWS: dict[ScheduleName, Law] = {
         holds=_dualpipe_holds,
         domain="M ≥ 2P, T_F = T_B ≥ T_W, a pair takes as long as its parts",
         hop_formula="c·(2(P−1)M/P + 2(P−2))",
-        hop_holds=lambda at: _equal(at) and at.m % at.p == 0 and _most(4 * at.p * at.c, at.f),
-        hop_domain="T_F = T_B = T_W, P divides M, 4P·c ≤ T_F",
+        hop_holds=lambda at: _equal(at) and at.m % at.p == 0 and _most(4 * (at.p - 1) * at.c, at.f),
+        hop_domain="T_F = T_B = T_W, P divides M, 4(P−1)·c ≤ T_F",
         source=_DUALPIPE,
     ),
 }
