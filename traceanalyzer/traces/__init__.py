@@ -1,8 +1,9 @@
 """Profiler traces of every origin to tables of events, ranks and defects."""
 
 from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
-from traceanalyzer.traces.read import Counts, Traces, read_traces
+from traceanalyzer.traces.read import Traces, read_traces
 from traceanalyzer.traces.run_folder import read_job, read_routing_records, read_step_records
+from traceanalyzer.traces.tally import Counts
 
 __all__ = [
     "DEFAULT_LIMITS",

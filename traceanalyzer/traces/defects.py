@@ -106,6 +106,9 @@ CODES: dict[str, Code] = {
         "repair", "kept", ("all_to_all",), "communication kernels without arguments that tell what they did", ""
     ),
     "comm.group_conflict": Code("repair", "kept", ("all_to_all",), "two process groups share a name but not their ranks", ""),
+    "capture.incomplete": Code(
+        "loss", "kept", _ALL, "an ingest was stopped: ranks may be missing", "run traceanalyzer ingest again; it resumes"
+    ),
     "run.damaged_line": Code("loss", "skipped", (), "a line of a step or routing file that is no record", ""),
     "run.damaged_job": Code("repair", "skipped", (), "`run.json` does not describe a job; it is inferred instead", ""),
 }

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import polars as pl
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.traces.defects import DefectLog, defect_row, defect_table
-from traceanalyzer.traces.discovery import Source, documents, find, open_source
-from traceanalyzer.traces.document import NotATraceError
+from traceanalyzer.traces.defects import defect_row, defect_table
+from traceanalyzer.traces.discovery import find, is_remote
 from traceanalyzer.traces.facts import FileFacts
-from traceanalyzer.traces.file import read_document
 from traceanalyzer.traces.identity import identify
 from traceanalyzer.traces.label import in_order, label, rank_table
 from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
+from traceanalyzer.traces.manifest import Part, is_capture, load_manifest, sha256_of
+from traceanalyzer.traces.parts import read_part
+from traceanalyzer.traces.run_folder import damaged_lines
+from traceanalyzer.traces.source import Frames, Unusable, read_source, unusable
 from traceanalyzer.traces.tally import Counts, total
+
+Rows = Callable[[], Sequence[pl.DataFrame]]
+"""Fetches the frames (`ROW_SCHEMA`) of one document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,14 +33,12 @@ class Traces:
     events: pl.DataFrame
     """`EVENTS`, sorted by rank, cycle, start and position."""
     ranks: pl.DataFrame
+    """`RANKS`, one row per rank and cycle."""
     defects: pl.DataFrame
+    """`DEFECTS`, worst first."""
     counts: Counts
     run_folder: Path | None
     """The folder that holds `run.json`, if there is one."""
-
-
-Progress = Callable[[str, int], None]
-"""Called with a source and the number of its bytes, in its own codec, that were just read."""
 
 
 def read_traces(
@@ -45,8 +48,10 @@ def read_traces(
 
     `rank_map` gives ranks by file name or pattern. Raises `InputError` if nothing can be used or files contradict.
     """
+    if not is_remote(str(path)) and is_capture(Path(path)):
+        return _read_capture(Path(path), rank_map)
     found = find(path)
-    read: list[tuple[FileFacts, list[pl.DataFrame]]] = []
+    read: list[tuple[FileFacts, Rows]] = []
     defects: list[dict[str, Any]] = list(found.defects)
     failures: list[str] = []
     for source in found.sources:
@@ -56,29 +61,58 @@ def read_traces(
                 defects += result.defects
             else:
                 facts, sink = result
-                read.append((facts, sink.frames))
+                read.append((facts, sink.take))
     if not read:
         raise unusable(str(path), failures)
+    return _assemble(read, defects, rank_map, found.run_folder)
+
+
+def _read_capture(folder: Path, rank_map: Mapping[str, int] | None) -> Traces:
+    manifest = load_manifest(folder)
+    defects = list(manifest.defects) + [row for source in manifest.sources for row in source.defects]
+    if not manifest.complete:
+        defects.append(defect_row("capture.incomplete", str(folder)))
+    for name, digest in manifest.side_files.items():
+        path = folder / name
+        if not path.is_file() or sha256_of(path.read_bytes()) != digest:
+            raise InputError(f"{path}: changed or missing since the capture was made", "make the capture again")
+    documents = [document for source in manifest.sources for document in source.documents]
+    if not documents:
+        raise InputError(f"{folder}: the capture holds no traces yet", "run traceanalyzer ingest again; it resumes")
+    read: list[tuple[FileFacts, Rows]] = [(d.facts, _part_reader(folder, d.parts)) for d in documents]
+    run_folder = folder if "run.json" in manifest.side_files else None
+    return _assemble(read, defects, {**manifest.rank_map, **(rank_map or {})}, run_folder)
+
+
+def _part_reader(folder: Path, parts: Sequence[Part]) -> Rows:
+    return lambda: [read_part(folder, part) for part in parts]
+
+
+def _assemble(
+    read: Sequence[tuple[FileFacts, Rows]],
+    defects: list[dict[str, Any]],
+    rank_map: Mapping[str, int] | None,
+    run_folder: Path | None,
+) -> Traces:
+    """Place files among each other and put their rows together."""
     placed, placing = identify([facts for facts, _ in read], rank_map)
-    frames = {facts.file: parts for facts, parts in read}
-    events = in_order([label(frame, place) for place in placed for frame in frames[place.facts.file]])
+    rows_of = {facts.file: rows for facts, rows in read}
+    events = in_order([label(frame, place) for place in placed for frame in rows_of[place.facts.file]()])
     ranks = {place.facts.file: place.rank for place in placed}
     defects += [row | {"rank": ranks.get(facts.file)} for facts, _ in read for row in facts.defects]
+    defects += damaged_lines(run_folder) if run_folder is not None else []
+    counts = total(facts.counts if facts.file in ranks else _left_out(facts.counts) for facts, _ in read)
+    counts.check()
     return Traces(
         events=events,
         ranks=rank_table(placed, events),
         defects=defect_table(defects + placing),
-        counts=_counts(read, ranks),
-        run_folder=found.run_folder,
+        counts=counts,
+        run_folder=run_folder,
     )
 
 
-def _counts(read: list[tuple[FileFacts, list[pl.DataFrame]]], used: Mapping[str, int]) -> Counts:
-    """Counts of all files; the events of a file that was left out are dropped as `file_left_out`."""
-    return total(facts.counts if facts.file in used else left_out(facts.counts) for facts, _ in read)
-
-
-def left_out(counts: Counts) -> Counts:
+def _left_out(counts: Counts) -> Counts:
     """The same counts, nothing kept."""
     return Counts(
         events_seen=counts.events_seen,
@@ -86,96 +120,3 @@ def left_out(counts: Counts) -> Counts:
         bytes_seen=counts.bytes_seen,
         bytes_dropped={**counts.bytes_dropped, "file_left_out": counts.bytes_kept},
     )
-
-
-class Frames:
-    """Keeps frames in memory."""
-
-    def __init__(self) -> None:
-        self.frames: list[pl.DataFrame] = []
-
-    def __call__(self, frame: pl.DataFrame) -> None:
-        self.frames.append(frame)
-
-
-@dataclass(frozen=True, slots=True)
-class Unusable:
-    """A document of which nothing could be used."""
-
-    why: str
-    defects: tuple[dict[str, Any], ...]
-
-
-def read_source(
-    source: Source, *, limits: Limits, new_sink: Callable[[], Frames], progress: Progress | None = None
-) -> Iterator[tuple[FileFacts, Frames] | Unusable]:
-    """Every document of a source: its facts and the sink that took its frames, or why it is unusable."""
-    try:
-        stream = open_source(source.path)
-    except InputError as error:
-        if source.explicit:
-            raise
-        yield Unusable(error.message, (defect_row("folder.unreadable", source.path, detail=error.message),))
-        return
-    with stream:
-        outer = DefectLog(source.path)
-        counted = Counted(stream, source.path, progress)
-        num_documents = 0
-        for name, plain in documents(source.path, cast("BinaryIO", counted), outer):
-            num_documents += 1
-            log = outer if name == source.path else DefectLog(name)
-            sink = new_sink()
-            try:
-                facts = read_document(
-                    plain, name, limits=limits, log=log, sink=sink, run_folder=source.run_folder
-                )
-            except NotATraceError as error:
-                code = "file.not_a_trace" if error.foreign else "file.unusable"
-                yield Unusable(f"{name}: {error.what}", (defect_row(code, name, detail="" if error.foreign else error.what), *log.rows()))
-            else:
-                yield facts, sink
-        if not num_documents:
-            what = next((row["message"] for row in outer.rows()), "the archive holds no trace")
-            yield Unusable(f"{source.path}: {what}", (defect_row("file.unusable", source.path, detail=what),))
-
-
-class Counted:
-    """A binary file that tells how much of it was read."""
-
-    __slots__ = ("_name", "_progress", "_stream")
-
-    def __init__(self, stream: BinaryIO, name: str, progress: Progress | None) -> None:
-        self._stream = stream
-        self._name = name
-        self._progress = progress
-
-    def read(self, size: int = -1) -> bytes:
-        """Bytes of the file."""
-        data = self._stream.read(size)
-        if self._progress is not None:
-            self._progress(self._name, len(data))
-        return data
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Move, for archives that have their index at the end."""
-        return self._stream.seek(offset, whence)
-
-    def tell(self) -> int:
-        """Position in the file."""
-        return self._stream.tell()
-
-    def seekable(self) -> bool:
-        """Whether the file can be moved in."""
-        return self._stream.seekable()
-
-
-def unusable(path: str, failures: Sequence[str]) -> InputError:
-    """The error for a path without any usable trace."""
-    if len(failures) == 1:
-        return InputError(f"{failures[0]}", _REMEDY)
-    why = "; ".join(failures[:_SHOWN]) + (f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else "")
-    return InputError(f"{path}: none of {len(failures)} files can be used ({why})", _REMEDY)
-
-
-_SHOWN = 3
-_REMEDY = "give a Kineto trace that has at least one complete event: what torch.profiler's export_chrome_trace wrote"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import polars as pl
@@ -10,6 +13,8 @@ import polars as pl
 from traceanalyzer.errors import InputError
 from traceanalyzer.job import RUN_FILE, Job, RoutingRecord, StepRecord
 from traceanalyzer.schema import STEP_RECORDS, conform
+from traceanalyzer.traces.defects import defect_row
+from traceanalyzer.traces.repair import repair_tokens
 
 ROUTING_RECORDS = pl.Schema(
     {
@@ -25,6 +30,12 @@ ROUTING_RECORDS = pl.Schema(
 )
 """One row per routing record, lists kept."""
 
+SIDE_FILES = ("steps/*.jsonl", "routing/*.jsonl")
+"""Record files of a run folder."""
+
+_LONGEST = 1 << 31
+_FAILURES = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
+
 
 def read_job(folder: Path | str) -> Job | None:
     """The job that a run folder describes in `run.json`; None without such a file. Raises `InputError`."""
@@ -33,30 +44,69 @@ def read_job(folder: Path | str) -> Job | None:
         return None
     try:
         return msgspec.json.decode(path.read_bytes(), type=Job)
-    except (msgspec.MsgspecError, ValueError, RecursionError, OSError) as error:
+    except (*_FAILURES, OSError) as error:
         raise InputError(
             f"{path}: not the description of a job: {error}",
             "repair or remove the file; without it the job is inferred from the traces",
         ) from None
 
 
-def _records(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.DataFrame:
-    decoder = msgspec.json.Decoder(record)
-    rows: list[dict[str, object]] = []
-    for path in sorted(folder.glob(pattern)):
-        for line in path.read_bytes().splitlines():
-            try:
-                rows.append({name: getattr(decoder.decode(line), name) for name in schema})
-            except (msgspec.MsgspecError, ValueError, RecursionError):
-                continue
-    return conform(pl.DataFrame(rows, schema=schema, orient="row"), schema)
-
-
 def read_step_records(folder: Path | str) -> pl.DataFrame:
     """What the loop saw of each step (`STEP_RECORDS`); a line that is cut or damaged is left out."""
-    return _records(Path(folder), "steps/*.jsonl", StepRecord, STEP_RECORDS)
+    return _table(Path(folder), SIDE_FILES[0], StepRecord, STEP_RECORDS)
 
 
 def read_routing_records(folder: Path | str) -> pl.DataFrame:
     """Where tokens went (`ROUTING_RECORDS`); a line that is cut or damaged is left out."""
-    return _records(Path(folder), "routing/*.jsonl", RoutingRecord, ROUTING_RECORDS)
+    return _table(Path(folder), SIDE_FILES[1], RoutingRecord, ROUTING_RECORDS)
+
+
+def damaged_lines(folder: Path) -> list[dict[str, Any]]:
+    """Rows of `DEFECTS` for the record files of a run folder that hold lines which are no record."""
+    rows: list[dict[str, Any]] = []
+    for pattern, record in zip(SIDE_FILES, (StepRecord, RoutingRecord), strict=True):
+        for path in sorted(folder.glob(pattern)):
+            bad = [number for number, found in _lines(path, record) if found is None]
+            if bad:
+                detail = f"line {bad[0]}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
+                rows.append(defect_row("run.damaged_line", str(path), events=len(bad), detail=detail))
+    return rows
+
+
+def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.DataFrame:
+    rows = [
+        asdict(found) for path in sorted(folder.glob(pattern)) for _, found in _lines(path, record) if found is not None
+    ]
+    return conform(pl.DataFrame(rows, schema=schema, orient="row"), schema)
+
+
+def _lines(path: Path, record: type) -> Iterator[tuple[int, Any]]:
+    """Line numbers and records of a file; None for a line that is no record."""
+    decoder = msgspec.json.Decoder(record)
+    try:
+        data = path.read_bytes()
+    except OSError:
+        yield 0, None
+        return
+    for number, line in enumerate(data.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            found = _decode(decoder, line)
+        except _FAILURES:
+            found = None
+        yield number, found if _fits(found) else None
+
+
+def _decode(decoder: msgspec.json.Decoder[Any], line: bytes) -> object:
+    try:
+        return decoder.decode(line)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        return decoder.decode(repair_tokens(line)[0])  # a loss that is not a number becomes null
+
+
+def _fits(found: Any) -> bool:  # noqa: ANN401 - one of two record types, told by their fields
+    """Whether rank and step fit the table's columns."""
+    return found is not None and all(0 <= getattr(found, name) < _LONGEST for name in ("rank", "step"))
