@@ -1,0 +1,198 @@
+"""Truth to trace files: what Kineto would have written on every rank's own clock."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from collections import Counter
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from planted.job import EPOCH_NS, Faults, Job
+from planted.simulation import Truth, simulate
+
+_BASE_NS = EPOCH_NS - 17 * 10**9
+_MAX_LISTED = 30
+"""torch writes longer lists as their first 29 elements, `...` and the last."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """A written job."""
+
+    traces: Path
+    truth: Truth
+    job: Job
+    faults: Faults
+
+    def clock(self, rank: int, true_ns: int) -> int:
+        """What the rank's clock shows at a true time."""
+        drift = self.faults.clock_drift_ppm.get(rank, 0.0) * 1e-6
+        return true_ns + self.faults.clock_offset_ns.get(rank, 0) + round((true_ns - EPOCH_NS) * drift)
+
+
+def plant(job: Job, faults: Faults, folder: Path) -> Planted:
+    """Simulate the job and write `folder/traces/rank00000.json.gz`, ... and `folder/truth.json`."""
+    planted = Planted(folder / "traces", simulate(job, faults), job, faults)
+    planted.traces.mkdir(parents=True, exist_ok=True)
+    for rank in range(job.world_size):
+        if rank not in faults.missing_ranks:
+            text = json.dumps(_Writer(planted, rank).document(), separators=(",", ":")).encode()
+            (planted.traces / f"rank{rank:05d}.json.gz").write_bytes(gzip.compress(text, 1, mtime=0))
+    document = {"job": asdict(job), **{k: v for k, v in asdict(planted.truth).items() if k != "cpu_events"}}
+    (folder / "truth.json").write_text(json.dumps(document, default=list), encoding="utf-8")
+    return planted
+
+
+class _Writer:
+    """One rank's trace."""
+
+    def __init__(self, planted: Planted, rank: int) -> None:
+        self.planted, self.rank, self.job = planted, rank, planted.job
+        truth = planted.truth
+        begin = truth.capture_start_ns[rank] + planted.faults.head_cut_ns.get(rank, 0)
+        self.cpu = [e for e in truth.cpu_events if e["rank"] == rank and e["start_ns"] >= begin]
+        self.cpu.sort(key=lambda e: (e["start_ns"], -e["end_ns"]))
+        self.ops = [op for op in truth.device_ops if op["rank"] == rank and op["end_ns"] > begin]
+        self.launched = {e["correlation"] for e in self.cpu if e["correlation"]}
+        self.pid = 4000 + rank
+        self.comms: dict[int, dict[str, Any]] = {}
+        self.ranges: list[tuple[int, dict[str, Any]]] = []
+
+    def document(self) -> dict[str, Any]:
+        events = self._cpu_events() + self._device_events()
+        device = {"id": 0, "name": self.job.device, "totalGlobalMem": 85_028_634_624, "numSms": 132}
+        return {
+            "schemaVersion": 1,
+            "deviceProperties": [device],
+            "distributedInfo": {
+                "backend": "nccl", "rank": self.rank, "world_size": self.job.world_size,
+                "pg_count": len(self._groups()), "nccl_version": "2.27.5",
+                "pg_config": [{k: v for k, v in group.items() if k != "role"} for group in self._groups()],
+            },
+            "host_name": f"node{self.job.host(self.rank)}",
+            "displayTimeUnit": "ms",
+            "baseTimeNanoseconds": _BASE_NS,
+            "traceEvents": events,
+            "traceName": f"rank{self.rank}.json",
+        }  # fmt: skip
+
+    def _groups(self) -> list[dict[str, Any]]:
+        members = {
+            "world": ("0", "default_pg", list(range(self.job.world_size))),
+            "pp": (str(1 + self.rank % self.job.dp), "mesh_pp", self.job.pipeline(self.rank % self.job.dp)),
+            "dp": (str(100 + self.rank // self.job.dp), "mesh_dp", self.job.stage_group(self.rank)),
+            "ep": (str(1000 + self.rank // self.job.ep), "mesh_ep", self.job.expert_group(self.rank)),
+        }
+        return [
+            {"pg_name": name, "pg_desc": desc, "backend_config": "cuda:nccl", "pg_size": len(ranks), "ranks": ranks, "role": role}
+            for role, (name, desc, ranks) in members.items()
+        ]  # fmt: skip
+
+    # -- CPU -------------------------------------------------------------------------------------------------------
+
+    def _cpu_events(self) -> list[dict[str, Any]]:
+        events = []
+        sequences: Counter[str] = Counter()
+        for external, event in enumerate(self.cpu, 1):
+            args: dict[str, Any] = {"External id": external}
+            if event["correlation"] is not None:
+                args = {"correlation": event["correlation"], "cbid": 211}
+            if event.get("comms"):
+                args |= self._comm_args(event["comms"], sequences)
+                self.comms[external] = args
+                self.ranges.append((external, event))
+            thread = self.pid + (1 if event["thread"] == "autograd" else 0)
+            events.append(self._event(event, args, self.pid, thread))
+            events[-1]["cat"] = event["category"]
+        return events
+
+    def _comm_args(self, call: dict[str, Any], sequences: Counter[str]) -> dict[str, Any]:
+        group = next(g for g in self._groups() if g["role"] == call["group"])
+        point_to_point = call["collective"] in ("send", "recv")
+        key = group["pg_name"] + ("/p2p" if point_to_point else "")
+        sequences[key] += 1
+        members, splits = call["members"], call.get("splits", [])
+        args: dict[str, Any] = {
+            "Collective name": call["collective"],
+            "dtype": call["dtype"],
+            "In msg nelems": call["nelems"],
+            "Out msg nelems": call.get("receive_nelems", call["nelems"]),
+            "Group size": len(members),
+            "In split size": _listed(splits),
+            "Out split size": _listed(call.get("receive_splits", [])),
+            "Global rank start": members[0],
+            "Global rank stride": members[1] - members[0] if len(members) > 1 else 1,
+            "Process Group Name": group["pg_name"],
+            "Process Group Description": group["pg_desc"],
+            "Process Group Ranks": _listed(members),
+        }
+        if point_to_point and self.job.metadata != "2022":
+            args["Dst Rank" if call["collective"] == "send" else "Src Rank"] = call["peer"]
+        if self.job.metadata == "2026":
+            # a fixed base: sequence numbers count since the job's start, not since the capture's
+            number = 1000 + sequences[key]
+            digest = hashlib.sha256(f"{group['pg_name']}/{number}/{point_to_point}".encode()).digest()
+            args |= {"Seq": number, "Rank": members.index(self.rank), "Comms Id": int.from_bytes(digest[:8], "big")}
+        return args if self.job.metadata != "2022" else {}
+
+    # -- device ----------------------------------------------------------------------------------------------------
+
+    def _device_events(self) -> list[dict[str, Any]]:
+        events = []
+        for op in self.ops:
+            copy = op["kind"] == "copy"
+            args: dict[str, Any] = {
+                "queued": 0, "device": 0, "context": 1, "stream": op["stream"], "correlation": op["correlation"],
+            }  # fmt: skip
+            if op.get("graph"):
+                args |= {"graph id": 3, "graph node id": 7}
+            if not copy:
+                args |= {"grid": [132, 1, 1], "block": [256, 1, 1]}
+            if op.get("comms") and op["correlation"] in self.launched:
+                args |= self._kernel_comms(op)
+            event = self._event(op, args, 0, op["stream"])
+            event["cat"] = "gpu_memcpy" if copy else "kernel"
+            events.append(event)
+        return events + self._device_ranges()
+
+    def _kernel_comms(self, op: dict[str, Any]) -> dict[str, Any]:
+        for external, event in self.ranges:
+            if event["start_ns"] <= op["launch_start_ns"] < event["end_ns"]:
+                return {
+                    "External id": external,
+                    **{k: v for k, v in self.comms[external].items() if k != "External id"},
+                }
+        return {}
+
+    def _device_ranges(self) -> list[dict[str, Any]]:
+        """`gpu_user_annotation`: first to last kernel of the stream that the range's own thread launched inside it."""
+        events = []
+        for external, event in enumerate(self.cpu, 1):
+            if event["category"] != "user_annotation":
+                continue
+            inside: dict[int, list[dict[str, Any]]] = {}
+            for op in self.ops:
+                if event["start_ns"] <= op["launch_start_ns"] < event["end_ns"] and op["thread"] == "main":
+                    inside.setdefault(op["stream"], []).append(op)
+            for stream, ops in inside.items():
+                span = {"start_ns": min(o["start_ns"] for o in ops) - 1, "end_ns": max(o["end_ns"] for o in ops) + 1}
+                row = self._event({**span, "name": event["name"]}, {"External id": external}, 0, stream)
+                events.append({**row, "cat": "gpu_user_annotation"})
+        return events
+
+    def _event(self, event: dict[str, Any], args: dict[str, Any], process: int, thread: int) -> dict[str, Any]:
+        start = self.planted.clock(self.rank, event["start_ns"]) - _BASE_NS
+        end = self.planted.clock(self.rank, event["end_ns"]) - _BASE_NS
+        return {
+            "ph": "X", "name": event["name"], "pid": process, "tid": thread,
+            "ts": start / 1000, "dur": (end - start) / 1000, "args": args,
+        }  # fmt: skip
+
+
+def _listed(values: list[int]) -> str:
+    if len(values) <= _MAX_LISTED:
+        return "[" + ", ".join(map(str, values)) + "]"
+    return "[" + ", ".join(map(str, values[: _MAX_LISTED - 1])) + f", ..., {values[-1]}]"
