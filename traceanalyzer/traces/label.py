@@ -33,21 +33,19 @@ def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
     return pl.concat(frames).sort("rank", "cycle", "start_ns", "index", nulls_last=True)
 
 
-def rank_table(placed: Sequence[Placed], events: pl.DataFrame) -> pl.DataFrame:
-    """The table `RANKS`: one row per rank and cycle, counts and times from `events`."""
-    start, end = pl.col("start_ns"), pl.col("start_ns") + pl.col("duration_ns")
-    complete = pl.col("ph") == "X"
-    measured = events.group_by("rank", "cycle").agg(
-        pl.len().cast(pl.Int64).alias("num_events"),
-        start.filter(complete).min().alias("start_ns"),
-        end.filter(complete).max().alias("end_ns"),
-    )
-    rows = pl.DataFrame(
-        [row for place in placed for row in _rows(place)],
-        schema={name: dtype for name, dtype in RANKS.items() if name not in measured.columns or name in _KEYS},
-        orient="row",
-    )
-    return conform(rows.join(measured, on=_KEYS, how="left"), RANKS).sort(_KEYS)
+def rank_table(placed: Sequence[Placed], events: pl.DataFrame | None) -> pl.DataFrame:
+    """The table `RANKS`: one row per rank and cycle; counts and times from `events`, or from the files' facts."""
+    rows = conform(pl.DataFrame([row for p in placed for row in _rows(p)], schema=RANKS, orient="row"), RANKS)
+    if events is not None:
+        start, end = pl.col("start_ns"), pl.col("start_ns") + pl.col("duration_ns")
+        complete = pl.col("ph") == "X"
+        measured = events.group_by(_KEYS).agg(
+            pl.len().cast(pl.Int64).alias("num_events"),
+            start.filter(complete).min().alias("start_ns"),
+            end.filter(complete).max().alias("end_ns"),
+        )
+        rows = conform(rows.drop("num_events", "start_ns", "end_ns").join(measured, on=_KEYS, how="left"), RANKS)
+    return rows.sort(_KEYS)
 
 
 _KEYS = ["rank", "cycle"]
@@ -56,6 +54,7 @@ _KEYS = ["rank", "cycle"]
 def _rows(place: Placed) -> list[dict[str, Any]]:
     facts = place.facts
     ranks = sorted(set(place.process_ranks.values())) or [place.rank]
+    alone = len(ranks) == 1
     return [
         {
             "rank": rank,
@@ -65,6 +64,9 @@ def _rows(place: Placed) -> list[dict[str, Any]]:
             "world_size": facts.world_size,
             "backend": facts.backend,
             "host": facts.host,
+            "num_events": facts.num_events if alone else None,
+            "start_ns": facts.base_ns + facts.start_ns if alone and facts.start_ns is not None else None,
+            "end_ns": facts.base_ns + facts.end_ns if alone and facts.end_ns is not None else None,
             "process_groups": facts.process_groups,
             "devices": facts.devices,
             "metadata": facts.metadata,

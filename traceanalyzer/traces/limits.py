@@ -18,5 +18,14 @@ class Limits:
     file_bytes: int = 64 << 30
     """Decompressed size of one file."""
 
+    @classmethod
+    def for_memory(cls, num_bytes: int) -> Limits:
+        """Limits under which one process that ingests stays within `num_bytes` of memory (at least 300 MB)."""
+        spare = max(num_bytes - _BASELINE, 24 << 20)
+        chunk = min(16 << 20, spare // _PER_CHUNK_BYTE)
+        return cls(chunk_bytes=chunk, event_bytes=min(64 << 20, spare // 4), metadata_bytes=min(64 << 20, spare // 4))
 
+
+_BASELINE = 250 << 20  # the interpreter, Polars, and the part that is being written
+_PER_CHUNK_BYTE = 24
 DEFAULT_LIMITS = Limits()

@@ -10,28 +10,28 @@ from typing import Any
 import polars as pl
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.job import RUN_FILE
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.discovery import find, is_remote
 from traceanalyzer.traces.facts import FileFacts
-from traceanalyzer.traces.identity import identify
+from traceanalyzer.traces.identity import Placed, identify
 from traceanalyzer.traces.label import in_order, label, rank_table
 from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.manifest import Part, is_capture, load_manifest, sha256_of
 from traceanalyzer.traces.parts import read_part
 from traceanalyzer.traces.run_folder import damaged_lines
-from traceanalyzer.traces.source import Frames, Unusable, read_source, unusable
+from traceanalyzer.traces.source import Forget, Frames, Unusable, read_source, unusable
 from traceanalyzer.traces.tally import Counts, total
 
+NewSink = Callable[[], Frames]
 Rows = Callable[[], Sequence[pl.DataFrame]]
 """Fetches the frames (`ROW_SCHEMA`) of one document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traces:
-    """Everything that was read from one path."""
+class Summary:
+    """What is at a path and what is wrong with it, without the events."""
 
-    events: pl.DataFrame
-    """`EVENTS`, sorted by rank, cycle, start and position."""
     ranks: pl.DataFrame
     """`RANKS`, one row per rank and cycle."""
     defects: pl.DataFrame
@@ -41,6 +41,14 @@ class Traces:
     """The folder that holds `run.json`, if there is one."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traces(Summary):
+    """Everything that was read from one path."""
+
+    events: pl.DataFrame
+    """`EVENTS`, sorted by rank, cycle, start and position."""
+
+
 def read_traces(
     path: Path | str, *, rank_map: Mapping[str, int] | None = None, limits: Limits = DEFAULT_LIMITS
 ) -> Traces:
@@ -48,14 +56,52 @@ def read_traces(
 
     `rank_map` gives ranks by file name or pattern. Raises `InputError` if nothing can be used or files contradict.
     """
+    opened = _open(path, limits, Frames)
+    placed, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
+    rows_of = {facts.file: rows for facts, rows in opened.read}
+    events = in_order([label(frame, place) for place in placed for frame in rows_of[place.facts.file]()])
+    return Traces(
+        events=events,
+        ranks=rank_table(placed, events),
+        defects=_defects(opened, placed, placing),
+        counts=_counts(opened, placed),
+        run_folder=opened.run_folder,
+    )
+
+
+def summarize(
+    path: Path | str, *, rank_map: Mapping[str, int] | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Summary:
+    """What `read_traces` would find, in bounded memory: every event is decoded and counted, none is kept."""
+    opened = _open(path, limits, Forget)
+    placed, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
+    return Summary(
+        ranks=rank_table(placed, None),
+        defects=_defects(opened, placed, placing),
+        counts=_counts(opened, placed),
+        run_folder=opened.run_folder,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    """Documents that were read, before they are placed among each other."""
+
+    read: list[tuple[FileFacts, Rows]]
+    defects: list[dict[str, Any]]
+    run_folder: Path | None
+    rank_map: Mapping[str, int]
+
+
+def _open(path: Path | str, limits: Limits, new_sink: NewSink) -> _Opened:
     if not is_remote(str(path)) and is_capture(Path(path)):
-        return _read_capture(Path(path), rank_map)
+        return _open_capture(Path(path))
     found = find(path)
     read: list[tuple[FileFacts, Rows]] = []
     defects: list[dict[str, Any]] = list(found.defects)
     failures: list[str] = []
     for source in found.sources:
-        for result in read_source(source, limits=limits, new_sink=Frames):
+        for result in read_source(source, limits=limits, new_sink=new_sink):
             if isinstance(result, Unusable):
                 failures.append(result.why)
                 defects += result.defects
@@ -64,10 +110,10 @@ def read_traces(
                 read.append((facts, sink.take))
     if not read:
         raise unusable(str(path), failures)
-    return _assemble(read, defects, rank_map, found.run_folder)
+    return _Opened(read, defects, found.run_folder, {})
 
 
-def _read_capture(folder: Path, rank_map: Mapping[str, int] | None) -> Traces:
+def _open_capture(folder: Path) -> _Opened:
     manifest = load_manifest(folder)
     defects = list(manifest.defects) + [row for source in manifest.sources for row in source.defects]
     if not manifest.complete:
@@ -80,36 +126,26 @@ def _read_capture(folder: Path, rank_map: Mapping[str, int] | None) -> Traces:
     if not documents:
         raise InputError(f"{folder}: the capture holds no traces yet", "run traceanalyzer ingest again; it resumes")
     read: list[tuple[FileFacts, Rows]] = [(d.facts, _part_reader(folder, d.parts)) for d in documents]
-    run_folder = folder if "run.json" in manifest.side_files else None
-    return _assemble(read, defects, {**manifest.rank_map, **(rank_map or {})}, run_folder)
+    return _Opened(read, defects, folder if RUN_FILE in manifest.side_files else None, manifest.rank_map)
 
 
 def _part_reader(folder: Path, parts: Sequence[Part]) -> Rows:
     return lambda: [read_part(folder, part) for part in parts]
 
 
-def _assemble(
-    read: Sequence[tuple[FileFacts, Rows]],
-    defects: list[dict[str, Any]],
-    rank_map: Mapping[str, int] | None,
-    run_folder: Path | None,
-) -> Traces:
-    """Place files among each other and put their rows together."""
-    placed, placing = identify([facts for facts, _ in read], rank_map)
-    rows_of = {facts.file: rows for facts, rows in read}
-    events = in_order([label(frame, place) for place in placed for frame in rows_of[place.facts.file]()])
+def _defects(opened: _Opened, placed: Sequence[Placed], placing: list[dict[str, Any]]) -> pl.DataFrame:
     ranks = {place.facts.file: place.rank for place in placed}
-    defects += [row | {"rank": ranks.get(facts.file)} for facts, _ in read for row in facts.defects]
-    defects += damaged_lines(run_folder) if run_folder is not None else []
-    counts = total(facts.counts if facts.file in ranks else _left_out(facts.counts) for facts, _ in read)
+    rows = [row | {"rank": ranks.get(facts.file)} for facts, _ in opened.read for row in facts.defects]
+    rows += damaged_lines(opened.run_folder) if opened.run_folder is not None else []
+    return defect_table(opened.defects + rows + placing)
+
+
+def _counts(opened: _Opened, placed: Sequence[Placed]) -> Counts:
+    """Counts of all files; the events of one that has no place are dropped."""
+    used = {place.facts.file for place in placed}
+    counts = total(facts.counts if facts.file in used else _left_out(facts.counts) for facts, _ in opened.read)
     counts.check()
-    return Traces(
-        events=events,
-        ranks=rank_table(placed, events),
-        defects=defect_table(defects + placing),
-        counts=counts,
-        run_folder=run_folder,
-    )
+    return counts
 
 
 def _left_out(counts: Counts) -> Counts:

@@ -1,0 +1,35 @@
+"""`traceanalyzer check PATH`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("check")
+@click.argument("path")
+@click.option("--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks.")
+@click.option("--json", "json_file", metavar="FILE", help="Write ranks, counts and defects as JSON; - is standard output.")
+@click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
+def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: bool) -> None:
+    """Say what is in PATH and what is wrong with it: ranks, every event counted, every defect named."""
+    import msgspec
+
+    from traceanalyzer.cli.output import write_bytes
+    from traceanalyzer.cli.reading import announce, load_rank_map, lost_anything, summary
+    from traceanalyzer.errors import GateError
+    from traceanalyzer.traces import summarize
+
+    traces = summarize(path, rank_map=load_rank_map(rank_map))
+    if json_file is not None:
+        result = {
+            "ranks": traces.ranks.drop("process_groups", "devices", "metadata").to_dicts(),
+            "counts": traces.counts,
+            "defects": traces.defects.to_dicts(),
+        }
+        write_bytes(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+    if json_file != "-":
+        announce([path, *summary(traces)], click.echo)
+    if strict and lost_anything(traces):
+        raise GateError(f"{path}: data was lost", "leave --strict out to accept the loss that is stated above")

@@ -1,0 +1,45 @@
+"""`traceanalyzer ingest PATH... --out CAPTURE`."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+
+@click.command("ingest")
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The capture: a new folder, or one to extend.")
+@click.option("--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks.")
+@click.option("--workers", type=click.IntRange(1, 1024), help="Processes; by default as cores and memory allow.")
+@click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")
+@click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
+def command(
+    paths: tuple[str, ...], out: Path, rank_map: Path | None, workers: int | None, memory: int | None, *, strict: bool
+) -> None:
+    """Read the traces at PATH... once and keep them as a capture: Parquet by rank with a manifest.
+
+    Sources that the capture already holds are not read again: a stopped ingest resumes, new files extend it.
+    """
+    from traceanalyzer.cli.reading import Meter, announce, load_rank_map, lost_anything, summary
+    from traceanalyzer.errors import GateError
+    from traceanalyzer.traces import Limits, summarize
+    from traceanalyzer.traces.ingest import ingest
+
+    signal.signal(signal.SIGTERM, _terminate)
+    limits = Limits() if memory is None else Limits.for_memory(memory << 20)
+    result = ingest(
+        paths, out, rank_map=load_rank_map(rank_map), limits=limits, num_workers=workers, progress=Meter("read")
+    )
+    traces = summarize(out, limits=limits)
+    announce([f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], click.echo)
+    if strict and lost_anything(traces):
+        raise GateError(f"{out}: data was lost", "leave --strict out to accept the loss that is stated above")
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    """Leave through the usual clean-up, with the status that shells expect of SIGTERM."""
+    sys.exit(143)

@@ -1,0 +1,122 @@
+"""What commands that read traces share: rank maps, progress, the summary of what was read."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from traceanalyzer.errors import UsageError
+
+if TYPE_CHECKING:
+    from traceanalyzer.traces import Counts, Summary
+
+_MAX_RANK = 1 << 31
+_SHOWN = 8
+
+
+def load_rank_map(path: Path | None) -> dict[str, int] | None:
+    """Ranks by file name or pattern from a JSON object. Raises `UsageError`."""
+    if path is None:
+        return None
+    hint = 'write a JSON object of file names (or patterns) and ranks: {"host_1234.*": 0}'
+    try:
+        ranks = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except (msgspec.MsgspecError, OSError, RecursionError) as error:
+        raise UsageError(f"{path}: no rank map: {error}", hint) from None
+    if any(not 0 <= rank < _MAX_RANK for rank in ranks.values()):
+        raise UsageError(f"{path}: a rank is negative or too large", hint)
+    return ranks
+
+
+class Meter:
+    """Progress on standard error for what takes longer than a second: bytes, rate, time left."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self._start = time.monotonic()
+        self._told = self._start
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that `done` of `total` bytes were read."""
+        now = time.monotonic()
+        if now - self._told < 1 or done == 0:
+            return
+        self._told = now
+        rate = done / (now - self._start)
+        left = max(0, total - done) / rate
+        end = "\r" if sys.stderr.isatty() else "\n"
+        text = f"{self._verb} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left"
+        click.echo(f"{text:<78}{end}", err=True, nl=False)
+
+
+def summary(traces: Summary) -> list[str]:
+    """Ranks, counts and defects as lines of text."""
+    lines = [_ranks_line(traces)]
+    lines += _counts_lines(traces.counts)
+    defects = grouped(traces)
+    lines += [_defect_line(row) for row in defects]
+    if not defects:
+        lines.append("no defects")
+    return lines
+
+
+def _ranks_line(traces: Summary) -> str:
+    ranks = traces.ranks
+    present = sorted(set(ranks["rank"].to_list()))
+    world = ranks["world_size"].max()
+    shown = ", ".join(map(str, present[:_SHOWN])) + (", ..." if len(present) > _SHOWN else "")
+    cycles = ranks.group_by("rank").len()["len"].max()
+    more = f", {cycles} cycles" if isinstance(cycles, int) and cycles > 1 else ""
+    return f"{len(present)} of {world or 'an unknown number of'} ranks ({shown}){more}"
+
+
+def _counts_lines(counts: Counts) -> list[str]:
+    lines = [
+        f"events  {counts.events_seen:,} seen = {counts.events_kept:,} kept{_reasons(counts.events_dropped)}",
+        f"bytes   {counts.bytes_seen:,} seen = {counts.bytes_kept:,} used{_reasons(counts.bytes_dropped)}",
+    ]
+    return lines
+
+
+def _reasons(dropped: Mapping[str, int]) -> str:
+    return "".join(f" + {count:,} {reason.replace('_', ' ')}" for reason, count in sorted(dropped.items()))
+
+
+def grouped(traces: Summary) -> list[dict[str, Any]]:
+    """Defects by code over all files, worst first: severity, code, number of files and events, one message."""
+    import polars as pl
+
+    return (
+        traces.defects.group_by("severity", "code", maintain_order=True)
+        .agg(
+            pl.col("file").n_unique().alias("num_files"),
+            pl.col("events_affected").sum(),
+            pl.col("file").first(),
+            pl.col("message").first(),
+            pl.col("hint").first(),
+        )
+        .to_dicts()
+    )
+
+
+def _defect_line(row: Mapping[str, Any]) -> str:
+    where = Path(str(row["file"])).name if row["num_files"] == 1 else f"{row['num_files']} files"
+    events = f", {row['events_affected']:,} events" if row["events_affected"] else ""
+    return f"{row['severity']:<6} {row['code']:<26} {where}{events}: {row['message']}"
+
+
+def lost_anything(traces: Summary) -> bool:
+    """Whether any defect is a loss."""
+    return bool(traces.defects["severity"].is_in(["loss", "error"]).any())
+
+
+def announce(lines: list[str], echo: Callable[[str], object]) -> None:
+    """Print lines without control characters: names come from traces."""
+    for line in lines:
+        echo("".join(c if c.isprintable() else "?" for c in line))

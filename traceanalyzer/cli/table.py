@@ -1,0 +1,103 @@
+"""`traceanalyzer table PATH NAME`."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_READ = ("events", "kernels", "ranks", "defects")
+_MEASURED = ("steps", "actions", "collectives", "routing", "accounting", "bubble", "step_records")
+_FORMULA = r"^[=+\-@\t\r]"
+
+
+@click.command("table")
+@click.argument("path")
+@click.argument("name", type=click.Choice([*_READ, *_MEASURED]))
+@click.option("--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends.")
+@click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; - is standard output.")
+@click.option("--ranks", metavar="LIST", help="Only these ranks, for example 0,4-7.")
+@click.option("--head", type=click.IntRange(0), metavar="N", help="Only the first N rows (text: 20 by default).")
+@click.option("--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks.")
+def command(
+    path: str, name: str, kind: str | None, output: str, ranks: str | None, head: int | None, rank_map: Path | None
+) -> None:
+    """Print one table of PATH. Text cells that a spreadsheet would run as a formula get a leading ' in CSV."""
+    from traceanalyzer.cli.output import write_bytes
+
+    frame = _table(path, name, rank_map)
+    if ranks is not None:
+        frame = frame.filter(frame["rank"].is_in(_parse_ranks(ranks)))
+    kind = kind or _kind_of(output)
+    if head is not None or kind == "text":
+        frame = frame.head(20 if head is None else head)
+    write_bytes(output, _render(frame, kind))
+
+
+def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
+    import polars as pl
+
+    from traceanalyzer.cli.reading import load_rank_map
+    from traceanalyzer.traces import read_traces
+
+    if name in _MEASURED:
+        from traceanalyzer.gaps.analysis import analyze, read
+
+        return analyze(read(path)).tables[name]
+    traces = read_traces(path, rank_map=load_rank_map(rank_map))
+    device = pl.col("category").is_in(["kernel", "gpu_memcpy", "gpu_memset"]) & (pl.col("ph") == "X")
+    return {
+        "events": lambda: traces.events,
+        "kernels": lambda: traces.events.filter(device),
+        "ranks": lambda: traces.ranks,
+        "defects": lambda: traces.defects,
+    }[name]()
+
+
+def _parse_ranks(text: str) -> list[int]:
+    from traceanalyzer.errors import UsageError
+
+    ranks: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdigit() or (last and not last.isdigit()):
+            raise UsageError(f"'{text}' is no list of ranks", "write ranks and ranges, for example 0,4-7")
+        ranks += range(int(first), int(last or first) + 1)
+    return ranks
+
+
+def _kind_of(output: str) -> str:
+    return {".csv": "csv", ".json": "json", ".parquet": "parquet"}.get(Path(output).suffix.lower(), "text")
+
+
+def _render(frame: pl.DataFrame, kind: str) -> bytes:
+    import polars as pl
+
+    if kind == "parquet":
+        buffer = io.BytesIO()
+        frame.write_parquet(buffer)
+        return buffer.getvalue()
+    nested = [column for column, dtype in frame.schema.items() if dtype.is_nested()]
+    text = [column for column, dtype in frame.schema.items() if dtype in (pl.String, pl.Categorical, pl.Enum)]
+    if kind == "json":
+        return frame.with_columns(pl.col(text).cast(pl.String)).write_json().encode() + b"\n"
+    lists = [pl.concat_str(pl.lit("["), pl.col(c).cast(pl.List(pl.String)).list.join(" "), pl.lit("]")).alias(c) for c in nested]
+    flat = frame.with_columns(*lists, pl.col(text).cast(pl.String))
+    if kind == "csv":
+        words = [column for column, dtype in flat.schema.items() if dtype == pl.String]
+        safe = [
+            pl.when(pl.col(c).str.contains(_FORMULA)).then(pl.concat_str(pl.lit("'"), c)).otherwise(c).alias(c)
+            for c in words
+        ]
+        return flat.with_columns(safe).write_csv().encode()
+    printable = pl.col(pl.String).str.replace_all(r"[\pC\s]+", " ").str.slice(0, 60)
+    with pl.Config(
+        tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, fmt_str_lengths=60, tbl_formatting="NOTHING",
+        tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, tbl_cell_alignment="LEFT",
+    ):  # fmt: skip
+        return (str(flat.with_columns(printable)) + "\n").encode()
