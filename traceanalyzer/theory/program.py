@@ -39,6 +39,8 @@ class Program:
     nodes: list[list[Node]]
     actions: list[list[tuple[Action, ...]]]
     num_stages: int
+    late: frozenset[tuple[int, int]]
+    """(rank, node) of the first halves of pairs that hand on their output at the end of the second half."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,8 @@ def build(orders: RankOrders, stage_ranks: Sequence[int], times: OpTimes) -> Pro
     duration = durations(times, len(stage_ranks))
     nodes: list[list[Node]] = []
     actions: list[list[tuple[Action, ...]]] = []
-    for order in orders:
+    late: set[tuple[int, int]] = set()
+    for rank, order in enumerate(orders):
         rank_nodes: list[Node] = []
         rank_actions: list[tuple[Action, ...]] = []
         for op in order:
@@ -67,11 +70,13 @@ def build(orders: RankOrders, stage_ranks: Sequence[int], times: OpTimes) -> Pro
             else:
                 first, second = op.first, op.second
                 added = _pair(op, times, (duration(first), duration(second)), chain)
+                if times.pairs is PairMode.SERIAL_LATE:
+                    late.add((rank, len(rank_nodes)))
                 rank_nodes += added
                 rank_actions += [(first,), (second,)] if len(added) == 2 else [(first, second)]
         nodes.append(rank_nodes)
         actions.append(rank_actions)
-    return Program(nodes, actions, len(stage_ranks))
+    return Program(nodes, actions, len(stage_ranks), frozenset(late))
 
 
 def _pair(op: OverlappedPair, times: OpTimes, spent: tuple[int, int], chain: _Chain) -> list[Node]:

@@ -28,11 +28,18 @@ _SIMPLEST_FIRST = (
 
 
 def recognise(orders: RankOrders, stage_ranks: Sequence[int]) -> ScheduleName | None:
-    """The schedule that generates these orders, or None.
+    """The schedule that generates these orders, or None; see `recognise_order`."""
+    found = recognise_order(orders, stage_ranks)
+    return found[0] if found else None
+
+
+def recognise_order(orders: RankOrders, stage_ranks: Sequence[int]) -> tuple[ScheduleName, RankOrders] | None:
+    """The schedule that generates these orders, and the order of all its ranks as the schedule writes it; or None.
 
     `stage_ranks` is the rank of every stage. Whether a forward and a backward are written as an overlapped pair makes
-    no difference; a rank without ops was not observed and fits anything. GPipe's backwards may run first or last in
-    first. Interleaved orders may have groups of microbatches of any size.
+    no difference (traces show the two actions; the order returned has the pairs). A rank without ops was not observed
+    and fits anything. GPipe's backwards may run in the order of its forwards or in reverse. Interleaved orders may
+    have groups of microbatches of any size.
     """
     observed = {rank: [action for op in ops for action in actions_of(op)] for rank, ops in enumerate(orders) if ops}
     if not observed:
@@ -42,7 +49,7 @@ def recognise(orders: RankOrders, stage_ranks: Sequence[int]) -> ScheduleName | 
     for name in _SIMPLEST_FIRST:
         for candidate in _candidates(name, len(orders), num_microbatches, group_size, stage_ranks):
             if all(_flat(candidate, rank) == actions for rank, actions in observed.items()):
-                return name
+                return name, candidate
     return None
 
 

@@ -74,16 +74,18 @@ class Simulation:
 
         `position` counts a rank's actions; the two of an overlapped pair share start and end.
         """
+        late = self.program.late
         rows = [
-            (rank, 0, action.stage, action.phase.value, action.microbatch, start, end)
+            (rank, action.stage, action.phase.value, action.microbatch, start, end, release)
             for rank, nodes in enumerate(self.program.actions)
-            for actions, start, end in zip(nodes, self.starts[rank], self.ends[rank], strict=True)
+            for index, (actions, start, end) in enumerate(zip(nodes, self.starts[rank], self.ends[rank], strict=True))
+            for release in (self.ends[rank][index + 1] if (rank, index) in late else None,)
             for action in actions
         ]
-        names = ("rank", "step", "stage", "phase", "microbatch", "start_ns", "end_ns")
+        names = ("rank", "stage", "phase", "microbatch", "start_ns", "end_ns", "release_ns")
         table = pl.DataFrame(rows, schema={name: ACTIONS[name] for name in names}, orient="row")
-        position = pl.int_range(pl.len()).over("rank").cast(ACTIONS["position"]).alias("position")
-        return conform(table.with_columns(position), ACTIONS)
+        position = pl.int_range(pl.len()).over("rank").alias("position")
+        return conform(table.with_columns(position, step=0), ACTIONS)
 
     @property
     def peak_in_flight(self) -> tuple[int, ...]:
