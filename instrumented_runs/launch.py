@@ -28,9 +28,10 @@ GRACE_S = 20
 ENVIRONMENT = {
     "PYTHONUNBUFFERED": "1",
     "TORCH_CPP_LOG_LEVEL": "ERROR",
-    # Large tensors get pages of their own. Otherwise what the profiler allocates between them fragments the heap, and
-    # steps of the dense job grow by a third while they are recorded.
+    # Large tensors get pages of their own and give them back. Otherwise what the profiler allocates between them
+    # fragments the heap, and the steps of the dense job grow by a third while they are recorded (glibc 2.36).
     "THP_MEM_ALLOC_ENABLE": "1",
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
 }
 """What ranks run with unless the user's environment says otherwise."""
 
