@@ -18,6 +18,11 @@ OWNER = pl.Enum(
 """Owners of the accounting law, in order of precedence."""
 DIRECTION = pl.Enum(["dispatch", "combine", "combine_backward", "dispatch_backward", "other"])
 BASIS = pl.Enum(["durations", "clock", "own_min", "none"])
+KERNEL_KIND = pl.Enum(["gemm", "attention", "other", "fused", "communication", "barrier", "copy"])
+"""What a device operation does; `fused` computes and communicates, `barrier` only waits for other ranks."""
+ROLE = pl.Enum(["pp", "ep", "cp", "tp", "dp", "world"])
+"""The mesh dimension a communication serves; `world` is the whole job."""
+MATCH_BASIS = pl.Enum(["communicator_id", "sequence", "order", "none"])
 
 EVENTS = pl.Schema(
     {
@@ -98,6 +103,27 @@ ACTIONS = pl.Schema(
     }
 )
 
+KERNELS = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "cycle": pl.Int32,
+        "index": pl.Int64,  # of the event
+        "step": pl.Int32,  # the step whose CPU range holds the launch; null without launch record or outside steps
+        "stream": pl.Int64,
+        "name": pl.Categorical(),
+        "kind": KERNEL_KIND,
+        "operation": pl.String,  # of communication: all_reduce, send_recv, ...; h2d, d2h, d2d of copies
+        "matched": pl.Boolean,  # a rule of the taxonomy knows the name
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "launch_start_ns": pl.Int64,  # of the launching call; null without launch record
+        "launch_end_ns": pl.Int64,
+        "launch_thread": pl.Categorical(),
+        "correlation": pl.UInt64,
+        "in_graph": pl.Boolean,  # launched with others by one graph launch
+    }
+)
+
 RECEIVES = pl.Schema(
     {
         "rank": pl.Int32,
@@ -123,6 +149,92 @@ COLLECTIVES = pl.Schema(
         "receive_bytes": pl.Int64,
         "send_splits": pl.List(pl.Int64),  # rows per member, own share included
         "receive_splits": pl.List(pl.Int64),
+        "cycle": pl.Int32,
+        "index": pl.Int64,  # of the kernel (KERNELS) or, on CPU traces, null
+        "stream": pl.Int64,
+        "role": ROLE,
+        "role_source": pl.String,  # description, job, use
+        "launch_start_ns": pl.Int64,
+        "match": pl.UInt64,  # same on all members of one collective; null where it could not be matched
+        "match_basis": MATCH_BASIS,
+        "unmatched": pl.String,  # why `match` is null
+        "num_members": pl.Int32,  # of the group
+        "num_present": pl.Int32,  # members whose part was captured
+    }
+)
+
+P2P = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "step": pl.Int32,
+        "group": pl.String,
+        "direction": pl.Enum(["send", "receive"]),
+        "peer": pl.Int32,  # global rank of the other end
+        "bytes": pl.Int64,
+        "start_ns": pl.Int64,  # this end's arrival: kernel start on devices, call on CPU
+        "end_ns": pl.Int64,  # null where the trace does not tell (sends of gloo)
+        "cycle": pl.Int32,
+        "index": pl.Int64,  # of the kernel; parts of one coalesced kernel share it
+        "stream": pl.Int64,
+        "coalesced": pl.Boolean,
+        "role": ROLE,
+        "role_source": pl.String,
+        "launch_start_ns": pl.Int64,
+        "match": pl.UInt64,  # same on both ends of one message
+        "match_basis": MATCH_BASIS,
+        "unmatched": pl.String,
+    }
+)
+
+P2P_SPLITS = pl.Schema(
+    {
+        **P2P,
+        "peer_start_ns": pl.Int64,
+        "peer_end_ns": pl.Int64,
+        "wait_ns": pl.Int64,  # of this part alone
+        "transfer_ns": pl.Int64,
+        "wait_dependency_ns": pl.Int64,  # of a receive: until the producer's last computation ended
+        "wait_late_send_ns": pl.Int64,  # of a receive: from there until the send started
+        "basis": BASIS,
+        "clock_residual_ns": pl.Int64,  # uncertainty of both ends' clocks together; null: clocks unknown
+        "payload_bytes_per_second": pl.Float64,
+        "between_hosts": pl.Boolean,
+        "link_share": pl.Float64,  # of the link's peak; null where the peak is unknown
+    }
+)
+
+COMMUNICATIONS = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "step": pl.Int32,
+        "cycle": pl.Int32,
+        "index": pl.Int64,  # of the kernel
+        "stream": pl.Int64,
+        "kind": pl.String,  # p2p, all_to_all, all_reduce, ...
+        "role": ROLE,
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "wait_ns": pl.Int64,  # null where it cannot be told
+        "transfer_ns": pl.Int64,
+        "basis": BASIS,
+        "late_rank": pl.Int32,
+    }
+)
+"""One row per communication kernel of a device: collectives and (coalesced) point-to-point alike."""
+
+CLOCKS = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "reference": pl.Int32,  # rank on whose clock everything is put
+        "basis": pl.String,  # reference, same_host, recorded, matched, unknown
+        "offset_ns": pl.Int64,  # this rank's clock less the reference's, at `at_ns`
+        "drift_ppm": pl.Float64,
+        "at_ns": pl.Int64,
+        "residual_ns": pl.Int64,  # how far off the offset may be; null where unknown
+        "applied": pl.Boolean,  # the offset was taken off this rank's times
+        "solved_offset_ns": pl.Int64,  # what matched operations alone say, whatever was applied
+        "solved_residual_ns": pl.Int64,
+        "num_operations": pl.Int64,  # matched operations that speak about this rank
     }
 )
 
@@ -134,6 +246,15 @@ COLLECTIVE_SPLITS = pl.Schema(
         "basis": BASIS,
         "wait_durations_ns": pl.Int64,  # the `durations` basis beside it; null where it does not apply
         "late_rank": pl.Int32,  # latest member that exchanges bytes with this rank
+        "wait_clock_ns": pl.Int64,  # the `clock` basis beside it
+        "wait_low_ns": pl.Int64,  # bounds where not all members are known
+        "wait_high_ns": pl.Int64,
+        "estimated": pl.Boolean,  # the transfer was modelled from bytes, not measured
+        "clock_residual_ns": pl.Int64,  # uncertainty of the clocks in `wait_clock_ns`; null: clocks unknown
+        "algorithm_bytes_per_second": pl.Float64,  # nccl-tests' algbw
+        "bus_bytes_per_second": pl.Float64,  # nccl-tests' busbw
+        "between_hosts": pl.Boolean,
+        "link_share": pl.Float64,  # bus bandwidth ÷ peak of the link; null where the peak is unknown
     }
 )
 
@@ -191,6 +312,98 @@ BUBBLE = pl.Schema(
     }
 )
 
+TRAFFIC = pl.Schema(
+    {
+        "step": pl.Int32,
+        "group": pl.String,
+        "sequence": pl.Int32,
+        "layer": pl.Int32,
+        "direction": DIRECTION,
+        "source": pl.Int32,  # global rank
+        "target": pl.Int32,
+        "tokens": pl.Int64,  # rows; null where the call split its input evenly without saying how many rows it has
+        "bytes": pl.Int64,
+        "agrees": pl.Boolean,  # sender's and receiver's lists say the same; null where only one side was captured
+    }
+)
+
+LOAD_STATISTICS = pl.Schema(
+    {
+        "step": pl.Int32,
+        "layer": pl.Int32,
+        "group": pl.String,
+        "unit": pl.String,  # rank or expert
+        "side": pl.String,  # received or sent
+        "num": pl.Int32,  # members
+        "tokens": pl.Int64,  # of all members
+        "max_over_mean": pl.Float64,
+        "max_vio": pl.Float64,
+        "cv": pl.Float64,  # population
+        "gini": pl.Float64,
+        "entropy_share": pl.Float64,  # entropy over its maximum: 1 is even
+        "num_effective": pl.Float64,  # exp(entropy)
+        "num_idle": pl.Int32,  # members without a token
+        "hottest": pl.Int32,  # the member with most tokens; the smallest of several
+    }
+)
+
+EXPERT_CHAIN = pl.Schema(
+    {
+        "step": pl.Int32,
+        "layer": pl.Int32,
+        "group": pl.String,
+        "rank": pl.Int32,
+        "sent_tokens": pl.Int64,  # copies, own share included
+        "received_tokens": pl.Int64,
+        "load_over_mean": pl.Float64,  # received tokens over the group's mean
+        "dispatch_sent_bytes": pl.Int64,  # over a link: own share left out
+        "dispatch_received_bytes": pl.Int64,
+        "dispatch_wait_ns": pl.Int64,
+        "dispatch_transfer_ns": pl.Int64,
+        "experts_ns": pl.Int64,
+        "combine_wait_ns": pl.Int64,
+        "combine_transfer_ns": pl.Int64,
+        "combine_late_rank": pl.Int32,  # whom the rank waited for at combine
+        "combine_caused_wait_ns": pl.Int64,  # wait of the others for this rank at combine
+        "combine_backward_wait_ns": pl.Int64,
+        "experts_backward_ns": pl.Int64,
+        "dispatch_backward_wait_ns": pl.Int64,
+        "dispatch_backward_caused_wait_ns": pl.Int64,
+    }
+)
+
+EXCHANGES = pl.Schema(
+    {
+        "step": pl.Int32,
+        "group": pl.String,
+        "sequence": pl.Int32,
+        "layer": pl.Int32,
+        "direction": DIRECTION,
+        "skew_ns": pl.Int64,  # last arrival less first arrival
+        "late_rank": pl.Int32,  # the last to arrive
+        "lead_ns": pl.Int64,  # its arrival after the next to last one
+        "transfer_ns": pl.Int64,  # longest transfer of a member
+        "slow_rank": pl.Int32,  # the member with the longest transfer
+        "expected_ns": pl.Int64,  # transfer of that member at the run's own latency and rate; null where not known
+        "wait_ns": pl.Int64,  # summed over members
+        "cause": pl.String,  # even, compute, communication, mixed
+    }
+)
+
+EXPERT_BLAME = pl.Schema(
+    {
+        "step": pl.Int32,
+        "group": pl.String,
+        "sequence": pl.Int32,
+        "layer": pl.Int32,
+        "direction": DIRECTION,
+        "waiter": pl.Int32,
+        "culprit": pl.Int32,
+        "cause": pl.String,  # experts, other_compute, transfer, host, before
+        "duration_ns": pl.Int64,
+    }
+)
+
 TABLES: dict[str, pl.Schema] = {
     "events": EVENTS,
     "ranks": RANKS,
@@ -198,11 +411,20 @@ TABLES: dict[str, pl.Schema] = {
     "steps": STEPS,
     "actions": ACTIONS,
     "receives": RECEIVES,
+    "kernels": KERNELS,
+    "p2p": P2P_SPLITS,
+    "communications": COMMUNICATIONS,
+    "clocks": CLOCKS,
     "collectives": COLLECTIVE_SPLITS,
     "routing": ROUTING,
     "step_records": STEP_RECORDS,
     "accounting": ACCOUNTING,
     "bubble": BUBBLE,
+    "traffic": TRAFFIC,
+    "load_statistics": LOAD_STATISTICS,
+    "expert_chain": EXPERT_CHAIN,
+    "exchanges": EXCHANGES,
+    "expert_blame": EXPERT_BLAME,
 }
 
 
