@@ -6,7 +6,7 @@ set against this, not against 1.
 
 The loads sum to a constant, so any two have correlation `-1 / (num_groups - 1)`; their variance is that of a sum of
 hypergeometric draws. The maximum has no closed form: it is sampled with a fixed seed, from the routing itself while
-that is cheap, else from the normal limit with the same covariance.
+that is cheap, else from the normal limit with the same covariance, corrected for skewness (Cornish and Fisher).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NUM_NORMAL_TRIALS = 4000
 EXACT_CHOICES = 40_000
 """Up to this many choices (tokens times experts per token) the routing itself is sampled.
 
-Beyond it the mean load of 512 groups is over 78 and the normal limit is good to 0.01 in max over mean.
+Beyond it the mean load of 512 groups is over 78, and the corrected limit within 0.003 in max over mean.
 """
 MAX_BOOTSTRAP_DRAWS = 256
 
@@ -94,7 +94,8 @@ def expected_max_over_mean(
         ratios = _routed(rng, num_tokens, experts_per_token, num_experts, num_groups)
     else:
         cv = load_cv(num_tokens, experts_per_token, num_experts, num_groups)
-        ratios = _normal(rng, cv, num_groups)
+        skewness = _skewness(num_tokens, experts_per_token, num_experts, num_groups)
+        ratios = _normal(rng, cv, skewness, num_groups)
     means = _mean_of_draws(rng, ratios, num_draws)
     tail = (1 - coverage) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
@@ -128,11 +129,22 @@ def _distinct_choices(
     return chosen
 
 
-def _normal(rng: np.random.Generator, cv: float, num_groups: int) -> NDArray[np.float64]:
-    """Max over mean of `NUM_NORMAL_TRIALS` normal vectors of unit mean whose components sum to a constant."""
+def _normal(rng: np.random.Generator, cv: float, skewness: float, num_groups: int) -> NDArray[np.float64]:
+    """Max over mean of `NUM_NORMAL_TRIALS` nearly normal vectors of unit mean whose components sum to a constant."""
     loads = rng.standard_normal((NUM_NORMAL_TRIALS, num_groups))
+    loads += skewness / 6 * (loads**2 - 1)
     centred = loads.max(axis=1) - loads.mean(axis=1)
     return 1 + cv * math.sqrt(num_groups / (num_groups - 1)) * centred
+
+
+def _skewness(num_tokens: int, experts_per_token: int, num_experts: int, num_groups: int) -> float:
+    """Skewness of one group's load: of a hypergeometric draw, over the root of the number of tokens."""
+    held = num_experts // num_groups
+    if num_experts == 2:
+        return 0.0  # one of two, or both: symmetric
+    variance = experts_per_token * held * (num_experts - held) * (num_experts - experts_per_token)
+    numerator = (num_experts - 2 * held) * (num_experts - 2 * experts_per_token) * math.sqrt(num_experts - 1)
+    return numerator / (math.sqrt(variance) * (num_experts - 2) * math.sqrt(num_tokens))
 
 
 def _mean_of_draws(rng: np.random.Generator, ratios: NDArray[np.float64], num_draws: int) -> NDArray[np.float64]:
