@@ -1,5 +1,9 @@
 """Events → step windows.
 
+On a device, kernels belong to the step whose CPU range holds their launch, and windows tile the rank: window N runs from
+the end of the last kernel launched in step N-1 on the compute stream (the one with most compute time) to the end of the
+last one launched in step N. Kernels without launch record belong to what ran before the capture.
+
 On CPU traces the rank's main thread is the device: a window runs from the start of one `ProfilerStep#N` range to the
 start of the next; the last one ends with its range.
 """
@@ -10,6 +14,8 @@ import polars as pl
 
 from traceanalyzer.schema import STEPS, conform
 
+COMPUTE_KINDS = ["gemm", "attention", "other", "fused"]
+"""Kinds of kernels that are computation."""
 _STEP_NAME = r"^ProfilerStep#(\d{1,9})$"
 
 
@@ -68,8 +74,74 @@ def _marked_steps(events: pl.DataFrame) -> pl.DataFrame:
             pl.coalesce(following, "range_end_ns").alias("end_ns"),
             pl.lit(value=False).alias("open_end"),
         )
-        .select(STEPS.names())
+        .select("cycle", *STEPS.names())
     )
+
+
+def step_ranges(events: pl.DataFrame) -> pl.DataFrame:
+    """CPU ranges of the profiler's steps: `rank`, `cycle`, `step`, `range_start_ns`, `range_end_ns`.
+
+    Each reaches to the start of the next, so that no launch falls between two steps.
+    """
+    return _marked_steps(events).select(
+        "rank",
+        "cycle",
+        "step",
+        pl.col("start_ns").alias("range_start_ns"),
+        pl.col("end_ns").alias("range_end_ns"),
+    )
+
+
+def compute_streams(kernels: pl.DataFrame) -> pl.DataFrame:
+    """The stream of each rank with most compute time: `rank`, `cycle`, `stream`. `kernels` is `KERNELS`."""
+    return (
+        kernels.filter(pl.col("kind").is_in(COMPUTE_KINDS))
+        .group_by("rank", "cycle", "stream")
+        .agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("duration_ns"))
+        .sort(["rank", "cycle", "duration_ns", "stream"], descending=[False, False, True, False])
+        .group_by("rank", "cycle", maintain_order=True)
+        .agg(pl.col("stream").first())
+    )
+
+
+def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
+    """Step windows of ranks with a device (`STEPS`), sorted by rank and start. `kernels` is `KERNELS`.
+
+    The first window begins at the end of the last kernel of the tail before the capture or, without such a tail, at the
+    first kernel of the step. The only step of a rank runs from its first to its last kernel, with `open_end`.
+    """
+    keys = ["rank", "cycle"]
+    tail = (
+        kernels.filter(pl.col("launch_start_ns").is_null() & pl.col("kind").is_in(COMPUTE_KINDS))
+        .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
+        .group_by(keys)
+        .agg(pl.col("end_ns").max().alias("tail_end_ns"))
+    )
+    on_compute_stream = (
+        kernels.filter(pl.col("step").is_not_null())
+        .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
+        .group_by(*keys, "step")
+        .agg(pl.col("end_ns").max().alias("boundary_ns"))
+    )
+    windows = (
+        kernels.filter(pl.col("step").is_not_null())
+        .group_by(*keys, "step")
+        .agg(pl.col("start_ns").min().alias("first_ns"), pl.col("end_ns").max().alias("last_ns"))
+        .join(on_compute_stream, on=[*keys, "step"], how="left")
+        .join(tail, on=keys, how="left")
+        .sort(*keys, "step")
+        .with_columns(pl.coalesce("boundary_ns", "last_ns").alias("boundary_ns"))
+    )
+    alone = pl.len().over(keys) == 1
+    before = pl.coalesce(pl.col("boundary_ns").shift(1).over(keys), "tail_end_ns", "first_ns")
+    return conform(
+        windows.with_columns(
+            pl.when(alone).then("first_ns").otherwise(before).alias("start_ns"),
+            pl.when(alone).then("last_ns").otherwise("boundary_ns").alias("end_ns"),
+            alone.alias("open_end"),
+        ),
+        STEPS,
+    ).sort("rank", "start_ns")
 
 
 def assign_steps(intervals: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
