@@ -3,6 +3,8 @@
   const root = document.documentElement;
   const model = (name) => globalThis.Bokeh?.documents.map((d) => d.get_model_by_name(name)).find((m) => m !== null) ?? null;
 
+  const views = () => Object.values(globalThis.Bokeh?.index ?? {});
+
   // Theme: colours of axes and grids follow CSS variables when a chart repaints; marked models get the page's ink.
   const repaint = () => {
     const ink = getComputedStyle(root).getPropertyValue("--soft").trim();
@@ -13,7 +15,7 @@
         if ("line_color" in m && m.type === "Segment") m.line_color = { value: ink };
       }
     }
-    for (const view of Object.values(globalThis.Bokeh?.index ?? {})) view.invalidate_layout?.();
+    for (const view of views()) view.invalidate_layout?.();
   };
   const setTheme = (theme, keep) => {
     root.dataset.theme = theme;
@@ -22,21 +24,20 @@
   };
   document.getElementById("theme").addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark", true));
 
-  // Print: light, checks unfolded, and canvases (which keep the screen's layout) scaled to the paper's columns.
-  const PAPER = { full: 1320, half: 630 };
+  // Print: light, checks unfolded; canvases keep the screen's layout, so pictures of them take the paper's width.
   let before = null;
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
     for (const details of document.querySelectorAll("details.checks")) details.open = true;
-    for (const canvas of document.querySelectorAll(".canvas")) {
-      const width = canvas.getBoundingClientRect().width;
-      canvas.style.width = `${width}px`;
-      canvas.style.zoom = PAPER[canvas.closest(".half") ? "half" : "full"] / width;
-    }
     setTheme("light", false);
+    for (const view of views()) {
+      const picture = view.export("png", true).canvas;
+      picture.className = "picture";
+      view.el.closest(".canvas")?.append(picture);
+    }
   });
   addEventListener("afterprint", () => {
-    for (const canvas of document.querySelectorAll(".canvas")) canvas.style.width = canvas.style.zoom = "";
+    for (const picture of document.querySelectorAll("canvas.picture")) picture.remove();
     if (before) setTheme(before, false);
   });
 
