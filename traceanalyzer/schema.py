@@ -13,9 +13,9 @@ from traceanalyzer.schedule import Phase
 PHASE = pl.Enum([phase.value for phase in Phase])
 SEVERITY = pl.Enum(["info", "repair", "loss", "error"])
 OWNER = pl.Enum(
-    ["compute", "transfer", "wait", "copy", "queued", "launch_gap", "host", "unknown"],
+    ["compute", "transfer", "wait", "communication", "copy", "queued", "launch_gap", "host", "unknown"],
 )
-"""Owners of the accounting law, in order of precedence."""
+"""Owners of the accounting law, in order of precedence; `communication` is transfer or wait, not separable."""
 DIRECTION = pl.Enum(["dispatch", "combine", "combine_backward", "dispatch_backward", "other"])
 BASIS = pl.Enum(["durations", "clock", "own_min", "none"])
 KERNEL_KIND = pl.Enum(["gemm", "attention", "other", "fused", "communication", "barrier", "copy"])
