@@ -1,0 +1,136 @@
+"""The accounting law on device traces, against a raster that decides nanosecond by nanosecond."""
+
+from __future__ import annotations
+
+import polars as pl
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from traceanalyzer.measurements.device_accounting import device_accounting
+from traceanalyzer.schema import COMMUNICATIONS, KERNELS, ROLE, STEPS, conform
+
+US = 1000
+ROLES = ["pp", "ep", "dp", None]
+END = 60
+
+
+@st.composite
+def device(draw: st.DrawFn) -> tuple[list[dict], list[dict]]:
+    """Kernels in whole microseconds: computing, copying, and communication with a wait that may be unknown."""
+    kernels, communications = [], []
+    for index in range(draw(st.integers(0, 9))):
+        kind = draw(st.sampled_from(["gemm", "fused", "copy", "communication", "communication", "barrier"]))
+        start = draw(st.integers(0, END - 1))
+        end = draw(st.integers(start, END))
+        launch = draw(st.one_of(st.none(), st.integers(-5, end)))
+        row = {"rank": 0, "cycle": 0, "index": index, "kind": kind, "start": start, "end": end, "launch": launch}
+        kernels.append(row)
+        if kind == "communication" and draw(st.booleans()):
+            wait = draw(st.one_of(st.none(), st.integers(0, end - start)))
+            communications.append(row | {"role": draw(st.sampled_from(ROLES)), "wait": wait})
+    return kernels, communications
+
+
+def covers(row: dict, at: int) -> bool:
+    return row["start"] <= at < row["end"]
+
+
+def releasing(kernels: list[dict], communications: list[dict]) -> set[int]:
+    """Communication that ends last within 20 µs before a computing kernel starts; ties are left out of the test."""
+    found = set()
+    for kernel in kernels:
+        if kernel["kind"] not in ("gemm", "fused"):
+            continue
+        before = [c for c in communications if kernel["start"] - 20 <= c["end"] <= kernel["start"]]
+        if before:
+            latest = max(c["end"] for c in before)
+            found |= {c["index"] for c in before if c["end"] == latest}
+    return found
+
+
+def owner(at: int, kernels: list[dict], communications: list[dict], released: set[int]) -> str:
+    """Who owns microsecond `at`, by the rules in words."""
+    if any(k["kind"] in ("gemm", "fused") and covers(k, at) for k in kernels):
+        return "compute"
+    running = [c for c in communications if covers(c, at)]
+    if running:
+
+        def rank(c: dict) -> tuple:
+            part = 2 if c["wait"] is None else 1 if at < c["start"] + c["wait"] else 0
+            roles = [*ROLE.categories, None]
+            return (c["index"] not in released, roles.index(c["role"]), part)
+
+        return ("transfer", "wait", "communication")[min(rank(c) for c in running)[2]]
+    if any(k["kind"] == "copy" and covers(k, at) for k in kernels):
+        return "copy"
+    return "idle"
+
+
+@given(device())
+@settings(max_examples=200)
+def test_every_microsecond_has_the_owner_that_the_rules_give(case: tuple[list[dict], list[dict]]) -> None:
+    kernels, listed = case
+    names = {c["index"] for c in listed}
+    communications = listed + [
+        k | {"role": None, "wait": k["end"] - k["start"] if k["kind"] == "barrier" else None}
+        for k in kernels
+        if k["kind"] in ("communication", "barrier") and k["index"] not in names
+    ]
+    ends = [c["end"] for c in communications]
+    if len(ends) != len(set(ends)):
+        return  # which of two that end together released the next kernel is not defined
+    released = releasing(kernels, communications)
+    expected: dict[str, int] = {}
+    for at in range(END):
+        who = owner(at, kernels, communications, released)
+        expected[who] = expected.get(who, 0) + US
+    got = table_of(kernels, listed).group_by("owner").agg(pl.col("duration_ns").sum())
+    totals = {str(name): ns for name, ns in got.iter_rows()}
+    idle = sum(totals.pop(name, 0) for name in ("host", "launch_gap", "queued", "unknown"))
+    assert totals | ({"idle": idle} if idle else {}) == expected
+
+
+def table_of(kernels: list[dict], communications: list[dict]) -> pl.DataFrame:
+    def frame(rows: list[dict], schema: pl.Schema) -> pl.DataFrame:
+        plain = [
+            {
+                "rank": row["rank"],
+                "cycle": 0,
+                "index": row["index"],
+                "kind": row["kind"] if schema is KERNELS else "p2p",
+                "role": row.get("role"),
+                "start_ns": row["start"] * US,
+                "end_ns": row["end"] * US,
+                "wait_ns": None if row.get("wait") is None else row["wait"] * US,
+                "launch_end_ns": None if row["launch"] is None else row["launch"] * US,
+            }
+            for row in rows
+        ]
+        types = {"kind": pl.String, "role": pl.String, "wait_ns": pl.Int64, "launch_end_ns": pl.Int64}
+        empty = {n: types.get(n, pl.Int64) for n in ("rank", "cycle", "index", "start_ns", "end_ns", *types)}
+        return conform(pl.DataFrame(plain, schema=empty), schema)
+
+    windows = conform(pl.DataFrame({"rank": [0], "step": [1], "start_ns": [0], "end_ns": [END * US]}), STEPS)
+    return device_accounting(windows, frame(kernels, KERNELS), frame(communications, COMMUNICATIONS))
+
+
+def kernel(index: int, start: int, end: int, launch: int | None, kind: str = "gemm") -> dict:
+    return {"rank": 0, "index": index, "kind": kind, "start": start, "end": end, "launch": launch}
+
+
+def test_idle_time_is_the_hosts_only_until_the_launch_returned() -> None:
+    table = table_of([kernel(0, 0, 10, -1), kernel(1, 30, 40, 25), kernel(2, 45, 50, 42), kernel(3, 55, 60, None)], [])
+    assert table.select(pl.col("owner").cast(pl.String), "duration_ns").sort("owner").rows() == [
+        ("compute", 30 * US),
+        ("host", 17 * US),  # 10 to 25 and 40 to 42
+        ("launch_gap", 8 * US),  # 25 to 30 and 42 to 45, both up to 10 µs
+        ("unknown", 5 * US),  # the last kernel has no launch record
+    ]
+
+
+def test_a_kernel_launched_long_before_was_queued() -> None:
+    table = table_of([kernel(0, 0, 10, -1), kernel(1, 40, 60, 5)], [])
+    assert dict(table.select(pl.col("owner").cast(pl.String), "duration_ns").iter_rows()) == {
+        "compute": 30 * US,
+        "queued": 30 * US,
+    }

@@ -1,0 +1,209 @@
+"""The accounting law on device traces: every nanosecond of a rank's step window has exactly one owner.
+
+In order of precedence:
+
+* `compute`: a computing kernel runs (`fused` ones that also communicate are computation);
+* `transfer`, `wait`: an exposed communication kernel, split at its wait; `communication` where wait and transfer cannot
+  be told apart. Of several at once the owner is the one that released the next computation (it ends at most 20 µs
+  before that starts), else pp, ep, cp, tp, dp, world in this order, and the time counts as ambiguous;
+* `copy`: a copy to, from or on the device;
+* an idle device before kernel K, whose launching call ended at l: `host` until l, for until then nothing could run;
+  what is left is `launch_gap` up to 10 µs and `queued` beyond (K was launched and waited for something on the device);
+  `unknown` where K has no launch record.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from traceanalyzer.measurements.intervals import clip, sweep, union
+from traceanalyzer.schema import ACCOUNTING, OWNER, ROLE, conform
+
+MAX_LAUNCH_GAP_NS = 10_000
+MAX_RELEASE_NS = 20_000
+COMPUTE_KINDS = ("gemm", "attention", "other", "fused")
+_KEYS = ["rank", "step"]
+_PARTS = ("transfer", "wait", "communication")
+_IDLE_CAUSES = {
+    "host": "before launch",
+    "launch_gap": "after launch",
+    "queued": "after launch",
+    "unknown": "no launch record",
+}
+_ROLES = (*ROLE.categories, "unnamed")
+
+
+def device_accounting(windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
+    """Time by rank, step, owner and cause (`ACCOUNTING`) from `STEPS`, `KERNELS` and `COMMUNICATIONS`."""
+    bounds = windows.select(*_KEYS, "start_ns", "end_ns").filter(pl.col("end_ns") > pl.col("start_ns"))
+    labelled = pl.concat([_computation(kernels), _communication(kernels, communications), _copies(kernels)])
+    merged = union(clip(labelled, bounds, ["rank"]), [*_KEYS, "label"])
+    segments = sweep(merged, bounds, _KEYS, _labels())
+    busy = segments.filter(pl.col("label").is_not_null())
+    idle = _idle(segments.filter(pl.col("label").is_null()), kernels)
+    table = _by_owner(busy, idle)
+    _check_sums(table, bounds)
+    return table
+
+
+def _labels() -> list[str]:
+    """Every label in order of precedence: released communication, then by role."""
+    released = [f"{part}/{role}/released" for role in _ROLES for part in _PARTS]
+    others = [f"{part}/{role}" for role in _ROLES for part in _PARTS]
+    return ["compute/kernel", "compute/fused", *released, *others, "copy/copy"]
+
+
+def _computation(kernels: pl.DataFrame) -> pl.DataFrame:
+    cause = pl.when(pl.col("kind") == "fused").then(pl.lit("compute/fused")).otherwise(pl.lit("compute/kernel"))
+    return kernels.filter(pl.col("kind").is_in(COMPUTE_KINDS)).select(
+        "rank", "start_ns", "end_ns", cause.alias("label")
+    )
+
+
+def _copies(kernels: pl.DataFrame) -> pl.DataFrame:
+    return kernels.filter(pl.col("kind") == "copy").select(
+        "rank", "start_ns", "end_ns", pl.lit("copy/copy").alias("label")
+    )
+
+
+def _communication(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
+    """Communication kernels cut at the end of their wait, labelled with part, role and whether they released."""
+    rows = _with_unlisted(kernels, communications).with_columns(
+        pl.coalesce(pl.col("role").cast(pl.String), pl.lit("unnamed")).alias("role"),
+        (pl.col("start_ns") + pl.col("wait_ns").clip(lower_bound=0)).alias("wait_end_ns"),
+    )
+    name = pl.concat_str(
+        [pl.lit("/"), pl.col("role"), pl.when("released").then(pl.lit("/released")).otherwise(pl.lit(""))]
+    )
+    split = rows.join(_releasing(rows, kernels), on=["rank", "index"], how="left").with_columns(
+        pl.col("released").fill_null(value=False)
+    )
+    known = split.filter(pl.col("wait_ns").is_not_null())
+
+    def part(frame: pl.DataFrame, owner: str, start: str, end: str) -> pl.DataFrame:
+        label = pl.concat_str([pl.lit(owner), name]).alias("label")
+        return frame.select("rank", pl.col(start).alias("start_ns"), pl.col(end).alias("end_ns"), label)
+
+    return pl.concat(
+        [
+            part(known, "wait", "start_ns", "wait_end_ns"),
+            part(known, "transfer", "wait_end_ns", "end_ns"),
+            part(split.filter(pl.col("wait_ns").is_null()), "communication", "start_ns", "end_ns"),
+        ]
+    )
+
+
+def _with_unlisted(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
+    """Every communication kernel: those with a row in `COMMUNICATIONS`, barriers (all wait), and those without row."""
+    columns = ["rank", "index", "role", "start_ns", "end_ns", "wait_ns"]
+    listed = communications.select(columns)
+    left = kernels.filter(pl.col("kind").is_in(["communication", "barrier"])).join(
+        communications, on=["rank", "cycle", "index"], how="anti"
+    )
+    duration = pl.col("end_ns") - pl.col("start_ns")
+    unlisted = left.select(
+        "rank",
+        "index",
+        pl.lit(None, ROLE).alias("role"),
+        "start_ns",
+        "end_ns",
+        pl.when(pl.col("kind") == "barrier").then(duration).alias("wait_ns"),
+    )
+    return pl.concat([listed, unlisted])
+
+
+def _releasing(communication: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
+    """The communication kernel that released each computing one: `rank`, `index`, `released`.
+
+    It is the last to end within 20 µs before the start.
+    """
+    computing = kernels.filter(pl.col("kind").is_in(COMPUTE_KINDS)).select("rank", pl.col("start_ns").alias("next_ns"))
+    ends = communication.select("rank", "index", "end_ns").sort("end_ns")
+    return (
+        computing.sort("next_ns")
+        .join_asof(
+            ends,
+            left_on="next_ns",
+            right_on="end_ns",
+            by="rank",
+            strategy="backward",
+            tolerance=MAX_RELEASE_NS,
+            check_sortedness=False,
+        )
+        .filter(pl.col("index").is_not_null())
+        .select("rank", "index", pl.lit(value=True).alias("released"))
+        .unique()
+    )
+
+
+def _idle(segments: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
+    """Idle segments cut into host, launch gap, queued and unknown by the launch of the kernel that ends them."""
+    launches = kernels.select("rank", pl.col("start_ns").alias("next_ns"), "launch_end_ns").sort(
+        "next_ns", "launch_end_ns", nulls_last=True
+    )
+    first = launches.unique(["rank", "next_ns"], keep="first", maintain_order=True)
+    length = pl.col("end_ns") - pl.col("start_ns")
+    host = (pl.min_horizontal("end_ns", "launch_end_ns") - pl.col("start_ns")).clip(lower_bound=0)
+    rest = length - pl.col("host")
+    return (
+        segments.sort("end_ns")
+        .join(first, left_on=["rank", "end_ns"], right_on=["rank", "next_ns"], how="left")
+        .with_columns(pl.when(pl.col("launch_end_ns").is_not_null()).then(host).alias("host"))
+        .select(
+            *_KEYS,
+            pl.col("host").fill_null(0),
+            pl.when(pl.col("host").is_not_null() & (rest <= MAX_LAUNCH_GAP_NS))
+            .then(rest)
+            .otherwise(0)
+            .alias("launch_gap"),
+            pl.when(pl.col("host").is_not_null() & (rest > MAX_LAUNCH_GAP_NS)).then(rest).otherwise(0).alias("queued"),
+            pl.when(pl.col("host").is_null()).then(length).otherwise(0).alias("unknown"),
+        )
+    )
+
+
+def _by_owner(busy: pl.DataFrame, idle: pl.DataFrame) -> pl.DataFrame:
+    label = pl.col("label").str.split("/")
+    used = busy.select(
+        *_KEYS,
+        label.list.get(0).alias("owner"),
+        label.list.get(1).alias("cause"),
+        (pl.col("end_ns") - pl.col("start_ns")).alias("duration_ns"),
+    )
+    unused = idle.unpivot(
+        ["host", "launch_gap", "queued", "unknown"], index=_KEYS, variable_name="owner", value_name="duration_ns"
+    ).select(*_KEYS, "owner", pl.col("owner").replace_strict(_IDLE_CAUSES).alias("cause"), "duration_ns")
+    rows = pl.concat([used, unused])
+    totals = rows.group_by([*_KEYS, pl.col("owner").cast(OWNER), "cause"]).agg(pl.col("duration_ns").sum())
+    return conform(totals.filter(pl.col("duration_ns") > 0), ACCOUNTING).sort([*_KEYS, "owner", "cause"])
+
+
+def _check_sums(table: pl.DataFrame, bounds: pl.DataFrame) -> None:
+    """Owners must sum to the window to the nanosecond; anything else is a bug here."""
+    owned = table.group_by(_KEYS).agg(pl.col("duration_ns").sum())
+    wrong = bounds.join(owned, on=_KEYS, how="left").filter(
+        (pl.col("end_ns") - pl.col("start_ns")).ne_missing(pl.col("duration_ns"))
+    )
+    assert wrong.is_empty(), f"owners do not sum to the window on {wrong.head(3).rows()}"  # noqa: S101
+
+
+def ambiguous_ns(windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> int:
+    """Exposed time in which communication of several roles ran at once and none of it released a computation."""
+    bounds = windows.select(*_KEYS, "start_ns", "end_ns")
+    labelled = _communication(kernels, communications).filter(~pl.col("label").str.ends_with("/released"))
+    by_role = labelled.with_columns(pl.col("label").str.split("/").list.get(1).alias("label"))
+    covered = [
+        _computation(kernels),
+        _communication(kernels, communications).filter(pl.col("label").str.ends_with("/released")),
+    ]
+    first = union(clip(pl.concat(covered), bounds, ["rank"]), _KEYS).with_columns(pl.lit("taken").alias("label"))
+
+    def exposed(frame: pl.DataFrame) -> int:
+        merged = union(clip(frame, bounds, ["rank"]), _KEYS).with_columns(pl.lit("open").alias("label"))
+        segments = sweep(pl.concat([first, merged]), bounds, _KEYS, ["taken", "open"])
+        return int(
+            segments.filter(pl.col("label") == "open").select(pl.col("end_ns") - pl.col("start_ns")).sum().item()
+        )
+
+    roles = by_role["label"].unique().to_list()
+    return sum(exposed(by_role.filter(pl.col("label") == role)) for role in roles) - exposed(by_role)
