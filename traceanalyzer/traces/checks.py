@@ -22,6 +22,7 @@ _HOST_CATEGORIES = ("cpu_op", "user_annotation", "python_function", *RUNTIME_CAT
 _HOUR_NS = 3_600_000_000_000
 _FAR = 20
 _LATE_NS = 1_000_000
+_ROUNDING_NS = 1_000
 _COMMUNICATION = r"(?i)^(?:nccl|rccl|mscclpp?)"
 _META = '"Collective name"|"In msg nelems"|"Process Group Name"'
 
@@ -33,6 +34,7 @@ class Checks:
         "_categories",
         "_comm",
         "_comm_known",
+        "_crossing",
         "_device",
         "_ends",
         "_hashes",
@@ -55,6 +57,7 @@ class Checks:
         self._categories: set[str] = set()
         self._comm = 0
         self._comm_known = 0
+        self._crossing = 0
 
     def add(self, frame: pl.DataFrame) -> None:
         """Take what will be needed of a frame of `ROW_SCHEMA`."""
@@ -70,6 +73,7 @@ class Checks:
         keys = ("category", "name", "process", "thread", "start_ns", "duration_ns", "args")
         self._hashes.append(complete.select(pl.struct(keys).hash()).to_series())
         self._categories.update(complete["category"].drop_nulls().unique().cast(pl.String).to_list())
+        self._crossing += _num_crossing(host)
         device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))
         self._device.append(device.select("device", "stream", "correlation", "start_ns", "duration_ns", "category"))
         launches = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
@@ -97,12 +101,12 @@ class Checks:
     def time_bounds(self) -> tuple[int, int, int] | None:
         """(first credible start, last, number outside) if some starts are far from all others, else None.
 
-        Far is more than an hour and more than twenty times the spread of the middle 90%.
+        Far is more than an hour and more than twenty times the spread of the middle half.
         """
         starts = pl.concat(self._starts) if self._starts else pl.Series(dtype=pl.Int64)
         if starts.len() < 3:
             return None
-        low, middle, high = (starts.quantile(q, "nearest") for q in (0.05, 0.5, 0.95))
+        low, middle, high = (starts.quantile(q, "nearest") for q in (0.25, 0.5, 0.75))
         if low is None or middle is None or high is None:
             return None
         reach = int(max(_HOUR_NS, _FAR * (high - low)))
@@ -122,6 +126,8 @@ class Checks:
             self._judge_device(device, log)
         if self._comm > self._comm_known:
             log.add("comm.no_metadata", events=self._comm - self._comm_known, detail=f"{self._comm} in all")
+        if self._crossing:
+            log.add("event.crossing", events=self._crossing)
         self._judge_steps(log)
 
     def _judge_duplicates(self, log: DefectLog) -> None:
@@ -158,3 +164,14 @@ class Checks:
         bad = bad or steps.height - steps.select("process", "name").n_unique()
         if bad:
             log.add("step.overlapping", events=bad)
+
+
+def _num_crossing(host: pl.DataFrame) -> int:
+    """Ranges of one thread that begin inside the one before and end after it, by more than rounding."""
+    end = pl.col("start_ns") + pl.col("duration_ns")
+    following = host.sort("process", "thread", "start_ns", "duration_ns", descending=[False, False, False, True])
+    thread = ("process", "thread")
+    crossing = (pl.col("start_ns").shift(-1).over(thread) < end - _ROUNDING_NS) & (
+        end.shift(-1).over(thread) > end + _ROUNDING_NS
+    )
+    return int(following.select(crossing.sum()).item() or 0)

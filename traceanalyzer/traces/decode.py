@@ -90,9 +90,10 @@ def decode_events(text: bytes) -> Decoded:
     """
     notes: Counter[str] = Counter()
     try:
-        columns = _typed_columns(text)
-    except msgspec.ValidationError:
-        columns = _untyped_columns(text, notes)
+        try:
+            columns = _typed_columns(text)
+        except (msgspec.ValidationError, UnicodeDecodeError):
+            columns = _untyped_columns(text, notes)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _malformed(error) from None
     raw = pl.DataFrame({name: _series(values, notes) for name, values in columns.items()})
@@ -131,12 +132,12 @@ def _untyped_columns(text: bytes, notes: Counter[str]) -> dict[str, Sequence[str
     objects = [e for e in elements if bytes(e)[:1] == b"{"]
     notes["event.not_an_object"] += len(elements) - len(objects)
     events = _ANY_EVENTS.decode(b"[" + b",".join([bytes(e) for e in objects]) + b"]")
-    names = [_unquote(e.name) for e in events]
+    notes["json.invalid_utf8"] += sum(_is_broken(e.name) for e in events)
     notes["event.name_not_text"] += sum(bytes(e.name)[:1] not in (b'"', b"") for e in events)
     return {
         "ph": [_unquote(e.ph) for e in events],
         "category": [_unquote(e.cat) for e in events],
-        "name": names,
+        "name": [_unquote(e.name) for e in events],
         "process": [e.pid for e in events],
         "thread": [e.tid for e in events],
         "ts": [e.ts for e in events],
@@ -146,16 +147,20 @@ def _untyped_columns(text: bytes, notes: Counter[str]) -> dict[str, Sequence[str
     }
 
 
+def _is_broken(raw: Raw) -> bool:
+    try:
+        bytes(raw).decode()
+    except UnicodeDecodeError:
+        return True
+    return False
+
+
 def _unquote(raw: Raw) -> str:
     """The string that a JSON text means; the text itself if it is no string, "" for null."""
-    text = bytes(raw)
-    if text in (b"", b"null"):
+    text = bytes(raw).decode("utf-8", "replace")
+    if text in ("", "null"):
         return ""
-    try:
-        value = msgspec.json.decode(text) if text[:1] == b'"' else None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        value = None
-    return value if isinstance(value, str) else text.decode("utf-8", "replace")
+    return msgspec.json.decode(text, type=str) if text.startswith('"') else text
 
 
 def _series(values: Sequence[str] | Sequence[Raw], notes: Counter[str]) -> pl.Series:

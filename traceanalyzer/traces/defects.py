@@ -79,6 +79,7 @@ CODES: dict[str, Code] = {
     "event.duplicates": Code(
         "loss", "kept", _ALL, "the same complete event occurs more than once: sums count it each time", "was the file merged with itself?"
     ),
+    "event.crossing": Code("repair", "kept", (), "host ranges of one thread that cross without nesting", ""),
     "event.unknown_category": Code("repair", "kept", (), "device categories that are not known here", ""),
     "time.rounded": Code("repair", "kept", (), "times with digits below one nanosecond were rounded", ""),
     "time.not_a_number": Code("repair", "skipped", (), "times that are no number or beyond 64 bits", ""),

@@ -273,7 +273,7 @@ def _read_source(work: str, limits: Limits, source: Source, progress: Progress |
 
     for result in read_source(source, limits=limits, new_sink=new_sink, progress=progress):
         if isinstance(result, Unusable):
-            failures.append(result.why)
+            failures += [result.why] if result.why else []
             defects += result.defects
             continue
         facts, sink = result

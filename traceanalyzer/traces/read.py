@@ -103,7 +103,7 @@ def _open(path: Path | str, limits: Limits, new_sink: NewSink) -> _Opened:
     for source in found.sources:
         for result in read_source(source, limits=limits, new_sink=new_sink):
             if isinstance(result, Unusable):
-                failures.append(result.why)
+                failures += [result.why] if result.why else []
                 defects += result.defects
             else:
                 facts, sink = result

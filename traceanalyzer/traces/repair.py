@@ -5,6 +5,7 @@ Nothing here guesses at values: what cannot be known becomes null, and a repaire
 
 from __future__ import annotations
 
+import math
 import re
 
 _STRING = rb'"[^"\\]*(?:\\.[^"\\]*)*"'
@@ -71,6 +72,22 @@ def _fix_string(token: bytes) -> bytes:
         body = _HIGH_LOW.sub(lambda m: rb"\ufffd" if m["lone"] else m[0], body)
     body = _CONTROL.sub(lambda m: b"\\u%04x" % m[0][0], body)
     return b'"' + body + b'"'
+
+
+def fitting_numbers(text: str) -> str:
+    """JSON text in which numbers that fit neither 64 bits nor a double are text."""
+    return _TOKEN.sub(_quote_unfit, text.encode()).decode()
+
+
+def _quote_unfit(match: re.Match[bytes]) -> bytes:
+    token = match[0]
+    if match.lastgroup != "number" or not _NUMBER.fullmatch(token):
+        return token
+    if token.lstrip(b"-").isdigit():
+        fits = len(token) <= 21 and -(1 << 63) <= int(token) < 1 << 64
+    else:
+        fits = math.isfinite(float(token))
+    return token if fits else b'"' + token + b'"'
 
 
 def repair_quotes(text: bytes) -> bytes:

@@ -20,6 +20,7 @@ from traceanalyzer.traces.window import Window
 
 _SMALLEST = 1 << 16
 _COMMA, _CLOSE, _OPEN, _QUOTE, _LIST = b',]{"['
+_LARGEST_REPAIR = 1 << 20
 _TOO_OFTEN = 4
 
 
@@ -126,6 +127,8 @@ class EventScanner:
         return decoded
 
     def _repaired(self, text: bytes, *, quotes: bool) -> Decoded | None:
+        if len(text) > max(_LARGEST_REPAIR, self._bytes):
+            return None
         fixed, codes = repair_tokens(repair_quotes(text) if quotes else text)
         try:
             decoded = decode_events(b"[" + fixed + b"]")
@@ -187,7 +190,8 @@ class EventScanner:
         self._tally.drop_events(reason, lost)
         begin = window.at
         window.drop(following, reason)
-        code = "json.truncated" if truncated else "json.damaged_events"
+        large = len(region) >= self._limits.event_bytes
+        code = "limit.event_bytes" if large else "json.truncated" if truncated else "json.damaged_events"
         self._log.add(code, events=lost, byte_from=begin, byte_to=window.at)
 
     @staticmethod
@@ -211,7 +215,7 @@ class EventScanner:
                     return end
             if near or stop == len(window.text) and window.over or size >= self._limits.event_bytes:
                 return None
-            size *= 8
+            size = min(8 * size, self._limits.event_bytes)
 
     def _next_event(self, start: int) -> int:
         """Where an undamaged event begins at or after `start`, else the array's end, else the end of the data."""
@@ -228,7 +232,7 @@ class EventScanner:
                     return match.end()
             if window.over or size >= self._limits.event_bytes:
                 break
-            size *= 8
+            size = min(8 * size, self._limits.event_bytes)
         close = ARRAY_END.search(window.text, start - 1)
         return close.end() if close and window.over else len(window.text)
 

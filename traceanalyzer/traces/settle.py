@@ -6,6 +6,7 @@ import polars as pl
 
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.pairing import Pairing
+from traceanalyzer.traces.repair import fitting_numbers
 from traceanalyzer.traces.tally import Tally
 
 CATEGORY_ALIASES = {
@@ -21,7 +22,6 @@ CATEGORY_ALIASES = {
 
 _MAX_NAME = 1 << 16
 _HUGE = r"\d{20}|[eE]\+?\d{3}"
-_HUGE_NUMBER = r'([:\[,]\s*)(-?\d[\d.]{19,}(?:[eE][-+]?\d+)?|-?\d[\d.]*[eE]\+?\d{3,})(\s*[,}\]])'
 _REASONS = {
     "no_phase": "event.no_phase",
     "no_start": "event.no_start",
@@ -119,14 +119,12 @@ class Settling:
             self._log.add("limit.name", events=long)
             changes.append(pl.col("name").str.slice(0, _MAX_NAME))
         if huge.any():
-            # twice, because neighbours share the separator that the pattern needs on both sides
-            fixed = pl.col("args").str.replace_all(_HUGE_NUMBER, '${1}"${2}"${3}').str.replace_all(
-                _HUGE_NUMBER, '${1}"${2}"${3}'
-            )
-            changed = frame.filter(huge).select((fixed != pl.col("args")).sum()).item()
-            if changed:
+            rows = huge.arg_true()
+            before = frame["args"].gather(rows)
+            after = pl.Series([fitting_numbers(text) for text in before], dtype=pl.String)
+            if changed := int((before != after).sum()):
                 self._log.add("event.number_out_of_range", events=changed)
-                changes.append(pl.when(huge).then(fixed).otherwise(pl.col("args")).alias("args"))
+                frame = frame.with_columns(frame["args"].scatter(rows, after))
         return frame.with_columns(changes)
 
     def _note(self, frame: pl.DataFrame) -> None:

@@ -46,9 +46,9 @@ class Forget(Frames):
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """A document of which nothing could be used."""
+    """A document of which nothing could be used; without `why`, only what was found about an archive."""
 
-    why: str
+    why: str | None
     defects: tuple[dict[str, Any], ...]
 
 
@@ -66,7 +66,7 @@ def read_source(
     with stream:
         outer = DefectLog(source.path)
         counted = Counted(stream, source.path, progress)
-        num_documents = 0
+        num_documents, log = 0, outer
         for name, plain in documents(source.path, cast("BinaryIO", counted), outer):
             num_documents += 1
             log = outer if name == source.path else DefectLog(name)
@@ -80,6 +80,8 @@ def read_source(
                 yield Unusable(f"{name}: {error.what}", (defect_row(code, name, detail="" if error.foreign else error.what), *log.rows()))
             else:
                 yield facts, sink
+        if num_documents and outer is not log and outer.rows():
+            yield Unusable(None, tuple(outer.rows()))
         if not num_documents:
             what = next((row["message"] for row in outer.rows()), "the archive holds no trace")
             yield Unusable(f"{source.path}: {what}", (defect_row("file.unusable", source.path, detail=what),))

@@ -1,0 +1,1 @@
+"""Broken inputs, each with what must become of it. Imports nothing from the package under test."""
