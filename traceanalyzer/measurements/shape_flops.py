@@ -1,0 +1,196 @@
+"""FLOPs of the operators a trace recorded, from their tensor shapes: a check of the FLOPs a job declares.
+
+Needs a profiler with `record_shapes=True`. A multiply-add counts as two; what attention's backward recomputes is not
+counted, as in every convention of model FLOPs. One rank's operators are that rank's alone: a stage says nothing of the
+others, so these figures are compared with the declared job's stage and never scaled up.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from traceanalyzer.tables.shapes import integer_list
+
+SHAPE_FLOPS = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "cycle": pl.Int32,
+        "index": pl.Int64,  # position of the event in its file
+        "name": pl.String,
+        "kind": pl.Enum(["gemm", "attention", "unread"]),
+        "dtype": pl.String,  # of the first factor, as the profiler writes it
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+        "flops": pl.Int64,  # every key read; null where it cannot be told
+        "causal_flops": pl.Int64,  # half of `flops` for attention marked causal, else the same
+    }
+)
+
+_FACTORS = {
+    "aten::mm": 0,
+    "aten::bmm": 0,
+    "aten::addmm": 1,
+    "aten::baddbmm": 1,
+    "aten::_addmm_activation": 1,
+    "aten::_scaled_mm": 0,
+    "aten::_grouped_mm": 0,
+    "aten::_scaled_grouped_mm": 0,
+}
+"""Matrix multiplications: position of the first factor among the inputs; the second follows it."""
+
+_ATTENTION = {
+    "aten::_scaled_dot_product_flash_attention": (0, 4),
+    "aten::_scaled_dot_product_flash_attention_for_cpu": (0, 4),
+    "aten::_scaled_dot_product_efficient_attention": (0, 6),
+    "aten::_scaled_dot_product_cudnn_attention": (0, 6),
+    "aten::_scaled_dot_product_flash_attention_backward": (1, 11),
+    "aten::_scaled_dot_product_flash_attention_for_cpu_backward": (1, 7),
+    "aten::_scaled_dot_product_efficient_attention_backward": (1, 11),
+    "aten::_scaled_dot_product_cudnn_attention_backward": (1, 14),
+}
+"""Attention of batch, heads, length, size: position of the query (key and value follow) and of `is_causal`.
+
+From the operators' schemas in torch 2.13. The unfused `_math` form is made of `bmm`, which are counted by themselves.
+"""
+
+_UNREAD = (
+    r"(?i)flash_attn|^triton_tem_|gemm|^(_Linear|_LayerNormLinear|_LayerNormMLP|_GroupedLinear|FusedAttnFunc)(Backward)?$"
+    r"|LinearWithGradAccumulation|FlashAttn|^aten::(_?convolution|_flash_attention|_efficient_attention)"
+)
+"""Operators that multiply matrices in a way not read here: TransformerEngine, flash-attn, compiled templates, FP8."""
+_NOT_OPERATORS = r"^(autograd::engine|triton_(poi|per|red)_)"
+
+
+def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
+    """One row per recorded matrix multiplication or attention (`SHAPE_FLOPS`), by rank and start.
+
+    `events` has the columns of `traceanalyzer.schema.EVENTS`. Rows of kind `unread` are operators that multiply
+    matrices but whose FLOPs cannot be told; where there are any, the sum is a lower bound.
+    """
+    name = pl.col("name").cast(pl.String)
+    is_unread = name.str.contains(_UNREAD) & ~name.str.contains(_NOT_OPERATORS)
+    found = (
+        events.filter((pl.col("category") == "cpu_op") & (pl.col("ph") == "X"))
+        .with_columns(name, (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
+        .filter(name.is_in([*_FACTORS, *_ATTENTION]) | is_unread)
+    )
+    read = pl.concat([_multiplications(found), _attention(found)], how="vertical")
+    flops = found.join(read, on=["rank", "cycle", "index"], how="left").with_columns(
+        pl.col("kind").fill_null("unread"), pl.col("dtype"), pl.col("flops").cast(pl.Int64)
+    )
+    kept = _without_doubles(flops)
+    return kept.select(pl.col(column).cast(dtype) for column, dtype in SHAPE_FLOPS.items()).sort("rank", "start_ns")
+
+
+def flops_by_step(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Sums per rank and step: `rank`, `step`, `flops`, `causal_flops`, `num_operators`, `num_unread`.
+
+    An operator belongs to the `ProfilerStep#N` range of its rank in which it starts; others are left out.
+    """
+    number = pl.col("name").cast(pl.String).str.extract(r"^ProfilerStep#(\d{1,9})$", 1).cast(pl.Int32)
+    ranges = (
+        events.filter(pl.col("category") == "user_annotation")
+        .select(
+            "rank", number.alias("step"), "start_ns", (pl.col("start_ns") + pl.col("duration_ns")).alias("step_end_ns")
+        )
+        .filter(pl.col("step").is_not_null())
+        .sort("start_ns")
+    )
+    placed = operators.sort("start_ns").join_asof(ranges, on="start_ns", by="rank", check_sortedness=False)
+    unread = pl.col("kind") == "unread"
+    return (
+        placed.filter(pl.col("start_ns") < pl.col("step_end_ns"))
+        .group_by("rank", "step")
+        .agg(
+            pl.col("flops").sum(),
+            pl.col("causal_flops").sum(),
+            (~unread).sum().cast(pl.Int32).alias("num_operators"),
+            unread.sum().cast(pl.Int32).alias("num_unread"),
+        )
+        .sort("rank", "step")
+    )
+
+
+def _multiplications(found: pl.DataFrame) -> pl.DataFrame:
+    """Twice the elements of the first factor times the columns of the second, by shape of grouped ones."""
+    tables = [
+        _sized(found, [name], [position, position + 1], _product_flops(grouped="grouped" in name), "gemm")
+        for name, position in _FACTORS.items()
+    ]
+    return pl.concat(tables)
+
+
+def _product_flops(*, grouped: bool) -> pl.Expr:
+    left, right = pl.col("size0"), pl.col("size1")
+    flops = 2 * left.list.eval(pl.element().product()).list.first() * right.list.last()
+    if not grouped:
+        return flops
+    # A group's share of the columns is ragged where the second factor is flat: together they are all its columns.
+    ragged_columns = (left.list.len() == 3) & (right.list.len() == 2)
+    return pl.when(ragged_columns).then(flops // left.list.first()).otherwise(flops)
+
+
+def _attention(found: pl.DataFrame) -> pl.DataFrame:
+    """`2 * batch * heads * queries * keys * (key size + value size)` forward, twice that backward."""
+    query, key, value = pl.col("size0"), pl.col("size1"), pl.col("size2")
+    pairs = _size(query, 0) * _size(query, 1) * _size(query, 2) * _size(key, 2)
+    forward = 2 * pairs * (_size(query, 3) + _size(value, 3))
+    whole = pl.when(query.list.len() == 4).then(forward)
+    tables = [
+        _sized(
+            found, [name], [first, first + 1, first + 2], whole * (2 if first else 1), "attention",
+            pl.col("args").str.json_path_match(f'$["Concrete Inputs"][{causal}]') == "True",
+        )
+        for name, (first, causal) in _ATTENTION.items()
+    ]  # fmt: skip
+    return pl.concat(tables)
+
+
+def _size(sizes: pl.Expr, dimension: int) -> pl.Expr:
+    return sizes.list.get(dimension, null_on_oob=True)
+
+
+def _sized(
+    found: pl.DataFrame,
+    names: list[str],
+    positions: list[int],
+    flops: pl.Expr,
+    kind: str,
+    causal: pl.Expr | None = None,
+) -> pl.DataFrame:
+    """FLOPs of the operators called `names`, with `size0`, `size1`, ... the shapes of the inputs at `positions`."""
+    args = pl.col("args")
+    sizes = [
+        integer_list(args.str.json_path_match(f'$["Input Dims"][{position}]')).alias(f"size{order}")
+        for order, position in enumerate(positions)
+    ]
+    is_causal = pl.lit(value=False) if causal is None else causal.fill_null(value=False)
+    counted = pl.when(pl.all_horizontal(pl.col(f"size{order}").list.len() >= 2 for order in range(len(positions))))
+    return (
+        found.filter(pl.col("name").is_in(names))
+        .with_columns(
+            *sizes, is_causal.alias("causal"), args.str.json_path_match(f'$["Input type"][{positions[0]}]').alias("dtype")
+        )
+        .with_columns(counted.then(flops).alias("flops"))
+        .select(
+            "rank", "cycle", "index", "dtype", "flops",
+            pl.when("causal").then(pl.col("flops") // 2).otherwise("flops").alias("causal_flops"),
+            pl.when(pl.col("flops").is_not_null()).then(pl.lit(kind)).otherwise(pl.lit("unread")).alias("kind"),
+        )
+    )  # fmt: skip
+
+
+def _without_doubles(flops: pl.DataFrame) -> pl.DataFrame:
+    """Keep the outermost of nested operators; an unread one around a readable one gives way to it."""
+    place = ["rank", "cycle", "thread"]
+    read, unread = (flops.filter((pl.col("kind") == "unread") == is_unread) for is_unread in (False, True))
+    inside = read.select(*place, "start_ns", pl.col("start_ns").alias("inner_ns")).sort("start_ns")
+    hollow = (
+        unread.sort("start_ns")
+        .join_asof(inside, on="start_ns", by=place, strategy="forward", check_sortedness=False)
+        .filter(~(pl.col("inner_ns") < pl.col("end_ns")).fill_null(value=False))
+        .drop("inner_ns")
+    )
+    ordered = pl.concat([read, hollow]).sort(*place, "start_ns", "end_ns", descending=[False] * 4 + [True])
+    outer_end = pl.col("end_ns").cum_max().shift(1).over(place)
+    return ordered.filter((pl.col("start_ns") >= outer_end).fill_null(value=True))
