@@ -19,6 +19,7 @@ from traceanalyzer.tables.steps import assign_steps, on_main_thread
 
 _COMPUTE = r"^compute:(\d+)([FBIW])(\d+)$"
 _RUNTIME = r"^PP:(\d+)([FBIW])(\d+)$"
+_WHAT = ["stage", "phase", "microbatch"]
 _PAIR = r"^PP:\((.+)\)OVERLAP_F_B$"
 
 
@@ -27,7 +28,19 @@ def actions(events: pl.DataFrame, windows: pl.DataFrame, receives: pl.DataFrame)
 
     `receives` (`RECEIVES`) are cut from the front of runtime ranges.
     """
-    ranges = (
+    ranges = annotations(events)
+    own = _labelled(ranges, _COMPUTE)
+    runtime = _without_receive(_labelled(ranges, _RUNTIME), receives)
+    own, runtime = assign_steps(own, windows), assign_steps(runtime, windows)
+    found = pl.concat([own, runtime.join(own, on=["rank", "step", *_WHAT], how="anti")])
+    position = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step").alias("position")
+    ordered = _with_release(found, ranges).sort("rank", "step", "start_ns", "end_ns").with_columns(position)
+    return conform(ordered, ACTIONS)
+
+
+def annotations(events: pl.DataFrame) -> pl.DataFrame:
+    """User ranges of every rank's main thread: `rank`, `name`, `start_ns`, `end_ns`."""
+    return (
         on_main_thread(events)
         .filter(pl.col("category") == "user_annotation")
         .select(
@@ -37,14 +50,16 @@ def actions(events: pl.DataFrame, windows: pl.DataFrame, receives: pl.DataFrame)
             (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"),
         )
     )
-    own = _labelled(ranges, _COMPUTE)
-    runtime = _without_receive(_labelled(ranges, _RUNTIME), receives)
-    keys = ["rank", "step", "stage", "phase", "microbatch"]
-    own, runtime = assign_steps(own, windows), assign_steps(runtime, windows)
-    found = pl.concat([own, runtime.join(own, on=keys, how="anti")])
-    position = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step").alias("position")
-    ordered = _with_release(found, ranges).sort("rank", "step", "start_ns", "end_ns").with_columns(position)
-    return conform(ordered, ACTIONS)
+
+
+def labelled_ranges(events: pl.DataFrame) -> pl.DataFrame:
+    """CPU ranges of compute actions: `rank`, `stage`, `phase`, `microbatch`, `start_ns`, `end_ns`.
+
+    Where a rank has ranges of ours, those of the runtime around them are left out.
+    """
+    ranges = annotations(events)
+    own, runtime = _labelled(ranges, _COMPUTE), _labelled(ranges, _RUNTIME)
+    return pl.concat([own, runtime.join(own, on="rank", how="anti")])
 
 
 def _labelled(ranges: pl.DataFrame, pattern: str) -> pl.DataFrame:
