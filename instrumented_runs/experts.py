@@ -56,8 +56,9 @@ class Exchange(torch.autograd.Function):
         return _exchange(rows, send, receive, group, name, layer)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # noqa: ANN401 - torch's context
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # noqa: ANN401 - torch's context
         """The gradient of each row travels back to where the row came from."""
+        (gradient,) = grad_outputs
         send, receive, group, name, layer = ctx.arguments
         return _exchange(gradient, receive, send, group, name, layer), None, None, None, None, None
 
@@ -89,10 +90,10 @@ class Ranged(torch.autograd.Function):
         return ctx.result.detach()
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # noqa: ANN401 - torch's context
+    def backward(ctx: Any, *grad_outputs: torch.Tensor) -> tuple[torch.Tensor | None, ...]:  # noqa: ANN401 - torch's context
         """Weights collect their gradient here; the rows' gradient is returned."""
         with ctx.inside("experts_backward"):
-            torch.autograd.backward(ctx.result, gradient)
+            torch.autograd.backward(ctx.result, grad_outputs[0])
         return ctx.given.grad, None, None
 
 

@@ -10,18 +10,18 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
-from instrumented_runs.settings import FAILURE_FILE, PROGRESS, Failure, RunSettings, encode
+from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode
 from traceanalyzer.errors import JobError, UsageError
 from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
 
 LOG_FILE = "log.txt"
 """In the run folder: everything the ranks and torchrun printed."""
-OWN_FILES = (RUN_FILE, LOG_FILE, "traces", "steps", "routing", "failures")
+OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "failures")
 """What a run writes, and a later run into the same folder replaces."""
 GRACE_S = 20
 """Time for ranks to write what they have once they are asked to end."""
@@ -38,8 +38,10 @@ ENVIRONMENT = {
 _DEATH = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 
 
-def launch(kind: str, settings: RunSettings, progress: Callable[[str], None]) -> Path:
-    """Run a job to its end and return its folder.
+def launch(
+    kind: str, settings: RunSettings, progress: Callable[[str], None], files: Mapping[str, str] | None = None
+) -> Path:
+    """Run a job to its end and return its folder, into which `files` (name to text) are put first.
 
     `progress` gets one line of text at a time. Raises `JobError` naming rank, step and reason if a rank fails,
     `UsageError` if torch is missing or the folder holds something else.
@@ -48,6 +50,8 @@ def launch(kind: str, settings: RunSettings, progress: Callable[[str], None]) ->
         raise UsageError("running jobs needs torch, which is not installed", "pip install 'traceanalyzer[runs]'")
     folder = Path(settings.folder).absolute()
     clear(folder)
+    for name, text in (files or {}).items():
+        (folder / name).write_text(text, encoding="utf-8")
     settings = dataclasses.replace(settings, folder=str(folder), launcher_pid=os.getpid())
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
     command += [str(settings.num_ranks), "--module", "instrumented_runs.worker", kind, encode(settings)]

@@ -15,7 +15,8 @@ from torch.profiler import record_function
 
 from instrumented_runs.faults import Faults
 from instrumented_runs.pacing import SETTLE_S, Pacer
-from instrumented_runs.pipeline_schedules import make_schedule, stages_of
+from instrumented_runs.pipeline_plan import stage_ranks_for
+from instrumented_runs.pipeline_schedules import make_schedule
 from instrumented_runs.recorder import Recorder
 from instrumented_runs.settings import PipelineSettings
 from instrumented_runs.token_task import batch
@@ -33,7 +34,8 @@ def run(settings: PipelineSettings) -> None:
     """Train; every rank of the job calls this."""
     rank = dist.get_rank()
     pacer = Pacer() if settings.compute_mode == "paced" else None
-    stages = [make_stage(settings, index, pacer) for index in stages_of(settings, rank)]
+    mine = [stage for stage, holder in enumerate(stage_ranks_for(settings)) if holder == rank]
+    stages = [make_stage(settings, index, pacer) for index in mine]
     schedule = make_schedule(settings, stages, token_loss)
     parameters = [p for stage in stages for p in stage.submod.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, fused=True)
@@ -130,7 +132,7 @@ def describe(settings: PipelineSettings) -> Job:
         dtype="float32",
         tokens_per_step=settings.num_microbatches * settings.microbatch_size * settings.sequence_length,
         sequence_length=settings.sequence_length,
-        schedule=settings.schedule,
+        schedule=settings.schedule or None,
         num_stages=settings.num_stages,
         num_microbatches=settings.num_microbatches,
         num_chunks=settings.num_chunks,

@@ -121,7 +121,7 @@ class Recorder:
         """Measure the clocks, begin `run.json`, start the profiler. Collective."""
         if self.num_ranks > 1:
             if self._cpu_group is None and dist.get_backend() != "gloo":
-                self._cpu_group = dist.new_group(backend="gloo")
+                self._cpu_group = cpu_group_of_all()
             self._rank_record = dataclasses.replace(self._rank_record, clock_start=measure_offset(self._cpu_group))
         for name in (STEPS_FILE, ROUTING_FILE):
             (self.folder / name.format(rank=self.rank)).unlink(missing_ok=True)
@@ -266,6 +266,13 @@ def versions() -> dict[str, str]:
     if torch.version.cuda:
         found["cuda"] = torch.version.cuda
     return found
+
+
+def cpu_group_of_all() -> dist.ProcessGroup:
+    """A gloo group of all ranks, beside a default group that cannot move CPU tensors."""
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)  # noqa: S101 - every rank is a member
+    return group
 
 
 def device_name() -> str:

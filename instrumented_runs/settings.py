@@ -13,6 +13,8 @@ from traceanalyzer.errors import UsageError
 
 PROGRESS = "PROGRESS "
 """Lines of a rank's output that begin so are meant for whoever launched the job."""
+ORDER_FILE = "order.csv"
+"""In the run folder: the order that torch's runtime is given, one row per rank, where torch has no class for it."""
 FAILURE_FILE = "failures/rank{rank:05d}.json"
 """In the run folder: why a rank gave up."""
 
@@ -60,13 +62,15 @@ class PipelineSettings(RunSettings):
     """A pipeline-parallel training job."""
 
     schedule: str = "1F1B"
+    """A name of `ScheduleName`; empty for an order of the user's own."""
     num_microbatches: int = 8
-    num_chunks: int = 1
-    """Stages per rank."""
+    num_chunks: int = 0
+    """Stages per rank; 0: as few as the schedule allows."""
     forward_ms: float = 50.0
     """Paced: forward of one microbatch through one rank's share of the model."""
     backward_ms: float = 100.0
-    num_layers: int = 8
+    num_layers: int = 0
+    """0: the same number in every stage, and at least 8 in all."""
     hidden_size: int = 64
     num_heads: int = 4
     vocab_size: int = 64

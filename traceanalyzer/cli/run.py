@@ -11,7 +11,14 @@ import click
 from instrumented_runs import host_load
 from instrumented_runs.faults import parse_fault
 from instrumented_runs.launch import launch, num_cuda_devices
-from instrumented_runs.settings import ROUTINGS, SETTINGS, RunSettings, resolve_compute_mode
+from instrumented_runs.settings import (
+    ORDER_FILE,
+    ROUTINGS,
+    SETTINGS,
+    PipelineSettings,
+    RunSettings,
+    resolve_compute_mode,
+)
 from traceanalyzer.errors import UsageError
 from traceanalyzer.schedule import parse_schedule_name
 
@@ -32,6 +39,10 @@ from traceanalyzer.schedule import parse_schedule_name
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="Plant a fault, e.g. die:rank=2,step=3.")
 @click.option("--schedule", help="pipeline: the schedule.  [default: 1F1B]")
 @click.option("--microbatches", "num_microbatches", type=click.IntRange(1), help="pipeline: per step.  [default: 8]")
+@click.option(
+    "--chunks", "num_chunks", type=click.IntRange(1), help="pipeline: stages per rank.  [default: the fewest]"
+)
+@click.option("--order", type=click.Path(path_type=Path), help="pipeline: a CSV order instead of --schedule.")
 @click.option("--forward-ms", type=click.FloatRange(0), help="pipeline, paced: per microbatch and rank.  [default: 50]")
 @click.option("--backward-ms", type=click.FloatRange(0), help="pipeline, paced: likewise.  [default: 100]")
 @click.option("--routing", type=click.Choice(ROUTINGS), help="experts: how tokens choose.  [default: hot]")
@@ -40,25 +51,47 @@ from traceanalyzer.schedule import parse_schedule_name
 )
 @click.option("--hot-rank", type=click.IntRange(0), help="experts: which rank is hot.  [default: 1]")
 @click.option("--expert-us-per-token", type=click.FloatRange(0), help="experts, paced: forward.  [default: 100]")
-def command(kind: str, out: Path | None, compute: str, **options: Any) -> None:  # noqa: ANN401 - click's values
+def command(kind: str, out: Path | None, compute: str, order: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
     """Launch an instrumented reference training job and write its run folder."""
-    settings = make_settings(kind, str(out or Path("runs") / kind), compute, options)
+    settings, files = make_settings(kind, str(out or Path("runs") / kind), compute, order, options)
     click.echo(f"{kind}: {settings.num_ranks} ranks, compute {settings.compute_mode}", err=True)
-    click.echo(launch(kind, settings, lambda text: click.echo(text, err=True)))
+    click.echo(launch(kind, settings, lambda text: click.echo(text, err=True), files))
 
 
-def make_settings(kind: str, folder: str, compute: str, options: dict[str, Any]) -> RunSettings:
-    """The job's settings from the options that were given. Raises `UsageError` on one that means nothing to it."""
+def make_settings(
+    kind: str, folder: str, compute: str, order: Path | None, options: dict[str, Any]
+) -> tuple[RunSettings, dict[str, str]]:
+    """The job's settings from the options that were given, and the files it needs in its folder.
+
+    Raises `UsageError` on an option that means nothing to the job, `DomainError` on a point where the schedule does
+    not exist, `InputError` on an unusable order.
+    """
     settings_type = SETTINGS[kind]
     given = {name: value for name, value in options.items() if value is not None and value != ()}
-    known = {field.name for field in dataclasses.fields(settings_type)}
-    for name in given.keys() - known:
-        option = "--" + name.removeprefix("num_").replace("_", "-")
-        raise UsageError(f"{option} means nothing to a job of kind '{kind}'", "see traceanalyzer run --help")
-    for fault in given.get("faults", ()):
-        parse_fault(fault)
+    _check_options(kind, given, order)
     if "schedule" in given:
         given["schedule"] = parse_schedule_name(given["schedule"]).value
-    settings = settings_type(folder=folder, **given)
+    settings, files = settings_type(folder=folder, **given), dict[str, str]()
+    if isinstance(settings, PipelineSettings):
+        from instrumented_runs.pipeline_plan import plan_named, plan_order  # noqa: PLC0415 - --help must not wait for it
+
+        settings, text = plan_order(settings, order) if order else plan_named(settings)
+        files = {ORDER_FILE: text} if text is not None else {}
     mode = resolve_compute_mode(kind, compute, settings.num_ranks, len(host_load.cores()), num_cuda_devices())
-    return dataclasses.replace(settings, compute_mode=mode)
+    return dataclasses.replace(settings, compute_mode=mode), files
+
+
+def _check_options(kind: str, given: dict[str, Any], order: Path | None) -> None:
+    known = {field.name for field in dataclasses.fields(SETTINGS[kind])}
+    meaningless = sorted(given.keys() - known) + (["order"] if order and kind != "pipeline" else [])
+    for name in meaningless:
+        raise UsageError(f"{_option(name)} means nothing to a job of kind '{kind}'", "see traceanalyzer run --help")
+    fixed = given.keys() & {"schedule", "num_ranks", "num_microbatches", "num_chunks"} if order else set[str]()
+    for name in sorted(fixed):
+        raise UsageError(f"--order says itself what {_option(name)} would say", f"leave {_option(name)} out")
+    for fault in given.get("faults", ()):
+        parse_fault(fault)
+
+
+def _option(name: str) -> str:
+    return "--" + name.removeprefix("num_").replace("_", "-")
