@@ -1,0 +1,185 @@
+"""`traceanalyzer predict`: several schedules on one axis, from times or a model, as text and as JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from traceanalyzer.cli import main
+from traceanalyzer.errors import DomainError, UsageError
+from traceanalyzer.model_configs import find_preset
+from traceanalyzer.schedule import ScheduleName
+from traceanalyzer.theory.op_times import OpTimes, SendMode
+from traceanalyzer.theory.order_csv import write_orders
+from traceanalyzer.theory.orders import order
+from traceanalyzer.theory.prediction import SWEEP, Refusal, Workload, predict, predict_all, sweep
+from traceanalyzer.theory.stage_times import from_model, from_times
+
+S = ScheduleName
+EVEN = from_times(4, (10e6, 10e6, 10e6))
+
+
+def predicted_json(capsysbinary: pytest.CaptureFixture[bytes], *arguments: str) -> dict[str, object]:
+    assert main(["predict", *arguments, "--json", "-"]) == 0
+    found: dict[str, object] = json.loads(capsysbinary.readouterr().out)
+    return found
+
+
+def test_the_textbook_question(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    found = predicted_json(capsysbinary, "-s", "gpipe,1f1b,interleaved,sequential", "-p", "4", "-m", "16")
+    shares = {each["name"]: round(each["bubble_share"], 4) for each in found["schedules"]}  # type: ignore[attr-defined] - JSON
+    assert shares == {"GPipe": 0.1579, "1F1B": 0.1579, "Interleaved1F1B": 0.0857, "Sequential": 0.75}
+    for each in found["schedules"]:  # type: ignore[attr-defined] - JSON
+        assert each["closed_form"]["bubble_share"] == pytest.approx(each["bubble_share"])
+
+
+def test_text_sets_simulation_beside_formula_and_draws_one_axis(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "-s", "1f1b,gpipe,dualpipe", "-p", "4", "-m", "9"]) == 0
+    text = capsys.readouterr().out
+    row = next(line for line in text.splitlines() if line.startswith("1F1B "))
+    assert row.split()[1:4] == ["25.00%", "25.00%", "33.33%"]
+    assert "! DualPipe feeds from both ends" in text
+    timelines = [line for line in text.splitlines() if line.startswith("    0 ")]
+    assert len(timelines) == 2
+    assert all("F" in line and "B" in line and "·" in line for line in timelines)
+
+
+def test_a_schedule_alone_that_does_not_exist_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "-s", "dualpipe", "-p", "3", "-m", "8"]) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[0].startswith("traceanalyzer: DualPipe feeds from both ends")
+    assert "4 ranks" in error[1]
+
+
+def test_an_order_from_a_file_is_simulated_and_recognised(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / "mine.csv"
+    path.write_text(write_orders(order(S.ONE_F_ONE_B, 4, 16)), encoding="utf-8")
+    found = predicted_json(capsysbinary, "--order", str(path), "-p", "4", "-m", "16")
+    (each,) = found["schedules"]  # type: ignore[misc] - JSON
+    assert (each["name"], each["schedule"]) == ("mine.csv", "1F1B")
+    assert each["bubble_share"] == pytest.approx(3 / 19)
+
+
+def test_a_deadlock_in_a_file_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "stuck.csv"
+    path.write_text("0F0,0B0\n1B0,1F0\n", encoding="utf-8")
+    assert main(["predict", "--order", str(path), "-p", "2", "-m", "1"]) == 3
+    assert "rank 1 waits to run 1B0 for 1F0" in capsys.readouterr().err
+
+
+def test_sweep_over_microbatches(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    found = predicted_json(capsysbinary, "-s", "1f1b,zbv", "-p", "4", "-m", "8", "--sweep", "microbatches=4,8,16,32")
+    rows = found["sweep"]["rows"]  # type: ignore[index] - JSON
+    shares = [row["bubble_share"] for row in rows if row["schedule"] == "1F1B"]
+    assert shares == pytest.approx([3 / (m + 3) for m in (4, 8, 16, 32)])
+    assert sum(row["schedule"] == "ZBVZeroBubble" for row in rows) == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (["-p", "4", "-m", "8"], "no schedule was named"),
+        (["-s", "what", "-p", "4", "-m", "8"], "no schedule is called 'what'"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--forward-ms", "nan"], "is no number to compute with"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--forward-ms", "1", "--weight-ms", "5"], "longer than the backward"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--stage-scale", "1,2"], "2 factors do not scale 4 stages"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--stage-scale", "1,x,1,1"], "is no list of numbers"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--device", "A100"], "--device needs a model"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--link-gbps", "50"], "without the size of a message"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--sweep", "ranks=2"], "'ranks' cannot be varied"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--sweep", "stages=0"], "must be at least 1"),
+        (["-s", "1f1b", "-p", "9999", "-m", "9999"], "actions"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--model", "gpt2", "--forward-ms", "3"], "both give times"),
+    ],
+)
+def test_wrong_usage_is_two_lines_and_status_2(
+    arguments: list[str], fact: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *arguments]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 2
+    assert fact in lines[0]
+
+
+def test_times_from_a_model(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    found = predicted_json(
+        capsysbinary, "-s", "1f1b", "-p", "4", "-m", "8", "--model", "llama-3-8b", "--device", "H100 SXM",
+        "--sequence", "8192", "--efficiency", "0.5",
+    )  # fmt: skip
+    (each,) = found["schedules"]  # type: ignore[misc] - JSON
+    # 8 microbatches of 8192 tokens at about 6 FLOP per parameter (8.0e9, attention on top), 4 ranks, half of 989 TFLOP/s
+    least = 8 * 8192 * 6 * 7.5e9 / (989.4e12 / 2) * 1e3
+    assert least < sum(each["busy_ms"]) < 1.5 * least
+    assert found["inputs"]["message_bytes"] == 8192 * 4096 * 2  # type: ignore[index] - JSON
+    assert each["no_closed_form"] == "stages take unequal times"
+
+
+def test_a_model_costs_the_same_however_it_is_cut() -> None:
+    shape = find_preset("llama-3-8b").shape
+    cut = from_model(shape, 4096, 4096, 1e14)
+    coarse, fine = cut(4), cut(16)
+    for times in ("forward_ns", "input_gradient_ns", "weight_gradient_ns"):
+        assert sum(getattr(fine, times)) == pytest.approx(sum(getattr(coarse, times)), rel=1e-6)
+    assert sum(coarse.input_gradient_ns) + sum(coarse.weight_gradient_ns) == pytest.approx(
+        2 * sum(coarse.forward_ns), rel=1e-6
+    )
+    assert coarse.weight_gradient_ns[0] < coarse.forward_ns[0] < coarse.input_gradient_ns[0]
+    with pytest.raises(DomainError, match="cannot be cut into 33 stages"):
+        cut(33)
+
+
+def test_factors_follow_the_layers_into_a_finer_cut() -> None:
+    cut = from_times(2, (10.0, 10.0, 10.0), [1.0, 3.0])
+    assert cut(2).forward_ns == (10, 30)
+    assert cut(4).forward_ns == (5, 5, 15, 15)
+    assert not cut(4).uniform
+    with pytest.raises(UsageError, match="do not fit a cut into 3"):
+        cut(3)
+
+
+def test_a_slow_stage_costs_more_than_its_bubble() -> None:
+    """With one stage twice as long the period is that stage's: the others wait for it."""
+    slow = predict(
+        S.ONE_F_ONE_B, Workload(num_ranks=4, num_microbatches=32, cut=from_times(4, (1e6, 1e6, 1e6), [1, 1, 2, 1]))
+    )
+    assert slow.simulation.makespan_ns > 32 * 6e6
+    assert slow.closed_form is None
+    assert slow.no_closed_form == "stages take unequal times"
+
+
+def test_peak_memory_in_bytes_is_what_is_in_flight() -> None:
+    workload = Workload(num_ranks=4, num_microbatches=8, cut=EVEN, activation_bytes=2**30)
+    for name in (S.GPIPE, S.ONE_F_ONE_B, S.INTERLEAVED_1F1B, S.ZBV, S.DUALPIPE):
+        found = predict(name, workload)
+        assert found.peak_bytes == tuple(round(held * 2**30) for held in found.peak_in_flight)
+
+
+def test_formulas_are_withheld_where_the_simulation_has_more_in_it() -> None:
+    def reason(costs: OpTimes, name: ScheduleName = S.ONE_F_ONE_B) -> str:
+        return predict(name, Workload(num_ranks=4, num_microbatches=8, cut=EVEN, costs=costs)).no_closed_form
+
+    assert reason(OpTimes(forward_ns=0)) == ""
+    assert "hold ranks" in reason(OpTimes(forward_ns=0, sends=SendMode.BLOCKING))
+    assert "overlapped pairs" in reason(OpTimes(forward_ns=0, pair_share=0.8), S.DUALPIPE)
+
+
+def test_a_sweep_has_one_row_per_point_and_names_what_does_not_exist() -> None:
+    workloads = [Workload(num_ranks=4, num_microbatches=m, cut=EVEN) for m in (4, 8)]
+    table, refusals = sweep([S.ONE_F_ONE_B, S.DUALPIPE], workloads)
+    assert table.schema == SWEEP
+    assert table.select("schedule", "num_microbatches").rows() == [("1F1B", 4), ("1F1B", 8), ("DualPipe", 8)]
+    assert [refusal.title for refusal in refusals] == ["DualPipe"]
+    chunks = [Workload(num_ranks=4, num_microbatches=8, cut=EVEN, num_chunks=v) for v in (2, 3)]
+    table, _ = sweep([S.ONE_F_ONE_B, S.LOOPED_BFS], chunks)
+    assert table.filter(pl.col("schedule") == "1F1B").height == 1  # it has no chunks to vary
+
+
+def test_a_refusal_does_not_stop_the_others() -> None:
+    found = predict_all([S.DUALPIPE, S.GPIPE], Workload(num_ranks=3, num_microbatches=4, cut=from_times(3, (1, 1, 1))))
+    assert isinstance(found[0], Refusal)
+    assert not isinstance(found[1], Refusal)
