@@ -1,0 +1,150 @@
+"""Process groups as the traces list them, and what each is for.
+
+A group is the text of its member ranks joined by commas, in the order of their positions in the group: that is what
+ranks share, whatever each of them calls it.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from traceanalyzer.job import Job
+from traceanalyzer.schema import ROLE
+
+_ENTRY = pl.List(pl.Struct({"pg_name": pl.String, "pg_desc": pl.String, "ranks": pl.List(pl.Int64)}))
+
+_BY_DESCRIPTION = {
+    # torch's device mesh writes mesh_<dimension>, torchtitan's dimensions are pp, dp_shard, dp_replicate, cp, tp, ep, etp;
+    # Megatron-LM names groups after its getters, for example PIPELINE_MODEL_PARALLEL_GROUP
+    r"(^|_)pp($|_)|pipe|embedding_group": "pp",
+    r"expert_data|expt_dp|(^|_)edp($|_)": "dp",
+    r"expert_(model|tensor)|expert_parallel|(^|_)ep($|_)|expt": "ep",
+    r"(^|_)cp($|_)|^context_parallel|hierarchical_context": "cp",
+    r"(^|_)e?tp($|_)|^tensor_(model_)?parallel": "tp",
+    r"(^|_)dp($|_)|(^|_)(dp_shard|dp_replicate|fsdp|hsdp|ddp)|data_parallel": "dp",
+}
+"""Pattern in a group's description, any case, to role; the first that is found counts."""
+
+
+def process_groups(ranks: pl.DataFrame) -> pl.DataFrame:
+    """Groups that hold each rank: `rank`, `pg_name`, `pg_desc`, `group`, `size`, from `RANKS`."""
+    listed = (
+        ranks.filter(pl.col("process_groups").is_not_null())
+        .select("rank", pl.col("process_groups").str.json_decode(_ENTRY).alias("pg"))
+        .explode("pg")
+        .unnest("pg")
+        .drop_nulls("ranks")
+    )
+    return listed.select(
+        "rank",
+        "pg_name",
+        "pg_desc",
+        pl.col("ranks").cast(pl.List(pl.String)).list.join(",").alias("group"),
+        pl.col("ranks").list.len().cast(pl.Int64).alias("size"),
+    ).filter(pl.col("size") > 0)
+
+
+def world_group(ranks: pl.DataFrame) -> str | None:
+    """All ranks of the job as a group; None where its size is not recorded."""
+    sizes = ranks["world_size"].drop_nulls().unique().to_list()
+    return ",".join(str(rank) for rank in range(sizes[0])) if len(sizes) == 1 and sizes[0] > 0 else None
+
+
+def described_roles(groups: pl.DataFrame, world: str | None) -> pl.DataFrame:
+    """Roles that descriptions tell: `group`, `pg_name`, `role`, `role_source` (`description`).
+
+    Two groups of the same ranks may have different roles, so the name is part of the key.
+    """
+    description = pl.col("pg_desc").str.to_lowercase()
+    named = pl.coalesce(
+        *[pl.when(description.str.contains(pattern)).then(pl.lit(role)) for pattern, role in _BY_DESCRIPTION.items()]
+    )
+    is_world = (description == "default_pg") & (pl.col("group") == pl.lit(world, pl.String))
+    return (
+        groups.filter(pl.col("size") > 1)
+        .with_columns(pl.when(is_world).then(pl.lit("world")).otherwise(named).alias("role"))
+        .filter(pl.col("role").is_not_null())
+        .select("group", "pg_name", pl.col("role").cast(ROLE), pl.lit("description").alias("role_source"))
+        .unique(["group", "pg_name"], keep="first", maintain_order=True)
+    )
+
+
+def job_roles(job: Job | None) -> pl.DataFrame:
+    """Roles that the job's layout tells: `group`, `role`, `role_source` (`job`); groups of one rank have none."""
+    rows: dict[str, str] = {}
+    if job is not None:
+        layout = job.layout
+        for rank in range(layout.world_size):
+            replicas = (tuple(r for r in range(layout.world_size) if _beside(job, rank, r)), "dp")
+            for members, role in ((layout.pipeline(rank), "pp"), (layout.expert_group(rank), "ep"), replicas):
+                if len(members) > 1:
+                    rows.setdefault(",".join(map(str, members)), role)
+    return pl.DataFrame(
+        [(group, role, "job") for group, role in rows.items()],
+        schema={"group": pl.String, "role": ROLE, "role_source": pl.String},
+        orient="row",
+    )
+
+
+def _beside(job: Job, rank: int, other: int) -> bool:
+    """Whether two ranks hold replicas of the same stage and tensor slice."""
+    layout = job.layout
+    same_stage = layout.pipeline_rank(rank) == layout.pipeline_rank(other)
+    return same_stage and rank % layout.tp == other % layout.tp
+
+
+def used_roles(calls: pl.DataFrame, world: str | None) -> pl.DataFrame:
+    """Roles told by use alone: `group`, `role`, `role_source` (`use`).
+
+    `calls` has `group`, `kind`, `rank` and `step`. Only point-to-point: pp. All-to-all: ep. Gathers or scatters, or more
+    than four reductions per step: tp where they are blocking small groups cannot be told from sharded data parallelism,
+    so none is claimed. A few reductions per step: dp.
+    """
+    is_p2p = pl.col("kind").is_in(["send", "receive"])
+    per_step = pl.len() / pl.struct("rank", "step").n_unique()
+    use = (
+        calls.filter(pl.col("group").is_not_null())
+        .group_by("group")
+        .agg(
+            is_p2p.all().alias("only_p2p"),
+            (pl.col("kind") == "all_to_all").any().alias("exchanges"),
+            (pl.col("kind") == "all_reduce").all().alias("only_reduces"),
+            per_step.alias("per_step"),
+        )
+    )
+    role = (
+        pl.when("only_p2p")
+        .then(pl.lit("pp"))
+        .when("exchanges")
+        .then(pl.lit("ep"))
+        .when(pl.col("only_reduces") & (pl.col("per_step") <= _FEW))
+        .then(pl.when(pl.col("group") == pl.lit(world, pl.String)).then(pl.lit("world")).otherwise(pl.lit("dp")))
+    )
+    return (
+        use.with_columns(role.alias("role"))
+        .filter(pl.col("role").is_not_null())
+        .select("group", pl.col("role").cast(ROLE), pl.lit("use").alias("role_source"))
+        .sort("group")
+    )
+
+
+_FEW = 4
+"""All-reduces per step up to which a group closes a step rather than serves layers."""
+
+
+def with_role(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> pl.DataFrame:
+    """Add `role` and `role_source` to rows with `group`, `pg_name`, `kind`, `rank`, `step`: description, job, use."""
+    world = world_group(ranks)
+    sources = [
+        (described_roles(process_groups(ranks), world), ["group", "pg_name"]),
+        (job_roles(job), ["group"]),
+        (used_roles(rows, world), ["group"]),
+    ]
+    result = rows
+    for number, (table, keys) in enumerate(sources):
+        named = table.rename({"role": f"_role{number}", "role_source": f"_source{number}"})
+        result = result.join(named, on=keys, how="left", maintain_order="left")
+    return result.with_columns(
+        pl.coalesce("_role0", "_role1", "_role2").alias("role"),
+        pl.coalesce("_source0", "_source1", "_source2").alias("role_source"),
+    ).drop([f"_{part}{number}" for number in range(3) for part in ("role", "source")])

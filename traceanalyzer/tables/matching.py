@@ -1,0 +1,157 @@
+"""The same collective, and both ends of the same message, on different ranks.
+
+Collectives are matched by the communicator's number of the operation, else by group and sequence number, else by their
+order in the group. Order is counted from the *end* of the step, because captures lose their heads, and only as long as
+all members agree on what was called: from the first disagreement backwards nothing is claimed (a *drift*).
+
+Messages have no number: the k-th that i sends j is the k-th that j receives from i, per group, counted likewise.
+"""
+
+from __future__ import annotations
+
+import polars as pl
+
+from traceanalyzer.schema import MATCH_BASIS
+
+_EQUAL_BYTES = ["all_reduce", "all_gather", "reduce_scatter", "barrier"]
+"""Kinds whose members all exchange the same number of bytes: a difference shows a wrong match."""
+
+
+def match_collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
+    """Add `match`, `match_basis`, `unmatched`, `num_members`, `num_present`.
+
+    Args:
+        rows: one row per rank and collective, with `rank`, `step`, `kind`, `group`, `pg_name`, `communicator`,
+            `sequence_number`, `order_ns` (when it was called) and `send_bytes`.
+        captured: the ranks of which there are traces.
+    """
+    basis = (
+        pl.when(pl.col("communicator").is_not_null() & pl.col("group").is_not_null())
+        .then(pl.lit("communicator_id"))
+        .when(pl.col("sequence_number").is_not_null() & pl.col("group").is_not_null())
+        .then(pl.lit("sequence"))
+        .when(pl.col("group").is_not_null() & pl.col("step").is_not_null())
+        .then(pl.lit("order"))
+        .otherwise(pl.lit("none"))
+    )
+    numbered = _with_tail_order(rows.with_columns(basis.cast(MATCH_BASIS).alias("match_basis")))
+    by = pl.col("match_basis")
+    is_order = by == "order"
+    keys = [
+        pl.col("group").alias("_group"),
+        pl.when(by == "communicator_id").then(None).otherwise("pg_name").alias("_name"),
+        pl.when(is_order).then("step").alias("_step"),
+        pl.when(by == "communicator_id").then("communicator").alias("_id"),
+        pl.when(by == "sequence").then("sequence_number").when(is_order).then("_from_end").alias("_number"),
+    ]
+    matched = _numbered_match(numbered, [*keys, by.to_physical().alias("_basis")], pl.col("match_basis") != "none")
+    return _with_presence(_without_drift(matched), captured).drop("_from_end", "_basis_known", strict=False)
+
+
+def _with_tail_order(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add `_from_end`: how many calls of the same rank, group and step follow."""
+    from_end = pl.int_range(pl.len(), 0, -1, dtype=pl.Int64).over("rank", "group", "pg_name", "step")
+    return rows.sort("rank", "order_ns").with_columns(from_end.alias("_from_end"))
+
+
+def _numbered_match(rows: pl.DataFrame, keys: list[pl.Expr], known: pl.Expr) -> pl.DataFrame:
+    """Add `match`, a number per distinct key; null where not `known`."""
+    names = [key.meta.output_name() for key in keys]
+    keyed = rows.with_columns(keys)
+    numbers = keyed.filter(known).select(names).unique(maintain_order=True).with_row_index("match")
+    joined = keyed.join(numbers, on=names, how="left", nulls_equal=True, maintain_order="left")
+    return joined.with_columns(pl.when(known).then(pl.col("match").cast(pl.UInt64)).alias("match")).drop(names)
+
+
+def _without_drift(rows: pl.DataFrame) -> pl.DataFrame:
+    """Take back matches by order from the first one backwards whose members called different things."""
+    size = pl.when(pl.col("kind").is_in(_EQUAL_BYTES)).then("send_bytes")
+    disagrees = (pl.col("kind").n_unique().over("match") > 1) | (size.drop_nulls().n_unique().over("match") > 1)
+    stepwise = ["group", "pg_name", "step"]
+    first_bad = pl.when(pl.col("_bad")).then("_from_end").min().over(stepwise)
+    drifted = (pl.col("match_basis") == "order") & (pl.col("_from_end") >= first_bad).fill_null(value=False)
+    return (
+        rows.with_columns((disagrees & pl.col("match").is_not_null()).alias("_bad"))
+        .with_columns(drifted.alias("_drifted"))
+        .with_columns(pl.when(~pl.col("_drifted")).then("match").alias("match"))
+        .drop("_bad")
+    )
+
+
+def _with_presence(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
+    """Add members, how many of them are there, and why a collective is not whole."""
+    sizes = (
+        rows.select("group")
+        .unique()
+        .drop_nulls()
+        .with_columns(pl.col("group").str.split(",").cast(pl.List(pl.Int32)).alias("_members"))
+        .with_columns(
+            pl.col("_members").list.len().cast(pl.Int32).alias("num_members"),
+            pl.col("_members").list.set_intersection(captured.unique().to_list()).list.len().alias("_captured"),
+        )
+        .drop("_members")
+    )
+    present = pl.when(pl.col("match").is_not_null()).then(pl.col("rank").n_unique().over("match")).cast(pl.Int32)
+    lost = pl.lit("the part of a captured member is missing")
+    reason = (
+        pl.when(pl.col("_drifted"))
+        .then(pl.lit("members disagree on the order of calls"))
+        .when(pl.col("match").is_null() & pl.col("group").is_null())
+        .then(pl.lit("group unknown"))
+        .when(pl.col("match").is_null())
+        .then(pl.lit("launched before the capture or outside its steps"))
+        .when((pl.col("num_present") < pl.col("num_members")) & (pl.col("num_present") < pl.col("_captured")))
+        .then(lost)
+        .when(pl.col("num_present") < pl.col("num_members"))
+        .then(pl.lit("members were not captured"))
+    )
+    return (
+        rows.join(sizes, on="group", how="left", maintain_order="left")
+        .with_columns(present.alias("num_present"))
+        .with_columns(
+            reason.alias("unmatched"),
+            pl.when(pl.col("match").is_null())
+            .then(pl.lit("none").cast(MATCH_BASIS))
+            .otherwise("match_basis")
+            .alias("match_basis"),
+        )
+        .drop("_drifted", "_captured")
+    )
+
+
+def match_messages(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
+    """Add `match`, `match_basis`, `unmatched` to sends and receives.
+
+    `rows` has `rank`, `peer`, `direction`, `group`, `pg_name`, `step`, `order_ns` and `bytes`.
+    """
+    sends = pl.col("direction") == "send"
+    source, destination = (
+        pl.when(sends).then("rank").otherwise("peer").alias("_source"),
+        pl.when(sends).then("peer").otherwise("rank").alias("_destination"),
+    )
+    lane = ["_source", "_destination", "group", "pg_name", "step"]
+    from_end = pl.int_range(pl.len(), 0, -1, dtype=pl.Int64).over(*lane, "direction")
+    known = pl.col("peer").is_not_null() & pl.col("step").is_not_null()
+    numbered = rows.with_columns(source, destination).sort("rank", "order_ns").with_columns(from_end.alias("_from_end"))
+    matched = _numbered_match(numbered, [pl.col(name).alias(f"_key_{name}") for name in (*lane, "_from_end")], known)
+    both = pl.col("direction").n_unique().over("match") == 2
+    disagrees = both & (pl.col("bytes").drop_nulls().n_unique().over("match") > 1)
+    first_bad = pl.when(disagrees & pl.col("match").is_not_null()).then("_from_end").min().over(lane)
+    drifted = (pl.col("_from_end") >= first_bad).fill_null(value=False)
+    whole = both & pl.col("match").is_not_null() & ~drifted
+    reason = (
+        pl.when(drifted)
+        .then(pl.lit("ends disagree on the sizes of their messages"))
+        .when(pl.col("peer").is_null())
+        .then(pl.lit("peer unknown"))
+        .when(pl.col("step").is_null())
+        .then(pl.lit("launched before the capture or outside its steps"))
+        .when(~pl.col("peer").is_in(captured.unique().to_list()))
+        .then(pl.lit("the other end was not captured"))
+        .otherwise(pl.lit("the other end is missing"))
+    )
+    return matched.with_columns(
+        pl.when(whole).then("match").alias("match"),
+        pl.when(whole).then(pl.lit("order")).otherwise(pl.lit("none")).cast(MATCH_BASIS).alias("match_basis"),
+        pl.when(~whole).then(reason).alias("unmatched"),
+    ).drop("_source", "_destination", "_from_end")
