@@ -16,7 +16,7 @@ OWNER = pl.Enum(
     ["compute", "transfer", "wait", "communication", "copy", "queued", "launch_gap", "host", "unknown"],
 )
 """Owners of the accounting law, in order of precedence; `communication` is transfer or wait, not separable."""
-DIRECTION = pl.Enum(["dispatch", "combine", "combine_backward", "dispatch_backward", "other"])
+DIRECTION = pl.Enum(["dispatch", "combine", "combine_backward", "dispatch_backward", "count_exchange", "other"])
 BASIS = pl.Enum(["durations", "clock", "own_min", "none"])
 KERNEL_KIND = pl.Enum(["gemm", "attention", "other", "fused", "communication", "barrier", "copy"])
 """What a device operation does; `fused` computes and communicates, `barrier` only waits for other ranks."""

@@ -76,9 +76,12 @@ def _by_peer(exchanges: pl.DataFrame, side: str) -> pl.DataFrame:
             "rank",
             pl.col("members").alias("peer"),
             "tokens",
-            pl.coalesce(
-                "even_bytes", pl.when(pl.col("all_rows") > 0).then(pl.col("tokens") * total // pl.col("all_rows")), 0
-            ).alias("bytes"),
+            pl.when(pl.col("even_bytes").is_not_null())
+            .then("even_bytes")
+            .when(pl.col("all_rows") == 0)
+            .then(0)
+            .otherwise(pl.col("tokens") * total // pl.col("all_rows"))
+            .alias("bytes"),
         )
     )
     return rows.collect()

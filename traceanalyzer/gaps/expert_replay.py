@@ -1,0 +1,218 @@
+"""What balanced experts, repaired links or full overlap would save, by replaying the ranks with other durations.
+
+A rank is a chain: computation, collective, computation, … A collective ends on a rank when the last member it exchanges
+bytes with has arrived and its own transfer is done. The replay knows durations, each rank's order and these edges,
+never a measured start; all captured steps run through in one go, and the step time is the longest rank's time per step,
+median over steps. *Worth* = step time of the replay with all durations as measured − with the remedy. Where the former
+misses the measured step by more than 2%, worth is withheld: then the chain is not what the ranks did.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from statistics import median
+
+import polars as pl
+
+from traceanalyzer.measurements.collectives import MATCH
+
+MAX_REPLAY_ERROR = 0.02
+MAX_LINKS = 2_000_000
+"""Collectives times ranks that a replay walks through."""
+
+
+@dataclass(slots=True)
+class Link:
+    """One rank's part in one collective, and what it does before."""
+
+    rank: int
+    step: int
+    key: tuple[int, str, str, int] | None
+    """Of the collective; None for the rest of a step after its last one."""
+    local_ns: float
+    """From the end of the previous collective to this one's arrival."""
+    transfer_ns: float = 0.0
+    is_all_to_all: bool = False
+    peers: frozenset[int] = frozenset()
+    expected_ns: float | None = None
+    experts_ns: dict[tuple[int, str], float] = field(default_factory=dict[tuple[int, str], float])
+    """Expert computation inside `local_ns`, by layer and part."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worth:
+    """Saved milliseconds per step, each remedy alone; None with the reason where the replay cannot be trusted."""
+
+    replayed_ms: float | None
+    balanced_experts_ms: float | None
+    repaired_link_ms: float | None
+    full_overlap_ms: float | None
+    reason: str | None = None
+
+
+def expert_worth(
+    windows: pl.DataFrame, splits: pl.DataFrame, expected: pl.DataFrame, computation: pl.DataFrame
+) -> Worth:
+    """Worth of the three remedies from `STEPS`, `COLLECTIVE_SPLITS`, `slow_exchange.expected_transfers` and expert ranges."""
+    fault = _fault(windows, splits)
+    if fault is not None:
+        return Worth(None, None, None, None, fault)
+    chains = _chains(windows, splits, expected, computation)
+    longest = (windows["end_ns"] - windows["start_ns"]).rename("ns")
+    measured = windows.select("step").with_columns(longest).group_by("step").agg(pl.col("ns").max())["ns"].median()
+    base = replay(chains)
+    if base is None or not isinstance(measured, float | int) or abs(base / measured - 1) > MAX_REPLAY_ERROR:
+        miss = "cannot be ordered" if base is None else f"gives {base / 1e6:.0f} ms per step"
+        return Worth(None, None, None, None, f"the replay of the measured durations {miss}: ranks are not such chains")
+
+    def saved(change: Callable[[Link], Link]) -> float | None:
+        other = replay({rank: [change(link) for link in links] for rank, links in chains.items()})
+        return None if other is None else (base - other) / 1e6
+
+    return Worth(
+        replayed_ms=base / 1e6,
+        balanced_experts_ms=saved(_evened(chains)) if any(link.experts_ns for c in chains.values() for link in c) else None,
+        repaired_link_ms=saved(_repaired) if expected["expected_ns"].is_not_null().any() else None,
+        full_overlap_ms=saved(_hidden),
+    )
+
+
+def replay(chains: dict[int, list[Link]]) -> float | None:
+    """Step time of the chains in nanoseconds: the longest rank's, median over steps; None if they block each other."""
+    members: dict[tuple[int, str, str, int], int] = {}
+    for links in chains.values():
+        for link in links:
+            if link.key is not None:
+                members[link.key] = members.get(link.key, 0) + 1
+    position = dict.fromkeys(chains, 0)
+    now = dict.fromkeys(chains, 0.0)
+    waiting: dict[tuple[int, str, str, int], dict[int, tuple[float, Link]]] = {}
+    ends: dict[tuple[int, int], float] = {}
+    ready = list(chains)
+    while ready:
+        rank = ready.pop()
+        while position[rank] < len(chains[rank]):
+            link = chains[rank][position[rank]]
+            position[rank] += 1
+            now[rank] += link.local_ns
+            if link.key is None:
+                ends[link.step, rank] = now[rank]
+                continue
+            arrived = waiting.setdefault(link.key, {})
+            arrived[rank] = (now[rank], link)
+            if len(arrived) == members[link.key]:
+                for member, (start, own) in waiting.pop(link.key).items():
+                    latest = max((arrived[peer][0] for peer in own.peers if peer in arrived), default=start)
+                    now[member] = max(start, latest) + own.transfer_ns
+                    ready.append(member)
+            break
+    if waiting or any(position[rank] < len(chains[rank]) for rank in chains):
+        return None
+    return _step_time(ends)
+
+
+def _step_time(ends: dict[tuple[int, int], float]) -> float:
+    longest: dict[int, float] = {}
+    before: dict[int, float] = {}
+    for (step, rank), end in sorted(ends.items()):
+        longest[step] = max(longest.get(step, 0.0), end - before.get(rank, 0.0))
+        before[rank] = end
+    return median(longest.values())
+
+
+def _fault(windows: pl.DataFrame, splits: pl.DataFrame) -> str | None:
+    if splits.is_empty() or windows.is_empty():
+        return "no collectives inside the captured steps"
+    if splits["transfer_ns"].null_count() or splits["group"].null_count():
+        return "some collectives cannot be split into wait and transfer, or their group is not known"
+    if splits.height > MAX_LINKS:
+        return f"{splits.height} collectives are more than a replay walks through"
+    overlapping = splits.sort("rank", "start_ns").filter(
+        pl.col("start_ns") < pl.col("end_ns").cum_max().shift(1).over("rank")
+    )
+    if not overlapping.is_empty():
+        return "collectives of a rank overlap each other: ranks are no chains of computation and collectives"
+    return None
+
+
+def _chains(
+    windows: pl.DataFrame, splits: pl.DataFrame, expected: pl.DataFrame, computation: pl.DataFrame
+) -> dict[int, list[Link]]:
+    """Per rank its links of all steps; a step ends with a link without collective."""
+    rows = splits.join(
+        expected.select("step", "group", "sequence", "rank", pl.lit("all_to_all").alias("kind"), "expected_ns"),
+        on=[*MATCH, "rank"],
+        how="left",
+    )
+    experts = computation.filter(pl.col("part").is_in(["experts", "experts_backward"])).sort("start_ns")
+    chains: dict[int, list[Link]] = {}
+    for rank, step, start, end in windows.sort("rank", "step").select("rank", "step", "start_ns", "end_ns").iter_rows():
+        own = rows.filter((pl.col("rank") == rank) & (pl.col("step") == step)).sort("start_ns")
+        inside = experts.filter((pl.col("rank") == rank) & (pl.col("step") == step))
+        chain = chains.setdefault(rank, [])
+        left = start
+        for row in own.iter_rows(named=True):
+            chain.append(_link(row, left, _experts_between(inside, left, row["start_ns"])))
+            left = row["end_ns"]
+        rest = _experts_between(inside, left, end)
+        chain.append(Link(rank, step, None, max(end - left, 0), experts_ns=rest))
+    return chains
+
+
+def _link(row: dict[str, object], left: int, experts: dict[tuple[int, str], float]) -> Link:
+    members = [int(rank) for rank in str(row["group"]).split(",")]
+    return Link(
+        rank=int(str(row["rank"])),
+        step=int(str(row["step"])),
+        key=(int(str(row["step"])), str(row["group"]), str(row["kind"]), int(str(row["sequence"]))),
+        local_ns=float(str(row["start_ns"])) - left,
+        transfer_ns=float(str(row["transfer_ns"])),
+        is_all_to_all=row["kind"] == "all_to_all",
+        peers=_peers(members, row["send_splits"], row["receive_splits"]),
+        expected_ns=None if row["expected_ns"] is None else float(str(row["expected_ns"])),
+        experts_ns=experts,
+    )
+
+
+def _peers(members: list[int], sent: object, received: object) -> frozenset[int]:
+    """Members that exchange bytes with the rank; all where split sizes are not known."""
+    if not (isinstance(sent, list) and isinstance(received, list) and len(sent) == len(received) == len(members)):
+        return frozenset(members)
+    return frozenset(rank for rank, out, back in zip(members, sent, received, strict=True) if out or back)
+
+
+def _experts_between(inside: pl.DataFrame, start: int, end: int) -> dict[tuple[int, str], float]:
+    found: dict[tuple[int, str], float] = {}
+    for layer, part, begins, ends in inside.select("layer", "part", "start_ns", "end_ns").iter_rows():
+        if start <= begins and ends <= end:
+            found[layer, part] = found.get((layer, part), 0.0) + ends - begins
+    return found
+
+
+def _evened(chains: dict[int, list[Link]]) -> Callable[[Link], Link]:
+    """Every expert computation takes the mean of its layer, part and step over the ranks that compute it together."""
+    totals: dict[tuple[int, int, str], list[float]] = {}
+    for links in chains.values():
+        for link in links:
+            for (layer, part), duration in link.experts_ns.items():
+                totals.setdefault((link.step, layer, part), []).append(duration)
+    mean = {key: sum(values) / len(values) for key, values in totals.items()}
+
+    def change(link: Link) -> Link:
+        shift = sum(mean[link.step, *key] - duration for key, duration in link.experts_ns.items())
+        return replace(link, local_ns=max(link.local_ns + shift, 0.0))
+
+    return change
+
+
+def _repaired(link: Link) -> Link:
+    """No transfer of an all-to-all takes longer than the run's own line says."""
+    if not link.is_all_to_all or link.expected_ns is None:
+        return link
+    return replace(link, transfer_ns=min(link.transfer_ns, link.expected_ns))
+
+
+def _hidden(link: Link) -> Link:
+    """The transfer of every all-to-all hides behind computation; waits for late ranks stay."""
+    return replace(link, transfer_ns=0.0) if link.is_all_to_all else link
