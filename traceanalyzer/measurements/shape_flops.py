@@ -1,8 +1,9 @@
 """FLOPs of the operators a trace recorded, from their tensor shapes: a check of the FLOPs a job declares.
 
 Needs a profiler with `record_shapes=True`. A multiply-add counts as two; what attention's backward recomputes is not
-counted, as in every convention of model FLOPs. One rank's operators are that rank's alone: a stage says nothing of the
-others, so these figures are compared with the declared job's stage and never scaled up.
+counted, as in every convention of model FLOPs. `flops` is to be compared with the declared job in the full-attention
+convention, and with the hardware's FLOPs where layers are recomputed. One rank's operators are that rank's alone: a
+stage says nothing of the others, so these figures are set against the declared job's stage and never scaled up.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ SHAPE_FLOPS = pl.Schema(
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
         "flops": pl.Int64,  # every key read; null where it cannot be told
-        "causal_flops": pl.Int64,  # half of `flops` for attention marked causal, else the same
+        "causal_flops": pl.Int64,  # half of `flops` for fused attention marked causal, else the same
     }
 )
 
