@@ -125,17 +125,16 @@ def test_sums_by_step() -> None:
 def test_a_forward_pass_on_an_h100(corpus: Path) -> None:
     traces = read_traces(corpus / "singles-h100" / "Qwen_Qwen1.5-0.5B-Chat__1016005.json.gz")
     table = shape_flops(traces.events)
-    shape = read_model_config(
-        {
-            "model_type": "qwen2",
-            "hidden_size": 1024,
-            "num_hidden_layers": 24,
-            "num_attention_heads": 16,
-            "intermediate_size": 2816,
-            "vocab_size": 151936,
-            "tie_word_embeddings": True,
-        }  # fmt: skip
-    )
+    qwen = {
+        "model_type": "qwen2",
+        "hidden_size": 1024,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 16,
+        "intermediate_size": 2816,
+        "vocab_size": 151936,
+        "tie_word_embeddings": True,
+    }
+    shape = read_model_config(qwen)
     batch, length = 16, 559
     rotary = 2 * 32 * 559  # a product of frequencies and positions
     for convention, column in ((Convention.FULL_ATTENTION, "flops"), (Convention.EXACT_CAUSAL, "causal_flops")):
