@@ -10,6 +10,7 @@ import pytest
 from catalogue.base import Case
 from catalogue.codec_cases import CASES as CODEC_CASES
 from catalogue.event_cases import CASES as EVENT_CASES
+from catalogue.folder_cases import CASES as FOLDER_CASES
 from catalogue.json_cases import CASES as JSON_CASES
 
 from traceanalyzer.cli import main
@@ -17,7 +18,7 @@ from traceanalyzer.errors import InputError
 from traceanalyzer.traces import Traces, read_traces
 from traceanalyzer.traces.ingest import ingest
 
-CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES]
+CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES, *FOLDER_CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])

@@ -43,11 +43,11 @@ def _wrong_sum(data: bytes) -> bytes:
 
 
 def _spaces(data: bytes) -> bytes:
-    return gzip.compress(data.replace(b"\n]", b"\n" + b" " * (256 << 20) + b"]"), 1)
+    return gzip.compress(data.replace(b"\n]", b"\n" + b" " * (64 << 20) + b"]"), 1)
 
 
 def _giant_string(data: bytes) -> bytes:
-    return gzip.compress(data.replace(b"aten::op2", b"x" * (80 << 20), 1), 1)
+    return gzip.compress(data.replace(b"aten::op2", b"x" * (20 << 20), 1), 1)
 
 
 def _tar(folder: Path, *, hostile: bool) -> Path:
@@ -99,8 +99,8 @@ CASES = [
     Case("Z08z", "zero padding after the gzip stream", _file(lambda d: gzip.compress(d) + b"\0" * 999), "clean"),
     Case("Z09", "a .json.gz of zero bytes", _file(lambda _: b""), "error"),
     Case("Z10", "gzip of nothing", _file(lambda _: gzip.compress(b"")), "error"),
-    Case("Z11", "256 MiB of white space in a valid document", _file(_spaces), "clean"),
-    Case("Z11b", "one string of 80 MiB", _file(_giant_string), "load", _ALL - 1, ("json.damaged_events", "limit.event_bytes")),
+    Case("Z11", "64 MiB of white space in a valid document", _file(_spaces), "clean"),
+    Case("Z11b", "one string of 20 MiB", _file(_giant_string), "load", _ALL - 1, ("json.damaged_events", "limit.event_bytes")),
     Case("Z12", "gzip inside gzip", _file(lambda d: gzip.compress(gzip.compress(d))), "clean"),
     Case("Z13", "zstd", _file(lambda d: zstandard.ZstdCompressor().compress(d), "trace.json.zst"), "clean"),
     Case("Z13t", "zstd truncated", _file(lambda d: zstandard.ZstdCompressor().compress(d)[:1200], "t.json"), "either", 1),

@@ -148,7 +148,7 @@ CASES = [
     Case("E14", "negative timestamps", _kernels(lambda _, k: k.update(ts=-k["ts"]), 3), "either", _ALL - 3),
     Case("E15", "one event a year ahead", _kernels(lambda _, k: k.update(ts=k["ts"] + 3.15e13), 1), "load", _ALL - 1, ("event.time_outside",)),
     Case("E16", "whole durations first, fractions after 150 rows",
-         _append(*(complete("probe_kernel", "cpu_op", 100_000 + 8 * i, 4 if i < 150 else 4.4) for i in range(200))), "clean", _ALL + 200),
+         _append(*(complete("probe_kernel", "cpu_op", 106_000 + 8 * i, 4 if i < 150 else 4.4) for i in range(200))), "clean", _ALL + 200),
     Case("E17", "epoch microseconds with nanoseconds", _epoch_text, "clean"),
     Case("E18", "one rank old and absolute, one new and relative", _old_and_new, "clean", 2 * _ALL, ranks=(0, 1)),
     Case("E19", "ids above int64", changed(_ids), "clean"),

@@ -13,7 +13,7 @@ class Limits:
     """Decompressed text that is decoded at a time; peak memory is about twelve times this."""
     metadata_bytes: int = 64 << 20
     """Text outside the event array that is kept."""
-    event_bytes: int = 64 << 20
+    event_bytes: int = 16 << 20
     """Longest single event."""
     file_bytes: int = 64 << 30
     """Decompressed size of one file."""
@@ -23,7 +23,7 @@ class Limits:
         """Limits under which one process that ingests stays within `num_bytes` of memory (at least 300 MB)."""
         spare = max(num_bytes - _BASELINE, 24 << 20)
         chunk = min(16 << 20, spare // _PER_CHUNK_BYTE)
-        return cls(chunk_bytes=chunk, event_bytes=min(64 << 20, spare // 4), metadata_bytes=min(64 << 20, spare // 4))
+        return cls(chunk_bytes=chunk, event_bytes=min(16 << 20, spare // 4), metadata_bytes=min(64 << 20, spare // 4))
 
 
 _BASELINE = 250 << 20  # the interpreter, Polars, and the part that is being written
