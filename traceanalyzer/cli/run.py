@@ -73,7 +73,7 @@ def make_settings(
         given["schedule"] = parse_schedule_name(given["schedule"]).value
     settings, files = settings_type(folder=folder, **given), dict[str, str]()
     if isinstance(settings, PipelineSettings):
-        from instrumented_runs.pipeline_plan import plan_named, plan_order  # noqa: PLC0415 - --help must not wait for it
+        from instrumented_runs.pipeline_plan import plan_named, plan_order
 
         settings, text = plan_order(settings, order) if order else plan_named(settings)
         files = {ORDER_FILE: text} if text is not None else {}
