@@ -24,6 +24,21 @@ ROLE = pl.Enum(["pp", "ep", "cp", "tp", "dp", "world"])
 """The mesh dimension a communication serves; `world` is the whole job."""
 MATCH_BASIS = pl.Enum(["communicator_id", "sequence", "order", "none"])
 
+CAUSE = pl.Enum(
+    [
+        "stage",
+        "straggler",
+        "transfer",
+        "chunk_comm",
+        "host",
+        "jitter",
+        "slack",
+        "outside_sample",
+        "unexplained",
+    ]
+)
+"""What can make a pipeline step longer than its ideal."""
+
 EVENTS = pl.Schema(
     {
         "rank": pl.Int32,
@@ -404,6 +419,42 @@ EXPERT_BLAME = pl.Schema(
     }
 )
 
+BLAME = pl.Schema(
+    {
+        "pipeline": pl.Int32,
+        "step": pl.Int32,
+        "waiter": pl.Int32,  # the rank that waited
+        "cause": CAUSE,
+        "culprit": pl.Int32,  # the rank that kept it waiting; null: not captured
+        "duration_ns": pl.Int64,
+    }
+)
+
+ATTRIBUTION = pl.Schema(
+    {
+        "pipeline": pl.Int32,
+        "step": pl.Int32,
+        "cause": CAUSE,
+        "culprit": pl.Int32,  # null: not captured
+        "duration_ns": pl.Int64,  # of the step's length; with the ideal they sum to the measured phase exactly
+    }
+)
+
+OPS = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "replica": pl.Int32,  # data-parallel replica
+        "stage": pl.Int32,  # position along the pipeline
+        "chunk": pl.Int32,  # model chunk on the rank; null where it means nothing
+        "step": pl.Int32,
+        "kind": pl.String,  # forward-compute, backward-compute, forward-send, ..., optimizer
+        "sequence": pl.Int32,  # order among the ops of this kind on the rank within the step
+        "microbatch": pl.Int32,  # of computations; null elsewhere
+        "start_ns": pl.Int64,
+        "duration_ns": pl.Int64,
+    }
+)
+
 TABLES: dict[str, pl.Schema] = {
     "events": EVENTS,
     "ranks": RANKS,
@@ -420,6 +471,9 @@ TABLES: dict[str, pl.Schema] = {
     "step_records": STEP_RECORDS,
     "accounting": ACCOUNTING,
     "bubble": BUBBLE,
+    "blame": BLAME,
+    "attribution": ATTRIBUTION,
+    "ops": OPS,
     "traffic": TRAFFIC,
     "load_statistics": LOAD_STATISTICS,
     "expert_chain": EXPERT_CHAIN,
