@@ -25,7 +25,7 @@ NUM_NORMAL_TRIALS = 4000
 EXACT_CHOICES = 40_000
 """Up to this many choices (tokens times experts per token) the routing itself is sampled.
 
-Beyond it the mean load of 512 groups is over 78, and the corrected limit within 0.003 in max over mean.
+Beyond it the mean load of 512 groups is over 78, and the corrected limit within 0.004 in max over mean.
 """
 MAX_BOOTSTRAP_DRAWS = 256
 
