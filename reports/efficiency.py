@@ -10,7 +10,7 @@ import polars as pl
 from reports import charts
 from reports.palette import LOSS, REFERENCE, RESULT
 from reports.parts import Chart, Grid, Terms
-from reports.text import at, number, quantity, records, safe_text, shown
+from reports.text import at, chart_text, number, quantity, records, safe_text, shown
 
 CLOSED = 0.05
 """Largest miss, in MFU points, of losses that are said to close the way from peak to measured."""
@@ -19,7 +19,7 @@ CLOSED = 0.05
 def losses(review: Mapping[str, Any]) -> list[tuple[str, float]]:
     """The waterfall's losses as (name, MFU points ≥ 0), without its ends (peak and measured)."""
     steps = records(review, "waterfall")
-    named = [(safe_text(s.get("name", ""), 60), number(s.get("mfu_points"))) for s in steps]
+    named = [(chart_text(s.get("name", "")), number(s.get("mfu_points"))) for s in steps]
     return [(name, abs(points)) for name, points in named if points is not None and not _is_end(name)]
 
 

@@ -13,7 +13,7 @@ from reports.heat import matrix_figure
 from reports.loads import Loads, load_figure
 from reports.palette import COLLECTIVE_PARTS, LOSS, REFERENCE, SEQUENTIAL
 from reports.parts import Chart, Grid, Terms
-from reports.text import WITHHELD, Unit, at, number, quantity, records, safe_text, shown
+from reports.text import WITHHELD, Unit, at, listed, number, quantity, records, safe_text, shown
 from reports.time_axis import NS_PER_MS
 
 MAX_GROUPS = 200
@@ -178,7 +178,7 @@ def group_grid(review: Mapping[str, Any]) -> Grid | None:
     """The review's expert groups as a table."""
     rows = tuple(
         (
-            safe_text(", ".join(str(rank) for rank in group.get("ranks") or ()), 80),
+            safe_text(listed(group, "ranks"), 80),
             quantity(group.get("num_all_to_all"), "count"),
             *(quantity(group.get(name), "ratio") for name in _GROUP_RATIOS),
             *(quantity(group.get(name), "ms") for name in _GROUP_TIMES),

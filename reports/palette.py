@@ -4,7 +4,7 @@ from __future__ import annotations
 
 LIGHT_PAGE = "#ffffff"
 DARK_PAGE = "#0f141a"
-DARK_INK_ON_MARK = "#10151c"
+DARK_INK_ON_MARK = "#000000"
 LIGHT_INK_ON_MARK = "#ffffff"
 
 PHASES = {"F": "#2f72bd", "B": "#c4841d", "I": "#c65f35", "W": "#8763b5"}

@@ -10,7 +10,7 @@ import polars as pl
 from reports import charts
 from reports.palette import BUBBLE_PARTS, OWNERS, REFERENCE, RESULT
 from reports.parts import Chart, Grid
-from reports.text import WITHHELD, at, number, quantity, records, safe_text, withheld_reason
+from reports.text import WITHHELD, at, listed, number, quantity, records, safe_text, withheld_reason
 
 _PART_COLUMNS = {
     "warm-up": "warmup_ns",
@@ -19,6 +19,8 @@ _PART_COLUMNS = {
     "transfer": "transfer_ns",
     "overhead": "overhead_ns",
 }
+MAX_STAGE = 10**6
+"""Stage numbers beyond it are no stage numbers."""
 OWNER_NAMES = {"launch_gap": "launch gap"}
 
 
@@ -47,14 +49,15 @@ def stages_of_ranks(review: Mapping[str, Any]) -> dict[int, int]:
     """Rank to stage, from the review's stages; ranks that hold several stages are left out."""
     found: dict[int, set[int]] = {}
     for entry in records(review, "bubble", "stages"):
-        for rank in entry.get("ranks") or ():
-            found.setdefault(rank, set()).update(_stages(entry))
+        for rank in listed(entry, "ranks"):
+            if isinstance(rank, int):
+                found.setdefault(rank, set()).update(_stages(entry))
     return {rank: stages.pop() for rank, stages in found.items() if len(stages) == 1}
 
 
 def _stages(entry: Mapping[str, Any]) -> list[int]:
     stage = entry.get("stage")
-    return [s for s in (stage if isinstance(stage, list) else [stage]) if isinstance(s, int)]
+    return [s for s in (stage if isinstance(stage, list) else [stage]) if isinstance(s, int) and 0 <= s < MAX_STAGE]
 
 
 def theory_share(review: Mapping[str, Any]) -> tuple[float | None, str]:
@@ -116,7 +119,7 @@ def bubble_step_chart(review: Mapping[str, Any]) -> Chart | None:
 
 def step_chart(review: Mapping[str, Any]) -> Chart | None:
     """Duration of every measured step; None with fewer than two."""
-    values = [number(value) for value in at(review, "step", "duration_ms", "values") or ()]
+    values = [number(value) for value in listed(review, "step", "duration_ms", "values")]
     known = [(float(i), value) for i, value in enumerate(values) if value is not None]
     if len(known) < 2:
         return None
@@ -183,8 +186,8 @@ def stage_grid(review: Mapping[str, Any]) -> Grid | None:
     fields = ("dependency_ms", "warmup_ms", "steady_ms", "drain_ms", "transfer_ms", "overhead_ms")
     rows = [
         (
-            safe_text(", ".join(str(s) for s in _stages(stage)) or "?"),
-            safe_text(", ".join(str(rank) for rank in stage.get("ranks") or ())),
+            safe_text(_stages(stage)) or "?",
+            safe_text(listed(stage, "ranks")),
             *(quantity(stage.get(field), "ms") for field in fields),
         )
         for stage in records(review, "bubble", "stages")

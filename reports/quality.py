@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.parts import Grid, Terms
-from reports.text import at, number, quantity, records, safe_text, shown, texts
+from reports.text import at, listed, number, quantity, records, safe_text, shown, texts
 
 MAX_DEFECTS = 100
 MAX_FILES = 64
@@ -79,18 +79,17 @@ def defects(review: Mapping[str, Any]) -> Grid | None:
 
 
 def _defect(entry: Mapping[str, Any]) -> tuple[str, ...]:
-    said = {key: safe_text(value, 300) if value is not None else "" for key, value in entry.items()}
+    said = {key: safe_text(value, 300) for key, value in entry.items()}
     rank = f"rank {said['rank']}" if said.get("rank") else ""
     first, last = said.get("byte_from", ""), said.get("byte_to", "")
     place = f"bytes {first} to {last}" if first else ""
-    affected = entry.get("affects") or ()
     return (
         said.get("severity", ""),
         said.get("code", ""),
         ", ".join(part for part in (said.get("file", ""), rank, place) if part),
         said.get("message", ""),
         said.get("action", ""),
-        safe_text(", ".join(str(metric) for metric in affected)),
+        safe_text(listed(entry, "affects")),
         said.get("hint", ""),
     )
 
@@ -115,11 +114,7 @@ def source_files(review: Mapping[str, Any]) -> Grid | None:
         title=f"{quantity(len(files), 'count')} trace files",
         columns=("rank", "file"),
         rows=tuple(
-            tuple(
-                safe_text(entry.get(key) if entry.get(key) is not None else "", 200)
-                for key in ("rank", "file", "sha256")
-            )
-            for entry in files[:MAX_FILES]
+            tuple(safe_text(entry.get(key), 200) for key in ("rank", "file", "sha256")) for entry in files[:MAX_FILES]
         ),
         note=f"{cut} further files are in review.json." if cut > 0 else "",
         folded=True,

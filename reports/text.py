@@ -25,14 +25,28 @@ SPACE = "\u202f"
 
 _DECIMAL_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _BINARY_PREFIXES = ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"), (1.0, ""))
+_TEX = re.compile(r"\$\$|\\[()\[\]]")
 _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d[\d\u202f\u2009 .,]*?\d?\s?(?:%|×|ms|µs|s|points|MFU)(?![\w])")
 
 
 def safe_text(value: object, limit: int = MAX_TEXT) -> str:
-    """`value` as one line of honest characters, at most `limit` long: invisible ones become `⟨U+202E⟩`."""
-    text = str(value)
+    """`value` as one line of honest characters, at most `limit` long: invisible ones become `⟨U+202E⟩`.
+
+    Lists are joined by commas, null is empty, and what is no number (NaN, infinity) is withheld.
+    """
+    text = _spelled(value)
     shown = "".join(_visible(c) for c in text[:limit])
     return shown + (f"… ({len(text)} characters)" if len(text) > limit else "")
+
+
+def _spelled(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return WITHHELD
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_spelled(entry)}" for key, entry in value.items())
+    return ", ".join(map(_spelled, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _visible(character: str) -> str:
@@ -41,6 +55,11 @@ def _visible(character: str) -> str:
     if unicodedata.category(character) in {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}:
         return f"⟨U+{ord(character):04X}⟩"
     return character
+
+
+def chart_text(value: object, limit: int = 60) -> str:
+    """`safe_text` for words drawn in a chart, where Bokeh would typeset what stands between TeX delimiters."""
+    return _TEX.sub(lambda match: f"{match[0][0]}\u2060{match[0][1]}", safe_text(value, limit))
 
 
 def number(value: object) -> float | None:
@@ -110,17 +129,21 @@ def at(review: object, *path: str) -> Any:  # noqa: ANN401 - a review is JSON
     return review
 
 
+def listed(review: object, *path: str) -> list[Any]:
+    """The list at `path`; empty where there is none."""
+    found = at(review, *path)
+    return list(found) if isinstance(found, list | tuple) else []
+
+
 def records(review: object, *path: str) -> list[Mapping[str, Any]]:
     """The list of objects at `path`; anything that is no object is left out."""
-    found = at(review, *path)
-    return [entry for entry in found if isinstance(entry, Mapping)] if isinstance(found, list | tuple) else []
+    return [entry for entry in listed(review, *path) if isinstance(entry, Mapping)]
 
 
 def texts(review: object, *path: str) -> list[str]:
     """The list of sentences at `path`, made safe; a lone sentence is a list of one."""
     found = at(review, *path)
-    listed = [found] if isinstance(found, str) else found
-    return [safe_text(entry) for entry in listed if entry] if isinstance(listed, list | tuple) else []
+    return [safe_text(entry) for entry in ([found] if isinstance(found, str) else listed(review, *path)) if entry]
 
 
 def withheld_reason(review: Mapping[str, Any], *metrics: str) -> str:
