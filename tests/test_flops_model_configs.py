@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from traceanalyzer.errors import InputError, TraceAnalyzerError, UsageError
 from traceanalyzer.model import LatentAttention, ModelShape
 from traceanalyzer.model_configs import find_preset, megatron_arguments, read_model_config
+from traceanalyzer.theory.parameters import parameters
 
 # What the published config.json of each says, as far as a shape depends on it.
 LLAMA3_8B = {
@@ -62,6 +63,44 @@ DEEPSEEK_V3_MEGATRON = """
     --qk-head-dim 128 --qk-pos-emb-head-dim 64 --v-head-dim 128 --disable-bias-linear --normalization RMSNorm
     --untie-embeddings-and-output-weights --vocab-size 129280 --no-position-embedding --mtp-num-layers 1
 """
+
+
+SMALL = {
+    "hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96, "vocab_size": 100,
+    "num_hidden_layers": 3, "tie_word_embeddings": False,
+}  # fmt: skip
+SMALL_MOE = SMALL | {
+    "num_hidden_layers": 6, "moe_intermediate_size": 32, "num_experts": 8, "num_experts_per_tok": 2,
+    "decoder_sparse_step": 2, "mlp_only_layers": [3],
+}  # fmt: skip
+
+
+# Parameters of the model that the transformers library 5.23.0 builds from the same settings.
+@pytest.mark.parametrize(
+    ("config", "num_parameters"),
+    [
+        (SMALL | {"model_type": "llama", "attention_bias": True, "mlp_bias": True}, 106752),
+        (SMALL | {"model_type": "mistral", "head_dim": 32}, 142272),
+        (SMALL | {"model_type": "qwen3", "head_dim": 32, "attention_bias": True}, 143424),
+        (SMALL | {"model_type": "gpt_neox", "num_key_value_heads": 4, "attention_bias": False}, 100192),
+        (SMALL | {"model_type": "gpt_oss", "head_dim": 32, "num_local_experts": 4, "num_experts_per_tok": 2}, 312984),
+        (SMALL_MOE | {"model_type": "qwen2_moe", "shared_expert_intermediate_size": 48}, 279744),
+        (SMALL_MOE | {"model_type": "qwen3_moe", "head_dim": 16}, 260608),
+        (
+            SMALL
+            | {"model_type": "phi3", "hidden_size": 3072, "num_hidden_layers": 32, "num_attention_heads": 32}
+            | {"num_key_value_heads": 32, "intermediate_size": 8192, "vocab_size": 32064},
+            3821079552,
+        ),
+        (
+            {"model_type": "gemma", "hidden_size": 2048, "num_hidden_layers": 18, "num_attention_heads": 8}
+            | {"num_key_value_heads": 1, "head_dim": 256, "intermediate_size": 16384, "vocab_size": 256000},
+            2506172416,
+        ),
+    ],
+)
+def test_families_have_the_parameters_of_their_library(config: dict[str, object], num_parameters: int) -> None:
+    assert parameters(read_model_config(config)).total == num_parameters
 
 
 def test_llama_from_three_code_bases() -> None:
