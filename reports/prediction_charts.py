@@ -134,7 +134,7 @@ def _add_bars(figure: Any, bars: pl.DataFrame) -> None:  # noqa: ANN401
         y=pl.col("row") + pl.col("offset"),
         action=pl.format("{}{}{}", "stage", "phase", "microbatch"),
         color=pl.col("phase").replace_strict(PHASES),
-        alpha=1.0 - 0.28 * (pl.col("microbatch") % 2),
+        alpha=1.0 - 0.28 * ((pl.col("microbatch") + pl.col("stage")) % 2),
     )
     columns = ("schedule", "action", "rank", "y", "height", "start_ms", "end_ms", "color", "alpha")
     source = ColumnDataSource({name: drawn[name].to_list() for name in columns})
@@ -238,6 +238,6 @@ def sweep_chart(swept: Sweep) -> Chart:
         figure=figure,
         title=f"Bubble over {what}",
         label=f"Bubble of every schedule over {what}.",
-        caption="Lines: simulation. Dots: closed form, where one holds.",
+        caption="Lines: simulation (equal ones cover each other). Dots: closed form, where one holds.",
         legend=_legend(titles),
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import polars as pl
 import pytest
 
+from reports.prediction_charts import bars_of
 from traceanalyzer.cli import main
 from traceanalyzer.errors import DomainError, UsageError
 from traceanalyzer.model_configs import find_preset
@@ -183,3 +185,47 @@ def test_a_refusal_does_not_stop_the_others() -> None:
     found = predict_all([S.DUALPIPE, S.GPIPE], Workload(num_ranks=3, num_microbatches=4, cut=from_times(3, (1, 1, 1))))
     assert isinstance(found[0], Refusal)
     assert not isinstance(found[1], Refusal)
+
+
+def page_of(tmp_path: Path, *arguments: str) -> str:
+    path = tmp_path / "page.html"
+    assert main(["predict", *arguments, "--html", str(path)]) == 0
+    return path.read_text(encoding="utf-8")
+
+
+def test_the_page_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
+    page = page_of(tmp_path, "-s", "1f1b,zbv,dualpipe", "-p", "4", "-m", "8", "--sweep", "microbatches=8,16")
+    assert "ZBVZeroBubble is the shortest: it idles for <b>5.88" in page
+    for part in ('id="schedules"', 'id="timelines"', 'id="memory"', 'id="sweep"', "(P−1)·T"):
+        assert part in page
+    outside_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.findall(r'(?:src|href)="(?!#)|url\(', outside_scripts)
+    assert "https://cdn" not in page
+    record = json.loads(re.findall(r'<script type="application/json" id="prediction">(.*?)</script>', page)[0])
+    assert [each["name"] for each in record["schedules"]] == ["1F1B", "ZBVZeroBubble", "DualPipe"]
+
+
+def test_a_file_name_cannot_become_markup(tmp_path: Path) -> None:
+    evil = tmp_path / "<img src=x onerror=alert(1)>.csv"
+    evil.write_text(write_orders(order(S.GPIPE, 2, 3)), encoding="utf-8")
+    page = page_of(tmp_path, "--order", str(evil), "-p", "2", "-m", "3")
+    assert "<img" not in page
+    assert "&lt;img" in page
+
+
+def test_bars_of_a_page_have_a_limit_and_say_what_is_left_out() -> None:
+    workload = Workload(num_ranks=4, num_microbatches=8, cut=EVEN)
+    found = [predict(name, workload) for name in (S.GPIPE, S.ONE_F_ONE_B, S.ZBV)]
+    bars, left_out = bars_of(found, limit=130)
+    assert bars["schedule"].unique().sort().to_list() == ["1F1B", "GPipe"]
+    assert left_out == ["ZBVZeroBubble"]
+    assert (
+        bars.filter(pl.col("schedule") == "1F1B")["row"].min() == 5.25
+    )  # below GPipe's four rows and the name's place
+
+
+def test_an_overlapped_pair_is_drawn_as_two_halves_of_one_bar() -> None:
+    bars, _ = bars_of([predict(S.DUALPIPE, Workload(num_ranks=4, num_microbatches=8, cut=EVEN))])
+    halves = bars.filter(pl.col("height") < 0.5)
+    assert set(halves["phase"]) == {"F", "B"}
+    assert halves.filter(pl.col("phase") == "F")["offset"].unique().to_list() == [-0.21]
