@@ -22,9 +22,6 @@ from traceanalyzer.job import Job
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
 
-LARGE = 1536
-"""Side of the large square multiply that is measured beside the model's own shapes."""
-
 
 def run(settings: DenseSettings) -> None:
     """Train; every rank of the job calls this. More than one rank is plain data parallelism."""
@@ -42,10 +39,10 @@ def run(settings: DenseSettings) -> None:
         mine = slice(rank * size, (rank + 1) * size)
         loss = token_loss(model(inputs[mine].to(device())), targets[mine].to(device()))
         loss.backward()
-        average_gradients(model, settings.num_ranks)
+        mean_loss = average(model, loss.detach(), settings.num_ranks)
         optimizer.step()
         optimizer.zero_grad()
-        return loss.item() if rank == 0 else None
+        return mean_loss if rank == 0 else None
 
     run_steps(settings, describe(settings, hardware), Faults(settings.faults, rank), train_step)
 
@@ -66,19 +63,18 @@ def measure_hardware(settings: DenseSettings) -> Hardware:
     """The device with its peak over the model's dominant shapes and a large square."""
     tokens = settings.num_sequences * settings.sequence_length
     hidden, inner = settings.hidden_size, 4 * settings.hidden_size
-    shapes = [(tokens, hidden, 3 * hidden), (tokens, hidden, inner), (tokens, inner, hidden), (LARGE, LARGE, LARGE)]
+    shapes = [(tokens, hidden, 3 * hidden), (tokens, hidden, inner), (tokens, inner, hidden), (settings.gemm_side,) * 3]
     peaks = measure_peaks(shapes, dtype(), device())
     return Hardware(device=device_name(), num_devices=settings.num_ranks, measured_peak=peaks[0], measured_peaks=peaks)
 
 
-def average_gradients(model: nn.Module, num_ranks: int) -> None:
-    """Mean of the gradients over ranks."""
-    if num_ranks == 1:
-        return
-    for parameter in model.parameters():
-        if parameter.grad is not None:
-            dist.all_reduce(parameter.grad)
-            parameter.grad /= num_ranks
+def average(model: nn.Module, loss: torch.Tensor, num_ranks: int) -> float:
+    """Replace the gradients by their mean over ranks; the mean loss."""
+    if num_ranks > 1:
+        for tensor in [loss, *(p.grad for p in model.parameters() if p.grad is not None)]:
+            dist.all_reduce(tensor)
+            tensor.div_(num_ranks)
+    return loss.item()
 
 
 def shape(settings: DenseSettings) -> ModelShape:

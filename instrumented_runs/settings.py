@@ -144,6 +144,8 @@ class DenseSettings(RunSettings):
     sequence_length: int = 256
     num_sequences: int = 4
     """Per rank and step."""
+    gemm_side: int = 1536
+    """Of the large square multiply whose rate is measured beside the model's own shapes."""
 
 
 SETTINGS: dict[str, type[RunSettings]] = {
