@@ -1,4 +1,7 @@
-"""Events become tables of steps, actions, receives, collectives and routing on one clock."""
+"""Events become tables of steps, kernels, actions, collectives, messages and routing on one clock.
+
+Ranks whose traces hold kernels are *device* ranks; on all others the main thread is the device.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,22 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.job import Job
+from traceanalyzer.schema import ACTIONS
 from traceanalyzer.tables.actions import actions
-from traceanalyzer.tables.clocks import ClockState, align
+from traceanalyzer.tables.calls import calls
+from traceanalyzer.tables.clocks import ClockState, clocks, on_one_clock
 from traceanalyzer.tables.collectives import collectives
+from traceanalyzer.tables.communications import communications
+from traceanalyzer.tables.cpu_messages import cpu_messages
+from traceanalyzer.tables.device_actions import device_actions
+from traceanalyzer.tables.device_collectives import device_communication
+from traceanalyzer.tables.inferred_actions import inferred_actions
+from traceanalyzer.tables.kernels import kernels
+from traceanalyzer.tables.linked import linked_calls
 from traceanalyzer.tables.operators import expert_computation, operators
 from traceanalyzer.tables.receives import receives
 from traceanalyzer.tables.routing import routing
-from traceanalyzer.tables.steps import steps
+from traceanalyzer.tables.steps import device_steps, steps
 
 __all__ = ["ClockState", "Tables", "build_tables"]
 
@@ -24,31 +36,88 @@ class Tables:
 
     ranks: pl.DataFrame
     steps: pl.DataFrame
+    kernels: pl.DataFrame
+    """`KERNELS` of device ranks."""
     actions: pl.DataFrame
     receives: pl.DataFrame
+    """Of CPU ranks; those of device ranks are in `p2p`."""
     collectives: pl.DataFrame
+    p2p: pl.DataFrame
+    """`P2P` of all ranks."""
     operators: pl.DataFrame
-    """`rank`, `start_ns`, `end_ns` of operators on the main thread; they may nest."""
+    """`rank`, `start_ns`, `end_ns` of operators on the main thread of CPU ranks; they may nest."""
     expert_computation: pl.DataFrame
     """`rank`, `step`, `part`, `layer`, `start_ns`, `end_ns`."""
     routing: pl.DataFrame
     clock: ClockState
+    clocks: pl.DataFrame
+
+
+@dataclass(frozen=True, slots=True)
+class _Joint:
+    """What is needed of all ranks to solve their clocks, on the ranks' own clocks at first."""
+
+    windows: pl.DataFrame
+    kernels: pl.DataFrame
+    collectives: pl.DataFrame
+    p2p: pl.DataFrame
 
 
 def build_tables(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, routing_records: pl.DataFrame) -> Tables:
     """Every table of a run from its events (`EVENTS`), ranks (`RANKS`), description and routing side file."""
-    aligned, clock = align(events, ranks, job)
-    windows = steps(aligned)
-    received = receives(aligned, windows)
-    exchanged = collectives(aligned, windows, ranks)
+    own = _joint(events, ranks, job)
+    clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
+    windows, kernel_table, exchanged, messages = (
+        on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
+    )
+    aligned = on_one_clock(events, clock_table)
+    main = aligned.join(kernel_table, on="rank", how="anti")
+    received = receives(main, windows)
+    computed = [
+        actions(main, windows, received),
+        _device_actions(aligned, kernel_table, exchanged, messages),
+    ]
     return Tables(
         ranks=ranks,
         steps=windows,
-        actions=actions(aligned, windows, received),
+        kernels=kernel_table,
+        actions=pl.concat(computed).sort("rank", "step", "position"),
         receives=received,
         collectives=exchanged,
-        operators=operators(aligned),
-        expert_computation=expert_computation(aligned, windows),
+        p2p=messages,
+        operators=operators(main),
+        expert_computation=expert_computation(main, windows),
         routing=routing(routing_records, exchanged, windows),
         clock=clock,
+        clocks=clock_table,
     )
+
+
+def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> _Joint:
+    on_device = kernels(events)
+    main = events.join(on_device, on="rank", how="anti")
+    windows = pl.concat([steps(main), device_steps(on_device)]).sort("rank", "start_ns")
+    of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)
+    return _Joint(
+        windows=windows,
+        kernels=on_device,
+        collectives=_together(collectives(main, windows, ranks, job), of_devices),
+        p2p=_together(cpu_messages(main, windows, ranks, job), device_messages),
+    )
+
+
+def _together(main: pl.DataFrame, device: pl.DataFrame) -> pl.DataFrame:
+    """Rows of CPU and device ranks; both number their matches from 0."""
+    taken = pl.lit(main["match"].max(), pl.UInt64).fill_null(0) + 1
+    return pl.concat([main, device.with_columns(pl.col("match") + taken)]).sort("rank", "start_ns")
+
+
+def _device_actions(
+    events: pl.DataFrame, kernel_table: pl.DataFrame, exchanged: pl.DataFrame, messages: pl.DataFrame
+) -> pl.DataFrame:
+    """Labelled actions of device ranks, else those that launches and messages tell."""
+    if kernel_table.is_empty():
+        return pl.DataFrame(schema=ACTIONS)
+    joined = communications(exchanged, messages)
+    labelled = device_actions(events.join(kernel_table, on="rank", how="semi"), kernel_table, joined)
+    return labelled if labelled.height else inferred_actions(kernel_table, joined, messages)

@@ -88,7 +88,7 @@ def calls(events: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
     ranged = timed.filter((pl.col("category") == "user_annotation") & name.str.starts_with("nccl:"))
     recorded = _with_peer(_recorded(timed.filter(name == "record_param_comms"), ranks), ranged)
     annotated = _annotated(ranged.join(recorded, on=["rank", "cycle"], how="anti"), ranks)
-    frames = [frame.select(CALLS.names()).cast(dict(CALLS)) for frame in (recorded, annotated)]
+    frames = [frame.select(CALLS.names()).cast(CALLS) for frame in (recorded, annotated)]
     return pl.concat(frames).sort("rank", "cycle", "start_ns", "call")
 
 

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema import COLLECTIVES, DIRECTION, conform
+from traceanalyzer.job import Job
+from traceanalyzer.schema import COLLECTIVES, DIRECTION, MATCH_BASIS, conform
+from traceanalyzer.tables.groups import process_groups, with_role
+from traceanalyzer.tables.matching import number_matches
 from traceanalyzer.tables.shapes import integer_list, tensor_bytes
 from traceanalyzer.tables.steps import assign_steps, on_main_thread
 
@@ -28,7 +31,9 @@ KINDS = {
 _PART = r"^moe:(\w+)\|layer=(\d+)$"
 
 
-def collectives(events: pl.DataFrame, windows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
+def collectives(
+    events: pl.DataFrame, windows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None = None
+) -> pl.DataFrame:
     """Collectives inside the step windows (`COLLECTIVES`), sorted by rank and start. `ranks` is `RANKS`."""
     main = on_main_thread(events).with_columns(
         pl.col("name").cast(pl.String), (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns")
@@ -39,7 +44,29 @@ def collectives(events: pl.DataFrame, windows: pl.DataFrame, ranks: pl.DataFrame
     ended = _with_end(_with_part(calls, main), main, events)
     grouped = _with_group(assign_steps(ended, windows), ranks)
     sequence = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step", "group", "kind").alias("sequence")
-    return conform(grouped.sort("rank", "start_ns").with_columns(sequence), COLLECTIVES)
+    matched = _matched(grouped.sort("rank", "start_ns").with_columns(sequence))
+    named = with_role(matched.with_columns(pl.lit(None, pl.String).alias("pg_name")), ranks, job)
+    return conform(named, COLLECTIVES)
+
+
+def _matched(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add the match by order: the n-th of its kind in the group and step."""
+    known = pl.col("group").is_not_null()
+    keys = [pl.col(name).alias(f"_{name}") for name in ("step", "group", "kind", "sequence")]
+    members = pl.col("group").str.split(",").list.len().cast(pl.Int32)
+    present = pl.when(known).then(pl.col("rank").n_unique().over("match")).cast(pl.Int32)
+    return (
+        number_matches(rows, keys, known)
+        .with_columns(members.alias("num_members"), present.alias("num_present"))
+        .with_columns(
+            pl.when(known).then(pl.lit("order")).otherwise(pl.lit("none")).cast(MATCH_BASIS).alias("match_basis"),
+            pl.when(~known)
+            .then(pl.lit("group unknown"))
+            .when(pl.col("num_present") < pl.col("num_members"))
+            .then(pl.lit("members were not captured"))
+            .alias("unmatched"),
+        )
+    )
 
 
 def _calls(main: pl.DataFrame) -> pl.DataFrame:
@@ -137,8 +164,8 @@ def _with_group(calls: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
 
     Gloo events do not name their group. Where several groups of that size hold the rank, it is left null.
     """
-    groups = _groups(ranks)
-    default = groups.filter(pl.col("is_default")).select("rank", pl.col("group").alias("default_group"))
+    groups = process_groups(ranks)
+    default = groups.filter(pl.col("pg_desc") == "default_pg").select("rank", pl.col("group").alias("default_group"))
     fits = groups.group_by("rank", "size").agg(pl.col("group").unique()).filter(pl.col("group").list.len() == 1)
     by_size = fits.select("rank", "size", pl.col("group").list.first().alias("sized_group"))
     size = pl.when(pl.col("send_splits").list.len() > 0).then(pl.col("send_splits").list.len().cast(pl.Int64))
@@ -149,21 +176,3 @@ def _with_group(calls: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.when(pl.col("size").is_null()).then("default_group").otherwise("sized_group").alias("group"))
         .drop("size", "sized_group", "default_group")
     )
-
-
-def _groups(ranks: pl.DataFrame) -> pl.DataFrame:
-    """Process groups that hold each rank: `rank`, `size`, `group` (member ranks by commas), `is_default`."""
-    entry = pl.List(pl.Struct({"pg_desc": pl.String, "ranks": pl.List(pl.Int64)}))
-    members = pl.col("pg").struct.field("ranks").list.sort()
-    listed = (
-        ranks.filter(pl.col("process_groups").is_not_null())
-        .select("rank", pl.col("process_groups").str.json_decode(entry).alias("pg"))
-        .explode("pg")
-        .drop_nulls()
-    )
-    return listed.select(
-        "rank",
-        members.list.len().cast(pl.Int64).alias("size"),
-        members.cast(pl.List(pl.String)).list.join(",").alias("group"),
-        (pl.col("pg").struct.field("pg_desc") == "default_pg").fill_null(value=False).alias("is_default"),
-    ).filter(pl.col("size") > 0)

@@ -50,19 +50,19 @@ def world_group(ranks: pl.DataFrame) -> str | None:
     return ",".join(str(rank) for rank in range(sizes[0])) if len(sizes) == 1 and sizes[0] > 0 else None
 
 
-def described_roles(groups: pl.DataFrame, world: str | None) -> pl.DataFrame:
+def described_roles(groups: pl.DataFrame) -> pl.DataFrame:
     """Roles that descriptions tell: `group`, `pg_name`, `role`, `role_source` (`description`).
 
-    Two groups of the same ranks may have different roles, so the name is part of the key.
+    Two groups of the same ranks may have different roles, so the name is part of the key. The default group's
+    description says nothing: everything may run over it.
     """
     description = pl.col("pg_desc").str.to_lowercase()
     named = pl.coalesce(
         *[pl.when(description.str.contains(pattern)).then(pl.lit(role)) for pattern, role in _BY_DESCRIPTION.items()]
     )
-    is_world = (description == "default_pg") & (pl.col("group") == pl.lit(world, pl.String))
     return (
         groups.filter(pl.col("size") > 1)
-        .with_columns(pl.when(is_world).then(pl.lit("world")).otherwise(named).alias("role"))
+        .with_columns(named.alias("role"))
         .filter(pl.col("role").is_not_null())
         .select("group", "pg_name", pl.col("role").cast(ROLE), pl.lit("description").alias("role_source"))
         .unique(["group", "pg_name"], keep="first", maintain_order=True)
@@ -94,37 +94,28 @@ def _beside(job: Job, rank: int, other: int) -> bool:
 
 
 def used_roles(calls: pl.DataFrame, world: str | None) -> pl.DataFrame:
-    """Roles told by use alone: `group`, `role`, `role_source` (`use`).
+    """Roles told by use alone: `group`, `kind`, `role`, `role_source` (`use`).
 
-    `calls` has `group`, `kind`, `rank` and `step`. Only point-to-point: pp. All-to-all: ep. Gathers or scatters, or more
-    than four reductions per step: tp where they are blocking small groups cannot be told from sharded data parallelism,
-    so none is claimed. A few reductions per step: dp.
+    `calls` has `group`, `kind`, `rank` and `step`. Point-to-point: pp. All-to-all: ep. Up to four reductions per step: dp,
+    or `world` if the group is the whole job. More reductions, gathers and scatters serve layers: tensor parallelism or
+    sharded data parallelism, which use does not tell apart, so nothing is claimed.
     """
-    is_p2p = pl.col("kind").is_in(["send", "receive"])
     per_step = pl.len() / pl.struct("rank", "step").n_unique()
-    use = (
-        calls.filter(pl.col("group").is_not_null())
-        .group_by("group")
-        .agg(
-            is_p2p.all().alias("only_p2p"),
-            (pl.col("kind") == "all_to_all").any().alias("exchanges"),
-            (pl.col("kind") == "all_reduce").all().alias("only_reduces"),
-            per_step.alias("per_step"),
-        )
-    )
+    use = calls.filter(pl.col("group").is_not_null()).group_by("group", "kind").agg(per_step.alias("per_step"))
+    closing = pl.when(pl.col("group") == pl.lit(world, pl.String)).then(pl.lit("world")).otherwise(pl.lit("dp"))
     role = (
-        pl.when("only_p2p")
+        pl.when(pl.col("kind").is_in(["send", "receive"]))
         .then(pl.lit("pp"))
-        .when("exchanges")
+        .when(pl.col("kind") == "all_to_all")
         .then(pl.lit("ep"))
-        .when(pl.col("only_reduces") & (pl.col("per_step") <= _FEW))
-        .then(pl.when(pl.col("group") == pl.lit(world, pl.String)).then(pl.lit("world")).otherwise(pl.lit("dp")))
+        .when((pl.col("kind") == "all_reduce") & (pl.col("per_step") <= _FEW))
+        .then(closing)
     )
     return (
         use.with_columns(role.alias("role"))
         .filter(pl.col("role").is_not_null())
-        .select("group", pl.col("role").cast(ROLE), pl.lit("use").alias("role_source"))
-        .sort("group")
+        .select("group", "kind", pl.col("role").cast(ROLE), pl.lit("use").alias("role_source"))
+        .sort("group", "kind")
     )
 
 
@@ -136,9 +127,9 @@ def with_role(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> pl.Da
     """Add `role` and `role_source` to rows with `group`, `pg_name`, `kind`, `rank`, `step`: description, job, use."""
     world = world_group(ranks)
     sources = [
-        (described_roles(process_groups(ranks), world), ["group", "pg_name"]),
+        (described_roles(process_groups(ranks)), ["group", "pg_name"]),
         (job_roles(job), ["group"]),
-        (used_roles(rows, world), ["group"]),
+        (used_roles(rows, world), ["group", "kind"]),
     ]
     result = rows
     for number, (table, keys) in enumerate(sources):

@@ -44,7 +44,7 @@ def match_collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
         pl.when(by == "communicator_id").then("communicator").alias("_id"),
         pl.when(by == "sequence").then("sequence_number").when(is_order).then("_from_end").alias("_number"),
     ]
-    matched = _numbered_match(numbered, [*keys, by.to_physical().alias("_basis")], pl.col("match_basis") != "none")
+    matched = number_matches(numbered, [*keys, by.to_physical().alias("_basis")], pl.col("match_basis") != "none")
     return _with_presence(_without_drift(matched), captured).drop("_from_end", "_basis_known", strict=False)
 
 
@@ -54,8 +54,8 @@ def _with_tail_order(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.sort("rank", "order_ns").with_columns(from_end.alias("_from_end"))
 
 
-def _numbered_match(rows: pl.DataFrame, keys: list[pl.Expr], known: pl.Expr) -> pl.DataFrame:
-    """Add `match`, a number per distinct key; null where not `known`."""
+def number_matches(rows: pl.DataFrame, keys: list[pl.Expr], known: pl.Expr) -> pl.DataFrame:
+    """Add `match`, a number per distinct key, the same on every rank; null where not `known`."""
     names = [key.meta.output_name() for key in keys]
     keyed = rows.with_columns(keys)
     numbers = keyed.filter(known).select(names).unique(maintain_order=True).with_row_index("match")
@@ -96,10 +96,10 @@ def _with_presence(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
     reason = (
         pl.when(pl.col("_drifted"))
         .then(pl.lit("members disagree on the order of calls"))
-        .when(pl.col("match").is_null() & pl.col("group").is_null())
-        .then(pl.lit("group unknown"))
-        .when(pl.col("match").is_null())
+        .when(pl.col("match").is_null() & pl.col("step").is_null())
         .then(pl.lit("launched before the capture or outside its steps"))
+        .when(pl.col("match").is_null())
+        .then(pl.lit("group unknown"))
         .when((pl.col("num_present") < pl.col("num_members")) & (pl.col("num_present") < pl.col("_captured")))
         .then(lost)
         .when(pl.col("num_present") < pl.col("num_members"))
@@ -133,7 +133,7 @@ def match_messages(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
     from_end = pl.int_range(pl.len(), 0, -1, dtype=pl.Int64).over(*lane, "direction")
     known = pl.col("peer").is_not_null() & pl.col("step").is_not_null()
     numbered = rows.with_columns(source, destination).sort("rank", "order_ns").with_columns(from_end.alias("_from_end"))
-    matched = _numbered_match(numbered, [pl.col(name).alias(f"_key_{name}") for name in (*lane, "_from_end")], known)
+    matched = number_matches(numbered, [pl.col(name).alias(f"_key_{name}") for name in (*lane, "_from_end")], known)
     both = pl.col("direction").n_unique().over("match") == 2
     disagrees = both & (pl.col("bytes").drop_nulls().n_unique().over("match") > 1)
     first_bad = pl.when(disagrees & pl.col("match").is_not_null()).then("_from_end").min().over(lane)
