@@ -66,7 +66,7 @@ def analyze(run: Run) -> Analysis:
     account = _account(tables, splits)
     trust = validity(run.step_records, tables.actions, tables.steps)
     pipeline = pipeline_gap(tables, run.job)
-    experts = expert_gap(tables, splits, run.job)
+    experts = expert_gap(tables, splits, run.job, run.routing_records)
     utilisation = utilisation_gap(tables.steps, run.step_records, run.job, trust)
     withheld = [*pipeline.withheld, *experts.withheld, *utilisation.withheld]
     step = _step_figures(tables, run)
@@ -100,6 +100,11 @@ def analyze(run: Run) -> Analysis:
         "accounting": account,
         "collectives": splits,
         "routing": tables.routing,
+        "traffic": experts.tables.traffic,
+        "load_statistics": experts.tables.load_statistics,
+        "expert_chain": experts.tables.expert_chain,
+        "exchanges": experts.tables.exchanges,
+        "expert_blame": experts.tables.expert_blame,
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }

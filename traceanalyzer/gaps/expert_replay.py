@@ -72,7 +72,9 @@ def expert_worth(
 
     return Worth(
         replayed_ms=base / 1e6,
-        balanced_experts_ms=saved(_evened(chains)) if any(link.experts_ns for c in chains.values() for link in c) else None,
+        balanced_experts_ms=saved(_evened(chains))
+        if any(link.experts_ns for c in chains.values() for link in c)
+        else None,
         repaired_link_ms=saved(_repaired) if expected["expected_ns"].is_not_null().any() else None,
         full_overlap_ms=saved(_hidden),
     )
@@ -145,18 +147,22 @@ def _chains(
         on=[*MATCH, "rank"],
         how="left",
     )
-    experts = computation.filter(pl.col("part").is_in(["experts", "experts_backward"])).sort("start_ns")
+    by_window = rows.sort("start_ns").partition_by("rank", "step", as_dict=True)
+    computed = {
+        key: list(part.select("layer", "part", "start_ns", "end_ns").iter_rows())
+        for key, part in computation.filter(pl.col("part").is_in(["experts", "experts_backward"]))
+        .partition_by("rank", "step", as_dict=True)
+        .items()
+    }
     chains: dict[int, list[Link]] = {}
     for rank, step, start, end in windows.sort("rank", "step").select("rank", "step", "start_ns", "end_ns").iter_rows():
-        own = rows.filter((pl.col("rank") == rank) & (pl.col("step") == step)).sort("start_ns")
-        inside = experts.filter((pl.col("rank") == rank) & (pl.col("step") == step))
+        inside = computed.get((rank, step), [])
         chain = chains.setdefault(rank, [])
         left = start
-        for row in own.iter_rows(named=True):
+        for row in by_window.get((rank, step), rows.clear()).iter_rows(named=True):
             chain.append(_link(row, left, _experts_between(inside, left, row["start_ns"])))
             left = row["end_ns"]
-        rest = _experts_between(inside, left, end)
-        chain.append(Link(rank, step, None, max(end - left, 0), experts_ns=rest))
+        chain.append(Link(rank, step, None, max(end - left, 0)))
     return chains
 
 
@@ -182,25 +188,25 @@ def _peers(members: list[int], sent: object, received: object) -> frozenset[int]
     return frozenset(rank for rank, out, back in zip(members, sent, received, strict=True) if out or back)
 
 
-def _experts_between(inside: pl.DataFrame, start: int, end: int) -> dict[tuple[int, str], float]:
+def _experts_between(inside: list[tuple[int, str, int, int]], start: int, end: int) -> dict[tuple[int, str], float]:
     found: dict[tuple[int, str], float] = {}
-    for layer, part, begins, ends in inside.select("layer", "part", "start_ns", "end_ns").iter_rows():
+    for layer, part, begins, ends in inside:
         if start <= begins and ends <= end:
             found[layer, part] = found.get((layer, part), 0.0) + ends - begins
     return found
 
 
 def _evened(chains: dict[int, list[Link]]) -> Callable[[Link], Link]:
-    """Every expert computation takes the mean of its layer, part and step over the ranks that compute it together."""
-    totals: dict[tuple[int, int, str], list[float]] = {}
+    """Every expert computation takes the mean over the ranks that meet in the exchange after it."""
+    totals: dict[object, list[float]] = {}
     for links in chains.values():
         for link in links:
-            for (layer, part), duration in link.experts_ns.items():
-                totals.setdefault((link.step, layer, part), []).append(duration)
+            for part, duration in link.experts_ns.items():
+                totals.setdefault((link.key, part), []).append(duration)
     mean = {key: sum(values) / len(values) for key, values in totals.items()}
 
     def change(link: Link) -> Link:
-        shift = sum(mean[link.step, *key] - duration for key, duration in link.experts_ns.items())
+        shift = sum(mean[link.key, part] - duration for part, duration in link.experts_ns.items())
         return replace(link, local_ns=max(link.local_ns + shift, 0.0))
 
     return change

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
 from traceanalyzer.errors import TraceAnalyzerError
+from traceanalyzer.gaps.expert_detail import (
+    ExpertTables,
+    blame_figures,
+    exchange_figures,
+    expert_tables,
+    hot_spots,
+    load_figures,
+    overheads,
+    port_figures,
+    volumes,
+    worth_figures,
+)
+from traceanalyzer.gaps.expert_review import PlacementAdvice
+from traceanalyzer.gaps.placement_advice import advice, propose
 from traceanalyzer.gaps.review import AllToAll, AllToAllGroup, AllToAllTheory, Withheld
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.all_to_all import (
@@ -28,18 +43,25 @@ from traceanalyzer.theory.chance import ChanceBand, expected_max_over_mean
 
 @dataclass(frozen=True, slots=True)
 class ExpertGap:
-    """The all-to-all section of the review."""
+    """The all-to-all section of the review, and its tables."""
 
     figures: AllToAll | None
     withheld: tuple[Withheld, ...]
+    tables: ExpertTables
 
 
-def expert_gap(tables: Tables, splits: pl.DataFrame, job: Job | None) -> ExpertGap:
-    """Measure loads, waits and cost of the all-to-alls (`COLLECTIVE_SPLITS`) and set them against theory."""
+def expert_gap(
+    tables: Tables, splits: pl.DataFrame, job: Job | None, routing_records: pl.DataFrame | None = None
+) -> ExpertGap:
+    """Measure loads, waits and cost of the all-to-alls (`COLLECTIVE_SPLITS`) and set them against theory.
+
+    `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped.
+    """
     exchanges = splits.filter(pl.col("kind") == "all_to_all")
+    detail = expert_tables(tables, splits)
     if exchanges.is_empty() and tables.routing.is_empty():
         reason = "no all-to-all in these traces, and no routing side file"
-        return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason),))
+        return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason),), detail)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)
     loads = rank_loads(routing)
@@ -56,9 +78,46 @@ def expert_gap(tables: Tables, splits: pl.DataFrame, job: Job | None) -> ExpertG
         loads_source=", ".join(sorted(routing["source"].unique())) or None,
         theory=(theory := _theory(routing, loads, times, job, withheld)),
         chance_max_over_mean=theory.chance_rank,
+        **_explanation(tables, splits, detail, job, withheld),
+        **overheads(tables, exchanges, routing_records),
     )
     withheld.append(Withheld(metric="all_to_all.bus_bandwidth_gbps", reason="gloo records no transfer by itself"))
-    return ExpertGap(figures, tuple(withheld))
+    return ExpertGap(figures, tuple(withheld), detail)
+
+
+def _explanation(
+    tables: Tables, splits: pl.DataFrame, detail: ExpertTables, job: Job | None, withheld: list[Withheld]
+) -> dict[str, Any]:
+    """Loads, hot spots, causes, blame, worth, volumes and placement."""
+    routing = complete_layers(tables.routing)
+    worth, replayed = worth_figures(tables, splits, detail.expected)
+    if replayed.reason is not None:
+        withheld.append(Withheld(metric="all_to_all.replayed_step_ms", reason=replayed.reason))
+    measured, theory = volumes(tables, detail.traffic, job)
+    return {
+        "loads": load_figures(detail.load_statistics),
+        "hot_spots": hot_spots(routing),
+        "exchanges": exchange_figures(detail.exchanges),
+        "blame": blame_figures(detail.expert_blame),
+        "worth": worth,
+        "replayed_step_ms": replayed.replayed_ms,
+        "slow_ports": port_figures(detail.expected),
+        "volumes": measured,
+        "volume_theory": theory,
+        "placement": _placement(routing, replayed.balanced_experts_ms, withheld),
+    }
+
+
+def _placement(routing: pl.DataFrame, balanced_ms: float | None, withheld: list[Withheld]) -> PlacementAdvice | None:
+    try:
+        found = advice(propose(routing), 0, balanced_ms)
+    except TraceAnalyzerError as error:
+        withheld.append(Withheld(metric="all_to_all.placement", reason=error.message))
+        return None
+    if found is None:
+        reason = "loads of single experts are not known: this needs the routing side file"
+        withheld.append(Withheld(metric="all_to_all.placement", reason=reason))
+    return found
 
 
 def _groups(tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFrame) -> list[AllToAllGroup]:

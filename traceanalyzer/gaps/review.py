@@ -11,6 +11,18 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from traceanalyzer.gaps.expert_review import (
+    ExchangeFigures,
+    ExpertBlame,
+    ExpertWorth,
+    HotSpot,
+    LoadFigures,
+    PlacementAdvice,
+    SlowPort,
+    Volume,
+    VolumeTheory,
+)
+
 SCHEMA_VERSION = 1
 
 
@@ -213,6 +225,22 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     bus_bandwidth_gbps: float | None
     loads_source: Annotated[str | None, Meta(description="`side_file` or `splits`.")]
     theory: AllToAllTheory | None
+    loads: list[LoadFigures] = []
+    hot_spots: list[HotSpot] = []
+    exchanges: list[ExchangeFigures] = []
+    blame: list[ExpertBlame] = []
+    worth: list[ExpertWorth] = []
+    replayed_step_ms: Annotated[float | None, Meta(description="Step time of the replay that worth comes from.")] = None
+    slow_ports: list[SlowPort] = []
+    volumes: list[Volume] = []
+    volume_theory: VolumeTheory | None = None
+    placement: PlacementAdvice | None = None
+    count_exchange_ms: Annotated[
+        float | None, Meta(description="Exchange of token counts, wait included; per step, summed over ranks.")
+    ] = None
+    router_ms: Annotated[float | None, Meta(description="Routing and permutation; per step, summed over ranks.")] = None
+    dropped_tokens: Annotated[int | None, Meta(description="Token copies dropped in the captured steps.")] = None
+    num_unreadable_splits: Annotated[int, Meta(description="All-to-alls whose split list was cut.")] = 0
 
 
 class ConventionMfu(Struct, frozen=True, kw_only=True):

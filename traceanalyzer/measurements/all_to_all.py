@@ -18,6 +18,14 @@ def rank_loads(routing: pl.DataFrame) -> pl.DataFrame:
     return loads.rename({"expert_rank": "rank"}).sort([*_LAYER, "rank"])
 
 
+def sent_loads(routing: pl.DataFrame) -> pl.DataFrame:
+    """Tokens sent by every rank: `step`, `layer`, `group`, `rank`, `tokens`, from `ROUTING`.
+
+    Even where receivers are not: who looks at sends alone does not see a hot expert.
+    """
+    return routing.group_by([*_LAYER, "rank"]).agg(pl.col("tokens").sum()).sort([*_LAYER, "rank"])
+
+
 def expert_loads(routing: pl.DataFrame) -> pl.DataFrame:
     """Tokens received by every expert: `step`, `layer`, `group`, `expert`, `tokens`; empty where only ranks are known."""
     known = routing.filter(pl.col("expert").is_not_null())

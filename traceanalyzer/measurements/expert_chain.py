@@ -41,7 +41,9 @@ def _tokens(routing: pl.DataFrame) -> pl.DataFrame:
     received = (
         complete.group_by(*LAYER, pl.col("expert_rank").alias("rank"))
         .agg(pl.col("tokens").sum().alias("received_tokens"))
-        .with_columns((pl.col("received_tokens") / pl.col("received_tokens").mean().over(LAYER)).alias("load_over_mean"))
+        .with_columns(
+            (pl.col("received_tokens") / pl.col("received_tokens").mean().over(LAYER)).alias("load_over_mean")
+        )
     )
     return sent.join(received, on=KEYS, how="full", coalesce=True)
 

@@ -1,0 +1,223 @@
+"""Tables and figures that explain an all-to-all imbalance: loads, hot spots, causes, blame, worth and volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from traceanalyzer.errors import TraceAnalyzerError
+from traceanalyzer.gaps.expert_replay import Worth, expert_worth
+from traceanalyzer.gaps.expert_review import (
+    ExchangeFigures,
+    ExpertBlame,
+    ExpertWorth,
+    HotSpot,
+    LoadFigures,
+    SlowPort,
+    Volume,
+    VolumeTheory,
+)
+from traceanalyzer.job import Job
+from traceanalyzer.measurements.all_to_all import complete_layers, expert_loads, expert_times, rank_loads, sent_loads
+from traceanalyzer.measurements.expert_blame import expert_blame
+from traceanalyzer.measurements.expert_chain import expert_chain
+from traceanalyzer.measurements.load_statistics import load_statistics, persistence
+from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_ports
+from traceanalyzer.measurements.traffic import byte_loads, traffic, unreadable_splits
+from traceanalyzer.tables import Tables
+from traceanalyzer.theory.volumes import (
+    ExpertLayer,
+    all_to_all_bytes,
+    deduplicated_bytes,
+    expert_parallel_bytes,
+    tensor_over_expert_parallel,
+    tensor_parallel_bytes,
+)
+
+BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
+"""Of one element; other formats are not priced."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertTables:
+    """What the report draws and `table` prints (`traceanalyzer.schema`)."""
+
+    traffic: pl.DataFrame
+    load_statistics: pl.DataFrame
+    expert_chain: pl.DataFrame
+    exchanges: pl.DataFrame
+    expert_blame: pl.DataFrame
+    expected: pl.DataFrame
+    """`slow_exchange.expected_transfers`."""
+
+
+def expert_tables(tables: Tables, splits: pl.DataFrame) -> ExpertTables:
+    """Every table from a run's tables and its `COLLECTIVE_SPLITS`."""
+    matrix = traffic(splits)
+    routing = complete_layers(tables.routing)
+    times = expert_times(tables.expert_computation, routing)
+    expected = expected_transfers(splits, matrix)
+    experts = tables.expert_computation.filter(pl.col("part") != "router")
+    statistics = [
+        load_statistics(rank_loads(routing), "rank", "received"),
+        load_statistics(expert_loads(routing), "expert", "received"),
+        load_statistics(sent_loads(routing), "rank", "sent"),
+    ]
+    return ExpertTables(
+        traffic=matrix,
+        load_statistics=pl.concat(statistics),
+        expert_chain=expert_chain(tables.routing, splits, matrix, times),
+        exchanges=exchanges(splits, expected),
+        expert_blame=expert_blame(splits, tables.steps, experts, tables.operators),
+        expected=expected,
+    )
+
+
+def load_figures(statistics: pl.DataFrame) -> list[LoadFigures]:
+    """Figures by unit and side, from `LOAD_STATISTICS`."""
+    names = ("max_over_mean", "max_vio", "cv", "gini", "entropy_share", "num_idle")
+    rows = statistics.group_by("unit", "side", maintain_order=True).agg(pl.col(name).mean() for name in names)
+    return [LoadFigures(**row) for row in rows.iter_rows(named=True)]
+
+
+def hot_spots(routing: pl.DataFrame) -> list[HotSpot]:
+    """The hottest rank and expert of every layer, and whether they stay the same, from complete `ROUTING`."""
+    return [
+        HotSpot(
+            layer=row["layer"],
+            group=[int(rank) for rank in row["group"].split(",")],
+            unit=unit,
+            hottest=row["hottest"],
+            persistent_share=row["persistent_share"],
+            pattern=row["pattern"],
+        )
+        for unit, loads in (("rank", rank_loads(routing)), ("expert", expert_loads(routing)))
+        for row in persistence(loads, unit).iter_rows(named=True)
+    ]
+
+
+def exchange_figures(table: pl.DataFrame) -> list[ExchangeFigures]:
+    """All-to-alls by direction and cause, from `EXCHANGES`."""
+    num_steps = max(table["step"].n_unique(), 1)
+    rows = (
+        table.group_by(pl.col("direction").cast(pl.String), "cause")
+        .agg(
+            pl.len().alias("num"),
+            (pl.col("wait_ns").sum() / num_steps / 1e6).alias("wait_ms"),
+            (pl.col("transfer_ns").sum() / num_steps / 1e6).alias("transfer_ms"),
+        )
+        .sort("wait_ms", "direction", "cause", descending=[True, False, False])
+    )
+    return [ExchangeFigures(**row) for row in rows.iter_rows(named=True)]
+
+
+def blame_figures(table: pl.DataFrame) -> list[ExpertBlame]:
+    """Wait by culprit and cause, largest first, from `EXPERT_BLAME`."""
+    num_steps = max(table["step"].n_unique(), 1)
+    rows = (
+        table.group_by("culprit", "cause")
+        .agg((pl.col("duration_ns").sum() / num_steps / 1e6).alias("ms"))
+        .sort("ms", "culprit", "cause", descending=[True, False, False])
+    )
+    return [ExpertBlame(**row) for row in rows.iter_rows(named=True)]
+
+
+def port_figures(expected: pl.DataFrame) -> list[SlowPort]:
+    """Ranks with slow transfers."""
+    return [
+        SlowPort(
+            group=[int(rank) for rank in row["group"].split(",")],
+            rank=row["rank"],
+            side=row["side"],
+            excess_us=row["excess_ns"] / 1e3,
+        )
+        for row in slow_ports(expected).iter_rows(named=True)
+    ]
+
+
+def worth_figures(tables: Tables, splits: pl.DataFrame, expected: pl.DataFrame) -> tuple[list[ExpertWorth], Worth]:
+    """Worth of every remedy that could be replayed, largest first, and the replay itself."""
+    if not tables.receives.is_empty():
+        return [], Worth(
+            None, None, None, None, "ranks also wait for pipeline messages, which this replay does not follow"
+        )
+    found = expert_worth(tables.steps, splits, expected, tables.expert_computation)
+    named = {
+        "balanced_experts": found.balanced_experts_ms,
+        "repaired_link": found.repaired_link_ms,
+        "full_overlap": found.full_overlap_ms,
+    }
+    worths = [ExpertWorth(remedy=remedy, ms=ms) for remedy, ms in named.items() if ms is not None]
+    return sorted(worths, key=lambda worth: -worth.ms), found
+
+
+def volumes(tables: Tables, matrix: pl.DataFrame, job: Job | None) -> tuple[list[Volume], VolumeTheory | None]:
+    """Measured bytes per all-to-all beside theory's, and what tensor parallelism would send."""
+    crossing = byte_loads(matrix.filter(pl.col("layer").is_not_null() & (pl.col("direction") != "count_exchange")))
+    measured = crossing.group_by(pl.col("direction").cast(pl.String)).agg(pl.col("sent_bytes").mean())
+    layer = _layer(tables.routing, job)
+    routed = None if layer is None else _routed_bytes(complete_layers(tables.routing), layer)
+    found = [
+        Volume(
+            direction=direction,
+            measured_bytes=sent,
+            routed_bytes=routed,
+            uniform_bytes=None if layer is None else all_to_all_bytes(layer),
+            deduplicated_bytes=None if layer is None else deduplicated_bytes(layer),
+        )
+        for direction, sent in measured.sort("direction").iter_rows()
+    ]
+    if layer is None:
+        return found, None
+    theory = VolumeTheory(
+        expert_parallel_bytes=expert_parallel_bytes(layer),
+        tensor_parallel_bytes=tensor_parallel_bytes(layer),
+        tensor_over_expert=tensor_over_expert_parallel(layer),
+    )
+    return found, theory
+
+
+def overheads(tables: Tables, exchanges: pl.DataFrame, records: pl.DataFrame | None) -> dict[str, float | int | None]:
+    """What routing costs besides the experts, and what it lost; per step, summed over ranks.
+
+    `exchanges` are the all-to-alls of `COLLECTIVE_SPLITS`, `records` is `ROUTING_RECORDS`.
+    """
+    steps = tables.steps.select("step").unique()
+    length = (pl.col("end_ns") - pl.col("start_ns")).sum() / max(steps.height, 1) / 1e6
+    counted = exchanges.filter(pl.col("direction") == "count_exchange")
+    routed = tables.expert_computation.filter(pl.col("part") == "router")
+    captured = None if records is None else records.join(steps, on="step", how="semi")
+    return {
+        "count_exchange_ms": None if counted.is_empty() else counted.select(length).item(),
+        "router_ms": None if routed.is_empty() else routed.select(length).item(),
+        "dropped_tokens": None if captured is None or captured.is_empty() else int(captured["dropped"].sum()),
+        "num_unreadable_splits": unreadable_splits(exchanges),
+    }
+
+
+def _layer(routing: pl.DataFrame, job: Job | None) -> ExpertLayer | None:
+    """The declared layer at the measured number of tokens; None where it is not known or not evenly split."""
+    if job is None or not job.model.num_experts or routing.is_empty() or job.dtype.removeprefix("torch.") not in BYTES:
+        return None
+    copies = routing.group_by("step", "layer", "group", "rank").agg(pl.col("tokens").sum())["tokens"].mean()
+    try:
+        return ExpertLayer(
+            tokens_per_rank=round(float(str(copies)) / job.model.experts_per_token),
+            experts_per_token=job.model.experts_per_token,
+            num_experts=job.model.num_experts,
+            hidden_size=job.model.hidden_size,
+            bytes_per_element=BYTES[job.dtype.removeprefix("torch.")],
+            num_ranks=routing["group"][0].count(",") + 1,
+        )
+    except TraceAnalyzerError:
+        return None
+
+
+def _routed_bytes(routing: pl.DataFrame, layer: ExpertLayer) -> float | None:
+    """Token copies that leave their rank, times bytes of a token, per rank and all-to-all."""
+    left = routing.with_columns(
+        pl.when(pl.col("rank") == pl.col("expert_rank")).then(0).otherwise("tokens").alias("out")
+    )
+    mean = left.group_by("step", "layer", "group", "rank").agg(pl.col("out").sum())["out"].mean()
+    return float(mean) * layer.token_bytes if isinstance(mean, float | int) else None

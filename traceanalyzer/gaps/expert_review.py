@@ -1,0 +1,100 @@
+"""The parts of `review.json` below `all_to_all` that explain and price the imbalance."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class LoadFigures(Struct, frozen=True, kw_only=True):
+    """How uneven loads are, each figure averaged over layers and steps."""
+
+    unit: Annotated[str, Meta(description="`rank` or `expert`.")]
+    side: Annotated[str, Meta(description="`received` or `sent` token copies.")]
+    max_over_mean: float
+    max_vio: Annotated[float, Meta(description="max over mean − 1 (Wang et al. 2024).")]
+    cv: Annotated[float, Meta(description="Population standard deviation over mean.")]
+    gini: float
+    entropy_share: Annotated[float, Meta(description="Entropy of the shares over its maximum; 1 is even.")]
+    num_idle: Annotated[float, Meta(description="Members without a token, mean over layers and steps.")]
+
+
+class HotSpot(Struct, frozen=True, kw_only=True):
+    """Who is hottest in one layer, and whether it stays the same."""
+
+    layer: int | None
+    group: list[int]
+    unit: Annotated[str, Meta(description="`rank` or `expert`.")]
+    hottest: Annotated[int, Meta(description="Most tokens over all captured steps.")]
+    persistent_share: Annotated[
+        float | None, Meta(description="Part of the imbalance that is still there when steps are summed.")
+    ]
+    pattern: Annotated[str | None, Meta(description="`steady`, `mixed` or `wandering`; null below three steps.")]
+
+
+class ExchangeFigures(Struct, frozen=True, kw_only=True):
+    """All-to-alls of one direction and cause of slowness. Milliseconds per step, mean over steps, summed over ranks."""
+
+    direction: str
+    cause: Annotated[str, Meta(description="`even`, `compute` (late member), `communication` (slow) or `mixed`.")]
+    num: int
+    wait_ms: float
+    transfer_ms: Annotated[float, Meta(description="Of the member with the longest transfer.")]
+
+
+class ExpertBlame(Struct, frozen=True, kw_only=True):
+    """Wait that a rank caused at all-to-alls, by what it was doing. Per step, mean over steps, summed over waiters."""
+
+    culprit: int
+    cause: Annotated[str, Meta(description="`experts`, `other_compute`, `transfer`, `before` or `host`.")]
+    ms: float
+
+
+class ExpertWorth(Struct, frozen=True, kw_only=True):
+    """What one remedy alone would take off the step; never added up."""
+
+    remedy: Annotated[str, Meta(description="`balanced_experts`, `repaired_link` or `full_overlap`.")]
+    ms: float
+
+
+class SlowPort(Struct, frozen=True, kw_only=True):
+    """A rank whose transfers take longer than the run's own line says."""
+
+    group: list[int]
+    rank: int
+    side: Annotated[str, Meta(description="`row` (its sends), `column` (its receives) or `row or column`.")]
+    excess_us: Annotated[float, Meta(description="Median over all-to-alls.")]
+
+
+class Volume(Struct, frozen=True, kw_only=True):
+    """Bytes one rank sends over links in one all-to-all of one layer, mean over ranks, layers and steps."""
+
+    direction: str
+    measured_bytes: float
+    routed_bytes: Annotated[
+        float | None, Meta(description="From the routing table and the declared hidden size and number format.")
+    ]
+    uniform_bytes: Annotated[float | None, Meta(description="k·T·h·b·(n − 1)/n, routing taken as uniform.")]
+    deduplicated_bytes: Annotated[float | None, Meta(description="If a token travelled once to each rank.")]
+
+
+class VolumeTheory(Struct, frozen=True, kw_only=True):
+    """Forward bytes per rank and layer of the same experts by expert and by tensor parallelism."""
+
+    expert_parallel_bytes: Annotated[float, Meta(description="Dispatch and combine: 2·k·(S/n)·(n − 1)/n.")]
+    tensor_parallel_bytes: Annotated[float, Meta(description="One ring all-reduce: 2·(n − 1)/n·S.")]
+    tensor_over_expert: Annotated[float, Meta(description="n/k.")]
+
+
+class PlacementAdvice(Struct, frozen=True, kw_only=True):
+    """What another placement of the experts would do to the ranks' loads."""
+
+    rank_load_before: Annotated[float, Meta(description="Largest over mean load, mean over layers and steps.")]
+    rank_load_after: Annotated[
+        float, Meta(description="With the proposed placement, on steps it was not made from where there are several.")
+    ]
+    held_out: Annotated[bool, Meta(description="Each step was judged by a placement made from the other steps.")]
+    num_redundant: int
+    saved_ms: Annotated[float | None, Meta(description="Of the worth of balanced experts, by the loads' excess.")]
+    num_moved: Annotated[int, Meta(description="Experts that leave their rank, summed over layers.")]
