@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from reports.charts import holoviews, render
-from reports.palette import NEUTRAL_INK, PHASE_INKS, PHASE_NAMES, PHASES
+from reports.palette import NEUTRAL_INK, PHASE_NAMES, PHASES, ink_on
 from reports.parts import Chart
 from reports.text import quantity
 from traceanalyzer.theory.in_flight import in_flight
@@ -158,7 +158,7 @@ def _add_numbers(figure: Any, drawn: pl.DataFrame) -> None:  # noqa: ANN401
     figure.text(
         x=((fitting["start_ms"] + fitting["end_ms"]) / 2).to_list(), y=fitting["y"].to_list(),
         text=fitting["microbatch"].cast(pl.String).to_list(),
-        text_color=[PHASE_INKS[phase] for phase in fitting["phase"]],
+        text_color=[ink_on(PHASES[phase]) for phase in fitting["phase"]],
         text_align="center", text_baseline="middle", text_font_size="10px",
     )  # fmt: skip
 
