@@ -105,7 +105,6 @@ def draw(exchanges: Exchanges, pipeline: Any = None) -> Chart:  # noqa: ANN401 -
         y="row", left="start_ms", right="end_ms", height=0.8, color="color", line_width=0.4,
         source=source_of(frame, columns),
     )  # fmt: skip
-    figure.y_range.end = -0.75
     steps = () if pipeline is not None else sorted(exchanges.windows)
     return Chart(
         id="all-to-all-timeline",

@@ -9,7 +9,8 @@ LIGHT_INK_ON_MARK = "#ffffff"
 
 PHASES = {"F": "#2f72bd", "B": "#c4841d", "I": "#c65f35", "W": "#8763b5"}
 PHASE_NAMES = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
-PHASE_INKS = {"F": LIGHT_INK_ON_MARK, "B": DARK_INK_ON_MARK, "I": DARK_INK_ON_MARK, "W": LIGHT_INK_ON_MARK}
+ODD_CHUNKS = {"F": "#4a86c8", "B": "#9c6813", "I": "#a8481f", "W": "#a07fd0"}
+"""Second tone of each phase, for every other chunk of a rank."""
 
 BUBBLE_PARTS = {
     "warm-up": "#b5476b",

@@ -37,6 +37,11 @@ def source_of(frame: pl.DataFrame, columns: Sequence[str], name: str | None = No
     return ColumnDataSource(data=packed, name=name)
 
 
+def name_rows(num_rows: int) -> float:
+    """Rows that a line of text is high in a figure of `num_rows`: 1 until rows become thin."""
+    return max(1.0, num_rows / 32)
+
+
 def time_figure(
     name: str,
     window_ms: tuple[float, float],
@@ -45,9 +50,11 @@ def time_figure(
     x_label: str,
     tooltips: list[tuple[str, str]],
     beside: Any = None,  # noqa: ANN401 - Bokeh
+    named: bool = False,
 ) -> Any:  # noqa: ANN401 - Bokeh
-    """An empty figure called `name` with row 0 on top, on the page's time axis; `beside` is a figure to share it with.
+    """An empty figure called `name` with row 0 on top, on the page's time axis.
 
+    `beside` is a figure to share that axis with; `named` leaves room for a line of text above row 0.
     Dragging pans; the wheel zooms only with Ctrl (or as a pinch), so that scrolling the page stays scrolling.
     """
     from bokeh.models import FixedTicker, HoverTool, PanTool, Range1d, WheelZoomTool  # noqa: PLC0415 - lazy: 0.5 s
@@ -58,7 +65,7 @@ def time_figure(
     zoom = WheelZoomTool(dimensions="width", modifiers="ctrl")
     chart: Any = figure(
         x_range=beside.x_range if beside else Range1d(start=window_ms[0], end=window_ms[1], name=AXIS),
-        y_range=Range1d(start=last_row + 0.75, end=-1.25),
+        y_range=Range1d(start=last_row + 0.75, end=-0.5 - (name_rows(len(rank_of_row)) * 0.85 if named else 0.2)),
         height=int(min(780, max(150, 60 + ROW_PIXELS * (last_row + 2)))),
         sizing_mode="stretch_width",
         tools=[pan, zoom, HoverTool(point_policy="follow_mouse", tooltips=tooltips)],
@@ -77,5 +84,7 @@ def time_figure(
 
 
 def _row_labels(rank_of_row: Mapping[float, int]) -> dict[float, str]:
+    ranks = sorted(set(rank_of_row.values()))
     every = max(1, -(-len(rank_of_row) // (2 * MAX_LABELLED_ROWS)))
-    return {row: f"rank {rank}" for i, (row, rank) in enumerate(rank_of_row.items()) if i % every == 0}
+    labelled = set(ranks[::every])
+    return {row: f"rank {rank}" for row, rank in rank_of_row.items() if rank in labelled}

@@ -11,14 +11,15 @@ from typing import Any
 
 import polars as pl
 
-from reports.palette import NEUTRAL_INK, PHASE_INKS, PHASE_NAMES, PHASES, REFERENCE
+from reports.palette import NEUTRAL_INK, ODD_CHUNKS, PHASE_NAMES, PHASES, REFERENCE, ink_on
 from reports.parts import Button, Chart
 from reports.text import quantity
-from reports.time_axis import AXIS, NS_PER_MS, median_step, source_of, time_figure, view
+from reports.time_axis import AXIS, NS_PER_MS, median_step, name_rows, source_of, time_figure, view
 
 MAX_RECTANGLES = 20_000
 """Drawn bars in all: a canvas redraws this many while panning; more would stall an ordinary laptop."""
 BAR_HEIGHT = 0.84
+_INKS = {color: ink_on(color) for tones in (PHASES, ODD_CHUNKS) for color in tones.values()}
 SERIES_NAMES = {
     "measured": "measured (solid line: its end)",
     "ideal": "ideal: simulated, uniform stages, nothing late (dashed line: its end)",
@@ -119,11 +120,11 @@ def _placed(actions: pl.DataFrame, series: str) -> pl.DataFrame:
 
 
 def _on_rows(bars: pl.DataFrame, origin_ns: int) -> pl.DataFrame:
-    """Bars in ms since `origin_ns`, one row per rank: measured rows from 0, then a gap, then ideal rows."""
+    """Bars in ms since `origin_ns`, one row per rank: measured rows from 0, then a gap for a name, then ideal rows."""
     rows = bars.select("series", "rank").unique().sort(pl.col("series") == "ideal", "rank").with_row_index("row")
     num_measured = rows.filter(pl.col("series") == "measured").height
     row = pl.col("row").cast(pl.Float64)
-    rows = rows.with_columns(pl.when(row >= num_measured).then(row + 1.0).otherwise(row))
+    rows = rows.with_columns(pl.when(row >= num_measured).then(row + name_rows(rows.height)).otherwise(row))
     return bars.join(rows, on=["series", "rank"]).select(
         *("series", "rank", "step", "stage", "microbatch", "phase", "chunk", "row"),
         start_ms=(pl.col("start_ns") - origin_ns) / NS_PER_MS,
@@ -166,10 +167,10 @@ def _caption(timeline: Timeline) -> str:
     text = f"Pipeline phase of step {timeline.shown_step}: {quantity(measured, 'ms')} measured"
     if shown["ideal_end_ms"] is not None:
         ideal = shown["ideal_end_ms"] - shown["start_ms"]
-        longer = "longer" if measured >= ideal else "shorter"
-        text += f", {quantity(ideal, 'ms')} ideal: {quantity(abs(measured - ideal), 'ms')} {longer}"
+        apart = f"{quantity(abs(measured - ideal), 'ms')} {'longer' if measured > ideal else 'shorter'}"
+        text += f", {quantity(ideal, 'ms')} ideal: {apart if measured != ideal else 'the same'}"
     chunked = (timeline.bars["chunk"].cast(pl.Float64).max() or 0.0) != 0.0
-    shades = " Paler bars are a rank's later chunks." if chunked else ""
+    shades = " The second tone marks every other chunk of a rank." if chunked else ""
     return f"{text}. Numbers in bars are microbatches.{shades} {timeline.left_out}".strip()
 
 
@@ -188,6 +189,7 @@ def _figure(timeline: Timeline, windows: pl.DataFrame) -> Any:  # noqa: ANN401 -
             ("duration", "@duration_ms{0.000} ms"),
             ("idle before", "@idle"),
         ],
+        named=True,
     )
 
 
@@ -213,13 +215,13 @@ def _add_bars(figure: Any, bars: pl.DataFrame) -> None:  # noqa: ANN401
         duration_ms=pl.col("end_ms") - pl.col("start_ms"),
         idle=idle.fill_null("first of the step"),
         microbatch=pl.col("microbatch").fill_null(-1),
-        color=pl.col("phase").replace_strict(PHASES),
-        ink=pl.col("phase").replace_strict(PHASE_INKS),
-        alpha=(1.0 - 0.22 * pl.col("chunk").fill_null(0)).clip(0.4),
-    )
-    columns = ("action", "idle", "color", "ink", "alpha", "rank", "step", "microbatch", "row", "start_ms", "end_ms")
+        color=pl.when(pl.col("chunk") % 2 == 1)
+        .then(pl.col("phase").replace_strict(ODD_CHUNKS))
+        .otherwise(pl.col("phase").replace_strict(PHASES)),
+    ).with_columns(ink=pl.col("color").replace_strict(_INKS))
+    columns = ("action", "idle", "color", "ink", "rank", "step", "microbatch", "row", "start_ms", "end_ms")
     renderer = figure.hbar(
-        y="row", left="start_ms", right="end_ms", height=BAR_HEIGHT, fill_color="color", fill_alpha="alpha",
+        y="row", left="start_ms", right="end_ms", height=BAR_HEIGHT, fill_color="color",
         line_color=None, source=source_of(frame, (*columns, "duration_ms"), name="timeline-bars"),
     )  # fmt: skip
     figure.select_one(HoverTool).renderers = [renderer]

@@ -91,6 +91,7 @@ def test_a_missing_value_is_shown_with_its_reason() -> None:
 
 MARKS = {
     **palette.PHASES,
+    **{f"odd {phase}": color for phase, color in palette.ODD_CHUNKS.items()},
     **palette.BUBBLE_PARTS,
     **palette.OWNERS,
     **palette.COLLECTIVE_PARTS,
@@ -107,10 +108,10 @@ def test_marks_stand_out_from_both_pages(name: str) -> None:
     assert palette.contrast(MARKS[name], palette.DARK_PAGE) >= 3
 
 
-@pytest.mark.parametrize("phase", palette.PHASES)
-def test_numbers_in_bars_can_be_read(phase: str) -> None:
+@pytest.mark.parametrize("color", [*palette.PHASES.values(), *palette.ODD_CHUNKS.values()])
+def test_numbers_in_bars_can_be_read(color: str) -> None:
     # WCAG 2.2, success criterion 1.4.3: 4.5:1 for text
-    assert palette.contrast(palette.PHASES[phase], palette.PHASE_INKS[phase]) >= 4.5
+    assert palette.contrast(color, palette.ink_on(color)) >= 4.5
 
 
 def test_contrast_is_the_standards() -> None:
