@@ -13,12 +13,13 @@ if TYPE_CHECKING:
 
 _READ = ("events", "kernels", "ranks", "defects")
 _MEASURED = ("steps", "actions", "collectives", "routing", "accounting", "bubble", "step_records")
+_EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
 _FORMULA = r"^[=+\-@\t\r]"
 
 
 @click.command("table")
 @click.argument("path")
-@click.argument("name", type=click.Choice([*_READ, *_MEASURED]))
+@click.argument("name", type=click.Choice([*_READ, *_MEASURED, *_EXPERTS]))
 @click.option("--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends.")
 @click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; - is standard output.")
 @click.option("--ranks", metavar="LIST", help="Only these ranks, for example 0,4-7.")
@@ -29,9 +30,12 @@ def command(
 ) -> None:
     """Print one table of PATH. Text cells that a spreadsheet would run as a formula get a leading ' in CSV."""
     from traceanalyzer.cli.output import write_bytes
+    from traceanalyzer.errors import UsageError
 
     frame = _table(path, name, rank_map)
     if ranks is not None:
+        if "rank" not in frame.columns:
+            raise UsageError(f"the table {name} has no rank to choose by", "leave --ranks out")
         frame = frame.filter(frame["rank"].is_in(_parse_ranks(ranks)))
     kind = kind or _kind_of(output)
     if head is not None or kind == "text":
@@ -45,7 +49,7 @@ def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
     from traceanalyzer.cli.reading import load_rank_map
     from traceanalyzer.traces import read_traces
 
-    if name in _MEASURED:
+    if name in (*_MEASURED, *_EXPERTS):
         from traceanalyzer.gaps.analysis import analyze, read
 
         return analyze(read(path)).tables[name]

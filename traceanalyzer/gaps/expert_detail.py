@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
@@ -178,7 +179,7 @@ def volumes(tables: Tables, matrix: pl.DataFrame, job: Job | None) -> tuple[list
     return found, theory
 
 
-def overheads(tables: Tables, exchanges: pl.DataFrame, records: pl.DataFrame | None) -> dict[str, float | int | None]:
+def overheads(tables: Tables, exchanges: pl.DataFrame, records: pl.DataFrame | None) -> dict[str, Any]:
     """What routing costs besides the experts, and what it lost; per step, summed over ranks.
 
     `exchanges` are the all-to-alls of `COLLECTIVE_SPLITS`, `records` is `ROUTING_RECORDS`.

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from statistics import median
+from typing import Any
 
 import polars as pl
 
@@ -166,24 +167,23 @@ def _chains(
     return chains
 
 
-def _link(row: dict[str, object], left: int, experts: dict[tuple[int, str], float]) -> Link:
-    members = [int(rank) for rank in str(row["group"]).split(",")]
+def _link(row: dict[str, Any], left: int, experts: dict[tuple[int, str], float]) -> Link:
     return Link(
-        rank=int(str(row["rank"])),
-        step=int(str(row["step"])),
-        key=(int(str(row["step"])), str(row["group"]), str(row["kind"]), int(str(row["sequence"]))),
-        local_ns=float(str(row["start_ns"])) - left,
-        transfer_ns=float(str(row["transfer_ns"])),
+        rank=row["rank"],
+        step=row["step"],
+        key=(row["step"], row["group"], row["kind"], row["sequence"]),
+        local_ns=row["start_ns"] - left,
+        transfer_ns=row["transfer_ns"],
         is_all_to_all=row["kind"] == "all_to_all",
-        peers=_peers(members, row["send_splits"], row["receive_splits"]),
-        expected_ns=None if row["expected_ns"] is None else float(str(row["expected_ns"])),
+        peers=_peers([int(rank) for rank in row["group"].split(",")], row["send_splits"], row["receive_splits"]),
+        expected_ns=row["expected_ns"],
         experts_ns=experts,
     )
 
 
-def _peers(members: list[int], sent: object, received: object) -> frozenset[int]:
+def _peers(members: list[int], sent: list[int] | None, received: list[int] | None) -> frozenset[int]:
     """Members that exchange bytes with the rank; all where split sizes are not known."""
-    if not (isinstance(sent, list) and isinstance(received, list) and len(sent) == len(received) == len(members)):
+    if sent is None or received is None or not len(sent) == len(received) == len(members):
         return frozenset(members)
     return frozenset(rank for rank, out, back in zip(members, sent, received, strict=True) if out or back)
 

@@ -143,7 +143,7 @@ def _group(name: str, tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFra
     )
 
 
-def _shares(waits: pl.DataFrame, windows: pl.DataFrame, withheld: list[Withheld]) -> dict[str, float | None]:
+def _shares(waits: pl.DataFrame, windows: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
     """Wait and transfer of all-to-alls as shares of rank-step time. On one thread all of it is exposed."""
     total = int((windows["end_ns"] - windows["start_ns"]).sum())
     if waits.is_empty() or waits["wait_ns"].null_count() or not total:
@@ -169,7 +169,7 @@ def _experts(routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
     return value
 
 
-def _cost(times: pl.DataFrame, withheld: list[Withheld]) -> dict[str, float | None]:
+def _cost(times: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
     cost = imbalance_cost(times)["cost_ns"]
     if cost.is_empty():
         reason = "no ranges around the expert computation (moe:experts|layer=…)"
