@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.tables.shapes import integer_list
+from traceanalyzer.tables.shapes import ELEMENT_BYTES, integer_list
+from traceanalyzer.tables.steps import step_ranges
 
 SHAPE_FLOPS = pl.Schema(
     {
@@ -20,9 +21,12 @@ SHAPE_FLOPS = pl.Schema(
         "name": pl.String,
         "kind": pl.Enum(["gemm", "attention", "unread"]),
         "dtype": pl.String,  # of the first factor, as the profiler writes it
+        "shape": pl.String,  # sizes of the factors, or of query, key and value: "3x5 5x7"
+        "thread": pl.Categorical(),
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
         "flops": pl.Int64,  # every key read; null where it cannot be told
+        "bytes": pl.Int64,  # least traffic: every factor read and every result written once; null where not known
         "causal_flops": pl.Int64,  # half of `flops` for fused attention marked causal, else the same
     }
 )
@@ -76,9 +80,7 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
         .filter(name.is_in([*_FACTORS, *_ATTENTION]) | is_unread)
     )
     read = pl.concat([_multiplications(found), _attention(found)], how="vertical")
-    flops = found.join(read, on=["rank", "cycle", "index"], how="left").with_columns(
-        pl.col("kind").fill_null("unread"), pl.col("dtype"), pl.col("flops").cast(pl.Int64)
-    )
+    flops = found.join(read, on=["rank", "cycle", "index"], how="left").with_columns(pl.col("kind").fill_null("unread"))
     kept = _without_doubles(flops)
     return kept.select(pl.col(column).cast(dtype) for column, dtype in SHAPE_FLOPS.items()).sort("rank", "start_ns")
 
@@ -88,19 +90,13 @@ def flops_by_step(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame
 
     An operator belongs to the `ProfilerStep#N` range of its rank in which it starts; others are left out.
     """
-    number = pl.col("name").cast(pl.String).str.extract(r"^ProfilerStep#(\d{1,9})$", 1).cast(pl.Int32)
-    ranges = (
-        events.filter(pl.col("category") == "user_annotation")
-        .select(
-            "rank", number.alias("step"), "start_ns", (pl.col("start_ns") + pl.col("duration_ns")).alias("step_end_ns")
-        )
-        .filter(pl.col("step").is_not_null())
-        .sort("start_ns")
+    ranges = step_ranges(events).sort("range_start_ns")
+    placed = operators.sort("start_ns").join_asof(
+        ranges, left_on="start_ns", right_on="range_start_ns", by=["rank", "cycle"], check_sortedness=False
     )
-    placed = operators.sort("start_ns").join_asof(ranges, on="start_ns", by="rank", check_sortedness=False)
     unread = pl.col("kind") == "unread"
     return (
-        placed.filter(pl.col("start_ns") < pl.col("step_end_ns"))
+        placed.filter(pl.col("start_ns") < pl.col("range_end_ns"))
         .group_by("rank", "step")
         .agg(
             pl.col("flops").sum(),
@@ -114,71 +110,95 @@ def flops_by_step(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame
 
 def _multiplications(found: pl.DataFrame) -> pl.DataFrame:
     """Twice the elements of the first factor times the columns of the second, by shape of grouped ones."""
+    left, right = pl.col("size0"), pl.col("size1")
+    rows = _elements(left) // left.list.last()
+    result = rows * right.list.last()
+    flops = 2 * _elements(left) * right.list.last()
+    # With groups along the columns of a flat second factor, each group multiplies its own columns only. Where they run
+    # along the shared size, every group has a result of its own, and how many there are is not recorded.
+    is_grouped = pl.col("name").str.contains("grouped")
+    ragged_columns = is_grouped & (left.list.len() == 3) & (right.list.len() == 2)
+    ragged_shared = is_grouped & (left.list.len() == 2) & (right.list.len() == 2)
+    per_group = pl.when(ragged_columns).then(left.list.first()).otherwise(1)
+    results = pl.when(~ragged_shared).then(result // per_group)
     tables = [
-        _sized(found, [name], [position, position + 1], _product_flops(grouped="grouped" in name), "gemm")
+        _sized(found, name, [position, position + 1], flops // per_group, results)
         for name, position in _FACTORS.items()
     ]
-    return pl.concat(tables)
-
-
-def _product_flops(*, grouped: bool) -> pl.Expr:
-    left, right = pl.col("size0"), pl.col("size1")
-    flops = 2 * left.list.eval(pl.element().product()).list.first() * right.list.last()
-    if not grouped:
-        return flops
-    # A group's share of the columns is ragged where the second factor is flat: together they are all its columns.
-    ragged_columns = (left.list.len() == 3) & (right.list.len() == 2)
-    return pl.when(ragged_columns).then(flops // left.list.first()).otherwise(flops)
+    return pl.concat(tables).with_columns(pl.lit("gemm").alias("kind"))
 
 
 def _attention(found: pl.DataFrame) -> pl.DataFrame:
     """`2 * batch * heads * queries * keys * (key size + value size)` forward, twice that backward."""
     query, key, value = pl.col("size0"), pl.col("size1"), pl.col("size2")
-    pairs = _size(query, 0) * _size(query, 1) * _size(query, 2) * _size(key, 2)
-    forward = 2 * pairs * (_size(query, 3) + _size(value, 3))
+    queries = _size(query, 0) * _size(query, 1) * _size(query, 2)
+    forward = 2 * queries * _size(key, 2) * (_size(query, 3) + _size(value, 3))
     whole = pl.when(query.list.len() == 4).then(forward)
-    tables = [
-        _sized(
-            found, [name], [first, first + 1, first + 2], whole * (2 if first else 1), "attention",
-            pl.col("args").str.json_path_match(f'$["Concrete Inputs"][{causal}]') == "True",
+    result = queries * _size(value, 3)
+    tables: list[pl.DataFrame] = []
+    for name, (first, causal) in _ATTENTION.items():
+        is_causal = pl.col("args").str.json_path_match(f'$["Concrete Inputs"][{causal}]') == "True"
+        flops, written = (
+            (2 * whole, _elements(query) + _elements(key) + _elements(value) + 2 * result) if first else (whole, result)
         )
-        for name, (first, causal) in _ATTENTION.items()
-    ]  # fmt: skip
-    return pl.concat(tables)
+        tables.append(_sized(found, name, [first, first + 1, first + 2], flops, written, is_causal))
+    return pl.concat(tables).with_columns(pl.lit("attention").alias("kind"))
 
 
 def _size(sizes: pl.Expr, dimension: int) -> pl.Expr:
     return sizes.list.get(dimension, null_on_oob=True)
 
 
+def _elements(sizes: pl.Expr) -> pl.Expr:
+    return sizes.list.eval(pl.element().product()).list.first()
+
+
 def _sized(
     found: pl.DataFrame,
-    names: list[str],
+    name: str,
     positions: list[int],
     flops: pl.Expr,
-    kind: str,
+    results: pl.Expr,
     causal: pl.Expr | None = None,
 ) -> pl.DataFrame:
-    """FLOPs of the operators called `names`, with `size0`, `size1`, ... the shapes of the inputs at `positions`."""
+    """FLOPs and bytes of the operators called `name`; `size0`, `size1`, ... are the shapes of the inputs at `positions`.
+
+    `results` counts the elements written (for a backward also the further ones read).
+    """
     args = pl.col("args")
+    order = range(len(positions))
     sizes = [
-        integer_list(args.str.json_path_match(f'$["Input Dims"][{position}]')).alias(f"size{order}")
-        for order, position in enumerate(positions)
+        integer_list(args.str.json_path_match(f'$["Input Dims"][{position}]')).alias(f"size{i}")
+        for i, position in enumerate(positions)
     ]
-    is_causal = pl.lit(value=False) if causal is None else causal.fill_null(value=False)
-    counted = pl.when(pl.all_horizontal(pl.col(f"size{order}").list.len() >= 2 for order in range(len(positions))))
+    types = [
+        args.str.json_path_match(f'$["Input type"][{position}]').alias(f"type{i}")
+        for i, position in enumerate(positions)
+    ]
+    widths = [pl.col(f"type{i}").replace_strict(ELEMENT_BYTES, default=None, return_dtype=pl.Int64) for i in order]
+    written = pl.max_horizontal(widths[0], 2)  # results of fp8 are written in 16 bits
+    traffic = sum((_elements(pl.col(f"size{i}")) * widths[i] for i in order), results * written)
+    texts = [pl.col(f"size{i}").cast(pl.List(pl.String)).list.join("x") for i in order]
+    is_known = pl.all_horizontal(pl.col(f"size{i}").list.len() >= 2 for i in order)
     return (
-        found.filter(pl.col("name").is_in(names))
+        found.filter(pl.col("name") == name)
         .with_columns(
-            *sizes, is_causal.alias("causal"), args.str.json_path_match(f'$["Input type"][{positions[0]}]').alias("dtype")
+            *sizes, *types, (pl.lit(value=False) if causal is None else causal.fill_null(value=False)).alias("causal")
         )
-        .with_columns(counted.then(flops).alias("flops"))
+        .filter(is_known.fill_null(value=False))
+        .with_columns(flops.alias("flops"), traffic.alias("bytes"), pl.concat_str(texts, separator=" ").alias("shape"))
+        .filter(pl.col("flops").is_not_null())
         .select(
-            "rank", "cycle", "index", "dtype", "flops",
+            "rank",
+            "cycle",
+            "index",
+            pl.col("type0").alias("dtype"),
+            "shape",
+            "flops",
+            "bytes",
             pl.when("causal").then(pl.col("flops") // 2).otherwise("flops").alias("causal_flops"),
-            pl.when(pl.col("flops").is_not_null()).then(pl.lit(kind)).otherwise(pl.lit("unread")).alias("kind"),
         )
-    )  # fmt: skip
+    )
 
 
 def _without_doubles(flops: pl.DataFrame) -> pl.DataFrame:
