@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from traceanalyzer.cli.expert_text import expert_lines
+
 _WIDTH = 100
 
 
@@ -15,6 +17,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         review["headline"]["sentences"],
         list(_tiles(review["headline"]["tiles"])),
         list(_bubble(review["bubble"])),
+        list(expert_lines(review["all_to_all"])),
         list(_owners(review["accounting"]["owners"])),
         list(_findings(review["findings"])),
         list(_withheld(review["quality"])),

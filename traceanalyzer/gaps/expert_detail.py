@@ -54,7 +54,7 @@ class ExpertTables:
 
 
 def expert_tables(tables: Tables, splits: pl.DataFrame) -> ExpertTables:
-    """Every table from a run's tables and its `COLLECTIVE_SPLITS`."""
+    """Every table from a run's tables and its `COLLECTIVE_SPLITS`, sequences aligned."""
     matrix = traffic(splits)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)

@@ -16,8 +16,8 @@ from typing import Any
 
 import polars as pl
 
-from traceanalyzer.measurements.collectives import MATCH
-
+KEY = ["step", "group", "kind", "sequence"]
+"""Of a collective, once sequences are aligned (`traffic.aligned_sequences`)."""
 MAX_REPLAY_ERROR = 0.02
 MAX_LINKS = 2_000_000
 """Collectives times ranks that a replay walks through."""
@@ -145,7 +145,7 @@ def _chains(
     """Per rank its links of all steps; a step ends with a link without collective."""
     rows = splits.join(
         expected.select("step", "group", "sequence", "rank", pl.lit("all_to_all").alias("kind"), "expected_ns"),
-        on=[*MATCH, "rank"],
+        on=[*KEY, "rank"],
         how="left",
     )
     by_window = rows.sort("start_ns").partition_by("rank", "step", as_dict=True)

@@ -36,6 +36,7 @@ from traceanalyzer.measurements.all_to_all import (
     slowest_rank,
     waits_by_direction,
 )
+from traceanalyzer.measurements.traffic import aligned_sequences
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.routing import routing_from_splits
 from traceanalyzer.theory.chance import ChanceBand, expected_max_over_mean
@@ -57,6 +58,7 @@ def expert_gap(
 
     `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped.
     """
+    splits = aligned_sequences(splits)
     exchanges = splits.filter(pl.col("kind") == "all_to_all")
     detail = expert_tables(tables, splits)
     if exchanges.is_empty() and tables.routing.is_empty():

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from traceanalyzer.gaps.expert_findings import expert_findings
 from traceanalyzer.gaps.headline import BUBBLE_TOLERANCE, theory_share
 from traceanalyzer.gaps.review import AllToAll, Bubble, Finding, ValidityFigures
-from traceanalyzer.gaps.wording import milliseconds, percent, times
+from traceanalyzer.gaps.wording import milliseconds, percent
 
 MAX_OVERHEAD_SHARE = 0.02
 
 
-def findings(bubble: Bubble | None, all_to_all: AllToAll | None, validity: ValidityFigures) -> list[Finding]:
+def findings(
+    bubble: Bubble | None, all_to_all: AllToAll | None, validity: ValidityFigures, step_ms: float | None
+) -> list[Finding]:
     """Checks that apply to this run; failed ones first, by worth."""
-    found = [*_validity(validity), *_bubble(bubble), *_overhead(bubble), *_imbalance(all_to_all)]
+    found = [*_validity(validity), *_bubble(bubble), *_overhead(bubble), *expert_findings(all_to_all, step_ms)]
     return sorted(found, key=lambda item: (item.passed, -(item.worth_ms or 0.0)))
 
 
@@ -84,31 +87,5 @@ def _overhead(bubble: Bubble | None) -> list[Finding]:
             ),
             action=None if passed else "look at what the host does between actions: sends, receives, logging",
             rank=worst.ranks[0],
-        )
-    ]
-
-
-def _imbalance(all_to_all: AllToAll | None) -> list[Finding]:
-    theory = all_to_all.theory if all_to_all else None
-    if all_to_all is None or all_to_all.rank_load_max_over_mean is None or theory is None:
-        return []
-    ratio, high = all_to_all.rank_load_max_over_mean, theory.chance_rank_high
-    if high is None or theory.chance_rank is None:
-        return []
-    passed = ratio <= high
-    cost = all_to_all.imbalance_cost_ms
-    return [
-        Finding(
-            id="experts.balanced",
-            title="Expert load is as even as chance gives" if passed else "Expert load is uneven beyond chance",
-            passed=passed,
-            worth_ms=None if passed else cost,
-            worth_mfu_points=None,
-            evidence=(
-                f"the fullest rank receives {times(ratio)} the mean; a router without preference gives "
-                f"{times(theory.chance_rank)}, and more than {times(high)} in fewer than 1 of 100 runs"
-            ),
-            action=None if passed else f"rebalance the experts of rank {all_to_all.slowest_rank}, or their placement",
-            rank=all_to_all.slowest_rank,
         )
     ]

@@ -16,6 +16,17 @@ EXCHANGE = ["step", "group", "sequence", "layer", "direction"]
 """What identifies one all-to-all; sequences count per kind, group and step."""
 
 
+def aligned_sequences(splits: pl.DataFrame) -> pl.DataFrame:
+    """`COLLECTIVES` or `COLLECTIVE_SPLITS` whose `sequence` is the same on all members of one matched collective.
+
+    Captures that lost their head count differently: the largest number, of the member that saw most, holds for all. A
+    collective that could not be matched gets a number of its own below zero, so that nothing joins it.
+    """
+    alone = -1 - pl.int_range(pl.len(), dtype=pl.Int32)
+    together = pl.col("sequence").max().over("match")
+    return splits.with_columns(pl.when(pl.col("match").is_null()).then(alone).otherwise(together).alias("sequence"))
+
+
 def traffic(collectives: pl.DataFrame) -> pl.DataFrame:
     """`TRAFFIC` of the all-to-alls in `COLLECTIVES`: one row per exchange, source and target with known splits."""
     exchanges = collectives.filter((pl.col("kind") == "all_to_all") & pl.col("group").is_not_null())

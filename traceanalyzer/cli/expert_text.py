@@ -1,0 +1,90 @@
+"""The all-to-all section of a review as text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+_SHOWN = 4
+_REMEDIES = {
+    "balanced_experts": "balanced experts",
+    "repaired_link": "no transfer slower than the run's own",
+    "full_overlap": "transfers hidden behind computation",
+}
+_CAUSES = {
+    "experts": "expert computation",
+    "other_compute": "other computation",
+    "transfer": "its transfer before",
+    "before": "starting the step late",
+    "host": "its host",
+}
+
+
+def expert_lines(figures: Mapping[str, Any] | None) -> Iterator[str]:
+    """Loads, who is hot, why all-to-alls took long, who is to blame, what remedies are worth, bytes against theory."""
+    if figures is None:
+        return
+    yield from _loads(figures)
+    yield from _hot(figures["hot_spots"])
+    yield from _blame(figures)
+    yield from _worth(figures)
+    yield from _volumes(figures)
+
+
+def _loads(figures: Mapping[str, Any]) -> Iterator[str]:
+    if figures["loads"]:
+        yield "Expert load               max/mean     CV    Gini  entropy   idle"
+    for row in figures["loads"]:
+        name = f"{row['side']} per {row['unit']}"
+        yield (
+            f"  {name:<22}{row['max_over_mean']:>9.2f}×{row['cv']:>8.3f}{row['gini']:>8.3f}"
+            f"{row['entropy_share']:>9.3f}{row['num_idle']:>7.1f}"
+        )
+
+
+def _hot(spots: list[Mapping[str, Any]]) -> Iterator[str]:
+    told = [spot for spot in spots if spot["unit"] == "rank" and spot["pattern"] is not None]
+    for spot in told[:_SHOWN]:
+        yield (
+            f"  layer {spot['layer']}: rank {spot['hottest']} is fullest over all steps; {spot['pattern']} "
+            f"({100 * spot['persistent_share']:.0f}% of the imbalance stays in place)"
+        )
+    if len(told) > _SHOWN:
+        yield f"  and {len(told) - _SHOWN} more layers or groups"
+
+
+def _blame(figures: Mapping[str, Any]) -> Iterator[str]:
+    kinds: dict[str, int] = {}
+    for row in figures["exchanges"]:
+        kinds[row["cause"]] = kinds.get(row["cause"], 0) + row["num"]
+    if kinds:
+        names = {"compute": "a late member", "communication": "a slow transfer", "mixed": "both", "even": "neither"}
+        yield "All-to-alls held up by " + ", ".join(f"{names[kind]}: {num}" for kind, num in sorted(kinds.items()))
+    for row in figures["blame"][:_SHOWN]:
+        yield f"  {row['ms']:>9.1f} ms of waiting per step, summed over ranks, for rank {row['culprit']}: {_CAUSES[row['cause']]}"
+
+
+def _worth(figures: Mapping[str, Any]) -> Iterator[str]:
+    if figures["worth"]:
+        yield "Each alone would take off the step (by replay)"
+    for row in figures["worth"]:
+        yield f"  {row['ms']:>9.1f} ms  {_REMEDIES[row['remedy']]}"
+    placement = figures["placement"]
+    if placement is not None and placement["saved_ms"] is not None:
+        after = f"{placement['rank_load_before']:.2f}× to {placement['rank_load_after']:.2f}×"
+        yield f"  {placement['saved_ms']:>9.1f} ms  of the first by another placement of experts ({after})"
+
+
+def _volumes(figures: Mapping[str, Any]) -> Iterator[str]:
+    if figures["volumes"]:
+        yield "Bytes a rank sends per all-to-all and layer"
+    for row in figures["volumes"]:
+        routed = "" if row["routed_bytes"] is None else f", {row['routed_bytes']:,.0f} by the routing table"
+        uniform = "" if row["uniform_bytes"] is None else f", {row['uniform_bytes']:,.0f} by theory (uniform routing)"
+        yield f"  {row['direction']:<18}{row['measured_bytes']:>14,.0f}{routed}{uniform}"
+    theory = figures["volume_theory"]
+    if theory is not None:
+        yield (
+            f"  forward by expert parallelism {theory['expert_parallel_bytes']:,.0f}, by tensor parallelism "
+            f"{theory['tensor_parallel_bytes']:,.0f}: {theory['tensor_over_expert']:.2f} times as much"
+        )
