@@ -44,7 +44,7 @@ def run(settings: DenseSettings) -> None:
         optimizer.zero_grad()
         return mean_loss if rank == 0 else None
 
-    run_steps(settings, describe(settings, hardware), Faults(settings.faults, rank), train_step)
+    run_steps(settings, describe(settings, hardware), Faults(settings.faults, rank, settings.seed), train_step)
 
 
 def pin(rank: int) -> None:

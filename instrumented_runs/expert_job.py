@@ -31,8 +31,11 @@ def run(settings: ExpertSettings) -> None:
 
     shards_here = settings.num_shards // settings.num_ranks
     routing = Routing(settings, rank * shards_here, note)
+    faults = Faults(settings.faults, rank, settings.seed)
     us_per_token = settings.expert_us_per_token if settings.compute_mode == "paced" else None
-    model = make_model(settings, ExpertGroup(dist.group.WORLD, us_per_token), routing, rank).to(device())
+    model = make_model(settings, ExpertGroup(dist.group.WORLD, us_per_token, faults.stretch), routing, rank).to(
+        device()
+    )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
 
     def train_step(recorder: Recorder, step: int) -> float | None:
@@ -46,7 +49,7 @@ def run(settings: ExpertSettings) -> None:
         optimizer.zero_grad()
         return total if rank == 0 else None
 
-    run_steps(settings, describe(settings), Faults(settings.faults, rank), train_step)
+    run_steps(settings, describe(settings), faults, train_step)
 
 
 def shards(settings: ExpertSettings, step: int, first: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:

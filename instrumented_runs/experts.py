@@ -113,10 +113,14 @@ class Expert(nn.Module):
 class ExpertGroup:
     """The ranks that share a layer's experts, and how long a received token takes."""
 
-    def __init__(self, group: dist.ProcessGroup | None, us_per_token: float | None) -> None:
+    def __init__(
+        self, group: dist.ProcessGroup | None, us_per_token: float | None, stretch: Callable[[], float] = lambda: 1.0
+    ) -> None:
+        """`stretch`: by what the next paced computation takes longer."""
         self.group = group
         self.size = dist.get_world_size(group) if dist.is_initialized() else 1
         self._us_per_token = us_per_token
+        self._stretch = stretch
         self._pacer = Pacer(continues=False)
 
     def count_exchange(self, visits: torch.Tensor, layer: int) -> Splits:
@@ -138,7 +142,9 @@ class ExpertGroup:
         return enter
 
     def _slot(self, num_rows: int) -> AbstractContextManager[None]:
-        return nullcontext() if self._us_per_token is None else self._pacer.slot(num_rows * self._us_per_token / 1e3)
+        if self._us_per_token is None:
+            return nullcontext()
+        return self._pacer.slot(num_rows * self._us_per_token / 1e3 * self._stretch())
 
 
 class ExpertLayer(nn.Module):

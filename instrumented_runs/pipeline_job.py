@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch.distributed.pipelining import PipelineStage
 from torch.profiler import record_function
 
+from instrumented_runs.delayed_links import delay_links
 from instrumented_runs.faults import Faults
 from instrumented_runs.pacing import SETTLE_S, Pacer
 from instrumented_runs.pipeline_plan import stage_ranks_for
@@ -34,8 +35,10 @@ def run(settings: PipelineSettings) -> None:
     """Train; every rank of the job calls this."""
     rank = dist.get_rank()
     pacer = Pacer() if settings.compute_mode == "paced" else None
+    faults = Faults(settings.faults, rank, settings.seed)
+    delay_links(faults.link_delays_s())
     mine = [stage for stage, holder in enumerate(stage_ranks_for(settings)) if holder == rank]
-    stages = [make_stage(settings, index, pacer) for index in mine]
+    stages = [make_stage(settings, index, pacer, faults) for index in mine]
     schedule = make_schedule(settings, stages, token_loss)
     parameters = [p for stage in stages for p in stage.submod.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, fused=True)
@@ -46,7 +49,7 @@ def run(settings: PipelineSettings) -> None:
         optimizer.zero_grad()
         return loss
 
-    run_steps(settings, describe(settings), Faults(settings.faults, rank), step_once)
+    run_steps(settings, describe(settings), faults, step_once)
 
 
 def train_step(settings: PipelineSettings, schedule: Any, stages: list[PipelineStage], step: int) -> float | None:  # noqa: ANN401 - two unrelated torch classes
@@ -62,7 +65,7 @@ def train_step(settings: PipelineSettings, schedule: Any, stages: list[PipelineS
     return None
 
 
-def make_stage(settings: PipelineSettings, index: int, pacer: Pacer | None) -> PipelineStage:
+def make_stage(settings: PipelineSettings, index: int, pacer: Pacer | None, faults: Faults) -> PipelineStage:
     """Stage `index` of the model, its three compute methods inside ranges."""
     module = stage_module(shape(settings), settings.sequence_length, settings.seed, index, settings.num_stages)
     stage = PipelineStage(module.to(device()), index, settings.num_stages, device())
@@ -79,7 +82,8 @@ def make_stage(settings: PipelineSettings, index: int, pacer: Pacer | None) -> P
         @wraps(method)
         def inside_range(microbatch: int, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - torch's signature
             phase = phase_of(kwargs)
-            slot = pacer.slot(durations[phase]) if pacer else nullcontext()
+            faults.before_action()
+            slot = pacer.slot(durations[phase] * faults.stretch(index)) if pacer else nullcontext()
             with record_function(ACTION_RANGE.format(action=Action(index, phase, microbatch))), slot:
                 return method(microbatch, *args, **kwargs)
 

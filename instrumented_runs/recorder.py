@@ -36,7 +36,17 @@ from instrumented_runs import host_load
 from instrumented_runs.clocks import measure_offset
 from instrumented_runs.trace_export import publish_trace
 from traceanalyzer.hardware import Hardware
-from traceanalyzer.job import ROUTING_FILE, RUN_FILE, STEPS_FILE, TRACE_FILE, Job, RankRecord, RoutingRecord, StepRecord
+from traceanalyzer.job import (
+    ROUTING_FILE,
+    RUN_FILE,
+    STEPS_FILE,
+    TRACE_FILE,
+    ClockOffset,
+    Job,
+    RankRecord,
+    RoutingRecord,
+    StepRecord,
+)
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
 
@@ -80,8 +90,12 @@ class Recorder:
         job: Job | None = None,
         window: Window | None = None,
         cpu_group: dist.ProcessGroup | None = None,
+        clock_error_ns: int = 0,
     ) -> None:
-        """`cpu_group`: a gloo group of all ranks; by default one is made where the default group is not gloo."""
+        """`cpu_group`: a gloo group of all ranks; by default one is made where the default group is not gloo.
+
+        `clock_error_ns` is added to every time this rank writes: a planted fault.
+        """
         self.folder = Path(folder)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.num_ranks = dist.get_world_size() if dist.is_initialized() else 1
@@ -94,6 +108,7 @@ class Recorder:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         self._cpu_group = cpu_group
+        self._clock_error_ns = clock_error_ns
         self._step = 0
         self._records: list[StepRecord] = []
         self._routing: list[RoutingRecord] = []
@@ -122,7 +137,7 @@ class Recorder:
         if self.num_ranks > 1:
             if self._cpu_group is None and dist.get_backend() != "gloo":
                 self._cpu_group = cpu_group_of_all()
-            self._rank_record = dataclasses.replace(self._rank_record, clock_start=measure_offset(self._cpu_group))
+            self._rank_record = dataclasses.replace(self._rank_record, clock_start=self._measure_offset())
         for name in (STEPS_FILE, ROUTING_FILE):
             (self.folder / name.format(rank=self.rank)).unlink(missing_ok=True)
         self._write_run("started", self.window.steps)
@@ -148,7 +163,7 @@ class Recorder:
             step=self._step,
             rank=self.rank,
             start_ns=self._start_ns,
-            end_ns=time.time_ns(),
+            end_ns=self._now_ns(),
             profiled=self._step in self.window.steps,
             loss=loss,
             cpu_pressure_us=_growth(self._pressure, host_load.cpu_pressure_us()),
@@ -195,7 +210,7 @@ class Recorder:
         """Finish the trace and complete `run.json`. Collective."""
         self._stop_profiler()
         if self.num_ranks > 1:
-            self._rank_record = dataclasses.replace(self._rank_record, clock_end=measure_offset(self._cpu_group))
+            self._rank_record = dataclasses.replace(self._rank_record, clock_end=self._measure_offset())
         self._write_run("completed", tuple(r.step for r in self._records if r.profiled))
 
     def abandon(self) -> None:
@@ -212,10 +227,16 @@ class Recorder:
     def _begin_step(self) -> None:
         self._pressure = host_load.cpu_pressure_us()
         self._switches = host_load.involuntary_switches()
-        self._start_ns = time.time_ns()
+        self._start_ns = self._now_ns()
+
+    def _now_ns(self) -> int:
+        return time.time_ns() + self._clock_error_ns
+
+    def _measure_offset(self) -> ClockOffset:
+        return measure_offset(self._cpu_group, self._now_ns)
 
     def _publish(self, profiler: profile) -> None:
-        publish_trace(profiler, self._trace_path, self.rank)
+        publish_trace(profiler, self._trace_path, self.rank, self._clock_error_ns)
 
     def _stop_profiler(self) -> None:
         if self._profiler is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Protocol
@@ -23,14 +24,19 @@ class Exporter(Protocol):
         """Write the trace as JSON."""
 
 
-def publish_trace(profiler: Exporter, path: Path, rank: int) -> int:
-    """Export to `path` (`.json.gz`) and return its bytes. Raises `OutputError` if the trace is not whole."""
+def publish_trace(profiler: Exporter, path: Path, rank: int, clock_error_ns: int = 0) -> int:
+    """Export to `path` (`.json.gz`) and return its bytes. Raises `OutputError` if the trace is not whole.
+
+    `clock_error_ns` is added to all its times: a planted fault.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     raw = path.with_name(f".{path.name}.{os.getpid()}.raw.tmp")
     packed = path.with_name(f".{path.name}.{os.getpid()}.gz.tmp")
     try:
         profiler.export_chrome_trace(str(raw))
         _check(raw, rank)
+        if clock_error_ns:
+            raw.write_bytes(_shifted(raw.read_bytes(), clock_error_ns))
         with raw.open("rb") as source, gzip.open(packed, "wb", compresslevel=5) as target:
             shutil.copyfileobj(source, target, 1 << 20)
         with packed.open("rb") as written:
@@ -57,3 +63,8 @@ def _check(path: Path, rank: int) -> None:
     named = trace.get("distributedInfo", {}).get("rank", rank)
     if named != rank:
         raise OutputError(f"{path}: holds rank {named}, expected {rank}", "two ranks wrote to one name")
+
+
+def _shifted(trace: bytes, by_ns: int) -> bytes:
+    """The trace with its base time moved; every event's time is relative to it."""
+    return re.sub(rb'("baseTimeNanoseconds": *)(\d+)', lambda m: m[1] + str(int(m[2]) + by_ns).encode(), trace, count=1)

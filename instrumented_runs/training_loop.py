@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from instrumented_runs.faults import Faults
 from instrumented_runs.recorder import Recorder, Window
@@ -20,7 +21,7 @@ def run_steps(
     """Run `train_step(recorder, step)` for every step; the rank that gets a loss from it tells of it."""
     window = Window(WARMUP_STEPS - 1, 1, settings.num_steps)
     num_steps = WARMUP_STEPS + settings.num_steps + settings.num_unprofiled_steps
-    with Recorder(settings.folder, job, window) as recorder:
+    with Recorder(settings.folder, job, window, clock_error_ns=faults.clock_error_ns()) as recorder:
         for step in range(num_steps):
             faults.begin_step(step)
             loss = train_step(recorder, step)
@@ -29,3 +30,4 @@ def run_steps(
                 kind = "profiled" if record.profiled else "warm-up" if step < WARMUP_STEPS else "unprofiled"
                 seconds = (record.end_ns - record.start_ns) / 1e9
                 announce(f"step {step + 1} of {num_steps}  loss {loss:.4f}  {seconds:.2f} s  {kind}")
+    faults.end_run(Path(settings.folder))

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from instrumented_runs import host_load
-from instrumented_runs.faults import parse_fault
+from instrumented_runs.faults import check_faults, write_truth
 from instrumented_runs.launch import launch, num_cuda_devices
 from instrumented_runs.settings import (
     ORDER_FILE,
@@ -37,6 +37,9 @@ from traceanalyzer.schedule import parse_schedule_name
 )
 @click.option("--seed", type=int, help="Of weights, data and routing.  [default: 0]")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="Plant a fault, e.g. die:rank=2,step=3.")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), help="Where planted faults are told.  [default: OUT.truth.json]"
+)
 @click.option("--schedule", help="pipeline: the schedule.  [default: 1F1B]")
 @click.option("--microbatches", "num_microbatches", type=click.IntRange(1), help="pipeline: per step.  [default: 8]")
 @click.option(
@@ -51,10 +54,13 @@ from traceanalyzer.schedule import parse_schedule_name
 )
 @click.option("--hot-rank", type=click.IntRange(0), help="experts: which rank is hot.  [default: 1]")
 @click.option("--expert-us-per-token", type=click.FloatRange(0), help="experts, paced: forward.  [default: 100]")
-def command(kind: str, out: Path | None, compute: str, order: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
+def command(kind: str, out: Path | None, compute: str, order: Path | None, truth: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
     """Launch an instrumented reference training job and write its run folder."""
     settings, files = make_settings(kind, str(out or Path("runs") / kind), compute, order, options)
     click.echo(f"{kind}: {settings.num_ranks} ranks, compute {settings.compute_mode}", err=True)
+    if settings.faults:
+        folder = Path(settings.folder)
+        write_truth(truth or folder.with_name(f"{folder.name}.truth.json"), folder, settings.faults)
     click.echo(launch(kind, settings, lambda text: click.echo(text, err=True), files))
 
 
@@ -78,6 +84,7 @@ def make_settings(
         settings, text = plan_order(settings, order) if order else plan_named(settings)
         files = {ORDER_FILE: text} if text is not None else {}
     mode = resolve_compute_mode(kind, compute, settings.num_ranks, len(host_load.cores()), num_cuda_devices())
+    check_faults(settings.faults, kind, mode, settings.num_ranks)
     return dataclasses.replace(settings, compute_mode=mode), files
 
 
@@ -89,8 +96,6 @@ def _check_options(kind: str, given: dict[str, Any], order: Path | None) -> None
     fixed = given.keys() & {"schedule", "num_ranks", "num_microbatches", "num_chunks"} if order else set[str]()
     for name in sorted(fixed):
         raise UsageError(f"--order says itself what {_option(name)} would say", f"leave {_option(name)} out")
-    for fault in given.get("faults", ()):
-        parse_fault(fault)
 
 
 def _option(name: str) -> str:
