@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from reports.charts import holoviews, render
-from reports.palette import NEUTRAL_INK, PHASE_NAMES, PHASES, ink_on
+from reports.palette import NEUTRAL_INK, ODD_CHUNKS, PHASE_NAMES, PHASES, ink_on
 from reports.parts import Chart
 from reports.text import quantity
 from traceanalyzer.theory.in_flight import in_flight
@@ -30,8 +30,8 @@ _LABEL_ROWS = 1.25
 def bars_of(predictions: Sequence[Prediction], limit: int = MAX_BARS) -> tuple[pl.DataFrame, list[str]]:
     """Bars of as many schedules as fit, and the names of those that do not.
 
-    Columns: schedule, rank, stage, microbatch, phase, row, start_ms, end_ms. An overlapped pair's forward is the upper
-    half of its bar, the backward the lower (`offset`, `height`).
+    Columns: schedule, rank, stage, microbatch, phase, color, row, start_ms, end_ms. Every other chunk of a rank has the
+    second tone. An overlapped pair's forward is the upper half of its bar, the backward the lower (`offset`, `height`).
     """
     frames: list[pl.DataFrame] = []
     left_out: list[str] = []
@@ -42,20 +42,23 @@ def bars_of(predictions: Sequence[Prediction], limit: int = MAX_BARS) -> tuple[p
         if total > limit and frames:
             left_out.append(each.title)
             continue
-        frames.append(_placed(actions.head(limit), each.title, first_row))
+        frames.append(_placed(actions.head(limit), each, first_row))
         first_row += each.simulation.num_ranks + _LABEL_ROWS
     return pl.concat(frames), left_out
 
 
-def _placed(actions: pl.DataFrame, title: str, first_row: float) -> pl.DataFrame:
+def _placed(actions: pl.DataFrame, prediction: Prediction, first_row: float) -> pl.DataFrame:
+    odd = pl.col("stage") // prediction.simulation.num_ranks % 2 == 1
+    phase = pl.col("phase").cast(pl.String)
     paired = pl.len().over("rank", "start_ns", "end_ns") > 1
-    forward = pl.col("phase").cast(pl.String) == "F"
+    forward = phase == "F"
     return actions.with_columns(paired=paired & (pl.col("end_ns") > pl.col("start_ns"))).select(
-        pl.lit(title).alias("schedule"),
+        pl.lit(prediction.title).alias("schedule"),
         "rank",
         "stage",
         "microbatch",
-        pl.col("phase").cast(pl.String),
+        phase,
+        color=pl.when(odd).then(phase.replace_strict(ODD_CHUNKS)).otherwise(phase.replace_strict(PHASES)),
         row=pl.col("rank").cast(pl.Float64) + first_row,
         offset=pl.when("paired").then(pl.when(forward).then(-0.25).otherwise(0.25)).otherwise(0.0) * BAR_HEIGHT,
         height=pl.when("paired").then(0.5).otherwise(1.0) * BAR_HEIGHT,
@@ -80,7 +83,7 @@ def timelines(predictions: Sequence[Prediction]) -> Chart:
         figure=figure,
         title="Timelines",
         label="Timeline of every schedule on one time axis: one row per rank.",
-        caption=f"Numbers are microbatches. Drag to pan, Ctrl and wheel to zoom.{cut}",
+        caption=f"Numbers are microbatches; the second tone is a rank's other chunk. Drag to pan, Ctrl and wheel to zoom.{cut}",
         legend=(*((PHASE_NAMES[phase], PHASES[phase]) for phase in phases), ("idle", "var(--idle)")),
     )
 
@@ -133,14 +136,12 @@ def _add_bars(figure: Any, bars: pl.DataFrame) -> None:  # noqa: ANN401
     drawn = bars.with_columns(
         y=pl.col("row") + pl.col("offset"),
         action=pl.format("{}{}{}", "stage", "phase", "microbatch"),
-        color=pl.col("phase").replace_strict(PHASES),
-        alpha=1.0 - 0.28 * ((pl.col("microbatch") + pl.col("stage")) % 2),
     )
-    columns = ("schedule", "action", "rank", "y", "height", "start_ms", "end_ms", "color", "alpha")
+    columns = ("schedule", "action", "rank", "y", "height", "start_ms", "end_ms", "color")
     source = ColumnDataSource({name: drawn[name].to_list() for name in columns})
     renderer = figure.hbar(
-        y="y", left="start_ms", right="end_ms", height="height", fill_color="color", fill_alpha="alpha",
-        line_color=None, source=source,
+        y="y", left="start_ms", right="end_ms", height="height", fill_color="color",
+        line_color="#ffffff", line_alpha=0.6, line_width=0.7, source=source,
     )  # fmt: skip
     figure.select_one(HoverTool).renderers = [renderer]
     _add_numbers(figure, drawn)
@@ -158,7 +159,7 @@ def _add_numbers(figure: Any, drawn: pl.DataFrame) -> None:  # noqa: ANN401
     figure.text(
         x=((fitting["start_ms"] + fitting["end_ms"]) / 2).to_list(), y=fitting["y"].to_list(),
         text=fitting["microbatch"].cast(pl.String).to_list(),
-        text_color=[ink_on(PHASES[phase]) for phase in fitting["phase"]],
+        text_color=[ink_on(color) for color in fitting["color"]],
         text_align="center", text_baseline="middle", text_font_size="10px",
     )  # fmt: skip
 
