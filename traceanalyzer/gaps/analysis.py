@@ -87,7 +87,7 @@ def analyze(run: Run) -> Analysis:
         bubble=pipeline.figures,
         all_to_all=experts.figures,
         mfu=utilisation.figures,
-        findings=findings(pipeline.figures, experts.figures, figures),
+        findings=findings(pipeline.figures, experts.figures, figures, step.duration_ms.median),
         method=method(pipeline.figures, utilisation.figures, tables),
         provenance=provenance(run.job, str(run.path), __version__),
     )
