@@ -19,10 +19,13 @@ from traceanalyzer.gaps.utilisation import utilisation_gap
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.accounting import accounting, owner_shares
 from traceanalyzer.measurements.collectives import split_collectives
+from traceanalyzer.measurements.links import links
+from traceanalyzer.measurements.messages import split_messages
 from traceanalyzer.measurements.mfu import step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity, validity
 from traceanalyzer.schema import STEP_RECORDS, empty
 from traceanalyzer.tables import Tables, build_tables
+from traceanalyzer.tables.communications import communications
 from traceanalyzer.traces import Traces, read_job, read_routing_records, read_step_records, read_traces
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
 
@@ -62,7 +65,9 @@ def read(path: Path | str) -> Run:
 def analyze(run: Run) -> Analysis:
     """Measure a run and set it against theory."""
     tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
-    splits = split_collectives(tables.collectives, one_clock=tables.clock.one_clock)
+    peaks, one_clock = links(tables.ranks), tables.clock.one_clock
+    splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
+    messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     account = _account(tables, splits)
     trust = validity(run.step_records, tables.actions, tables.steps)
     pipeline = pipeline_gap(tables, run.job)
@@ -87,7 +92,7 @@ def analyze(run: Run) -> Analysis:
         bubble=pipeline.figures,
         all_to_all=experts.figures,
         mfu=utilisation.figures,
-        findings=findings(pipeline.figures, experts.figures, figures, step.duration_ms.median),
+        findings=findings(pipeline.figures, experts.figures, figures),
         method=method(pipeline.figures, utilisation.figures, tables),
         provenance=provenance(run.job, str(run.path), __version__),
     )
@@ -98,7 +103,11 @@ def analyze(run: Run) -> Analysis:
         "ideal_actions": pipeline.ideal_actions,
         "bubble": pipeline.table,
         "accounting": account,
+        "kernels": tables.kernels,
         "collectives": splits,
+        "p2p": messages,
+        "communications": communications(splits, messages),
+        "clocks": tables.clocks,
         "routing": tables.routing,
         "traffic": experts.tables.traffic,
         "load_statistics": experts.tables.load_statistics,

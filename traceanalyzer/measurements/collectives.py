@@ -1,69 +1,126 @@
 """Wait and transfer of every collective, from the arrivals of all its members.
 
+* basis `durations`: `wait = duration - shortest duration in the group`. Needs no clock, but holds only where all members
+  were captured and exchange equal bytes; there it is the primary one.
 * basis `clock`: `wait = min(end, A) - start` with A the latest arrival among the members this rank exchanges bytes
   with (an all-to-all is no barrier: who sends a rank nothing cannot keep it waiting). Needs one clock.
-* basis `durations`: `wait = duration - shortest duration in the group`. Needs no clock, but holds only where all members
-  exchange equal bytes; there it is the primary one.
+* without one clock, uneven exchanges: `duration - bytes ÷ link peak`, marked `estimated`.
+* basis `own_min`, where members are missing: only bounds. Low: what the rank's own fastest of at least eight equal calls
+  did not need; high: what is left after the bytes at the link's peak.
 
-Where a member was not captured neither can be said (`none`).
+Where neither can be said the basis is `none`.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
+from traceanalyzer.measurements.bandwidth import with_bandwidth, with_link_time
 from traceanalyzer.schema import BASIS, COLLECTIVE_SPLITS, conform
 
-MATCH = ["step", "group", "kind", "sequence"]
-"""What identifies one collective across the ranks of its group."""
+SYMMETRIC = ["all_reduce", "all_gather", "reduce_scatter", "barrier"]
+"""Kinds whose members all exchange the same number of bytes by definition."""
+MIN_SAMPLES = 8
+"""Equal calls that make a rank's fastest one a bound."""
 
 
-def split_collectives(collectives: pl.DataFrame, *, one_clock: bool) -> pl.DataFrame:
-    """Add wait and transfer to `COLLECTIVES`, giving `COLLECTIVE_SPLITS`. `one_clock`: the ranks' clocks agree."""
+def split_collectives(
+    collectives: pl.DataFrame, *, one_clock: bool, links: pl.DataFrame | None = None, clocks: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Add wait, transfer and bandwidth to `COLLECTIVES`, giving `COLLECTIVE_SPLITS`, sorted by rank and start.
+
+    Args:
+        collectives: matched `COLLECTIVES`.
+        one_clock: the ranks' clocks agree.
+        links: `rank`, `host`, `link_bytes_per_second` (null where unknown); without it bandwidths have no peak.
+        clocks: `CLOCKS`, whose residuals are carried into what uses clocks.
+    """
     if collectives.is_empty():
         return conform(collectives, COLLECTIVE_SPLITS)
-    size = pl.col("group").str.split(",").list.len()
-    complete = (pl.col("rank").n_unique().over(MATCH) == size) & pl.col("group").is_not_null()
-    equal = complete & _is_equal("send_bytes") & _is_equal("receive_bytes") & _is_even()
+    rows = with_link_time(_with_members(collectives.with_row_index("_row")), links)
+    rows = _with_residual(_with_latest_arrival(rows), clocks)
     duration = pl.col("end_ns") - pl.col("start_ns")
-    by_duration = pl.when(equal).then(duration - duration.min().over(MATCH))
-    by_clock = pl.when(complete & pl.lit(one_clock)).then(
-        (pl.min_horizontal("end_ns", "arrival_ns") - pl.col("start_ns")).clip(lower_bound=0)
+    complete = pl.col("match").is_not_null() & (pl.col("num_present") == pl.col("num_members"))
+    by_clock = (pl.min_horizontal("end_ns", "arrival_ns") - pl.col("start_ns")).clip(lower_bound=0)
+    measured = rows.with_columns(
+        pl.when(complete & pl.col("_equal")).then(duration - pl.col("_shortest")).alias("wait_durations_ns"),
+        pl.when(complete & pl.lit(one_clock)).then(by_clock).alias("wait_clock_ns"),
+        pl.when(complete).then((duration - pl.col("_at_peak_ns")).clip(lower_bound=0)).alias("_wait_modelled_ns"),
+        pl.when(~complete).then(_own_low(duration)).alias("wait_low_ns"),
+        pl.when(~complete)
+        .then(pl.coalesce((duration - pl.col("_at_peak_ns")).clip(lower_bound=0), duration))
+        .alias("wait_high_ns"),
     )
+    split = _with_basis(measured).with_columns((duration - pl.col("wait_ns")).alias("transfer_ns"))
+    return conform(with_bandwidth(split), COLLECTIVE_SPLITS).sort("rank", "start_ns")
+
+
+def _with_basis(rows: pl.DataFrame) -> pl.DataFrame:
+    known = {
+        name: pl.col(f"wait_{column}_ns" if name != "modelled" else "_wait_modelled_ns").is_not_null()
+        for name, column in (("durations", "durations"), ("clock", "clock"), ("modelled", ""), ("own_min", "high"))
+    }
     basis = (
-        pl.when(pl.col("wait_durations_ns").is_not_null())
+        pl.when(known["durations"] | (~known["clock"] & known["modelled"]))
         .then(pl.lit("durations"))
-        .when(pl.col("wait_clock_ns").is_not_null())
+        .when(known["clock"])
         .then(pl.lit("clock"))
+        .when(known["own_min"])
+        .then(pl.lit("own_min"))
         .otherwise(pl.lit("none"))
     )
-    rows = (
-        _with_latest_arrival(collectives)
-        .with_columns(by_duration.alias("wait_durations_ns"), by_clock.alias("wait_clock_ns"))
-        .with_columns(
-            pl.coalesce("wait_durations_ns", "wait_clock_ns").alias("wait_ns"), basis.cast(BASIS).alias("basis")
-        )
-        .with_columns((duration - pl.col("wait_ns")).alias("transfer_ns"))
+    return rows.with_columns(
+        pl.coalesce("wait_durations_ns", "wait_clock_ns", "_wait_modelled_ns").alias("wait_ns"),
+        basis.cast(BASIS).alias("basis"),
+        (~known["durations"] & ~known["clock"] & known["modelled"]).alias("estimated"),
     )
-    return conform(rows, COLLECTIVE_SPLITS).sort("rank", "start_ns")
 
 
-def _is_equal(column: str) -> pl.Expr:
-    return pl.col(column).n_unique().over(MATCH) == 1
+def _own_low(duration: pl.Expr) -> pl.Expr:
+    """What the fastest of the rank's equal calls did not need; null with too few of them."""
+    same = ["rank", "group", "kind", "send_bytes", "receive_bytes"]
+    return pl.when(pl.len().over(same) >= MIN_SAMPLES).then(duration - duration.min().over(same))
 
 
-def _is_even() -> pl.Expr:
-    """All splits of this rank are the same (an empty list is torch's way to say so)."""
-    splits = pl.col("send_splits")
-    even = (splits.list.n_unique() <= 1).fill_null(value=True)
-    return even.all().over(MATCH)
+def _with_members(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add what the members of a match have in common: `_equal` bytes, `_shortest` duration, `_sparse` splits."""
+    splits = [pl.col(name) for name in ("send_splits", "receive_splits")]
+    even = pl.all_horizontal([(s.list.n_unique() <= 1).fill_null(value=True) for s in splits])
+    sparse = pl.any_horizontal([(s.list.min() == 0).fill_null(value=False) for s in splits])
+    same_bytes = [
+        (pl.col(name).n_unique() == 1) & pl.col(name).is_not_null().all() for name in ("send_bytes", "receive_bytes")
+    ]
+    exchanged = (pl.col("kind") == "all_to_all").all() & even.all() & same_bytes[0] & same_bytes[1]
+    together = (
+        rows.filter(pl.col("match").is_not_null())
+        .group_by("match")
+        .agg(
+            (pl.col("kind").is_in(SYMMETRIC).all() | exchanged).alias("_equal"),
+            (pl.col("end_ns") - pl.col("start_ns")).min().alias("_shortest"),
+            sparse.any().alias("_sparse"),
+        )
+    )
+    return rows.join(together, on="match", how="left", maintain_order="left")
 
 
-def _with_latest_arrival(collectives: pl.DataFrame) -> pl.DataFrame:
+def _with_latest_arrival(rows: pl.DataFrame) -> pl.DataFrame:
     """Add `arrival_ns` and `late_rank`: the latest start among the members a rank exchanges with, itself included."""
-    numbered = collectives.with_row_index("_row")
+    matched = rows.filter(pl.col("match").is_not_null())
+    dense = matched.filter(~pl.col("_sparse"))
+    last = (
+        dense.sort("match", "start_ns", "rank")
+        .group_by("match")
+        .agg(pl.col("start_ns").last().alias("arrival_ns"), pl.col("rank").last().alias("late_rank"))
+    )
+    by_row = pl.concat([dense.select("_row", "match").join(last, on="match").drop("match"), _sparse_arrivals(matched)])
+    return rows.join(by_row, on="_row", how="left", maintain_order="left")
+
+
+def _sparse_arrivals(matched: pl.DataFrame) -> pl.DataFrame:
+    """`_row`, `arrival_ns`, `late_rank` of exchanges in which some members exchange nothing: by pair, so costly."""
     peers = (
-        numbered.select("_row", "rank", *MATCH, "send_splits", "receive_splits")
+        matched.filter("_sparse")
+        .select("_row", "rank", "match", "group", "send_splits", "receive_splits")
         .with_columns(pl.col("group").str.split(",").cast(pl.List(pl.Int32)).alias("peer"))
         .with_columns([_padded(column) for column in ("send_splits", "receive_splits")])
         .explode("peer", "send_splits", "receive_splits")
@@ -73,14 +130,13 @@ def _with_latest_arrival(collectives: pl.DataFrame) -> pl.DataFrame:
             | (pl.col("peer") == pl.col("rank"))
         )
     )
-    arrivals = numbered.select(*MATCH, pl.col("rank").alias("peer"), pl.col("start_ns").alias("peer_start_ns"))
-    latest = (
-        peers.join(arrivals, on=[*MATCH, "peer"])
+    arrivals = matched.select("match", pl.col("rank").alias("peer"), pl.col("start_ns").alias("peer_start_ns"))
+    return (
+        peers.join(arrivals, on=["match", "peer"])
         .sort("_row", "peer_start_ns", "peer")
         .group_by("_row", maintain_order=True)
         .agg(pl.col("peer_start_ns").last().alias("arrival_ns"), pl.col("peer").last().alias("late_rank"))
     )
-    return numbered.join(latest, on="_row", how="left", maintain_order="left").drop("_row")
 
 
 def _padded(column: str) -> pl.Expr:
@@ -88,4 +144,19 @@ def _padded(column: str) -> pl.Expr:
     known = pl.col(column).list.len() == pl.col("peer").list.len()
     return (
         pl.when(known).then(column).otherwise(pl.lit(None, pl.Int64).repeat_by(pl.col("peer").list.len())).alias(column)
+    )
+
+
+def _with_residual(rows: pl.DataFrame, clocks: pl.DataFrame | None) -> pl.DataFrame:
+    """Add `clock_residual_ns`: how far off the two clocks in `wait_clock_ns` may be, this rank's and the late one's."""
+    if clocks is None:
+        return rows.with_columns(pl.lit(None, pl.Int64).alias("clock_residual_ns"))
+    own = clocks.select("rank", pl.col("residual_ns").alias("_own"))
+    late = clocks.select(pl.col("rank").alias("late_rank"), pl.col("residual_ns").alias("_late"))
+    together = pl.when(pl.col("rank") == pl.col("late_rank")).then(0).otherwise(pl.col("_own") + pl.col("_late"))
+    return (
+        rows.join(own, on="rank", how="left", maintain_order="left")
+        .join(late, on="late_rank", how="left", maintain_order="left")
+        .with_columns(together.alias("clock_residual_ns"))
+        .drop("_own", "_late")
     )
