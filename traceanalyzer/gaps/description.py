@@ -7,7 +7,8 @@ from typing import Any
 
 import polars as pl
 
-from traceanalyzer.gaps.pipeline import PipelineGap, expected_ranks
+from traceanalyzer.gaps.pipeline import PipelineGap
+from traceanalyzer.gaps.pipeline_actions import expected_ranks
 from traceanalyzer.gaps.review import Bubble, Fact, Mfu, Quality, Term, Withheld
 from traceanalyzer.job import Job
 from traceanalyzer.tables import Tables

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.gaps.ideal_pipeline import IdealPipeline, ideal_pipeline, measured_orders
+from traceanalyzer.gaps.pipeline_actions import pipeline_actions
 from traceanalyzer.gaps.review import Bubble, BubbleTheory, StageBubble, StepBubble, Withheld
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.bubble import bubble, dependency_ns, shares_by_step
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.schema import ACTIONS, BUBBLE, empty
 from traceanalyzer.tables import Tables
-
-_STEP = ["pipeline", "step"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,19 +27,19 @@ class PipelineGap:
     """`ACTIONS` of the simulated step; times start at 0, ranks and step number are those of the shown step."""
     schedule: ScheduleName | None
     """As recognised from the measured order."""
+    actions: pl.DataFrame
+    """`ACTIONS` with `pipeline`: what was measured."""
+    inferred: bool
+    """Stages and microbatches were inferred, not labelled."""
     withheld: tuple[Withheld, ...]
 
 
 def pipeline_gap(tables: Tables, job: Job | None) -> PipelineGap:
     """Measure the bubble of every complete pipeline step and set it against closed form and simulation."""
-    reason = _why_not(tables, job)
-    if reason is not None:
-        return _without(reason)
-    actions = complete_steps(with_pipelines(tables.actions, job), job)
-    if actions.is_empty():
-        return _without("no step holds forward and backward of every stage and microbatch exactly once")
-    if has_overlaps(actions):
-        return _without("compute actions of one rank overlap, so its time cannot be cut at them")
+    found = pipeline_actions(tables, job)
+    if found.why_not is not None:
+        return _without(found.why_not)
+    actions = found.actions
     table = bubble(actions)
     ideal = ideal_pipeline(actions, job)
     shares = shares_by_step(table, tables.steps)
@@ -49,72 +48,16 @@ def pipeline_gap(tables: Tables, job: Job | None) -> PipelineGap:
         table=table,
         ideal_actions=_ideal_actions(ideal, actions, shares),
         schedule=ideal.recognised,
+        actions=actions,
+        inferred=found.inferred,
         withheld=ideal.withheld,
     )
 
 
 def _without(reason: str) -> PipelineGap:
-    return PipelineGap(None, empty(BUBBLE), empty(ACTIONS), None, (Withheld(metric="bubble", reason=reason),))
-
-
-def _why_not(tables: Tables, job: Job | None) -> str | None:
-    """Why the job's bubble cannot be measured at all; None if it can."""
-    if tables.actions.is_empty():
-        return "no pipeline: these traces label no compute actions (compute:2F0 or PP:2F0)"
-    if not tables.clock.one_clock:
-        return "the ranks ran on different hosts and no clock offsets were recorded"
-    found = tables.ranks["rank"].n_unique()
-    expected = expected_ranks(tables.ranks, job)
-    if expected is not None and found < expected and (job is None or job.num_stages is None):
-        return f"{found} of {expected} ranks were captured; without run.json it is not known which stages are missing"
-    return None
-
-
-def expected_ranks(ranks: pl.DataFrame, job: Job | None) -> int | None:
-    """How many ranks the job has, from its description, else from what the traces say of the world size."""
-    if job is not None:
-        return job.layout.world_size
-    world = ranks["world_size"].max()
-    return world if isinstance(world, int) else None
-
-
-def with_pipelines(actions: pl.DataFrame, job: Job | None) -> pl.DataFrame:
-    """Add `pipeline`, the number of the pipeline a rank is part of; without a description all ranks form one."""
-    width = job.layout.dp * job.layout.tp if job is not None else 1
-    return actions.with_columns((pl.col("rank") % width).cast(pl.Int32).alias("pipeline"))
-
-
-def complete_steps(actions: pl.DataFrame, job: Job | None) -> pl.DataFrame:
-    """Actions of the pipeline steps in which every stage ran every microbatch forward and backward exactly once."""
-    num_stages = (job.num_stages if job is not None else None) or pl.col("stage").max() + 1
-    num_microbatches = (job.num_microbatches if job is not None else None) or pl.col("microbatch").max() + 1
-    phase = pl.col("phase").cast(pl.String)
-    halves = (
-        pl.when(phase == "F")
-        .then(1)
-        .when(phase == "B")
-        .then(1_000_000)
-        .when(phase == "I")
-        .then(900_000)
-        .otherwise(100_000)
+    return PipelineGap(
+        None, empty(BUBBLE), empty(ACTIONS), None, empty(ACTIONS), False, (Withheld(metric="bubble", reason=reason),)
     )
-    cells = actions.group_by([*_STEP, "stage", "microbatch"]).agg(halves.sum().alias("done"))
-    whole = (
-        cells.group_by(_STEP)
-        .agg(
-            (pl.col("done") == 1_000_001).all().alias("each_once"),
-            (pl.len() == num_stages * num_microbatches).alias("all_there"),
-        )
-        .filter(pl.col("each_once") & pl.col("all_there"))
-    )
-    return actions.join(whole, on=_STEP, how="semi")
-
-
-def has_overlaps(actions: pl.DataFrame) -> bool:
-    """Whether some rank runs two actions at once."""
-    previous = pl.col("end_ns").shift(1).over("rank", "step")
-    ordered = actions.sort("rank", "step", "start_ns", "end_ns")
-    return not ordered.filter(pl.col("start_ns") < previous).is_empty()
 
 
 def _figures(

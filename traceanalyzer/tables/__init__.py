@@ -39,6 +39,9 @@ class Tables:
     kernels: pl.DataFrame
     """`KERNELS` of device ranks."""
     actions: pl.DataFrame
+    actions_inferred: bool
+    """The actions were inferred from launches and messages: `stage` is the rank's place in its pipeline, `microbatch` the
+    ordinal of a chunk among those of its phase."""
     receives: pl.DataFrame
     """Of CPU ranks; those of device ranks are in `p2p`."""
     collectives: pl.DataFrame
@@ -73,15 +76,14 @@ def build_tables(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, rou
     aligned = on_one_clock(events, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
-    computed = [
-        actions(main, windows, received),
-        _device_actions(aligned, kernel_table, exchanged, messages),
-    ]
+    on_device, inferred = _device_actions(aligned, kernel_table, exchanged, messages)
+    computed = [actions(main, windows, received), on_device]
     return Tables(
         ranks=ranks,
         steps=windows,
         kernels=kernel_table,
         actions=pl.concat(computed).sort("rank", "step", "position"),
+        actions_inferred=inferred,
         receives=received,
         collectives=exchanged,
         p2p=messages,
@@ -114,10 +116,13 @@ def _together(main: pl.DataFrame, device: pl.DataFrame) -> pl.DataFrame:
 
 def _device_actions(
     events: pl.DataFrame, kernel_table: pl.DataFrame, exchanged: pl.DataFrame, messages: pl.DataFrame
-) -> pl.DataFrame:
-    """Labelled actions of device ranks, else those that launches and messages tell."""
+) -> tuple[pl.DataFrame, bool]:
+    """Labelled actions of device ranks, else those that launches and messages tell; and whether it was the latter."""
     if kernel_table.is_empty():
-        return pl.DataFrame(schema=ACTIONS)
+        return pl.DataFrame(schema=ACTIONS), False
     joined = communications(exchanged, messages)
     labelled = device_actions(events.join(kernel_table, on="rank", how="semi"), kernel_table, joined)
-    return labelled if labelled.height else inferred_actions(kernel_table, joined, messages)
+    if labelled.height:
+        return labelled, False
+    inferred = inferred_actions(kernel_table, joined, messages)
+    return inferred, inferred.height > 0

@@ -36,17 +36,17 @@ def inferred_actions(kernels: pl.DataFrame, communications: pl.DataFrame, p2p: p
 
 
 def pipeline_places(p2p: pl.DataFrame) -> pl.DataFrame:
-    """Place of every rank in its pipeline: `rank`, `stage`, `num_ranks`, from the pipeline group of its messages."""
+    """Place of every rank in its pipeline: `rank`, `group`, `stage`, `num_ranks`, from its messages' process group."""
     members = pl.col("group").str.split(",").cast(pl.List(pl.Int32))
     return (
         p2p.filter((pl.col("role") == "pp") & pl.col("group").is_not_null())
-        .select("rank", members.alias("members"))
+        .select("rank", "group", members.alias("members"))
         .unique("rank", keep="first", maintain_order=True)
         .with_columns(pl.col("members").list.len().cast(pl.Int32).alias("num_ranks"))
         .explode("members")
         .with_columns((pl.int_range(pl.len(), dtype=pl.Int32).over("rank")).alias("stage"))
         .filter(pl.col("members") == pl.col("rank"))
-        .select("rank", "stage", "num_ranks")
+        .select("rank", "group", "stage", "num_ranks")
     )
 
 
@@ -83,18 +83,43 @@ def _chunks(work: pl.DataFrame, posts: pl.DataFrame) -> pl.DataFrame:
         ]
     ).sort(*_KEYS, "at_ns")
     changed = pl.col("launch_thread").ne_missing(pl.col("launch_thread").shift(1)).over(_KEYS)
-    return (
+    runs = (
         launches.with_columns(changed.cum_sum().over(_KEYS).alias("run"))
         .filter(pl.col("launch_thread") != "post")
         .join(main, on="rank", how="left")
-        .group_by(*_KEYS, "run")
+        .with_columns(
+            pl.when(pl.col("launch_thread") == pl.col("main_thread"))
+            .then(pl.lit("F"))
+            .otherwise(pl.lit("B"))
+            .alias("phase")
+        )
+    )
+    return (
+        _unmerged(runs)
+        .group_by(*_KEYS, "run", "part")
         .agg(
             pl.col("at_ns").min().alias("launch_ns"),
             pl.col("start_ns").min(),
             pl.col("end_ns").max(),
-            (pl.col("launch_thread") == pl.col("main_thread")).first().alias("is_main"),
+            pl.col("phase").first(),
         )
-        .with_columns(pl.when("is_main").then(pl.lit("F")).otherwise(pl.lit("B")).alias("phase"))
+    )
+
+
+def _unmerged(runs: pl.DataFrame) -> pl.DataFrame:
+    """Add `part`: a run of exactly 2, 3, ... times the usual number of kernels is so many chunks.
+
+    Chunks follow each other without a post where nothing is left to send or to receive, as the first stage's last
+    backwards do.
+    """
+    length = pl.len().over(*_KEYS, "run")
+    usual = pl.col("length").mode().min().over("rank", "phase")
+    at = pl.int_range(pl.len()).over(*_KEYS, "run")
+    whole = pl.col("length") % pl.col("usual") == 0
+    return (
+        runs.with_columns(length.alias("length"))
+        .with_columns(usual.alias("usual"))
+        .with_columns(pl.when(whole).then(at // pl.col("usual")).otherwise(0).alias("part"))
     )
 
 
