@@ -11,7 +11,7 @@ from traceanalyzer.errors import DomainError, UsageError
 from traceanalyzer.hardware import DTYPES, check_declared_peak, devices, find_device, parse_dtype
 from traceanalyzer.model_configs import find_preset
 from traceanalyzer.theory.flops import Recompute, flops_per_token
-from traceanalyzer.theory.mfu import utilisation_at_rate, utilisation_of_step
+from traceanalyzer.theory.mfu import mixed_peak, utilisation_at_rate, utilisation_of_step
 
 H100 = "NVIDIA H100 80GB HBM3"
 
@@ -172,3 +172,13 @@ def test_utilisation_of_nothing_is_refused(rate: float, devices_used: int, peak:
         utilisation_at_rate(flops, rate, devices_used, peak)
     with pytest.raises(DomainError, match="has no rate"):
         utilisation_of_step(flops, 1, 0, 1, 1e15)
+
+
+def test_peak_of_a_mix_by_hand() -> None:
+    # 300 TFLOP at 100 TFLOP/s and 300 at 200 take 4.5 s.
+    assert mixed_peak({"bf16": 300e12, "fp8": 300e12}, {"bf16": 100e12, "fp8": 200e12}) == pytest.approx(600e12 / 4.5)
+    assert mixed_peak({"bf16": 1.0, "fp32": 0.0}, {"bf16": 100e12}) == 100e12
+    with pytest.raises(DomainError, match="fp8 has no peak"):
+        mixed_peak({"bf16": 1.0, "fp8": 1.0}, {"bf16": 100e12})
+    with pytest.raises(DomainError, match="there are no FLOPs"):
+        mixed_peak({}, {"bf16": 100e12})

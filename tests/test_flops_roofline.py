@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from traceanalyzer.hardware import find_device
-from traceanalyzer.measurements.roofline import covered_share, operator_times, roofline
+from traceanalyzer.measurements.roofline import covered_share, number_formats, operator_times, roofline
 from traceanalyzer.measurements.shape_flops import shape_flops
 from traceanalyzer.schema import EVENTS, KERNELS, conform
 from traceanalyzer.tables.kernels import kernels
@@ -108,6 +108,17 @@ def test_largest_loss_first_and_fused_causal_attention_by_half() -> None:
     assert found["kind"].to_list() == ["attention", "gemm"]
     assert found["flops"].to_list() == [half, 2_000_000]
     assert found["lost_ns"].to_list() == [round(10_000 - half / 1000), 8_000]
+
+
+def test_flops_by_number_format() -> None:
+    table = pl.concat(
+        [
+            operators(("aten::mm", SQUARE, 0, 1), ("aten::mm", SQUARE, 1, 2), ("aten::mm", SQUARE, 2, 3)),
+            operators(("aten::_scaled_mm", SQUARE, 3, 4), dtype="c10::Float8_e4m3fn"),
+            operators(("aten::mm", [[], []], 5, 6)),
+        ]
+    )
+    assert number_formats(table).rows() == [("bf16", 6_000_000, 0.75), ("fp8", 2_000_000, 0.25)]
 
 
 @pytest.mark.corpus

@@ -80,6 +80,24 @@ def covered_share(timed: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     return busy.join(known, on="rank", how="left").select("rank", share.alias("covered_share")).sort("rank")
 
 
+def number_formats(operators: pl.DataFrame) -> pl.DataFrame:
+    """FLOPs by number format over all ranks, most first: `number_format` (null if it has no peak), `flops`, `flops_share`.
+
+    `operators` is `SHAPE_FLOPS`. A job that multiplies partly in fp8 is not to be set against its bf16 peak.
+    """
+    return (
+        operators.filter(pl.col("flops") > 0)
+        .group_by(_number_format().alias("number_format"))
+        .agg(pl.col("flops").sum())
+        .with_columns((pl.col("flops") / pl.col("flops").sum()).alias("flops_share"))
+        .sort("flops", descending=True)
+    )
+
+
+def _number_format() -> pl.Expr:
+    return pl.col("dtype").replace_strict(NUMBER_FORMATS, default=None, return_dtype=pl.String)
+
+
 def roofline(
     timed: pl.DataFrame, peak_flops_per_second: Mapping[str, float], memory_bytes_per_second: float | None
 ) -> pl.DataFrame:
@@ -96,8 +114,7 @@ def roofline(
         A number format without a peak leaves the last five null, and so does a roof that was exceeded: then the peak
         or the shape is not what it seems.
     """
-    number_format = pl.col("dtype").replace_strict(NUMBER_FORMATS, default=None, return_dtype=pl.String)
-    peak = number_format.replace_strict(dict(peak_flops_per_second), default=None, return_dtype=pl.Float64)
+    peak = _number_format().replace_strict(dict(peak_flops_per_second), default=None, return_dtype=pl.Float64)
     compute_s = pl.col("flops") / peak
     memory_s = pl.col("bytes") / (memory_bytes_per_second or float("inf"))
     ideal_s = pl.max_horizontal(compute_s, memory_s.fill_null(0.0))

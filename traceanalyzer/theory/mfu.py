@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from traceanalyzer.errors import DomainError
@@ -26,6 +27,22 @@ class Utilisation:
     """Achieved, model FLOPs only."""
     peak_flops_per_device: float
     num_devices: int
+
+
+def mixed_peak(flops_by_format: Mapping[str, float], peak_by_format: Mapping[str, float]) -> float:
+    """The rate at which a device could do a mix of number formats one after another, each at its peak.
+
+    That is the harmonic mean of the peaks weighted by FLOPs: a job with a third of its FLOPs in fp8 has no bf16 peak and
+    no fp8 peak. Raises `DomainError` where a format has no peak or there are no FLOPs.
+    """
+    missing = [name for name, flops in flops_by_format.items() if flops > 0 and not peak_by_format.get(name)]
+    total = sum(flops_by_format.values())
+    if missing or total <= 0:
+        raise DomainError(
+            f"no peak of a mix: {', '.join(missing) + ' has no peak' if missing else 'there are no FLOPs'}",
+            "give a dense peak for every number format that is used",
+        )
+    return total / sum(flops / peak_by_format[name] for name, flops in flops_by_format.items() if flops > 0)
 
 
 def utilisation_at_rate(
