@@ -19,6 +19,7 @@ from traceanalyzer.gaps.utilisation import utilisation_gap
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.accounting import accounting, owner_shares
 from traceanalyzer.measurements.collectives import split_collectives
+from traceanalyzer.measurements.device_accounting import device_accounting
 from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.messages import split_messages
 from traceanalyzer.measurements.mfu import step_durations, wall_clock_step_ns
@@ -68,9 +69,10 @@ def analyze(run: Run) -> Analysis:
     peaks, one_clock = links(tables.ranks), tables.clock.one_clock
     splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
-    account = _account(tables, splits)
+    exchanged = communications(splits, messages)
+    account = _account(tables, splits, exchanged)
     trust = validity(run.step_records, tables.actions, tables.steps)
-    pipeline = pipeline_gap(tables, run.job)
+    pipeline = pipeline_gap(tables, run.job, exchanged)
     experts = expert_gap(tables, splits, run.job, run.routing_records)
     utilisation = utilisation_gap(tables.steps, run.step_records, run.job, trust)
     withheld = [*pipeline.withheld, *experts.withheld, *utilisation.withheld]
@@ -92,7 +94,7 @@ def analyze(run: Run) -> Analysis:
         bubble=pipeline.figures,
         all_to_all=experts.figures,
         mfu=utilisation.figures,
-        findings=findings(pipeline.figures, experts.figures, figures),
+        findings=findings(pipeline.figures, experts.figures, figures, step.duration_ms.median),
         method=method(pipeline.figures, utilisation.figures, tables),
         provenance=provenance(run.job, str(run.path), __version__),
     )
@@ -106,7 +108,7 @@ def analyze(run: Run) -> Analysis:
         "kernels": tables.kernels,
         "collectives": splits,
         "p2p": messages,
-        "communications": communications(splits, messages),
+        "communications": exchanged,
         "clocks": tables.clocks,
         "routing": tables.routing,
         "traffic": experts.tables.traffic,
@@ -120,11 +122,18 @@ def analyze(run: Run) -> Analysis:
     return Analysis(review, drawn)
 
 
-def _account(tables: Tables, splits: pl.DataFrame) -> pl.DataFrame:
+def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
+    """Owners of every rank's steps: by kernels where the rank has a device, by its main thread where it has none."""
+    on_device = tables.steps.join(tables.kernels, on="rank", how="semi")
+    on_main = tables.steps.join(tables.kernels, on="rank", how="anti")
     computed = pl.concat(
         [frame.select("rank", "start_ns", "end_ns") for frame in (tables.actions, tables.expert_computation)]
     )
-    return accounting(tables.steps, computed, tables.operators, tables.receives, splits)
+    parts = [
+        accounting(on_main, computed, tables.operators, tables.receives, splits),
+        device_accounting(on_device, tables.kernels, exchanged),
+    ]
+    return pl.concat(parts).sort("rank", "step", "owner", "cause")
 
 
 def _step_figures(tables: Tables, run: Run) -> StepFigures:

@@ -34,13 +34,16 @@ class PipelineGap:
     withheld: tuple[Withheld, ...]
 
 
-def pipeline_gap(tables: Tables, job: Job | None) -> PipelineGap:
-    """Measure the bubble of every complete pipeline step and set it against closed form and simulation."""
+def pipeline_gap(tables: Tables, job: Job | None, communications: pl.DataFrame) -> PipelineGap:
+    """Measure the bubble of every complete pipeline step and set it against closed form and simulation.
+
+    `communications` (`COMMUNICATIONS`) tells when pipeline messages were on their way.
+    """
     found = pipeline_actions(tables, job)
     if found.why_not is not None:
         return _without(found.why_not)
     actions = found.actions
-    table = bubble(actions)
+    table = bubble(actions, _transfers(communications))
     ideal = ideal_pipeline(actions, job)
     shares = shares_by_step(table, tables.steps)
     return PipelineGap(
@@ -60,6 +63,12 @@ def _without(reason: str) -> PipelineGap:
     )
 
 
+def _transfers(communications: pl.DataFrame) -> pl.DataFrame:
+    """Intervals in which pipeline messages were on their way: `rank`, `start_ns`, `end_ns`."""
+    known = communications.filter((pl.col("role") == "pp") & pl.col("wait_ns").is_not_null())
+    return known.select("rank", (pl.col("start_ns") + pl.col("wait_ns")).alias("start_ns"), "end_ns")
+
+
 def _figures(
     shares: pl.DataFrame, table: pl.DataFrame, actions: pl.DataFrame, theory: BubbleTheory, tables: Tables
 ) -> Bubble:
@@ -67,7 +76,9 @@ def _figures(
         measured_share=_median(shares["measured_share"]),
         measured_ratio=_median(shares["measured_ratio"]),
         span_share=_median(shares["span_share"]),
+        idle_share=_median(shares["idle_share"]),
         share_of_step=_median(shares["share_of_step"]),
+        transfer_share=None if _is_gloo(tables) else _median(shares["transfer_share"]),
         overhead_share=_median(shares["overhead_share"]),
         phase_ms=_median(shares["phase_ns"] / 1e6),
         theory=theory,

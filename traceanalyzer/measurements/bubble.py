@@ -5,18 +5,20 @@ same for all its ranks. What a rank does not spend in its chunk spans is its bub
 
 * **dependency**: the rank had nothing it could compute, because what its next action needs was not there yet
   (warm-up, steady, drain), or because it had finished (drain);
-* **transfer**: what was needed had been sent but was still on its way (absent on gloo, which records no transfer: there
-  it is part of the overhead);
+* **transfer**: a pipeline message was on its way while the action could otherwise have started (absent on gloo, which
+  records no transfer: there it is part of the overhead);
 * **overhead**: the action could have started, but the rank started it later.
 
 For an action on a rank, with `previous` the end of the action before it, `ready = max(previous, release of what it
-needs)`: `[previous, ready)` is dependency and `[ready, start)` overhead, so the parts sum to the phase exactly.
+needs)`: `[previous, ready)` is dependency; of `[ready, start)` what transfers of pipeline messages cover is transfer and
+the rest overhead. So the parts sum to the phase exactly.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
+from traceanalyzer.measurements.intervals import covered_within
 from traceanalyzer.schedule import BACKWARD_PHASES
 from traceanalyzer.schema import BUBBLE, conform
 
@@ -57,11 +59,12 @@ def producer_release(actions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def gaps_before(actions: pl.DataFrame) -> pl.DataFrame:
-    """Split the time before each action into `dependency_ns` and `overhead_ns`, with its `part` of the phase.
+def gaps_before(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Split the time before each action into dependency, transfer and overhead (`*_ns`), with its `part` of the phase.
 
     A gap is warm-up until the rank's first backward starts, drain after its last forward (once a backward has
-    started), steady between. Adds `phase_start_ns` and `phase_end_ns`. `actions` is `ACTIONS` with `pipeline`.
+    started), steady between. Adds `phase_start_ns` and `phase_end_ns`. `actions` is `ACTIONS` with `pipeline`,
+    `transfers` has `rank`, `start_ns`, `end_ns` of pipeline messages on their way.
     """
     backward = pl.col("phase").is_in([phase.value for phase in BACKWARD_PHASES])
     order = pl.int_range(pl.len()).over(_RANK)
@@ -75,7 +78,7 @@ def gaps_before(actions: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit("drain"))
     )
     ready = pl.min_horizontal("start_ns", pl.max_horizontal("previous_ns", pl.coalesce("needed_ns", "previous_ns")))
-    return (
+    gaps = (
         producer_release(actions)
         .sort([*_RANK, "start_ns", "end_ns"])
         .with_columns(
@@ -90,20 +93,25 @@ def gaps_before(actions: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(pl.min_horizontal("previous_ns", "start_ns").alias("previous_ns"))
         .with_columns(ready.alias("ready_ns"))
-        .with_columns(
-            (pl.col("ready_ns") - pl.col("previous_ns")).alias("dependency_ns"),
-            (pl.col("start_ns") - pl.col("ready_ns")).alias("overhead_ns"),
-        )
+    )
+    if transfers is None or transfers.is_empty():
+        gaps = gaps.with_columns(pl.lit(0, pl.Int64).alias("transfer_ns"))
+    else:
+        gaps = covered_within(gaps, transfers, "ready_ns", "start_ns", "transfer_ns")
+    return gaps.with_columns(
+        (pl.col("ready_ns") - pl.col("previous_ns")).alias("dependency_ns"),
+        (pl.col("start_ns") - pl.col("ready_ns") - pl.col("transfer_ns")).alias("overhead_ns"),
     )
 
 
-def bubble(actions: pl.DataFrame) -> pl.DataFrame:
+def bubble(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) -> pl.DataFrame:
     """The phase of every rank and step, cut into chunk spans, dependency, transfer and overhead (`BUBBLE`).
 
-    `actions` is `ACTIONS` with `pipeline`; actions of one rank must not overlap. The parts of each row satisfy
+    `actions` is `ACTIONS` with `pipeline`; actions of one rank must not overlap. `transfers` has `rank`, `start_ns`,
+    `end_ns` of pipeline messages on their way; None where none are recorded. The parts of each row satisfy
     `phase = chunk + warmup + steady + drain + transfer + overhead` exactly.
     """
-    gaps = gaps_before(actions)
+    gaps = gaps_before(actions, transfers)
 
     def dependency(part: str) -> pl.Expr:
         return pl.col("dependency_ns").filter(pl.col("part") == part).sum()
@@ -118,7 +126,7 @@ def bubble(actions: pl.DataFrame) -> pl.DataFrame:
         dependency("warmup").alias("warmup_ns"),
         dependency("steady").alias("steady_ns"),
         (dependency("drain") + idle_after).alias("drain_ns"),
-        pl.lit(0, pl.Int64).alias("transfer_ns"),
+        pl.col("transfer_ns").sum(),
         pl.col("overhead_ns").sum(),
         (pl.col("dependency_ns").sum() - first_gap).alias("span_dependency_ns"),
     )
@@ -143,8 +151,8 @@ def shares_by_step(table: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
     """Bubble of every pipeline and step, summed over its ranks, from `BUBBLE` and `STEPS`.
 
     Columns `pipeline`, `step`, `measured_share` (dependency ÷ pipeline phase), `measured_ratio` (dependency ÷ chunk
-    spans), `span_share` (dependency inside the ranks' own windows ÷ those windows), `share_of_step` (dependency ÷
-    step windows), `overhead_share` (÷ pipeline phase) and `phase_ns`.
+    spans), `idle_share` (all time outside chunk spans ÷ pipeline phase), `span_share` (dependency inside the ranks' own windows ÷ those windows), `share_of_step` (dependency ÷
+    step windows), `overhead_share` and `transfer_share` (÷ pipeline phase) and `phase_ns`.
     """
     lengths = windows.select("rank", "step", (pl.col("end_ns") - pl.col("start_ns")).alias("window_ns"))
     return (
@@ -154,6 +162,8 @@ def shares_by_step(table: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
         .agg(
             (pl.col("dependency_ns").sum() / pl.col("phase_ns").sum()).alias("measured_share"),
             (pl.col("dependency_ns").sum() / pl.col("chunk_ns").sum()).alias("measured_ratio"),
+            (1 - pl.col("chunk_ns").sum() / pl.col("phase_ns").sum()).alias("idle_share"),
+            (pl.col("transfer_ns").sum() / pl.col("phase_ns").sum()).alias("transfer_share"),
             (pl.col("span_dependency_ns").sum() / pl.col("span_ns").sum()).alias("span_share"),
             (pl.col("dependency_ns").sum() / pl.col("window_ns").sum()).alias("share_of_step"),
             (pl.col("overhead_ns").sum() / pl.col("phase_ns").sum()).alias("overhead_share"),

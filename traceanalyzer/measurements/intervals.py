@@ -49,6 +49,43 @@ def clip(intervals: pl.DataFrame, windows: pl.DataFrame, keys: Sequence[str]) ->
     )
 
 
+def covered_within(spans: pl.DataFrame, intervals: pl.DataFrame, start: str, end: str, name: str) -> pl.DataFrame:
+    """Add `name`: how much of `[start, end)` of each span the intervals of its `rank` cover.
+
+    `spans` has `rank` and the columns `start` and `end`; `intervals` has `rank`, `start_ns`, `end_ns` and may overlap.
+    """
+    merged = union(intervals.select("rank", "start_ns", "end_ns"), ["rank"]).with_columns(
+        (pl.col("end_ns") - pl.col("start_ns")).cum_sum().over("rank").alias("_through")
+    )
+    numbered = spans.with_row_index("_row")
+    before = [_covered_before(numbered, merged, at) for at in (start, end)]
+    covered = before[1].join(before[0], on="_row", suffix="_start")
+    amount = (pl.col("_covered") - pl.col("_covered_start")).clip(lower_bound=0).alias(name)
+    return (
+        numbered.join(covered, on="_row", how="left", maintain_order="left")
+        .with_columns(amount)
+        .select(*spans.columns, name)
+    )
+
+
+def _covered_before(spans: pl.DataFrame, merged: pl.DataFrame, at: str) -> pl.DataFrame:
+    """Covered time of the rank before `at`: `_row`, `_covered`."""
+    past = pl.col("_through") - (pl.col("end_ns") - pl.min_horizontal("end_ns", "_at"))
+    return (
+        spans.select("_row", "rank", pl.col(at).alias("_at"))
+        .sort("_at")
+        .join_asof(
+            merged.sort("start_ns"),
+            left_on="_at",
+            right_on="start_ns",
+            by="rank",
+            strategy="backward",
+            check_sortedness=False,
+        )
+        .select("_row", past.fill_null(0).alias("_covered"))
+    )
+
+
 def sweep(intervals: pl.DataFrame, windows: pl.DataFrame, keys: Sequence[str], labels: Sequence[str]) -> pl.DataFrame:
     """Give every nanosecond of every window exactly one label: the first of `labels` that covers it.
 
