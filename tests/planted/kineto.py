@@ -53,8 +53,10 @@ class _Writer:
         self.planted, self.rank, self.job = planted, rank, planted.job
         truth = planted.truth
         begin = truth.capture_start_ns[rank] + planted.faults.head_cut_ns.get(rank, 0)
-        self.cpu = [e for e in truth.cpu_events if e["rank"] == rank and e["start_ns"] >= begin]
-        self.cpu.sort(key=lambda e: (e["start_ns"], -e["end_ns"]))
+        everything = [e for e in truth.cpu_events if e["rank"] == rank]
+        everything.sort(key=lambda e: (e["start_ns"], -e["end_ns"]))
+        self.sequence = _sequence_numbers([e for e in everything if e.get("comms")])
+        self.cpu = [e for e in everything if e["start_ns"] >= begin]
         self.ops = [op for op in truth.device_ops if op["rank"] == rank and op["end_ns"] > begin]
         self.launched = {e["correlation"] for e in self.cpu if e["correlation"]}
         self.pid = 4000 + rank
@@ -95,13 +97,12 @@ class _Writer:
 
     def _cpu_events(self) -> list[dict[str, Any]]:
         events = []
-        sequences: Counter[str] = Counter()
         for external, event in enumerate(self.cpu, 1):
             args: dict[str, Any] = {"External id": external}
             if event["correlation"] is not None:
                 args = {"correlation": event["correlation"], "cbid": 211}
             if event.get("comms"):
-                args |= self._comm_args(event["comms"], sequences)
+                args |= self._comm_args(event["comms"], self.sequence[id(event)])
                 self.comms[external] = args
                 self.ranges.append((external, event))
             thread = self.pid + (1 if event["thread"] == "autograd" else 0)
@@ -109,11 +110,9 @@ class _Writer:
             events[-1]["cat"] = event["category"]
         return events
 
-    def _comm_args(self, call: dict[str, Any], sequences: Counter[str]) -> dict[str, Any]:
+    def _comm_args(self, call: dict[str, Any], number: int) -> dict[str, Any]:
         group = next(g for g in self._groups() if g["role"] == call["group"])
         point_to_point = call["collective"] in ("send", "recv")
-        key = group["pg_name"] + ("/p2p" if point_to_point else "")
-        sequences[key] += 1
         members, splits = call["members"], call.get("splits", [])
         args: dict[str, Any] = {
             "Collective name": call["collective"],
@@ -132,8 +131,6 @@ class _Writer:
         if point_to_point and self.job.metadata != "2022":
             args["Dst Rank" if call["collective"] == "send" else "Src Rank"] = call["peer"]
         if self.job.metadata == "2026":
-            # a fixed base: sequence numbers count since the job's start, not since the capture's
-            number = 1000 + sequences[key]
             digest = hashlib.sha256(f"{group['pg_name']}/{number}/{point_to_point}".encode()).digest()
             args |= {"Seq": number, "Rank": members.index(self.rank), "Comms Id": int.from_bytes(digest[:8], "big")}
         return args if self.job.metadata != "2022" else {}
@@ -190,6 +187,17 @@ class _Writer:
             "ph": "X", "name": event["name"], "pid": process, "tid": thread,
             "ts": start / 1000, "dur": (end - start) / 1000, "args": args,
         }  # fmt: skip
+
+
+def _sequence_numbers(events: list[dict[str, Any]]) -> dict[int, int]:
+    """Number of every call in its group since the job's start, messages apart, by the event's identity."""
+    counts: Counter[tuple[str, bool]] = Counter()
+    numbers = {}
+    for event in events:
+        key = (event["comms"]["group"], event["comms"]["collective"] in ("send", "recv"))
+        counts[key] += 1
+        numbers[id(event)] = counts[key]
+    return numbers
 
 
 def _listed(values: list[int]) -> str:

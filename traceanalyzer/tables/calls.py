@@ -68,6 +68,7 @@ CALLS = pl.Schema(
         "kind": pl.String,  # all_reduce, ..., send, receive
         "pg_name": pl.String,
         "group": pl.String,  # null where it cannot be told
+        "assumed": pl.Boolean,  # the group was not recorded and is taken to be the whole job
         "send_bytes": pl.Int64,
         "receive_bytes": pl.Int64,
         "send_splits": pl.List(pl.Int64),
@@ -155,7 +156,7 @@ def _with_group(rows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
     listed = pl.when(pl.col("listed") != "").then("listed")
     return rows.join(
         configured.unique(["rank", "pg_name"], maintain_order=True), on=["rank", "pg_name"], how="left"
-    ).with_columns(pl.coalesce(listed, "configured", strided).alias("group"))
+    ).with_columns(pl.coalesce(listed, "configured", strided).alias("group"), pl.lit(value=False).alias("assumed"))
 
 
 def _annotated(ranges: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
@@ -168,6 +169,7 @@ def _annotated(ranges: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
         kind.alias("kind"),
         pl.lit(None, pl.String).alias("pg_name"),
         pl.lit(world_group(ranks), pl.String).alias("group"),
+        pl.lit(value=True).alias("assumed"),
         tensor_bytes(pl.col("args"), 0).alias("send_bytes"),
         pl.lit(None, pl.Int64).alias("receive_bytes"),
         pl.lit(None, pl.List(pl.Int64)).alias("send_splits"),

@@ -8,7 +8,7 @@ In order of preference:
 * offsets solved from matched operations (`clock_solving`);
 * unknown.
 
-An offset within its own uncertainty is never applied.
+A recorded offset within its own uncertainty is never applied.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def _chosen(
     if len(recorded) == len(present):
         return "recorded", recorded
     if len(solved) == len(present):
-        return "matched", {rank: _significant(line) for rank, line in solved.items()}
+        return "matched", _significant(solved)
     return "unknown", {}
 
 
@@ -90,14 +90,14 @@ def _contradicted(solved: dict[int, ClockLine]) -> bool:
     )
 
 
-def _significant(line: ClockLine) -> ClockLine:
-    """What lies within its uncertainty is no offset; a change within it is no drift."""
-    middle = (line.first_ns + line.last_ns) / 2
-    if max(abs(line.first_ns), abs(line.last_ns)) <= line.residual_ns:
-        return ClockLine(0.0, 0.0, line.residual_ns, line.num_operations)
-    if abs(line.last_ns - line.first_ns) <= line.residual_ns:
-        return ClockLine(middle, middle, line.residual_ns + abs(line.last_ns - line.first_ns) / 2, line.num_operations)
-    return line
+def _significant(solved: dict[int, ClockLine]) -> dict[int, ClockLine]:
+    """Solved lines, or none at all if every rank may well be on the reference's clock.
+
+    All or nothing: neighbours' offsets are known better against each other than against the reference.
+    """
+    if all(max(abs(line.first_ns), abs(line.last_ns)) <= line.residual_ns for line in solved.values()):
+        return {rank: ClockLine(0.0, 0.0, line.residual_ns, line.num_operations) for rank, line in solved.items()}
+    return solved
 
 
 def _recorded_lines(records: dict[int, RankRecord], present: list[int], span: tuple[int, int]) -> dict[int, ClockLine]:

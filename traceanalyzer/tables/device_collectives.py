@@ -7,7 +7,7 @@ import polars as pl
 from traceanalyzer.job import Job
 from traceanalyzer.schema import COLLECTIVES, P2P, conform
 from traceanalyzer.tables.groups import with_role
-from traceanalyzer.tables.matching import match_collectives, match_messages
+from traceanalyzer.tables.matching import match_collectives, match_messages, without_implausible
 
 _POINT_TO_POINT = ["send", "receive"]
 
@@ -39,7 +39,14 @@ def _collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
         .with_columns(pl.coalesce("call_start_ns", "launch_start_ns", "start_ns").alias("order_ns"))
     )
     matched = match_collectives(whole, captured)
-    sequence = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step", "group", "kind").alias("sequence")
+    told = pl.col("group").is_not_null() | (pl.col("kind") != "all_reduce")  # what it closes follows from its group
+    plausible = without_implausible(whole, matched).with_columns(
+        [pl.when(told).then(name).alias(name) for name in ("role", "role_source")]
+    )
+    matched = match_collectives(plausible, captured)
+    first = pl.col("order_ns").min().over("match")  # the same on all members, whatever the head of a capture lacks
+    place = first.rank("dense").over("step", "group", "kind") - 1
+    sequence = pl.when(pl.col("match").is_not_null()).then(place).cast(pl.Int32).alias("sequence")
     is_exchange = pl.col("kind") == "all_to_all"
     return conform(
         matched.sort("rank", "start_ns").with_columns(
