@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from traceanalyzer.errors import InputError
+from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs.huggingface import read_huggingface
 from traceanalyzer.model_configs.megatron import megatron_arguments, read_megatron
@@ -32,6 +32,13 @@ def read_model_config(config: Mapping[str, object], source: str = "the model's c
     `source` names the file in errors. Raises `InputError` where the kind or the model family is not known, a setting
     is missing or not a number, or a feature would change the count in a way that is not known here.
     """
+    try:
+        return _read(config, source)
+    except UsageError as error:  # the sizes themselves make no model
+        raise InputError(f"{source}: {error.message}", error.hint) from error
+
+
+def _read(config: Mapping[str, object], source: str) -> ModelShape:
     if "model_type" in config or "text_config" in config:
         return read_huggingface(config, source)
     if "num_attention_heads" in config and "num_layers" in config:
