@@ -35,7 +35,7 @@ class Planted:
         self.links: dict[tuple[int, int], int] = {}
         self.stalls: dict[tuple[int, int], int] = {}
         self.jitter = 0.0
-        self.chance = random.Random(seed)
+        self.chance = random.Random(seed)  # noqa: S311 - planted noise is no secret
 
     def slow_stage(self, stage: int, factor: float) -> Planted:
         self.slow.append((lambda _rank, at: at == stage, factor))
@@ -78,10 +78,11 @@ def run_steps(
     actions: list[dict[str, object]] = []
     receives: list[dict[str, int]] = []
     lengths: list[int] = []
+    shape = (num_stages, num_replicas, num_microbatches)
     begin = 1_000_000_000_000
     for step in range(num_steps):
         ends = [
-            _run_pipeline(step, begin, replica, (num_stages, num_replicas, num_microbatches), planted, times, order, actions, receives)
+            _run_pipeline(step, begin, replica, shape, planted, times, order, (actions, receives))
             for replica in range(num_replicas)
         ]  # fmt: skip
         lengths.append(max(ends) - begin)
@@ -89,7 +90,8 @@ def run_steps(
     return actions, receives, lengths
 
 
-def _run_pipeline(step, begin, replica, shape, planted, times, order, actions, receives):  # noqa: ANN001, ANN202
+def _run_pipeline(step, begin, replica, shape, planted, times, order, rows):  # noqa: ANN001, ANN202 - see run_steps
+    actions, receives = rows
     num_stages, num_replicas, num_microbatches = shape
     ranks = [stage * num_replicas + replica for stage in range(num_stages)]
     orders = [order(stage, num_stages, num_microbatches) for stage in range(num_stages)]

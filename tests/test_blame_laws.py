@@ -107,10 +107,10 @@ def runs(draw: st.DrawFn) -> tuple[pl.DataFrame, pl.DataFrame]:
     return frame, received.with_columns(pl.col("start_ns") + shift, pl.col("end_ns") + shift)
 
 
-@given(runs(), st.integers(0, 1 << 30), st.booleans())
+@given(run=runs(), seed=st.integers(0, 1 << 30), with_receives=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_blame_closes_exactly_whatever_the_order_of_the_input(
-    run: tuple[pl.DataFrame, pl.DataFrame], seed: int, with_receives: bool
+    run: tuple[pl.DataFrame, pl.DataFrame], seed: int, *, with_receives: bool
 ) -> None:
     actions, receives = run[0], run[1] if with_receives else NO_RECEIVES
     found = attribute(actions, receives)
@@ -161,7 +161,7 @@ def test_replay_is_the_simulation_of_the_same_order(
     name: ScheduleName, num_ranks: int, num_microbatches: int, num_chunks: int
 ) -> None:
     stage_ranks = placement(name, num_ranks, num_chunks)
-    chance = random.Random(3)
+    chance = random.Random(3)  # noqa: S311 - any numbers will do
     times = OpTimes(
         forward_ns=[chance.randint(5, 15) for _ in stage_ranks],
         input_gradient_ns=[chance.randint(5, 15) for _ in stage_ranks],

@@ -13,6 +13,7 @@ import polars as pl
 
 from traceanalyzer.gaps.blame import Blamed, blame, with_duration_parts
 from traceanalyzer.gaps.dependency_graph import DependencyGraph, dependency_graph, with_arrivals
+from traceanalyzer.gaps.slowdown import rank_slowdowns
 from traceanalyzer.gaps.worth import Worth, with_evened, worth
 from traceanalyzer.schema import ATTRIBUTION, BLAME, CAUSE, conform
 
@@ -38,6 +39,8 @@ class Attributed:
     """`ATTRIBUTION` of every pipeline and step."""
     blame: pl.DataFrame
     """`BLAME` of every pipeline and step."""
+    slowdowns: pl.DataFrame
+    """`rank`, `slowdown`."""
     separable: bool
     """Every stage has enough replicas to tell a straggler from it."""
 
@@ -69,19 +72,23 @@ def attribute(actions: pl.DataFrame, receives: pl.DataFrame, num_stages: int | N
         blamed.join(longest, on=_STEP, how="semi").group_by("waiter", "culprit", "cause").agg(per_step.alias("ms"))
     ).filter(pl.col("ms") != 0)
     causes = dict.fromkeys(CAUSE.categories, 0.0) | dict(culprits.group_by("cause").agg(pl.col("ms").sum()).iter_rows())
-    by_size = {"by": ["ms", "cause", "culprit"], "descending": [True, False, False]}
     return Attributed(
         measured_ms=float(longest["measured_ns"].sum()) / 1e6 / num_steps,
         ideal_ms=float(longest["ideal_ns"].sum()) / 1e6 / num_steps,
         schedule_ms=float(longest["schedule_ns"].sum()) / 1e6 / num_steps,
         causes_ms=causes,
-        culprits=culprits.sort(**by_size).select("cause", "culprit", "ms"),
-        waits=waits.sort("waiter").sort(**by_size, maintain_order=True).select("waiter", "culprit", "cause", "ms"),
+        culprits=_by_size(culprits).select("cause", "culprit", "ms"),
+        waits=_by_size(waits.sort("waiter")).select("waiter", "culprit", "cause", "ms"),
         worth=worth(steps, shown),
         attribution=attribution,
         blame=blamed,
+        slowdowns=rank_slowdowns(steps),
         separable=bool(parts["separable"].all()),
     )
+
+
+def _by_size(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.sort(["ms", "cause", "culprit"], descending=[True, False, False], maintain_order=True)
 
 
 def _longest(steps: list[tuple[DependencyGraph, Blamed]]) -> pl.DataFrame:

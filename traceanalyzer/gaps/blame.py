@@ -193,7 +193,8 @@ class _Walk:
         """Rows of every part that is not 0: `waiter`, `cause`, `culprit`, `duration_ns`."""
         rows: list[tuple[int | None, str, int | None, int]] = []
         for waiter, split in splits:
-            for cause, culprit in zip(*np.nonzero(split), strict=True):
+            for at in np.flatnonzero(split).tolist():
+                cause, culprit = divmod(int(at), split.shape[1])
                 who = self.ranks[culprit] if culprit < len(self.ranks) else None
                 rows.append((self.ranks[waiter], _CAUSES[cause], who, int(split[cause, culprit])))
         schema = {name: BLAME[name] for name in ("waiter", "cause", "culprit", "duration_ns")}

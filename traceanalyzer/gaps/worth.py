@@ -144,13 +144,14 @@ class _Costs:
     def without(self, remedy: Remedy | None) -> tuple[Vector, Vector, Vector]:
         """Durations, messages and delays with one remedy in place."""
         duration, late, transfer, host, receiving = self.duration, self.late, self.transfer, self.host, self.receiving
-        cause = remedy.cause if remedy else ""
-        everyone = remedy is None or remedy.rank is None
-        own = np.full(len(self.rank), True) if everyone else self.rank == remedy.rank
-        sent = np.full(len(self.rank), True) if everyone else self.source == remedy.rank
-        if remedy is not None and remedy.title == EVENED:
+        if remedy is None:
+            return duration, late + transfer, host + receiving
+        cause, everyone = remedy.cause, remedy.rank is None
+        own = (self.rank == remedy.rank) | everyone
+        sent = (self.source == remedy.rank) | everyone
+        if remedy.title == EVENED:
             duration = duration - self.stage_ns + self.evened_ns
-        elif cause == "stage" and remedy is not None:
+        elif cause == "stage":
             duration = duration - self.stage_ns * (self.stage == remedy.stage)
         elif cause in ("straggler", "jitter", "chunk_comm"):
             duration = duration - self.parts[cause] * own

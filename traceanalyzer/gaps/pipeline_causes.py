@@ -1,0 +1,143 @@
+"""Why a run's pipeline steps are longer than their ideal, in the review's words and with the tables behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from traceanalyzer.errors import TraceAnalyzerError
+from traceanalyzer.gaps.attribution import Attributed, attribute
+from traceanalyzer.gaps.next_schedules import next_schedules
+from traceanalyzer.gaps.pipeline import PipelineGap
+from traceanalyzer.gaps.pipeline_review import (
+    AttributionMs,
+    Culprit,
+    NextSchedules,
+    RemedyWorth,
+    StragglerFigures,
+    WaiterBlame,
+)
+from traceanalyzer.gaps.review import Withheld
+from traceanalyzer.gaps.worth import MAX_REPLAY_ERROR
+from traceanalyzer.job import Job
+from traceanalyzer.schema import ATTRIBUTION, BLAME, RECEIVES, conform, empty
+from traceanalyzer.tables import Tables
+
+MAX_SHOWN = 100
+MIN_STRAGGLER_SHARE = 0.005
+"""A rank that adds less than this share of the step is not listed as a straggler."""
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineCauses:
+    """Attribution, blame, worth and what follows; figures are None where the bubble could not be measured."""
+
+    attribution_ms: AttributionMs | None = None
+    culprits: tuple[Culprit, ...] = ()
+    blame: tuple[WaiterBlame, ...] = ()
+    worth: tuple[RemedyWorth, ...] = ()
+    replay_error: float | None = None
+    stragglers: tuple[StragglerFigures, ...] = ()
+    next_schedules: NextSchedules | None = None
+    attribution_table: pl.DataFrame = empty(ATTRIBUTION)  # noqa: RUF009 - tables are never changed in place
+    blame_table: pl.DataFrame = empty(BLAME)  # noqa: RUF009
+    withheld: tuple[Withheld, ...] = ()
+
+
+def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> PipelineCauses:
+    """Explain the complete pipeline steps that the bubble was measured on."""
+    if pipeline.figures is None or pipeline.actions.is_empty():
+        return PipelineCauses()
+    received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
+    actions = _with_launches(_with_communication(pipeline.actions, tables), tables.kernels)
+    try:
+        found = attribute(actions, received)
+    except TraceAnalyzerError as error:
+        return PipelineCauses(withheld=(Withheld(metric="bubble.attribution_ms", reason=error.message),))
+    held = {
+        int(rank): [int(stage) for stage in stages]
+        for rank, stages in actions.group_by("rank").agg(pl.col("stage").unique().sort()).iter_rows()
+    }
+    return PipelineCauses(
+        attribution_ms=AttributionMs(
+            measured=found.measured_ms, ideal=found.ideal_ms, schedule=found.schedule_ms, **found.causes_ms
+        ),
+        culprits=tuple(
+            Culprit(cause=cause, culprit=rank, stages=held.get(rank, []), ms=ms)
+            for cause, rank, ms in found.culprits.head(MAX_SHOWN).iter_rows()
+        ),
+        blame=tuple(WaiterBlame(**row) for row in found.waits.head(MAX_SHOWN).iter_rows(named=True)),
+        worth=tuple(
+            RemedyWorth(remedy=each.title, cause=each.cause, rank=each.rank, stage=each.stage, ms=ns / 1e6)
+            for each, ns in found.worth.savings
+        ),
+        replay_error=found.worth.replay_error,
+        stragglers=_stragglers(found, held),
+        next_schedules=next_schedules(pipeline.actions, pipeline.schedule, job),
+        attribution_table=found.attribution,
+        blame_table=found.blame,
+        withheld=_withheld(found),
+    )
+
+
+def _with_communication(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    """Add `comm_ns`: collectives inside each action of CPU ranks, whose main thread runs one thing at a time."""
+    calls = tables.collectives.join(tables.kernels, on="rank", how="anti").filter(pl.col("end_ns").is_not_null())
+    inside = (
+        calls.select("rank", pl.col("start_ns").alias("_start"), pl.col("end_ns").alias("_end"))
+        .sort("_start")
+        .join_asof(
+            actions.select("rank", "start_ns", "end_ns").sort("start_ns"),
+            left_on="_start",
+            right_on="start_ns",
+            by="rank",
+            strategy="backward",
+            coalesce=False,
+            check_sortedness=False,
+        )
+        .filter(pl.col("_end") <= pl.col("end_ns"))
+        .group_by("rank", "start_ns")
+        .agg((pl.col("_end") - pl.col("_start")).sum().alias("comm_ns"))
+    )
+    return actions.join(inside, on=["rank", "start_ns"], how="left", maintain_order="left").with_columns(
+        pl.col("comm_ns").fill_null(0)
+    )
+
+
+def _with_launches(actions: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
+    """Add `launched_ns` to actions of device ranks: when the call ended that launched their first kernel.
+
+    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's.
+    """
+    if kernels.is_empty():
+        return actions
+    launches = kernels.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
+    of_device = pl.col("rank").is_in(kernels["rank"].unique().to_list())
+    return actions.join(launches, on=["rank", "start_ns"], how="left", maintain_order="left").with_columns(
+        pl.when(of_device).then("launched_ns").otherwise("start_ns").alias("launched_ns")
+    )
+
+
+def _stragglers(found: Attributed, held: dict[int, list[int]]) -> tuple[StragglerFigures, ...]:
+    slowdowns: dict[int, float] = dict(found.slowdowns.iter_rows())
+    least = MIN_STRAGGLER_SHARE * found.measured_ms
+    slow = found.culprits.filter(pl.col("cause").is_in(["stage", "straggler"]) & (pl.col("ms") >= least))
+    return tuple(
+        StragglerFigures(
+            rank=rank,
+            stage=held.get(rank, []),
+            cause=cause if found.separable or cause == "straggler" else "stage or rank",
+            slowdown=slowdowns[rank],
+            cost_ms=ms,
+        )
+        for cause, rank, ms in slow.iter_rows()
+    )
+
+
+def _withheld(found: Attributed) -> tuple[Withheld, ...]:
+    error = found.worth.replay_error
+    if error <= MAX_REPLAY_ERROR:
+        return ()
+    reason = f"the replay of all steps misses their measured length by {error:.1%} (limit {MAX_REPLAY_ERROR:.0%})"
+    return (Withheld(metric="bubble.worth", reason=reason),)

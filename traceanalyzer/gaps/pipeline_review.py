@@ -1,0 +1,100 @@
+"""The parts of `review.json` that say why pipeline steps are longer than their ideal, what to gain, and what follows."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class AttributionMs(Struct, frozen=True, kw_only=True):
+    """Milliseconds per step, means over steps, of each step's longest pipeline.
+
+    `measured` = `ideal` + stage + straggler + transfer + chunk_comm + host + jitter + slack + outside_sample +
+    unexplained, and `ideal` = computation (mean over ranks) + `schedule`.
+    """
+
+    measured: Annotated[float, Meta(description="Pipeline phase: first action's start to last action's end.")]
+    ideal: Annotated[float, Meta(description="The same order with medians, free transfer and no host delay.")]
+    schedule: Annotated[float, Meta(description="Bubble of this ideal, mean over ranks.")]
+    stage: Annotated[float, Meta(description="Stages slower than the median (rank and stage where not separable).")]
+    straggler: Annotated[float, Meta(description="Ranks slower than their stage's other ranks (3 or more).")]
+    transfer: Annotated[float, Meta(description="Messages between stages on their way.")]
+    chunk_comm: Annotated[float, Meta(description="EP, TP and CP communication inside actions beyond its median.")]
+    host: Annotated[float, Meta(description="Starting or sending later than possible, proven to be the host's.")]
+    jitter: Annotated[float, Meta(description="Actions beyond their rank's median.")]
+    slack: Annotated[float, Meta(description="What the ideal's own waiting absorbs; 0 or less.")]
+    outside_sample: Annotated[float, Meta(description="Waiting for ranks that were not captured.")]
+    unexplained: Annotated[float, Meta(description="Starting later than possible without a known reason.")]
+
+
+class Culprit(Struct, frozen=True, kw_only=True):
+    """What one rank adds to the step by one cause."""
+
+    cause: str
+    culprit: Annotated[int | None, Meta(description="Rank; null: not captured.")]
+    stages: Annotated[list[int], Meta(description="Stages the rank holds.")]
+    ms: float
+
+
+class WaiterBlame(Struct, frozen=True, kw_only=True):
+    """What one rank's waiting consists of."""
+
+    waiter: int
+    culprit: Annotated[int | None, Meta(description="Rank that is waited for; null: not captured.")]
+    cause: str
+    ms: Annotated[float, Meta(description="Per step, mean over steps. Largest 100; all in the table `blame`.")]
+
+
+class RemedyWorth(Struct, frozen=True, kw_only=True):
+    """What one remedy alone saves, by replay."""
+
+    remedy: str
+    cause: str
+    rank: Annotated[int | None, Meta(description="null: of all ranks.")]
+    stage: int | None
+    ms: Annotated[float, Meta(description="Per step, mean over steps. Never add them up; may be negative.")]
+
+
+class StragglerFigures(Struct, frozen=True, kw_only=True):
+    """A rank that computes more slowly than the median."""
+
+    rank: int
+    stage: list[int]
+    cause: Annotated[str, Meta(description="`stage`, `straggler`, or `stage or rank` where not separable.")]
+    slowdown: Annotated[float, Meta(description="Ideal step with this rank's own durations ÷ ideal step.")]
+    cost_ms: Annotated[float, Meta(description="Its part in the attribution, per step.")]
+
+
+class ScheduleOption(Struct, frozen=True, kw_only=True):
+    """Another schedule at this run's times, simulated with equal stages and free transfer."""
+
+    schedule: str
+    num_chunks: int
+    num_microbatches: int
+    microbatch: Annotated[str, Meta(description="`same` or `half` as large: the global batch stays as it is.")]
+    phase_ms: float
+    saves_ms: Annotated[float, Meta(description="Against this run's own order, simulated the same way.")]
+    bubble_share: float
+    peak_in_flight: Annotated[float, Meta(description="Activations held at most, in this run's microbatches.")]
+    memory_ratio: Annotated[float, Meta(description="Activations held at most, over this run's own order.")]
+    num_parameter_copies: int
+    is_current: bool
+
+
+class LayerMove(Struct, frozen=True, kw_only=True):
+    """Layers that would even out the stages, if a layer takes the median time."""
+
+    from_stage: int
+    to_stage: int
+    num_layers: int
+    saves_ms: float
+
+
+class NextSchedules(Struct, frozen=True, kw_only=True):
+    """What follows for the schedule; fastest first."""
+
+    assumptions: str
+    options: list[ScheduleOption]
+    refused: Annotated[dict[str, str], Meta(description="Schedules that do not exist here, and why.")]
+    layers_to_move: LayerMove | None
