@@ -12,10 +12,10 @@ from traceanalyzer.errors import OutputError
 
 def write_whole(text: str, path: Path) -> Path:
     """Write `text` to `path` through a new file beside it. Raises `OutputError`; nothing partial is left."""
-    if path.exists() and not path.is_file():
-        raise OutputError(f"{path}: is no ordinary file", "give the path of a file, for example report.html")
     temporary: Path | None = None
     try:
+        if path.exists() and not path.is_file():
+            raise OutputError(f"{path}: is no ordinary file", "give the path of a file, for example report.html")
         descriptor, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
         temporary = Path(name)
         with os.fdopen(descriptor, "w", encoding="utf-8", newline="\n") as file:

@@ -20,7 +20,7 @@ _PART_COLUMNS = {
     "overhead": "overhead_ns",
 }
 MAX_STAGE = 10**6
-"""Stage numbers beyond it are no stage numbers."""
+"""Stage numbers beyond it are no stage numbers; nor are JSON's true and false."""
 OWNER_NAMES = {"launch_gap": "launch gap"}
 
 
@@ -50,14 +50,14 @@ def stages_of_ranks(review: Mapping[str, Any]) -> dict[int, int]:
     found: dict[int, set[int]] = {}
     for entry in records(review, "bubble", "stages"):
         for rank in listed(entry, "ranks"):
-            if isinstance(rank, int):
+            if type(rank) is int:
                 found.setdefault(rank, set()).update(_stages(entry))
     return {rank: stages.pop() for rank, stages in found.items() if len(stages) == 1}
 
 
 def _stages(entry: Mapping[str, Any]) -> list[int]:
     stage = entry.get("stage")
-    return [s for s in (stage if isinstance(stage, list) else [stage]) if isinstance(s, int) and 0 <= s < MAX_STAGE]
+    return [s for s in (stage if isinstance(stage, list) else [stage]) if type(s) is int and 0 <= s < MAX_STAGE]
 
 
 def theory_share(review: Mapping[str, Any]) -> tuple[float | None, str]:
