@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 _READ = ("events", "kernels", "ranks", "defects")
-_MEASURED = ("steps", "actions", "collectives", "routing", "accounting", "bubble", "step_records")
+_MEASURED = ("steps", "actions", "collectives", "p2p", "communications", "clocks", "routing", "accounting", "bubble", "step_records")
 _EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
 _FORMULA = r"^[=+\-@\t\r]"
 
@@ -20,7 +20,9 @@ _FORMULA = r"^[=+\-@\t\r]"
 @click.command("table")
 @click.argument("path")
 @click.argument("name", type=click.Choice([*_READ, *_MEASURED, *_EXPERTS]))
-@click.option("--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends.")
+@click.option(
+    "--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends."
+)
 @click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; - is standard output.")
 @click.option("--ranks", metavar="LIST", help="Only these ranks, for example 0,4-7.")
 @click.option("--head", type=click.IntRange(0), metavar="N", help="Only the first N rows (text: 20 by default).")
@@ -90,7 +92,10 @@ def _render(frame: pl.DataFrame, kind: str) -> bytes:
     text = [column for column, dtype in frame.schema.items() if dtype in (pl.String, pl.Categorical, pl.Enum)]
     if kind == "json":
         return frame.with_columns(pl.col(text).cast(pl.String)).write_json().encode() + b"\n"
-    lists = [pl.concat_str(pl.lit("["), pl.col(c).cast(pl.List(pl.String)).list.join(" "), pl.lit("]")).alias(c) for c in nested]
+    lists = [
+        pl.concat_str(pl.lit("["), pl.col(c).cast(pl.List(pl.String)).list.join(" "), pl.lit("]")).alias(c)
+        for c in nested
+    ]
     flat = frame.with_columns(*lists, pl.col(text).cast(pl.String))
     if kind == "csv":
         words = [column for column, dtype in flat.schema.items() if dtype == pl.String]
