@@ -15,6 +15,7 @@ from torch.profiler import record_function
 
 from instrumented_runs.delayed_links import delay_links
 from instrumented_runs.faults import Faults
+from instrumented_runs.memory import InFlight, SavedBytes
 from instrumented_runs.pacing import SETTLE_S, Pacer
 from instrumented_runs.pipeline_plan import stage_ranks_for
 from instrumented_runs.pipeline_schedules import make_schedule
@@ -38,13 +39,18 @@ def run(settings: PipelineSettings) -> None:
     faults = Faults(settings.faults, rank, settings.seed)
     delay_links(faults.link_delays_s())
     mine = [stage for stage, holder in enumerate(stage_ranks_for(settings)) if holder == rank]
-    stages = [make_stage(settings, index, pacer, faults) for index in mine]
+    in_flight = InFlight()
+    stages = [make_stage(settings, index, pacer, faults, in_flight) for index in mine]
     schedule = make_schedule(settings, stages, token_loss)
     parameters = [p for stage in stages for p in stage.submod.parameters()]
+    saved = SavedBytes(parameters)
     optimizer = torch.optim.AdamW(parameters, lr=3e-3, fused=True)
 
-    def step_once(_: Recorder, step: int) -> float | None:
-        loss = train_step(settings, schedule, stages, step)
+    def step_once(recorder: Recorder, step: int) -> float | None:
+        metered = pacer is not None or step == 0  # hooks would lengthen real computations
+        with saved.metered() if metered else nullcontext():
+            loss = train_step(settings, schedule, stages, step)
+        recorder.note_memory(in_flight.take_peak(), saved.take_peak() if metered else None)
         optimizer.step()
         optimizer.zero_grad()
         return loss
@@ -65,7 +71,9 @@ def train_step(settings: PipelineSettings, schedule: Any, stages: list[PipelineS
     return None
 
 
-def make_stage(settings: PipelineSettings, index: int, pacer: Pacer | None, faults: Faults) -> PipelineStage:
+def make_stage(
+    settings: PipelineSettings, index: int, pacer: Pacer | None, faults: Faults, in_flight: InFlight
+) -> PipelineStage:
     """Stage `index` of the model, its three compute methods inside ranges."""
     module = stage_module(shape(settings), settings.sequence_length, settings.seed, index, settings.num_stages)
     stage = PipelineStage(module.to(device()), index, settings.num_stages, device())
@@ -85,7 +93,9 @@ def make_stage(settings: PipelineSettings, index: int, pacer: Pacer | None, faul
             faults.before_action()
             slot = pacer.slot(durations[phase] * faults.stretch(index)) if pacer else nullcontext()
             with record_function(ACTION_RANGE.format(action=Action(index, phase, microbatch))), slot:
-                return method(microbatch, *args, **kwargs)
+                result = method(microbatch, *args, **kwargs)
+            in_flight.done(Action(index, phase, microbatch))
+            return result
 
         return inside_range
 

@@ -168,6 +168,8 @@ class Recorder:
             loss=loss,
             cpu_pressure_us=_growth(self._pressure, host_load.cpu_pressure_us()),
             involuntary_switches=host_load.involuntary_switches() - self._switches,
+            **self._memory,
+            **cuda_peaks(),
         )
         self._records.append(record)
         self._append(STEPS_FILE, [record])
@@ -206,6 +208,10 @@ class Recorder:
             )
         )
 
+    def note_memory(self, peak_in_flight: int, peak_saved_bytes: int | None) -> None:
+        """What the loop metered itself in the current step."""
+        self._memory = {"peak_in_flight": peak_in_flight, "peak_saved_bytes": peak_saved_bytes}
+
     def close(self) -> None:
         """Finish the trace and complete `run.json`. Collective."""
         self._stop_profiler()
@@ -225,6 +231,9 @@ class Recorder:
             file.writelines(msgspec.json.encode(record) + b"\n" for record in records)
 
     def _begin_step(self) -> None:
+        self._memory: dict[str, int | None] = {}
+        if torch.cuda.is_available():
+            torch.cuda.reset_peak_memory_stats()
         self._pressure = host_load.cpu_pressure_us()
         self._switches = host_load.involuntary_switches()
         self._start_ns = self._now_ns()
@@ -279,6 +288,16 @@ def write_run(folder: Path, job: Job) -> None:
     temporary = path.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")
     temporary.write_bytes(msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
     temporary.replace(path)
+
+
+def cuda_peaks() -> dict[str, int]:
+    """Most bytes in use since the peaks were reset; nothing without CUDA."""
+    if not torch.cuda.is_available():
+        return {}
+    return {
+        "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
+        "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
+    }
 
 
 def versions() -> dict[str, str]:

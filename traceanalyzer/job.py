@@ -131,6 +131,14 @@ class StepRecord:
     """Growth of `some` in /proc/pressure/cpu during the step; None where the kernel does not tell."""
     involuntary_switches: int | None = None
     """Growth of this process's involuntary context switches during the step."""
+    peak_in_flight: int | None = None
+    """Most microbatches whose activations this rank held at once, counted per stage."""
+    peak_saved_bytes: int | None = None
+    """Most bytes that autograd kept for backward at once, weights left out; None where it was not metered."""
+    peak_allocated_bytes: int | None = None
+    """Most bytes in tensors at once (CUDA's allocator)."""
+    peak_reserved_bytes: int | None = None
+    """Most bytes that CUDA's allocator held at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -296,6 +296,10 @@ STEP_RECORDS = pl.Schema(
         "loss": pl.Float64,
         "cpu_pressure_us": pl.Int64,
         "involuntary_switches": pl.Int64,
+        "peak_in_flight": pl.Int64,
+        "peak_saved_bytes": pl.Int64,
+        "peak_allocated_bytes": pl.Int64,
+        "peak_reserved_bytes": pl.Int64,
     }
 )
 
