@@ -12,7 +12,18 @@ if TYPE_CHECKING:
     import polars as pl
 
 _READ = ("events", "kernels", "ranks", "defects")
-_MEASURED = ("steps", "actions", "collectives", "p2p", "communications", "clocks", "routing", "accounting", "bubble", "step_records")
+_MEASURED = (
+    "steps",
+    "actions",
+    "collectives",
+    "p2p",
+    "communications",
+    "clocks",
+    "routing",
+    "accounting",
+    "bubble",
+    "step_records",
+)
 _EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
 _FORMULA = r"^[=+\-@\t\r]"
 
