@@ -9,11 +9,13 @@ from pathlib import Path
 import polars as pl
 
 from traceanalyzer import __version__
+from traceanalyzer.gaps.cause_findings import with_mfu_points
 from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
 from traceanalyzer.gaps.experts import expert_gap
 from traceanalyzer.gaps.findings import findings
 from traceanalyzer.gaps.headline import headline
 from traceanalyzer.gaps.pipeline import pipeline_gap
+from traceanalyzer.gaps.pipeline_causes import pipeline_causes, with_causes
 from traceanalyzer.gaps.review import Accounting, OwnerShare, Review, Source, StepDuration, StepFigures, ValidityFigures
 from traceanalyzer.gaps.utilisation import utilisation_gap
 from traceanalyzer.job import Job
@@ -24,7 +26,7 @@ from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.messages import split_messages
 from traceanalyzer.measurements.mfu import step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity, validity
-from traceanalyzer.schema import STEP_RECORDS, empty
+from traceanalyzer.schema import ACTIONS, STEP_RECORDS, conform, empty
 from traceanalyzer.tables import Tables, build_tables
 from traceanalyzer.tables.communications import communications
 from traceanalyzer.traces import Traces, read_job, read_routing_records, read_step_records, read_traces
@@ -71,11 +73,14 @@ def analyze(run: Run) -> Analysis:
     messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     exchanged = communications(splits, messages)
     account = _account(tables, splits, exchanged)
-    trust = validity(run.step_records, tables.actions, tables.steps)
     pipeline = pipeline_gap(tables, run.job, exchanged)
+    causes = pipeline_causes(pipeline, tables, run.job)
+    bubble = with_causes(pipeline.figures, causes)
+    actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
+    trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
     experts = expert_gap(tables, splits, run.job, run.routing_records)
     utilisation = utilisation_gap(tables.steps, run.step_records, run.job, trust)
-    withheld = [*pipeline.withheld, *experts.withheld, *utilisation.withheld]
+    withheld = [*pipeline.withheld, *causes.withheld, *experts.withheld, *utilisation.withheld]
     step = _step_figures(tables, run)
     figures = _validity_figures(trust)
     result = quality(run.traces, tables, run.job, withheld)
@@ -84,26 +89,34 @@ def analyze(run: Run) -> Analysis:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source={"path": str(run.path)},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(pipeline.figures, experts.figures, utilisation.figures, step, figures, withheld),
+        headline=headline(bubble, experts.figures, utilisation.figures, step, figures, withheld),
         warnings=warnings(trust.reasons, result, run.job),
         quality=result,
         validity=figures,
-        job=job_facts(run.job, pipeline, tables.actions, tables.ranks),
+        job=job_facts(run.job, pipeline, tables.ranks),
         step=step,
         accounting=Accounting(owners=[OwnerShare(**row) for row in owner_shares(account).iter_rows(named=True)]),
-        bubble=pipeline.figures,
+        bubble=bubble,
         all_to_all=experts.figures,
         mfu=utilisation.figures,
-        findings=findings(pipeline.figures, experts.figures, figures, step.duration_ms.median),
+        findings=with_mfu_points(
+            findings(bubble, experts.figures, figures, step.duration_ms.median),
+            utilisation.figures.mfu,
+            step.duration_ms.median,
+        ),
         method=method(pipeline.figures, utilisation.figures, tables),
         provenance=provenance(run.job, str(run.path), __version__),
+        stragglers=list(causes.stragglers),
+        next_schedules=causes.next_schedules,
     )
     drawn = {
         "ranks": tables.ranks,
         "steps": tables.steps,
-        "actions": tables.actions,
+        "actions": actions,
         "ideal_actions": pipeline.ideal_actions,
         "bubble": pipeline.table,
+        "attribution": causes.attribution_table,
+        "blame": causes.blame_table,
         "accounting": account,
         "kernels": tables.kernels,
         "collectives": splits,

@@ -15,13 +15,13 @@ from traceanalyzer.tables import Tables
 from traceanalyzer.traces import Traces
 
 
-def job_facts(job: Job | None, pipeline: PipelineGap, actions: pl.DataFrame, ranks: pl.DataFrame) -> dict[str, Fact]:
+def job_facts(job: Job | None, pipeline: PipelineGap, ranks: pl.DataFrame) -> dict[str, Fact]:
     """The job's properties, each with how it is known. What was measured wins over what was declared."""
     facts: dict[str, Fact] = {}
     if job is not None:
         facts = {name: Fact(value=value, source="declared") for name, value in _declared(job).items()}
     if pipeline.figures is not None:
-        facts |= _inferred(pipeline, actions)
+        facts |= _measured(pipeline)
     backends = sorted(ranks["backend"].drop_nulls().unique())
     if backends:
         facts["backend"] = Fact(value=", ".join(backends), source="recorded")
@@ -48,15 +48,18 @@ def _declared(job: Job) -> dict[str, Any]:
     return {name: value for name, value in plain.items() if value is not None}
 
 
-def _inferred(pipeline: PipelineGap, actions: pl.DataFrame) -> dict[str, Fact]:
-    by_rank = actions.group_by("rank").agg(pl.col("stage").n_unique())
-    facts = {
-        "num_stages": Fact(value=actions["stage"].n_unique(), source="recorded"),
-        "num_microbatches": Fact(value=actions["microbatch"].n_unique(), source="recorded"),
-        "num_chunks": Fact(value=by_rank["stage"].max(), source="recorded"),
+def _measured(pipeline: PipelineGap) -> dict[str, Fact]:
+    """What the measured actions say; without labels that is an inference from the order of their phases."""
+    by_rank = pipeline.actions.group_by("rank").agg(pl.col("stage").n_unique())
+    counts = {
+        "num_stages": pipeline.actions["stage"].n_unique(),
+        "num_microbatches": pipeline.actions["microbatch"].n_unique(),
+        "num_chunks": by_rank["stage"].max(),
     }
+    source, confidence = ("inferred", 0.9) if pipeline.inferred else ("recorded", 1.0)
+    facts = {name: Fact(value=value, source=source, confidence=confidence) for name, value in counts.items()}
     if pipeline.schedule is not None:
-        facts["schedule"] = Fact(value=pipeline.schedule.value, source="inferred")
+        facts["schedule"] = Fact(value=pipeline.schedule.value, source="inferred", confidence=confidence)
     return facts
 
 

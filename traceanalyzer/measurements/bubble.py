@@ -80,7 +80,7 @@ def gaps_before(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) ->
     ready = pl.min_horizontal("start_ns", pl.max_horizontal("previous_ns", pl.coalesce("needed_ns", "previous_ns")))
     gaps = (
         producer_release(actions)
-        .sort([*_RANK, "start_ns", "end_ns"])
+        .sort([*_RANK, "start_ns", "end_ns", "phase", "stage", "microbatch"])
         .with_columns(
             order.alias("order"),
             pl.col("start_ns").min().over(_GROUP).alias("phase_start_ns"),

@@ -28,7 +28,10 @@ class Validity:
 
 
 def validity(step_records: pl.DataFrame, actions: pl.DataFrame, windows: pl.DataFrame) -> Validity:
-    """Judge the measured steps from `STEP_RECORDS`, `ACTIONS` and `STEPS`."""
+    """Judge the measured steps from `STEP_RECORDS`, `STEPS` and the `ACTIONS` of ranks that compute on the host.
+
+    A device's actions vary for reasons of its own; they say nothing about the host.
+    """
     measured = step_records.join(windows.select("rank", "step"), on=["rank", "step"], how="semi")
     pressure, switches, spread = _pressure(measured), _switches(measured), _spread(actions)
     reasons: list[str] = []
