@@ -121,6 +121,34 @@ def test_sums_by_step() -> None:
     assert flops_by_step(shape_flops(table), table).rows() == [(0, 3, 212, 212, 2, 0), (0, 4, 210, 210, 1, 1)]
 
 
+def test_a_rank_without_step_ranges_has_one_step() -> None:
+    table = events(operator("aten::mm", [[3, 5], [5, 7]], 10), operator("aten::mm", [[3, 5], [5, 7]], 50))
+    assert flops_by_step(shape_flops(table), table).rows() == [(0, 0, 420, 420, 2, 0)]
+
+
+def test_least_traffic() -> None:
+    bfloat, fp8 = "c10::BFloat16", "c10::Float8_e4m3fn"
+    rows = [
+        ("aten::mm", [[3, 5], [5, 7]], bfloat, 2 * (15 + 35 + 21)),
+        ("aten::_scaled_mm", [[3, 5], [5, 7]], fp8, 15 + 35 + 2 * 21),
+        ("aten::bmm", [[2, 3, 5], [2, 5, 7]], "float", 4 * (30 + 70 + 42)),
+        ("aten::_grouped_mm", [[30, 5], [4, 5, 7]], bfloat, 2 * (150 + 140 + 210)),
+        ("aten::_grouped_mm", [[5, 30], [30, 7]], bfloat, None),  # the number of groups is not recorded
+        ("aten::_grouped_mm", [[4, 7, 5], [5, 30]], bfloat, 2 * (140 + 150 + 210)),
+        ("aten::_scaled_dot_product_flash_attention", [[2, 3, 4, 8]] * 3, bfloat, 2 * 4 * 192),
+        ("aten::_scaled_dot_product_flash_attention_backward", [[2, 3, 4, 8]] * 4, bfloat, 2 * 8 * 192),
+        ("aten::mm", [[3, 5], [5, 7]], "some_new_type", None),
+    ]
+    table = events(
+        *[
+            operator(name, dims, 20 * i, **{"Input type": [dtype] * len(dims)})
+            for i, (name, dims, dtype, _) in enumerate(rows)
+        ]
+    )
+    assert shape_flops(table)["bytes"].to_list() == [row[-1] for row in rows]
+    assert shape_flops(table)["shape"][0] == "3x5 5x7"
+
+
 @pytest.mark.corpus
 def test_a_forward_pass_on_an_h100(corpus: Path) -> None:
     traces = read_traces(corpus / "singles-h100" / "Qwen_Qwen1.5-0.5B-Chat__1016005.json.gz")

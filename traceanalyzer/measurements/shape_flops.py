@@ -88,15 +88,18 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
 def flops_by_step(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     """Sums per rank and step: `rank`, `step`, `flops`, `causal_flops`, `num_operators`, `num_unread`.
 
-    An operator belongs to the `ProfilerStep#N` range of its rank in which it starts; others are left out.
+    An operator belongs to the `ProfilerStep#N` range of its rank in which it starts; others are left out. A rank without
+    step ranges has one step, 0, that holds all of them.
     """
     ranges = step_ranges(events).sort("range_start_ns")
     placed = operators.sort("start_ns").join_asof(
         ranges, left_on="start_ns", right_on="range_start_ns", by=["rank", "cycle"], check_sortedness=False
     )
+    is_marked = pl.col("rank").is_in(ranges["rank"].unique().to_list())
     unread = pl.col("kind") == "unread"
     return (
-        placed.filter(pl.col("start_ns") < pl.col("range_end_ns"))
+        placed.filter(~is_marked | (pl.col("start_ns") < pl.col("range_end_ns")))
+        .with_columns(pl.when(is_marked).then("step").otherwise(0).cast(pl.Int32).alias("step"))
         .group_by("rank", "step")
         .agg(
             pl.col("flops").sum(),
