@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from traceanalyzer.cli.expert_text import expert_lines
+from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines
 
 _WIDTH = 100
 
@@ -17,6 +18,9 @@ def review_text(review: Mapping[str, Any]) -> str:
         review["headline"]["sentences"],
         list(_tiles(review["headline"]["tiles"])),
         list(_bubble(review["bubble"])),
+        list(cause_lines(review["bubble"])),
+        list(straggler_lines(review["stragglers"])),
+        list(next_lines(review["next_schedules"])),
         list(expert_lines(review["all_to_all"])),
         list(_owners(review["accounting"]["owners"])),
         list(_findings(review["findings"])),

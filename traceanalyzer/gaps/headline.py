@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from traceanalyzer.gaps.cause_findings import cause_sentences
 from traceanalyzer.gaps.review import AllToAll, Bubble, Headline, Mfu, StepFigures, Tile, ValidityFigures, Withheld
 from traceanalyzer.gaps.wording import counted, flops_rate, milliseconds, percent, points, times
 
@@ -37,6 +38,7 @@ def headline(
     sentences = [
         *_validity_sentence(validity),
         *_bubble_sentences(bubble),
+        *cause_sentences(bubble),
         *_all_to_all_sentences(all_to_all),
         *_mfu_sentences(mfu),
     ]

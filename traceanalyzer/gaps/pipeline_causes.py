@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
+from msgspec.structs import replace
 
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.attribution import Attributed, attribute
@@ -18,7 +19,7 @@ from traceanalyzer.gaps.pipeline_review import (
     StragglerFigures,
     WaiterBlame,
 )
-from traceanalyzer.gaps.review import Withheld
+from traceanalyzer.gaps.review import Bubble, Withheld
 from traceanalyzer.gaps.worth import MAX_REPLAY_ERROR
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ATTRIBUTION, BLAME, RECEIVES, conform, empty
@@ -38,10 +39,11 @@ class PipelineCauses:
     blame: tuple[WaiterBlame, ...] = ()
     worth: tuple[RemedyWorth, ...] = ()
     replay_error: float | None = None
+    separable: bool | None = None
     stragglers: tuple[StragglerFigures, ...] = ()
     next_schedules: NextSchedules | None = None
-    attribution_table: pl.DataFrame = empty(ATTRIBUTION)  # noqa: RUF009 - tables are never changed in place
-    blame_table: pl.DataFrame = empty(BLAME)  # noqa: RUF009
+    attribution_table: pl.DataFrame = field(default_factory=lambda: empty(ATTRIBUTION))
+    blame_table: pl.DataFrame = field(default_factory=lambda: empty(BLAME))
     withheld: tuple[Withheld, ...] = ()
 
 
@@ -73,11 +75,27 @@ def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> P
             for each, ns in found.worth.savings
         ),
         replay_error=found.worth.replay_error,
+        separable=found.separable,
         stragglers=_stragglers(found, held),
         next_schedules=next_schedules(pipeline.actions, pipeline.schedule, job),
         attribution_table=found.attribution,
         blame_table=found.blame,
         withheld=_withheld(found),
+    )
+
+
+def with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:
+    """The bubble section with its causes."""
+    if bubble is None:
+        return None
+    return replace(
+        bubble,
+        attribution_ms=causes.attribution_ms,
+        culprits=list(causes.culprits),
+        blame=list(causes.blame),
+        worth=list(causes.worth),
+        replay_error=causes.replay_error,
+        stragglers_separable=causes.separable,
     )
 
 

@@ -1,10 +1,49 @@
-"""The parts of `review.json` that say why pipeline steps are longer than their ideal, what to gain, and what follows."""
+"""The parts of `review.json` about pipelines: the bubble by stage, why steps are longer than their ideal, what follows."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
 from msgspec import Meta, Struct
+
+
+class BubbleTheory(Struct, frozen=True, kw_only=True):
+    """What the same schedule gives with equal stages, free transfer, no jitter and no host delay."""
+
+    closed_form_share: Annotated[
+        float | None, Meta(description="Share of the pipeline phase; null outside its domain.")
+    ]
+    closed_form_ratio: Annotated[float | None, Meta(description="Ratio to ideal compute time.")]
+    simulated_share: Annotated[float | None, Meta(description="Simulation of this run's order, stages made equal.")]
+    simulated_ratio: float | None
+    simulated_span_share: Annotated[float | None, Meta(description="Same, in the ranks' own windows.")]
+    simulated_phase_ms: Annotated[float | None, Meta(description="Length of the simulated pipeline phase.")]
+    formula: str | None
+    schedule: str | None
+    domain: str | None
+    source: str | None
+
+
+class StageBubble(Struct, frozen=True, kw_only=True):
+    """One rank's share of the bubble, median over steps, milliseconds."""
+
+    stage: Annotated[list[int], Meta(description="Stages the rank holds.")]
+    ranks: list[int]
+    dependency_ms: float
+    warmup_ms: float
+    steady_ms: float
+    drain_ms: float
+    transfer_ms: Annotated[float | None, Meta(description="null where the backend records no transfer (gloo).")]
+    overhead_ms: float
+    chunk_ms: float
+
+
+class StepBubble(Struct, frozen=True, kw_only=True):
+    """The bubble of one step over all ranks of one pipeline."""
+
+    step: int
+    pipeline: int
+    measured_share: float
 
 
 class AttributionMs(Struct, frozen=True, kw_only=True):

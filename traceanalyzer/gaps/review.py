@@ -22,6 +22,17 @@ from traceanalyzer.gaps.expert_review import (
     Volume,
     VolumeTheory,
 )
+from traceanalyzer.gaps.pipeline_review import (
+    AttributionMs,
+    BubbleTheory,
+    Culprit,
+    NextSchedules,
+    RemedyWorth,
+    StageBubble,
+    StepBubble,
+    StragglerFigures,
+    WaiterBlame,
+)
 
 SCHEMA_VERSION = 1
 
@@ -120,45 +131,6 @@ class Accounting(Struct, frozen=True, kw_only=True):
     owners: list[OwnerShare]
 
 
-class BubbleTheory(Struct, frozen=True, kw_only=True):
-    """What the same schedule gives with equal stages, free transfer, no jitter and no host delay."""
-
-    closed_form_share: Annotated[
-        float | None, Meta(description="Share of the pipeline phase; null outside its domain.")
-    ]
-    closed_form_ratio: Annotated[float | None, Meta(description="Ratio to ideal compute time.")]
-    simulated_share: Annotated[float | None, Meta(description="Simulation of this run's order, stages made equal.")]
-    simulated_ratio: float | None
-    simulated_span_share: Annotated[float | None, Meta(description="Same, in the ranks' own windows.")]
-    simulated_phase_ms: Annotated[float | None, Meta(description="Length of the simulated pipeline phase.")]
-    formula: str | None
-    schedule: str | None
-    domain: str | None
-    source: str | None
-
-
-class StageBubble(Struct, frozen=True, kw_only=True):
-    """One rank's share of the bubble, median over steps, milliseconds."""
-
-    stage: Annotated[list[int], Meta(description="Stages the rank holds.")]
-    ranks: list[int]
-    dependency_ms: float
-    warmup_ms: float
-    steady_ms: float
-    drain_ms: float
-    transfer_ms: Annotated[float | None, Meta(description="null where the backend records no transfer (gloo).")]
-    overhead_ms: float
-    chunk_ms: float
-
-
-class StepBubble(Struct, frozen=True, kw_only=True):
-    """The bubble of one step over all ranks of one pipeline."""
-
-    step: int
-    pipeline: int
-    measured_share: float
-
-
 class Bubble(Struct, frozen=True, kw_only=True):
     """The pipeline bubble. Medians over steps; shares summed over the ranks of a pipeline."""
 
@@ -175,6 +147,18 @@ class Bubble(Struct, frozen=True, kw_only=True):
     theory: BubbleTheory | None
     stages: list[StageBubble]
     steps: list[StepBubble]
+    attribution_ms: Annotated[
+        AttributionMs | None, Meta(description="Why steps are longer than their ideal; null where not told.")
+    ] = None
+    culprits: Annotated[list[Culprit], Meta(description="What the attribution consists of, largest first.")] = []
+    blame: Annotated[list[WaiterBlame], Meta(description="What each rank's waiting consists of, largest first.")] = []
+    worth: Annotated[list[RemedyWorth], Meta(description="What each remedy alone would save, largest first.")] = []
+    stragglers_separable: Annotated[
+        bool | None, Meta(description="Every stage has 3 replicas or more; else `stage` means rank or stage.")
+    ] = None
+    replay_error: Annotated[
+        float | None, Meta(description="|replay - measured| ÷ measured; beyond 0.02 worth is withheld.")
+    ] = None
 
 
 class AllToAllGroup(Struct, frozen=True, kw_only=True):
@@ -322,6 +306,10 @@ class Review(Struct, frozen=True, kw_only=True):
     findings: list[Finding]
     method: list[Term]
     provenance: list[Term]
+    stragglers: Annotated[list[StragglerFigures], Meta(description="Ranks that compute slowly, costliest first.")] = []
+    next_schedules: Annotated[
+        NextSchedules | None, Meta(description="Other schedules at this run's times; null without a pipeline.")
+    ] = None
 
 
 def to_builtins(review: Review) -> dict[str, Any]:
