@@ -192,7 +192,7 @@ def _experts_between(inside: list[tuple[int, str, int, int]], start: int, end: i
     found: dict[tuple[int, str], float] = {}
     for layer, part, begins, ends in inside:
         if start <= begins and ends <= end:
-            found[layer, part] = found.get((layer, part), 0.0) + ends - begins
+            found[layer, part] = found.get((layer, part), 0.0) + (ends - begins)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import polars as pl
@@ -38,6 +38,7 @@ from traceanalyzer.measurements.all_to_all import (
 )
 from traceanalyzer.measurements.traffic import aligned_sequences
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.directions import COMPUTE_KINDS, expert_kernels, with_directions
 from traceanalyzer.tables.routing import routing_from_splits
 from traceanalyzer.theory.chance import ChanceBand, expected_max_over_mean
 
@@ -58,7 +59,8 @@ def expert_gap(
 
     `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped.
     """
-    splits = aligned_sequences(splits)
+    splits = with_directions(aligned_sequences(splits), tables.kernels, tables.actions)
+    tables = _of_devices(tables, splits)
     exchanges = splits.filter(pl.col("kind") == "all_to_all")
     detail = expert_tables(tables, splits)
     if exchanges.is_empty() and tables.routing.is_empty():
@@ -85,6 +87,21 @@ def expert_gap(
     )
     withheld.append(Withheld(metric="all_to_all.bus_bandwidth_gbps", reason="gloo records no transfer by itself"))
     return ExpertGap(figures, tuple(withheld), detail)
+
+
+def _of_devices(tables: Tables, splits: pl.DataFrame) -> Tables:
+    """What ranges of reference runs tell, from kernels and split sizes where there are no such ranges."""
+    found = tables
+    if tables.routing.is_empty():
+        found = replace(found, routing=routing_from_splits(splits))
+    if tables.expert_computation.is_empty() and not tables.kernels.is_empty():
+        computing = tables.kernels.filter(pl.col("kind").cast(pl.String).is_in(COMPUTE_KINDS))
+        found = replace(
+            found,
+            expert_computation=expert_kernels(splits, tables.kernels),
+            operators=computing.select("rank", "start_ns", "end_ns"),
+        )
+    return found
 
 
 def _explanation(
