@@ -113,7 +113,8 @@ def union_ns(intervals: list[tuple[int, int]]) -> int:
 def test_device_time_equals_the_reference_figures(corpus: Path) -> None:
     """Busy, compute, communication, overlap and exposed time of every GPU event, to the nanosecond.
 
-    One difference of definition: the reference counts the `mem` events in busy time only, as is done here.
+    One figure differs: the span of the trace with epoch times in decimal microseconds. The reference took its times
+    through a double, which at 1.7e15 us has steps of 250 ns; from the decimal text the span is 48 ns shorter.
     """
     with (corpus / "reference.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -121,9 +122,11 @@ def test_device_time_equals_the_reference_figures(corpus: Path) -> None:
     assert rows
     for row in rows:
         path = files[row["file"].removesuffix(".gz")]
-        assert device_figures(path) == pytest.approx(
-            {key: Decimal(row[f"{key}_us"]) * 1000 for key in device_figures(path)}, abs=0
-        ), path
+        found = device_figures(path)
+        expected = {key: int(Decimal(row[f"{key}_us"]) * 1000) for key in found}
+        if path.parent.name == "ns-resolution":
+            expected["gpu_span"] -= 48
+        assert found == expected, path
 
 
 def device_figures(path: Path) -> dict[str, int]:
@@ -149,7 +152,7 @@ def device_figures(path: Path) -> dict[str, int]:
 
 
 def test_two_runs_in_one_folder_are_told_apart(corpus: Path) -> None:
-    with pytest.raises(InputError, match="2 jobs in one place: 4 like .* 4 like"):
+    with pytest.raises(InputError, match=r"2 jobs in one place: 4 like .* 4 like"):
         read_traces(corpus / "torchrec-a2a-v100" / "two-runs-in-one-folder")
 
 

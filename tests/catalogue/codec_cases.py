@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import zstandard
+
 from catalogue.base import NUM_COMPLETE, Case, text, trace, write
 
 _ALL = NUM_COMPLETE
@@ -56,7 +57,7 @@ def _tar(folder: Path, *, hostile: bool) -> Path:
         for rank in range(2):
             _add(archive, f"traces/rank{rank}.json", _plain(rank, 2))
         if hostile:
-            for name in ("../../canary.json", "/tmp/canary.json"):
+            for name in ("../../canary.json", "/canary.json"):
                 _add(archive, name, b"pwned")
             link = tarfile.TarInfo("link.json")
             link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"

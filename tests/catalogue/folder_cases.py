@@ -117,7 +117,15 @@ def _secret(folder: Path) -> Path:
 
 
 def _names(folder: Path) -> Path:
-    hostile = ["-rf.json", "a b.json", "'; DROP TABLE.json", "$(touch x).json", "<img src=x>.json", "\x1b[31m.json", "ü\u202e.json"]
+    hostile = [
+        "-rf.json",
+        "a b.json",
+        "'; DROP TABLE.json",
+        "$(touch x).json",
+        "<img src=x>.json",
+        "\x1b[31m.json",
+        "ü\u202e.json",
+    ]
     for rank, name in enumerate(hostile):
         write(folder, text(trace(rank, 7)), name)
     return folder
@@ -205,6 +213,6 @@ CASES = [
     Case("S10", "regular-expression bait", _all_named("(" * 50_000), "clean"),
     Case("S11", "__proto__ as an argument", changed(lambda d: each_complete(d, lambda e: e["args"].update({"__proto__": {"x": 1}, "constructor": 1}))), "clean"),
     Case("S12", "bidirectional and zero-width characters", _all_named("\u202e\u200b\u2066"), "clean"),
-    Case("S13", "secrets in metadata", changed(lambda d: d.update(AWS_SECRET_ACCESS_KEY="hunter2")), "clean"),
+    Case("S13", "secrets in metadata", changed(lambda d: d.update({"AWS_SECRET_ACCESS_KEY": "hunter2"})), "clean"),
 ]  # fmt: skip
 """Every case of these kinds on trace files and folders."""

@@ -134,4 +134,3 @@ CASES = [
     Case("J47", "another rank before distributedInfo", edited(lambda s: s.replace("{", '{"lora": {"rank": 7}, ', 1)), "clean", ranks=(0,)),
 ]  # fmt: skip
 """Every case of this kind."""
-

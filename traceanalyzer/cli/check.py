@@ -10,7 +10,9 @@ import click
 @click.command("check")
 @click.argument("path")
 @click.option("--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks.")
-@click.option("--json", "json_file", metavar="FILE", help="Write ranks, counts and defects as JSON; - is standard output.")
+@click.option(
+    "--json", "json_file", metavar="FILE", help="Write ranks, counts and defects as JSON; - is standard output."
+)
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: bool) -> None:
     """Say what is in PATH and what is wrong with it: ranks, every event counted, every defect named."""

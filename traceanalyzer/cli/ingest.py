@@ -12,7 +12,9 @@ import click
 
 @click.command("ingest")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The capture: a new folder, or one to extend.")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="The capture: a new folder, or one to extend."
+)
 @click.option("--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks.")
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes; by default as cores and memory allow.")
 @click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")

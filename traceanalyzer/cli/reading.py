@@ -77,11 +77,10 @@ def _ranks_line(traces: Summary) -> str:
 
 
 def _counts_lines(counts: Counts) -> list[str]:
-    lines = [
+    return [
         f"events  {counts.events_seen:,} seen = {counts.events_kept:,} kept{_reasons(counts.events_dropped)}",
         f"bytes   {counts.bytes_seen:,} seen = {counts.bytes_kept:,} used{_reasons(counts.bytes_dropped)}",
     ]
-    return lines
 
 
 def _reasons(dropped: Mapping[str, int]) -> str:

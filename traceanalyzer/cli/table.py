@@ -100,7 +100,7 @@ def _render(frame: pl.DataFrame, kind: str) -> bytes:
         frame.write_parquet(buffer)
         return buffer.getvalue()
     nested = [column for column, dtype in frame.schema.items() if dtype.is_nested()]
-    text = [column for column, dtype in frame.schema.items() if dtype in (pl.String, pl.Categorical, pl.Enum)]
+    text = [column for column, dtype in frame.schema.items() if isinstance(dtype, pl.String | pl.Categorical | pl.Enum)]
     if kind == "json":
         return frame.with_columns(pl.col(text).cast(pl.String)).write_json().encode() + b"\n"
     lists = [

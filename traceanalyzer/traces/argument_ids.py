@@ -1,13 +1,8 @@
-"""The ids inside events' arguments: device, stream, correlation, external id.
-
-A scan with one regular expression per key is exact where the arguments hold no inner object and the key occurs once;
-all other rows are parsed.
-"""
+"""The ids inside events' arguments: device, stream, correlation, external id."""
 
 from __future__ import annotations
 
 from collections import Counter
-from typing import cast
 
 import msgspec
 import polars as pl
@@ -21,48 +16,67 @@ _COLUMNS: tuple[tuple[str, tuple[str, ...], pl.DataType], ...] = (
 """Column, keys in order of preference, type."""
 
 
-def id_columns(args: pl.Series, notes: Counter[str]) -> list[pl.Series]:
-    """The id columns of `EVENTS` out of the arguments' JSON text; null where absent or no integer of the type."""
-    frame = args.alias("args").to_frame()
-    columns = frame.select(
-        *(_scan(keys).cast(dtype, strict=False).alias(name) for name, keys, dtype in _COLUMNS), _doubtful().alias("doubt")
-    )
-    rows = columns["doubt"].fill_null(value=False).arg_true()
-    if rows.is_empty():
-        return [columns[name] for name, _, _ in _COLUMNS]
-    parsed = [_parse(text) for text in args.gather(rows)]
+class _Ids(msgspec.Struct, gc=False):
+    """Ids as every writer means them: integers."""
+
+    device: int | None = None
+    stream: int | None = None
+    correlation: int | None = None
+    external_id: int | None = msgspec.field(default=None, name="External id")
+    older_external_id: int | None = msgspec.field(default=None, name="external id")
+
+
+_IDS = msgspec.json.Decoder(list[_Ids])
+
+
+def id_columns(args: pl.Series, joined: bytes | None, notes: Counter[str]) -> list[pl.Series]:
+    """The id columns of `EVENTS` out of the arguments' JSON text; null where absent or no integer of the type.
+
+    `joined` is the same texts as one JSON array, if the caller has it and every text is an object.
+    """
+    if joined is not None:
+        try:
+            return _fast(joined)
+        except (msgspec.DecodeError, OverflowError, TypeError, UnicodeDecodeError, RecursionError):
+            pass  # some id is no integer: take each row for itself
+    return _one_by_one(args, notes)
+
+
+def _fast(joined: bytes) -> list[pl.Series]:
+    found = _IDS.decode(joined)
+    external = pl.Series("external_id", [i.external_id for i in found], dtype=pl.UInt64)
+    if external.null_count():
+        older = [i.older_external_id for i in found]
+        if any(value is not None for value in older):
+            external = external.zip_with(external.is_not_null(), pl.Series(older, dtype=pl.UInt64))
+    return [
+        pl.Series("device", [i.device for i in found], dtype=pl.Int64),
+        pl.Series("stream", [i.stream for i in found], dtype=pl.Int64),
+        pl.Series("correlation", [i.correlation for i in found], dtype=pl.UInt64),
+        external,
+    ]
+
+
+def _one_by_one(args: pl.Series, notes: Counter[str]) -> list[pl.Series]:
+    parsed = [_parse(text) for text in args]
     result: list[pl.Series] = []
     for name, keys, dtype in _COLUMNS:
         texts = [next((found[key] for key in keys if key in found), None) for found in parsed]
-        values = pl.Series(texts, dtype=pl.String).cast(dtype, strict=False)
+        values = pl.Series(name, texts, dtype=pl.String).cast(dtype, strict=False)
         notes["event.id_out_of_range"] += sum(
             text is not None and value is None and text.lstrip("-").isdigit()
             for text, value in zip(texts, values, strict=True)
         )
-        result.append(columns[name].scatter(rows, values))
+        result.append(values)
     return result
 
 
-def _scan(keys: tuple[str, ...]) -> pl.Expr:
-    found = [pl.col("args").str.extract(rf'"{key}"\s*:\s*"?(-?\d+)"?\s*[,}}]') for key in keys]
-    return pl.coalesce(found)
-
-
-def _doubtful() -> pl.Expr:
-    """Rows whose ids a scan could get wrong: inner objects, a key twice, or a key without a plain integer."""
-    args = pl.col("args")
-    doubt = args.str.count_matches("{", literal=True) > 1
-    for _, keys, dtype in _COLUMNS:
-        for key in keys:
-            count = args.str.count_matches(f'"{key}"', literal=True)
-            doubt = doubt | (count > 1) | ((count == 1) & _scan((key,)).cast(dtype, strict=False).is_null())
-    return doubt
-
-
-def _parse(text: str) -> dict[str, str]:
-    """The scalars of a JSON object as text, without quotes."""
+def _parse(text: str | None) -> dict[str, str]:
+    """The members of a JSON object as text, without quotes."""
+    if text is None:
+        return {}
     try:
         values = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
     except (msgspec.MsgspecError, RecursionError, ValueError):
         return {}
-    return {key: cast("bytes", bytes(value)).decode("utf-8", "replace").strip('"') for key, value in values.items()}
+    return {key: bytes(value).decode("utf-8", "replace").strip('"') for key, value in values.items()}

@@ -10,7 +10,15 @@ import polars as pl
 from traceanalyzer.traces.defects import DefectLog
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
-RUNTIME_CATEGORIES = ("cuda_runtime", "cuda_driver", "hip_runtime", "xpu_runtime", "xpu_driver", "mtia_runtime", "privateuse1_runtime")
+RUNTIME_CATEGORIES = (
+    "cuda_runtime",
+    "cuda_driver",
+    "hip_runtime",
+    "xpu_runtime",
+    "xpu_driver",
+    "mtia_runtime",
+    "privateuse1_runtime",
+)
 _KNOWN_CATEGORIES = {
     *KERNEL_CATEGORIES,
     *RUNTIME_CATEGORIES,
@@ -70,8 +78,9 @@ class Checks:
         host = complete.filter(pl.col("category").is_in(_HOST_CATEGORIES)) if complete["category"].len() else complete
         for process, count in host["process"].drop_nulls().cast(pl.String).value_counts().iter_rows():
             self._processes[process] += count
-        keys = ("category", "name", "process", "thread", "start_ns", "duration_ns", "args")
-        self._hashes.append(complete.select(pl.struct(keys).hash()).to_series())
+        names = pl.col("category", "name", "process", "thread").to_physical()
+        numbers = pl.col("start_ns", "duration_ns", "correlation", "external_id")
+        self._hashes.append(complete.select(pl.struct(names, numbers).hash()).to_series())
         self._categories.update(complete["category"].drop_nulls().unique().cast(pl.String).to_list())
         self._crossing += _num_crossing(host)
         device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))

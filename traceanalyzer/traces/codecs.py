@@ -1,5 +1,7 @@
-"""Compressed files to plain bytes: the codec is told by the first bytes, never by the name, and damage ends a stream
-with what came before it instead of an error."""
+"""Compressed files to plain bytes: the codec is told by the first bytes, never by the name.
+
+Damage ends a stream with what came before it instead of an error.
+"""
 
 from __future__ import annotations
 

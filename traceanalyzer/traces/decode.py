@@ -19,10 +19,10 @@ from msgspec import Raw
 
 from traceanalyzer.traces.argument_ids import id_columns
 
-SEPARATOR = "\x1e"
-"""Joins texts. Valid JSON holds no control character but space, so it cannot be part of one."""
+_SEPARATOR = b"\x1e"  # joins texts; valid JSON holds no control character but white space, so none contains it
 
 _MISSING = Raw(b"")
+_NO_ARGS = Raw(b"{}")
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -37,7 +37,7 @@ class _Event(msgspec.Struct, gc=False):
     ts: Raw = _MISSING
     dur: Raw = _MISSING
     id: Raw = _MISSING
-    args: Raw = _MISSING
+    args: Raw = _NO_ARGS
 
 
 class _AnyEvent(msgspec.Struct, gc=False):
@@ -51,7 +51,7 @@ class _AnyEvent(msgspec.Struct, gc=False):
     ts: Raw = _MISSING
     dur: Raw = _MISSING
     id: Raw = _MISSING
-    args: Raw = _MISSING
+    args: Raw = _NO_ARGS
 
 
 _EVENTS = msgspec.json.Decoder(list[_Event])
@@ -96,8 +96,14 @@ def decode_events(text: bytes) -> Decoded:
             columns = _untyped_columns(text, notes)
     except (msgspec.DecodeError, RecursionError) as error:
         raise _malformed(error) from None
-    raw = pl.DataFrame({name: _series(values, notes) for name, values in columns.items()})
-    return Decoded(_convert(raw, notes), {code: count for code, count in notes.items() if count})
+    args = _SEPARATOR.join(columns.pop("args"))  # type: ignore[arg-type] - Raw has the buffer protocol
+    raw = pl.DataFrame(
+        {**{name: _series(values, notes) for name, values in columns.items()}, "args": _split(args, notes)}
+        if columns["ph"]
+        else {name: pl.Series(dtype=pl.String) for name in (*columns, "args")}
+    )
+    joined = b"[" + args.replace(_SEPARATOR, b",") + b"]"
+    return Decoded(_convert(raw, joined, notes), {code: count for code, count in notes.items() if count})
 
 
 def _malformed(error: Exception) -> MalformedError:
@@ -164,17 +170,18 @@ def _unquote(raw: Raw) -> str:
 
 
 def _series(values: Sequence[str] | Sequence[Raw], notes: Counter[str]) -> pl.Series:
-    if not values:
-        return pl.Series(dtype=pl.String)
-    if isinstance(values[0], str):
+    if not values or isinstance(values[0], str):
         return pl.Series(values, dtype=pl.String)
-    blob = SEPARATOR.encode().join(values)  # type: ignore[arg-type] - Raw has the buffer protocol
+    return _split(_SEPARATOR.join(values), notes)  # type: ignore[arg-type] - Raw has the buffer protocol
+
+
+def _split(joined: bytes, notes: Counter[str]) -> pl.Series:
     try:
-        text = blob.decode("utf-8")
+        text = joined.decode("utf-8")
     except UnicodeDecodeError:
-        text = blob.decode("utf-8", "replace")
+        text = joined.decode("utf-8", "replace")
         notes["json.invalid_utf8"] += 1
-    return pl.Series([text]).str.split(SEPARATOR).explode()
+    return pl.Series([text]).str.split(_SEPARATOR.decode()).explode()
 
 
 def _absent(name: str) -> pl.Expr:
@@ -187,7 +194,7 @@ def _plain(name: str) -> pl.Expr:
     return _absent(name).str.strip_chars('"').alias(name)
 
 
-def _convert(raw: pl.DataFrame, notes: Counter[str]) -> pl.DataFrame:
+def _convert(raw: pl.DataFrame, joined: bytes, notes: Counter[str]) -> pl.DataFrame:
     """Texts to typed columns."""
     args = pl.col("args")
     frame = raw.select(
@@ -200,7 +207,7 @@ def _convert(raw: pl.DataFrame, notes: Counter[str]) -> pl.DataFrame:
         pl.when(~args.is_in(["", "null", "{}"])).then(args).alias("args"),
     )
     frame = _object_args(frame, notes)
-    ids = id_columns(frame["args"], notes)
+    ids = id_columns(frame["args"], joined, notes)
     return frame.select(
         "ph",
         "category",

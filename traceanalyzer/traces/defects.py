@@ -32,7 +32,11 @@ CODES: dict[str, Code] = {
         "repair", "repaired", (), "quotes, backslashes or control characters inside strings were not escaped", ""
     ),
     "json.repaired_number": Code(
-        "repair", "repaired", (), "tokens that are no JSON number (NaN, inf, N/A, 007, an empty value) became null or a number", ""
+        "repair",
+        "repaired",
+        (),
+        "tokens that are no JSON number (NaN, inf, N/A, 007, an empty value) became null or a number",
+        "",
     ),
     "json.missing_comma": Code("repair", "repaired", (), "two events stand without a comma between them", ""),
     "json.invalid_utf8": Code("repair", "repaired", (), "bytes that are no UTF-8 became U+FFFD", ""),
@@ -42,16 +46,24 @@ CODES: dict[str, Code] = {
     "json.second_document": Code(
         "loss", "skipped", _ALL, "a second document follows in the same file; only the first is read", "split the file"
     ),
-    "json.repeated_events_key": Code("repair", "kept", (), "`traceEvents` occurs more than once; all arrays are read", ""),
+    "json.repeated_events_key": Code(
+        "repair", "kept", (), "`traceEvents` occurs more than once; all arrays are read", ""
+    ),
     "json.damaged_metadata": Code(
         "repair", "repaired", (), "the text around the events is no JSON; the keys that could be found were taken", ""
     ),
     "codec.truncated": Code("loss", "skipped", _ALL, "the compressed stream ends early", _AGAIN),
-    "codec.corrupt": Code("loss", "skipped", _ALL, "the compressed stream is damaged; what came before is used", _AGAIN),
+    "codec.corrupt": Code(
+        "loss", "skipped", _ALL, "the compressed stream is damaged; what came before is used", _AGAIN
+    ),
     "codec.checksum": Code("loss", "kept", _ALL, "the checksum of the compressed stream does not hold", _AGAIN),
     "codec.trailing_bytes": Code("repair", "skipped", (), "something that is not compressed follows the stream", ""),
-    "codec.unsafe_member": Code("repair", "skipped", (), "archive members that are no plain file inside the archive", ""),
-    "limit.file_bytes": Code("loss", "skipped", _ALL, "the file is larger than the limit; the rest was not read", "raise the limit"),
+    "codec.unsafe_member": Code(
+        "repair", "skipped", (), "archive members that are no plain file inside the archive", ""
+    ),
+    "limit.file_bytes": Code(
+        "loss", "skipped", _ALL, "the file is larger than the limit; the rest was not read", "raise the limit"
+    ),
     "limit.event_bytes": Code("loss", "skipped", _ALL, "an event is larger than the limit", "raise the limit"),
     "limit.name": Code("repair", "clamped", (), "names longer than 65,536 characters were cut", ""),
     "event.not_an_object": Code("repair", "skipped", (), "elements of the event array that are no object", ""),
@@ -67,7 +79,10 @@ CODES: dict[str, Code] = {
     "event.no_name": Code("repair", "kept", (), "events without a name", ""),
     "event.name_not_text": Code("repair", "renamed", (), "names that are no text: their JSON text is used", ""),
     "event.name_unknown": Code(
-        "repair", "kept", (), "ranges and kernels named `unknown`: torch writes that for any name with non-ASCII characters",
+        "repair",
+        "kept",
+        (),
+        "ranges and kernels named `unknown`: torch writes that for any name with non-ASCII characters",
         "use plain ASCII in range names",
     ),
     "event.no_thread": Code("repair", "kept", (), "complete events without process or thread", ""),
@@ -77,7 +92,11 @@ CODES: dict[str, Code] = {
         "repair", "repaired", (), "numbers in `args` that fit neither 64 bits nor a double became text", ""
     ),
     "event.duplicates": Code(
-        "loss", "kept", _ALL, "the same complete event occurs more than once: sums count it each time", "was the file merged with itself?"
+        "loss",
+        "kept",
+        _ALL,
+        "the same complete event occurs more than once: sums count it each time",
+        "was the file merged with itself?",
     ),
     "event.crossing": Code("repair", "kept", (), "host ranges of one thread that cross without nesting", ""),
     "event.unknown_category": Code("repair", "kept", (), "device categories that are not known here", ""),
@@ -91,9 +110,15 @@ CODES: dict[str, Code] = {
     "folder.leftover": Code("info", "skipped", (), "a temporary file of a writer that did not finish", ""),
     "folder.not_regular": Code("info", "skipped", (), "links out of the folder, pipes and devices are not opened", ""),
     "folder.unreadable": Code("loss", "skipped", _ALL, "a file that may not be read", "change its permissions"),
-    "rank.assumed": Code("repair", "assumed", (), "nothing tells the rank; 0 is assumed as the only file", "give --rank-map"),
-    "rank.invalid": Code("repair", "skipped", (), "the recorded rank cannot be one; the next source of a rank was used", ""),
-    "rank.name_differs": Code("repair", "kept", (), "the file's name and its content tell different ranks; content counts", ""),
+    "rank.assumed": Code(
+        "repair", "assumed", (), "nothing tells the rank; 0 is assumed as the only file", "give --rank-map"
+    ),
+    "rank.invalid": Code(
+        "repair", "skipped", (), "the recorded rank cannot be one; the next source of a rank was used", ""
+    ),
+    "rank.name_differs": Code(
+        "repair", "kept", (), "the file's name and its content tell different ranks; content counts", ""
+    ),
     "rank.unknown": Code("loss", "skipped", (), "a trace without rank beside traces that have one", "give --rank-map"),
     "rank.missing": Code("info", "kept", _ALL, "fewer ranks than the job had", ""),
     "step.none": Code("info", "kept", ("step",), "no `ProfilerStep` range", "call `profiler.step()`"),
@@ -106,9 +131,15 @@ CODES: dict[str, Code] = {
     "comm.no_metadata": Code(
         "repair", "kept", ("all_to_all",), "communication kernels without arguments that tell what they did", ""
     ),
-    "comm.group_conflict": Code("repair", "kept", ("all_to_all",), "two process groups share a name but not their ranks", ""),
+    "comm.group_conflict": Code(
+        "repair", "kept", ("all_to_all",), "two process groups share a name but not their ranks", ""
+    ),
     "capture.incomplete": Code(
-        "loss", "kept", _ALL, "an ingest was stopped: ranks may be missing", "run traceanalyzer ingest again; it resumes"
+        "loss",
+        "kept",
+        _ALL,
+        "an ingest was stopped: ranks may be missing",
+        "run traceanalyzer ingest again; it resumes",
     ),
     "run.damaged_line": Code("loss", "skipped", (), "a line of a step or routing file that is no record", ""),
     "run.damaged_job": Code("repair", "skipped", (), "`run.json` does not describe a job; it is inferred instead", ""),
@@ -154,7 +185,13 @@ class DefectLog:
         """The entries as rows of `DEFECTS`."""
         return [
             defect_row(
-                code, self.file, rank=self.rank, events=f.count, byte_from=f.byte_from, byte_to=f.byte_to, detail=f.message
+                code,
+                self.file,
+                rank=self.rank,
+                events=f.count,
+                byte_from=f.byte_from,
+                byte_to=f.byte_to,
+                detail=f.message,
             )
             for code, f in self._found.items()
         ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-import fsspec
+from fsspec.core import open as open_url  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
+from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.job import RUN_FILE
@@ -84,9 +86,11 @@ def _text(folder: Path | None) -> str | None:
 
 
 def _find_glob(pattern: str) -> Found:
-    import glob
-
-    files = sorted(f for f in glob.glob(pattern, recursive=True) if Path(f).is_file())
+    files = sorted(
+        f
+        for f in glob.glob(pattern, recursive=True)  # noqa: PTH207 - the pattern may be absolute
+        if Path(f).is_file()
+    )
     if not files:
         raise InputError(f"{pattern}: nothing matches", "check the pattern; quote it so that the shell leaves it alone")
     sources = tuple(Source(f, _text(run_folder_above(Path(f), levels=2)), explicit=True) for f in files)
@@ -164,14 +168,14 @@ def _problem(entry: os.DirEntry[str], real_root: Path) -> str | None:
 
 def _find_remote(url: str) -> Found:
     try:
-        system, path = cast("tuple[Any, str]", fsspec.core.url_to_fs(url))
+        system, path = cast("tuple[Any, str]", url_to_fs(url))
         if any(c in path for c in "*?["):
             paths = cast("list[str]", system.glob(path))
         elif system.isdir(path):
             paths = cast("list[str]", system.find(path))
         else:
             paths = [path] if system.exists(path) else []
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - every file system raises its own
         raise InputError(f"{url}: {type(error).__name__}: {error}", "check the URL and your access to it") from None
     single = len(paths) == 1
     names = [p for p in paths if single or (_CANDIDATE.search(p) and p.rsplit("/", 1)[-1] not in _OURS)]
@@ -185,7 +189,7 @@ def open_source(path: str) -> BinaryIO:
     """Open a source for reading; a local one without following a pipe. Raises `InputError`."""
     try:
         if is_remote(path):
-            return cast("BinaryIO", fsspec.open(path, "rb").open())
+            return cast("BinaryIO", cast("Any", open_url(path, "rb")).open())
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)

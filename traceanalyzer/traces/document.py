@@ -18,7 +18,9 @@ from traceanalyzer.traces.window import Window
 _KEY = re.compile(rb'"traceEvents"\s*:\s*(?=\S)')
 _BOM = b"\xef\xbb\xbf"
 _SEARCH = 1 << 16
-_KNOWN = re.compile(rb'"(baseTimeNanoseconds|schemaVersion|traceName|displayTimeUnit|host_name)"\s*:\s*("[^"\n]*"|-?\d+)')
+_KNOWN = re.compile(
+    rb'"(baseTimeNanoseconds|schemaVersion|traceName|displayTimeUnit|host_name)"\s*:\s*("[^"\n]*"|-?\d+)'
+)
 _DISTRIBUTED = re.compile(rb'"distributedInfo"\s*:\s*\{')
 _SCALARS = re.compile(rb'"(backend|rank|world_size|pg_count)"\s*:\s*("[^"\n]*"|-?\d+)')
 
@@ -108,7 +110,9 @@ class Document:
     def _add_metadata(self, members: bytes) -> None:
         found = _parse_members(members)
         if found is None:
-            found = _parse_members(repair_tokens(members)[0]) or _parse_members(repair_tokens(repair_quotes(members))[0])
+            found = _parse_members(repair_tokens(members)[0]) or _parse_members(
+                repair_tokens(repair_quotes(members))[0]
+            )
             self._log.add("json.damaged_metadata", events=0, byte_from=self._window.at)
         if found is None:
             found = {m[1].decode(): m[2] for m in _KNOWN.finditer(members)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -64,7 +64,7 @@ def value_of(metadata: dict[str, bytes], key: str) -> object:
 def distributed_info(metadata: dict[str, bytes]) -> dict[str, Any]:
     """`distributedInfo` if it is an object."""
     value = value_of(metadata, "distributedInfo")
-    return value if isinstance(value, dict) else {}
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 
 def whole_number(value: object) -> int | None:
@@ -103,11 +103,12 @@ def recorded_rank(info: dict[str, Any], log: DefectLog) -> tuple[int | None, int
 
 def group_conflicts(info: dict[str, Any]) -> int:
     """Process groups that share a name with a group of other ranks."""
-    groups = info.get("pg_config")
+    groups: Any = info.get("pg_config")
     seen: dict[str, str] = {}
     conflicts = 0
-    for group in groups if isinstance(groups, list) else []:
-        if isinstance(group, dict):
+    for item in cast("list[Any]", groups) if isinstance(groups, list) else []:
+        if isinstance(item, dict):
+            group = cast("dict[str, Any]", item)
             name, ranks = str(group.get("pg_name")), str(group.get("ranks"))
             conflicts += seen.setdefault(name, ranks) != ranks
     return conflicts

@@ -31,6 +31,7 @@ from traceanalyzer.traces.window import Window
 Sink = Callable[[pl.DataFrame], None]
 """Takes frames of `ROW_SCHEMA` in order."""
 
+
 class _Hashing:
     __slots__ = ("_inner", "digest")
 

@@ -7,14 +7,17 @@ stream is decoded raw, so every byte that can be decoded is delivered and the ch
 from __future__ import annotations
 
 import zlib
-from typing import Protocol
+from typing import Any, Protocol
 
 from traceanalyzer.traces.defects import DefectLog
 
 try:
-    from isal import isal_zlib as _zlib
+    from isal import isal_zlib
 except ImportError:  # no wheel for this machine: the standard library decodes the same at half the speed
-    _zlib = zlib
+    isal_zlib = None
+
+_zlib: Any = isal_zlib or zlib
+_ERRORS: tuple[type[Exception], ...] = (zlib.error, _zlib.error)
 
 _BLOCK = 1 << 15
 _OUTPUT = 4 << 20
@@ -38,7 +41,7 @@ class GzipReader:
         self._ready = b""
         self._over = False
         self._crc = 0
-        self._inflate = None
+        self._inflate: Any = None
         self._start_member()
 
     def read(self, size: int) -> bytes:
@@ -98,8 +101,8 @@ class GzipReader:
         if not self._buffer and not self._need(1):
             return self._end("codec.truncated", "gzip")
         try:
-            data = self._inflate.decompress(self._buffer, _OUTPUT)
-        except (_zlib.error, zlib.error) as error:
+            data: bytes = self._inflate.decompress(self._buffer, _OUTPUT)
+        except _ERRORS as error:
             return self._end("codec.corrupt", f"gzip: {error}")
         self._buffer = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
         self._crc = _zlib.crc32(data, self._crc)

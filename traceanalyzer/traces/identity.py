@@ -6,6 +6,7 @@ import fnmatch
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -61,7 +62,7 @@ def _without_copies(files: Sequence[FileFacts], defects: list[dict[str, Any]]) -
 def _mapped(file: str, rank_map: Mapping[str, int]) -> int | None:
     path = PurePosixPath(file)
     for pattern, rank in rank_map.items():
-        if file == pattern or path.name == pattern or fnmatch.fnmatch(path.name, pattern) or fnmatch.fnmatch(file, pattern):
+        if pattern in (file, path.name) or fnmatch.fnmatch(path.name, pattern) or fnmatch.fnmatch(file, pattern):
             return rank
     return None
 
@@ -87,9 +88,7 @@ def _place(facts: FileFacts, rank: int, source: str) -> Placed:
     return Placed(facts=facts, rank=rank, rank_source=source, process_ranks={})
 
 
-def _settle_unknown(
-    unknown: list[FileFacts], placed: list[Placed], defects: list[dict[str, Any]]
-) -> list[Placed]:
+def _settle_unknown(unknown: list[FileFacts], placed: list[Placed], defects: list[dict[str, Any]]) -> list[Placed]:
     """A lone file is rank 0, said aloud; one beside files with ranks is left out; several without any are refused."""
     if placed:
         defects += [defect_row("rank.unknown", facts.file) for facts in unknown]
@@ -188,7 +187,7 @@ def _cycles(placed: list[Placed]) -> list[Placed]:
     result: list[Placed] = []
     for rank, places in sorted(by_rank.items()):
         ordered = sorted(places, key=lambda p: (_start(p), p.facts.file))
-        for before, after in zip(ordered, ordered[1:], strict=False):
+        for before, after in pairwise(ordered):
             if _overlap(before, after):
                 raise InputError(
                     f"{before.facts.file} and {after.facts.file} both claim rank {rank} at the same time",

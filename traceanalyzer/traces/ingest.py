@@ -9,14 +9,15 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from traceanalyzer import __version__
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
+from traceanalyzer.traces.defects import defect_row
 from traceanalyzer.traces.discovery import Found, Source, find, is_remote, open_source
 from traceanalyzer.traces.identity import identify
 from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
@@ -36,7 +37,7 @@ from traceanalyzer.traces.manifest import (
 from traceanalyzer.traces.parts import PartWriter
 from traceanalyzer.traces.run_folder import SIDE_FILES
 from traceanalyzer.traces.source import Progress, Unusable, read_source, unusable
-from traceanalyzer.traces.workers import each, number_of_workers
+from traceanalyzer.traces.workers import WorkerDiedError, each, number_of_workers
 
 _EVENTS = "events"
 _WORK = ".work"
@@ -77,7 +78,10 @@ def ingest(
             return _Ingest(folder, found, rank_map, limits).run(num_workers, progress)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise OutputError(f"{folder}: the capture cannot be written: {reason}", "free space or choose another --out; what was finished before is kept") from None
+        raise OutputError(
+            f"{folder}: the capture cannot be written: {reason}",
+            "free space or choose another --out; what was finished before is kept",
+        ) from None
 
 
 def _is_remainder(folder: Path) -> bool:
@@ -133,13 +137,7 @@ class _Ingest:
                 yield source, self._place(task(source, count.add_named))
             return
         for source, result in each(task, todo, num_workers=workers, on_bytes=count.add):
-            if isinstance(result, TraceAnalyzerError | OSError):
-                raise result
-            if isinstance(result, Exception):
-                result = SourceEntry(
-                    path=source.path, num_bytes=None, modified_ns=None, sha256="", documents=(), failures=(f"{source.path}: {result}",)
-                )
-            yield source, self._place(result)
+            yield source, self._place(_entry(source, result))
 
     def _place(self, entry: SourceEntry) -> SourceEntry:
         """Move the parts of a source from the work folder to their final names."""
@@ -151,7 +149,8 @@ class _Ingest:
             (self._folder / home).mkdir(parents=True, exist_ok=True)
             key = f"{facts.digest[:12]}-{sha256_of(facts.file.encode())[:8]}"
             parts = tuple(
-                msgspec.structs.replace(part, path=f"{home}/{key}-{i:04d}.parquet") for i, part in enumerate(document.parts)
+                msgspec.structs.replace(part, path=f"{home}/{key}-{i:04d}.parquet")
+                for i, part in enumerate(document.parts)
             )
             for old, new in zip(document.parts, parts, strict=True):
                 Path(old.path).replace(self._folder / new.path)
@@ -164,7 +163,7 @@ class _Ingest:
     def _save(self, *, complete: bool, side_files: dict[str, str] | None = None) -> Manifest:
         before = self._before.side_files if self._before else {}
         manifest = Manifest(
-            tool_version=__version__,
+            tool_version=version("traceanalyzer"),
             complete=complete,
             sources=tuple(self._entries[path] for path in sorted(self._entries)),
             side_files={**before, **(side_files or {})},
@@ -212,6 +211,25 @@ class _Ingest:
                     write_whole(self._folder / name, data)
                     copied[name] = sha256_of(data)
         return copied
+
+
+def _entry(source: Source, result: object) -> SourceEntry:
+    """What a worker answered; a worker that died costs its source, other errors end the ingest."""
+    if isinstance(result, SourceEntry):
+        return result
+    if not isinstance(result, WorkerDiedError):
+        raise result if isinstance(result, Exception) else TypeError(result)
+    failure = f"{source.path}: {result}"
+    defect = defect_row("file.unusable", source.path, detail=str(result))
+    return SourceEntry(
+        path=source.path,
+        num_bytes=None,
+        modified_ns=None,
+        sha256="",
+        documents=(),
+        failures=(failure,),
+        defects=(defect,),
+    )
 
 
 _WORTH_WORKERS = 4 << 20  # below this, starting processes takes longer than reading
@@ -288,5 +306,3 @@ def _read_source(work: str, limits: Limits, source: Source, progress: Progress |
         failures=tuple(failures),
         defects=tuple(defects),
     )
-
-

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 class Limits:
     """Bounds on one reading. All sizes are bytes."""
 
-    chunk_bytes: int = 8 << 20
+    chunk_bytes: int = 4 << 20
     """Decompressed text that is decoded at a time; peak memory is about twelve times this."""
     metadata_bytes: int = 64 << 20
     """Text outside the event array that is kept."""

@@ -87,7 +87,9 @@ def load_manifest(folder: Path) -> Manifest:
         raise InputError(f"{path}: damaged manifest: {error}", _REMEDY) from None
     for name in [p.path for s in manifest.sources for d in s.documents for p in d.parts] + list(manifest.side_files):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
-            raise InputError(f"{path}: a part lies outside the capture", "this capture was tampered with; do not use it")
+            raise InputError(
+                f"{path}: a part lies outside the capture", "this capture was tampered with; do not use it"
+            )
     return manifest
 
 

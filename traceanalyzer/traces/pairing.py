@@ -48,7 +48,10 @@ class Pairing:
             "ph": "X",
             "duration_ns": half["start_ns"] - begin["start_ns"],
             "args": _merged(begin["args"], half["args"]),
-            **{key: begin[key] if half[key] is None else half[key] for key in ("device", "stream", "correlation", "external_id")},
+            **{
+                key: begin[key] if half[key] is None else half[key]
+                for key in ("device", "stream", "correlation", "external_id")
+            },
         }
 
 

@@ -65,7 +65,10 @@ def _write(frame: pl.DataFrame, path: Path) -> None:
 def _describe(path: Path) -> Part:
     data = path.read_bytes()
     return Part(
-        path=path.name, sha256=sha256_of(data), num_rows=pl.scan_parquet(data).select(pl.len()).collect().item(), num_bytes=len(data)
+        path=path.name,
+        sha256=sha256_of(data),
+        num_rows=pl.scan_parquet(data).select(pl.len()).collect().item(),
+        num_bytes=len(data),
     )
 
 

@@ -43,7 +43,9 @@ class EventRanks:
             (pl.col("name") == "record_param_comms") & args.str.contains('"Process Group Ranks"', literal=True)
         ).head(_SAMPLE)
         rows = told.select(
-            pl.col("process").cast(pl.String), args.str.extract(_GROUP_RANKS).alias("group"), args.str.extract(_MEMBER).alias("place")
+            pl.col("process").cast(pl.String),
+            args.str.extract(_GROUP_RANKS).alias("group"),
+            args.str.extract(_MEMBER).alias("place"),
         )
         for process, group, place in rows.drop_nulls().unique().iter_rows():
             members = [int(rank) for rank in group.split(",") if rank.strip()]

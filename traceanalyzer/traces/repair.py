@@ -23,7 +23,9 @@ _LEADING_ZEROS = re.compile(rb"(-?)0+(\d+(?:\.\d+)?)")
 _WORDS = (b"true", b"false", b"null")
 _CONTROL = re.compile(rb"[\x00-\x1f]")
 _BAD_ESCAPE = re.compile(rb"\\(?:(?P<good>[\"\\/bfnrt]|u[0-9a-fA-F]{4})|(?P<bad>.))", re.DOTALL)
-_HIGH_LOW = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})")
+_HIGH_LOW = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<lone>\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
 _VALUE = re.compile(
     rb'(?P<key>"[^"\\\n]{1,80}"\s*:\s*)"(?P<value>.*?)"(?=\s*(?:,\s*"[^"\\\n]{1,80}"\s*:|[}\]]))',
     re.DOTALL,
@@ -58,11 +60,10 @@ def _fix_scalar(token: bytes, kind: str | None) -> bytes:
         return token if token in _WORDS else b"null"
     if _NUMBER.fullmatch(token):
         return token
-    if match := _NEGATIVE_SPAN.fullmatch(token):
-        return match[1] + b"." + match[2]
-    if match := _LEADING_ZEROS.fullmatch(token):
-        return match[1] + match[2]
-    return b"null"
+    negative, zeros = _NEGATIVE_SPAN.fullmatch(token), _LEADING_ZEROS.fullmatch(token)
+    if negative:
+        return negative[1] + b"." + negative[2]
+    return zeros[1] + zeros[2] if zeros else b"null"
 
 
 def _fix_string(token: bytes) -> bytes:

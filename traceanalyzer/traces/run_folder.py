@@ -82,7 +82,7 @@ def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.Da
 
 def _lines(path: Path, record: type) -> Iterator[tuple[int, Any]]:
     """Line numbers and records of a file; None for a line that is no record."""
-    decoder = msgspec.json.Decoder(record)
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
     try:
         data = path.read_bytes()
     except OSError:

@@ -213,7 +213,7 @@ class EventScanner:
                 end = value_end(window.text, window.position, limit)
                 if end is not None:
                     return end
-            if near or stop == len(window.text) and window.over or size >= self._limits.event_bytes:
+            if near or (stop == len(window.text) and window.over) or size >= self._limits.event_bytes:
                 return None
             size = min(8 * size, self._limits.event_bytes)
 

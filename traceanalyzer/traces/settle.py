@@ -86,6 +86,7 @@ class Settling:
             if count:
                 self._tally.drop_events(reason, count, seen=False)
                 self._log.add(code, events=count)
+
     def _drop(self, frame: pl.DataFrame) -> pl.DataFrame:
         ph, start = pl.col("ph"), pl.col("start_ns")
         nothing = pl.all_horizontal(pl.col("ph", "name", "start_ns", "args").is_null())

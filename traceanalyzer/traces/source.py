@@ -21,6 +21,7 @@ Progress = Callable[[str, int], None]
 
 AnySink = TypeVar("AnySink", bound=Callable[[pl.DataFrame], None])
 
+
 class Frames:
     """Keeps frames in memory."""
 
@@ -72,12 +73,13 @@ def read_source(
             log = outer if name == source.path else DefectLog(name)
             sink = new_sink()
             try:
-                facts = read_document(
-                    plain, name, limits=limits, log=log, sink=sink, run_folder=source.run_folder
-                )
+                facts = read_document(plain, name, limits=limits, log=log, sink=sink, run_folder=source.run_folder)
             except NotATraceError as error:
                 code = "file.not_a_trace" if error.foreign else "file.unusable"
-                yield Unusable(f"{name}: {error.what}", (defect_row(code, name, detail="" if error.foreign else error.what), *log.rows()))
+                yield Unusable(
+                    f"{name}: {error.what}",
+                    (defect_row(code, name, detail="" if error.foreign else error.what), *log.rows()),
+                )
             else:
                 yield facts, sink
         if num_documents and outer is not log and outer.rows():

@@ -26,7 +26,9 @@ class Counts:
         events = self.events_kept + sum(self.events_dropped.values())
         data = self.bytes_kept + sum(self.bytes_dropped.values())
         if events != self.events_seen or data != self.bytes_seen:
-            raise AssertionError(f"counting law: {events} of {self.events_seen} events, {data} of {self.bytes_seen} bytes")
+            raise AssertionError(
+                f"counting law: {events} of {self.events_seen} events, {data} of {self.bytes_seen} bytes"
+            )
 
 
 def total(counts: Iterable[Counts]) -> Counts:
