@@ -10,6 +10,7 @@ import polars as pl
 
 from traceanalyzer import __version__
 from traceanalyzer.gaps.cause_findings import with_mfu_points
+from traceanalyzer.gaps.coverage import ledger_sentences
 from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
 from traceanalyzer.gaps.experts import expert_gap
 from traceanalyzer.gaps.findings import findings
@@ -84,18 +85,20 @@ def analyze(run: Run) -> Analysis:
     step = _step_figures(tables, run)
     figures = _validity_figures(trust)
     result = quality(run.traces, tables, run.job, withheld)
+    owners = [OwnerShare(**row) for row in owner_shares(account).iter_rows(named=True)]
+    ledger = ledger_sentences(step, owners, result, sorted(tables.ranks["rank"].unique()))
     review = Review(
         tool={"name": "traceanalyzer", "version": __version__},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source={"path": str(run.path)},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, experts.figures, utilisation.figures, step, figures, withheld),
+        headline=headline(bubble, experts.figures, utilisation.figures, step, figures, withheld, ledger),
         warnings=warnings(trust.reasons, result, run.job),
         quality=result,
         validity=figures,
         job=job_facts(run.job, pipeline, tables.ranks),
         step=step,
-        accounting=Accounting(owners=[OwnerShare(**row) for row in owner_shares(account).iter_rows(named=True)]),
+        accounting=Accounting(owners=owners),
         bubble=bubble,
         all_to_all=experts.figures,
         mfu=utilisation.figures,

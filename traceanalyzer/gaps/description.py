@@ -68,9 +68,11 @@ def quality(traces: Traces, tables: Tables, job: Job | None, withheld: list[With
     expected, found = expected_ranks(tables.ranks, job), tables.ranks["rank"].n_unique()
     dropped = dict(traces.counts.events_dropped)
     losses = traces.defects.filter(pl.col("severity").is_in(["loss", "error"]))
-    incomplete = expected is not None and found < expected
+    missing = expected is not None and found < expected
+    promised = job is not None  # a run folder promises every rank; other captures sample ranks by design
     failed = job is not None and job.status != "completed"
-    verdict = "partial" if incomplete or failed or not losses.is_empty() else "complete"
+    partial = failed or not losses.is_empty() or (missing and promised)
+    verdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
         verdict="unusable" if tables.steps.is_empty() else verdict,
         num_ranks_expected=expected,

@@ -26,8 +26,12 @@ def headline(
     step: StepFigures,
     validity: ValidityFigures,
     withheld: Sequence[Withheld],
+    ledger: Sequence[str],
 ) -> Headline:
-    """Sentences and tiles. Bubble, all-to-all and MFU always have a tile: a number, or why there is none."""
+    """Sentences and tiles. Bubble, all-to-all and MFU always have a tile: a number, or why there is none.
+
+    `ledger` is what to say where none of the three can be measured.
+    """
     reasons = {item.metric: item.reason for item in withheld}
     tiles = [
         _bubble_tile(bubble, reasons),
@@ -43,7 +47,7 @@ def headline(
         *_mfu_sentences(mfu),
     ]
     if not sentences:
-        sentences = [_nothing_sentence(step)]
+        sentences = list(ledger)
     return Headline(sentences=sentences, tiles=tiles)
 
 
@@ -116,15 +120,6 @@ def _mfu_sentences(mfu: Mfu) -> list[str]:
         return []
     peak = f"{flops_rate(mfu.peak_flops_per_device)} per device ({mfu.peak_basis})"
     return [f"The run reaches {percent(mfu.mfu)} MFU (FLOPs counted as {mfu.convention}) of a peak of {peak}."]
-
-
-def _nothing_sentence(step: StepFigures) -> str:
-    if step.duration_ms.median is None:
-        return "These traces hold no step that could be measured."
-    return (
-        f"{counted(step.duration_ms.num_steps, 'step')} of {milliseconds(step.duration_ms.median)} were captured, but neither bubble nor "
-        "all-to-all imbalance nor MFU can be said of them; the reasons stand beside each."
-    )
 
 
 def _withheld_tile(tile: str, title: str, reason: str) -> Tile:
