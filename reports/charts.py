@@ -118,7 +118,7 @@ def stacked_bars(
     )
 
 
-def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float) -> Any:  # noqa: ANN401
+def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: float = 0.0) -> Any:  # noqa: ANN401
     """Horizontal bars from `start` to `end` with a name, a colour and a text at their end: a waterfall.
 
     Columns: name, start, end, color, text.
@@ -129,7 +129,7 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float) -> Any:  
         pl.col("row").cast(pl.Float64),
         below=pl.col("row").cast(pl.Float64) - 0.36,
         above=pl.col("row").cast(pl.Float64) + 0.36,
-        at=pl.max_horizontal("start", "end") + 0.008 * x_end,
+        at=pl.max_horizontal("start", "end") + 0.008 * (x_end - x_start),
     )
     bars = hv.Rectangles(placed, kdims=["start", "below", "end", "above"], vdims=["color", "name", "text"]).opts(
         color="color",
@@ -144,7 +144,7 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float) -> Any:  
         bars * texts,
         height=60 + ROW_HEIGHT * len(names),
         x_label=x_label,
-        xlim=(0, x_end),
+        xlim=(x_start, x_end),
         ylim=(len(names) - 0.4, -0.6),
         yticks=list(enumerate(names)),
         show_grid=True,

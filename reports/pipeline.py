@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import polars as pl
 
@@ -19,8 +19,8 @@ _PART_COLUMNS = {
     "transfer": "transfer_ns",
     "overhead": "overhead_ns",
 }
-MAX_STAGE = 10**6
-"""Stage numbers beyond it are no stage numbers; nor are JSON's true and false."""
+MAX_INDEX = 10**7
+"""Numbers of ranks and stages beyond it are none; nor are JSON's true and false."""
 OWNER_NAMES = {"launch_gap": "launch gap"}
 
 
@@ -50,14 +50,18 @@ def stages_of_ranks(review: Mapping[str, Any]) -> dict[int, int]:
     found: dict[int, set[int]] = {}
     for entry in records(review, "bubble", "stages"):
         for rank in listed(entry, "ranks"):
-            if type(rank) is int:
+            if _is_index(rank):
                 found.setdefault(rank, set()).update(_stages(entry))
     return {rank: stages.pop() for rank, stages in found.items() if len(stages) == 1}
 
 
 def _stages(entry: Mapping[str, Any]) -> list[int]:
     stage = entry.get("stage")
-    return [s for s in (stage if isinstance(stage, list) else [stage]) if type(s) is int and 0 <= s < MAX_STAGE]
+    return [s for s in (stage if isinstance(stage, list) else [stage]) if _is_index(s)]
+
+
+def _is_index(value: object) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value < MAX_INDEX
 
 
 def theory_share(review: Mapping[str, Any]) -> tuple[float | None, str]:

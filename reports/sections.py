@@ -8,11 +8,12 @@ from typing import Any
 
 import polars as pl
 
-from reports import efficiency, exchanges, experts, pipeline, quality, timeline
+from reports import causes, efficiency, exchanges, experts, pipeline, quality, timeline
+from reports.grids import Columns, record_grid
 from reports.headline import tiles
-from reports.parts import Finding, Grid, Part, Section, Terms
+from reports.parts import Finding, Part, Section, Terms
 from reports.tables import grids
-from reports.text import WITHHELD, at, number, quantity, records, safe_text, shown, withheld_reason
+from reports.text import WITHHELD, at, number, records, safe_text, shown, withheld_reason
 from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, ROUTING
 
 Review = Mapping[str, Any]
@@ -88,43 +89,8 @@ def _findings_section(review: Review, findings: Sequence[Finding]) -> Section:
         id="findings",
         title="Findings",
         lead=lead if any(not finding.passed for finding in findings) else "",
-        parts=tuple(part for part in (_stragglers(review), _worth(review)) if part is not None),
+        parts=tuple(part for part in (causes.stragglers(review), causes.worth(review)) if part is not None),
         absent="No check was made of this run.",
-    )
-
-
-def _stragglers(review: Review) -> Grid | None:
-    rows = tuple(
-        (
-            *(
-                safe_text(entry.get(key) if entry.get(key) is not None else "–", 120)
-                for key in ("rank", "stage", "cause")
-            ),
-            quantity(entry.get("slowdown"), "ratio"),
-            quantity(entry.get("cost_ms"), "ms"),
-        )
-        for entry in records(review, "stragglers")
-    )
-    columns = ("rank", "stage", "cause", "slowdown", "cost per step")
-    numeric = frozenset({3, 4})
-    return (
-        Grid(id="stragglers", title="Slow ranks", columns=columns, rows=rows, numeric=numeric, half=True)
-        if rows
-        else None
-    )
-
-
-def _worth(review: Review) -> Grid | None:
-    rows = tuple(
-        (safe_text(entry.get("remedy", ""), 200), quantity(entry.get("ms"), "ms"))
-        for entry in records(review, "bubble", "worth")
-        if number(entry.get("ms"))
-    )
-    columns = ("remedy", "saved per step")
-    return (
-        Grid(id="worth", title="What if", columns=columns, rows=rows, numeric=frozenset({1}), half=True)
-        if rows
-        else None
     )
 
 
@@ -142,11 +108,12 @@ def _bubble_section(review: Review, tables: Tables) -> Section:
     if at(review, "bubble", "measured_share") is None and table(tables, "bubble").is_empty():
         return _section("bubble", "Pipeline bubble", [], _because(review, "bubble"))
     parts: list[Part | None] = [pipeline.bubble_chart(review, table(tables, "bubble"))]
+    parts += [pipeline.bubble_step_chart(review), _bubble_terms(review), pipeline.stage_grid(review)]
     parts += [
-        pipeline.bubble_step_chart(review),
-        _bubble_terms(review),
-        pipeline.stage_grid(review),
-        _attribution(review),
+        causes.excess_chart(review),
+        causes.culprits(review),
+        causes.waiting(review),
+        *causes.next_schedules(review),
     ]
     lead = "Time of the pipeline phase in which a stage runs no chunk."
     return _section("bubble", "Pipeline bubble", parts, _because(review, "bubble"), lead)
@@ -174,16 +141,6 @@ def _bubble_terms(review: Review) -> Terms:
     )
 
 
-def _attribution(review: Review) -> Terms | None:
-    causes = at(review, "bubble", "attribution_ms")
-    if not isinstance(causes, Mapping):
-        return None
-    entries = [
-        (safe_text(cause, 40).replace("_", " "), quantity(ms, "ms")) for cause, ms in causes.items() if number(ms) != 0
-    ]
-    return Terms(title="Where it comes from, per step", entries=tuple(entries), half=True) if entries else None
-
-
 def _expert_section(review: Review, tables: Tables) -> Section:
     routing, collectives = table(tables, "routing"), table(tables, "collectives")
     exchanged = experts.exchanges(routing, collectives)
@@ -194,7 +151,7 @@ def _expert_section(review: Review, tables: Tables) -> Section:
         experts.split_chart(collectives),
     ]
     if isinstance(at(review, "all_to_all"), Mapping):
-        parts += [experts.facts(review), experts.group_grid(review)]
+        parts += [experts.facts(review), *causes.expert_causes(review), experts.group_grid(review)]
     lead = "Tokens travel to the ranks that hold their experts, and back."
     return _section("all-to-all", "Experts and all-to-all", parts, _because(review, "all_to_all"), lead)
 
@@ -230,18 +187,16 @@ def _step_section(review: Review) -> Section:
 
 
 def _memory_section(review: Review) -> Section:
-    rows = tuple(
-        (
-            safe_text(entry.get("stage", "?"), 20),
-            *(quantity(entry.get(key), "bytes") for key in ("peak_bytes", "predicted_bytes")),
-            *(quantity(entry.get(key), "count") for key in ("in_flight", "predicted_in_flight")),
-        )
-        for entry in records(review, "memory", "stages")
+    columns: Columns = (
+        ("stage", "stage", None),
+        ("peak", "peak_bytes", "bytes"),
+        ("predicted", "predicted_bytes", "bytes"),
+        ("microbatches in flight", "in_flight", "count"),
+        ("predicted in flight", "predicted_in_flight", "count"),
     )
-    columns = ("stage", "peak", "predicted", "microbatches in flight", "predicted in flight")
-    grid = Grid(id="memory-grid", title="By stage", columns=columns, rows=rows, numeric=frozenset(range(1, 5)))
+    grid = record_grid(review, ("memory", "stages"), columns, title="By stage")
     absent = _because(review, "memory") if "memory" in review else "Not measured in this run."
-    return _section("memory", "Memory", [grid] if rows else [], absent)
+    return _section("memory", "Memory", [grid], absent)
 
 
 def _quality_section(review: Review) -> Section:
