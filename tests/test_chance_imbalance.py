@@ -48,6 +48,14 @@ def test_spread_is_exactly_that_of_enumeration(num_tokens: int, top_k: int, expe
     assert load_cv(num_tokens, top_k, experts, groups) == pytest.approx(math.sqrt(variance) / mean, abs=1e-12)
 
 
+@pytest.mark.parametrize(("num_tokens", "top_k", "experts", "groups"), [*SMALL[:5], (3, 1, 2, 2), (3, 1, 6, 2)])
+def test_skewness_is_exactly_that_of_enumeration(num_tokens: int, top_k: int, experts: int, groups: int) -> None:
+    loads = np.array([values[0] for values in enumerate_loads(num_tokens, top_k, experts, groups)])
+    away = loads - loads.mean()
+    exact = (away**3).mean() / (away**2).mean() ** 1.5
+    assert chance._skewness(num_tokens, top_k, experts, groups) == pytest.approx(exact, abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("groups", "expected", "cv"),
     [(256, 1.25, 0.087), (64, 1.10, 0.043), (8, 1.02, 0.0144)],

@@ -145,6 +145,29 @@ def test_declared_peaks() -> None:
         check_declared_peak(spec, "bf16", 0)
 
 
+def test_declared_peaks_near_the_published_one() -> None:
+    spec = find_device(H100)
+    peak = spec.peak("bf16")
+    assert check_declared_peak(spec, "bf16", 1.04 * peak) == 1.04 * peak
+    with pytest.raises(
+        UsageError, match=r"1069 TFLOP/s are declared as bf16 peak of H100 SXM, 1\.08 times its dense peak"
+    ):
+        check_declared_peak(spec, "bf16", 1.08 * peak)
+    for factor in (1.91, 2.0, 2.09):
+        with pytest.raises(UsageError, match="sparsity"):
+            check_declared_peak(spec, "bf16", factor * peak)
+    for factor in (1.89, 2.11):
+        with pytest.raises(UsageError, match="times its dense peak"):
+            check_declared_peak(spec, "bf16", factor * peak)
+
+
+def test_memory_and_links() -> None:
+    spec = find_device("NVIDIA H800")
+    assert (spec.memory_bytes, spec.memory_bytes_per_second, spec.link_bytes_per_second) == (80 * 10**9, 3.35e12, 200e9)
+    assert find_device("NVIDIA L40S").link_bytes_per_second is None
+    assert find_device("NVIDIA B300").num_units is None
+
+
 def test_utilisation_by_hand() -> None:
     flops = flops_per_token(find_preset("llama-3-8b").shape, 8192, recompute=Recompute.FULL)
     used = utilisation_of_step(flops, 16 * 8192, 2_000_000_000, 8, 1e15)

@@ -167,6 +167,17 @@ def test_megatron_gpt_defaults() -> None:
     )
 
 
+def test_megatron_defaults_of_gated_and_expert_layers() -> None:
+    text = "--num-layers 1 --hidden-size 4096 --num-attention-heads 32 --vocab-size 128 --swiglu"
+    shape = read_model_config(megatron_arguments(text + " --num-experts 4"))
+    assert shape.ffn_size == 10880  # 4 * 4096 * 2 / 3 = 10922.67, down to a multiple of 64
+    assert (shape.expert_ffn_size, shape.experts_per_token, shape.shared_expert_ffn_size) == (10880, 2, 0)
+    latent = read_model_config(megatron_arguments(text + " --multi-latent-attention --qk-layernorm")).latent_attention
+    assert latent == LatentAttention(
+        query_rank=0, key_value_rank=32, plain_head_size=128, rotary_head_size=64, value_head_size=128
+    )
+
+
 def test_megatron_expert_layers() -> None:
     base = megatron_arguments("--num-layers 4 --hidden-size 8 --num-attention-heads 2 --vocab-size 128 --num-experts 4")
     assert read_model_config(base).num_moe_layers == 4
