@@ -119,7 +119,9 @@ def next_schedules(review: Mapping[str, Any]) -> list[Grid | Note | None]:
     )
     note = safe_text(at(review, "next_schedules", "assumptions") or "")
     move = at(review, "next_schedules", "layers_to_move")
-    grid = record_grid(review, ("next_schedules", "options"), columns, title="Schedules to try next", note=note)
+    grid = record_grid(
+        review, ("next_schedules", "options"), columns, title="Schedules to try next", note=note, limit=24
+    )
     return [grid, _layer_note(move) if isinstance(move, Mapping) else None]
 
 

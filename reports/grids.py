@@ -11,7 +11,8 @@ from reports.text import Unit, quantity, records, safe_text
 Column = tuple[str, str, Unit | None]
 """Heading, field, and the unit it is written with (None: as text)."""
 Columns = tuple[Column, ...]
-MAX_ROWS = 50
+MAX_ROWS = 10
+"""Lists come largest first: more rows than this tell a reader nothing new."""
 NOTHING = "–"
 
 
@@ -24,17 +25,18 @@ def record_grid(
     note: str = "",
     csv: str = "",
     half: bool = False,
+    limit: int = MAX_ROWS,
 ) -> Grid | None:
-    """The list at `path` as a table of at most 50 rows; None where the list is missing or empty."""
+    """The list at `path` as a table of at most `limit` rows; None where the list is missing or empty."""
     found = records(review, *path)
     if not found:
         return None
-    cut = f"{len(found) - MAX_ROWS} further rows are in review.json." if len(found) > MAX_ROWS else ""
+    cut = f"{len(found) - limit} further rows are in review.json." if len(found) > limit else ""
     return Grid(
         id="-".join((*path, "grid")),
         title=title,
         columns=tuple(heading for heading, _, _ in columns),
-        rows=tuple(tuple(_cell(entry.get(key), unit) for _, key, unit in columns) for entry in found[:MAX_ROWS]),
+        rows=tuple(tuple(_cell(entry.get(key), unit) for _, key, unit in columns) for entry in found[:limit]),
         numeric=frozenset(i for i, (_, _, unit) in enumerate(columns) if unit is not None),
         note=" ".join(part for part in (note, cut) if part),
         csv=csv,

@@ -134,6 +134,8 @@ def _bubble_terms(review: Review) -> Terms:
             ("Measured, of the whole step", shown(review, "share", "bubble", "share_of_step")),
             ("Theory in each rank's own span", shown(review, "share", *path, "simulated_span_share")),
             ("Actions that start late", shown(review, "share", "bubble", "overhead_share")),
+            ("Exposed transfer", shown(review, "share", "bubble", "transfer_share")),
+            ("All idle time of the phase", shown(review, "share", "bubble", "idle_share")),
             ("Pipeline phase", shown(review, "ms", "bubble", "phase_ms")),
             ("Pipeline phase, simulated", shown(review, "ms", *path, "simulated_phase_ms")),
         ),
@@ -194,7 +196,7 @@ def _memory_section(review: Review) -> Section:
         ("microbatches in flight", "in_flight", "count"),
         ("predicted in flight", "predicted_in_flight", "count"),
     )
-    grid = record_grid(review, ("memory", "stages"), columns, title="By stage")
+    grid = record_grid(review, ("memory", "stages"), columns, title="By stage", limit=64)
     absent = _because(review, "memory") if "memory" in review else "Not measured in this run."
     return _section("memory", "Memory", [grid], absent)
 

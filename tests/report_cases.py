@@ -109,7 +109,7 @@ def pipeline_case() -> Case:
     }
     review["bubble"] = {
         "measured_share": 0.274, "measured_ratio": 0.377, "share_of_step": 0.27, "span_share": 0.21,
-        "overhead_share": 0.001, "phase_ms": 1652.0,
+        "overhead_share": 0.001, "phase_ms": 1652.0, "idle_share": 0.275, "transfer_share": None,
         "theory": {
             "closed_form_share": 3 / 11, "closed_form_ratio": 3 / 8, "simulated_share": 3 / 11, "simulated_ratio": 3 / 8,
             "simulated_span_share": 0.21, "simulated_phase_ms": 1650.0, "formula": "(p−1)/(m+p−1)", "schedule": "1F1B",
@@ -125,10 +125,12 @@ def pipeline_case() -> Case:
         ],
         "steps": [{"step": 3, "pipeline": 0, "measured_share": 0.2731}, {"step": 4, "pipeline": 0, "measured_share": 0.274}, {"step": 5, "pipeline": 0, "measured_share": 0.2752}],
         "attribution_ms": {
-            "schedule": 450.0, "stage": 1.2, "straggler": None, "transfer": 0.0, "chunk_comm": 0.0, "host": 3.0,
-            "jitter": 1.4, "slack": 0.0, "outside_sample": 0.0, "unexplained": 0.1,
+            "measured": 1655.6, "ideal": 1650.0, "schedule": 450.0, "stage": 1.2, "straggler": 0.0, "transfer": 0.0,
+            "chunk_comm": 0.0, "host": 4.0, "jitter": 1.4, "slack": -1.0, "outside_sample": 0.0, "unexplained": 0.0,
         },
-        "blame": [], "worth": [{"remedy": "16 microbatches instead of 8", "ms": 190.0}],
+        "culprits": [{"cause": "host", "culprit": 2, "stages": [2], "ms": 4.0}],
+        "blame": [{"waiter": 0, "culprit": 2, "cause": "host", "ms": 3.5 / (1 + i)} for i in range(12)],
+        "worth": [{"remedy": "no host delay", "cause": "host", "rank": None, "stage": None, "ms": 4.0}],
     }  # fmt: skip
     review["accounting"] = {
         "owners": [{"owner": "compute", "share": 0.727, "ms": 4800.0}, {"owner": "wait", "share": 0.26, "ms": 1710.0}]
@@ -207,7 +209,7 @@ def expert_case() -> Case:
             "combine_wait_ms": 1050.0, "time_per_token_us": 100.0,
         },
     }  # fmt: skip
-    review["stragglers"] = [{"rank": 1, "stage": None, "cause": "expert load", "slowdown": 2.4, "cost_ms": 350.0}]
+    review["stragglers"] = [{"rank": 1, "stage": [0], "cause": "expert load", "slowdown": 2.4, "cost_ms": 350.0}]
     return json.loads(json.dumps(review)), tables
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from report_cases import expert_case, mfu_case, pipeline_case
 from report_factory import accounting_table, bubble_table, expert_tables, pipeline_actions
 
-from reports import efficiency, experts, pipeline
+from reports import causes, efficiency, experts, pipeline
 from traceanalyzer.schema import ACCOUNTING, BUBBLE, COLLECTIVE_SPLITS, ROUTING, conform, empty
 
 ONE_PHASE = conform(
@@ -203,3 +203,35 @@ def test_the_charts_of_a_case_say_what_they_show() -> None:
     )
     assert load is not None
     assert "by chance 1.03× (1.02× to 1.04×)" in load.caption
+
+
+def test_causes_lead_from_the_ideal_step_to_the_measured_one() -> None:
+    rows = causes.excess_rows(pipeline_case()[0]).select("name", "start", "end").rows()
+    expected = [
+        ("stage", 0.0, 1.2),
+        ("host", 1.2, 5.2),
+        ("jitter", 5.2, 6.6),
+        ("slack", 5.6, 6.6),
+        ("in all", 0.0, 5.6),
+    ]
+    assert [row[0] for row in rows] == [row[0] for row in expected]
+    assert [row[1:] for row in rows] == [pytest.approx(row[1:]) for row in expected]
+
+
+def test_without_an_attribution_there_is_no_chart_of_it() -> None:
+    assert causes.excess_chart({"bubble": {"attribution_ms": None}}) is None
+
+
+def test_lists_are_cut_and_say_so() -> None:
+    grid = causes.waiting(pipeline_case()[0])
+    assert grid is not None
+    assert len(grid.rows) == 10
+    assert grid.rows[0] == ("0", "2", "host", "3.50\u202fms")
+    assert grid.note == "2 further rows are in review.json."
+
+
+def test_a_rank_that_was_not_captured_is_a_dash() -> None:
+    review = {"bubble": {"culprits": [{"cause": "outside_sample", "culprit": None, "stages": [], "ms": 2.0}]}}
+    grid = causes.culprits(review)
+    assert grid is not None
+    assert grid.rows == (("outside sample", "–", "", "2.00\u202fms"),)

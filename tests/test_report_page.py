@@ -15,7 +15,6 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import polars as pl
 import pytest
 from hypothesis import given, settings
@@ -26,7 +25,7 @@ from reports import render
 from reports.downloads import csv_text
 from reports.page import compose
 from traceanalyzer.errors import OutputError
-from traceanalyzer.gaps.review import Review
+from traceanalyzer.gaps.review import json_schema
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
 PAYLOADS = (
@@ -102,9 +101,42 @@ def hostile(case: Case) -> Case:
     return review, tables
 
 
+NOT_YET_IN_REVIEWS = {"waterfall", "memory"}
+"""Fields of the design that the report can draw and no analysis writes yet."""
+
+
+def unknown_fields(value: Any, schema: dict[str, Any], definitions: dict[str, Any], path: str = "") -> list[str]:
+    """Fields of a review that its JSON Schema does not have."""
+    while "$ref" in schema:
+        schema = definitions[schema["$ref"].rsplit("/", 1)[1]]
+    found = list[str]()
+    for option in schema.get("anyOf", ()):
+        if "$ref" in option:
+            found += unknown_fields(value, option, definitions, path)
+    properties = schema.get("properties", {})
+    if isinstance(value, dict) and properties:
+        for key, entry in value.items():
+            known = key in properties
+            found += (
+                unknown_fields(entry, properties[key], definitions, f"{path}.{key}") if known else [f"{path}.{key}"]
+            )
+    for entry in value if isinstance(value, list) else ():
+        found += unknown_fields(entry, schema.get("items", {}), definitions, f"{path}[]")
+    return found
+
+
 @pytest.mark.parametrize("name", CASES)
-def test_the_made_up_reviews_are_real_ones(name: str) -> None:
-    msgspec.convert(CASES[name]()[0], Review)
+def test_the_made_up_reviews_have_no_field_that_real_ones_lack(name: str) -> None:
+    schema = json_schema()
+    review = {key: value for key, value in CASES[name]()[0].items() if key not in NOT_YET_IN_REVIEWS}
+    assert set(unknown_fields(review, schema, schema["$defs"])) == set()
+
+
+def test_a_renamed_field_would_be_noticed() -> None:
+    schema, review = json_schema(), pipeline_case()[0]
+    review["bubble"]["stages"][0]["warm_up"] = review["validity"]["spread"] = 1.0
+    found = set(unknown_fields(review, schema, schema["$defs"]))
+    assert {".bubble.stages[].warm_up", ".validity.spread"} <= found
 
 
 def test_the_page_is_in_reading_order() -> None:
