@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from traceanalyzer.measurements.shape_flops import flops_by_step, shape_flops
+from traceanalyzer.measurements.shape_flops import ATTENTION, FACTORS, flops_by_step, shape_flops
 from traceanalyzer.model_configs import read_model_config
 from traceanalyzer.schema import EVENTS, conform
 from traceanalyzer.theory.flops import Convention, flops_per_token
@@ -168,6 +168,22 @@ def test_a_forward_pass_on_an_h100(corpus: Path) -> None:
     for convention, column in ((Convention.FULL_ATTENTION, "flops"), (Convention.EXACT_CAUSAL, "causal_flops")):
         ours = flops_per_token(shape, length, convention)
         assert table[column].sum() == (ours.forward - ours.logits) * batch * length + rotary  # the base model
+
+
+@pytest.mark.runs
+def test_positions_are_those_of_the_operators_schemas() -> None:
+    torch = pytest.importorskip("torch")
+
+    def arguments(name: str) -> list[str]:
+        operator_ = getattr(torch.ops.aten, name.removeprefix("aten::"))
+        return [argument.name for argument in operator_.default._schema.arguments]
+
+    for name, (first, causal) in ATTENTION.items():
+        names = arguments(name)
+        assert (names[first : first + 3], names[causal]) == (["query", "key", "value"], "is_causal")
+    for name, position in FACTORS.items():
+        first, second = arguments(name)[position : position + 2]
+        assert (first, second) in {("self", "mat2"), ("mat1", "mat2"), ("batch1", "batch2")}
 
 
 @pytest.mark.runs

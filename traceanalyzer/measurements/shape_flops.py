@@ -31,7 +31,7 @@ SHAPE_FLOPS = pl.Schema(
     }
 )
 
-_FACTORS = {
+FACTORS = {
     "aten::mm": 0,
     "aten::bmm": 0,
     "aten::addmm": 1,
@@ -43,7 +43,7 @@ _FACTORS = {
 }
 """Matrix multiplications: position of the first factor among the inputs; the second follows it."""
 
-_ATTENTION = {
+ATTENTION = {
     "aten::_scaled_dot_product_flash_attention": (0, 4),
     "aten::_scaled_dot_product_flash_attention_for_cpu": (0, 4),
     "aten::_scaled_dot_product_efficient_attention": (0, 6),
@@ -77,7 +77,7 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
     found = (
         events.filter((pl.col("category") == "cpu_op") & (pl.col("ph") == "X"))
         .with_columns(name, (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
-        .filter(name.is_in([*_FACTORS, *_ATTENTION]) | is_unread)
+        .filter(name.is_in([*FACTORS, *ATTENTION]) | is_unread)
     )
     read = pl.concat([_multiplications(found), _attention(found)], how="vertical")
     flops = found.join(read, on=["rank", "cycle", "index"], how="left").with_columns(pl.col("kind").fill_null("unread"))
@@ -125,8 +125,7 @@ def _multiplications(found: pl.DataFrame) -> pl.DataFrame:
     per_group = pl.when(ragged_columns).then(left.list.first()).otherwise(1)
     results = pl.when(~ragged_shared).then(result // per_group)
     tables = [
-        _sized(found, name, [position, position + 1], flops // per_group, results)
-        for name, position in _FACTORS.items()
+        _sized(found, name, [position, position + 1], flops // per_group, results) for name, position in FACTORS.items()
     ]
     return pl.concat(tables).with_columns(pl.lit("gemm").alias("kind"))
 
@@ -139,7 +138,7 @@ def _attention(found: pl.DataFrame) -> pl.DataFrame:
     whole = pl.when(query.list.len() == 4).then(forward)
     result = queries * _size(value, 3)
     tables: list[pl.DataFrame] = []
-    for name, (first, causal) in _ATTENTION.items():
+    for name, (first, causal) in ATTENTION.items():
         is_causal = pl.col("args").str.json_path_match(f'$["Concrete Inputs"][{causal}]') == "True"
         flops, written = (
             (2 * whole, _elements(query) + _elements(key) + _elements(value) + 2 * result) if first else (whole, result)
