@@ -18,7 +18,7 @@ from traceanalyzer.gaps.expert_replay import Link, replay
 from traceanalyzer.measurements.expert_blame import expert_blame
 from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_pattern, slow_ports
 from traceanalyzer.measurements.traffic import aligned_sequences, traffic
-from traceanalyzer.schema import COLLECTIVE_SPLITS, STEPS, conform
+from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, KERNELS, STEPS, conform, empty
 from traceanalyzer.tables.directions import with_directions
 
 GROUP = "0,1,2"
@@ -210,23 +210,13 @@ def test_directions_of_unlabelled_exchanges_come_from_their_splits() -> None:
     def one(start: int, send: list[int], receive: list[int], index: int) -> dict[str, Any]:
         row = {"rank": 0, "start_ns": start, "end_ns": start + 1, "send_splits": send, "receive_splits": receive}
         row |= {"send_bytes": 8 * sum(send), "receive_bytes": 8 * sum(receive), "direction": "other", "layer": None}
-        return row | {"sequence": index, "index": index}
+        return row | {"sequence": index, "index": index, "cycle": 0}
 
     out, back = ([5, 1, 2], [5, 3, 4]), ([5, 3, 4], [5, 1, 2])
     rows = [one(10 * i, *lists, i) for i, lists in enumerate(((([1, 1, 1]), [1, 1, 1]), out, back, out, back))]
-    threads = pl.DataFrame({"rank": [0] * 5, "index": range(5), "launch_thread": ["a", "a", "a", "b", "b"]})
-    kernels = threads.cast({"rank": pl.Int32, "index": pl.Int64})
-    no_actions = pl.DataFrame(
-        schema={
-            "rank": pl.Int32,
-            "start_ns": pl.Int64,
-            "end_ns": pl.Int64,
-            "stage": pl.Int32,
-            "position": pl.Int32,
-            "phase": pl.String,
-        }
-    )
-    found = with_directions(splits_of(*rows), kernels, no_actions)
+    threads = {"rank": [0] * 5, "cycle": [0] * 5, "index": range(5), "launch_thread": ["a", "a", "a", "b", "b"]}
+    kernels = conform(pl.DataFrame(threads | {"name": ["ncclDevKernel_SendRecv"] * 5}), KERNELS)
+    found = with_directions(splits_of(*rows), kernels, empty(ACTIONS))
     assert found.select(pl.col("direction").cast(pl.String), "layer").rows() == [
         ("count_exchange", 0),
         ("dispatch", 0),

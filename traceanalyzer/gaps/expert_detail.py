@@ -23,10 +23,12 @@ from traceanalyzer.job import Job
 from traceanalyzer.measurements.all_to_all import complete_layers, expert_loads, expert_times, rank_loads, sent_loads
 from traceanalyzer.measurements.expert_blame import expert_blame
 from traceanalyzer.measurements.expert_chain import expert_chain
+from traceanalyzer.measurements.exposure import exposure
 from traceanalyzer.measurements.load_statistics import load_statistics, persistence
 from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_ports
 from traceanalyzer.measurements.traffic import byte_loads, traffic, unreadable_splits
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.directions import COMPUTE_KINDS
 from traceanalyzer.theory.volumes import (
     ExpertLayer,
     all_to_all_bytes,
@@ -38,6 +40,10 @@ from traceanalyzer.theory.volumes import (
 
 BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 """Of one element; other formats are not priced."""
+
+
+MAX_OVERLAPPED = 0.05
+"""Share of all-to-all time under computation up to which a rank counts as a chain of the two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,14 @@ def expert_tables(tables: Tables, splits: pl.DataFrame) -> ExpertTables:
         expert_blame=expert_blame(splits, tables.steps, experts, tables.operators),
         expected=expected,
     )
+
+
+def exposed_time(tables: Tables, exchanges: pl.DataFrame) -> pl.DataFrame:
+    """`exposure` of all-to-alls and of the barriers around them; on CPU ranks nothing computes meanwhile."""
+    kind = pl.col("kind").cast(pl.String)
+    columns = ("rank", "start_ns", "end_ns")
+    exchanging = pl.concat([exchanges.select(columns), tables.kernels.filter(kind == "barrier").select(columns)])
+    return exposure(tables.steps, exchanging, tables.kernels.filter(kind.is_in(COMPUTE_KINDS)).select(columns))
 
 
 def load_figures(statistics: pl.DataFrame) -> list[LoadFigures]:
@@ -139,10 +153,13 @@ def port_figures(expected: pl.DataFrame) -> list[SlowPort]:
 
 def worth_figures(tables: Tables, splits: pl.DataFrame, expected: pl.DataFrame) -> tuple[list[ExpertWorth], Worth]:
     """Worth of every remedy that could be replayed, largest first, and the replay itself."""
-    if not tables.receives.is_empty():
+    if not (tables.receives.is_empty() and tables.p2p.is_empty()):
         return [], Worth(
             None, None, None, None, "ranks also wait for pipeline messages, which this replay does not follow"
         )
+    seen = exposed_time(tables, splits.filter(pl.col("kind") == "all_to_all"))
+    if int(seen["overlapped_ns"].sum()) > MAX_OVERLAPPED * max(int(seen["exchange_ns"].sum()), 1):
+        return [], Worth(None, None, None, None, "all-to-alls overlap computation: ranks are no chains of the two")
     found = expert_worth(tables.steps, splits, expected, tables.expert_computation)
     named = {
         "balanced_experts": found.balanced_experts_ms,

@@ -32,7 +32,7 @@ class Link:
     key: tuple[int, str, str, int] | None
     """Of the collective; None for the rest of a step after its last one."""
     local_ns: float
-    """From the end of the previous collective to this one's arrival."""
+    """From the end of the previous collectives to this one's arrival; below 0 where two reductions overlap."""
     transfer_ns: float = 0.0
     is_all_to_all: bool = False
     peers: frozenset[int] = frozenset()
@@ -56,6 +56,7 @@ def expert_worth(
     windows: pl.DataFrame, splits: pl.DataFrame, expected: pl.DataFrame, computation: pl.DataFrame
 ) -> Worth:
     """Worth of the three remedies from `STEPS`, `COLLECTIVE_SPLITS`, `slow_exchange.expected_transfers` and expert ranges."""
+    splits = splits.join(windows.select("rank", "step"), on=["rank", "step"], how="semi")
     fault = _fault(windows, splits)
     if fault is not None:
         return Worth(None, None, None, None, fault)
@@ -98,16 +99,16 @@ def replay(chains: dict[int, list[Link]]) -> float | None:
         while position[rank] < len(chains[rank]):
             link = chains[rank][position[rank]]
             position[rank] += 1
-            now[rank] += link.local_ns
             if link.key is None:
+                now[rank] += link.local_ns
                 ends[link.step, rank] = now[rank]
                 continue
             arrived = waiting.setdefault(link.key, {})
-            arrived[rank] = (now[rank], link)
+            arrived[rank] = (now[rank] + link.local_ns, link)
             if len(arrived) == members[link.key]:
                 for member, (start, own) in waiting.pop(link.key).items():
                     latest = max((arrived[peer][0] for peer in own.peers if peer in arrived), default=start)
-                    now[member] = max(start, latest) + own.transfer_ns
+                    now[member] = max(now[member], max(start, latest) + own.transfer_ns)
                     ready.append(member)
             break
     if waiting or any(position[rank] < len(chains[rank]) for rank in chains):
@@ -131,11 +132,17 @@ def _fault(windows: pl.DataFrame, splits: pl.DataFrame) -> str | None:
         return "some collectives cannot be split into wait and transfer, or their group is not known"
     if splits.height > MAX_LINKS:
         return f"{splits.height} collectives are more than a replay walks through"
-    overlapping = splits.sort("rank", "start_ns").filter(
-        pl.col("start_ns") < pl.col("end_ns").cum_max().shift(1).over("rank")
+    earlier = {name: pl.col(name).cum_max().shift(1).over("rank") for name in ("end_ns", "_exchange_end_ns")}
+    exchange = pl.col("kind") == "all_to_all"
+    overlapping = (
+        splits.sort("rank", "start_ns")
+        .with_columns(pl.when(exchange).then("end_ns").alias("_exchange_end_ns"))
+        .filter(
+            ((pl.col("start_ns") < earlier["end_ns"]) & exchange) | (pl.col("start_ns") < earlier["_exchange_end_ns"])
+        )
     )
     if not overlapping.is_empty():
-        return "collectives of a rank overlap each other: ranks are no chains of computation and collectives"
+        return "all-to-alls overlap other collectives: ranks are no chains of computation and collectives"
     return None
 
 
@@ -148,7 +155,7 @@ def _chains(
         on=[*KEY, "rank"],
         how="left",
     )
-    by_window = rows.sort("start_ns").partition_by("rank", "step", as_dict=True)
+    by_window = rows.sort("start_ns", "launch_start_ns", "kind", "sequence").partition_by("rank", "step", as_dict=True)
     computed = {
         key: list(part.select("layer", "part", "start_ns", "end_ns").iter_rows())
         for key, part in computation.filter(pl.col("part").is_in(["experts", "experts_backward"]))
@@ -162,7 +169,7 @@ def _chains(
         left = start
         for row in by_window.get((rank, step), rows.clear()).iter_rows(named=True):
             chain.append(_link(row, left, _experts_between(inside, left, row["start_ns"])))
-            left = row["end_ns"]
+            left = max(left, row["end_ns"])
         chain.append(Link(rank, step, None, max(end - left, 0)))
     return chains
 

@@ -13,6 +13,7 @@ from traceanalyzer.gaps.expert_detail import (
     blame_figures,
     exchange_figures,
     expert_tables,
+    exposed_time,
     hot_spots,
     load_figures,
     overheads,
@@ -73,19 +74,18 @@ def expert_gap(
     withheld: list[Withheld] = []
     figures = AllToAll(
         groups=_groups(tables, exchanges, waits),
-        **_shares(waits, tables.steps, withheld),
+        **_shares(tables, exchanges, waits, withheld),
         rank_load_max_over_mean=_known(max_over_mean(loads), "all_to_all.rank_load_max_over_mean", routing, withheld),
         expert_load_max_over_mean=_experts(routing, withheld),
         slowest_rank=slowest_rank(times, exchanges),
         **_cost(times, withheld),
-        bus_bandwidth_gbps=None,
+        bus_bandwidth_gbps=_bandwidth(tables, exchanges, withheld),
         loads_source=", ".join(sorted(routing["source"].unique())) or None,
         theory=(theory := _theory(routing, loads, times, job, withheld)),
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, withheld),
         **overheads(tables, exchanges, routing_records),
     )
-    withheld.append(Withheld(metric="all_to_all.bus_bandwidth_gbps", reason="gloo records no transfer by itself"))
     return ExpertGap(figures, tuple(withheld), detail)
 
 
@@ -162,15 +162,36 @@ def _group(name: str, tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFra
     )
 
 
-def _shares(waits: pl.DataFrame, windows: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
-    """Wait and transfer of all-to-alls as shares of rank-step time. On one thread all of it is exposed."""
+def _shares(
+    tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFrame, withheld: list[Withheld]
+) -> dict[str, float | None]:
+    """Wait, transfer and exposed time of all-to-alls as shares of rank-step time, and how much computation covers."""
+    windows = tables.steps
     total = int((windows["end_ns"] - windows["start_ns"]).sum())
+    seen = exposed_time(tables, exchanges)
+    exchanged, exposed = int(seen["exchange_ns"].sum()), int(seen["exposed_ns"].sum())
+    shares: dict[str, float | None] = {
+        "wait_share": None,
+        "transfer_share": None,
+        "exposed_share": exposed / total if total and exchanged else None,
+        "overlapped_share": 1 - exposed / exchanged if exchanged else None,
+    }
     if waits.is_empty() or waits["wait_ns"].null_count() or not total:
         reason = "some all-to-alls cannot be split: a member was not captured, or clocks are unknown"
         withheld.append(Withheld(metric="all_to_all.wait_share", reason=reason))
-        return {"wait_share": None, "transfer_share": None, "exposed_share": None}
-    wait, transfer = int(waits["wait_ns"].sum()) / total, int(waits["transfer_ns"].sum()) / total
-    return {"wait_share": wait, "transfer_share": transfer, "exposed_share": wait + transfer}
+        return shares
+    wait, transfer = int(waits["wait_ns"].sum()), int(waits["transfer_ns"].sum())
+    return shares | {"wait_share": wait / total, "transfer_share": transfer / total}
+
+
+def _bandwidth(tables: Tables, exchanges: pl.DataFrame, withheld: list[Withheld]) -> float | None:
+    """Median bus bandwidth in GB/s of the all-to-alls that carry tokens, where devices recorded them."""
+    told = exchanges.filter(pl.col("direction") != "count_exchange")["bus_bytes_per_second"].drop_nulls()
+    if tables.kernels.is_empty() or told.is_empty():
+        reason = "gloo records no transfer by itself" if tables.kernels.is_empty() else "no transfer is known by itself"
+        withheld.append(Withheld(metric="all_to_all.bus_bandwidth_gbps", reason=reason))
+        return None
+    return float(str(told.median())) / 1e9
 
 
 def _known(value: float | None, metric: str, routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
@@ -191,7 +212,7 @@ def _experts(routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
 def _cost(times: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
     cost = imbalance_cost(times)["cost_ns"]
     if cost.is_empty():
-        reason = "no ranges around the expert computation (moe:experts|layer=…)"
+        reason = "no expert computation is known (ranges moe:experts|layer=…, or kernels between dispatch and combine of a whole group)"
         withheld.append(Withheld(metric="all_to_all.imbalance_cost_ms", reason=reason))
         return {"imbalance_cost_ms": None, "imbalance_cost_spread_ms": None}
     spread = (cost.quantile(0.75, "linear") or 0.0) - (cost.quantile(0.25, "linear") or 0.0)

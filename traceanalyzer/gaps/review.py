@@ -199,7 +199,9 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     groups: list[AllToAllGroup]
     wait_share: float | None
     transfer_share: float | None
-    exposed_share: Annotated[float | None, Meta(description="Wait and transfer outside computation.")]
+    exposed_share: Annotated[
+        float | None, Meta(description="All-to-all time (barriers of expert kernels included) outside computation.")
+    ]
     rank_load_max_over_mean: Annotated[float | None, Meta(description="Mean over layers and steps.")]
     expert_load_max_over_mean: float | None
     chance_max_over_mean: Annotated[float | None, Meta(description="Of ranks, by chance alone.")]
@@ -208,9 +210,12 @@ class AllToAll(Struct, frozen=True, kw_only=True):
         float | None, Meta(description="Σ over layers of slowest rank's expert time beyond the mean; median step.")
     ]
     imbalance_cost_spread_ms: Annotated[float | None, Meta(description="Interquartile range of it over steps.")]
-    bus_bandwidth_gbps: float | None
+    bus_bandwidth_gbps: Annotated[float | None, Meta(description="GB/s as nccl-tests count it, median; devices only.")]
     loads_source: Annotated[str | None, Meta(description="`side_file` or `splits`.")]
     theory: AllToAllTheory | None
+    overlapped_share: Annotated[float | None, Meta(description="Part of all-to-all time that computation covers.")] = (
+        None
+    )
     loads: list[LoadFigures] = []
     hot_spots: list[HotSpot] = []
     exchanges: list[ExchangeFigures] = []

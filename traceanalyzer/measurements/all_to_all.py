@@ -70,13 +70,19 @@ def expert_times(computation: pl.DataFrame, routing: pl.DataFrame) -> pl.DataFra
 def imbalance_cost(times: pl.DataFrame) -> pl.DataFrame:
     """What uneven experts cost each step: `step`, `cost_ns`.
 
-    Every layer ends at an all-to-all, so each costs what its slowest rank needs beyond the mean rank; forward and
-    backward count. With balanced experts it would be 0.
+    Every layer ends at an all-to-all, so each costs its group what the slowest rank needs beyond the mean rank; forward
+    and backward count. Groups run side by side: the step pays for the one that loses most. Balanced, it would be 0.
     """
     excess = pl.col("duration_ns").max() - pl.col("duration_ns").mean()
     return (
-        times.group_by(*_LAYER, "part").agg(excess).group_by("step").agg(pl.col("duration_ns").sum().alias("cost_ns"))
-    ).sort("step")
+        times.group_by(*_LAYER, "part")
+        .agg(excess)
+        .group_by("step", "group")
+        .agg(pl.col("duration_ns").sum())
+        .group_by("step")
+        .agg(pl.col("duration_ns").max().alias("cost_ns"))
+        .sort("step")
+    )
 
 
 def forward_time_per_token(times: pl.DataFrame, loads: pl.DataFrame) -> float | None:

@@ -6,7 +6,8 @@ back: the two are a pair. The pair is forward or backward by the action it start
 announces the counts. `layer` is the place of the pair in its pass, counted backward in backward passes; with labelled
 stages, stages before it count as many pairs.
 
-A range around the call, as reference runs write it, is better and is kept.
+A range around the call, as reference runs write it, is better and is kept. Kernels of DeepEP and its kin are called
+dispatch or combine and are told by that name alone: their backward runs the other kernel, so it is told as such.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ def with_directions(collectives: pl.DataFrame, kernels: pl.DataFrame, actions: p
     `kernels` is `KERNELS`, `actions` is `ACTIONS`; both may be empty.
     """
     unknown = (pl.col("kind") == "all_to_all") & pl.col("layer").is_null() & pl.col("group").is_not_null()
-    rows = collectives.with_row_index("_row")
+    rows = _by_name(collectives, kernels).with_row_index("_row")
     exchanges = _paired(rows.filter(unknown))
     if exchanges.is_empty():
-        return collectives
+        return rows.drop("_row")
     passes = _layers(_phases(exchanges, kernels, actions))
     forward = pl.col("_forward")
     direction = (
@@ -49,6 +50,26 @@ def with_directions(collectives: pl.DataFrame, kernels: pl.DataFrame, actions: p
             pl.coalesce("_direction", "direction").alias("direction"), pl.coalesce("layer", "_layer").alias("layer")
         )
         .drop("_row", "_direction", "_layer")
+    )
+
+
+def _by_name(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
+    """`direction` of all-to-alls without a known group whose kernel is called dispatch or combine."""
+    if kernels.is_empty():
+        return collectives
+    names = kernels.select("rank", "cycle", "index", pl.col("name").cast(pl.String).str.to_lowercase().alias("_name"))
+    told = (
+        pl.when(pl.col("_name").str.contains("dispatch"))
+        .then(pl.lit("dispatch"))
+        .when(pl.col("_name").str.contains("combine"))
+        .then(pl.lit("combine"))
+        .cast(DIRECTION)
+    )
+    nameless = (pl.col("kind") == "all_to_all") & pl.col("group").is_null()
+    return (
+        collectives.join(names, on=["rank", "cycle", "index"], how="left", maintain_order="left")
+        .with_columns(pl.when(nameless).then(pl.coalesce(told, "direction")).otherwise("direction").alias("direction"))
+        .drop("_name")
     )
 
 
@@ -122,10 +143,10 @@ def _phases(exchanges: pl.DataFrame, kernels: pl.DataFrame, actions: pl.DataFram
         pl.col("position").alias("_pass"),
         (pl.col("phase").cast(pl.String) == "F").alias("_by_action"),
     ).sort("_from")
-    threads = kernels.select("rank", "index", pl.col("launch_thread").cast(pl.String).alias("_thread"))
+    threads = kernels.select("rank", "cycle", "index", pl.col("launch_thread").cast(pl.String).alias("_thread"))
     held = pl.col("start_ns") < pl.col("_to")
     return (
-        exchanges.join(threads, on=["rank", "index"], how="left", maintain_order="left")
+        exchanges.join(threads, on=["rank", "cycle", "index"], how="left", maintain_order="left")
         .sort("start_ns")
         .join_asof(inside, left_on="start_ns", right_on="_from", by="rank", strategy="backward", check_sortedness=False)
         .with_columns(pl.when(held).then(name).alias(name) for name in ("_stage", "_pass", "_by_action"))
