@@ -10,16 +10,20 @@ import click
 @click.command("analyze")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
+@click.option(
+    "--columns", type=click.Path(path_type=Path), help="Op table: JSON object of our column names and the file's."
+)
 @click.option("--strict", is_flag=True, help="Fail (status 1) if any event was lost.")
-def command(path: Path, json_file: str | None, *, strict: bool) -> None:
-    """Measure the run in PATH (a run folder, a folder of traces or one trace) and set it against theory."""
+def command(path: Path, json_file: str | None, columns: Path | None, *, strict: bool) -> None:
+    """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table."""
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.cli.text import review_text
     from traceanalyzer.errors import GateError
     from traceanalyzer.gaps.analysis import analyze, read
     from traceanalyzer.gaps.review import to_builtins, to_json
+    from traceanalyzer.traces.op_table import load_column_map
 
-    review = analyze(read(path)).review
+    review = analyze(read(path, load_column_map(columns) if columns else None)).review
     if json_file is not None:
         write_bytes(json_file, to_json(review))
     if json_file != "-":

@@ -66,3 +66,20 @@ def next_lines(following: Mapping[str, Any] | None) -> Iterator[str]:
             f"  move {move['num_layers']} layer(s) from stage {move['from_stage']} to stage {move['to_stage']}: "
             f"saves {move['saves_ms']:.2f} ms if a layer takes the median time"
         )
+
+
+def what_if_lines(study: Mapping[str, Any] | None) -> Iterator[str]:
+    """Slowdowns under the published definitions, largest first."""
+    if study is None:
+        return
+    yield "What-if study of stragglers (definitions of arXiv 2505.05713; 1 is no slowdown; never add them)"
+    yield (
+        f"  measured {study['measured_ms']:.1f} ms, replayed {study['replayed_ms']:.1f} ms (misses by {study['replay_error']:.2%}, "
+        f"worst step {study['max_replay_error']:.2%}), ideal {study['ideal_ms']:.1f} ms"
+    )
+    shares = ((study["slowest_workers_share"], "slowest 3% of workers"), (study["last_stage_share"], "last stage"))
+    explained = ", ".join(f"{name} explain {share:.1%}" for share, name in shares if share is not None)
+    yield f"  S {study['slowdown']:.4f}, waste {study['waste_share']:.1%}; {explained}"
+    for title, name in (("kind", "by_kind"), ("stage", "by_stage"), ("replica", "by_replica"), ("rank", "by_rank")):
+        largest = sorted(study[name].items(), key=lambda item: -item[1])[:_SHOWN]
+        yield f"  {title:<8}" + ", ".join(f"{key} {value:.4f}" for key, value in largest)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from traceanalyzer.cli.expert_text import expert_lines
-from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines
+from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines, what_if_lines
 
 _WIDTH = 100
 
@@ -21,6 +21,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(cause_lines(review["bubble"])),
         list(straggler_lines(review["stragglers"])),
         list(next_lines(review["next_schedules"])),
+        list(what_if_lines(review["what_if"])),
         list(expert_lines(review["all_to_all"])),
         list(_owners(review["accounting"]["owners"])),
         list(_findings(review["findings"])),

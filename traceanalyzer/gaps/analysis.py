@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,12 @@ from traceanalyzer.gaps.experts import expert_gap
 from traceanalyzer.gaps.findings import findings
 from traceanalyzer.gaps.headline import headline
 from traceanalyzer.gaps.pipeline import pipeline_gap
+from traceanalyzer.gaps.pipeline_actions import pipelines
 from traceanalyzer.gaps.pipeline_causes import pipeline_causes, with_causes
 from traceanalyzer.gaps.review import Accounting, OwnerShare, Review, Source, StepDuration, StepFigures, ValidityFigures
 from traceanalyzer.gaps.utilisation import utilisation_gap
+from traceanalyzer.gaps.waterfall import waterfall
+from traceanalyzer.gaps.what_if_review import what_if_gap
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.accounting import accounting, owner_shares
 from traceanalyzer.measurements.collectives import split_collectives
@@ -27,10 +31,12 @@ from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.messages import split_messages
 from traceanalyzer.measurements.mfu import step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity, validity
-from traceanalyzer.schema import ACTIONS, STEP_RECORDS, conform, empty
+from traceanalyzer.schema import ACTIONS, DEFECTS, EVENTS, OPS, STEP_RECORDS, conform, empty
 from traceanalyzer.tables import Tables, build_tables
 from traceanalyzer.tables.communications import communications
-from traceanalyzer.traces import Traces, read_job, read_routing_records, read_step_records, read_traces
+from traceanalyzer.tables.from_ops import ops_of_actions, tables_of_ops
+from traceanalyzer.traces import Counts, Traces, read_job, read_routing_records, read_step_records, read_traces
+from traceanalyzer.traces.op_table import is_op_table, read_op_table
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
 
 
@@ -43,6 +49,8 @@ class Run:
     job: Job | None
     step_records: pl.DataFrame
     routing_records: pl.DataFrame
+    ops: pl.DataFrame | None = None
+    """`OPS`, where an op table was read instead of traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +61,13 @@ class Analysis:
     tables: dict[str, pl.DataFrame]
 
 
-def read(path: Path | str) -> Run:
-    """Read a run folder, a folder of traces or one trace file. Raises `InputError` if nothing can be used."""
+def read(path: Path | str, columns: Mapping[str, str] | None = None) -> Run:
+    """Read a run folder, a folder of traces, one trace file or an op table (Parquet, CSV).
+
+    `columns` maps our names of an op table's columns to the file's. Raises `InputError` if nothing can be used.
+    """
+    if columns is not None or is_op_table(path):
+        return _op_table_run(Path(path), read_op_table(path, columns))
     traces = read_traces(path)
     folder = traces.run_folder
     return Run(
@@ -66,9 +79,19 @@ def read(path: Path | str) -> Run:
     )
 
 
+def _op_table_run(path: Path, ops: pl.DataFrame) -> Run:
+    tables = tables_of_ops(ops, str(path))
+    counts = Counts(events_seen=ops.height, events_kept=ops.height)
+    traces = Traces(ranks=tables.ranks, defects=empty(DEFECTS), counts=counts, run_folder=None, events=empty(EVENTS))
+    return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), ops)
+
+
 def analyze(run: Run) -> Analysis:
     """Measure a run and set it against theory."""
-    tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
+    if run.ops is None:
+        tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
+    else:
+        tables = tables_of_ops(run.ops, str(run.path))
     peaks, one_clock = links(tables.ranks), tables.clock.one_clock
     splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
@@ -77,11 +100,12 @@ def analyze(run: Run) -> Analysis:
     pipeline = pipeline_gap(tables, run.job, exchanged)
     causes = pipeline_causes(pipeline, tables, run.job)
     bubble = with_causes(pipeline.figures, causes)
+    study = what_if_gap(run.ops)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
     trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
     experts = expert_gap(tables, splits, run.job, run.routing_records)
     utilisation = utilisation_gap(tables.steps, run.step_records, run.job, trust)
-    withheld = [*pipeline.withheld, *causes.withheld, *experts.withheld, *utilisation.withheld]
+    withheld = [*pipeline.withheld, *causes.withheld, *study.withheld, *experts.withheld, *utilisation.withheld]
     step = _step_figures(tables, run)
     figures = _validity_figures(trust)
     result = quality(run.traces, tables, run.job, withheld)
@@ -102,6 +126,7 @@ def analyze(run: Run) -> Analysis:
         bubble=bubble,
         all_to_all=experts.figures,
         mfu=utilisation.figures,
+        waterfall=waterfall(utilisation.figures, account, tables.steps),
         findings=with_mfu_points(
             findings(bubble, experts.figures, figures, step.duration_ms.median),
             utilisation.figures.mfu,
@@ -111,6 +136,7 @@ def analyze(run: Run) -> Analysis:
         provenance=provenance(run.job, str(run.path), __version__),
         stragglers=list(causes.stragglers),
         next_schedules=causes.next_schedules,
+        what_if=study.figures,
     )
     drawn = {
         "ranks": tables.ranks,
@@ -120,6 +146,9 @@ def analyze(run: Run) -> Analysis:
         "bubble": pipeline.table,
         "attribution": causes.attribution_table,
         "blame": causes.blame_table,
+        "ops": run.ops
+        if run.ops is not None
+        else conform(ops_of_actions(tables.actions, pipelines(tables, run.job)), OPS),
         "accounting": account,
         "kernels": tables.kernels,
         "collectives": splits,

@@ -58,6 +58,8 @@ def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
 
     From the job's description, else from the process groups of its pipeline messages, else one pipeline of all ranks.
     """
+    if tables.pipelines is not None:
+        return tables.pipelines
     present = tables.ranks.select("rank").unique().sort("rank")
     if job is not None:
         width = job.layout.dp * job.layout.tp

@@ -105,6 +105,24 @@ class StragglerFigures(Struct, frozen=True, kw_only=True):
     cost_ms: Annotated[float, Meta(description="Its part in the attribution, per step.")]
 
 
+class WhatIfFigures(Struct, frozen=True, kw_only=True):
+    """Slowdowns under the definitions of Lin et al. (OSDI 2025, arXiv 2505.05713); ratios of means, never added."""
+
+    slowdown: Annotated[float, Meta(description="S = T ÷ T_ideal (Eq. 1).")]
+    waste_share: Annotated[float, Meta(description="1 - 1/S.")]
+    replay_error: Annotated[float, Meta(description="|T - measured| ÷ measured, of the mean step.")]
+    max_replay_error: Annotated[float, Meta(description="The same of the worst step.")]
+    measured_ms: float
+    replayed_ms: Annotated[float, Meta(description="T, mean over steps: durations alone, no launch delays.")]
+    ideal_ms: Annotated[float, Meta(description="T_ideal: computations at means, communications at medians.")]
+    by_kind: Annotated[dict[str, float], Meta(description="S_t (Eq. 2).")]
+    by_stage: dict[int, float]
+    by_replica: dict[int, float]
+    by_rank: Annotated[dict[int, float], Meta(description="S_w (Eq. 4): the smaller of stage's and replica's.")]
+    slowest_workers_share: Annotated[float | None, Meta(description="M_W (Eq. 5): the slowest 3% of workers.")]
+    last_stage_share: Annotated[float | None, Meta(description="M_S: the last stage. May exceed 1.")]
+
+
 class ScheduleOption(Struct, frozen=True, kw_only=True):
     """Another schedule at this run's times, simulated with equal stages and free transfer."""
 

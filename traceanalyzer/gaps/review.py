@@ -32,6 +32,7 @@ from traceanalyzer.gaps.pipeline_review import (
     StepBubble,
     StragglerFigures,
     WaiterBlame,
+    WhatIfFigures,
 )
 
 SCHEMA_VERSION = 1
@@ -234,6 +235,14 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     num_unreadable_splits: Annotated[int, Meta(description="All-to-alls whose split list was cut.")] = 0
 
 
+class WaterfallStep(Struct, frozen=True, kw_only=True):
+    """One bar on the way from peak to measured, of the step of median duration."""
+
+    name: Annotated[str, Meta(description="`peak`, a loss, or `measured MFU`.")]
+    ms: Annotated[float, Meta(description="Per rank; the losses and the measured MFU sum to the step.")]
+    mfu_points: Annotated[float, Meta(description="100 · ms ÷ step.")]
+
+
 class ConventionMfu(Struct, frozen=True, kw_only=True):
     """MFU in one convention of counting FLOPs."""
 
@@ -308,12 +317,16 @@ class Review(Struct, frozen=True, kw_only=True):
     bubble: Bubble | None
     all_to_all: AllToAll | None
     mfu: Mfu
+    waterfall: Annotated[list[WaterfallStep], Meta(description="From peak to measured; empty where MFU is withheld.")]
     findings: list[Finding]
     method: list[Term]
     provenance: list[Term]
     stragglers: Annotated[list[StragglerFigures], Meta(description="Ranks that compute slowly, costliest first.")] = []
     next_schedules: Annotated[
         NextSchedules | None, Meta(description="Other schedules at this run's times; null without a pipeline.")
+    ] = None
+    what_if: Annotated[
+        WhatIfFigures | None, Meta(description="The published what-if study; of op tables with all operations.")
     ] = None
 
 

@@ -54,6 +54,8 @@ class Tables:
     routing: pl.DataFrame
     clock: ClockState
     clocks: pl.DataFrame
+    pipelines: pl.DataFrame | None = None
+    """`rank`, `pipeline`, `is_whole` where the input itself tells (op tables)."""
 
 
 @dataclass(frozen=True, slots=True)
