@@ -37,6 +37,9 @@ class Link:
     is_all_to_all: bool = False
     peers: frozenset[int] = frozenset()
     expected_ns: float | None = None
+    """What the transfer should take by the run's own line."""
+    balanced_ns: float | None = None
+    """Likewise, if all members sent and received alike."""
     experts_ns: dict[tuple[int, str], float] = field(default_factory=dict[tuple[int, str], float])
     """Expert computation inside `local_ns`, by layer and part."""
 
@@ -151,7 +154,9 @@ def _chains(
 ) -> dict[int, list[Link]]:
     """Per rank its links of all steps; a step ends with a link without collective."""
     rows = splits.join(
-        expected.select("step", "group", "sequence", "rank", pl.lit("all_to_all").alias("kind"), "expected_ns"),
+        expected.select(
+            "step", "group", "sequence", "rank", pl.lit("all_to_all").alias("kind"), "expected_ns", "balanced_ns"
+        ),
         on=[*KEY, "rank"],
         how="left",
     )
@@ -184,6 +189,7 @@ def _link(row: dict[str, Any], left: int, experts: dict[tuple[int, str], float])
         is_all_to_all=row["kind"] == "all_to_all",
         peers=_peers([int(rank) for rank in row["group"].split(",")], row["send_splits"], row["receive_splits"]),
         expected_ns=row["expected_ns"],
+        balanced_ns=row["balanced_ns"],
         experts_ns=experts,
     )
 
@@ -204,7 +210,11 @@ def _experts_between(inside: list[tuple[int, str, int, int]], start: int, end: i
 
 
 def _evened(chains: dict[int, list[Link]]) -> Callable[[Link], Link]:
-    """Every expert computation takes the mean over the ranks that meet in the exchange after it."""
+    """Even loads, in time and in bytes.
+
+    Every expert computation takes the mean over the ranks that meet in the exchange after it, and every transfer changes
+    by what the run's own line says of the bytes that move off the fullest port.
+    """
     totals: dict[object, list[float]] = {}
     for links in chains.values():
         for link in links:
@@ -214,7 +224,10 @@ def _evened(chains: dict[int, list[Link]]) -> Callable[[Link], Link]:
 
     def change(link: Link) -> Link:
         shift = sum(mean[link.key, part] - duration for part, duration in link.experts_ns.items())
-        return replace(link, local_ns=max(link.local_ns + shift, 0.0))
+        lighter = link.transfer_ns
+        if link.expected_ns is not None and link.balanced_ns is not None:
+            lighter = max(lighter + link.balanced_ns - link.expected_ns, 0.0)
+        return replace(link, local_ns=link.local_ns + shift, transfer_ns=lighter)
 
     return change
 

@@ -30,17 +30,20 @@ CLEAR_CORRELATION = 0.3
 
 
 def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
-    """All-to-alls with known split and bytes: `EXCHANGE`, `rank`, `sent_bytes`, `received_bytes`, `transfer_ns`, `expected_ns`.
+    """All-to-alls with known split and bytes: what the transfer took, and what the run's own line says.
 
+    `EXCHANGE`, `rank`, `sent_bytes`, `received_bytes`, `transfer_ns`, `expected_ns`, and `balanced_ns`: the line at the
+    mean bytes of a member, as if loads were even.
     `expected_ns` is null with fewer than eight transfers; where all bytes are equal it is the median transfer.
     """
     known = splits.filter((pl.col("kind") == "all_to_all") & pl.col("transfer_ns").is_not_null())
     rows = known.join(byte_loads(matrix), on=[*EXCHANGE, "rank"], nulls_equal=True)
     rows = rows.with_columns(pl.max_horizontal("sent_bytes", "received_bytes").alias("port_bytes"))
     expected = [_with_line(part) for _, part in rows.group_by("group", maintain_order=True)]
-    columns = [*EXCHANGE, "rank", "sent_bytes", "received_bytes", "transfer_ns", "expected_ns"]
+    columns = [*EXCHANGE, "rank", "sent_bytes", "received_bytes", "transfer_ns", "expected_ns", "balanced_ns"]
     if not expected:
-        return rows.with_columns(pl.lit(None, pl.Int64).alias("expected_ns")).select(columns)
+        none = pl.lit(None, pl.Int64)
+        return rows.with_columns(none.alias("expected_ns"), none.alias("balanced_ns")).select(columns)
     return pl.concat(expected).select(columns)
 
 
@@ -142,12 +145,15 @@ def slow_pattern(excess: NDArray[np.float64]) -> tuple[str, int | None, int | No
 
 
 def _with_line(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `expected_ns` from the line through all transfers of one group."""
+    """Add `expected_ns` and `balanced_ns` from the line through all transfers of one group."""
     line = _line(rows["port_bytes"].to_numpy().astype(float), rows["transfer_ns"].to_numpy().astype(float))
+    mean = pl.col("sent_bytes").mean().over(EXCHANGE)
+    at = {"expected_ns": pl.col("port_bytes"), "balanced_ns": mean}
     if line is None:
-        return rows.with_columns(pl.lit(None, pl.Int64).alias("expected_ns"))
-    expected = (line[0] + line[1] * pl.col("port_bytes")).round().cast(pl.Int64)
-    return rows.with_columns(expected.alias("expected_ns"))
+        return rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in at)
+    return rows.with_columns(
+        (line[0] + line[1] * num_bytes).round().cast(pl.Int64).alias(name) for name, num_bytes in at.items()
+    )
 
 
 def _line(num_bytes: NDArray[np.float64], duration: NDArray[np.float64]) -> tuple[float, float] | None:
