@@ -10,7 +10,7 @@ import polars as pl
 from traceanalyzer.gaps.review import ConventionMfu, Mfu, Withheld
 from traceanalyzer.hardware import MeasuredPeak
 from traceanalyzer.job import Job
-from traceanalyzer.measurements.mfu import step_durations, utilisation, wall_clock_step_ns
+from traceanalyzer.measurements.mfu import median_step, utilisation, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity
 from traceanalyzer.theory.flops import Convention, Recompute, flops_per_token
 
@@ -55,7 +55,7 @@ def _figures(windows: pl.DataFrame, step_records: pl.DataFrame, job: Job | None,
     flops = flops_per_token(job.model, job.sequence_length, recompute=recompute)
     per_step, hardware_per_step = flops.total * job.tokens_per_step, flops.hardware * job.tokens_per_step
     peak = job.hardware.measured_peak if job.hardware else None
-    step_ns = _median(step_durations(windows)["duration_ns"])
+    step_ns = median_step(windows)[1] if windows.height else None
 
     def share(flops_per_step: float, duration_ns: float | None) -> float | None:
         if not measured or peak is None or not duration_ns:
@@ -90,8 +90,3 @@ def _peak_basis(peak: MeasuredPeak) -> str:
     m, k, n = peak.shape
     threads = f"{peak.num_threads} thread{'s' if peak.num_threads > 1 else ''}"
     return f"measured GEMM {m}×{k}×{n} {peak.dtype}, {threads}, best of {len(peak.samples) or 1}"
-
-
-def _median(values: pl.Series) -> float | None:
-    median = values.median()
-    return float(median) if isinstance(median, (int, float)) else None

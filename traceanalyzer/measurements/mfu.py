@@ -18,6 +18,16 @@ def step_durations(windows: pl.DataFrame) -> pl.DataFrame:
     return windows.group_by("step").agg((pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns")).sort("step")
 
 
+def median_step(windows: pl.DataFrame) -> tuple[int, int]:
+    """The step of median duration (of an even number the shorter middle one) and its nanoseconds, from `STEPS`.
+
+    One real step, not an average of two, so that what is said of its parts adds up.
+    """
+    ordered = step_durations(windows).sort("duration_ns", "step")
+    row = ordered.row((ordered.height - 1) // 2, named=True)
+    return int(row["step"]), int(row["duration_ns"])
+
+
 def utilisation(flops_per_step: float, step_ns: float, peak_flops_per_device: float, num_devices: int) -> float:
     """Share of the devices' peak that `flops_per_step` in `step_ns` is."""
     return flops_per_step / (step_ns / 1e9 * peak_flops_per_device * num_devices)
