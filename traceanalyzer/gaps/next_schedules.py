@@ -16,7 +16,7 @@ from traceanalyzer.job import Job
 from traceanalyzer.schedule import Action, ScheduleName
 from traceanalyzer.theory.op_times import OpTimes, PairMode
 from traceanalyzer.theory.orders import chunks_per_rank
-from traceanalyzer.theory.prediction import Prediction, Refusal, Workload, predict_all
+from traceanalyzer.theory.prediction import Prediction, Workload, predict
 from traceanalyzer.theory.simulation import Simulation, simulate
 from traceanalyzer.theory.stage_times import from_times
 
@@ -81,14 +81,18 @@ def _options(
             num_ranks=num_ranks, num_microbatches=num_microbatches * scale, cut=from_times(num_ranks, whole)
         )
         again: list[ScheduleName] = []
-        for name, result in zip(names, predict_all(names, work), strict=True):
+        for name in names:
             reason = _too_few_layers(name, num_ranks, job)
-            if isinstance(result, Refusal) or reason:
-                refused[name.value] = reason or (result.reason if isinstance(result, Refusal) else "")
-                again += [] if reason else [name]
+            if reason:
+                refused[name.value] = reason
                 continue
-            refused.pop(name.value, None)
-            found.append((result, scale))
+            try:
+                found.append((predict(name, work), scale))
+            except TraceAnalyzerError as error:
+                refused[name.value] = error.message
+                again.append(name)
+            else:
+                refused.pop(name.value, None)
         names = again if _can_halve(num_microbatches, job) else []
     return found, refused
 

@@ -33,8 +33,8 @@ _COLLECTIVES = {
     "layernorm-grads-all-reduce": "all_reduce",
     "embedding-grads-all-reduce": "all_reduce",
 }
-ROUNDING_NS = 1_000
-"""Operations of one rank that overlap by no more than this touch each other: times were rounded."""
+ROUNDING_NS = 10_000
+"""Operations of one rank that overlap by no more than this touch each other: times were rounded or taken on two clocks."""
 
 
 def tables_of_ops(ops: pl.DataFrame, file: str) -> Tables:
