@@ -100,7 +100,8 @@ def _formulas(predicted: Predicted) -> tuple[Part, ...]:
         text = f"{form.formula}; holds where: {form.domain}; {form.source}" if form else f"none: {each.no_closed_form}"
         entries.append((safe_text(each.title), safe_text(text)))
     entries += [
-        (safe_text(refusal.title), safe_text(f"{refusal.reason}; {refusal.hint}")) for refusal in predicted.refusals
+        (safe_text(refusal.title), safe_text(f"{refusal.error.message}; {refusal.error.hint}"))
+        for refusal in predicted.refusals
     ]
     letters = (
         "P ranks, M microbatches, v chunks per rank; T_F, T_B, T_W: forward, input-gradient and weight-gradient of one "

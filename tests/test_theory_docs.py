@@ -11,6 +11,8 @@ import pytest
 from reports.schedule_drawing import DRAWN, drawing, textbook
 from traceanalyzer.cli import main
 from traceanalyzer.schedule import ScheduleName
+from traceanalyzer.theory.order_csv import write_orders
+from traceanalyzer.theory.orders import order
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "schedules.md").read_text(encoding="utf-8")
@@ -35,7 +37,7 @@ def test_pictures_are_current(name: ScheduleName) -> None:
 
 def test_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.csv").write_text("0F0,0B0\n1F0,1B0\n2F0,2B0\n3F0,3B0\n", encoding="utf-8")
+    (tmp_path / "mine.csv").write_text(write_orders(order(ScheduleName.ZBV, 4, 8, 2)), encoding="utf-8")
     commands = re.findall(r"^    traceanalyzer (predict .*)$", PAGE, flags=re.MULTILINE)
     assert len(commands) == 5
     for command in commands:

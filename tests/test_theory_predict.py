@@ -14,8 +14,8 @@ from traceanalyzer.cli import main
 from traceanalyzer.errors import DomainError, UsageError
 from traceanalyzer.model_configs import find_preset
 from traceanalyzer.schedule import ScheduleName
-from traceanalyzer.theory.op_times import OpTimes, SendMode
-from traceanalyzer.theory.order_csv import write_orders
+from traceanalyzer.theory.op_times import OpTimes, PairMode, SendMode
+from traceanalyzer.theory.order_csv import read_orders, write_orders
 from traceanalyzer.theory.orders import order
 from traceanalyzer.theory.prediction import SWEEP, Refusal, Workload, predict, predict_all, sweep
 from traceanalyzer.theory.stage_times import from_model, from_times
@@ -43,7 +43,7 @@ def test_text_sets_simulation_beside_formula_and_draws_one_axis(capsys: pytest.C
     text = capsys.readouterr().out
     row = next(line for line in text.splitlines() if line.startswith("1F1B "))
     assert row.split()[1:4] == ["25.00%", "25.00%", "33.33%"]
-    assert "! DualPipe feeds from both ends" in text
+    assert "! DualPipe: DualPipe feeds from both ends" in text
     timelines = [line for line in text.splitlines() if line.startswith("    0 ")]
     assert len(timelines) == 2
     assert all("F" in line and "B" in line and "·" in line for line in timelines)
@@ -95,6 +95,9 @@ def test_sweep_over_microbatches(capsysbinary: pytest.CaptureFixture[bytes]) -> 
         (["-s", "1f1b", "-p", "4", "-m", "8", "--link-gbps", "50"], "without the size of a message"),
         (["-s", "1f1b", "-p", "4", "-m", "8", "--sweep", "ranks=2"], "'ranks' cannot be varied"),
         (["-s", "1f1b", "-p", "4", "-m", "8", "--sweep", "stages=0"], "must be at least 1"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--sweep", "microbatches=8,1e9"], "actions"),
+        (["-s", "1f1b,zbv", "-p", "4", "-m", "8", "--write-order", "x"], "only one order"),
+        (["-s", "all", "-p", "4", "-m", "8", "--write-order", "x"], "only one order"),
         (["-s", "1f1b", "-p", "9999", "-m", "9999"], "actions"),
         (["-s", "1f1b", "-p", "4", "-m", "8", "--model", "gpt2", "--forward-ms", "3"], "both give times"),
     ],
@@ -168,6 +171,9 @@ def test_formulas_are_withheld_where_the_simulation_has_more_in_it() -> None:
     assert reason(OpTimes(forward_ns=0)) == ""
     assert "hold ranks" in reason(OpTimes(forward_ns=0, sends=SendMode.BLOCKING))
     assert "overlapped pairs" in reason(OpTimes(forward_ns=0, pair_share=0.8), S.DUALPIPE)
+    assert "overlapped pairs" in reason(OpTimes(forward_ns=0, pairs=PairMode.SERIAL), S.DUALPIPE_V)
+    assert reason(OpTimes(forward_ns=0, pairs=PairMode.SERIAL_LATE), S.DUALPIPE_V) == ""
+    assert "overlapped pairs" in reason(OpTimes(forward_ns=0, hop_ns=9, pairs=PairMode.SERIAL_LATE), S.DUALPIPE_V)
 
 
 def test_a_sweep_has_one_row_per_point_and_names_what_does_not_exist() -> None:
@@ -203,6 +209,35 @@ def test_the_page_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
     assert "https://cdn" not in page
     record = json.loads(re.findall(r'<script type="application/json" id="prediction">(.*?)</script>', page)[0])
     assert [each["name"] for each in record["schedules"]] == ["1F1B", "ZBVZeroBubble", "DualPipe"]
+
+
+def test_an_order_is_written_for_pytorch_and_read_back(
+    tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / "dualpipe.csv"
+    assert main(["predict", "-s", "dualpipe", "-p", "4", "-m", "8", "--write-order", str(path)]) == 0
+    assert read_orders(path.read_bytes().decode()) == order(S.DUALPIPE, 4, 8)
+    capsysbinary.readouterr()
+    assert main(["predict", "-s", "gpipe", "-p", "2", "-m", "1", "--write-order", "-"]) == 0
+    assert capsysbinary.readouterr().out == b"0F0,0B0\r\n1F0,1B0\r\n"
+
+
+def test_schedules_that_deadlock_with_their_sends_are_named_and_the_others_go_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["predict", "-s", "gpipe,1f1b", "-p", "2", "-m", "4", "--sends", "rendezvous"]) == 0
+    text = capsys.readouterr().out
+    assert "! 1F1B: the order deadlocks: rank 0 waits to send the result of 0F1 to rank 1" in text
+    assert main(["predict", "-s", "1f1b", "-p", "2", "-m", "4", "--sends", "rendezvous"]) == 3
+
+
+def test_orders_of_other_sizes_are_not_set_on_one_axis(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "far.csv"
+    path.write_text("0F999999999,0B999999999\n", encoding="utf-8")
+    assert main(["predict", "--order", str(path), "-p", "2", "-m", "1"]) == 2
+    assert main(["predict", "--order", str(path), "-p", "1", "-m", "2"]) == 2
+    assert "give --microbatches 1" in capsys.readouterr().err
+    assert main(["predict", "--order", str(path), "-p", "1", "-m", "1"]) == 0  # a far number takes no memory
 
 
 def test_a_file_name_cannot_become_markup(tmp_path: Path) -> None:

@@ -74,3 +74,7 @@ def test_the_placement_decides_between_a_loop_and_a_v() -> None:
     orders = [[parse_op(text) for text in ("0F0", "1F0", "1B0", "0B0")]]
     assert recognise(orders, (0, 0)) is S.INTERLEAVED_1F1B
     assert recognise(order(S.ZBV, 3, 6, 2), (0, 1, 2, 0, 1, 2)) is None
+
+
+def test_a_far_microbatch_number_is_no_schedule_and_takes_no_memory() -> None:
+    assert recognise([[parse_op("0F999999999"), parse_op("0B999999999")]], (0,)) is None

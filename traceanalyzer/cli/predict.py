@@ -90,12 +90,15 @@ import click
 @click.option("--optimizer-ms", type=click.FloatRange(0), default=0.0, help="Optimizer of a rank.")
 @click.option("--activation-gib", type=click.FloatRange(0), help="Activations of one microbatch on one rank's share.")
 @click.option("--sweep", metavar="WHAT[=LIST]", help="Vary stages, microbatches or chunks: microbatches=8,16,32.")
+@click.option(
+    "--write-order", metavar="FILE", help="Write the schedule's order as CSV for PyTorch; - is standard output."
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write the prediction as JSON; - is standard output.")
 @click.option("--html", "html_file", metavar="FILE", help="Write the prediction as one offline HTML page.")
 def command(**options: object) -> None:
     """Predict pipeline bubble and peak memory of several schedules on one axis, by simulation and by formula."""
     from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.predict_inputs import read_options, results
+    from traceanalyzer.cli.predict_inputs import read_options, results, written_order
     from traceanalyzer.cli.predict_text import prediction_text
     from traceanalyzer.theory.prediction_record import record, to_json
 
@@ -104,13 +107,16 @@ def command(**options: object) -> None:
     found = record(predicted)
     if given.json_file is not None:
         write_bytes(given.json_file, to_json(found))
+    if given.write_order is not None:
+        write_bytes(given.write_order, written_order(given))
     if given.html_file is not None:
         from pathlib import Path
 
         from reports.prediction import render_prediction
 
         render_prediction(predicted, found, Path(given.html_file))
-    if given.json_file != "-":
-        click.echo(prediction_text(predicted))
-    if given.html_file is not None and given.json_file != "-":
+    if "-" in (given.json_file, given.write_order):
+        return
+    click.echo(prediction_text(predicted))
+    if given.html_file is not None:
         click.echo(f"page: {given.html_file}")

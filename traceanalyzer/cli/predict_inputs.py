@@ -11,13 +11,14 @@ from pathlib import Path
 
 import msgspec
 
-from traceanalyzer.errors import DomainError, InputError, UsageError
+from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.hardware import DeviceSpec, devices, find_device
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset, presets, read_model_config
-from traceanalyzer.schedule import ScheduleName, parse_schedule_name
+from traceanalyzer.schedule import ScheduleName, actions_of, parse_schedule_name
 from traceanalyzer.theory.op_times import OpTimes, PairMode, SendMode
-from traceanalyzer.theory.order_csv import read_orders, stage_ranks_of
+from traceanalyzer.theory.order_csv import read_orders, stage_ranks_of, write_orders
+from traceanalyzer.theory.orders import chunks_per_rank, order
 from traceanalyzer.theory.prediction import Prediction, Refusal, Workload, predict_all, predict_order, sweep
 from traceanalyzer.theory.prediction_record import Predicted, Sweep
 from traceanalyzer.theory.recognise import recognise
@@ -61,6 +62,7 @@ class Options:
     optimizer_ms: float
     activation_gib: float | None
     sweep: str | None
+    write_order: str | None
     json_file: str | None
     html_file: str | None
 
@@ -82,24 +84,30 @@ def read_options(options: Mapping[str, object]) -> Options:
         raise UsageError("--device needs a model to take times from", "give --model, or times and no device")
     if given.model is not None and given.device is None:
         raise UsageError("a model alone gives no times", "give --device too, for example 'H100 SXM'")
-    num_actions = 3 * given.num_ranks * given.num_chunks * given.num_microbatches
+    if given.write_order is not None and len(_names(given.schedules)) != 1:
+        raise UsageError("only one order can be written", "name one schedule with --write-order")
+    return given
+
+
+def _check_size(workload: Workload) -> Workload:
+    num_actions = 3 * workload.num_ranks * workload.num_chunks * workload.num_microbatches
     if num_actions > _MAX_ACTIONS:
         raise UsageError(
-            f"{given.num_ranks} ranks and {given.num_microbatches} microbatches make {num_actions} actions",
+            f"{workload.num_ranks} ranks and {workload.num_microbatches} microbatches make {num_actions} actions",
             f"stay below {_MAX_ACTIONS}: fewer microbatches show the same pipeline",
         )
-    return given
+    return workload
 
 
 def results(given: Options) -> Predicted:
     """Simulate everything that was asked for. Raises where nothing of it can be."""
     names = _names(given.schedules)
-    workload = _workload(given)
+    workload = _check_size(_workload(given))
     found: list[Prediction | Refusal] = predict_all(names, workload)
     found += [_from_file(path, workload) for path in given.orders]
     refusals = [each for each in found if isinstance(each, Refusal)]
     if len(refusals) == len(found):
-        raise DomainError(refusals[0].reason, refusals[0].hint)
+        raise refusals[0].error
     swept = None if given.sweep is None else _sweep(given.sweep, names, workload)
     return Predicted(workload=workload, source=_source(given), results=tuple(found), sweep=swept)
 
@@ -209,6 +217,12 @@ def _from_file(name: str, workload: Workload) -> Prediction:
         raise InputError(f"{path}: {error}", "give a CSV file with one row per rank") from None
     if len(orders) != workload.num_ranks:
         raise UsageError(f"{path}: holds {len(orders)} ranks, not {workload.num_ranks}", f"give --stages {len(orders)}")
+    num_microbatches = len({action.microbatch for ops in orders for op in ops for action in actions_of(op)})
+    if num_microbatches != workload.num_microbatches:
+        raise UsageError(
+            f"{path}: holds {num_microbatches} microbatches, not {workload.num_microbatches}",
+            f"give --microbatches {num_microbatches}",
+        )
     stage_ranks = stage_ranks_of(orders)
     return predict_order(path.name, orders, stage_ranks, recognise(orders, stage_ranks), workload)
 
@@ -223,6 +237,14 @@ def _numbers(text: str, option: str) -> list[float]:
     return numbers
 
 
+def written_order(given: Options) -> bytes:
+    """The order of the one schedule that was named, as CSV for PyTorch's runtime."""
+    (name,) = _names(given.schedules)
+    num_chunks = chunks_per_rank(name) or given.num_chunks
+    orders = order(name, given.num_ranks, given.num_microbatches, num_chunks, given.group_size)
+    return write_orders(orders).encode()
+
+
 _VARIED = {"stages": "num_ranks", "microbatches": "num_microbatches", "chunks": "num_chunks"}
 
 
@@ -235,7 +257,7 @@ def _sweep(text: str, names: list[ScheduleName], workload: Workload) -> Sweep:
     points = [int(number) for number in _numbers(values, "--sweep")] if values else _usual(what, workload)
     if min(points) < 1:
         raise UsageError(f"{what} must be at least 1, got {min(points)}", "give positive numbers")
-    workloads = [replace(workload, **{_VARIED[what]: point}) for point in points]
+    workloads = [_check_size(replace(workload, **{_VARIED[what]: point})) for point in points]
     table, refusals = sweep(names, workloads)
     return Sweep(varied=_VARIED[what], table=table, refusals=tuple(refusals))
 

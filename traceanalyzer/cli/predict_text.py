@@ -92,7 +92,7 @@ def _notes(predicted: Predicted) -> list[str]:
         else:
             known = f" (the order is {each.schedule}'s)" if each.schedule and each.title != each.schedule else ""
             lines.append(f"  {each.title}: no formula: {each.no_closed_form}{known}")
-    lines += [f"! {refusal.reason}: {refusal.hint}" for refusal in predicted.refusals]
+    lines += [f"! {refusal.title}: {refusal.error.message}; {refusal.error.hint}" for refusal in predicted.refusals]
     return lines
 
 

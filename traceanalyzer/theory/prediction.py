@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import polars as pl
 
-from traceanalyzer.errors import DomainError
+from traceanalyzer.errors import DomainError, TraceAnalyzerError
 from traceanalyzer.schedule import RankOrders, ScheduleName
 from traceanalyzer.theory.closed_forms import ClosedForm, bubble_share
+from traceanalyzer.theory.deadlock import DeadlockError
 from traceanalyzer.theory.in_flight import in_flight, peaks
 from traceanalyzer.theory.op_times import OpTimes, PairMode, SendMode
 from traceanalyzer.theory.orders import chunks_per_rank, order, placement
@@ -77,11 +78,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A schedule that does not exist for the workload."""
+    """A schedule that does not exist for the workload, or deadlocks with its sends."""
 
     title: str
-    reason: str
-    hint: str
+    error: TraceAnalyzerError
 
 
 def predict(name: ScheduleName, workload: Workload) -> Prediction:
@@ -116,13 +116,13 @@ def predict_order(
 
 
 def predict_all(names: Iterable[ScheduleName], workload: Workload) -> list[Prediction | Refusal]:
-    """Simulate several schedules; one that does not exist here is refused, the others go on."""
+    """Simulate several schedules; one that cannot run here is refused, the others go on."""
     results: list[Prediction | Refusal] = []
     for name in names:
         try:
             results.append(predict(name, workload))
-        except DomainError as error:
-            results.append(Refusal(str(name), error.message, error.hint))
+        except (DomainError, DeadlockError) as error:
+            results.append(Refusal(str(name), error))
     return results
 
 
@@ -150,9 +150,8 @@ def _closed_form(
         return None, "stages take unequal times"
     if costs.sends is not SendMode.ASYNC or costs.occupancy_ns:
         return None, "messages hold ranks or share links"
-    pairs = name in (ScheduleName.DUALPIPE, ScheduleName.DUALPIPE_V)
-    if pairs and (costs.pairs is PairMode.SERIAL or costs.pair_share != 1.0):
-        return None, "overlapped pairs do not take as long as their parts"
+    if name in (ScheduleName.DUALPIPE, ScheduleName.DUALPIPE_V) and not _pairs_as_published(costs):
+        return None, "overlapped pairs do not run as one op that takes as long as its parts"
     recompute = round(workload.recompute_ns / num_chunks)
     try:
         form = bubble_share(
@@ -169,6 +168,12 @@ def _closed_form(
     except DomainError as error:
         return None, error.message
     return form, ""
+
+
+def _pairs_as_published(costs: OpTimes) -> bool:
+    """Serial pairs with late sends make the published bubble too, as long as messages take no time."""
+    late = costs.pairs is PairMode.SERIAL_LATE and not costs.hop_ns
+    return costs.pair_share == 1.0 and (late or costs.pairs is PairMode.OVERLAPPED)
 
 
 def _prediction(

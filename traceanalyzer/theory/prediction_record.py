@@ -112,7 +112,7 @@ def _schedule(prediction: Prediction) -> dict[str, Any]:
 
 
 def _refusal(refusal: Refusal) -> dict[str, str]:
-    return {"name": refusal.title, "reason": refusal.reason, "hint": refusal.hint}
+    return {"name": refusal.title, "reason": refusal.error.message, "hint": refusal.error.hint}
 
 
 def to_json(found: dict[str, Any]) -> bytes:

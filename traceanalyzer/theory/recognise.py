@@ -45,6 +45,8 @@ def recognise_order(orders: RankOrders, stage_ranks: Sequence[int]) -> tuple[Sch
     if not observed:
         return None
     num_microbatches = 1 + max(action.microbatch for actions in observed.values() for action in actions)
+    if num_microbatches > min(len(actions) for actions in observed.values()):
+        return None  # in every schedule every rank works on every microbatch
     group_size = _leading_forwards(next(iter(observed.values())))
     for name in _SIMPLEST_FIRST:
         for candidate in _candidates(name, len(orders), num_microbatches, group_size, stage_ranks):
