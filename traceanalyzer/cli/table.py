@@ -22,6 +22,9 @@ _MEASURED = (
     "routing",
     "accounting",
     "bubble",
+    "attribution",
+    "blame",
+    "ops",
     "step_records",
 )
 _EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")

@@ -52,7 +52,7 @@ def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> P
     if pipeline.figures is None or pipeline.actions.is_empty():
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
-    actions = _with_launches(_with_communication(pipeline.actions, tables), tables.kernels)
+    actions = _with_launches(_with_communication(pipeline.actions, tables), tables)
     try:
         found = attribute(actions, received)
     except TraceAnalyzerError as error:
@@ -123,17 +123,19 @@ def _with_communication(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     )
 
 
-def _with_launches(actions: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
-    """Add `launched_ns` to actions of device ranks: when the call ended that launched their first kernel.
+def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    """Add `launched_ns`: when the call ended that launched an action's first kernel, on device ranks.
 
-    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's.
+    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. An op
+    table tells no launches, so a late start stays unexplained.
     """
-    if kernels.is_empty():
-        return actions
-    launches = kernels.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
-    of_device = pl.col("rank").is_in(kernels["rank"].unique().to_list())
+    launches = tables.kernels.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
+    on_main = tables.ranks.filter(pl.col("rank_source").ne_missing("op_table")).join(
+        tables.kernels, on="rank", how="anti"
+    )
+    of_main = pl.col("rank").is_in(on_main["rank"].unique().to_list())
     return actions.join(launches, on=["rank", "start_ns"], how="left", maintain_order="left").with_columns(
-        pl.when(of_device).then("launched_ns").otherwise("start_ns").alias("launched_ns")
+        pl.when(of_main).then("start_ns").otherwise("launched_ns").alias("launched_ns")
     )
 
 
