@@ -50,6 +50,9 @@ MAX_OVERLAPPED = 0.05
 class ExpertTables:
     """What the report draws and `table` prints (`traceanalyzer.schema`)."""
 
+    collectives: pl.DataFrame
+    """`COLLECTIVE_SPLITS` with the directions and layers that were found."""
+    routing: pl.DataFrame
     traffic: pl.DataFrame
     load_statistics: pl.DataFrame
     expert_chain: pl.DataFrame
@@ -72,6 +75,8 @@ def expert_tables(tables: Tables, splits: pl.DataFrame) -> ExpertTables:
         load_statistics(sent_loads(routing), "rank", "sent"),
     ]
     return ExpertTables(
+        collectives=splits,
+        routing=tables.routing,
         traffic=matrix,
         load_statistics=pl.concat(statistics),
         expert_chain=expert_chain(tables.routing, splits, matrix, times),

@@ -60,10 +60,11 @@ def expert_gap(
 
     `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped.
     """
+    own_sequences = splits["sequence"]
     splits = with_directions(aligned_sequences(splits), tables.kernels, tables.actions)
     tables = _of_devices(tables, splits)
     exchanges = splits.filter(pl.col("kind") == "all_to_all")
-    detail = expert_tables(tables, splits)
+    detail = replace(expert_tables(tables, splits), collectives=splits.with_columns(own_sequences))
     if exchanges.is_empty() and tables.routing.is_empty():
         reason = "no all-to-all in these traces, and no routing side file"
         return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason),), detail)

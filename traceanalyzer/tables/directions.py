@@ -35,7 +35,9 @@ def with_directions(collectives: pl.DataFrame, kernels: pl.DataFrame, actions: p
     passes = _layers(_phases(exchanges, kernels, actions))
     forward = pl.col("_forward")
     direction = (
-        pl.when(pl.col("_place") == 0)
+        pl.when(forward.is_null() & ~pl.col("_counts"))
+        .then(pl.lit("other"))
+        .when(pl.col("_place") == 0)
         .then(pl.when(forward).then(pl.lit("dispatch")).otherwise(pl.lit("combine_backward")))
         .when(pl.col("_place") == 1)
         .then(pl.when(forward).then(pl.lit("combine")).otherwise(pl.lit("dispatch_backward")))
@@ -145,19 +147,54 @@ def _phases(exchanges: pl.DataFrame, kernels: pl.DataFrame, actions: pl.DataFram
     ).sort("_from")
     threads = kernels.select("rank", "cycle", "index", pl.col("launch_thread").cast(pl.String).alias("_thread"))
     held = pl.col("start_ns") < pl.col("_to")
-    return (
+    by_thread = pl.col("_thread") == pl.col("_thread").drop_nulls().first().over("rank")
+    known = (
         exchanges.join(threads, on=["rank", "cycle", "index"], how="left", maintain_order="left")
         .sort("start_ns")
         .join_asof(inside, left_on="start_ns", right_on="_from", by="rank", strategy="backward", check_sortedness=False)
         .with_columns(pl.when(held).then(name).alias(name) for name in ("_stage", "_pass", "_by_action"))
         .sort("rank", "start_ns")
-        .with_columns(
-            pl.coalesce(
-                "_by_action", pl.col("_thread") == pl.col("_thread").drop_nulls().first().over("rank"), True
-            ).alias("_forward")
-        )
+        .with_columns(pl.coalesce("_by_action", by_thread).alias("_forward"))
         .drop("_from", "_to")
     )
+    repeated = _by_splits(known.filter(pl.col("_forward").is_null()))
+    return (
+        known.join(repeated, on="_row", how="left", maintain_order="left")
+        .with_columns(
+            pl.coalesce("_forward", "_repeated").alias("_forward"), pl.coalesce("_place", "_only").alias("_place")
+        )
+        .drop("_repeated", "_only")
+        .sort("rank", "start_ns")
+        .with_columns(  # counts belong to the pair they announce
+            pl.when("_counts").then(pl.col("_forward").shift(-1).over(_GROUP)).otherwise("_forward").alias("_forward")
+        )
+    )
+
+
+def _by_splits(rows: pl.DataFrame) -> pl.DataFrame:
+    """`_row`, `_repeated` (forward or not) and `_only`: 0 for a backward exchange whose way back was left out."""
+    found: list[tuple[int, bool, int | None]] = []
+    for _, part in rows.filter(~pl.col("_counts")).group_by(_GROUP, maintain_order=True):
+        undone: list[tuple[object, object]] = []
+        forward: bool | None = None
+        for row, place, sent, received in part.select("_row", "_place", "send_splits", "receive_splits").iter_rows():
+            if place == 1:
+                if forward is not None:
+                    found.append((row, forward, None))
+                continue
+            forward = None
+            if not sent or not received or len({*sent, *received}) == 1:
+                continue
+            if undone and undone[-1] == (sent, received):
+                undone.pop()
+                forward = False
+                found.append((row, forward, 0 if place is None else None))
+            elif place == 0:
+                undone.append((sent, received))
+                forward = True
+                found.append((row, forward, None))
+    schema = {"_row": rows.schema["_row"], "_repeated": pl.Boolean, "_only": pl.Int64}
+    return pl.DataFrame(found, schema=schema, orient="row")
 
 
 def _layers(exchanges: pl.DataFrame) -> pl.DataFrame:
