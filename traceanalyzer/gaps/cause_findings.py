@@ -93,7 +93,7 @@ def cause_sentences(bubble: Bubble | None) -> list[str]:
     worst = bubble.culprits[0]
     if worst.ms < MIN_SHARE * attribution.measured:
         return []
-    names = {"chunk_comm": "communication inside chunks", "outside_sample": "ranks outside the capture"}
+    names = {"chunk_comm": "communication inside chunks", "outside_sample": "waiting", "unexplained": "late starts"}
     saved = _best(worst.cause, worst, bubble.worth)
     worth = f"; '{saved.remedy}' alone would save {milliseconds(saved.ms)}" if saved is not None else ""
     cause = f"{names.get(worst.cause, worst.cause)} of {_who(worst)}, {milliseconds(worst.ms)}{worth}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.gaps.op_graph import P2P
 from traceanalyzer.gaps.pipeline_review import WhatIfFigures
 from traceanalyzer.gaps.review import Withheld
 from traceanalyzer.gaps.what_if import what_if
@@ -24,6 +25,9 @@ def what_if_gap(ops: pl.DataFrame | None) -> WhatIfGap:
     """Run the study on `OPS`."""
     if ops is None:
         return WhatIfGap()
+    if ops["stage"].n_unique() > 1 and not ops["kind"].is_in(P2P).any():
+        reason = "the op table holds no sends and receives, which the study's dependencies rest on"
+        return WhatIfGap(withheld=(Withheld(metric="what_if", reason=reason),))
     try:
         found = what_if(ops)
     except InputError as error:

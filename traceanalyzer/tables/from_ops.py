@@ -191,8 +191,12 @@ def _collectives(timed: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
 def _pipelines(places: pl.DataFrame) -> pl.DataFrame:
     """Each replica is a pipeline, whole if it has all places."""
     num_places = places["stage"].n_unique()
-    return places.select(
-        "rank",
-        pl.col("replica").alias("pipeline"),
-        (pl.col("stage").n_unique().over("replica") == num_places).alias("is_whole"),
-    ).sort("rank")
+    return (
+        places.select(
+            "rank",
+            pl.col("replica").alias("pipeline"),
+            (pl.col("stage").n_unique().over("replica") == num_places).alias("is_whole"),
+        )
+        .unique("rank")
+        .sort("rank")
+    )
