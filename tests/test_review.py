@@ -185,3 +185,8 @@ def test_mfu_of_a_paced_run_is_withheld(tmp_path: Path) -> None:
     forward = 2 * (2 * (4 * 8 * 8 + 2 * 8 * 16) + 8 * 32) + 2 * (2 * 2 * 8 * 8 / 2)
     assert real["mfu"]["flops_per_step"] == 3 * forward * 64
     assert real["mfu"]["mfu"] == pytest.approx(3 * forward * 64 / (0.09 * 1e9 * 2))
+    assert paced["waterfall"] == []
+    peak_bar, *losses = real["waterfall"]
+    assert (peak_bar["ms"], peak_bar["mfu_points"]) == (90, 100)
+    assert sum(bar["ms"] for bar in losses) == pytest.approx(90)
+    assert losses[-1]["mfu_points"] == pytest.approx(100 * real["mfu"]["mfu"])

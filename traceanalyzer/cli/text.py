@@ -23,6 +23,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(next_lines(review["next_schedules"])),
         list(what_if_lines(review["what_if"])),
         list(expert_lines(review["all_to_all"])),
+        list(_waterfall(review["waterfall"])),
         list(_owners(review["accounting"]["owners"])),
         list(_findings(review["findings"])),
         list(_withheld(review["quality"])),
@@ -65,6 +66,14 @@ def _bubble(bubble: Mapping[str, Any] | None) -> Iterator[str]:
 
 def _share(value: float | None) -> str:
     return "" if value is None else f"{100 * value:.2f}%"
+
+
+def _waterfall(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if not steps:
+        return
+    yield "From peak to measured MFU (one step; the losses and the MFU sum to 100)"
+    for row in steps:
+        yield f"  {row['name']:<26}{row['mfu_points']:>8.2f} points  {row['ms']:>10.2f} ms"
 
 
 def _owners(owners: Sequence[Mapping[str, Any]]) -> Iterator[str]:
