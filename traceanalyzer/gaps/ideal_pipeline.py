@@ -88,7 +88,7 @@ def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
         closed_form_ratio=closed.ratio if closed else None,
         simulated_share=simulation.bubble_share if simulation else None,
         simulated_ratio=simulation.bubble_ratio if simulation else None,
-        simulated_span_share=simulation.span_bubble_share if simulation else None,
+        simulated_span_share=1 - sum(simulation.busy_ns) / sum(simulation.span_ns) if simulation else None,
         simulated_phase_ms=simulation.makespan_ns / 1e6 if simulation else None,
         formula=f"bubble = {closed.formula}, share = bubble ÷ (M·T + bubble)" if closed else None,
         schedule=name.value if name else None,

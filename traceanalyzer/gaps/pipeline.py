@@ -53,7 +53,7 @@ def pipeline_gap(tables: Tables, job: Job | None, communications: pl.DataFrame) 
         schedule=ideal.recognised,
         actions=actions,
         inferred=found.inferred,
-        withheld=ideal.withheld,
+        withheld=(*ideal.withheld, *_no_transfer(tables)),
     )
 
 
@@ -61,6 +61,12 @@ def _without(reason: str) -> PipelineGap:
     return PipelineGap(
         None, empty(BUBBLE), empty(ACTIONS), None, empty(ACTIONS), False, (Withheld(metric="bubble", reason=reason),)
     )
+
+
+def _no_transfer(tables: Tables) -> list[Withheld]:
+    reason = "gloo records no transfer; what a message takes is part of the overhead"
+    metrics = ("bubble.transfer_share", "bubble.stages.transfer_ms")
+    return [Withheld(metric=metric, reason=reason) for metric in metrics if _is_gloo(tables)]
 
 
 def _transfers(communications: pl.DataFrame) -> pl.DataFrame:
