@@ -49,11 +49,14 @@ def _bubble(bubble: Mapping[str, Any] | None) -> Iterator[str]:
     rows = (
         ("share of pipeline phase", "measured_share", "simulated_share", "closed_form_share"),
         ("ratio to compute", "measured_ratio", "simulated_ratio", "closed_form_ratio"),
-        ("share of ranks' own windows", "span_share", None, None),
+        ("share of ranks' own windows", "span_share", "simulated_span_share", None),
         ("share of step (no theory)", "share_of_step", None, None),
+        ("transfer, share of phase", "transfer_share", None, None),
         ("overhead, share of phase", "overhead_share", None, None),
     )
     for title, measured, simulated, closed in rows:
+        if bubble[measured] is None:
+            continue
         cells = [_share(bubble[measured]), _share(theory.get(simulated or "")), _share(theory.get(closed or ""))]
         yield f"  {title:<28}{cells[0]:>8}   {cells[1]:>8}     {cells[2]:>8}".rstrip()
     yield ""
