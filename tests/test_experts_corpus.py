@@ -91,6 +91,12 @@ def test_late_ranks_of_dlrm_are_named_from_all_eight_traces(corpus: Path) -> Non
     assert figures is not None
     assert figures.slowest_rank == 7
     assert figures.rank_load_max_over_mean is None
+    # Execution traces of ranks 0, 3 and 7 hold the split sizes: rank 0 sends 96 to 1664 elements (17.3 to 1).
+    assert [(own.rank, own.num_ranks_known, own.num_ranks, own.scope) for own in figures.own_loads] == [
+        (rank, 3, 8, "rank") for rank in (0, 3, 7)
+    ]
+    assert figures.own_loads[0].sent_max_over_min == pytest.approx(1664 / 96)
+    assert figures.own_loads[0].sent_max_over_mean == pytest.approx(1664 * 8 / 3392)
     caused = [item for item in figures.blame if item.ms > 1]
     assert {item.culprit for item in caused} == {5, 7}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfe
 from traceanalyzer.measurements.traffic import aligned_sequences, traffic
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, KERNELS, STEPS, conform, empty
 from traceanalyzer.tables.directions import with_directions
+from traceanalyzer.traces.execution_traces import read_execution_exchanges
 
 GROUP = "0,1,2"
 
@@ -271,3 +273,23 @@ def _review(folder: Path) -> dict[str, Any]:
     from traceanalyzer.gaps.review import to_builtins  # noqa: PLC0415 - one test alone
 
     return to_builtins(analyze(read(folder)).review)
+
+
+def execution_trace(*calls: tuple[list[int], list[int]]) -> bytes:
+    nodes = [
+        {"name": "c10d::alltoall_base_", "id": 9 - i, "inputs": [[1, 2, 0, sum(back), 4, "cuda:0"], [3, 4, 0, sum(out), 4, "cuda:0"], "<Object>", back, out, -1]}
+        for i, (out, back) in enumerate(calls)
+    ]  # fmt: skip
+    return json.dumps({"schema": "1.0.1", "nodes": [{"name": "aten::mm", "id": 1, "inputs": []}, *nodes]}).encode()
+
+
+def test_execution_traces_give_split_sizes_and_damaged_ones_are_left_out(tmp_path: Path) -> None:
+    folder = tmp_path / "execution_traces"
+    folder.mkdir()
+    (folder / "model_eg_3.json").write_bytes(execution_trace(([], []), ([1, 3], [2, 5])))
+    (folder / "model_eg_4.json.gz").write_bytes(gzip.compress(execution_trace(([1, 3], [2, 5])))[:40])
+    (folder / "model_eg_5.json").write_bytes(b'{"nodes": [{"name": "c10d::alltoall_base_", "inputs": [1, 2]}]}')
+    (folder / "notes.json").write_bytes(b"{}")
+    table = read_execution_exchanges(tmp_path)
+    assert table.rows() == [(3, 0, [1, 3], [2, 5], 16, 28)]  # ordered by id: the call with lists came first
+    assert read_execution_exchanges(tmp_path / "none").is_empty()

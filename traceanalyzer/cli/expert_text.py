@@ -16,7 +16,7 @@ _CAUSES = {
     "other_compute": "other computation",
     "transfer": "its transfer before",
     "before": "starting the step late",
-    "host": "its host",
+    "host": "its host (neither computing nor in a collective)",
 }
 
 
@@ -26,6 +26,7 @@ def expert_lines(figures: Mapping[str, Any] | None) -> Iterator[str]:
         return
     yield from _loads(figures)
     yield from _hot(figures["hot_spots"])
+    yield from _own(figures["own_loads"])
     yield from _blame(figures)
     yield from _worth(figures)
     yield from _volumes(figures)
@@ -39,6 +40,17 @@ def _loads(figures: Mapping[str, Any]) -> Iterator[str]:
         yield (
             f"  {name:<22}{row['max_over_mean']:>9.2f}×{row['cv']:>8.3f}{row['gini']:>8.3f}"
             f"{row['entropy_share']:>9.3f}{row['num_idle']:>7.1f}"
+        )
+
+
+def _own(rows: list[Mapping[str, Any]]) -> Iterator[str]:
+    if rows:
+        known, total = rows[0]["num_ranks_known"], rows[0]["num_ranks"]
+        yield f"Own loads of {known} of {total} ranks (execution traces); no ratio over ranks follows from them"
+    for row in rows:
+        yield (
+            f"  rank {row['rank']}: {row['num_all_to_all']} all-to-alls, {row['sent_bytes']:,} bytes sent, "
+            f"{row['received_bytes']:,} received; most uneven one sends {row['sent_max_over_mean']:.2f}× its mean to a member"
         )
 
 

@@ -37,6 +37,7 @@ from traceanalyzer.tables.communications import communications
 from traceanalyzer.tables.from_ops import ops_of_actions, tables_of_ops
 from traceanalyzer.traces import Counts, Traces, read_job, read_routing_records, read_step_records, read_traces
 from traceanalyzer.traces.op_table import is_op_table, read_op_table
+from traceanalyzer.traces.execution_traces import read_execution_exchanges
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
 
 
@@ -103,7 +104,7 @@ def analyze(run: Run) -> Analysis:
     study = what_if_gap(run.ops)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
     trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
-    experts = expert_gap(tables, splits, run.job, run.routing_records)
+    experts = expert_gap(tables, splits, run.job, run.routing_records, read_execution_exchanges(run.path))
     utilisation = utilisation_gap(tables.steps, run.step_records, run.job, trust)
     withheld = [*pipeline.withheld, *causes.withheld, *study.withheld, *experts.withheld, *utilisation.withheld]
     step = _step_figures(tables, run)

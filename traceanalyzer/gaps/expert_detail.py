@@ -15,6 +15,7 @@ from traceanalyzer.gaps.expert_review import (
     ExpertWorth,
     HotSpot,
     LoadFigures,
+    OwnLoads,
     SlowPort,
     Volume,
     VolumeTheory,
@@ -99,6 +100,27 @@ def load_figures(statistics: pl.DataFrame) -> list[LoadFigures]:
     names = ("max_over_mean", "max_vio", "cv", "gini", "entropy_share", "num_idle")
     rows = statistics.group_by("unit", "side", maintain_order=True).agg(pl.col(name).mean() for name in names)
     return [LoadFigures(**row) for row in rows.iter_rows(named=True)]
+
+
+def own_loads(recorded: pl.DataFrame) -> list[OwnLoads]:
+    """Each recorded rank's own row and column, from `EXECUTION_EXCHANGES`; nothing is said of the others."""
+
+    def ratio(side: str) -> pl.Expr:
+        return pl.col(f"{side}_splits").list.max() / pl.col(f"{side}_splits").list.mean()
+
+    least, most = pl.col("send_splits").list.min(), pl.col("send_splits").list.max()
+    rows = recorded.group_by("rank").agg(
+        pl.len().alias("num_all_to_all"),
+        pl.col("send_splits").list.len().max().alias("num_ranks"),
+        pl.col("send_bytes").sum().alias("sent_bytes"),
+        pl.col("receive_bytes").sum().alias("received_bytes"),
+        ratio("send").max().alias("sent_max_over_mean"),
+        ratio("receive").max().alias("received_max_over_mean"),
+        pl.when((least > 0).all()).then((most / least).max()).alias("sent_max_over_min"),
+    )
+    return [
+        OwnLoads(scope="rank", num_ranks_known=rows.height, **row) for row in rows.sort("rank").iter_rows(named=True)
+    ]
 
 
 def hot_spots(routing: pl.DataFrame) -> list[HotSpot]:

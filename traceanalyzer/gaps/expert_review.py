@@ -98,3 +98,20 @@ class PlacementAdvice(Struct, frozen=True, kw_only=True):
     num_redundant: int
     saved_ms: Annotated[float | None, Meta(description="Of the worth of balanced experts, by the loads' excess.")]
     num_moved: Annotated[int, Meta(description="Experts that leave their rank, summed over layers.")]
+
+
+class OwnLoads(Struct, frozen=True, kw_only=True):
+    """What one rank says of its own all-to-alls where not all ranks tell; no ratio over ranks follows from it."""
+
+    rank: int
+    num_all_to_all: int
+    scope: Annotated[str, Meta(description="Always `rank`.")]
+    num_ranks_known: Annotated[int, Meta(description="Ranks whose split sizes are known.")]
+    num_ranks: Annotated[int, Meta(description="Members of the exchanges.")]
+    sent_bytes: int
+    received_bytes: int
+    sent_max_over_mean: Annotated[
+        float, Meta(description="Largest over mean part sent to a member, in its most uneven one.")
+    ]
+    received_max_over_mean: float
+    sent_max_over_min: Annotated[float | None, Meta(description="Largest over smallest part; null if one is empty.")]

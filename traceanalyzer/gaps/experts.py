@@ -17,6 +17,7 @@ from traceanalyzer.gaps.expert_detail import (
     hot_spots,
     load_figures,
     overheads,
+    own_loads,
     port_figures,
     volumes,
     worth_figures,
@@ -54,11 +55,16 @@ class ExpertGap:
 
 
 def expert_gap(
-    tables: Tables, splits: pl.DataFrame, job: Job | None, routing_records: pl.DataFrame | None = None
+    tables: Tables,
+    splits: pl.DataFrame,
+    job: Job | None,
+    routing_records: pl.DataFrame | None = None,
+    recorded: pl.DataFrame | None = None,
 ) -> ExpertGap:
     """Measure loads, waits and cost of the all-to-alls (`COLLECTIVE_SPLITS`) and set them against theory.
 
-    `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped.
+    `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped; `recorded` (`EXECUTION_EXCHANGES`) what single
+    ranks sent and received where the traces do not.
     """
     own_sequences = splits["sequence"]
     splits = with_directions(aligned_sequences(splits), tables.kernels, tables.actions)
@@ -86,6 +92,7 @@ def expert_gap(
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, withheld),
         **overheads(tables, exchanges, routing_records),
+        own_loads=[] if recorded is None else own_loads(recorded),
     )
     return ExpertGap(figures, tuple(withheld), detail)
 

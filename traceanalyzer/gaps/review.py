@@ -17,6 +17,7 @@ from traceanalyzer.gaps.expert_review import (
     ExpertWorth,
     HotSpot,
     LoadFigures,
+    OwnLoads,
     PlacementAdvice,
     SlowPort,
     Volume,
@@ -219,6 +220,7 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     )
     loads: list[LoadFigures] = []
     hot_spots: list[HotSpot] = []
+    own_loads: Annotated[list[OwnLoads], Meta(description="From execution traces beside the profiler traces.")] = []
     exchanges: list[ExchangeFigures] = []
     blame: list[ExpertBlame] = []
     worth: list[ExpertWorth] = []
