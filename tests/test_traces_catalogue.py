@@ -16,6 +16,7 @@ from catalogue.json_cases import CASES as JSON_CASES
 from traceanalyzer.cli import main
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import Traces, read_traces
+from traceanalyzer.traces.defects import CODES
 from traceanalyzer.traces.ingest import ingest
 
 CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES, *FOLDER_CASES]
@@ -72,3 +73,9 @@ def test_error_names_file_reason_and_remedy(tmp_path: Path) -> None:
         read_traces(path)
     assert str(path) in error.value.message
     assert error.value.hint
+
+
+def test_every_code_is_documented() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "reading-traces.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert rows == [f"| `{code}` | {c.severity} | {c.action} | {c.meaning} |" for code, c in CODES.items()]

@@ -18,11 +18,13 @@ import polars as pl
 from msgspec import Raw
 
 from traceanalyzer.traces.argument_ids import id_columns
+from traceanalyzer.traces.repair import fitting_numbers
 
 _SEPARATOR = b"\x1e"  # joins texts; valid JSON holds no control character but white space, so none contains it
 
 _MISSING = Raw(b"")
 _NO_ARGS = Raw(b"{}")
+_HUGE = r"\d{20}|[eE]\+?\d{3}"  # what a number that does not fit contains
 _INT64_MAX = (1 << 63) - 1
 
 
@@ -206,7 +208,7 @@ def _convert(raw: pl.DataFrame, joined: bytes, notes: Counter[str]) -> pl.DataFr
         _plain("flow_id").cast(pl.UInt64, strict=False),
         pl.when(~args.is_in(["", "null", "{}"])).then(args).alias("args"),
     )
-    frame = _object_args(frame, notes)
+    frame = _fitting_args(_object_args(frame, notes), joined, notes)
     ids = id_columns(frame["args"], joined, notes)
     return frame.select(
         "ph",
@@ -232,6 +234,20 @@ def _object_args(frame: pl.DataFrame, notes: Counter[str]) -> pl.DataFrame:
     return frame.with_columns(
         pl.when(other).then(pl.concat_str(pl.lit('{"value": '), "args", pl.lit("}"))).otherwise("args").alias("args")
     )
+
+
+def _fitting_args(frame: pl.DataFrame, joined: bytes, notes: Counter[str]) -> pl.DataFrame:
+    """Arguments in which numbers that fit neither 64 bits nor a double became text."""
+    if not pl.Series([joined.decode("utf-8", "replace")]).str.contains(_HUGE).item():
+        return frame
+    rows = frame["args"].str.contains(_HUGE).fill_null(value=False).arg_true()
+    before = frame["args"].gather(rows)
+    after = pl.Series([fitting_numbers(text) for text in before], dtype=pl.String)
+    changed = int((before != after).sum())
+    if not changed:
+        return frame
+    notes["event.number_out_of_range"] += changed
+    return frame.with_columns(frame["args"].scatter(rows, after))
 
 
 def exact_nanoseconds(text: str) -> tuple[int | None, bool]:

@@ -6,7 +6,6 @@ import polars as pl
 
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.pairing import Pairing
-from traceanalyzer.traces.repair import fitting_numbers
 from traceanalyzer.traces.tally import Tally
 
 CATEGORY_ALIASES = {
@@ -21,7 +20,6 @@ CATEGORY_ALIASES = {
 """Spellings of 2021, in lower case, and what newer torch calls the same."""
 
 _MAX_NAME = 1 << 16
-_HUGE = r"\d{20}|[eE]\+?\d{3}"
 _REASONS = {
     "no_phase": "event.no_phase",
     "no_start": "event.no_start",
@@ -112,20 +110,12 @@ class Settling:
     def _clamp(self, frame: pl.DataFrame) -> pl.DataFrame:
         negative = int((frame["duration_ns"] < 0).sum())
         long = int((frame["name"].str.len_bytes() > _MAX_NAME).sum())
-        huge = frame["args"].str.contains(_HUGE).fill_null(value=False)
         changes = [pl.col("duration_ns").fill_null(0).clip(0)]
         if negative:
             self._log.add("event.negative_duration", events=negative)
         if long:
             self._log.add("limit.name", events=long)
             changes.append(pl.col("name").str.slice(0, _MAX_NAME))
-        if huge.any():
-            rows = huge.arg_true()
-            before = frame["args"].gather(rows)
-            after = pl.Series([fitting_numbers(text) for text in before], dtype=pl.String)
-            if changed := int((before != after).sum()):
-                self._log.add("event.number_out_of_range", events=changed)
-                frame = frame.with_columns(frame["args"].scatter(rows, after))
         return frame.with_columns(changes)
 
     def _note(self, frame: pl.DataFrame) -> None:
