@@ -30,6 +30,18 @@ _ACTIONS = {
     "jitter": "look for what disturbs rank {rank}: garbage collection, other processes, varying sequence lengths",
 }
 
+_PHRASES = {
+    "stage": "slow computation on {who}",
+    "straggler": "slow computation on {who}",
+    "transfer": "messages that {who} sends",
+    "chunk_comm": "communication inside the chunks of {who}",
+    "host": "late starts by the host of {who}",
+    "jitter": "varying durations on {who}",
+    "slack": "waiting of the schedule's own on {who}",
+    "outside_sample": "waiting for {who}",
+    "unexplained": "late starts without a known reason on {who}",
+}
+
 
 def cause_findings(bubble: Bubble | None) -> list[Finding]:
     """One finding per cause: the rank that adds most, what it adds, and what its remedy alone would save."""
@@ -42,7 +54,7 @@ def cause_findings(bubble: Bubble | None) -> list[Finding]:
 def _finding(cause: str, bubble: Bubble, attribution: AttributionMs) -> Finding:
     total: float = getattr(attribution, cause)
     share = total / attribution.measured
-    worst = next((each for each in bubble.culprits if each.cause == cause), None)
+    worst = next((each for each in _merged(bubble.culprits) if each.cause == cause), None)
     passed = share < MIN_SHARE or worst is None
     saved = _best(cause, worst, bubble.worth)
     evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
@@ -77,10 +89,20 @@ def _best(cause: str, worst: Culprit | None, worth: Iterable[RemedyWorth]) -> Re
     return max(own or overall, key=lambda each: each.ms, default=None)
 
 
+def _merged(culprits: Iterable[Culprit]) -> list[Culprit]:
+    """Culprits by size, those of one slow stage taken together: which of its ranks is on the longest path is chance."""
+    merged: dict[tuple[str, object], Culprit] = {}
+    for each in culprits:
+        key = (each.cause, tuple(each.stages) if each.cause == "stage" else each.culprit)
+        known = merged.get(key)
+        merged[key] = replace(known, ms=known.ms + each.ms, culprit=None) if known else each
+    return sorted(merged.values(), key=lambda each: -each.ms)
+
+
 def _who(culprit: Culprit) -> str:
-    if culprit.culprit is None:
-        return "ranks that were not captured"
     stages = ", ".join(map(str, culprit.stages))
+    if culprit.culprit is None:
+        return f"stage {stages}" if stages else "ranks that were not captured"
     return f"rank {culprit.culprit} (stage {stages})" if stages else f"rank {culprit.culprit}"
 
 
@@ -90,13 +112,12 @@ def cause_sentences(bubble: Bubble | None) -> list[str]:
     if bubble is None or attribution is None or not bubble.culprits:
         return []
     late = attribution.measured - attribution.ideal
-    worst = bubble.culprits[0]
+    worst = _merged(bubble.culprits)[0]
     if worst.ms < MIN_SHARE * attribution.measured:
         return []
-    names = {"chunk_comm": "communication inside chunks", "outside_sample": "waiting", "unexplained": "late starts"}
     saved = _best(worst.cause, worst, bubble.worth)
     worth = f"; '{saved.remedy}' alone would save {milliseconds(saved.ms)}" if saved is not None else ""
-    cause = f"{names.get(worst.cause, worst.cause)} of {_who(worst)}, {milliseconds(worst.ms)}{worth}"
+    cause = f"{_PHRASES[worst.cause].format(who=_who(worst))}, {milliseconds(worst.ms)}{worth}"
     return [f"Steps take {milliseconds(late)} longer than this order at median times; the largest cause is {cause}."]
 
 
