@@ -1,4 +1,4 @@
-"""The parts of `review.json` below `all_to_all` that explain and price the imbalance."""
+"""`all_to_all` of `review.json`: loads, waits, what explains the imbalance, and what it costs."""
 
 from __future__ import annotations
 
@@ -115,3 +115,77 @@ class OwnLoads(Struct, frozen=True, kw_only=True):
     ]
     received_max_over_mean: float
     sent_max_over_min: Annotated[float | None, Meta(description="Largest over smallest part; null if one is empty.")]
+
+
+class AllToAllGroup(Struct, frozen=True, kw_only=True):
+    """One expert group."""
+
+    ranks: list[int]
+    num_all_to_all: int
+    rank_load_max_over_mean: float | None
+    expert_load_max_over_mean: float | None
+    rank_load_max_over_mean_from_splits: Annotated[
+        float | None, Meta(description="The same from the split sizes in the traces alone.")
+    ]
+    combine_wait_ms: Annotated[float | None, Meta(description="Wait at combine, summed over the group; median step.")]
+    wait_ms: Annotated[float | None, Meta(description="Wait at every all-to-all, summed over the group; median step.")]
+    transfer_ms: float | None
+
+
+class AllToAllTheory(Struct, frozen=True, kw_only=True):
+    """What balance and chance would give."""
+
+    balanced_max_over_mean: float
+    chance_rank: Annotated[float | None, Meta(description="Expected load ratio of ranks with an unbiased router.")]
+    chance_rank_low: float | None
+    chance_rank_high: float | None
+    chance_expert: float | None
+    chance_expert_low: float | None
+    chance_expert_high: float | None
+    chance_coverage: float | None
+    combine_wait_ms: Annotated[
+        float | None, Meta(description="Σ(largest - own tokens) × measured time per token, over layers and ranks.")
+    ]
+    time_per_token_us: Annotated[float | None, Meta(description="Measured forward expert time per received token.")]
+
+
+class AllToAll(Struct, frozen=True, kw_only=True):
+    """All-to-all imbalance. Shares are of rank-step time summed over ranks; loads are received token copies."""
+
+    groups: list[AllToAllGroup]
+    wait_share: float | None
+    transfer_share: float | None
+    exposed_share: Annotated[
+        float | None, Meta(description="All-to-all time (barriers of expert kernels included) outside computation.")
+    ]
+    rank_load_max_over_mean: Annotated[float | None, Meta(description="Mean over layers and steps.")]
+    expert_load_max_over_mean: float | None
+    chance_max_over_mean: Annotated[float | None, Meta(description="Of ranks, by chance alone.")]
+    slowest_rank: int | None
+    imbalance_cost_ms: Annotated[
+        float | None, Meta(description="Σ over layers of slowest rank's expert time beyond the mean; median step.")
+    ]
+    imbalance_cost_spread_ms: Annotated[float | None, Meta(description="Interquartile range of it over steps.")]
+    bus_bandwidth_gbps: Annotated[float | None, Meta(description="GB/s as nccl-tests count it, median; devices only.")]
+    loads_source: Annotated[str | None, Meta(description="`side_file` or `splits`.")]
+    theory: AllToAllTheory | None
+    overlapped_share: Annotated[float | None, Meta(description="Part of all-to-all time that computation covers.")] = (
+        None
+    )
+    loads: list[LoadFigures] = []
+    hot_spots: list[HotSpot] = []
+    own_loads: Annotated[list[OwnLoads], Meta(description="From execution traces beside the profiler traces.")] = []
+    exchanges: list[ExchangeFigures] = []
+    blame: list[ExpertBlame] = []
+    worth: list[ExpertWorth] = []
+    replayed_step_ms: Annotated[float | None, Meta(description="Step time of the replay that worth comes from.")] = None
+    slow_ports: list[SlowPort] = []
+    volumes: list[Volume] = []
+    volume_theory: VolumeTheory | None = None
+    placement: PlacementAdvice | None = None
+    count_exchange_ms: Annotated[
+        float | None, Meta(description="Exchange of token counts, wait included; per step, summed over ranks.")
+    ] = None
+    router_ms: Annotated[float | None, Meta(description="Routing and permutation; per step, summed over ranks.")] = None
+    dropped_tokens: Annotated[int | None, Meta(description="Token copies dropped in the captured steps.")] = None
+    num_unreadable_splits: Annotated[int, Meta(description="All-to-alls whose split list was cut.")] = 0

@@ -22,9 +22,9 @@ from traceanalyzer.gaps.expert_detail import (
     volumes,
     worth_figures,
 )
-from traceanalyzer.gaps.expert_review import PlacementAdvice
+from traceanalyzer.gaps.expert_review import AllToAll, AllToAllGroup, AllToAllTheory, PlacementAdvice
 from traceanalyzer.gaps.placement_advice import advice, propose
-from traceanalyzer.gaps.review import AllToAll, AllToAllGroup, AllToAllTheory, Withheld
+from traceanalyzer.gaps.review import Withheld
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.all_to_all import (
     complete_layers,
