@@ -48,7 +48,7 @@ def time_figure(
     rank_of_row: Mapping[float, int],
     *,
     x_label: str,
-    tooltips: list[tuple[str, str]],
+    tooltips: Sequence[tuple[str, str]],
     beside: Any = None,  # noqa: ANN401 - Bokeh
     named: bool = False,
 ) -> Any:  # noqa: ANN401 - Bokeh
@@ -68,7 +68,7 @@ def time_figure(
         y_range=Range1d(start=last_row + 0.75, end=-0.5 - (name_rows(len(rank_of_row)) * 0.85 if named else 0.2)),
         height=int(min(780, max(150, 60 + ROW_PIXELS * (last_row + 2)))),
         sizing_mode="stretch_width",
-        tools=[pan, zoom, HoverTool(point_policy="follow_mouse", tooltips=tooltips)],
+        tools=[pan, zoom, HoverTool(point_policy="follow_mouse", tooltips=_tooltip(tooltips))],
         toolbar_location=None,
         active_drag=pan,
         active_scroll=zoom,
@@ -81,6 +81,12 @@ def time_figure(
     chart.yaxis.major_label_overrides = labels
     chart.ygrid.visible = False
     return chart
+
+
+def _tooltip(rows: Sequence[tuple[str, str]]) -> str:
+    """Names and columns as a small table in the page's colours. Columns hold numbers and our own words, no text of data."""
+    cells = "".join(f'<span style="color:var(--soft)">{name}</span><span>{column}</span>' for name, column in rows)
+    return f'<div style="display:grid;grid-template-columns:auto auto;gap:1px 12px;font-size:13px">{cells}</div>'
 
 
 def _row_labels(rank_of_row: Mapping[float, int]) -> dict[float, str]:

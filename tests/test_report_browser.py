@@ -77,7 +77,7 @@ def chromium() -> Iterator[Any]:
         browser.close()
 
 
-def until(page: Any, expression: str, seconds: float = 10) -> None:
+def until(page: Any, expression: str, seconds: float = 60) -> None:
     """Wait for a JavaScript expression; asked from outside, because the page's own policy forbids evaluating text."""
     last = time.monotonic() + seconds
     while not page.evaluate(expression):
@@ -88,6 +88,7 @@ def until(page: Any, expression: str, seconds: float = 10) -> None:
 def opened(browser: Any, path: Path, **options: Any) -> Opened:
     context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
     page = context.new_page()
+    page.set_default_timeout(120_000)  # a loaded machine is slow, not wrong
     found = Opened(page)
     page.on("request", lambda request: found.requests.append(request.url))
     page.on("console", lambda m: found.complaints.append(m.text) if m.type in {"error", "warning"} else None)
