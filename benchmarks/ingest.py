@@ -42,8 +42,8 @@ PEERS = {
         "result = parser.parse(data)",
     ),
     "HTA": (
-        "import logging\nlogging.disable(50)\nfrom hta.common.trace import Trace",
-        "Trace(trace_files={0: path}, trace_dir=os.path.dirname(path)).parse_traces()",
+        "import logging\nlogging.disable(50)\nfrom hta.trace_analysis import TraceAnalysis",
+        "TraceAnalysis(trace_files={0: path}, trace_dir=os.path.dirname(path))",
     ),
 }
 TOO_SLOW_BEYOND_MB = 500

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 
+import fsspec
 import pytest
 from catalogue.base import text, trace, write
 
@@ -97,6 +100,45 @@ def test_every_flipped_byte_is_noticed(folder: Path, tmp_path: Path) -> None:
                 read_traces(capture)
         part.write_bytes(sound)
     read_traces(capture)
+
+
+def test_check_notices_a_changed_part(folder: Path, tmp_path: Path) -> None:
+    ingest([folder], tmp_path / "c")
+    part = next((tmp_path / "c").rglob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:-1] + b"x")
+    assert main(["check", str(tmp_path / "c")]) == 3
+
+
+def test_sigterm_leaves_nothing_half_done(folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import os, signal, traceanalyzer.traces.ingest as i; from traceanalyzer.cli import main\n"
+        "old = i._Ingest._save\n"
+        "i._Ingest._save = lambda self, **k: (old(self, **k), os.kill(os.getpid(), signal.SIGTERM))[0]\n"
+        f"raise SystemExit(main(['ingest', {str(folder)!r}, '--out', {str(tmp_path / 'c')!r}]))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stderr) == (143, "")
+    assert not (tmp_path / "c" / ".work").exists()
+    assert read_traces(tmp_path / "c").ranks["rank"].to_list() == [0]
+
+
+def test_url_reads_as_its_file(folder: Path) -> None:
+    system = fsspec.filesystem("memory")
+    for path in (folder / "traces").iterdir():
+        system.pipe(f"/bucket/{path.name}", path.read_bytes())
+    assert read_traces("memory://bucket").ranks["rank"].to_list() == [0, 1]
+    one = read_traces("memory://bucket/rank00001.json")
+    assert one.events.equals(read_traces(folder / "traces" / "rank00001.json").events)
+    with pytest.raises(InputError, match="no trace files there"):
+        read_traces("memory://nowhere")
+    with pytest.raises(InputError):
+        read_traces("nosuchprotocol://x/y.json")
+
+
+def test_glob_reads_what_it_matches(folder: Path) -> None:
+    assert read_traces(str(folder / "**" / "rank*1.json")).ranks["rank"].to_list() == [1]
+    with pytest.raises(InputError, match="nothing matches"):
+        read_traces(str(folder / "*.nothing"))
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1PAR1", None])

@@ -148,7 +148,9 @@ class Checks:
 
     def _judge_device(self, device: pl.DataFrame, log: DefectLog) -> None:
         launches = pl.concat(self._launches) if self._launches else pl.Series(dtype=pl.UInt64)
-        orphans = int((~device["correlation"].drop_nulls().is_in(launches.implode())).sum()) if launches.len() else 0
+        launched = launches.alias("correlation").unique().to_frame()
+        told = device.select("correlation").drop_nulls()
+        orphans = told.join(launched, on="correlation", how="anti").height if launches.len() else 0
         if orphans:
             log.add("device.no_launch", events=orphans, detail=f"of {device.height}")
         late = (

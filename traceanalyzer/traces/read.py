@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from traceanalyzer.traces.source import Forget, Frames, Unusable, read_source, u
 from traceanalyzer.traces.tally import Counts, total
 
 NewSink = Callable[[], Frames]
-Rows = Callable[[], Sequence[pl.DataFrame]]
+Rows = Callable[[], Iterable[pl.DataFrame]]
 """Fetches the frames (`ROW_SCHEMA`) of one document."""
 
 
@@ -70,10 +70,21 @@ def read_traces(
 
 
 def summarize(
-    path: Path | str, *, rank_map: Mapping[str, int] | None = None, limits: Limits = DEFAULT_LIMITS
+    path: Path | str,
+    *,
+    rank_map: Mapping[str, int] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    verify: bool = True,
 ) -> Summary:
-    """What `read_traces` would find, in bounded memory: every event is decoded and counted, none is kept."""
+    """What `read_traces` would find, in bounded memory: every event is decoded and counted, none is kept.
+
+    The parts of a capture are compared with their hashes unless `verify` is false.
+    """
     opened = _open(path, limits, Forget)
+    if verify:
+        for _, rows in opened.read:
+            for _part in rows():
+                pass
     placed, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
     return Summary(
         ranks=rank_table(placed, None),
@@ -130,7 +141,7 @@ def _open_capture(folder: Path) -> _Opened:
 
 
 def _part_reader(folder: Path, parts: Sequence[Part]) -> Rows:
-    return lambda: [read_part(folder, part) for part in parts]
+    return lambda: (read_part(folder, part) for part in parts)
 
 
 def _defects(opened: _Opened, placed: Sequence[Placed], placing: list[dict[str, Any]]) -> pl.DataFrame:
