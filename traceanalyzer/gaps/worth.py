@@ -70,6 +70,11 @@ def _remedies(steps: Sequence[tuple[DependencyGraph, Blamed]], attribution: pl.D
         yield Remedy(EVENED, "stage")
     for stage in slow["stage"]:
         yield Remedy(f"repair stage {stage}: its actions take the median of all stages", "stage", stage=int(stage))
+    held = (
+        actions.filter(pl.col("stage").is_in(slow["stage"].to_list())).group_by("rank").agg(pl.col("stage").n_unique())
+    )
+    for rank in held.filter(pl.col("stage") > 1)["rank"].sort():
+        yield Remedy(f"repair rank {rank}: all its stages take the median of all stages", "stage", rank=int(rank))
     least = MIN_CAUSE_SHARE * sum(blamed.measured_ns for _, blamed in steps)
     by_rank = attribution.group_by("cause", "culprit").agg(pl.col("duration_ns").sum()).sort("cause", "culprit")
     for cause, title in _BY_RANK.items():
@@ -152,7 +157,7 @@ class _Costs:
         if remedy.title == EVENED:
             duration = duration - self.stage_ns + self.evened_ns
         elif cause == "stage":
-            duration = duration - self.stage_ns * (self.stage == remedy.stage)
+            duration = duration - self.stage_ns * (own if remedy.stage is None else self.stage == remedy.stage)
         elif cause in ("straggler", "jitter", "chunk_comm"):
             duration = duration - self.parts[cause] * own
         elif cause == "host":

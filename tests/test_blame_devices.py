@@ -1,0 +1,82 @@
+"""Blame and worth on planted GPU traces: faults named right and priced like the clean twin says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from planted import Faults, Job, plant
+
+from traceanalyzer.gaps.analysis import analyze, read
+from traceanalyzer.gaps.review import Bubble
+
+CLOCKS = {1: 3_000_000, 2: -3_000_000}
+
+
+def bubble_of(job: Job, faults: Faults, folder: Path) -> Bubble:
+    folder.mkdir()
+    plant(job, faults, folder)
+    bubble = analyze(read(folder)).review.bubble
+    assert bubble is not None
+    assert bubble.attribution_ms is not None
+    assert bubble.attribution_ms.unexplained <= 0.02 * bubble.attribution_ms.measured
+    return bubble
+
+
+def longer_ms(job: Job, faults: Faults, folder: Path) -> tuple[Bubble, float]:
+    """The run with its faults, and how much longer its steps are than those of its clean twin."""
+    clean, faulty = bubble_of(job, Faults(), folder / "clean"), bubble_of(job, faults, folder / "faulty")
+    assert clean.attribution_ms is not None
+    assert faulty.attribution_ms is not None
+    assert {each.cause for each in clean.culprits} == {"transfer"}  # planted links take their time, nothing else
+    return faulty, faulty.attribution_ms.measured - clean.attribution_ms.measured
+
+
+JOBS = {
+    "1F1B": Job(),
+    "1F1B unlabelled": Job(labels=None, coalesced=True),
+    "GPipe": Job(schedule="GPipe", labels="own"),
+    "interleaved": Job(schedule="Interleaved1F1B", num_chunks=2),
+}
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_slow_stage_is_named_and_priced(name: str, tmp_path: Path) -> None:
+    faults = Faults(slow_compute={1: 1.3}, clock_offset_ns=CLOCKS)
+    found, truth = longer_ms(JOBS[name], faults, tmp_path)
+    assert (found.culprits[0].cause, found.culprits[0].culprit) == ("stage", 1)
+    assert found.culprits[0].ms == pytest.approx(truth, rel=0.12)
+    assert found.worth[0].ms == pytest.approx(truth, rel=0.1)
+    assert found.worth[0].rank == 1 or found.worth[0].stage == 1
+
+
+def test_a_straggler_is_told_from_its_stage(tmp_path: Path) -> None:
+    found, truth = longer_ms(Job(pp=2, dp=3), Faults(slow_compute={4: 1.3}), tmp_path)
+    assert found.stragglers_separable
+    assert (found.culprits[0].cause, found.culprits[0].culprit) == ("straggler", 4)
+    assert found.culprits[0].ms == pytest.approx(truth, rel=0.1)
+    assert found.worth[0].ms == pytest.approx(truth, rel=0.1)
+    assert found.worth[0].rank == 4
+
+
+def test_slow_links_are_transfer(tmp_path: Path) -> None:
+    found, truth = longer_ms(Job(), Faults(slow_link={2: 20}), tmp_path)
+    assert found.attribution_ms is not None
+    assert found.culprits[0].cause == "transfer"
+    assert found.attribution_ms.transfer == pytest.approx(truth, rel=0.1)
+    assert found.worth[0].ms == pytest.approx(truth, rel=0.1)
+
+
+def test_a_host_stall_that_reaches_the_device_is_the_hosts(tmp_path: Path) -> None:
+    stalls = {(2, step, 6): 60_000_000 for step in (1, 2)}
+    found, truth = longer_ms(Job(steps_ahead=0), Faults(host_stall_ns=stalls), tmp_path)
+    assert (found.culprits[0].cause, found.culprits[0].culprit) == ("host", 2)
+    # A message that queues on its stream behind one that waits for the stalled rank counts as transfer.
+    assert found.culprits[0].ms == pytest.approx(truth, rel=0.15)
+
+
+def test_a_stall_that_the_device_never_feels_costs_nothing(tmp_path: Path) -> None:
+    stalls = {(2, 1, 6): 5_000_000}
+    found, truth = longer_ms(Job(), Faults(host_stall_ns=stalls), tmp_path)
+    assert truth == 0
+    assert {each.cause for each in found.culprits} == {"transfer"}
