@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.measurements.intervals import sweep, union
+from traceanalyzer.measurements.intervals import union
 from traceanalyzer.schema import EXPERT_BLAME, conform
 
 _LABELS = ("experts", "other_compute")
 CAUSES = ("experts", "other_compute", "transfer", "before", "host")
 """`transfer`: the late rank left the exchange before this one later; `before`: likewise, but there was none in this step."""
-_STRETCH = ["rank", "step", "stretch"]
 
 
 def expert_blame(
@@ -55,42 +54,48 @@ def _stretches(splits: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
         splits.join(bounds, on=["rank", "step"])
         .sort("rank", "start_ns")
         .with_columns(
-            pl.int_range(pl.len()).over("rank", "step").alias("stretch"),
             previous.is_null().alias("first"),
             pl.coalesce(previous, "window_ns").alias("left_ns"),
         )
-        .select(*_STRETCH, "group", "kind", "sequence", "first", "left_ns", pl.col("start_ns").alias("arrival_ns"))
+        .select("rank", "step", "group", "kind", "sequence", "first", "left_ns", pl.col("start_ns").alias("arrival_ns"))
     )
 
 
 def _durations(stretches: pl.DataFrame, experts: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
-    """Add nanoseconds of expert computation, other computation and the rest (`host`) of every stretch."""
-    spans = stretches.select(*_STRETCH, pl.col("left_ns").alias("start_ns"), pl.col("arrival_ns").alias("end_ns"))
-    spans = spans.filter(pl.col("end_ns") > pl.col("start_ns"))
-    computed = pl.concat(
-        [
-            union(table.select("rank", "start_ns", "end_ns"), ["rank"]).with_columns(pl.lit(label).alias("label"))
-            for table, label in ((experts, _LABELS[0]), (operators, _LABELS[1]))
-        ]
+    """Add nanoseconds of expert computation, other computation and the rest (`host`) of every stretch.
+
+    Collectives of a rank may overlap; then a stretch is empty.
+    """
+    columns = ["rank", "start_ns", "end_ns"]
+    computed = pl.concat([experts.select(columns), operators.select(columns)])
+    length = (pl.col("arrival_ns") - pl.col("left_ns")).clip(lower_bound=0)
+    with_experts = _with_covered(stretches, experts.select(columns), _LABELS[0])
+    return (
+        _with_covered(with_experts, computed, "_computed")
+        .with_columns(
+            (pl.col("_computed") - pl.col(_LABELS[0])).alias(_LABELS[1]), (length - pl.col("_computed")).alias("host")
+        )
+        .drop("_computed")
     )
-    inside = spans.join_where(
-        computed.rename({"start_ns": "from_ns", "end_ns": "to_ns", "rank": "on_rank"}),
-        pl.col("rank") == pl.col("on_rank"),
-        pl.col("from_ns") < pl.col("end_ns"),
-        pl.col("to_ns") > pl.col("start_ns"),
-    ).select(
-        *_STRETCH,
-        "label",
-        pl.max_horizontal("start_ns", "from_ns").alias("start_ns"),
-        pl.min_horizontal("end_ns", "to_ns").alias("end_ns"),
-    )
-    segments = sweep(inside, spans, _STRETCH, _LABELS)
-    length = pl.col("end_ns") - pl.col("start_ns")
-    found = segments.group_by(_STRETCH).agg(
-        *[length.filter(pl.col("label") == label).sum().alias(label) for label in _LABELS],
-        length.filter(pl.col("label").is_null()).sum().alias("host"),
-    )
-    return stretches.join(found, on=_STRETCH, how="left").with_columns(pl.col(*_LABELS, "host").fill_null(0))
+
+
+def _with_covered(stretches: pl.DataFrame, intervals: pl.DataFrame, name: str) -> pl.DataFrame:
+    """Add how much of every stretch the intervals cover."""
+    merged = union(intervals, ["rank"])
+    before = (pl.col("end_ns") - pl.col("start_ns")).cum_sum().shift(1).over("rank").fill_null(0)
+    known = merged.with_columns(before.alias("_before")).sort("start_ns")
+
+    def covered_until(frame: pl.DataFrame, point: str) -> pl.DataFrame:
+        joined = frame.sort(point).join_asof(
+            known, left_on=point, right_on="start_ns", by="rank", strategy="backward", check_sortedness=False
+        )
+        partial = pl.min_horizontal(pl.col(point), "end_ns") - pl.col("start_ns")
+        total = pl.when(pl.col("start_ns").is_null()).then(0).otherwise(pl.col("_before") + partial)
+        return joined.with_columns(total.alias(f"_{point}")).drop("start_ns", "end_ns", "_before")
+
+    ends = covered_until(covered_until(stretches, "left_ns"), "arrival_ns")
+    share = (pl.col("_arrival_ns") - pl.col("_left_ns")).clip(lower_bound=0)
+    return ends.with_columns(share.alias(name)).drop("_arrival_ns", "_left_ns")
 
 
 def _shared(differences: pl.DataFrame) -> pl.DataFrame:

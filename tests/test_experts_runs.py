@@ -1,0 +1,90 @@
+"""Expert parallelism measured on real runs of the reference job."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+torch = pytest.importorskip("torch", reason="reference jobs need torch")
+
+from run_jobs import run_job  # noqa: E402
+
+from instrumented_runs.settings import ExpertSettings  # noqa: E402
+from traceanalyzer.gaps.analysis import Analysis, analyze, read  # noqa: E402
+from traceanalyzer.gaps.expert_review import AllToAll  # noqa: E402
+from traceanalyzer.job import ROUTING_FILE, RoutingRecord  # noqa: E402
+
+TWINS = ("hot", "zipf")
+
+
+def measured(settings: ExpertSettings) -> tuple[Analysis, AllToAll]:
+    run_job("experts", settings)
+    analysis = analyze(read(settings.folder))
+    assert analysis.review.all_to_all is not None
+    return analysis, analysis.review.all_to_all
+
+
+def records(folder: Path, ranks: int) -> list[RoutingRecord]:
+    paths = [folder / ROUTING_FILE.format(rank=rank) for rank in range(ranks)]
+    return [msgspec.json.decode(line, type=RoutingRecord) for path in paths for line in path.read_bytes().splitlines()]
+
+
+@pytest.mark.runs
+def test_bytes_and_loads_of_a_real_run_equal_its_side_file(tmp_path: Path) -> None:
+    settings = ExpertSettings(
+        folder=str(tmp_path),
+        num_ranks=2,
+        num_steps=2,
+        num_unprofiled_steps=1,
+        compute_mode="real",
+        hidden_size=16,
+        num_heads=2,
+        num_experts=4,
+        expert_ffn_size=24,
+        sequence_length=8,
+        sequences_per_shard=3,
+        routing="zipf",
+    )
+    analysis, figures = measured(settings)
+    truth: dict[tuple[int, int, int, int], int] = {}
+    for record in records(tmp_path, 2):
+        for target, tokens in enumerate(record.send_splits):
+            truth[record.step, record.layer, record.rank, target] = tokens
+    columns = ("step", "layer", "source", "target", "tokens", "bytes", "direction", "agrees")
+    rows = [row for row in analysis.tables["traffic"].select(columns).iter_rows() if row[6] != "count_exchange"]
+    assert len(rows) == 2 * 2 * 4 * 4  # steps, layers, directions, pairs
+    for step, layer, source, target, tokens, num_bytes, direction, agrees in rows:
+        there = direction in ("dispatch", "combine_backward")
+        assert tokens == truth[(step, layer, source, target) if there else (step, layer, target, source)]
+        assert (num_bytes, agrees) == (tokens * 16 * 4, True)
+    dispatched = next(volume for volume in figures.volumes if volume.direction == "dispatch")
+    assert dispatched.measured_bytes == dispatched.routed_bytes
+    chain = analysis.tables["expert_chain"]
+    for step, layer, rank, received in chain.select("step", "layer", "rank", "received_tokens").iter_rows():
+        assert received == sum(truth[step, layer, source, rank] for source in range(2))
+    assert figures.volume_theory is not None
+    assert figures.volume_theory.tensor_over_expert == 1.0  # two ranks, two experts per token
+
+
+@pytest.mark.runs
+@pytest.mark.soak
+def test_the_price_of_imbalance_is_the_difference_to_the_balanced_twin(tmp_path: Path) -> None:
+    """EP = 4, paced: 200 ms and more of expert time on the hot rank; needs a machine that is not oversubscribed."""
+
+    def twin(routing: str) -> tuple[Analysis, AllToAll]:
+        return measured(ExpertSettings(folder=str(tmp_path / routing), routing=routing, num_unprofiled_steps=1))
+
+    balanced, even = twin("balanced")
+    base = balanced.review.step.duration_ms.median or 0.0
+    assert even.rank_load_max_over_mean == pytest.approx(1.0)
+    assert abs({item.remedy: item.ms for item in even.worth}["balanced_experts"]) < 0.02 * base
+    for routing in TWINS:
+        analysis, figures = twin(routing)
+        difference = (analysis.review.step.duration_ms.median or 0.0) - base
+        worth = {item.remedy: item.ms for item in figures.worth}["balanced_experts"]
+        assert worth == pytest.approx(difference, rel=0.1)
+        assert figures.imbalance_cost_ms == pytest.approx(difference, rel=0.1)
+        assert figures.blame[0].cause == "experts"
+        assert figures.blame[0].culprit == figures.slowest_rank == (1 if routing == "hot" else 0)
