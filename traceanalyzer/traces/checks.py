@@ -27,7 +27,10 @@ _KNOWN_CATEGORIES = {
     *("collective_comm", "forward_backward", "hpu_op", "mtia_ccp_events", "mtia_insight", "cuda_event", "async"),
 }
 _HOST_CATEGORIES = ("cpu_op", "user_annotation", "python_function", *RUNTIME_CATEGORIES)
-_HOUR_NS = 3_600_000_000_000
+_HOUR = 3_600
+_SECOND_NS = 1_000_000_000
+_FEWEST = 3
+_MOST_CHECKED = 16_000_000  # events; beyond, what checks hold in memory would outgrow the reading itself
 _FAR = 20
 _LATE_NS = 1_000_000
 _ROUNDING_NS = 1_000
@@ -44,19 +47,19 @@ class Checks:
         "_comm_known",
         "_crossing",
         "_device",
-        "_ends",
         "_hashes",
         "_launches",
         "_processes",
-        "_starts",
+        "_seconds",
+        "_spans",
         "_steps",
         "num_complete",
     )
 
     def __init__(self) -> None:
         self.num_complete = 0
-        self._starts: list[pl.Series] = []
-        self._ends: list[pl.Series] = []
+        self._seconds: list[pl.Series] = []
+        self._spans: list[tuple[int, int]] = []
         self._processes: Counter[str] = Counter()
         self._hashes: list[pl.Series] = []
         self._device: list[pl.DataFrame] = []
@@ -73,11 +76,16 @@ class Checks:
         if complete.is_empty():
             return
         self.num_complete += complete.height
-        self._starts.append(complete["start_ns"])
-        self._ends.append(complete["start_ns"] + complete["duration_ns"])
-        host = complete.filter(pl.col("category").is_in(_HOST_CATEGORIES)) if complete["category"].len() else complete
+        self._seconds.append((complete["start_ns"] // _SECOND_NS).clip(-(1 << 31), (1 << 31) - 1).cast(pl.Int32))
+        ends = complete["start_ns"] + complete["duration_ns"]
+        self._spans.append((cast("int", complete["start_ns"].min()), cast("int", ends.max())))
+        host = complete.filter(pl.col("category").is_in(_HOST_CATEGORIES))
         for process, count in host["process"].drop_nulls().cast(pl.String).value_counts().iter_rows():
             self._processes[process] += count
+        if self.num_complete <= _MOST_CHECKED:
+            self._add_details(complete, host)
+
+    def _add_details(self, complete: pl.DataFrame, host: pl.DataFrame) -> None:
         names = pl.col("category", "name", "process", "thread").to_physical()
         numbers = pl.col("start_ns", "duration_ns", "correlation", "external_id")
         self._hashes.append(complete.select(pl.struct(names, numbers).hash()).to_series())
@@ -99,31 +107,31 @@ class Checks:
         return self._processes.most_common(1)[0][0] if self._processes else None
 
     def span(self, bounds: tuple[int, int, int] | None) -> tuple[int | None, int | None]:
-        """First start and last end of the complete events within `bounds`."""
-        if not self._starts:
+        """First start and last end of the complete events; of those within `bounds`, to the second."""
+        if not self._spans:
             return None, None
-        times = pl.DataFrame({"start": pl.concat(self._starts), "end": pl.concat(self._ends)})
-        if bounds:
-            times = times.filter(pl.col("start").is_between(bounds[0], bounds[1]))
-        return cast("int | None", times["start"].min()), cast("int | None", times["end"].max())
+        first, last = min(start for start, _ in self._spans), max(end for _, end in self._spans)
+        return (max(first, bounds[0]), min(last, bounds[1])) if bounds else (first, last)
 
     def time_bounds(self) -> tuple[int, int, int] | None:
-        """(first credible start, last, number outside) if some starts are far from all others, else None.
+        """(first credible start, first that is not, number outside) if starts are far from all others, else None.
 
-        Far is more than an hour and more than twenty times the spread of the middle half.
+        Far is more than an hour and more than twenty times the spread of the middle half. Bounds are whole seconds.
         """
-        starts = pl.concat(self._starts) if self._starts else pl.Series(dtype=pl.Int64)
-        if starts.len() < 3:
+        if self.num_complete < _FEWEST:
             return None
-        low, middle, high = (starts.quantile(q, "nearest") for q in (0.25, 0.5, 0.75))
-        if low is None or middle is None or high is None:
-            return None
-        reach = int(max(_HOUR_NS, _FAR * (high - low)))
-        outside = int(((starts < middle - reach) | (starts > middle + reach)).sum())
-        return (int(middle) - reach, int(middle) + reach, outside) if outside else None
+        seconds = pl.concat(self._seconds)
+        low, middle, high = (cast("int", seconds.quantile(q, "nearest")) for q in (0.25, 0.5, 0.75))
+        reach = int(max(_HOUR, _FAR * (high - low)))
+        outside = int(((seconds < middle - reach) | (seconds > middle + reach)).sum())
+        first, last = int(middle) - reach, int(middle) + reach + 1
+        return (first * _SECOND_NS, last * _SECOND_NS, outside) if outside else None
 
     def judge(self, log: DefectLog) -> None:
         """Report what the whole file shows."""
+        if self.num_complete > _MOST_CHECKED:
+            log.add("check.skipped", events=0, detail=f"{self.num_complete:,} events")
+            return
         self._judge_duplicates(log)
         unknown = sorted(self._categories - _KNOWN_CATEGORIES)
         if unknown:

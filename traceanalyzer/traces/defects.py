@@ -134,6 +134,9 @@ CODES: dict[str, Code] = {
     "comm.group_conflict": Code(
         "repair", "kept", ("all_to_all",), "two process groups share a name but not their ranks", ""
     ),
+    "check.skipped": Code(
+        "info", "kept", (), "a file with more than 16 million complete events is not checked as a whole", ""
+    ),
     "capture.incomplete": Code(
         "loss",
         "kept",

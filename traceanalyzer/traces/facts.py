@@ -38,7 +38,7 @@ class FileFacts:
     start_ns: int | None
     end_ns: int | None
     time_from_ns: int | None = None
-    """Events before this, or after `time_to_ns`, have a wrong time."""
+    """Events before this, or not before `time_to_ns`, have a wrong time."""
     time_to_ns: int | None = None
     process_groups: str | None = None
     devices: str | None = None

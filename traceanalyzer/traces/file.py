@@ -109,7 +109,9 @@ def credible(frame: pl.DataFrame, facts: FileFacts) -> pl.DataFrame:
     """The rows whose time can be right (`time_from_ns` to `time_to_ns`)."""
     if facts.time_from_ns is None or facts.time_to_ns is None:
         return frame
-    return frame.filter((pl.col("ph") != "X") | pl.col("start_ns").is_between(facts.time_from_ns, facts.time_to_ns))
+    return frame.filter(
+        (pl.col("ph") != "X") | pl.col("start_ns").is_between(facts.time_from_ns, facts.time_to_ns, closed="left")
+    )
 
 
 def _why_nothing(num_seen: int, log: DefectLog) -> str:
