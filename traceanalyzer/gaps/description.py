@@ -125,6 +125,23 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables) -> list[Term]:
             ),
             "Uniform stages": "Theory uses the mean over stages of each phase's median duration.",
         }
+        if bubble.attribution_ms is not None:
+            lines |= {
+                "Ideal": (
+                    "The measured order with every action at the median duration of its phase over stages, microbatches and "
+                    "steps, free transfer and no host delay. Attribution sums to measured - ideal exactly, per step; of "
+                    "every step the longest pipeline counts."
+                ),
+                "Blame": (
+                    "Lateness passes along whatever an action waited for last; what the ideal's own waiting absorbs is taken "
+                    "off pro rata. On CPU traces the main thread is the device: starting late outside receives is the host's; "
+                    "on devices only what passed before the launch is, the rest is unexplained."
+                ),
+                "Worth": (
+                    "A replay from durations, order and dependencies with one cause removed; never added up. On CPU traces "
+                    "host delays are known in full, so there the replay's error is 0 by construction."
+                ),
+            }
         if bubble.theory is not None and bubble.theory.formula:
             lines["Closed form"] = f"{bubble.theory.formula}, for {bubble.theory.domain} ({bubble.theory.source})."
         if all(stage.transfer_ms is None for stage in bubble.stages):
