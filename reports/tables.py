@@ -23,9 +23,7 @@ def _grid(name: str, frame: pl.DataFrame) -> Grid:
     numeric = [i for i, dtype in enumerate(frame.dtypes) if dtype.is_numeric()]
     note = f"{quantity(len(frame), 'count')} rows; the first {min(len(frame), MAX_SHOWN_ROWS)} are shown."
     if len(frame) > MAX_CSV_ROWS:
-        note += (
-            f" The download holds {quantity(MAX_CSV_ROWS, 'count')}; the whole: traceanalyzer table PATH {name} --csv."
-        )
+        note += f" The download holds {quantity(MAX_CSV_ROWS, 'count')}; the whole: traceanalyzer table PATH {name} --format csv."
     return Grid(
         id=f"table-{name}",
         title=f"{name} ({quantity(len(frame), 'count')} rows)",
