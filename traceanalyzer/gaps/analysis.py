@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,10 +12,12 @@ import polars as pl
 from traceanalyzer import __version__
 from traceanalyzer.gaps.cause_findings import with_mfu_points
 from traceanalyzer.gaps.coverage import ledger_sentences
+from traceanalyzer.gaps.declaration import NOTHING, Declaration
 from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
 from traceanalyzer.gaps.experts import expert_gap
 from traceanalyzer.gaps.findings import findings
 from traceanalyzer.gaps.headline import headline
+from traceanalyzer.gaps.operators import recorded_operators
 from traceanalyzer.gaps.pipeline import pipeline_gap
 from traceanalyzer.gaps.pipeline_actions import pipelines
 from traceanalyzer.gaps.pipeline_causes import pipeline_causes, with_causes
@@ -52,6 +54,8 @@ class Run:
     routing_records: pl.DataFrame
     ops: pl.DataFrame | None = None
     """`OPS`, where an op table was read instead of traces."""
+    declared: Declaration = NOTHING
+    """What was said of the job beside its traces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,11 @@ def read(path: Path | str, columns: Mapping[str, str] | None = None) -> Run:
     )
 
 
+def with_declaration(run: Run, declared: Declaration) -> Run:
+    """`run` with what is declared of its job; a declared description of the whole job replaces the folder's."""
+    return replace(run, declared=declared, job=declared.job or run.job)
+
+
 def _op_table_run(path: Path, ops: pl.DataFrame) -> Run:
     tables = tables_of_ops(ops, str(path))
     counts = Counts(events_seen=ops.height, events_kept=ops.height)
@@ -105,7 +114,8 @@ def analyze(run: Run) -> Analysis:
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
     trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
     experts = expert_gap(tables, splits, run.job, run.routing_records, read_execution_exchanges(run.path))
-    utilisation = utilisation_gap(tables.steps, run.step_records, run.job, trust)
+    operators = recorded_operators(run.traces.events, tables)
+    utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     withheld = [*pipeline.withheld, *causes.withheld, *study.withheld, *experts.withheld, *utilisation.withheld]
     step = _step_figures(tables, run)
     figures = _validity_figures(trust)

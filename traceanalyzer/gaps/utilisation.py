@@ -4,89 +4,146 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import polars as pl
 
+from traceanalyzer.errors import DomainError
+from traceanalyzer.gaps.declaration import Declaration, Training, training
+from traceanalyzer.gaps.device_peak import Peak, Recorded, device_peak
+from traceanalyzer.gaps.operators import RecordedOperators
 from traceanalyzer.gaps.review import ConventionMfu, Mfu, Withheld
-from traceanalyzer.hardware import MeasuredPeak
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.mfu import median_step, utilisation, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity
-from traceanalyzer.theory.flops import Convention, Recompute, flops_per_token
+from traceanalyzer.tables import Tables
+from traceanalyzer.theory.flops import Convention, FlopsPerToken, flops_per_token
+from traceanalyzer.theory.mfu import utilisation_of_step
 
 
 @dataclass(frozen=True, slots=True)
 class UtilisationGap:
-    """The MFU section of the review."""
+    """The MFU section of the review with what the waterfall and the roofline need."""
 
     figures: Mfu
+    training: Training | None
+    peak: Peak | None
     withheld: tuple[Withheld, ...]
+
+    @property
+    def reason(self) -> str | None:
+        """Why there is no MFU."""
+        return self.withheld[0].reason if self.withheld else None
 
 
 def utilisation_gap(
-    windows: pl.DataFrame, step_records: pl.DataFrame, job: Job | None, validity: Validity
+    tables: Tables,
+    step_records: pl.DataFrame,
+    job: Job | None,
+    declared: Declaration,
+    operators: RecordedOperators,
+    validity: Validity,
 ) -> UtilisationGap:
     """MFU and HFU of the median step; withheld with the reason where the run cannot carry them."""
-    reason = _why_not(job, validity)
-    figures = _figures(windows, step_records, job, measured=reason is None)
-    if reason is None:
-        return UtilisationGap(figures, ())
-    return UtilisationGap(
-        figures, (Withheld(metric="mfu.mfu", reason=reason), Withheld(metric="mfu.hfu", reason=reason))
+    trained = training(job, declared, tables.ranks)
+    known = trained if isinstance(trained, Training) else None
+    recorded = Recorded(
+        ranks=tables.ranks,
+        kernels=tables.kernels,
+        formats=operators.formats,
+        covered_share=operators.covered_share,
+    )
+    dtype = known.dtype if known else declared.dtype or (job.dtype if job else None)
+    found = device_peak(recorded, job.hardware if job else None, dtype, declared.peak_flops_per_device)
+    peak = found if isinstance(found, Peak) else None
+    durations = _durations(tables.steps, step_records, job)
+    reason = (
+        _not_faithful(job, validity)
+        or (trained if isinstance(trained, str) else None)
+        or (found if isinstance(found, str) else None)
+        or (_impossible(known, peak, durations) if known and peak else None)
+    )
+    figures = _figures(known, peak, durations, measured=reason is None)
+    withheld = [] if reason is None else [Withheld(metric=name, reason=reason) for name in ("mfu.mfu", "mfu.hfu")]
+    return UtilisationGap(figures, known, peak, tuple(withheld))
+
+
+@dataclass(frozen=True, slots=True)
+class _Durations:
+    """Nanoseconds of a step; None where it is not known."""
+
+    traced: float | None
+    wall_clock: float | None
+    unprofiled: float | None
+
+
+def _durations(windows: pl.DataFrame, step_records: pl.DataFrame, job: Job | None) -> _Durations:
+    return _Durations(
+        median_step(windows)[1] if windows.height else None,
+        wall_clock_step_ns(step_records, windows),
+        job.unprofiled_step_ms * 1e6 if job and job.unprofiled_step_ms else None,
     )
 
 
-def _why_not(job: Job | None, validity: Validity) -> str | None:
-    if job is None:
-        return "the model's shape and the tokens per step are not known without run.json"
-    if job.compute_mode == "paced":
+def _not_faithful(job: Job | None, validity: Validity) -> str | None:
+    if job is not None and job.compute_mode == "paced":
         return "paced run: each computation is followed by a sleep, so its time is not the hardware's"
-    if job.hardware is None or job.hardware.measured_peak is None:
-        return "no peak is known: this run measured no matrix multiply on its device"
     if validity.verdict == "distorted":
         return f"the host distorted the timeline: {'; '.join(validity.reasons)}"
     return None
 
 
-def _figures(windows: pl.DataFrame, step_records: pl.DataFrame, job: Job | None, *, measured: bool) -> Mfu:
-    if job is None:
-        return Mfu(**dict.fromkeys(Mfu.__struct_fields__) | {"conventions": []})  # type: ignore[arg-type]
-    recompute = Recompute(job.recompute or "none")
-    flops = flops_per_token(job.model, job.sequence_length, recompute=recompute)
-    per_step, hardware_per_step = flops.total * job.tokens_per_step, flops.hardware * job.tokens_per_step
-    peak = job.hardware.measured_peak if job.hardware else None
-    step_ns = median_step(windows)[1] if windows.height else None
+def _flops(trained: Training) -> FlopsPerToken:
+    return flops_per_token(trained.model, trained.sequence_length, recompute=trained.recompute)
+
+
+def _impossible(trained: Training, peak: Peak, durations: _Durations) -> str | None:
+    """More than 100% by any clock: an input is wrong, so nothing is said."""
+    if durations.traced is None:
+        return "no step window in these traces"
+    try:
+        for duration in (durations.traced, durations.unprofiled):
+            if duration:
+                utilisation_of_step(
+                    _flops(trained), trained.tokens_per_step, duration, trained.num_devices, peak.flops_per_second
+                )
+    except DomainError as error:
+        return f"{error.message}: {error.hint}"
+    return None
+
+
+def _figures(trained: Training | None, peak: Peak | None, durations: _Durations, *, measured: bool) -> Mfu:
+    shown = peak.flops_per_second if peak else None
+    if trained is None:
+        unknown: dict[str, Any] = dict.fromkeys(Mfu.__struct_fields__)
+        return Mfu(**unknown | {"conventions": []})
+    flops, tokens = _flops(trained), trained.tokens_per_step
 
     def share(flops_per_step: float, duration_ns: float | None) -> float | None:
-        if not measured or peak is None or not duration_ns:
+        if not measured or shown is None or not duration_ns:
             return None
-        return utilisation(flops_per_step, duration_ns, peak.flops_per_second, job.layout.world_size)
+        return utilisation(flops_per_step, duration_ns, shown, trained.num_devices)
 
-    unprofiled_ns = job.unprofiled_step_ms * 1e6 if job.unprofiled_step_ms else None
     return Mfu(
-        mfu=share(per_step, step_ns),
-        hfu=share(hardware_per_step, step_ns),
-        mfu_wall_clock=share(per_step, wall_clock_step_ns(step_records, windows)),
-        mfu_unprofiled=share(per_step, unprofiled_ns),
-        flops_per_step=per_step,
-        hardware_flops_per_step=hardware_per_step,
+        mfu=share(flops.total * tokens, durations.traced),
+        hfu=share(flops.hardware * tokens, durations.traced),
+        mfu_wall_clock=share(flops.total * tokens, durations.wall_clock),
+        mfu_unprofiled=share(flops.total * tokens, durations.unprofiled),
+        flops_per_step=flops.total * tokens,
+        hardware_flops_per_step=flops.hardware * tokens,
         flops_per_token=flops.total,
-        tokens_per_step=job.tokens_per_step,
-        peak_flops_per_device=peak.flops_per_second if peak else None,
-        peak_basis=_peak_basis(peak) if peak else None,
-        num_devices=job.layout.world_size,
+        tokens_per_step=tokens,
+        peak_flops_per_device=shown,
+        peak_basis=peak.basis if peak else None,
+        num_devices=trained.num_devices,
         convention=flops.convention.value,
-        conventions=[_in_convention(job, name, lambda count: share(count, step_ns)) for name in Convention],
+        conventions=[
+            _in_convention(trained, name, lambda count: share(count, durations.traced)) for name in Convention
+        ],
         predicted_mfu=None,
     )
 
 
-def _in_convention(job: Job, convention: Convention, share: Callable[[float], float | None]) -> ConventionMfu:
-    count = flops_per_token(job.model, job.sequence_length, convention).total * job.tokens_per_step
+def _in_convention(trained: Training, convention: Convention, share: Callable[[float], float | None]) -> ConventionMfu:
+    count = flops_per_token(trained.model, trained.sequence_length, convention).total * trained.tokens_per_step
     return ConventionMfu(name=convention.value, flops_per_step=count, mfu=share(count))
-
-
-def _peak_basis(peak: MeasuredPeak) -> str:
-    m, k, n = peak.shape
-    threads = f"{peak.num_threads} thread{'s' if peak.num_threads > 1 else ''}"
-    return f"measured GEMM {m}×{k}×{n} {peak.dtype}, {threads}, best of {len(peak.samples) or 1}"

@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-import msgspec
 import polars as pl
 
 from traceanalyzer.errors import UsageError
-from traceanalyzer.hardware import find_device
-
-
-class _Device(msgspec.Struct):
-    """What is needed of an entry of `deviceProperties`, in its own spelling."""
-
-    name: str = ""
-    numSms: int | None = None  # noqa: N815 - Kineto's key
-
-
-_DEVICES = msgspec.json.Decoder(list[_Device])
+from traceanalyzer.measurements.devices import device_spec
 
 
 def links(ranks: pl.DataFrame) -> pl.DataFrame:
@@ -36,10 +25,7 @@ def links(ranks: pl.DataFrame) -> pl.DataFrame:
 def _link_peak(devices: str | None) -> float | None:
     """Peak of the devices' links if all devices of the host are of one known type."""
     try:
-        names = {(device.name, device.numSms) for device in _DEVICES.decode(devices or "[]")}
-        if len(names) != 1:
-            return None
-        name, num_units = names.pop()
-        return find_device(name, num_units).link_bytes_per_second
-    except (UsageError, msgspec.MsgspecError):
+        spec = device_spec(devices)
+    except UsageError:
         return None
+    return spec.link_bytes_per_second if spec else None

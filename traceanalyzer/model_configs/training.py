@@ -1,0 +1,73 @@
+"""How a job trains, as far as the files that describe its model say: sequence, tokens per step, number format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from traceanalyzer.model_configs.settings import Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingSettings:
+    """None where the file does not say."""
+
+    sequence_length: int | None = None
+    tokens_per_step: int | None = None
+    """Over the whole job."""
+    num_devices: int | None = None
+    dtype: str | None = None
+    recompute: str | None = None
+    """`none`, `selective` or `full`."""
+
+
+def read_training_settings(config: Mapping[str, object], source: str) -> TrainingSettings:
+    """Settings in Megatron-LM's arguments or torchtitan's job file; a Hugging Face `config.json` has none.
+
+    Raises `InputError` where a setting is no number.
+    """
+    settings = Settings(config, source)
+    if settings.has("num_attention_heads") and settings.has("num_layers"):
+        return _megatron(settings)
+    training = settings.table("training")
+    return TrainingSettings() if training is None else _torchtitan(settings, training)
+
+
+def _megatron(settings: Settings) -> TrainingSettings:
+    """An fp8 run has no single number format: it is left to the recorded shapes."""
+    sequence = _positive(settings, "seq_length")
+    batch = _positive(settings, "global_batch_size")
+    dtype = None
+    if not settings.has("fp8"):
+        dtype = "bf16" if settings.flag("bf16") else "fp16" if settings.flag("fp16") else None
+    granularity = settings.text("recompute_granularity", "none")
+    # A block recomputes its first layers only: how many FLOPs that is, is not taken from here.
+    is_whole = granularity != "full" or settings.text("recompute_method") == "uniform"
+    return TrainingSettings(
+        sequence_length=sequence,
+        tokens_per_step=sequence * batch if sequence and batch else None,
+        num_devices=_positive(settings, "world_size"),
+        dtype=dtype,
+        recompute=granularity if is_whole and granularity in {"none", "selective", "full"} else None,
+    )
+
+
+def _torchtitan(settings: Settings, training: Settings) -> TrainingSettings:
+    """The `selective` mode of torchtitan recomputes other operators than core attention: not counted."""
+    sequence = _positive(training, "seq_len")
+    batch = _positive(training, "global_batch_size")
+    recompute = settings.table("activation_checkpoint")
+    mode = recompute.text("mode") if recompute else ""
+    return TrainingSettings(
+        sequence_length=sequence,
+        tokens_per_step=sequence * batch if sequence and batch else None,
+        dtype=training.text("mixed_precision_param") or None,
+        recompute=mode if mode in {"none", "full"} else None,
+    )
+
+
+def _positive(settings: Settings, key: str) -> int | None:
+    """A whole number above 0; None where it is absent or stands for "not set" (-1 in torchtitan)."""
+    if not settings.has(key) or settings.config.get(key) == -1:
+        return None
+    return settings.integer(key) or None
