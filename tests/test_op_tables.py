@@ -70,6 +70,8 @@ def test_published_names_and_steps_that_start_anew(tmp_path: Path) -> None:
         (ROWS + "0,0,0,,1,2\n", "row 4"),
         (ROWS + "zero,0,0,F,1,2\n", "ops.csv"),
         (ROWS + "99999999999999,0,0,F,1,2\n", "not an op table"),
+        (ROWS + "0,0,0,F,9e15,2\n", "times beyond"),
+        (ROWS + "0,0,0,F,nan,2\n", "not an op table"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None:

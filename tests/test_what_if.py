@@ -65,6 +65,12 @@ def test_messages_that_do_not_match_the_computations_are_refused() -> None:
         what_if(ops_of(*rows))
 
 
+def test_missing_stages_are_refused() -> None:
+    rows = [row.replace(" 1 ", " 1000000000 ", 1) for row in one_step(0, 10)]
+    with pytest.raises(InputError, match="2 stages with numbers up to 1000000000"):
+        what_if(ops_of(*rows))
+
+
 def test_steps_that_differ_are_refused() -> None:
     with pytest.raises(InputError, match="optimizer 0 of stage 0"):
         what_if(ops_of(*one_step(0, 10), *one_step(1, 10)[:-2]))

@@ -44,6 +44,11 @@ def op_graph(ops: pl.DataFrame) -> OpGraph:
     """The model from the first step of the first replica of `OPS`. Raises `InputError` where it does not fit the rules."""
     first = ops.filter((pl.col("step") == ops["step"].min()) & (pl.col("replica") == ops["replica"].min()))
     num_stages = int(first["stage"].max() or 0) + 1  # type: ignore[arg-type, operator]
+    if first["stage"].n_unique() != num_stages:
+        raise InputError(
+            f"{first['stage'].n_unique()} stages with numbers up to {num_stages - 1}",
+            "give the operations of all stages",
+        )
     needs: dict[Node, list[Node]] = {}
     messages: dict[tuple[str, int], list[Node]] = {}
     replicated = ops["replica"].n_unique() > 1

@@ -18,6 +18,8 @@ from traceanalyzer.schema import OPS, conform
 
 SUFFIXES = (".parquet", ".csv")
 MAX_ROWS = 50_000_000
+MAX_TIME_NS = 1 << 61
+"""Far beyond any epoch time; sums of such times still fit."""
 STEP_PAUSE_NS = 1_000_000
 """Between steps that are laid out one after another."""
 
@@ -135,6 +137,11 @@ def _numbered(frame: pl.DataFrame) -> pl.DataFrame:
 def _check(rows: pl.DataFrame, path: Path | str) -> None:
     if rows.is_empty():
         raise InputError(f"{path}: an op table without rows", "give one with at least one step")
+    late = rows.filter(
+        ~pl.col("start_ns").is_between(-MAX_TIME_NS, MAX_TIME_NS) | (pl.col("duration_ns") > MAX_TIME_NS)
+    )
+    if not late.is_empty():
+        raise InputError(f"{path}: times beyond {MAX_TIME_NS} ns", "check the unit of start and duration")
     wrong = rows.with_row_index("row").filter(
         (pl.col("duration_ns") < 0)
         | pl.any_horizontal(pl.col(*_NEEDED, "start_ns", "duration_ns").is_null())
