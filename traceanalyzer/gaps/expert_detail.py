@@ -123,8 +123,11 @@ def own_loads(recorded: pl.DataFrame) -> list[OwnLoads]:
     ]
 
 
-def hot_spots(routing: pl.DataFrame) -> list[HotSpot]:
-    """The hottest rank and expert of every layer, and whether they stay the same, from complete `ROUTING`."""
+def hot_spots(routing: pl.DataFrame, *, uneven: bool) -> list[HotSpot]:
+    """The hottest rank and expert of every layer, and whether they stay the same, from complete `ROUTING`.
+
+    Unless loads are `uneven` beyond chance no pattern is told: someone is always fullest.
+    """
     return [
         HotSpot(
             layer=row["layer"],
@@ -132,7 +135,7 @@ def hot_spots(routing: pl.DataFrame) -> list[HotSpot]:
             unit=unit,
             hottest=row["hottest"],
             persistent_share=row["persistent_share"],
-            pattern=row["pattern"],
+            pattern=row["pattern"] if uneven else None,
         )
         for unit, loads in (("rank", rank_loads(routing)), ("expert", expert_loads(routing)))
         for row in persistence(loads, unit).iter_rows(named=True)

@@ -53,7 +53,9 @@ def _balance(all_to_all: AllToAll) -> list[Finding]:
 def _balance_action(all_to_all: AllToAll) -> str:
     patterns = {spot.pattern for spot in all_to_all.hot_spots if spot.unit == "rank"}
     if patterns == {"wandering"}:
-        return "another rank is hot in every step: placement cannot help; balance the router (auxiliary loss, bias)"
+        return (
+            "another rank is hot in every step: balance the router (auxiliary loss, bias); no placement fits all steps"
+        )
     if patterns == {"steady"}:
         return (
             f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan)"

@@ -91,6 +91,7 @@ def expert_gap(
         theory=(theory := _theory(routing, loads, times, job, withheld)),
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, withheld),
+        hot_spots=hot_spots(routing, uneven=_uneven(max_over_mean(loads), theory)),
         **overheads(tables, exchanges, routing_records),
         own_loads=[] if recorded is None else own_loads(recorded),
     )
@@ -123,7 +124,6 @@ def _explanation(
     measured, theory = volumes(tables, detail.traffic, job)
     return {
         "loads": load_figures(detail.load_statistics),
-        "hot_spots": hot_spots(routing),
         "exchanges": exchange_figures(detail.exchanges),
         "blame": blame_figures(detail.expert_blame),
         "worth": worth,
@@ -133,6 +133,11 @@ def _explanation(
         "volume_theory": theory,
         "placement": _placement(routing, replayed.balanced_experts_ms, withheld),
     }
+
+
+def _uneven(ratio: float | None, theory: AllToAllTheory) -> bool:
+    """Whether the load ratio is beyond what chance gives; without knowledge of chance, whether it is beyond 1."""
+    return ratio is not None and ratio > (theory.chance_rank_high or 1.0)
 
 
 def _placement(routing: pl.DataFrame, balanced_ms: float | None, withheld: list[Withheld]) -> PlacementAdvice | None:

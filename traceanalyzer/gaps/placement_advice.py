@@ -125,14 +125,16 @@ def _layer(layer: object, group: object, part: pl.DataFrame, options: PlacementO
     current = Placement(tuple(tuple(homes.filter(pl.col("expert_rank") == rank)["expert"]) for rank in members))
     summed = [float(sum(loads)) for loads in zip(*steps, strict=True)]
     judged = [place(_others(steps, i) or summed).max_over_mean(step) for i, step in enumerate(steps)]
+    before, after = (sum(values) / len(steps) for values in ([current.max_over_mean(step) for step in steps], judged))
+    kept = after >= before and num_ranks == len(members) and not options.num_redundant
     return LayerPlacement(
         layer=int(str(layer)),
         group=members,
         loads=steps,
-        proposed=place(summed),
+        proposed=current if kept else place(summed),
         current=current,
-        before=sum(current.max_over_mean(step) for step in steps) / len(steps),
-        after=sum(judged) / len(judged),
+        before=before,
+        after=before if kept else after,
     )
 
 
