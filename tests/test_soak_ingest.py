@@ -82,6 +82,7 @@ def test_two_gigabytes_within_the_memory_bound(tmp_path: Path) -> None:
         check=True,
         env=os.environ | {"PYTHONWARNINGS": "ignore"},
     )
+    path.unlink()
     peak = int(result.stdout.split("peak")[1])
     assert peak < BOUND_BYTES
     assert "seen" in result.stdout

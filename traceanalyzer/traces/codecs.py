@@ -164,14 +164,21 @@ class _Transcoded:
         return self._decoder.decode(b"", final=True).encode()
 
 
-def open_plain(stream: BinaryIO | Reader, log: DefectLog) -> Peeked:
-    """Peel codecs off `stream`, at most four deep, and convert UTF-16; what is left is plain data or an archive."""
+def open_plain(stream: BinaryIO | Reader, log: DefectLog, reopen: Callable[[], BinaryIO] | None = None) -> Peeked:
+    """Peel codecs off `stream`, at most four deep, and convert UTF-16; what is left is plain data or an archive.
+
+    `reopen` opens the same stream from its start, to get the last bytes out of one that breaks off.
+    """
     peeked = Peeked(stream)
-    for _ in range(_MAX_NESTING):
+    for depth in range(_MAX_NESTING):
         codec = codec_of(peeked.head)
         if codec is None:
             break
-        inner = GzipReader(peeked, log) if codec == "gzip" else _Decompressed(peeked, codec, log)
+        inner = (
+            GzipReader(peeked, log, reopen if depth == 0 else None)
+            if codec == "gzip"
+            else _Decompressed(peeked, codec, log)
+        )
         peeked = Peeked(inner)
     if peeked.head.startswith((b"\xff\xfe", b"\xfe\xff")):
         log.add("json.other_encoding", events=0)

@@ -204,7 +204,7 @@ def documents(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[str
 
     Members are read from the archive and never written anywhere, so their names cannot leave it.
     """
-    plain = open_plain(stream, log)
+    plain = open_plain(stream, log, reopen=lambda: open_source(path))
     kind = archive_of(plain.head)
     if kind is None:
         yield path, plain

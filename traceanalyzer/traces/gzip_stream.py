@@ -7,7 +7,8 @@ stream is decoded raw, so every byte that can be decoded is delivered and the ch
 from __future__ import annotations
 
 import zlib
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Protocol
 
 from traceanalyzer.traces.defects import DefectLog
 
@@ -21,6 +22,7 @@ _ERRORS: tuple[type[Exception], ...] = (zlib.error, _zlib.error)
 
 _BLOCK = 1 << 15
 _OUTPUT = 4 << 20
+_CAREFUL_BLOCK = 1 << 10
 MAGIC = b"\x1f\x8b"
 _EXTRA, _NAME, _COMMENT, _HEADER_CRC = 4, 8, 16, 2
 
@@ -29,17 +31,32 @@ class _Source(Protocol):
     def read(self, size: int, /) -> bytes: ...
 
 
+def _by_zlib(file: BinaryIO) -> Iterator[bytes]:
+    """Plain bytes by the standard library, a little at a time, up to where it fails."""
+    inflate = zlib.decompressobj(wbits=31)
+    while block := file.read(_CAREFUL_BLOCK):
+        while block:
+            try:
+                yield inflate.decompress(block)
+            except zlib.error:
+                return
+            block = inflate.unused_data.lstrip(b"\0") if inflate.eof else b""
+            inflate = zlib.decompressobj(wbits=31) if inflate.eof else inflate
+
+
 class GzipReader:
     """Plain bytes of a gzip stream of any number of members; a damaged stream ends where it breaks."""
 
-    __slots__ = ("_buffer", "_crc", "_inflate", "_log", "_over", "_ready", "_source")
+    __slots__ = ("_buffer", "_crc", "_delivered", "_inflate", "_log", "_over", "_ready", "_reopen", "_source")
 
-    def __init__(self, source: _Source, log: DefectLog) -> None:
+    def __init__(self, source: _Source, log: DefectLog, reopen: Callable[[], BinaryIO] | None = None) -> None:
         self._source = source
         self._log = log
         self._buffer = b""
         self._ready = b""
         self._over = False
+        self._delivered = 0
+        self._reopen = reopen
         self._crc = 0
         self._inflate: Any = None
         self._start_member()
@@ -99,14 +116,28 @@ class GzipReader:
         if self._inflate.eof:
             return self._finish_member()
         if not self._buffer and not self._need(1):
-            return self._end("codec.truncated", "gzip")
+            self._end("codec.truncated", "gzip")
+            return self._last_bytes()
         try:
             data: bytes = self._inflate.decompress(self._buffer, _OUTPUT)
         except _ERRORS as error:
-            return self._end("codec.corrupt", f"gzip: {error}")
+            self._end("codec.corrupt", f"gzip: {error}")
+            return self._last_bytes()
         self._buffer = self._inflate.unused_data if self._inflate.eof else self._inflate.unconsumed_tail
         self._crc = _zlib.crc32(data, self._crc)
+        self._delivered += len(data)
         return data
+
+    def _last_bytes(self) -> bytes:
+        """What zlib gives beyond what was delivered: the fast decoder keeps back some bytes where a stream breaks."""
+        if self._reopen is None or isal_zlib is None:
+            return b""
+        rest, seen = b"", 0
+        with self._reopen() as file:
+            for data in _by_zlib(file):
+                seen += len(data)
+                rest += data[max(0, len(data) - (seen - self._delivered)) :] if seen > self._delivered else b""
+        return rest
 
     def _finish_member(self) -> bytes:
         """Check the trailer; go on with the next member, or end at padding or garbage."""
