@@ -17,7 +17,7 @@ from tiny_trace import TinyRank
 from traceanalyzer.gaps.analysis import analyze, read
 from traceanalyzer.gaps.expert_replay import Link, replay
 from traceanalyzer.measurements.expert_blame import expert_blame
-from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_pattern, slow_ports
+from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_patterns, slow_ports
 from traceanalyzer.measurements.traffic import aligned_sequences, traffic
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, KERNELS, STEPS, conform, empty
 from traceanalyzer.tables.directions import with_directions
@@ -62,20 +62,30 @@ def test_a_late_member_is_told_from_a_slow_transfer() -> None:
     assert row["expected_ns"] is None
 
 
-def exchange_series(slow_rank: int | None, slow_side: str, late: int = 0) -> pl.DataFrame:
-    """24 exchanges of three ranks: 100 ns and 1 ns per byte of the busier direction; one port may take four times that."""
+SIZE = 5
+
+
+def _at(pair: int | tuple[int, int] | None) -> np.ndarray:
+    cells = np.zeros((SIZE, SIZE), dtype=bool)
+    if isinstance(pair, tuple):
+        cells[pair] = True
+    return cells
+
+
+def exchange_series(slow: int | tuple[int, int] | None, side: str, late: int = 0) -> pl.DataFrame:
+    """24 exchanges: 100 ns and 1 ns per byte of the busier direction; a port may take four times that, or a pair eight."""
     chance = np.random.default_rng(5)
     rows = []
     for number in range(24):
-        matrix = chance.integers(100, 1000, (3, 3))
-        for rank in range(3):
-            away = [peer for peer in range(3) if peer != rank]
-            sent, received = int(matrix[rank, away].sum()), int(matrix[away, rank].sum())
-            cost = {"row": sent, "column": received}
+        matrix = chance.integers(100, 1000, (SIZE, SIZE))
+        cost = matrix * np.where(_at(slow), 8, 1) if side == "point" else matrix
+        for rank in range(SIZE):
+            away = [peer for peer in range(SIZE) if peer != rank]
             ports = [
-                side_bytes * (4 if (rank, side) == (slow_rank, slow_side) else 1) for side, side_bytes in cost.items()
+                int(total) * (4 if (rank, way) == (slow, side) else 1)
+                for way, total in (("row", cost[rank, away].sum()), ("column", cost[away, rank].sum()))
             ]
-            start = 10_000 * number + (late if rank == 1 else 0)
+            start = 20_000 * number + (late if rank == 1 else 0)
             wait = late - (late if rank == 1 else 0)
             rows.append(
                 {
@@ -91,7 +101,7 @@ def exchange_series(slow_rank: int | None, slow_side: str, late: int = 0) -> pl.
                     "receive_bytes": int(matrix[:, rank].sum()),
                 }
             )
-    return splits_of(*rows)
+    return splits_of(*[row | {"group": ",".join(map(str, range(SIZE)))} for row in rows])
 
 
 @pytest.mark.parametrize(
@@ -120,22 +130,31 @@ def test_healthy_links_are_not_accused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cells", "pattern"),
+    ("ports", "pattern"),
     [
-        ({}, ("none", None, None)),
-        ({(1, j): 9.0 for j in (0, 2, 3)}, ("row", 1, None)),
-        ({(i, 2): 9.0 for i in (0, 1, 3)}, ("column", None, 2)),
-        ({(3, 0): 9.0, (1, 2): 1.0}, ("point", 3, 0)),
-        ({(3, 0): 9.0, (1, 2): 8.0}, ("mixed", None, None)),
+        ([], []),
+        ([(1, 90, "row")], [("row", 1, None)]),
+        ([(2, 90, "column"), (0, 40, "column")], [("column", None, 2)]),
+        ([(2, 90, "row or column"), (0, 30, "row or column")], [("row or column", 2, 2)]),
+        ([(3, 90, "row"), (0, 80, "column")], [("point", 3, 0)]),
+        ([(3, 90, "column"), (0, 80, "row or column")], [("point", 0, 3)]),
+        ([(3, 90, "row"), (0, 80, "row")], [("mixed", None, None)]),
+        ([(3, 90, "row"), (0, 80, "column"), (1, 70, "column")], [("mixed", None, None)]),
     ],
 )
-def test_patterns_of_slow_pairs(
-    cells: dict[tuple[int, int], float], pattern: tuple[str, int | None, int | None]
+def test_patterns_of_slow_ports(
+    ports: list[tuple[int, int, str]], pattern: list[tuple[str, int | None, int | None]]
 ) -> None:
-    matrix = np.eye(4) * 99.0  # the diagonal must not count
-    for cell, value in cells.items():
-        matrix[cell] = value
-    assert slow_pattern(matrix) == pattern
+    rows = [{"group": GROUP, "rank": rank, "excess_ns": excess, "side": side} for rank, excess, side in ports]
+    schema = {"group": pl.String, "rank": pl.Int32, "excess_ns": pl.Int64, "side": pl.String}
+    found = slow_patterns(pl.DataFrame(rows, schema=schema))
+    assert found.select("pattern", "sender", "receiver").rows() == pattern
+
+
+def test_a_slow_pair_is_a_point() -> None:
+    table = exchange_series((0, 2), "point")
+    found = slow_patterns(slow_ports(expected_transfers(table, traffic(table))))
+    assert found.select("pattern", "sender", "receiver").rows() == [("point", 0, 2)]
 
 
 def test_blame_names_what_the_late_rank_did() -> None:

@@ -16,6 +16,7 @@ from traceanalyzer.gaps.expert_review import (
     HotSpot,
     LoadFigures,
     OwnLoads,
+    SlowLink,
     SlowPort,
     Volume,
     VolumeTheory,
@@ -26,7 +27,7 @@ from traceanalyzer.measurements.expert_blame import expert_blame
 from traceanalyzer.measurements.expert_chain import expert_chain
 from traceanalyzer.measurements.exposure import exposure
 from traceanalyzer.measurements.load_statistics import load_statistics, persistence
-from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_ports
+from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_patterns, slow_ports
 from traceanalyzer.measurements.traffic import byte_loads, traffic, unreadable_splits
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.directions import COMPUTE_KINDS
@@ -178,6 +179,14 @@ def port_figures(expected: pl.DataFrame) -> list[SlowPort]:
             excess_us=row["excess_ns"] / 1e3,
         )
         for row in slow_ports(expected).iter_rows(named=True)
+    ]
+
+
+def link_figures(expected: pl.DataFrame) -> list[SlowLink]:
+    """Rows, columns or points of slow transfers."""
+    return [
+        SlowLink(group=[int(rank) for rank in group.split(",")], pattern=pattern, sender=sender, receiver=receiver)
+        for group, pattern, sender, receiver in slow_patterns(slow_ports(expected)).iter_rows()
     ]
 
 

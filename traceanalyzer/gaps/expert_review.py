@@ -67,6 +67,15 @@ class SlowPort(Struct, frozen=True, kw_only=True):
     excess_us: Annotated[float, Meta(description="Median over all-to-alls.")]
 
 
+class SlowLink(Struct, frozen=True, kw_only=True):
+    """What the slow transfers of a group look like in the matrix of senders and receivers."""
+
+    group: list[int]
+    pattern: Annotated[str, Meta(description="`row`, `column`, `row or column`, `point` (one pair) or `mixed`.")]
+    sender: int | None
+    receiver: int | None
+
+
 class Volume(Struct, frozen=True, kw_only=True):
     """Bytes one rank sends over links in one all-to-all of one layer, mean over ranks, layers and steps."""
 
@@ -143,6 +152,10 @@ class AllToAllTheory(Struct, frozen=True, kw_only=True):
     chance_expert_low: float | None
     chance_expert_high: float | None
     chance_coverage: float | None
+    chance_cv_rank: Annotated[float | None, Meta(description="Expected coefficient of variation of ranks' loads.")] = (
+        None
+    )
+    chance_cv_expert: Annotated[float | None, Meta(description="Floor of experts: sqrt((1 − k/E)/(Tk/E)).")] = None
     combine_wait_ms: Annotated[
         float | None, Meta(description="Σ(largest - own tokens) × measured time per token, over layers and ranks.")
     ]
@@ -180,6 +193,10 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     worth: list[ExpertWorth] = []
     replayed_step_ms: Annotated[float | None, Meta(description="Step time of the replay that worth comes from.")] = None
     slow_ports: list[SlowPort] = []
+    slow_links: list[SlowLink] = []
+    link_share: Annotated[
+        float | None, Meta(description="Bus bandwidth ÷ published peak of the link, median; null where unknown.")
+    ] = None
     volumes: list[Volume] = []
     volume_theory: VolumeTheory | None = None
     placement: PlacementAdvice | None = None

@@ -15,6 +15,7 @@ from traceanalyzer.gaps.expert_detail import (
     expert_tables,
     exposed_time,
     hot_spots,
+    link_figures,
     load_figures,
     overheads,
     own_loads,
@@ -42,7 +43,7 @@ from traceanalyzer.measurements.traffic import aligned_sequences
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.directions import COMPUTE_KINDS, expert_kernels, with_directions
 from traceanalyzer.tables.routing import routing_from_splits
-from traceanalyzer.theory.chance import ChanceBand, expected_max_over_mean
+from traceanalyzer.theory.chance import expected_max_over_mean, load_cv
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,8 @@ def _explanation(
         "worth": worth,
         "replayed_step_ms": replayed.replayed_ms,
         "slow_ports": port_figures(detail.expected),
+        "slow_links": link_figures(detail.expected),
+        "link_share": _median(splits.filter(pl.col("kind") == "all_to_all")["link_share"]),
         "volumes": measured,
         "volume_theory": theory,
         "placement": _placement(routing, replayed.balanced_experts_ms, withheld),
@@ -235,46 +238,49 @@ def _cost(times: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
 def _theory(
     routing: pl.DataFrame, loads: pl.DataFrame, times: pl.DataFrame, job: Job | None, withheld: list[Withheld]
 ) -> AllToAllTheory:
-    ranks, experts = _chance(routing, job, withheld)
     per_token = forward_time_per_token(times, loads)
     expected = expected_combine_wait(loads, per_token)["wait_ns"] if per_token is not None else None
     return AllToAllTheory(
         balanced_max_over_mean=1.0,
-        chance_rank=ranks.expected if ranks else None,
-        chance_rank_low=ranks.low if ranks else None,
-        chance_rank_high=ranks.high if ranks else None,
-        chance_expert=experts.expected if experts else None,
-        chance_expert_low=experts.low if experts else None,
-        chance_expert_high=experts.high if experts else None,
-        chance_coverage=ranks.coverage if ranks else None,
+        **_chance(routing, job, withheld),
         combine_wait_ms=_median_ms(expected) if expected is not None else None,
         time_per_token_us=per_token / 1e3 if per_token is not None else None,
     )
 
 
-def _chance(
-    routing: pl.DataFrame, job: Job | None, withheld: list[Withheld]
-) -> tuple[ChanceBand | None, ChanceBand | None]:
-    """Load ratios of ranks and of experts that an unbiased router gives at this token count."""
+def _chance(routing: pl.DataFrame, job: Job | None, withheld: list[Withheld]) -> dict[str, float | None]:
+    """Load ratios and spreads of ranks and of experts that an unbiased router gives at this token count."""
     metric = "all_to_all.chance_max_over_mean"
+    ends = ("", "_low", "_high")
+    chance: dict[str, float | None] = {f"chance_{unit}{end}": None for unit in ("rank", "expert") for end in ends}
+    chance["chance_coverage"] = None
     if job is None or not job.model.num_experts or routing.is_empty():
         reason = "experts per token and number of experts are not known without run.json"
         withheld.append(Withheld(metric=metric, reason=reason))
-        return None, None
+        return chance
     layers = routing.group_by("step", "layer", "group").agg(pl.col("tokens").sum())
     copies = layers["tokens"].mean()
     top_k, num_experts = job.model.experts_per_token, job.model.num_experts
     num_tokens = round(copies / top_k) if isinstance(copies, float) else 0
-    num_ranks = routing["group"][0].count(",") + 1
+    groups = {"rank": routing["group"][0].count(",") + 1, "expert": num_experts}
     try:
-        ranks, experts = (
-            expected_max_over_mean(num_tokens, top_k, num_experts, groups, num_draws=layers.height)
-            for groups in (num_ranks, num_experts)
-        )
+        for unit, number in groups.items():
+            band = expected_max_over_mean(num_tokens, top_k, num_experts, number, num_draws=layers.height)
+            spread = load_cv(num_tokens, top_k, num_experts, number)
+            chance |= {
+                f"chance_{unit}": band.expected,
+                f"chance_{unit}_low": band.low,
+                f"chance_{unit}_high": band.high,
+            }
+            chance |= {f"chance_cv_{unit}": spread, "chance_coverage": band.coverage}
     except TraceAnalyzerError as error:
         withheld.append(Withheld(metric=metric, reason=error.message))
-        return None, None
-    return ranks, experts
+    return chance
+
+
+def _median(values: pl.Series) -> float | None:
+    median = values.median()
+    return float(median) if isinstance(median, (int, float)) else None
 
 
 def _median_ms(values: pl.Series) -> float | None:

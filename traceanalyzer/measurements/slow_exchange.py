@@ -23,8 +23,8 @@ MIN_SAMPLES = 8
 """Fewer transfers give no line."""
 MAX_PAIRED = 400
 """Samples whose pairwise slopes are taken: every n-th in order of bytes."""
-SLOW_SHARE = 0.5
-"""Of the largest excess in a matrix: from here on a cell counts as slow."""
+ALONE = 2.0
+"""A rank with so many times the excess of the next one is the only slow one."""
 CLEAR_CORRELATION = 0.3
 """By how much excess must follow sent bytes more than received ones, or the other way, to tell which."""
 
@@ -118,30 +118,28 @@ def slow_ports(expected: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def slow_pattern(excess: NDArray[np.float64]) -> tuple[str, int | None, int | None]:
-    """What a matrix of slowness, sender × receiver, looks like: `(pattern, sender, receiver)`.
+def slow_patterns(ports: pl.DataFrame) -> pl.DataFrame:
+    """What the slow ports of each group look like in the matrix of senders and receivers, from `slow_ports`.
 
-    `excess[i, j]` is how much longer a message from i to j took than its peers (any unit, 0: normal; the diagonal is not
-    read). `row`: one sender is slow to most receivers; `column`: one receiver from most senders; `point`: one pair
-    alone; `mixed`: more than one of these; `none`: nothing is slow. Cells over half the largest count as slow.
+    `group`, `pattern`, `sender`, `receiver`: a `row` (one sender), a `column` (one receiver), `row or column` (one rank,
+    both ends named), a `point` (one pair: exactly two ranks, alike in excess, one that sends and one that receives), or
+    `mixed`. A rank that exceeds every other one's excess twice over stands alone: the others only wait on its link.
     """
-    cells = np.where(np.eye(len(excess), dtype=bool), 0.0, excess)
-    worst = float(cells.max(initial=0.0))
-    if worst <= 0:
-        return "none", None, None
-    slow = cells > worst * SLOW_SHARE
-    most = (len(cells) - 1) * 2 / 3
-    rows = [int(i) for i in np.flatnonzero(slow.sum(axis=1) >= most)]
-    columns = [int(j) for j in np.flatnonzero(slow.sum(axis=0) >= most)]
-    if len(cells) > 2:  # of two ranks every pair is a row and a column
-        if len(rows) == 1 and not slow[np.arange(len(cells)) != rows[0]].any():
-            return "row", rows[0], None
-        if len(columns) == 1 and not slow[:, np.arange(len(cells)) != columns[0]].any():
-            return "column", None, columns[0]
-    if slow.sum() == 1:
-        sender, receiver = np.argwhere(slow)[0]
-        return "point", int(sender), int(receiver)
-    return "mixed", None, None
+    rows = [_pattern(str(group), part) for (group,), part in ports.group_by("group", maintain_order=True)]
+    schema = {"group": pl.String, "pattern": pl.String, "sender": pl.Int32, "receiver": pl.Int32}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _pattern(group: str, ports: pl.DataFrame) -> tuple[str, str, int | None, int | None]:
+    first, *others = sorted(ports.select("rank", "side", "excess_ns").rows(), key=lambda port: -port[2])
+    if not others or first[2] >= ALONE * others[0][2]:
+        sends, receives = first[1] != "column", first[1] != "row"
+        return group, first[1], first[0] if sends else None, first[0] if receives else None
+    if len(others) == 1:
+        for sender, receiver in ((first, others[0]), (others[0], first)):
+            if sender[1] != "column" and receiver[1] != "row" and {sender[1], receiver[1]} != {"row or column"}:
+                return group, "point", sender[0], receiver[0]
+    return group, "mixed", None, None
 
 
 def _with_line(rows: pl.DataFrame) -> pl.DataFrame:
