@@ -89,13 +89,16 @@ def _size() -> pl.Expr:
 
 def _bus_bytes() -> pl.Expr:
     uneven = pl.max_horizontal(_away("send"), _away("receive"))
+    even = pl.col("send_bytes") == pl.col(
+        "receive_bytes"
+    )  # without split sizes unequal or unknown bytes say too little
     return (
         pl.when(pl.col("kind") == "all_reduce")
         .then(2 * _kept() * pl.col("send_bytes"))
         .when(pl.col("kind").is_in(["all_gather", "reduce_scatter"]))
         .then(_kept() * _size())
         .when(pl.col("kind") == "all_to_all")
-        .then(pl.coalesce(uneven, _kept() * pl.col("send_bytes")))
+        .then(pl.coalesce(uneven, pl.when(even).then(_kept() * pl.col("send_bytes"))))
         .when(pl.col("kind").is_in(["broadcast", "reduce"]))
         .then(_size())
     )

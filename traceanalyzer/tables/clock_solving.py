@@ -54,7 +54,12 @@ def _from_collectives(collectives: pl.DataFrame) -> pl.DataFrame:
     splits = [pl.col(column) for column in ("send_splits", "receive_splits")]
     sparse = pl.any_horizontal([(split.list.min() == 0).fill_null(value=False) for split in splits])
     duration = pl.col("end_ns") - pl.col("start_ns")
-    even = pl.all_horizontal([(split.list.n_unique() <= 1).fill_null(value=True) for split in splits])
+    same = [pl.col(name).n_unique().over("match") == 1 for name in ("send_bytes", "receive_bytes")]
+    even = pl.all_horizontal(
+        pl.col("send_bytes") == pl.col("receive_bytes"),
+        *same,
+        *[(split.list.n_unique() <= 1).fill_null(value=True) for split in splits],
+    ).fill_null(value=False)
     on_device = pl.col("index").is_not_null()
     equal = on_device & (pl.col("kind").is_in(_SYMMETRIC) | ((pl.col("kind") == "all_to_all") & even))
     matched = collectives.filter(

@@ -19,9 +19,9 @@ _BY_DESCRIPTION = {
     r"(^|_)pp($|_)|pipe|embedding_group": "pp",
     r"expert_data|expt_dp|(^|_)edp($|_)": "dp",
     r"expert_(model|tensor)|expert_parallel|(^|_)ep($|_)|expt": "ep",
-    r"(^|_)cp($|_)|^context_parallel|hierarchical_context": "cp",
     r"(^|_)e?tp($|_)|^tensor_(model_)?parallel": "tp",
     r"(^|_)dp($|_)|(^|_)(dp_shard|dp_replicate|fsdp|hsdp|ddp)|data_parallel": "dp",
+    r"(^|_)cp($|_)|^context_parallel|hierarchical_context": "cp",
 }
 """Pattern in a group's description, any case, to role; the first that is found counts."""
 
