@@ -116,7 +116,9 @@ def analyze(run: Run) -> Analysis:
     experts = expert_gap(tables, splits, run.job, run.routing_records, read_execution_exchanges(run.path))
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
-    withheld = [*pipeline.withheld, *causes.withheld, *study.withheld, *experts.withheld, *utilisation.withheld]
+    way = waterfall(utilisation, bubble, account, tables, operators.timed)
+    withheld = [*pipeline.withheld, *causes.withheld, *study.withheld, *experts.withheld]
+    withheld += [*utilisation.withheld, *way.withheld]
     step = _step_figures(tables, run)
     figures = _validity_figures(trust)
     result = quality(run.traces, tables, run.job, withheld)
@@ -137,7 +139,7 @@ def analyze(run: Run) -> Analysis:
         bubble=bubble,
         all_to_all=experts.figures,
         mfu=utilisation.figures,
-        waterfall=waterfall(utilisation.figures, account, tables.steps),
+        waterfall=way.steps,
         findings=with_mfu_points(
             findings(bubble, experts.figures, figures, step.duration_ms.median),
             utilisation.figures.mfu,

@@ -119,7 +119,14 @@ def _mfu_sentences(mfu: Mfu) -> list[str]:
     if mfu.mfu is None or mfu.peak_flops_per_device is None:
         return []
     peak = f"{flops_rate(mfu.peak_flops_per_device)} per device ({mfu.peak_basis})"
-    return [f"The run reaches {percent(mfu.mfu)} MFU (FLOPs counted as {mfu.convention}) of a peak of {peak}."]
+    shown = mfu.mfu if mfu.mfu_unprofiled is None else mfu.mfu_unprofiled
+    profiled = "" if mfu.mfu_unprofiled is None else f"; {_profiled(mfu.mfu, mfu.mfu_unprofiled)}"
+    return [f"The run reaches {percent(shown)} MFU (FLOPs counted as {mfu.convention}) of a peak of {peak}{profiled}."]
+
+
+def _profiled(mfu: float, unprofiled: float) -> str:
+    """MFU under the profiler, and how much longer it makes the step: MFU is work over time."""
+    return f"{percent(mfu)} under the profiler, which makes the step {times(unprofiled / mfu)} as long"
 
 
 def _withheld_tile(tile: str, title: str, reason: str) -> Tile:
@@ -177,15 +184,15 @@ def _all_to_all_tile(all_to_all: AllToAll | None, reasons: Mapping[str, str]) ->
 def _mfu_tile(mfu: Mfu, reasons: Mapping[str, str]) -> Tile:
     if mfu.mfu is None or mfu.peak_flops_per_device is None:
         return _withheld_tile("mfu", "MFU", reasons.get("mfu.mfu", "not measured"))
-    unprofiled = f"{percent(mfu.mfu_unprofiled)} without profiler" if mfu.mfu_unprofiled is not None else None
+    unprofiled = mfu.mfu_unprofiled
     return Tile(
         id="mfu",
         title="MFU",
-        value_text=percent(mfu.mfu),
+        value_text=percent(mfu.mfu if unprofiled is None else unprofiled),
         theory_text=f"100% is {flops_rate(mfu.peak_flops_per_device)}, {mfu.peak_basis}",
-        gap_text=unprofiled,
+        gap_text=_profiled(mfu.mfu, unprofiled) if unprofiled is not None else None,
         status="neutral",
-        note=f"FLOPs counted as {mfu.convention}",
+        note=f"FLOPs counted as {mfu.convention}; {'without' if unprofiled is not None else 'by the traced step, with'} profiler",
         definition=_DEFINITIONS["mfu"],
     )
 
