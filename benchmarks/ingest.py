@@ -30,8 +30,8 @@ OURS = {
     "read_traces": ("from traceanalyzer.traces import read_traces", "result = read_traces(path)"),
     "summarize": ("from traceanalyzer.traces import summarize", "result = summarize(path)"),
     "ingest": (
-        "import tempfile\nfrom traceanalyzer.traces.ingest import ingest\nout = tempfile.mkdtemp()",
-        "result = ingest([path], out)",
+        "import tempfile\nfrom traceanalyzer.traces.ingest import ingest\nout = tempfile.TemporaryDirectory()",
+        "result = ingest([path], out.name)",
     ),
 }
 PEERS = {
