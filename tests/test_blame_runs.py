@@ -1,6 +1,6 @@
 """Faults planted into real paced runs: named right, and priced like their clean twin.
 
-The twin is as good as the machine is quiet: 10% are allowed, and as much as the clean run itself is longer than its ideal.
+The twin is as good as the machine is quiet: 10% are allowed, or as much as the clean run itself is longer than its ideal, if that is more.
 """
 
 from __future__ import annotations
