@@ -17,6 +17,7 @@ from tiny_trace import TinyRank
 from traceanalyzer.gaps.analysis import analyze, read
 from traceanalyzer.gaps.expert_replay import Link, replay
 from traceanalyzer.measurements.expert_blame import expert_blame
+from traceanalyzer.measurements.exposure import exposure
 from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_patterns, slow_ports
 from traceanalyzer.measurements.traffic import aligned_sequences, traffic
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, KERNELS, STEPS, conform, empty
@@ -312,3 +313,24 @@ def test_execution_traces_give_split_sizes_and_damaged_ones_are_left_out(tmp_pat
     table = read_execution_exchanges(tmp_path)
     assert table.rows() == [(3, 0, [1, 3], [2, 5], 16, 28)]  # ordered by id: the call with lists came first
     assert read_execution_exchanges(tmp_path / "none").is_empty()
+
+
+PIECES = st.lists(st.tuples(st.integers(0, 1), st.integers(-20, 60), st.integers(1, 30)), max_size=8)
+
+
+@given(PIECES, PIECES)
+@settings(max_examples=60, deadline=None)
+def test_exposed_time_equals_a_raster(
+    exchanging: list[tuple[int, int, int]], computing: list[tuple[int, int, int]]
+) -> None:
+    bounds = conform(pl.DataFrame([{"rank": r, "step": 1, "start_ns": 0, "end_ns": 50} for r in range(2)]), STEPS)
+    tables = [
+        intervals(*[(r, start, start + length) for r, start, length in spans]) for spans in (exchanging, computing)
+    ]
+    found = exposure(bounds, *tables)
+    for rank, exchange, overlapped, exposed in found.drop("step").iter_rows():
+        busy, covered = (
+            {t for r, start, length in spans if r == rank for t in range(max(start, 0), min(start + length, 50))}
+            for spans in (exchanging, computing)
+        )
+        assert (exchange, overlapped, exposed) == (len(busy), len(busy & covered), len(busy - covered))
