@@ -136,3 +136,19 @@ def test_without_arguments_nothing_is_invented(tmp_path: Path) -> None:
     assert figures.rank_load_max_over_mean is None
     assert figures.imbalance_cost_ms is None
     assert {item.remedy for item in figures.worth} <= {"full_overlap"}
+
+
+def test_cut_split_lists_cost_the_matrix_but_neither_waits_nor_the_ratio(tmp_path: Path) -> None:
+    """Over 30 members the profiler writes `[1, 2, ..., 9]`: no data, but totals and arrivals stay."""
+    job = Job(**(HOT | {"dp": 32, "ep": 32, "num_microbatches": 1, "moe_layers": 1, "moe_hot_share": 0.2}))
+    analysis, figures, planted = run(tmp_path, job)
+    truth = exchanged(planted)
+    assert figures.num_unreadable_splits == len(truth) == 32 * 2 * 4
+    assert analysis.tables["traffic"].is_empty()
+    found = analysis.tables["collectives"].filter((pl.col("kind") == "all_to_all") & pl.col("step").is_not_null())
+    assert found["wait_ns"].sum() == sum(op["wait_ns"] for op in truth)
+    forward = [next(op for op in truth if op["rank"] == rank) for rank in range(32)]
+    received = [sum(op["received"]) for op in forward]
+    assert figures.loads_source == "bytes"
+    assert figures.rank_load_max_over_mean == pytest.approx(max(received) * 32 / sum(received), rel=0.01)
+    assert figures.slowest_rank == 0

@@ -180,7 +180,7 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     ]
     imbalance_cost_spread_ms: Annotated[float | None, Meta(description="Interquartile range of it over steps.")]
     bus_bandwidth_gbps: Annotated[float | None, Meta(description="GB/s as nccl-tests count it, median; devices only.")]
-    loads_source: Annotated[str | None, Meta(description="`side_file` or `splits`.")]
+    loads_source: Annotated[str | None, Meta(description="`side_file`, `splits`, or `bytes` where split lists were cut.")]
     theory: AllToAllTheory | None
     overlapped_share: Annotated[float | None, Meta(description="Part of all-to-all time that computation covers.")] = (
         None
@@ -205,4 +205,4 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     ] = None
     router_ms: Annotated[float | None, Meta(description="Routing and permutation; per step, summed over ranks.")] = None
     dropped_tokens: Annotated[int | None, Meta(description="Token copies dropped in the captured steps.")] = None
-    num_unreadable_splits: Annotated[int, Meta(description="All-to-alls whose split list was cut.")] = 0
+    num_unreadable_splits: Annotated[int, Meta(description="All-to-alls whose split list is missing or was cut.")] = 0

@@ -28,6 +28,7 @@ from traceanalyzer.gaps.placement_advice import advice, propose
 from traceanalyzer.gaps.review import Withheld
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.all_to_all import (
+    byte_loads_of_ranks,
     complete_layers,
     expected_combine_wait,
     expert_loads,
@@ -77,7 +78,10 @@ def expert_gap(
         return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason),), detail)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)
-    loads = rank_loads(routing)
+    loads, by_bytes = rank_loads(routing), False
+    if loads.is_empty():
+        loads = byte_loads_of_ranks(splits)
+        by_bytes = not loads.is_empty()
     waits = waits_by_direction(exchanges)
     withheld: list[Withheld] = []
     figures = AllToAll(
@@ -88,7 +92,7 @@ def expert_gap(
         slowest_rank=slowest_rank(times, exchanges),
         **_cost(times, withheld),
         bus_bandwidth_gbps=_bandwidth(tables, exchanges, withheld),
-        loads_source=", ".join(sorted(routing["source"].unique())) or None,
+        loads_source="bytes" if by_bytes else ", ".join(sorted(routing["source"].unique())) or None,
         theory=(theory := _theory(routing, loads, times, job, withheld)),
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, withheld),

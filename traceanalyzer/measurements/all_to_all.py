@@ -18,6 +18,17 @@ def rank_loads(routing: pl.DataFrame) -> pl.DataFrame:
     return loads.rename({"expert_rank": "rank"}).sort([*_LAYER, "rank"])
 
 
+def byte_loads_of_ranks(collectives: pl.DataFrame) -> pl.DataFrame:
+    """Bytes received at dispatch, own share included, in the columns of `rank_loads`; of whole groups only.
+
+    For calls whose split lists were cut: totals are recorded even then. Ratios of bytes are those of tokens.
+    """
+    whole = pl.col("num_present") == pl.col("num_members")
+    dispatched = collectives.filter((pl.col("direction") == "dispatch") & pl.col("layer").is_not_null() & whole)
+    known = dispatched.filter(pl.col("receive_bytes").is_not_null().all().over(_LAYER))
+    return known.group_by([*_LAYER, "rank"]).agg(pl.col("receive_bytes").sum().alias("tokens")).sort([*_LAYER, "rank"])
+
+
 def sent_loads(routing: pl.DataFrame) -> pl.DataFrame:
     """Tokens sent by every rank: `step`, `layer`, `group`, `rank`, `tokens`, from `ROUTING`.
 

@@ -44,7 +44,7 @@ def traffic(collectives: pl.DataFrame) -> pl.DataFrame:
 
 
 def unreadable_splits(collectives: pl.DataFrame) -> int:
-    """All-to-all records whose split list was cut: its length is neither 0 (even) nor that of the group."""
+    """All-to-all records whose split list is missing or was cut: its length is neither 0 (even) nor that of the group."""
     size = pl.col("group").str.split(",").list.len()
     cut = pl.any_horizontal(
         pl.col(name).is_null() | ((pl.col(name).list.len() > 0) & (pl.col(name).list.len() != size))

@@ -111,9 +111,14 @@ def _paired(exchanges: pl.DataFrame) -> pl.DataFrame:
     """Add `_place` (0: first of a pair, 1: second, null: alone) and `_counts`."""
     following = {name: pl.col(name).shift(-1).over(_GROUP) for name in ("send_splits", "receive_splits")}
     sizes = {name: pl.col(name).shift(-1).over(_GROUP) for name in ("send_bytes", "receive_bytes")}
+    lists = (pl.col("send_splits") == following["receive_splits"]) & (
+        pl.col("receive_splits") == following["send_splits"]
+    )
+    cut = pl.all_horizontal(
+        names.is_null() for names in (pl.col("send_splits"), pl.col("receive_splits"), *following.values())
+    )
     turned = (
-        (pl.col("send_splits") == following["receive_splits"])
-        & (pl.col("receive_splits") == following["send_splits"])
+        (lists.fill_null(value=False) | cut)
         & (pl.col("send_bytes") == sizes["receive_bytes"])
         & (pl.col("receive_bytes") == sizes["send_bytes"])
     ).fill_null(value=False)
