@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from traceanalyzer.cli.efficiency_text import roofline_lines
 from traceanalyzer.cli.expert_text import expert_lines
 from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines, what_if_lines
 
@@ -24,6 +25,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(what_if_lines(review["what_if"])),
         list(expert_lines(review["all_to_all"])),
         list(_waterfall(review["waterfall"])),
+        list(roofline_lines(review["roofline"])),
         list(_owners(review["accounting"]["owners"])),
         list(_findings(review["findings"])),
         list(_withheld(review["quality"])),
@@ -76,7 +78,7 @@ def _waterfall(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         return
     yield "From peak to measured MFU (one step; the losses and the MFU sum to 100)"
     for row in steps:
-        yield f"  {row['name']:<26}{row['mfu_points']:>8.2f} points  {row['ms']:>10.2f} ms"
+        yield f"  {row['name']:<34}{row['mfu_points']:>8.2f} points  {row['ms']:>10.2f} ms"
 
 
 def _owners(owners: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -14,8 +14,9 @@ from traceanalyzer.gaps.cause_findings import with_mfu_points
 from traceanalyzer.gaps.coverage import ledger_sentences
 from traceanalyzer.gaps.declaration import NOTHING, Declaration
 from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
+from traceanalyzer.gaps.efficiency import efficiency_gap
 from traceanalyzer.gaps.experts import expert_gap
-from traceanalyzer.gaps.findings import findings
+from traceanalyzer.gaps.findings import by_worth, findings
 from traceanalyzer.gaps.headline import headline
 from traceanalyzer.gaps.operators import recorded_operators
 from traceanalyzer.gaps.pipeline import pipeline_gap
@@ -38,8 +39,8 @@ from traceanalyzer.tables import Tables, build_tables
 from traceanalyzer.tables.communications import communications
 from traceanalyzer.tables.from_ops import ops_of_actions, tables_of_ops
 from traceanalyzer.traces import Counts, Traces, read_job, read_routing_records, read_step_records, read_traces
-from traceanalyzer.traces.op_table import is_op_table, read_op_table
 from traceanalyzer.traces.execution_traces import read_execution_exchanges
+from traceanalyzer.traces.op_table import is_op_table, read_op_table
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
 
 
@@ -118,7 +119,8 @@ def analyze(run: Run) -> Analysis:
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     way = waterfall(utilisation, bubble, account, tables, operators.timed)
     withheld = [*pipeline.withheld, *causes.withheld, *study.withheld, *experts.withheld]
-    withheld += [*utilisation.withheld, *way.withheld]
+    efficiency = efficiency_gap(operators, utilisation, tables.steps)
+    withheld += [*utilisation.withheld, *way.withheld, *efficiency.withheld]
     step = _step_figures(tables, run)
     figures = _validity_figures(trust)
     result = quality(run.traces, tables, run.job, withheld)
@@ -141,7 +143,7 @@ def analyze(run: Run) -> Analysis:
         mfu=utilisation.figures,
         waterfall=way.steps,
         findings=with_mfu_points(
-            findings(bubble, experts.figures, figures, step.duration_ms.median),
+            by_worth([*findings(bubble, experts.figures, figures, step.duration_ms.median), *efficiency.findings]),
             utilisation.figures.mfu,
             step.duration_ms.median,
         ),
@@ -150,6 +152,7 @@ def analyze(run: Run) -> Analysis:
         stragglers=list(causes.stragglers),
         next_schedules=causes.next_schedules,
         what_if=study.figures,
+        roofline=efficiency.shapes,
     )
     drawn = {
         "ranks": tables.ranks,
@@ -164,6 +167,7 @@ def analyze(run: Run) -> Analysis:
         else conform(ops_of_actions(tables.actions, pipelines(tables, run.job)), OPS),
         "accounting": account,
         "kernels": tables.kernels,
+        "roofline": efficiency.table,
         "collectives": experts.tables.collectives,
         "p2p": messages,
         "communications": exchanged,

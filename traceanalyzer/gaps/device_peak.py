@@ -30,8 +30,14 @@ class Peak:
     basis: str
     achievable: MeasuredPeak | None = None
     """The measured matrix multiply, where the peak is not that one itself."""
-    by_format: Mapping[str, float] = field(default_factory=dict[str, float])
-    """Roof of each number format."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roofs:
+    """What bounds a single operator on a device; empty where the device is not known."""
+
+    flops_per_second: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Peak of each number format."""
     memory_bytes_per_second: float | None = None
 
 
@@ -57,24 +63,37 @@ def device_peak(recorded: Recorded, hardware: Hardware | None, dtype: str | None
         return f"{error.message}: {error.hint} (--peak-tflops)"
 
 
+def device_roofs(recorded: Recorded, hardware: Hardware | None, declared: float | None, dtype: str | None) -> Roofs:
+    """Roofs by number format: the datasheet's, else those of measured matrix multiplies or the declared peak."""
+    try:
+        spec = _spec(recorded, hardware)
+    except UsageError:
+        spec = None
+    if spec is not None:
+        rates = dict(spec.flops_per_second)
+        if "tf32" in rates and _names_match(recorded.kernels, _TF32_KERNEL):
+            rates["fp32"] = rates["tf32"]  # TF32 multiplies data that is recorded as fp32
+        return Roofs(flops_per_second=rates, memory_bytes_per_second=spec.memory_bytes_per_second)
+    if declared is not None and dtype is not None:
+        return Roofs(flops_per_second={parse_dtype(dtype): declared})
+    measured = hardware.measured_peak if hardware else None
+    return Roofs(flops_per_second={parse_dtype(measured.dtype): measured.flops_per_second}) if measured else Roofs()
+
+
 def _peak(recorded: Recorded, hardware: Hardware | None, dtype: str | None, declared: float | None) -> Peak | str:
     spec = None if declared is not None and _is_unknown(recorded, hardware) else _spec(recorded, hardware)
     measured = hardware.measured_peak if hardware else None
     if declared is not None:
         if spec is not None and dtype is not None:
             check_declared_peak(spec, dtype, declared)
-        basis = f"declared{f' for {spec.name}' if spec else ''}"
-        by_format = {} if dtype is None else {parse_dtype(dtype): declared}
-        memory = spec.memory_bytes_per_second if spec else None
-        return Peak(flops_per_second=declared, basis=basis, by_format=by_format, memory_bytes_per_second=memory)
+        return Peak(flops_per_second=declared, basis=f"declared{f' for {spec.name}' if spec else ''}")
     if spec is not None:
         return _datasheet(spec, recorded, dtype, measured)
     if measured is None:
         return "no peak is known: the traces name no device and this run measured no matrix multiply on it"
     if dtype is not None and parse_dtype(dtype) != parse_dtype(measured.dtype):
         return f"the job computes in {dtype}, the matrix multiply was measured in {measured.dtype}"
-    rate, own = measured.flops_per_second, parse_dtype(measured.dtype)
-    return Peak(flops_per_second=rate, basis=_measured_basis(measured), by_format={own: rate})
+    return Peak(flops_per_second=measured.flops_per_second, basis=_measured_basis(measured))
 
 
 def _is_unknown(recorded: Recorded, hardware: Hardware | None) -> bool:
@@ -128,8 +147,6 @@ def _datasheet(spec: DeviceSpec, recorded: Recorded, dtype: str | None, measured
         flops_per_second=rate,
         basis=f"{spec.name} datasheet, dense {text}",
         achievable=achievable if achievable and achievable.flops_per_second < rate else None,
-        by_format=_roofs(spec, base),
-        memory_bytes_per_second=spec.memory_bytes_per_second,
     )
 
 
@@ -154,12 +171,6 @@ def _format_of(measured: MeasuredPeak, base: str) -> str:
     """A multiply measured as fp32 ran as the job's own did: with TF32 or without."""
     own = parse_dtype(measured.dtype)
     return base if own == "fp32" and base == "tf32" else own
-
-
-def _roofs(spec: DeviceSpec, base: str) -> dict[str, float]:
-    """TF32 multiplies data that is recorded as fp32."""
-    roofs = dict(spec.flops_per_second)
-    return roofs | {"fp32": roofs["tf32"]} if base == "tf32" else roofs
 
 
 def _names_match(kernels: pl.DataFrame, pattern: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from traceanalyzer.gaps.cause_findings import cause_findings
 from traceanalyzer.gaps.expert_findings import expert_findings
 from traceanalyzer.gaps.headline import BUBBLE_TOLERANCE, theory_share
@@ -15,7 +17,18 @@ def findings(
     bubble: Bubble | None, all_to_all: AllToAll | None, validity: ValidityFigures, step_ms: float | None
 ) -> list[Finding]:
     """Checks that apply to this run; failed ones first, by worth."""
-    found = [*_validity(validity), *_bubble(bubble), *_overhead(bubble), *cause_findings(bubble), *expert_findings(all_to_all, step_ms)]
+    found = [
+        *_validity(validity),
+        *_bubble(bubble),
+        *_overhead(bubble),
+        *cause_findings(bubble),
+        *expert_findings(all_to_all, step_ms),
+    ]
+    return by_worth(found)
+
+
+def by_worth(found: Iterable[Finding]) -> list[Finding]:
+    """Failed checks first, by worth."""
     return sorted(found, key=lambda item: (item.passed, -(item.worth_ms or 0.0)))
 
 

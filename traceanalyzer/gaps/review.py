@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from traceanalyzer.gaps.efficiency_review import RooflineShape
 from traceanalyzer.gaps.expert_review import AllToAll
 from traceanalyzer.gaps.pipeline_review import (
     AttributionMs,
@@ -245,6 +246,9 @@ class Review(Struct, frozen=True, kw_only=True):
     what_if: Annotated[
         WhatIfFigures | None, Meta(description="The published what-if study; of op tables with all operations.")
     ] = None
+    roofline: Annotated[
+        list[RooflineShape], Meta(description="Shapes that lose most time to their roof, from recorded shapes.")
+    ] = []
 
 
 def to_builtins(review: Review) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import polars as pl
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.gaps.declaration import Declaration, Training, training
-from traceanalyzer.gaps.device_peak import Peak, Recorded, device_peak
+from traceanalyzer.gaps.device_peak import Peak, Recorded, Roofs, device_peak, device_roofs
 from traceanalyzer.gaps.operators import RecordedOperators
 from traceanalyzer.gaps.review import ConventionMfu, Mfu, Withheld
 from traceanalyzer.job import Job
@@ -28,6 +28,9 @@ class UtilisationGap:
     figures: Mfu
     training: Training | None
     peak: Peak | None
+    roofs: Roofs
+    faithful: bool
+    """Computations took the time the hardware needs: neither paced nor distorted by the host."""
     withheld: tuple[Withheld, ...]
 
     @property
@@ -56,16 +59,18 @@ def utilisation_gap(
     dtype = known.dtype if known else declared.dtype or (job.dtype if job else None)
     found = device_peak(recorded, job.hardware if job else None, dtype, declared.peak_flops_per_device)
     peak = found if isinstance(found, Peak) else None
+    roofs = device_roofs(recorded, job.hardware if job else None, declared.peak_flops_per_device, dtype)
     durations = _durations(tables.steps, step_records, job)
+    distorted = _not_faithful(job, validity)
     reason = (
-        _not_faithful(job, validity)
+        distorted
         or (trained if isinstance(trained, str) else None)
         or (found if isinstance(found, str) else None)
         or (_impossible(known, peak, durations) if known and peak else None)
     )
     figures = _figures(known, peak, durations, measured=reason is None)
     withheld = [] if reason is None else [Withheld(metric=name, reason=reason) for name in ("mfu.mfu", "mfu.hfu")]
-    return UtilisationGap(figures, known, peak, tuple(withheld))
+    return UtilisationGap(figures, known, peak, roofs, distorted is None, tuple(withheld))
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +120,8 @@ def _impossible(trained: Training, peak: Peak, durations: _Durations) -> str | N
 def _figures(trained: Training | None, peak: Peak | None, durations: _Durations, *, measured: bool) -> Mfu:
     shown = peak.flops_per_second if peak else None
     if trained is None:
-        unknown: dict[str, Any] = dict.fromkeys(Mfu.__struct_fields__)
-        return Mfu(**unknown | {"conventions": []})
+        unknown: dict[str, Any] = {**dict.fromkeys(Mfu.__struct_fields__), "conventions": []}
+        return Mfu(**unknown)
     flops, tokens = _flops(trained), trained.tokens_per_step
 
     def share(flops_per_step: float, duration_ns: float | None) -> float | None:

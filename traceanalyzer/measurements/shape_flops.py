@@ -85,21 +85,30 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
     return kept.select(pl.col(column).cast(dtype) for column, dtype in SHAPE_FLOPS.items()).sort("rank", "start_ns")
 
 
-def flops_by_step(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Sums per rank and step: `rank`, `step`, `flops`, `causal_flops`, `num_operators`, `num_unread`.
+def in_steps(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Add `step`: the `ProfilerStep#N` range of its rank in which an operator starts; null outside all of them.
 
-    An operator belongs to the `ProfilerStep#N` range of its rank in which it starts; others are left out. A rank without
-    step ranges has one step, 0, that holds all of them.
+    A rank without step ranges has one step, 0, that holds all its operators.
     """
     ranges = step_ranges(events).sort("range_start_ns")
     placed = operators.sort("start_ns").join_asof(
         ranges, left_on="start_ns", right_on="range_start_ns", by=["rank", "cycle"], check_sortedness=False
     )
     is_marked = pl.col("rank").is_in(ranges["rank"].unique().to_list())
+    is_inside = pl.col("start_ns") < pl.col("range_end_ns")
+    step = pl.when(~is_marked).then(0).when(is_inside).then("step").cast(pl.Int32)
+    return placed.select(*operators.columns, step.alias("step")).sort("rank", "start_ns")
+
+
+def flops_by_step(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Sums per rank and step: `rank`, `step`, `flops`, `causal_flops`, `num_operators`, `num_unread`.
+
+    Steps are those of `in_steps`; operators outside of all steps are left out.
+    """
     unread = pl.col("kind") == "unread"
     return (
-        placed.filter(~is_marked | (pl.col("start_ns") < pl.col("range_end_ns")))
-        .with_columns(pl.when(is_marked).then("step").otherwise(0).cast(pl.Int32).alias("step"))
+        in_steps(operators, events)
+        .filter(pl.col("step").is_not_null())
         .group_by("rank", "step")
         .agg(
             pl.col("flops").sum(),
