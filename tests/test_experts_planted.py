@@ -60,6 +60,14 @@ def test_bytes_of_every_pair_equal_the_truth(hot: tuple[Analysis, AllToAll, Plan
     assert analysis.tables["traffic"]["agrees"].all()
 
 
+def test_dispatch_at_the_links_peak(hot: tuple[Analysis, AllToAll, Planted]) -> None:
+    """The hot rank receives most: its mean bytes from others over 450 GB/s, one direction of an H100's links."""
+    _, figures, planted = hot
+    received = [op["received"] for op in exchanged(planted) if op["rank"] == 0]
+    forward = [sum(row[1:]) for i, row in enumerate(received) if i % 8 in (0, 2)]  # backward follows each forward
+    assert figures.dispatch_at_peak_us == pytest.approx(sum(forward) / len(forward) / 450e9 * 1e6, rel=1e-6)
+
+
 def test_the_hot_receiver_is_named_and_blamed(hot: tuple[Analysis, AllToAll, Planted]) -> None:
     analysis, figures, planted = hot
     received: dict[int, int] = {}

@@ -28,9 +28,10 @@ from traceanalyzer.measurements.expert_chain import expert_chain
 from traceanalyzer.measurements.exposure import exposure
 from traceanalyzer.measurements.load_statistics import load_statistics, persistence
 from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_patterns, slow_ports
-from traceanalyzer.measurements.traffic import byte_loads, traffic, unreadable_splits
+from traceanalyzer.measurements.traffic import EXCHANGE, byte_loads, traffic, unreadable_splits
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.directions import COMPUTE_KINDS
+from traceanalyzer.theory.network import Port, Topology, all_to_all_ns
 from traceanalyzer.theory.volumes import (
     ExpertLayer,
     all_to_all_bytes,
@@ -188,6 +189,30 @@ def link_figures(expected: pl.DataFrame) -> list[SlowLink]:
         SlowLink(group=[int(rank) for rank in group.split(",")], pattern=pattern, sender=sender, receiver=receiver)
         for group, pattern, sender, receiver in slow_patterns(slow_ports(expected)).iter_rows()
     ]
+
+
+def dispatch_at_peak_us(matrix: pl.DataFrame, ports: pl.DataFrame) -> float | None:
+    """Microseconds of the mean dispatch (`TRAFFIC`) of the busiest group at the published peak of its links, no latency.
+
+    `ports` is `links`. None where a group spans hosts, or the peak of a link is not known or not the same on all.
+    """
+    dispatched = matrix.filter(pl.col("direction") == "dispatch")
+    known = dict(
+        ports.filter(pl.col("link_bytes_per_second").is_not_null()).select("rank", "link_bytes_per_second").iter_rows()
+    )
+    hosts = dict(ports.select("rank", "host").iter_rows())
+    times: list[float] = []
+    for (group,), part in dispatched.group_by("group"):
+        members = [int(rank) for rank in str(group).split(",")]
+        if len({hosts.get(rank) for rank in members}) != 1 or len({known.get(rank) for rank in members}) != 1:
+            return None
+        if members[0] not in known:
+            return None
+        mean = part.group_by("source", "target").agg(pl.col("bytes").sum() / part.select(EXCHANGE).n_unique())
+        cells = {(source, target): num_bytes for source, target, num_bytes in mean.iter_rows()}
+        sent = [[cells.get((source, target), 0.0) for target in members] for source in members]
+        times.append(float(all_to_all_ns(sent, Topology(len(members), Port(0.0, known[members[0]]))).max()))
+    return max(times) / 1e3 if times else None
 
 
 def worth_figures(tables: Tables, splits: pl.DataFrame, expected: pl.DataFrame) -> tuple[list[ExpertWorth], Worth]:

@@ -200,6 +200,9 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     volumes: list[Volume] = []
     volume_theory: VolumeTheory | None = None
     placement: PlacementAdvice | None = None
+    dispatch_at_peak_us: Annotated[
+        float | None, Meta(description="Mean dispatch by bytes over the links' published peak, no latency; one host.")
+    ] = None
     count_exchange_ms: Annotated[
         float | None, Meta(description="Exchange of token counts, wait included; per step, summed over ranks.")
     ] = None

@@ -11,6 +11,7 @@ from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.expert_detail import (
     ExpertTables,
     blame_figures,
+    dispatch_at_peak_us,
     exchange_figures,
     expert_tables,
     exposed_time,
@@ -40,6 +41,7 @@ from traceanalyzer.measurements.all_to_all import (
     slowest_rank,
     waits_by_direction,
 )
+from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.traffic import aligned_sequences
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.directions import COMPUTE_KINDS, expert_kernels, with_directions
@@ -137,6 +139,7 @@ def _explanation(
         "slow_links": link_figures(detail.expected),
         "link_share": _median(splits.filter(pl.col("kind") == "all_to_all")["link_share"]),
         "volumes": measured,
+        "dispatch_at_peak_us": dispatch_at_peak_us(detail.traffic, links(tables.ranks)),
         "volume_theory": theory,
         "placement": _placement(routing, replayed.balanced_experts_ms, withheld),
     }
