@@ -11,7 +11,8 @@ from torch import nn
 from instrumented_runs import host_load
 from instrumented_runs.faults import Faults
 from instrumented_runs.gemm_peak import measure_peaks
-from instrumented_runs.recorder import Recorder, device_name
+from instrumented_runs.recorder import Recorder
+from instrumented_runs.run_file import device_name
 from instrumented_runs.settings import DenseSettings
 from instrumented_runs.token_task import batch
 from instrumented_runs.training_loop import run_steps

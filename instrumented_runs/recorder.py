@@ -6,39 +6,37 @@ Three lines in any loop, after `init_process_group` if there are several ranks:
         for batch in data:
             train(batch)
             recorder.step()
+
+A further window is recorded on demand: `echo 1200 > runs/mine/record_at` starts one in step 1200 on every rank.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import gc
 import os
-import signal
 import socket
 import statistics
-import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
+from urllib.parse import quote
 
 import msgspec
 import torch
 import torch.distributed as dist
-from torch.profiler import ProfilerActivity, profile, schedule
+from torch.profiler import record_function
 
 from instrumented_runs import host_load
+from instrumented_runs.capture import Capture, Window
 from instrumented_runs.clocks import measure_offset
-from instrumented_runs.trace_export import publish_trace
+from instrumented_runs.run_file import cuda_peaks, default_ranks, device_name, unknown_job, versions, write_run
 from traceanalyzer.hardware import Hardware
 from traceanalyzer.job import (
     ROUTING_FILE,
-    RUN_FILE,
     STEPS_FILE,
     TRACE_FILE,
     ClockOffset,
@@ -47,38 +45,18 @@ from traceanalyzer.job import (
     RoutingRecord,
     StepRecord,
 )
-from traceanalyzer.layout import Layout
-from traceanalyzer.model import ModelShape
+
+REQUEST_FILE = "record_at"
+"""In the run folder: the number of the step in which a further window begins. Ranks look for it between steps."""
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
-    """Which steps the profiler records: it idles for `wait`, runs unrecorded for `warmup`, records `active`."""
+def span(name: str) -> AbstractContextManager[Any]:
+    """A profiler range of any name.
 
-    wait: int = 1
-    warmup: int = 1
-    active: int = 5
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        """The recorded steps."""
-        first = self.wait + self.warmup
-        return tuple(range(first, first + self.active))
-
-
-def unknown_job(num_ranks: int) -> Job:
-    """The description of a loop of which nothing is known but its ranks."""
-    shape = ModelShape(num_layers=0, hidden_size=0, num_heads=0, num_kv_heads=0, head_size=0, ffn_size=0, vocab_size=0)
-    return Job(
-        kind="other",
-        layout=Layout(dp=num_ranks),
-        model=shape,
-        compute_mode="real",
-        backend=dist.get_backend() if dist.is_initialized() else "none",
-        dtype="unknown",
-        tokens_per_step=0,
-        sequence_length=0,
-    )
+    Torch's exporter breaks the file on a quote and renames everything with a letter outside ASCII to `unknown`; such
+    characters are percent-encoded, which `urllib.parse.unquote` undoes.
+    """
+    return record_function(quote(name, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~"))
 
 
 class Recorder:
@@ -89,34 +67,43 @@ class Recorder:
         folder: str | os.PathLike[str],
         job: Job | None = None,
         window: Window | None = None,
+        ranks: Collection[int] | None = None,
         cpu_group: dist.ProcessGroup | None = None,
         clock_error_ns: int = 0,
     ) -> None:
-        """`cpu_group`: a gloo group of all ranks; by default one is made where the default group is not gloo.
+        """Nothing is recorded before `start`.
 
-        `clock_error_ns` is added to every time this rank writes: a planted fault.
+        Args:
+            folder: where the run goes; one file system for all ranks, or each its own.
+            job: what is known of the job; without it the analysis infers what it can.
+            window: which steps are profiled.
+            ranks: which ranks write a trace; by default all of a small job, else one pipeline and one expert group.
+            cpu_group: a gloo group of all ranks; by default one is made where the default group is not gloo.
+            clock_error_ns: added to every time this rank writes: a planted fault.
         """
         self.folder = Path(folder)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.num_ranks = dist.get_world_size() if dist.is_initialized() else 1
         self.window = window or Window()
         job = job or unknown_job(self.num_ranks)
+        traced = tuple(sorted(ranks)) if ranks is not None else default_ranks(job.layout)
         self.job = dataclasses.replace(
             job,
             hardware=job.hardware or Hardware(device=device_name(), num_devices=self.num_ranks),
             versions=job.versions or versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
+            traced_ranks=traced,
         )
         self._cpu_group = cpu_group
         self._clock_error_ns = clock_error_ns
         self._step = 0
         self._records: list[StepRecord] = []
         self._routing: list[RoutingRecord] = []
-        self._profiler: profile | None = None
+        self._capture: Capture | None = None
+        self._num_captures = 0
         self._rank_record = RankRecord(
             rank=self.rank, host=socket.gethostname(), pid=os.getpid(), cores=host_load.cores()
         )
-        self._trace_path = self.folder / TRACE_FILE.format(rank=self.rank)
 
     def __enter__(self) -> Self:
         """Start recording. Collective."""
@@ -133,28 +120,14 @@ class Recorder:
             self.abandon()
 
     def start(self) -> None:
-        """Measure the clocks, begin `run.json`, start the profiler. Collective."""
+        """Measure the clocks, begin `run.json`, begin the first step. Collective."""
         if self.num_ranks > 1:
             if self._cpu_group is None and dist.get_backend() != "gloo":
                 self._cpu_group = cpu_group_of_all()
             self._rank_record = dataclasses.replace(self._rank_record, clock_start=self._measure_offset())
         for name in (STEPS_FILE, ROUTING_FILE):
             (self.folder / name.format(rank=self.rank)).unlink(missing_ok=True)
-        self._write_run("started", self.window.steps)
-        activities = [ProfilerActivity.CPU]
-        if torch.cuda.is_available():
-            activities.append(ProfilerActivity.CUDA)
-        window = self.window
-        self._profiler = profile(
-            activities=activities,
-            schedule=schedule(wait=window.wait, warmup=window.warmup, active=window.active, repeat=1),
-            record_shapes=True,
-            on_trace_ready=self._publish,
-        )
-        gc.collect()
-        gc.freeze()
-        gc.disable()
-        self._profiler.start()
+        self._write_run("started", self.window.steps(self.window.wait))
         self._begin_step()
 
     def step(self, loss: float | None = None) -> StepRecord:
@@ -164,7 +137,7 @@ class Recorder:
             rank=self.rank,
             start_ns=self._start_ns,
             end_ns=self._now_ns(),
-            profiled=self._step in self.window.steps,
+            profiled=self._capture is not None and self._step in self._capture.steps,
             loss=loss,
             cpu_pressure_us=_growth(self._pressure, host_load.cpu_pressure_us()),
             involuntary_switches=host_load.involuntary_switches() - self._switches,
@@ -176,11 +149,10 @@ class Recorder:
         if self._routing:
             self._append(ROUTING_FILE, self._routing)
             self._routing = []
-        if self._profiler is not None:
-            with termination_postponed():
-                self._profiler.step()
-            if self._step == self.window.steps[-1]:
-                self._stop_profiler()
+        if self._capture is not None:
+            self._capture.step()
+            if self._capture.is_over:
+                self._capture = None
         self._step += 1
         self._begin_step()
         return record
@@ -214,14 +186,14 @@ class Recorder:
 
     def close(self) -> None:
         """Finish the trace and complete `run.json`. Collective."""
-        self._stop_profiler()
+        self._stop_capture()
         if self.num_ranks > 1:
             self._rank_record = dataclasses.replace(self._rank_record, clock_end=self._measure_offset())
         self._write_run("completed", tuple(r.step for r in self._records if r.profiled))
 
     def abandon(self) -> None:
         """Keep what this rank has recorded; other ranks may be gone."""
-        self._stop_profiler()
+        self._stop_capture()
 
     def _append(self, name: str, records: Sequence[StepRecord | RoutingRecord]) -> None:
         """Add lines to a side file of this rank, after the step they tell of."""
@@ -231,6 +203,8 @@ class Recorder:
             file.writelines(msgspec.json.encode(record) + b"\n" for record in records)
 
     def _begin_step(self) -> None:
+        if self._capture is None and self._step in (self.window.wait, self._requested_step()):
+            self._begin_capture()
         self._memory: dict[str, int | None] = {}
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
@@ -238,74 +212,63 @@ class Recorder:
         self._switches = host_load.involuntary_switches()
         self._start_ns = self._now_ns()
 
+    def _requested_step(self) -> int | None:
+        try:
+            return int((self.folder / REQUEST_FILE).read_text())
+        except (OSError, ValueError):
+            return None
+
+    def _begin_capture(self) -> None:
+        if self.job.traced_ranks is not None and self.rank not in self.job.traced_ranks:
+            return
+        path = self.folder / TRACE_FILE.format(rank=self.rank)
+        if self._num_captures:
+            path = path.with_name(path.name.replace(".json", f".{self._num_captures}.json"))
+        self._num_captures += 1
+        self._capture = Capture(self.window, self._step, path, self.rank, self._clock_error_ns)
+
+    def _stop_capture(self) -> None:
+        if self._capture is not None:
+            capture, self._capture = self._capture, None
+            capture.stop()
+
     def _now_ns(self) -> int:
         return time.time_ns() + self._clock_error_ns
 
     def _measure_offset(self) -> ClockOffset:
         return measure_offset(self._cpu_group, self._now_ns)
 
-    def _publish(self, profiler: profile) -> None:
-        publish_trace(profiler, self._trace_path, self.rank, self._clock_error_ns)
-
-    def _stop_profiler(self) -> None:
-        if self._profiler is not None:
-            profiler, self._profiler = self._profiler, None
-            with termination_postponed():
-                profiler.stop()
-            gc.enable()
-
     def _write_run(self, status: str, profiled_steps: tuple[int, ...]) -> None:
         """Gather what every rank knows of itself; rank 0 writes. Collective."""
         last = self._records[-1].step if self._records else None
-        mine = (dataclasses.replace(self._rank_record, last_step=last), self._unprofiled_step_ms())
-        gathered: list[tuple[RankRecord, float | None]] = [mine]
+        mine = (dataclasses.replace(self._rank_record, last_step=last), self._unprofiled_step_ms(), profiled_steps)
+        gathered = [mine]
         if self.num_ranks > 1:
             gathered = [mine] * self.num_ranks
             dist.all_gather_object(gathered, mine, group=self._cpu_group)
         if self.rank != 0:
             return
-        medians = [median for _, median in gathered if median is not None]
-        write_run(
-            self.folder,
-            dataclasses.replace(
-                self.job,
-                ranks=tuple(record for record, _ in gathered),
-                profiled_steps=profiled_steps,
-                unprofiled_step_ms=statistics.median(medians) if medians else None,
-                status=status,
-            ),
+        medians = [median for _, median, _ in gathered if median is not None]
+        run = dataclasses.replace(
+            self.job,
+            ranks=tuple(record for record, _, _ in gathered),
+            profiled_steps=tuple(sorted({step for _, _, steps in gathered for step in steps})),
+            unprofiled_step_ms=statistics.median(medians) if medians else None,
+            status=status,
         )
+        write_run(self.folder, run)
 
     def _unprofiled_step_ms(self) -> float | None:
-        """Median over the steps after the window; the first is left out, as ranks leave the export at different times."""
-        after = [r for r in self._records if r.step > self.window.steps[-1] + 1]
-        return statistics.median((r.end_ns - r.start_ns) / 1e6 for r in after) if after else None
+        """Median over steps after a window.
 
-
-def write_run(folder: Path, job: Job) -> None:
-    """Write `run.json` so that a reader sees the old one or the new one, never half of either."""
-    path = folder / RUN_FILE
-    temporary = path.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
-    temporary.replace(path)
-
-
-def cuda_peaks() -> dict[str, int]:
-    """Most bytes in use since the peaks were reset; nothing without CUDA."""
-    if not torch.cuda.is_available():
-        return {}
-    return {
-        "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
-        "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
-    }
-
-
-def versions() -> dict[str, str]:
-    """What the job ran on."""
-    found = {"python": sys.version.split()[0], "torch": str(torch.__version__)}
-    if torch.version.cuda:
-        found["cuda"] = torch.version.cuda
-    return found
+        The first one is left out, as ranks leave the export at different times.
+        """
+        after = [
+            (now.end_ns - now.start_ns) / 1e6
+            for before, now in zip(self._records, self._records[1:], strict=False)
+            if now.step > self.window.steps(self.window.wait)[-1] and not before.profiled and not now.profiled
+        ]
+        return statistics.median(after) if after else None
 
 
 def cpu_group_of_all() -> dist.ProcessGroup:
@@ -313,27 +276,6 @@ def cpu_group_of_all() -> dist.ProcessGroup:
     group = dist.new_group(backend="gloo")
     assert isinstance(group, dist.ProcessGroup)  # noqa: S101 - every rank is a member
     return group
-
-
-def device_name() -> str:
-    """The device this process computes on."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-@contextmanager
-def termination_postponed() -> Iterator[None]:
-    """Let a SIGTERM wait until what runs inside is done: launchers send one when another rank failed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    handler = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, handler)
-        if came:
-            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _growth(before: int | None, after: int | None) -> int | None:

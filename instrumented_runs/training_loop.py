@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from instrumented_runs.capture import Window
 from instrumented_runs.faults import Faults
-from instrumented_runs.recorder import Recorder, Window
+from instrumented_runs.recorder import Recorder
 from instrumented_runs.settings import RunSettings
 from instrumented_runs.worker import announce
 from traceanalyzer.job import Job

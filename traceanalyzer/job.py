@@ -104,6 +104,8 @@ class Job:
     hardware: Hardware | None = None
     ranks: tuple[RankRecord, ...] = ()
     profiled_steps: tuple[int, ...] = ()
+    traced_ranks: tuple[int, ...] | None = None
+    """Ranks chosen to write a trace: others are sampled out by design, not missing. None: all."""
     unprofiled_step_ms: float | None = None
     """Median duration of the same step without the profiler, in the same run."""
     versions: dict[str, str] = field(default_factory=dict[str, str])
