@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from traceanalyzer.errors import DomainError, UsageError
+from traceanalyzer.gaps.operators import MIN_COVERED_SHARE
 from traceanalyzer.gaps.wording import flops_rate, percent
 from traceanalyzer.hardware import DeviceSpec, Hardware, MeasuredPeak, check_declared_peak, find_device, parse_dtype
 from traceanalyzer.measurements.devices import device_spec
 from traceanalyzer.theory.mfu import mixed_peak
 
-MIN_COVERED_SHARE = 0.98
-"""Shares of number formats are taken from recorded shapes only if these cover the matrix multiplications."""
 _MIN_FORMAT_SHARE = 0.01
 _NARROW = ("fp8", "fp4")
 _NARROW_KERNEL = r"(?i)e4m3|e5m2|fp8|float8|nvfp4|mxfp4|nvjet(_sm\d+)?_qq"

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.gaps.declaration import Training
-from traceanalyzer.gaps.device_peak import MIN_COVERED_SHARE
 from traceanalyzer.gaps.efficiency_review import RooflineShape
-from traceanalyzer.gaps.operators import RecordedOperators
+from traceanalyzer.gaps.operators import MAX_DIFFERENCE, RecordedOperators, recorded_flops
 from traceanalyzer.gaps.review import Finding, Withheld
 from traceanalyzer.gaps.utilisation import UtilisationGap
 from traceanalyzer.gaps.wording import flops_count, percent
@@ -19,8 +18,6 @@ from traceanalyzer.theory.flops import Convention, flops_per_token
 
 MAX_SHAPES = 12
 """Shapes listed in the review; the table `roofline` has all."""
-MAX_DIFFERENCE = 0.01
-"""Recorded and declared FLOPs that differ by less are the same job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,19 +75,9 @@ def _declared_flops(operators: RecordedOperators, trained: Training | None, wind
 
     The full-attention convention counts as kernels are called; what one stage computes says nothing of the others.
     """
-    captured = operators.by_step.join(windows.select("rank", "step").unique(), on=["rank", "step"], how="semi")
-    if trained is None or captured.is_empty() or captured["num_unread"].sum():
+    recorded = recorded_flops(operators, windows, trained.num_devices) if trained else None
+    if trained is None or recorded is None:
         return []
-    if operators.covered_share is not None and operators.covered_share < MIN_COVERED_SHARE:
-        return []
-    steps = (
-        captured.group_by("step")
-        .agg(pl.col("flops").sum(), pl.col("rank").n_unique().alias("num_ranks"))
-        .filter(pl.col("num_ranks") == trained.num_devices)
-    )
-    if steps.is_empty():
-        return []
-    recorded = float(steps.sort("flops", "step")["flops"][(steps.height - 1) // 2])
     counted = flops_per_token(
         trained.model, trained.sequence_length, Convention.FULL_ATTENTION, recompute=trained.recompute
     )

@@ -11,6 +11,11 @@ from traceanalyzer.measurements.shape_flops import flops_by_step, in_steps, shap
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.clocks import on_one_clock
 
+MIN_COVERED_SHARE = 0.98
+"""Recorded shapes speak for all matrix multiplications only if they cover these."""
+MAX_DIFFERENCE = 0.01
+"""Recorded and declared FLOPs that differ by less are the same job."""
+
 
 @dataclass(frozen=True, slots=True)
 class RecordedOperators:
@@ -37,3 +42,22 @@ def recorded_operators(events: pl.DataFrame, tables: Tables) -> RecordedOperator
         number_formats(found),
         float(covered) if isinstance(covered, int | float) else None,
     )
+
+
+def recorded_flops(operators: RecordedOperators, windows: pl.DataFrame, num_devices: int) -> float | None:
+    """FLOPs of one step over the whole job, every key counted, median over steps; `windows` is `STEPS`.
+
+    None unless every device's step is here and every shape was read: a part of a job is never scaled up.
+    """
+    captured = operators.by_step.join(windows.select("rank", "step").unique(), on=["rank", "step"], how="semi")
+    if captured["num_unread"].sum():
+        return None
+    if operators.covered_share is not None and operators.covered_share < MIN_COVERED_SHARE:
+        return None
+    steps = (
+        captured.group_by("step")
+        .agg(pl.col("flops").sum(), pl.col("rank").n_unique().alias("num_ranks"))
+        .filter(pl.col("num_ranks") == num_devices)
+        .sort("flops", "step")
+    )
+    return float(steps["flops"][(steps.height - 1) // 2]) if steps.height else None

@@ -11,8 +11,9 @@ import polars as pl
 from traceanalyzer.errors import DomainError
 from traceanalyzer.gaps.declaration import Declaration, Training, training
 from traceanalyzer.gaps.device_peak import Peak, Recorded, Roofs, device_peak, device_roofs
-from traceanalyzer.gaps.operators import RecordedOperators
+from traceanalyzer.gaps.operators import MAX_DIFFERENCE, RecordedOperators, recorded_flops
 from traceanalyzer.gaps.review import ConventionMfu, Mfu, Withheld
+from traceanalyzer.gaps.wording import flops_count
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.mfu import median_step, utilisation, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity
@@ -66,6 +67,7 @@ def utilisation_gap(
         distorted
         or (trained if isinstance(trained, str) else None)
         or (found if isinstance(found, str) else None)
+        or (_not_done(known, recorded_flops(operators, tables.steps, known.num_devices)) if known else None)
         or (_impossible(known, peak, durations) if known and peak else None)
     )
     figures = _figures(known, peak, durations, measured=reason is None)
@@ -100,6 +102,17 @@ def _not_faithful(job: Job | None, validity: Validity) -> str | None:
 
 def _flops(trained: Training) -> FlopsPerToken:
     return flops_per_token(trained.model, trained.sequence_length, recompute=trained.recompute)
+
+
+def _not_done(trained: Training, recorded: float | None) -> str | None:
+    """Fewer FLOPs recorded than the declared job needs under the tightest mask: this run did not do that job."""
+    declared = _flops(trained).hardware * trained.tokens_per_step
+    if recorded is None or recorded >= (1 - MAX_DIFFERENCE) * declared:
+        return None
+    return (
+        f"the declared job takes {flops_count(declared)} per step, the recorded shapes add up to {flops_count(recorded)}: "
+        "model, tokens or recompute are not this run's, or it does not train (a forward pass is a third)"
+    )
 
 
 def _impossible(trained: Training, peak: Peak, durations: _Durations) -> str | None:
