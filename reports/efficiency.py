@@ -10,7 +10,7 @@ import polars as pl
 from reports import charts
 from reports.palette import LOSS, REFERENCE, RESULT
 from reports.parts import Chart, Grid, Terms
-from reports.text import at, chart_text, number, quantity, records, safe_text, shown
+from reports.text import Unit, at, chart_text, number, quantity, records, safe_text, shown
 
 CLOSED = 0.05
 """Largest miss, in MFU points, of losses that are said to close the way from peak to measured."""
@@ -112,3 +112,36 @@ def convention_grid(review: Mapping[str, Any]) -> Grid | None:
         numeric=frozenset({1, 2}),
         half=True,
     )
+
+
+def roofline_grid(review: Mapping[str, Any]) -> Grid | None:
+    """Shapes that lose most time to their roof, per rank and step; None where the review lists none."""
+    rows = tuple(
+        (
+            safe_text(row.get("name", ""), 120),
+            safe_text(row.get("shape", ""), 120),
+            safe_text(row.get("dtype", ""), 60),
+            *(quantity(row.get(key), unit) for key, unit in _ROOF_COLUMNS),
+            safe_text(row.get("bound", ""), 20),
+        )
+        for row in records(review, "roofline")
+    )
+    if not rows:
+        return None
+    return Grid(
+        id="roofline-grid",
+        title="Matrix multiplications by time lost to the roof",
+        columns=("operator", "shape", "type", "time lost", "time", "reached", "of the roof", "bound by"),
+        rows=rows,
+        numeric=frozenset({3, 4, 5, 6}),
+        note="Per rank and step. The roof is the peak of the number format or the memory's bandwidth, whichever is lower.",
+        csv="roofline",
+    )
+
+
+_ROOF_COLUMNS: tuple[tuple[str, Unit], ...] = (
+    ("lost_ms", "ms"),
+    ("ms", "ms"),
+    ("flops_per_second", "flops_per_second"),
+    ("roof_share", "share"),
+)

@@ -62,6 +62,7 @@ def all_sections(review: Review, tables: Tables, timelines: Timelines, findings:
         _bubble_section(review, tables),
         _expert_section(review, tables),
         _mfu_section(review),
+        _roofline_section(review),
         _owner_section(review, tables),
         _step_section(review),
         _memory_section(review),
@@ -164,6 +165,12 @@ def _mfu_section(review: Review) -> Section:
     parts = [efficiency.waterfall_chart(review), efficiency.mfu_terms(review), efficiency.convention_grid(review)]
     lead = "Model FLOPs utilization: the model's FLOP per step ÷ what the devices could do in that time."
     return _section("mfu", "MFU", parts, "", lead)
+
+
+def _roofline_section(review: Review) -> Section:
+    is_withheld = any(entry.get("metric") == "roofline" for entry in records(review, "quality", "withheld"))
+    absent = _because(review, "roofline") if is_withheld else "These traces hold no tensor shapes."
+    return _section("roofline", "Roofline", [efficiency.roofline_grid(review)], absent)
 
 
 def _owner_section(review: Review, tables: Tables) -> Section:

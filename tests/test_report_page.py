@@ -142,7 +142,7 @@ def test_a_renamed_field_would_be_noticed() -> None:
 def test_the_page_is_in_reading_order() -> None:
     page = Elements(compose(*pipeline_case()))
     assert page.ids("section") == [
-        *("findings", "timeline-section", "bubble", "all-to-all", "mfu", "owners", "steps", "memory"),
+        *("findings", "timeline-section", "bubble", "all-to-all", "mfu", "roofline", "owners", "steps", "memory"),
         *("tables", "quality", "method", "provenance"),
     ]
     prose = page.prose
