@@ -196,3 +196,55 @@ def test_mfu_of_a_paced_run_is_withheld(tmp_path: Path) -> None:
     assert (peak_bar["ms"], peak_bar["mfu_points"]) == (90, 100)
     assert sum(bar["ms"] for bar in losses) == pytest.approx(90)
     assert losses[-1]["mfu_points"] == pytest.approx(100 * real["mfu"]["mfu"])
+
+
+def test_a_step_that_lacks_a_rank_is_not_whole(tmp_path: Path) -> None:
+    run_of(tmp_path, GPIPE)
+    first = TinyRank(0, 2)
+    for step, shift in ((1, 0), (2, 100_000), (3, 200_000)):  # rank 1 has step 1 only
+        for item in GPIPE[0].split():
+            name, times = item.split("@")
+            start, end = times.split("-")
+            first.annotate(f"compute:{name}", float(start) + shift, float(end) + shift)
+        first.step(step, shift, shift + 90_000)
+    first.write(tmp_path)
+    review = review_of(tmp_path)
+    assert [row["step"] for row in review["bubble"]["steps"]] == [1]
+    assert review["bubble"]["measured_share"] == pytest.approx(1 / 3)
+
+
+def test_clocks_that_contradict_the_dependencies_withhold_the_bubble(tmp_path: Path) -> None:
+    for rank, line in enumerate(GPIPE):
+        trace = TinyRank(rank, 2, shift_us=rank * 50_000)  # one host by name, two clocks in truth
+        for item in line.split():
+            name, times = item.split("@")
+            start, end = times.split("-")
+            trace.annotate(f"compute:{name}", float(start), float(end))
+        trace.step(1, 0, 90_000).write(tmp_path)
+    review = review_of(tmp_path)
+    assert review["bubble"] is None
+    (reason,) = (item["reason"] for item in review["quality"]["withheld"] if item["metric"] == "bubble")
+    assert "before what it needs" in reason
+
+
+def test_replicas_that_cannot_be_told_apart_are_no_pipeline(tmp_path: Path) -> None:
+    run_of(tmp_path, [GPIPE[0], GPIPE[0], GPIPE[1], GPIPE[1]])
+    review = review_of(tmp_path)
+    assert review["bubble"] is None
+    assert any("same stage" in item["reason"] for item in review["quality"]["withheld"])
+
+
+def test_one_stage_is_no_pipeline(tmp_path: Path) -> None:
+    review = review_of(run_of(tmp_path, ["0F0@0-10 0B0@10-30"]))
+    assert review["bubble"] is None
+
+
+def test_a_declared_schedule_gives_no_closed_form_to_another_order(tmp_path: Path) -> None:
+    odd = ["0F0@0-10 0F1@10-20 0B1@60-80 0B0@80-100", "1F0@10-20 1B0@20-40 1F1@40-50 1B1@50-60"]
+    review = review_of(with_job(run_of(tmp_path, odd), schedule="1F1B"))
+    theory = review["bubble"]["theory"]
+    assert theory["closed_form_share"] is None
+    assert theory["simulated_share"] is not None
+    assert review["job"]["schedule"]["source"] == "declared"
+    unknown = review_of(with_job(tmp_path, schedule="MyOwnOrder"))
+    assert unknown["bubble"]["theory"] == theory

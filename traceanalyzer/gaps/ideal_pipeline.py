@@ -12,15 +12,7 @@ import polars as pl
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.review import BubbleTheory, Withheld
 from traceanalyzer.job import Job
-from traceanalyzer.schedule import (
-    Action,
-    Op,
-    OverlappedPair,
-    Phase,
-    RankOrders,
-    ScheduleName,
-    parse_schedule_name,
-)
+from traceanalyzer.schedule import Action, Op, OverlappedPair, Phase, RankOrders, ScheduleName
 from traceanalyzer.theory.closed_forms import ClosedForm, bubble_share
 from traceanalyzer.theory.op_times import OpTimes, PairMode
 from traceanalyzer.theory.recognise import recognise
@@ -80,8 +72,8 @@ def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
     times = uniform_times(actions)
     withheld: list[Withheld] = []
     recognised = recognise(orders, stage_ranks)
-    name = recognised or (parse_schedule_name(job.schedule) if job and job.schedule else None)
-    closed = _closed_form(name, orders, stage_ranks, actions, times, withheld)
+    declared = job.schedule if job is not None else None
+    closed = _closed_form(recognised, declared, orders, stage_ranks, actions, times, withheld)
     simulation = _simulation(orders, stage_ranks, times, withheld)
     figures = BubbleTheory(
         closed_form_share=closed.share if closed else None,
@@ -91,7 +83,7 @@ def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
         simulated_span_share=1 - sum(simulation.busy_ns) / sum(simulation.span_ns) if simulation else None,
         simulated_phase_ms=simulation.makespan_ns / 1e6 if simulation else None,
         formula=f"bubble = {closed.formula}, share = bubble ÷ (M·T + bubble)" if closed else None,
-        schedule=name.value if name else None,
+        schedule=recognised.value if recognised else None,
         domain=closed.domain if closed else None,
         source=closed.source if closed else None,
     )
@@ -100,6 +92,7 @@ def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
 
 def _closed_form(
     name: ScheduleName | None,
+    declared: str | None,
     orders: RankOrders,
     stage_ranks: tuple[int, ...],
     actions: pl.DataFrame,
@@ -108,7 +101,9 @@ def _closed_form(
 ) -> ClosedForm | None:
     metric = "bubble.theory.closed_form_share"
     if name is None:
-        withheld.append(Withheld(metric=metric, reason="the measured order is none of the schedules known by name"))
+        beside = f", though {declared} was declared" if declared else ""
+        reason = f"the measured order is none of the schedules known by name{beside}"
+        withheld.append(Withheld(metric=metric, reason=reason))
         return None
     num_microbatches = int(actions["microbatch"].max() or 0) + 1  # type: ignore[arg-type, operator]
     chunks = len(stage_ranks) // len(orders)

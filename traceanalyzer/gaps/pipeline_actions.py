@@ -9,8 +9,9 @@ import polars as pl
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.job import Job
+from traceanalyzer.measurements.bubble import producer_release
 from traceanalyzer.schedule import Op, Phase, RankOrders, ScheduleName, actions_of
-from traceanalyzer.tables import Tables
+from traceanalyzer.tables import ClockState, Tables
 from traceanalyzer.tables.inferred_actions import pipeline_places
 from traceanalyzer.theory.orders import order, placement
 
@@ -22,6 +23,12 @@ _CANDIDATES = (
     ScheduleName.LOOPED_BFS,
 )
 """Schedules that a trace without labels can be told to have run: full backwards, one or more chunks in a loop."""
+
+
+MIN_STAGES = 2
+MAX_EARLY_NS = 500_000
+"""What an action may start before its input was computed where clocks are said to agree: Kineto converts CPU clocks to
+within some 10 µs, and a range's end is noted late on a loaded host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,21 +43,40 @@ class PipelineActions:
 
 def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     """The actions that the job's bubble can be measured on."""
+    nothing = tables.actions.clear()
     members = pipelines(tables, job)
     reason = _why_not(tables, members)
     if reason is not None:
-        return PipelineActions(tables.actions.clear(), reason)
+        return PipelineActions(nothing, reason)
     actions = tables.actions.join(members.filter("is_whole").select("rank", "pipeline"), on="rank")
     if tables.actions_inferred:
         actions = _with_chunks(actions)
-        if actions.is_empty():
-            return PipelineActions(actions, "the order of these unlabelled chunks is that of no schedule known by name")
+    reason = _why_no_pipeline(actions)
+    if reason is not None:
+        return PipelineActions(nothing, reason)
     whole = complete_steps(actions, job)
+    return PipelineActions(whole, _why_not_whole(whole, tables.clock), tables.actions_inferred)
+
+
+def _why_no_pipeline(actions: pl.DataFrame) -> str | None:
+    """Why these actions form no pipeline; None if they do."""
+    if actions.is_empty():
+        return "the order of these unlabelled chunks is that of no schedule known by name"
+    if actions["stage"].n_unique() < MIN_STAGES:
+        return "no pipeline: the model is in one stage"
+    holders = actions.group_by(*_STEP, "stage").agg(pl.col("rank").n_unique())
+    if holders["rank"].max() != 1:
+        return "several ranks run the same stage, and neither run.json nor pipeline messages tell their pipelines apart"
+    return None
+
+
+def _why_not_whole(whole: pl.DataFrame, clock: ClockState) -> str | None:
+    """Why complete steps cannot be measured; None if they can."""
     if whole.is_empty():
-        return PipelineActions(whole, "no step holds forward and backward of every stage and microbatch exactly once")
+        return "no step holds forward and backward of every stage and microbatch exactly once"
     if has_overlaps(whole):
-        return PipelineActions(whole.clear(), "compute actions of one rank overlap, so its time cannot be cut at them")
-    return PipelineActions(whole, None, tables.actions_inferred)
+        return "compute actions of one rank overlap, so its time cannot be cut at them"
+    return contradiction(whole, clock)
 
 
 def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
@@ -101,21 +127,40 @@ def _why_not(tables: Tables, members: pl.DataFrame) -> str | None:
 
 def complete_steps(actions: pl.DataFrame, job: Job | None) -> pl.DataFrame:
     """Actions of the pipeline steps in which every stage ran every microbatch forward and backward exactly once."""
-    num_stages = (job.num_stages if job is not None else None) or pl.col("stage").max() + 1
-    num_microbatches = (job.num_microbatches if job is not None else None) or pl.col("microbatch").max() + 1
+    declared = (job.num_stages, job.num_microbatches) if job is not None else (None, None)
+    sizes = actions.group_by("pipeline").agg(  # over all steps: a step that lacks a rank must not look whole
+        (pl.lit(declared[0]) if declared[0] else pl.col("stage").max() + 1).alias("num_stages"),
+        (pl.lit(declared[1]) if declared[1] else pl.col("microbatch").max() + 1).alias("num_microbatches"),
+    )
     weights = {"F": 1, "B": 1_000_000, "I": 900_000, "W": 100_000}
     done = pl.col("phase").cast(pl.String).replace_strict(weights, return_dtype=pl.Int64).sum()
     whole = (
         actions.group_by([*_STEP, "stage", "microbatch"])
         .agg(done.alias("done"))
         .group_by(_STEP)
-        .agg(
-            (pl.col("done") == 1_000_001).all().alias("each_once"),
-            (pl.len() == num_stages * num_microbatches).alias("all_there"),
-        )
-        .filter(pl.col("each_once") & pl.col("all_there"))
+        .agg((pl.col("done") == 1_000_001).all().alias("each_once"), pl.len().alias("num_cells"))
+        .join(sizes, on="pipeline")
+        .filter("each_once", pl.col("num_cells") == pl.col("num_stages") * pl.col("num_microbatches"))
     )
     return actions.join(whole, on=_STEP, how="semi")
+
+
+def contradiction(actions: pl.DataFrame, clock: ClockState) -> str | None:
+    """The worst start of an action before what it needs was there, in words; None within what clocks may be off.
+
+    Two neighbouring ranks depend on each other in both directions, so an offset between them always shows.
+    """
+    allowed = max(clock.residual_ns or 0, MAX_EARLY_NS)
+    early = pl.col("needed_ns") - pl.col("start_ns")
+    rows = producer_release(actions).with_columns(early.alias("early_ns")).filter(pl.col("early_ns") > allowed)
+    if rows.is_empty():
+        return None
+    row = rows.sort("early_ns", descending=True).row(0, named=True)
+    action = f"{row['stage']}{row['phase']}{row['microbatch']}"
+    return (
+        f"{action} on rank {row['rank']} starts {row['early_ns'] / 1e6:.3g} ms before what it needs was computed: the "
+        "clocks of the ranks disagree, or labels are wrong"
+    )
 
 
 def has_overlaps(actions: pl.DataFrame) -> bool:

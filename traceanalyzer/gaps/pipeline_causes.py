@@ -77,11 +77,18 @@ def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> P
         replay_error=found.worth.replay_error,
         separable=found.separable,
         stragglers=_stragglers(found, held),
-        next_schedules=next_schedules(pipeline.actions, pipeline.schedule, job),
+        next_schedules=_next(pipeline, job),
         attribution_table=found.attribution,
         blame_table=found.blame,
         withheld=_withheld(found),
     )
+
+
+def _next(pipeline: PipelineGap, job: Job | None) -> NextSchedules | None:
+    """What to try next; nothing where the measured order cannot be simulated (the theory then says why)."""
+    if pipeline.figures is None or pipeline.figures.theory is None or pipeline.figures.theory.simulated_share is None:
+        return None
+    return next_schedules(pipeline.actions, pipeline.schedule, job)
 
 
 def with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:
