@@ -39,15 +39,20 @@ def test_every_nanosecond_has_the_owner_that_precedence_says(
     )
     waits = [(r, s, min(s + wait, e)) for r, s, e in exchanged]
     transfers = [(r, min(s + wait, e), e) for r, s, e in exchanged]
+    blocking = [
+        (r, s, e) for r, s, e in receives if any(q == r and a <= s and e <= b for q, a, b in acts + ops if b >= a)
+    ]
     expected: dict[tuple[int, int, str], int] = {}
     for rank, step, start, end, _ in WINDOWS.iter_rows():
         for at in range(start, end):
             if covers(transfers, rank, at):
                 owner = "transfer"
-            elif covers(waits, rank, at) or covers(receives, rank, at):
+            elif covers(waits, rank, at) or covers(blocking, rank, at):
                 owner = "wait"
             elif covers(acts, rank, at) or covers(ops, rank, at):
                 owner = "compute"
+            elif covers(receives, rank, at):
+                owner = "wait"
             else:
                 owner = "host"
             expected[rank, step, owner] = expected.get((rank, step, owner), 0) + 1
@@ -67,4 +72,4 @@ def test_shares_sum_to_one() -> None:
     shares = owner_shares(table)
     assert shares["share"].sum() == pytest.approx(1)
     ms = dict(shares.select("owner", "ms").iter_rows())
-    assert ms == pytest.approx({"compute": 5 / 3e6, "wait": 7 / 3e6, "host": 48 / 3e6})
+    assert ms == pytest.approx({"compute": 10 / 3e6, "wait": 2 / 3e6, "host": 48 / 3e6})

@@ -2,9 +2,12 @@
 
 On CPU traces the main thread is the device. In order of precedence, a nanosecond belongs to
 
-* `compute`: inside a compute action or expert computation less the communication inside it (cause `action`; the sleep
-  of a paced run included), or inside any other operator of the main thread (cause `operator`);
-* `transfer`, `wait`: inside a collective, split by arrivals; a receive waits (cause `receive`: gloo records no transfer);
+* `transfer`, `wait`: a collective, split by arrivals, and a receive that lies wholly inside one action or operator: these
+  block the thread, so the computation around them stands still;
+* `compute`: a compute action or expert computation (cause `action`; the sleep of a paced run included), or any other
+  operator of the main thread (cause `operator`);
+* `wait`: any other receive, from its posting to the return of its wait (gloo records no transfer); one that was posted
+  early and overlaps computation costs only its exposed part;
 * `host`: anything else on the main thread.
 """
 
@@ -19,11 +22,12 @@ _KEYS = ["rank", "step"]
 _LABELS = (
     "transfer/collective",
     "wait/collective",
-    "wait/receive",
+    "wait/receive/inside",
     "compute/action",
     "compute/operator",
+    "wait/receive",
 )
-"""Owner and cause, first match wins. Communication inside an action range is not computation, so it comes first."""
+"""Owner and cause, first match wins."""
 
 
 def accounting(
@@ -49,7 +53,7 @@ def accounting(
         [
             _label(waits.select("rank", pl.col("wait_end_ns").alias("start_ns"), "end_ns"), _LABELS[0]),
             _label(waits.select("rank", "start_ns", pl.col("wait_end_ns").alias("end_ns")), _LABELS[1]),
-            _label(receives, _LABELS[2]),
+            *_receives(receives, pl.concat([_label(actions, ""), _label(operators, "")])),
             _label(actions, _LABELS[3]),
             _label(operators, _LABELS[4]),
         ]
@@ -68,12 +72,28 @@ def _label(intervals: pl.DataFrame, label: str) -> pl.DataFrame:
     return intervals.select("rank", "start_ns", "end_ns", pl.lit(label).alias("label"))
 
 
+def _receives(receives: pl.DataFrame, computing: pl.DataFrame) -> list[pl.DataFrame]:
+    """Receives wholly inside one computing interval, and the others.
+
+    Of the intervals that begin before a receive it is enough to look at the one that reaches furthest.
+    """
+    reach = computing.sort("start_ns").select(
+        "rank", pl.col("start_ns").alias("_from"), pl.col("end_ns").cum_max().over("rank").alias("_reach")
+    )
+    placed = receives.select("rank", "start_ns", "end_ns").sort("start_ns")
+    found = placed.join_asof(
+        reach, left_on="start_ns", right_on="_from", by="rank", strategy="backward", check_sortedness=False
+    )
+    inside = (pl.col("end_ns") <= pl.col("_reach")).fill_null(value=False)
+    return [_label(found.filter(inside), _LABELS[2]), _label(found.filter(~inside), _LABELS[5])]
+
+
 def _merged(intervals: pl.DataFrame) -> pl.DataFrame:
     return union(intervals, ["rank", "step", "label"])
 
 
 def _by_owner(segments: pl.DataFrame) -> pl.DataFrame:
-    label = pl.coalesce("label", pl.lit("host/main thread")).str.split_exact("/", 1)
+    label = pl.coalesce("label", pl.lit("host/main thread")).str.strip_suffix("/inside").str.split_exact("/", 1)
     rows = (
         segments.with_columns(label.struct.rename_fields(["owner", "cause"]).alias("label"))
         .unnest("label")
