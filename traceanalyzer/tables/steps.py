@@ -16,6 +16,7 @@ from traceanalyzer.schema import STEPS, conform
 
 COMPUTE_KINDS = ["gemm", "attention", "other", "fused"]
 """Kinds of kernels that are computation."""
+MIN_EVENT_SHARE = 0.5
 _STEP_NAME = r"^ProfilerStep#(\d{1,9})$"
 
 
@@ -49,7 +50,7 @@ def steps(events: pl.DataFrame) -> pl.DataFrame:
 
     A rank without step ranges has one window, numbered 0, from its first to its last complete event, with `open_end`.
     """
-    marked = _marked_steps(events)
+    marked = _with_open_end(_marked_steps(events), events)
     unmarked = events.filter(pl.col("ph") == "X").join(marked, on="rank", how="anti")
     whole = unmarked.group_by("rank").agg(
         pl.lit(0, pl.Int32).alias("step"),
@@ -69,6 +70,7 @@ def _marked_steps(events: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.col("name").cast(pl.String).str.extract(_STEP_NAME, 1).cast(pl.Int32).alias("step"))
         .filter(pl.col("step").is_not_null())
         .sort("rank", "cycle", "start_ns")
+        .with_columns(_unique_number())
         .with_columns((pl.col("start_ns") + pl.col("duration_ns")).alias("range_end_ns"))
         .with_columns(
             pl.coalesce(following, "range_end_ns").alias("end_ns"),
@@ -76,6 +78,32 @@ def _marked_steps(events: pl.DataFrame) -> pl.DataFrame:
         )
         .select("cycle", *STEPS.names())
     )
+
+
+def _with_open_end(marked: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Mark a rank's last window `open_end` where it holds less than half of the main thread's usual number of events.
+
+    A loop that ends while the profiler still records leaves such a stump.
+    """
+    starts = on_main_thread(events).select("rank", "start_ns")
+    counts = assign_steps(starts, marked).group_by("rank", "step").agg(pl.len().alias("num_events"))
+    last = pl.col("start_ns") == pl.col("start_ns").max().over("rank")
+    stump = pl.col("num_events").fill_null(0) < MIN_EVENT_SHARE * pl.col("num_events").median().over("rank")
+    several = pl.len().over("rank") > 1
+    return (
+        marked.join(counts, on=["rank", "step"], how="left", maintain_order="left")
+        .with_columns((pl.col("open_end") | (last & several & stump)).alias("open_end"))
+        .drop("num_events")
+    )
+
+
+def _unique_number() -> pl.Expr:
+    """The step number, made unique on its rank: a profiler that starts again may count from the same number again.
+
+    The k-th repetition of a number is that number plus k times one more than the largest, alike on all ranks.
+    """
+    again = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step")
+    return (pl.col("step") + again * (pl.col("step").max() + 1)).alias("step")
 
 
 def step_ranges(events: pl.DataFrame) -> pl.DataFrame:
@@ -108,7 +136,8 @@ def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
     """Step windows of ranks with a device (`STEPS`), sorted by rank and start. `kernels` is `KERNELS`.
 
     The first window begins at the end of the last kernel of the tail before the capture or, without such a tail, at the
-    first kernel of the step. The only step of a rank runs from its first to its last kernel, with `open_end`.
+    first kernel of the step. The only step of a rank runs from there, or from its first kernel on the compute stream (a
+    copy may be launched far ahead), to its last kernel, with `open_end`.
     """
     keys = ["rank", "cycle"]
     tail = (
@@ -121,7 +150,7 @@ def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
         kernels.filter(pl.col("step").is_not_null())
         .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
         .group_by(*keys, "step")
-        .agg(pl.col("end_ns").max().alias("boundary_ns"))
+        .agg(pl.col("end_ns").max().alias("boundary_ns"), pl.col("start_ns").min().alias("first_compute_ns"))
     )
     windows = (
         kernels.filter(pl.col("step").is_not_null())
@@ -136,7 +165,10 @@ def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
     before = pl.coalesce(pl.col("boundary_ns").shift(1).over(keys), "tail_end_ns", "first_ns")
     return conform(
         windows.with_columns(
-            pl.when(alone).then("first_ns").otherwise(before).alias("start_ns"),
+            pl.when(alone)
+            .then(pl.coalesce("tail_end_ns", "first_compute_ns", "first_ns"))
+            .otherwise(before)
+            .alias("start_ns"),
             pl.when(alone).then("last_ns").otherwise("boundary_ns").alias("end_ns"),
             alone.alias("open_end"),
         ),
