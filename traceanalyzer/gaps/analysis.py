@@ -32,7 +32,7 @@ from traceanalyzer.measurements.collectives import split_collectives
 from traceanalyzer.measurements.device_accounting import device_accounting
 from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.messages import split_messages
-from traceanalyzer.measurements.mfu import step_durations, wall_clock_step_ns
+from traceanalyzer.measurements.mfu import median_step, step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity, validity
 from traceanalyzer.schema import ACTIONS, DEFECTS, EVENTS, OPS, STEP_RECORDS, conform, empty
 from traceanalyzer.tables import Tables, build_tables
@@ -131,7 +131,7 @@ def analyze(run: Run) -> Analysis:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source={"path": str(run.path)},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, experts.figures, utilisation.figures, step, figures, withheld, ledger),
+        headline=headline(bubble, experts.figures, utilisation.figures, step, withheld, ledger),
         warnings=warnings(trust.reasons, result, run.job),
         quality=result,
         validity=figures,
@@ -200,14 +200,15 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
 
 def _step_figures(tables: Tables, run: Run) -> StepFigures:
     durations = step_durations(tables.steps)["duration_ns"] / 1e6
-    wall = wall_clock_step_ns(run.step_records, tables.steps)
+    shown = median_step(tables.steps) if len(durations) else None
+    wall = wall_clock_step_ns(run.step_records, shown[0]) if shown else None
 
     def quantile(share: float) -> float | None:
         return durations.quantile(share, "linear") if len(durations) else None
 
     return StepFigures(
         duration_ms=StepDuration(
-            median=quantile(0.5),
+            median=shown[1] / 1e6 if shown else None,
             p05=quantile(0.05),
             p95=quantile(0.95),
             values=durations.to_list(),

@@ -113,7 +113,7 @@ def cause_sentences(bubble: Bubble | None) -> list[str]:
         return []
     late = attribution.measured - attribution.ideal
     worst = _merged(bubble.culprits)[0]
-    if worst.ms < MIN_SHARE * attribution.measured:
+    if min(worst.ms, late) < MIN_SHARE * attribution.measured:
         return []
     saved = _best(worst.cause, worst, bubble.worth)
     worth = f"; '{saved.remedy}' alone would save {milliseconds(saved.ms)}" if saved is not None else ""

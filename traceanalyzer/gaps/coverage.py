@@ -28,6 +28,8 @@ def ledger_sentences(
     if step.duration_ms.median is None:
         return ["These traces hold no step that could be measured."]
     shown = [row for row in sorted(owners, key=lambda row: -row.share) if row.share >= MIN_SHARE]
+    if not shown:
+        return [f"{who(quality, ranks)}: the captured steps have no length."]
     spent = ", ".join(f"{_OWNERS[row.owner]} for {percent(row.share)}" for row in shown)
     steps = f"{counted(step.duration_ms.num_steps, 'step')} of {milliseconds(step.duration_ms.median)}"
     return [f"{who(quality, ranks)}, {steps}: {subject(ranks)} {spent} of its time."]

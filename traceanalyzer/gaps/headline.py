@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from traceanalyzer.gaps.cause_findings import cause_sentences
-from traceanalyzer.gaps.review import AllToAll, Bubble, Headline, Mfu, StepFigures, Tile, ValidityFigures, Withheld
+from traceanalyzer.gaps.expert_review import AllToAllTheory
+from traceanalyzer.gaps.review import AllToAll, Bubble, Headline, Mfu, StepFigures, Tile, Withheld
 from traceanalyzer.gaps.wording import counted, flops_rate, milliseconds, percent, points, times
 
+MIN_OVERHEAD_SHARE = 0.005
+MIN_WAIT_SHARE = 0.01
 BUBBLE_TOLERANCE = 0.02
 """A measured bubble within 2% (relative) of theory is the schedule's own."""
 
@@ -24,7 +27,6 @@ def headline(
     all_to_all: AllToAll | None,
     mfu: Mfu,
     step: StepFigures,
-    validity: ValidityFigures,
     withheld: Sequence[Withheld],
     ledger: Sequence[str],
 ) -> Headline:
@@ -40,7 +42,6 @@ def headline(
         _step_tile(step),
     ]
     sentences = [
-        *_validity_sentence(validity),
         *_bubble_sentences(bubble),
         *cause_sentences(bubble),
         *_all_to_all_sentences(all_to_all),
@@ -49,14 +50,6 @@ def headline(
     if not sentences:
         sentences = list(ledger)
     return Headline(sentences=sentences, tiles=tiles)
-
-
-def _validity_sentence(validity: ValidityFigures) -> list[str]:
-    if validity.verdict != "distorted":
-        return []
-    return [
-        f"The host distorted this timeline ({'; '.join(validity.reasons)}): read every time below with that in mind."
-    ]
 
 
 def theory_share(bubble: Bubble) -> tuple[float, str] | None:
@@ -92,27 +85,42 @@ def _bubble_sentences(bubble: Bubble | None) -> list[str]:
 def _worst_stage(bubble: Bubble) -> list[str]:
     if not bubble.stages or bubble.overhead_share is None or bubble.phase_ms is None:
         return []
+    if bubble.overhead_share < MIN_OVERHEAD_SHARE:
+        return []
     worst = max(bubble.stages, key=lambda stage: stage.overhead_ms)
+    what = "Late starts and messages on their way cost" if bubble.transfer_share is None else "Late starts cost"
     where = f"most on rank {worst.ranks[0]} ({milliseconds(worst.overhead_ms)} per step)"
-    return [f"Starting actions late costs another {percent(bubble.overhead_share)}, {where}."]
+    return [f"{what} another {percent(bubble.overhead_share)}, {where}."]
 
 
 def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
     if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
         return []
     ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
-    chance = ""
-    if theory is not None and theory.chance_rank is not None and theory.chance_rank_high is not None:
-        within = "which is within" if ratio <= theory.chance_rank_high else "far beyond"
-        chance = f", {within} what chance gives ({times(theory.chance_rank)})"
-    sentences = [f"The fullest rank receives {times(ratio)} the mean number of tokens{chance}."]
-    if all_to_all.imbalance_cost_ms is not None and all_to_all.wait_share is not None:
-        who = f"rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else "the slowest rank"
+    sentences = [f"The fullest rank receives {times(ratio)} the mean number of tokens{_against_chance(ratio, theory)}."]
+    cost, wait = all_to_all.imbalance_cost_ms, all_to_all.wait_share
+    if cost is not None and wait is not None and wait >= MIN_WAIT_SHARE:
+        who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
         sentences.append(
-            f"Ranks spend {percent(all_to_all.wait_share)} of their time waiting at all-to-alls, mostly for {who}; "
-            f"balanced experts would shorten the step by up to {milliseconds(all_to_all.imbalance_cost_ms)}."
+            f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}; balanced experts would shorten the "
+            f"step by up to {milliseconds(cost)}."
         )
     return sentences
+
+
+def _against_chance(ratio: float, theory: AllToAllTheory | None) -> str:
+    """The load ratio beside what a router without preference gives."""
+    if (
+        theory is None
+        or theory.chance_rank is None
+        or theory.chance_rank_high is None
+        or theory.chance_rank_low is None
+    ):
+        return ""
+    interval = f"{times(theory.chance_rank_low)} to {times(theory.chance_rank_high)}"
+    if ratio < theory.chance_rank_low:
+        return f", evener than chance would give ({interval})"
+    return f", {'as' if ratio <= theory.chance_rank_high else 'beyond what'} chance gives ({interval})"
 
 
 def _mfu_sentences(mfu: Mfu) -> list[str]:
@@ -126,6 +134,8 @@ def _mfu_sentences(mfu: Mfu) -> list[str]:
 
 def _profiled(mfu: float, unprofiled: float) -> str:
     """MFU under the profiler, and how much longer it makes the step: MFU is work over time."""
+    if unprofiled <= mfu:
+        return f"{percent(mfu)} under the profiler"
     return f"{percent(mfu)} under the profiler, which makes the step {times(unprofiled / mfu)} as long"
 
 

@@ -91,9 +91,9 @@ class ValidityFigures(Struct, frozen=True, kw_only=True):
 
 
 class StepDuration(Struct, frozen=True, kw_only=True):
-    """Milliseconds, over the captured steps."""
+    """Milliseconds, over the captured steps whose end is known (of all, where none is)."""
 
-    median: float | None
+    median: Annotated[float | None, Meta(description="Of one real step: of an even number, the shorter middle one.")]
     p05: float | None
     p95: float | None
     values: list[float]
@@ -106,7 +106,7 @@ class StepFigures(Struct, frozen=True, kw_only=True):
     duration_ms: StepDuration
     open_end: Annotated[bool, Meta(description="A window's end was not bounded by a following step.")]
     unprofiled_ms: Annotated[float | None, Meta(description="Median of the same step without profiler, same run.")]
-    wall_clock_ms: Annotated[float | None, Meta(description="The same profiled steps by the training loop's clock.")]
+    wall_clock_ms: Annotated[float | None, Meta(description="The same step by the training loop's clock.")]
 
 
 class OwnerShare(Struct, frozen=True, kw_only=True):
@@ -174,7 +174,7 @@ class Mfu(Struct, frozen=True, kw_only=True):
 
     mfu: Annotated[float | None, Meta(description="flops_per_step ÷ (step × peak per device × devices).")]
     hfu: Annotated[float | None, Meta(description="The same with recomputed FLOPs counted.")]
-    mfu_wall_clock: Annotated[float | None, Meta(description="From the loop's clock over the same profiled steps.")]
+    mfu_wall_clock: Annotated[float | None, Meta(description="From the loop's clock over the same profiled step.")]
     mfu_unprofiled: Annotated[float | None, Meta(description="From the unprofiled step time.")]
     flops_per_step: float | None
     hardware_flops_per_step: float | None

@@ -13,9 +13,14 @@ def step_durations(windows: pl.DataFrame) -> pl.DataFrame:
     """Duration of every step: `step`, `duration_ns`, from `STEPS`.
 
     It is the longest rank's window. Windows of a rank follow each other without a gap, so this is the pace of the job;
-    from the first rank's start to the last rank's end would count the stagger of the ranks in every step anew.
+    from the first rank's start to the last rank's end would count the stagger of the ranks in every step anew. Steps
+    whose end is open on some rank are left out where others are closed.
     """
-    return windows.group_by("step").agg((pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns")).sort("step")
+    steps = windows.group_by("step").agg(
+        (pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns"), pl.col("open_end").any()
+    )
+    closed = steps.filter(~pl.col("open_end"))
+    return (steps if closed.is_empty() else closed).select("step", "duration_ns").sort("step")
 
 
 def median_step(windows: pl.DataFrame) -> tuple[int, int]:
@@ -33,9 +38,8 @@ def utilisation(flops_per_step: float, step_ns: float, peak_flops_per_device: fl
     return flops_per_step / (step_ns / 1e9 * peak_flops_per_device * num_devices)
 
 
-def wall_clock_step_ns(step_records: pl.DataFrame, windows: pl.DataFrame) -> float | None:
-    """Median duration of the *same* steps by the training loop's own clock, from `STEP_RECORDS`; None if unrecorded."""
-    same = step_records.join(windows.select("rank", "step"), on=["rank", "step"], how="semi")
-    durations = same.group_by("step").agg((pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns"))
-    median = durations["duration_ns"].median()
-    return float(median) if isinstance(median, (int, float)) else None
+def wall_clock_step_ns(step_records: pl.DataFrame, step: int) -> int | None:
+    """Duration of `step` by the training loop's own clock, longest rank, from `STEP_RECORDS`; None if unrecorded."""
+    durations = step_records.filter(pl.col("step") == step).select(pl.col("end_ns") - pl.col("start_ns")).to_series()
+    longest = durations.max()
+    return longest if isinstance(longest, int) else None
