@@ -69,9 +69,9 @@ def quality(traces: Traces, tables: Tables, job: Job | None, withheld: list[With
     dropped = dict(traces.counts.events_dropped)
     losses = traces.defects.filter(pl.col("severity").is_in(["loss", "error"]))
     missing = expected is not None and found < expected
-    promised = job is not None  # a run folder promises every rank; other captures sample ranks by design
+    promised = _promised(job)
     failed = job is not None and job.status != "completed"
-    partial = failed or not losses.is_empty() or (missing and promised)
+    partial = failed or not losses.is_empty() or (promised is not None and found < promised)
     verdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
         verdict="unusable" if tables.steps.is_empty() else verdict,
@@ -86,6 +86,13 @@ def quality(traces: Traces, tables: Tables, job: Job | None, withheld: list[With
         defects=traces.defects.to_dicts(),
         withheld=withheld,
     )
+
+
+def _promised(job: Job | None) -> int | None:
+    """Ranks that were to be traced: of a run folder all, or those that were chosen; others are sampled by design."""
+    if job is None:
+        return None
+    return job.layout.world_size if job.traced_ranks is None else len(job.traced_ranks)
 
 
 def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None) -> list[str]:

@@ -23,6 +23,7 @@ MAX_LAUNCH_GAP_NS = 10_000
 MAX_RELEASE_NS = 20_000
 COMPUTE_KINDS = ("gemm", "attention", "other", "fused")
 _KEYS = ["rank", "step"]
+_KERNEL = ["rank", "cycle", "index"]
 _PARTS = ("transfer", "wait", "communication")
 _IDLE_CAUSES = {
     "host": "before launch",
@@ -75,7 +76,7 @@ def _communication(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.Da
     name = pl.concat_str(
         [pl.lit("/"), pl.col("role"), pl.when("released").then(pl.lit("/released")).otherwise(pl.lit(""))]
     )
-    split = rows.join(_releasing(rows, kernels), on=["rank", "index"], how="left").with_columns(
+    split = rows.join(_releasing(rows, kernels), on=_KERNEL, how="left").with_columns(
         pl.col("released").fill_null(value=False)
     )
     known = split.filter(pl.col("wait_ns").is_not_null())
@@ -95,15 +96,14 @@ def _communication(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.Da
 
 def _with_unlisted(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
     """Every communication kernel: those with a row in `COMMUNICATIONS`, barriers (all wait), and those without row."""
-    columns = ["rank", "index", "role", "start_ns", "end_ns", "wait_ns"]
+    columns = [*_KERNEL, "role", "start_ns", "end_ns", "wait_ns"]
     listed = communications.select(columns)
     left = kernels.filter(pl.col("kind").is_in(["communication", "barrier"])).join(
-        communications, on=["rank", "cycle", "index"], how="anti"
+        communications, on=_KERNEL, how="anti"
     )
     duration = pl.col("end_ns") - pl.col("start_ns")
     unlisted = left.select(
-        "rank",
-        "index",
+        *_KERNEL,
         pl.lit(None, ROLE).alias("role"),
         "start_ns",
         "end_ns",
@@ -113,12 +113,12 @@ def _with_unlisted(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.Da
 
 
 def _releasing(communication: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
-    """The communication kernel that released each computing one: `rank`, `index`, `released`.
+    """The communication kernel that released each computing one: `rank`, `cycle`, `index`, `released`.
 
     It is the last to end within 20 µs before the start.
     """
     computing = kernels.filter(pl.col("kind").is_in(COMPUTE_KINDS)).select("rank", pl.col("start_ns").alias("next_ns"))
-    ends = communication.select("rank", "index", "end_ns").sort("end_ns")
+    ends = communication.select(*_KERNEL, "end_ns").sort("end_ns")
     return (
         computing.sort("next_ns")
         .join_asof(
@@ -131,7 +131,7 @@ def _releasing(communication: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
             check_sortedness=False,
         )
         .filter(pl.col("index").is_not_null())
-        .select("rank", "index", pl.lit(value=True).alias("released"))
+        .select(*_KERNEL, pl.lit(value=True).alias("released"))
         .unique()
     )
 
