@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from traceanalyzer.measurements.collectives import split_collectives
+from traceanalyzer.measurements.collectives import hidden_by_clocks, split_collectives
 from traceanalyzer.schema import COLLECTIVES, conform
 
 DATA = Path(__file__).parent / "data"
@@ -142,3 +142,15 @@ def test_who_exchanges_nothing_with_the_late_member_does_not_wait_for_it() -> No
     split = split_collectives(frame, one_clock=True).sort("rank")
     assert split["wait_ns"].to_list() == [10, 0, 0]
     assert split["late_rank"].to_list() == [1, 1, 2]
+
+
+def test_waits_of_the_order_of_the_clocks_residual_are_withheld() -> None:
+    frame = members("all_to_all", [0, 100], [150, 150], [100, 200], [200, 100])
+    clocks = pl.DataFrame({"rank": [0, 1], "residual_ns": [0, 40]}, schema_overrides={"rank": pl.Int32})
+    known = split_collectives(frame, one_clock=True, clocks=clocks).sort("rank")
+    assert known["clock_residual_ns"].to_list() == [40, 0]
+    assert hidden_by_clocks(known) is None
+    vague = clocks.with_columns(pl.Series("residual_ns", [0, 60]))
+    reason = hidden_by_clocks(split_collectives(frame, one_clock=True, clocks=vague))
+    assert reason is not None
+    assert "0.0001 ms" in reason

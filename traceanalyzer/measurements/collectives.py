@@ -22,6 +22,8 @@ SYMMETRIC = ["all_reduce", "all_gather", "reduce_scatter", "barrier"]
 """Kinds whose members all exchange the same number of bytes by definition."""
 MIN_SAMPLES = 8
 """Equal calls that make a rank's fastest one a bound."""
+RESIDUAL_SHARE = 0.5
+"""Of the waits: if the clocks may be off by more in all, the waits are withheld."""
 
 
 def split_collectives(
@@ -159,4 +161,19 @@ def _with_residual(rows: pl.DataFrame, clocks: pl.DataFrame | None) -> pl.DataFr
         .join(late, on="late_rank", how="left", maintain_order="left")
         .with_columns(together.alias("clock_residual_ns"))
         .drop("_own", "_late")
+    )
+
+
+def hidden_by_clocks(splits: pl.DataFrame) -> str | None:
+    """Why waits by `clock` cannot be trusted together: the clocks' residuals are of their order; None if they are not.
+
+    `splits` is `COLLECTIVE_SPLITS` or `P2P_SPLITS`. Residuals that are not known count as none (one host's clock).
+    """
+    rows = splits.filter((pl.col("basis") == "clock") & pl.col("wait_ns").is_not_null())
+    residual = int(rows["clock_residual_ns"].fill_null(0).sum())
+    wait = int(rows["wait_ns"].sum())
+    if residual <= wait * RESIDUAL_SHARE:
+        return None
+    return (
+        f"the clocks of these ranks may be off by {residual / 1e6:.3g} ms in all, the waits sum to {wait / 1e6:.3g} ms"
     )
