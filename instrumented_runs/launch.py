@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode
-from traceanalyzer.errors import JobError, UsageError
+from traceanalyzer.errors import JobError, OutputError, UsageError
 from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
 
 LOG_FILE = "log.txt"
@@ -76,7 +76,19 @@ def num_cuda_devices() -> int:
 
 
 def clear(folder: Path) -> None:
-    """Make `folder`, or remove an earlier run from it. Raises `UsageError` if it holds anything but a run."""
+    """Make `folder`, or remove an earlier run from it. Raises `UsageError` if it holds anything but a run.
+
+    Raises `OutputError` where the folder cannot be made or emptied.
+    """
+    try:
+        _clear(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder}: cannot hold a run: {error.strerror or error}", "give --out another place"
+        ) from None
+
+
+def _clear(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (RUN_FILE, LOG_FILE)):
         raise UsageError(f"{folder} is not empty and holds no earlier run", "give --out a new folder")
     if folder.exists() and not folder.is_dir():

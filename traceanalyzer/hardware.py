@@ -12,6 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
+from typing import Annotated
+
+from msgspec import Meta
 
 from traceanalyzer.errors import UsageError
 
@@ -38,7 +41,7 @@ _TOLERANCE = 1.05
 class MeasuredPeak:
     """The best matrix-multiply rate seen on this very device: an achievable peak, not a datasheet's."""
 
-    flops_per_second: float
+    flops_per_second: Annotated[float, Meta(gt=0)]
     shape: tuple[int, int, int]
     """m, k, n of the matrix multiply."""
     dtype: str
@@ -53,7 +56,7 @@ class Hardware:
 
     device: str
     """`cpu`, or the name the CUDA or ROCm driver gives."""
-    num_devices: int = 1
+    num_devices: Annotated[int, Meta(ge=1)] = 1
     measured_peak: MeasuredPeak | None = None
     """The fastest of `measured_peaks`."""
     measured_peaks: tuple[MeasuredPeak, ...] = ()

@@ -7,17 +7,27 @@ A run folder holds
     steps/rank00000.jsonl       one `StepRecord` per line: what the loop saw of each step
     routing/rank00000.jsonl     one `RoutingRecord` per line (expert jobs only)
 
-Everything here is plain dataclasses, read with msgspec and written as JSON: times in integer nanoseconds since the
-Unix epoch, durations with their unit in the name.
+Everything here is plain dataclasses, read with msgspec, which holds values to the ranges annotated here, and written as
+JSON: times in integer nanoseconds since the Unix epoch, durations with their unit in the name.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Annotated
+
+from msgspec import Meta
 
 from traceanalyzer.hardware import Hardware
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
+
+Count = Annotated[int, Meta(ge=1, le=1 << 53)]
+CountOrUnknown = Annotated[int, Meta(ge=0, le=1 << 53)]
+"""0: not known."""
+Rank = Annotated[int, Meta(ge=0, lt=1 << 31)]
+PositiveMs = Annotated[float, Meta(gt=0)]
+Span = Annotated[float, Meta(ge=0)]
 
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
@@ -45,17 +55,17 @@ EXPERT_PARTS = (
 class ClockOffset:
     """One ping-pong measurement: `rank clock - rank 0 clock`, from the sample with the smallest round trip."""
 
-    offset_ns: int
-    uncertainty_ns: int
+    offset_ns: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
+    uncertainty_ns: Annotated[int, Meta(ge=0, le=1 << 62)]
     """Half the smallest round trip: the true offset lies within it."""
-    at_ns: int
+    at_ns: Annotated[int, Meta(ge=-(1 << 62), le=1 << 62)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RankRecord:
     """Where one rank ran."""
 
-    rank: int
+    rank: Rank
     host: str
     pid: int
     cores: tuple[int, ...]
@@ -69,11 +79,11 @@ class RankRecord:
 class Pacing:
     """How long a paced run makes each computation last (the real computation, then sleep to a deadline)."""
 
-    forward_ms: float | None = None
+    forward_ms: Span | None = None
     """Forward of one microbatch through one rank's share of the model (a chunk takes 1/num_chunks of it)."""
-    backward_ms: float | None = None
+    backward_ms: Span | None = None
     """Full backward, likewise; where input- and weight-gradient are split, each takes half."""
-    expert_us_per_token: float | None = None
+    expert_us_per_token: Span | None = None
     """Expert computation per received token, forward; backward takes twice as long."""
 
 
@@ -89,24 +99,25 @@ class Job:
     backend: str
     """`gloo` or `nccl`."""
     dtype: str
-    tokens_per_step: int
-    """Over the whole job."""
-    sequence_length: int
+    tokens_per_step: CountOrUnknown
+    """Over the whole job; known where the model is."""
+    sequence_length: CountOrUnknown
+    """Known where the model is."""
     schedule: str | None = None
     """A name of `ScheduleName`; None without pipeline parallelism."""
-    num_stages: int | None = None
-    num_microbatches: int | None = None
-    num_chunks: int | None = None
+    num_stages: Count | None = None
+    num_microbatches: Count | None = None
+    num_chunks: Count | None = None
     """Stages per rank."""
     pacing: Pacing | None = None
-    recompute: str | None = None
+    recompute: Annotated[str, Meta(pattern="^(full|selective)$")] | None = None
     """`full`, `selective` or None."""
     hardware: Hardware | None = None
     ranks: tuple[RankRecord, ...] = ()
     profiled_steps: tuple[int, ...] = ()
-    traced_ranks: tuple[int, ...] | None = None
+    traced_ranks: tuple[Rank, ...] | None = None
     """Ranks chosen to write a trace: others are sampled out by design, not missing. None: all."""
-    unprofiled_step_ms: float | None = None
+    unprofiled_step_ms: PositiveMs | None = None
     """Median duration of the same step without the profiler, in the same run."""
     versions: dict[str, str] = field(default_factory=dict[str, str])
     seed: int = 0

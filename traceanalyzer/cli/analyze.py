@@ -8,32 +8,41 @@ from typing import Any
 import click
 
 from traceanalyzer.cli.job_options import declaration, job_options
+from traceanalyzer.cli.reading import load_rank_map, rank_map_option, refuse_loss
 
 
 @click.command("analyze")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option(
     "--columns", type=click.Path(path_type=Path), help="Op table: JSON object of our column names and the file's."
 )
+@rank_map_option
 @job_options
-@click.option("--strict", is_flag=True, help="Fail (status 1) if any event was lost.")
-def command(path: Path, json_file: str | None, columns: Path | None, *, strict: bool, **described: Any) -> None:  # noqa: ANN401 - options of several types
+@click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
+def command(
+    path: str,
+    json_file: str | None,
+    columns: Path | None,
+    rank_map: Path | None,
+    *,
+    strict: bool,
+    **described: Any,  # noqa: ANN401 - options of several types
+) -> None:
     """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table."""
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.cli.text import review_text
-    from traceanalyzer.errors import GateError
     from traceanalyzer.gaps.analysis import analyze, read, with_declaration
     from traceanalyzer.gaps.review import to_builtins, to_json
     from traceanalyzer.traces.op_table import load_column_map
 
     declared = declaration(**described)
-    run = with_declaration(read(path, load_column_map(columns) if columns else None), declared)
+    names = load_column_map(columns) if columns else None
+    run = with_declaration(read(path, names, rank_map=load_rank_map(rank_map)), declared)
     review = analyze(run).review
     if json_file is not None:
         write_bytes(json_file, to_json(review))
     if json_file != "-":
         click.echo(review_text(to_builtins(review)))
-    lost = sum(review.quality.events_dropped.values())
-    if strict and lost:
-        raise GateError(f"{path}: {lost} events were lost", "leave --strict out to accept the loss that is stated")
+    if strict:
+        refuse_loss(path, run.traces.defects)

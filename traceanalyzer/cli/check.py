@@ -6,10 +6,12 @@ from pathlib import Path
 
 import click
 
+from traceanalyzer.cli.reading import rank_map_option
+
 
 @click.command("check")
 @click.argument("path")
-@click.option("--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks.")
+@rank_map_option
 @click.option(
     "--json", "json_file", metavar="FILE", help="Write ranks, counts and defects as JSON; - is standard output."
 )
@@ -19,8 +21,7 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
     import msgspec
 
     from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.reading import announce, load_rank_map, lost_anything, summary
-    from traceanalyzer.errors import GateError
+    from traceanalyzer.cli.reading import announce, load_rank_map, refuse_loss, summary
     from traceanalyzer.traces import summarize
 
     traces = summarize(path, rank_map=load_rank_map(rank_map))
@@ -33,5 +34,5 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
         write_bytes(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if json_file != "-":
         announce([path, *summary(traces)], click.echo)
-    if strict and lost_anything(traces):
-        raise GateError(f"{path}: data was lost", "leave --strict out to accept the loss that is stated above")
+    if strict:
+        refuse_loss(path, traces.defects)

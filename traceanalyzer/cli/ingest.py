@@ -9,13 +9,15 @@ from types import FrameType
 
 import click
 
+from traceanalyzer.cli.reading import rank_map_option
+
 
 @click.command("ingest")
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The capture: a new folder, or one to extend."
 )
-@click.option("--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks.")
+@rank_map_option
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes; by default as cores and memory allow.")
 @click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
@@ -26,8 +28,7 @@ def command(
 
     Sources that the capture already holds are not read again: a stopped ingest resumes, new files extend it.
     """
-    from traceanalyzer.cli.reading import Meter, announce, load_rank_map, lost_anything, summary
-    from traceanalyzer.errors import GateError
+    from traceanalyzer.cli.reading import Meter, announce, load_rank_map, refuse_loss, summary
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.ingest import ingest
 
@@ -38,8 +39,8 @@ def command(
     )
     traces = summarize(out, limits=limits, verify=False)
     announce([f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], click.echo)
-    if strict and lost_anything(traces):
-        raise GateError(f"{out}: data was lost", "leave --strict out to accept the loss that is stated above")
+    if strict:
+        refuse_loss(out, traces.defects)
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

@@ -76,12 +76,11 @@ def declaration(
 
 def _read(name: str) -> tuple[Any, Any, Any]:
     """Job, model and training settings of a file; of a model's name the model alone."""
-    import msgspec
-
     from traceanalyzer.job import RUN_FILE
     from traceanalyzer.model_configs import find_preset, read_model_config
     from traceanalyzer.model_configs.training import TrainingSettings, read_training_settings
     from traceanalyzer.traces import read_job
+    from traceanalyzer.traces.run_folder import decode_job
 
     path = Path(name)
     if not path.exists():
@@ -96,12 +95,7 @@ def _read(name: str) -> tuple[Any, Any, Any]:
         return job, None, TrainingSettings()
     config = _mapping(path)
     if {"layout", "compute_mode"} <= set(config):
-        from traceanalyzer.job import Job
-
-        try:
-            return msgspec.convert(config, Job), None, TrainingSettings()
-        except msgspec.ValidationError as error:
-            raise InputError(f"{path}: not the description of a job: {error}", _HINT) from None
+        return decode_job(json.dumps(config).encode(), str(path)), None, TrainingSettings()
     return None, read_model_config(config, str(path)), read_training_settings(config, str(path))
 
 

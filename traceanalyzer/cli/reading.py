@@ -14,10 +14,20 @@ import msgspec
 from traceanalyzer.errors import UsageError
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from traceanalyzer.traces import Counts, Summary
 
 _MAX_RANK = 1 << 31
 _SHOWN = 8
+
+
+def rank_map_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--rank-map`; the command takes `rank_map` and hands it to `load_rank_map`."""
+    option = click.option(
+        "--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks."
+    )
+    return option(command)
 
 
 def load_rank_map(path: Path | None) -> dict[str, int] | None:
@@ -110,9 +120,15 @@ def _defect_line(row: Mapping[str, Any]) -> str:
     return f"{row['severity']:<6} {row['code']:<26} {where}{events}: {row['message']}"
 
 
-def lost_anything(traces: Summary) -> bool:
-    """Whether any defect is a loss."""
-    return bool(traces.defects["severity"].is_in(["loss", "error"]).any())
+def refuse_loss(path: str | Path, defects: pl.DataFrame) -> None:
+    """What `--strict` asks of every command: raise `GateError` if a row of `DEFECTS` says that data was lost."""
+    from traceanalyzer.errors import GateError
+    from traceanalyzer.traces.defects import losses
+
+    lost = losses(defects)
+    if not lost.is_empty():
+        codes = ", ".join(lost["code"].unique(maintain_order=True))
+        raise GateError(f"{path}: data was lost: {codes}", "leave --strict out to accept the loss that is stated above")
 
 
 def announce(lines: list[str], echo: Callable[[str], object]) -> None:

@@ -8,27 +8,40 @@ from typing import Any
 import click
 
 from traceanalyzer.cli.job_options import declaration, job_options
+from traceanalyzer.cli.reading import load_rank_map, rank_map_option
 
 
 @click.command("report")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file."
 )
+@rank_map_option
 @job_options
-@click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON beside it.")
-def command(path: Path, output: Path, json_file: str | None, **described: Any) -> None:  # noqa: ANN401 - options of several types
+@click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON beside it; - is standard output.")
+def command(
+    path: str,
+    output: Path,
+    json_file: str | None,
+    rank_map: Path | None,
+    **described: Any,  # noqa: ANN401 - options of several types
+) -> None:
     """Write the report of the run in PATH as one offline HTML file."""
     from reports import render
     from traceanalyzer.cli.output import write_bytes
+    from traceanalyzer.errors import UsageError
     from traceanalyzer.gaps.analysis import analyze, read, with_declaration
     from traceanalyzer.gaps.review import to_builtins, to_json
 
+    if str(output) == "-":
+        raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
     declared = declaration(**described)
-    analysis = analyze(with_declaration(read(path), declared))
+    analysis = analyze(with_declaration(read(path, rank_map=load_rank_map(rank_map)), declared))
     if json_file is not None:
         write_bytes(json_file, to_json(analysis.review))
     written = render(to_builtins(analysis.review), analysis.tables, output)
+    if json_file == "-":
+        return
     for line in analysis.review.warnings:
         click.echo(f"! {line}")
     for sentence in analysis.review.headline.sentences:

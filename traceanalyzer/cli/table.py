@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from traceanalyzer.cli.reading import load_rank_map, rank_map_option
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,31 +31,36 @@ _MEASURED = (
     "step_records",
 )
 _EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _FORMULA = r"^[=+\-@\t\r]"
 
 
 @click.command("table")
 @click.argument("path")
-@click.argument("name", type=click.Choice([*_READ, *_MEASURED, *_EXPERTS]))
+@click.argument("name", type=click.Choice([*_READ, *_MEASURED, *_EXPERTS]), metavar="NAME")
 @click.option(
     "--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends."
 )
 @click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; - is standard output.")
 @click.option("--ranks", metavar="LIST", help="Only these ranks, for example 0,4-7.")
 @click.option("--head", type=click.IntRange(0), metavar="N", help="Only the first N rows (text: 20 by default).")
-@click.option("--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks.")
+@rank_map_option
 def command(
     path: str, name: str, kind: str | None, output: str, ranks: str | None, head: int | None, rank_map: Path | None
 ) -> None:
     """Print one table of PATH. Text cells that a spreadsheet would run as a formula get a leading ' in CSV."""
+    import polars as pl
+
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import UsageError
 
+    ranges = None if ranks is None else _parse_ranks(ranks)
     frame = _table(path, name, rank_map)
-    if ranks is not None:
+    if ranges is not None:
         if "rank" not in frame.columns:
             raise UsageError(f"the table {name} has no rank to choose by", "leave --ranks out")
-        frame = frame.filter(frame["rank"].is_in(_parse_ranks(ranks)))
+        chosen = [pl.col("rank").is_between(first, last) for first, last in ranges]
+        frame = frame.filter(pl.any_horizontal(chosen))
     kind = kind or _kind_of(output)
     if head is not None or kind == "text":
         frame = frame.head(20 if head is None else head)
@@ -62,13 +70,12 @@ def command(
 def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
     import polars as pl
 
-    from traceanalyzer.cli.reading import load_rank_map
     from traceanalyzer.traces import read_traces
 
     if name in (*_MEASURED, *_EXPERTS):
         from traceanalyzer.gaps.analysis import analyze, read
 
-        return analyze(read(path)).tables[name]
+        return analyze(read(path, rank_map=load_rank_map(rank_map))).tables[name]
     traces = read_traces(path, rank_map=load_rank_map(rank_map))
     device = pl.col("category").is_in(["kernel", "gpu_memcpy", "gpu_memset"]) & (pl.col("ph") == "X")
     return {
@@ -79,16 +86,15 @@ def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
     }[name]()
 
 
-def _parse_ranks(text: str) -> list[int]:
+def _parse_ranks(text: str) -> list[tuple[int, int]]:
+    """First and last rank of every range of a list such as `0,4-7`. Raises `UsageError`."""
     from traceanalyzer.errors import UsageError
 
-    ranks: list[int] = []
-    for part in text.split(","):
-        first, _, last = part.strip().partition("-")
-        if not first.isdigit() or (last and not last.isdigit()):
-            raise UsageError(f"'{text}' is no list of ranks", "write ranks and ranges, for example 0,4-7")
-        ranks += range(int(first), int(last or first) + 1)
-    return ranks
+    found = [_RANGE.fullmatch(part.strip()) for part in text.split(",")]
+    ranges = [(int(match[1]), int(match[2] or match[1])) for match in found if match]
+    if len(ranges) < len(found) or any(first > last for first, last in ranges):
+        raise UsageError(f"--ranks '{text}' is no list of ranks", "write ranks and ranges, for example 0,4-7")
+    return ranges
 
 
 def _kind_of(output: str) -> str:

@@ -48,7 +48,8 @@ from traceanalyzer.traces.run_folder import ROUTING_RECORDS
 class Run:
     """A run as read: its traces and what stands beside them."""
 
-    path: Path
+    path: str
+    """As given: a local path or a URL."""
     traces: Traces
     job: Job | None
     step_records: pl.DataFrame
@@ -67,17 +68,20 @@ class Analysis:
     tables: dict[str, pl.DataFrame]
 
 
-def read(path: Path | str, columns: Mapping[str, str] | None = None) -> Run:
+def read(
+    path: Path | str, columns: Mapping[str, str] | None = None, *, rank_map: Mapping[str, int] | None = None
+) -> Run:
     """Read a run folder, a folder of traces, one trace file or an op table (Parquet, CSV).
 
-    `columns` maps our names of an op table's columns to the file's. Raises `InputError` if nothing can be used.
+    `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
+    files by name or pattern. Raises `InputError` if nothing can be used.
     """
     if columns is not None or is_op_table(path):
-        return _op_table_run(Path(path), read_op_table(path, columns))
-    traces = read_traces(path)
+        return _op_table_run(str(path), read_op_table(path, columns))
+    traces = read_traces(path, rank_map=rank_map)
     folder = traces.run_folder
     return Run(
-        path=Path(path),
+        path=str(path),
         traces=traces,
         job=read_job(folder) if folder else None,
         step_records=read_step_records(folder) if folder else empty(STEP_RECORDS),
@@ -90,8 +94,8 @@ def with_declaration(run: Run, declared: Declaration) -> Run:
     return replace(run, declared=declared, job=declared.job or run.job)
 
 
-def _op_table_run(path: Path, ops: pl.DataFrame) -> Run:
-    tables = tables_of_ops(ops, str(path))
+def _op_table_run(path: str, ops: pl.DataFrame) -> Run:
+    tables = tables_of_ops(ops, path)
     counts = Counts(events_seen=ops.height, events_kept=ops.height)
     traces = Traces(ranks=tables.ranks, defects=empty(DEFECTS), counts=counts, run_folder=None, events=empty(EVENTS))
     return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), ops)
@@ -102,7 +106,7 @@ def analyze(run: Run) -> Analysis:
     if run.ops is None:
         tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
     else:
-        tables = tables_of_ops(run.ops, str(run.path))
+        tables = tables_of_ops(run.ops, run.path)
     peaks, one_clock = links(tables.ranks), tables.clock.one_clock
     splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
@@ -129,7 +133,7 @@ def analyze(run: Run) -> Analysis:
     review = Review(
         tool={"name": "traceanalyzer", "version": __version__},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        source={"path": str(run.path)},
+        source={"path": run.path},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
         headline=headline(bubble, experts.figures, utilisation.figures, step, withheld, ledger),
         warnings=warnings(trust.reasons, result, run.job),
@@ -148,7 +152,7 @@ def analyze(run: Run) -> Analysis:
             step.duration_ms.median,
         ),
         method=method(pipeline.figures, utilisation.figures, tables),
-        provenance=provenance(run.job, str(run.path), __version__),
+        provenance=provenance(run.job, run.path, __version__),
         stragglers=list(causes.stragglers),
         next_schedules=causes.next_schedules,
         what_if=study.figures,

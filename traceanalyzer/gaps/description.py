@@ -13,6 +13,9 @@ from traceanalyzer.gaps.review import Bubble, Fact, Mfu, Quality, Term, Withheld
 from traceanalyzer.job import Job
 from traceanalyzer.tables import Tables
 from traceanalyzer.traces import Traces
+from traceanalyzer.traces.defects import losses
+
+_NO_LOSS = {"not_an_object", "empty_object"}
 
 
 def job_facts(job: Job | None, pipeline: PipelineGap, ranks: pl.DataFrame) -> dict[str, Fact]:
@@ -67,11 +70,10 @@ def quality(traces: Traces, tables: Tables, job: Job | None, withheld: list[With
     """Coverage, losses and what is withheld."""
     expected, found = expected_ranks(tables.ranks, job), tables.ranks["rank"].n_unique()
     dropped = dict(traces.counts.events_dropped)
-    losses = traces.defects.filter(pl.col("severity").is_in(["loss", "error"]))
     missing = expected is not None and found < expected
     promised = _promised(job)
     failed = job is not None and job.status != "completed"
-    partial = failed or not losses.is_empty() or (promised is not None and found < promised)
+    partial = failed or not losses(traces.defects).is_empty() or (promised is not None and found < promised)
     verdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
         verdict="unusable" if tables.steps.is_empty() else verdict,
@@ -102,14 +104,22 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
         lines.append(f"Only {result.num_ranks_found} of {result.num_ranks_expected} ranks are here.")
     if job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
-    lost = sum(result.events_dropped.values())
+    lost = _lost_events(result)
     if lost:
-        lines.append(f"{lost} of {result.events_seen} events could not be used: {result.events_dropped}.")
+        reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(lost.items()))
+        lines.append(f"{sum(lost.values()):,} of {result.events_seen:,} events could not be used: {reasons}.")
     if job is not None and job.compute_mode == "paced":
         lines.append(
             "Paced run: every computation is followed by a sleep to a set length, so that the timeline is faithful."
         )
     return lines
+
+
+def _lost_events(result: Quality) -> dict[str, int]:
+    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are no event."""
+    lost = {row["code"] for row in result.defects if row["severity"] in {"loss", "error"}}
+    spared = _NO_LOSS if "rank.unknown" in lost else {*_NO_LOSS, "file_left_out"}
+    return {reason: count for reason, count in result.events_dropped.items() if lost and count and reason not in spared}
 
 
 def method(bubble: Bubble | None, mfu: Mfu, tables: Tables) -> list[Term]:

@@ -158,6 +158,11 @@ class _Found:
     message: str
 
 
+def losses(defects: pl.DataFrame) -> pl.DataFrame:
+    """The rows of `DEFECTS` that say that data was lost: what `--strict` refuses. A file that is there twice is none."""
+    return defects.filter(pl.col("severity").is_in(["loss", "error"]))
+
+
 class DefectLog:
     """The defects of one file: one entry per code, with the number of events and the bytes that it spans."""
 

@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import polars as pl
 
-from traceanalyzer.errors import InputError
+from traceanalyzer.errors import InputError, UsageError
+from traceanalyzer.hardware import parse_dtype
 from traceanalyzer.job import RUN_FILE, Job, RoutingRecord, StepRecord
 from traceanalyzer.schema import STEP_RECORDS, conform
 from traceanalyzer.traces.defects import defect_row
@@ -34,6 +35,8 @@ SIDE_FILES = ("steps/*.jsonl", "routing/*.jsonl")
 """Record files of a run folder."""
 
 _LONGEST = 1 << 31
+_MOST_RANKS = 1 << 20  # far beyond any job; analyses walk over all ranks
+_JOB_HINT = "repair or remove the file; without it the job is inferred from the traces"
 _FAILURES = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 
 
@@ -43,12 +46,35 @@ def read_job(folder: Path | str) -> Job | None:
     if not path.is_file():
         return None
     try:
-        return msgspec.json.decode(path.read_bytes(), type=Job)
-    except (*_FAILURES, OSError) as error:
-        raise InputError(
-            f"{path}: not the description of a job: {error}",
-            "repair or remove the file; without it the job is inferred from the traces",
-        ) from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}", _JOB_HINT) from None
+    return decode_job(content, str(path))
+
+
+def decode_job(content: bytes, source: str) -> Job:
+    """The job that JSON text describes; `source` names its file in errors. Raises `InputError` naming the field."""
+    try:
+        job = msgspec.json.decode(content, type=Job)
+        _check_known(job)
+    except UsageError as error:  # what no layout, model or number format can be
+        raise InputError(f"{source}: {error.message}", _JOB_HINT) from None
+    except _FAILURES as error:
+        raise InputError(f"{source}: not the description of a job: {error}", _JOB_HINT) from None
+    return job
+
+
+def _check_known(job: Job) -> None:
+    """What depends on more than one field. Raises `ValueError` and, for a number format, `UsageError`."""
+    if job.layout.world_size > _MOST_RANKS:
+        raise ValueError(f"`layout` has {job.layout.world_size} ranks, more than {_MOST_RANKS}")
+    for name in ("tokens_per_step", "sequence_length") if job.model.num_layers else ():
+        if getattr(job, name) == 0:
+            raise ValueError(f"`{name}` is 0, though the model is known")
+    hardware = job.hardware
+    for peak in (hardware.measured_peak, *hardware.measured_peaks) if hardware else ():
+        if peak is not None:
+            parse_dtype(peak.dtype)
 
 
 def read_step_records(folder: Path | str) -> pl.DataFrame:
