@@ -24,7 +24,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from traceanalyzer.errors import UsageError
+from traceanalyzer.errors import OutputError, UsageError
 from traceanalyzer.job import TRACE_FILE
 
 KEYS: dict[str, tuple[str, ...]] = {
@@ -82,11 +82,17 @@ def check_faults(texts: Iterable[str], kind: str, compute_mode: str, num_ranks: 
 
 
 def write_truth(path: Path, folder: Path, texts: Iterable[str]) -> None:
-    """Say in `path` what was planted into the run at `folder`. Raises `UsageError` if that lies inside the run."""
+    """Say in `path` what was planted into the run at `folder`. Raises `UsageError` if that lies inside the run.
+
+    Raises `OutputError` where it cannot be written.
+    """
     if path.absolute().is_relative_to(folder.absolute()):
         raise UsageError(f"{path} lies inside the run", "the truth belongs where no analysis of the run finds it")
     faults = [{"kind": fault.kind, **fault.values} for fault in map(parse_fault, texts)]
-    path.write_text(json.dumps({"run": folder.name, "faults": faults}, indent=2) + "\n", encoding="utf-8")
+    try:
+        path.write_text(json.dumps({"run": folder.name, "faults": faults}, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "give another place") from None
 
 
 class Faults:

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 from tiny_trace import TinyRank, run_of
 
+from instrumented_runs.faults import write_truth
 from instrumented_runs.launch import clear
 from instrumented_runs.pipeline_plan import plan_order
 from instrumented_runs.settings import PipelineSettings
@@ -77,6 +78,7 @@ def test_the_description_itself_is_accepted(run: Path) -> None:
         ("model.hidden_size", 0),
         ("model.vocab_size", 0),
         ("model.num_layers", -4),
+        ("model.num_layers", 1 << 40),
         ("hardware.num_devices", 0),
         ("hardware.measured_peak.flops_per_second", 0),
         ("hardware.measured_peak.dtype", "foo"),
@@ -195,6 +197,8 @@ def test_a_run_folder_that_cannot_be_made(tmp_path: Path, below: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot hold a run"):
         clear(tmp_path / below)
+    with pytest.raises(OutputError, match=r"truth\.json: cannot be written"):
+        write_truth(tmp_path / f"{below}.truth.json", tmp_path / below, [])
 
 
 def test_an_order_that_is_not_there(tmp_path: Path) -> None:

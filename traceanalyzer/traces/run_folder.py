@@ -36,6 +36,7 @@ SIDE_FILES = ("steps/*.jsonl", "routing/*.jsonl")
 
 _LONGEST = 1 << 31
 _MOST_RANKS = 1 << 20  # far beyond any job; analyses walk over all ranks
+_MOST_LAYERS = 1 << 16  # likewise
 _JOB_HINT = "repair or remove the file; without it the job is inferred from the traces"
 _FAILURES = (msgspec.MsgspecError, ValueError, RecursionError, OverflowError)
 
@@ -68,6 +69,8 @@ def _check_known(job: Job) -> None:
     """What depends on more than one field. Raises `ValueError` and, for a number format, `UsageError`."""
     if job.layout.world_size > _MOST_RANKS:
         raise ValueError(f"`layout` has {job.layout.world_size} ranks, more than {_MOST_RANKS}")
+    if job.model.num_layers > _MOST_LAYERS:
+        raise ValueError(f"`model.num_layers` is {job.model.num_layers}, more than {_MOST_LAYERS}")
     for name in ("tokens_per_step", "sequence_length") if job.model.num_layers else ():
         if getattr(job, name) == 0:
             raise ValueError(f"`{name}` is 0, though the model is known")
