@@ -28,7 +28,7 @@ def actions(events: pl.DataFrame, windows: pl.DataFrame, receives: pl.DataFrame)
 
     `receives` (`RECEIVES`) are cut from the front of runtime ranges.
     """
-    ranges = annotations(events)
+    ranges = user_ranges(events)
     own = _labelled(ranges, _COMPUTE)
     runtime = _without_receive(_labelled(ranges, _RUNTIME), receives)
     own, runtime = assign_steps(own, windows), assign_steps(runtime, windows)
@@ -38,7 +38,7 @@ def actions(events: pl.DataFrame, windows: pl.DataFrame, receives: pl.DataFrame)
     return conform(ordered, ACTIONS)
 
 
-def annotations(events: pl.DataFrame) -> pl.DataFrame:
+def user_ranges(events: pl.DataFrame) -> pl.DataFrame:
     """User ranges of every rank's main thread: `rank`, `name`, `start_ns`, `end_ns`."""
     return (
         on_main_thread(events)
@@ -57,7 +57,7 @@ def labelled_ranges(events: pl.DataFrame) -> pl.DataFrame:
 
     Where a rank has ranges of ours, those of the runtime around them are left out.
     """
-    ranges = annotations(events)
+    ranges = user_ranges(events)
     own, runtime = _labelled(ranges, _COMPUTE), _labelled(ranges, _RUNTIME)
     return pl.concat([own, runtime.join(own, on="rank", how="anti")])
 
