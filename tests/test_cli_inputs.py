@@ -130,6 +130,8 @@ def test_lists_that_are_no_ranks(run: Path, ranks: str, capsys: pytest.CaptureFi
 def test_choices_are_listed_once(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(run), "nosuch"]) == 2
     assert capsys.readouterr().err.count("load_statistics") == 1
+    assert main(["table", "--help"]) == 0
+    assert capsys.readouterr().out.count("load_statistics") == 1
 
 
 @pytest.mark.parametrize("command", [["analyze"], ["report"], ["table", "steps"], ["check"]])

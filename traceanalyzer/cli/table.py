@@ -35,7 +35,7 @@ _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _FORMULA = r"^[=+\-@\t\r]"
 
 
-@click.command("table")
+@click.command("table", epilog=f"NAME is one of {', '.join((*_READ, *_MEASURED, *_EXPERTS))}.")
 @click.argument("path")
 @click.argument("name", type=click.Choice([*_READ, *_MEASURED, *_EXPERTS]), metavar="NAME")
 @click.option(
