@@ -108,6 +108,10 @@ def test_a_loop_of_which_nothing_is_known_may_say_so(run: Path, field: str) -> N
     assert main(["analyze", str(run)]) == 0
 
 
+def test_a_peak_may_be_declared_for_an_unknown_number_format(run: Path) -> None:
+    assert main(["analyze", str(describe(run, "dtype", "unknown")), "--peak-tflops", "1"]) == 0
+
+
 def test_a_job_file_beside_the_traces_is_held_to_the_same(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     other = describe(run, "layout.pp", 0) / "run.json"
     moved = other.rename(run.parent / "job.json")

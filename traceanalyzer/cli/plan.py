@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command("plan")
-@click.argument("path", type=click.Path(path_type=Path))
+@click.argument("path")
 @click.option(
     "--placement", metavar="FILE", help="Write the placement as JSON for a training job; - is standard output."
 )
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 @click.option("--ranks", type=click.IntRange(0), default=0, help="Ranks to place on.  [default: as measured]")
 @click.option("--groups", type=click.IntRange(1), default=1, help="Expert groups of group-limited routing.")
 @click.option("--nodes", type=click.IntRange(1), default=1, help="Nodes; groups are kept on one where they divide.")
-def command(path: Path, placement: str | None, redundant: int, ranks: int, groups: int, nodes: int) -> None:
+def command(path: str, placement: str | None, redundant: int, ranks: int, groups: int, nodes: int) -> None:
     """Propose where experts should live, from the loads measured in PATH.
 
     Hot experts get replicas (--redundant), and experts are packed onto ranks heaviest first. What the proposal would do

@@ -74,7 +74,10 @@ def device_roofs(recorded: Recorded, hardware: Hardware | None, declared: float 
             rates["fp32"] = rates["tf32"]  # TF32 multiplies data that is recorded as fp32
         return Roofs(flops_per_second=rates, memory_bytes_per_second=spec.memory_bytes_per_second)
     if declared is not None and dtype is not None:
-        return Roofs(flops_per_second={parse_dtype(dtype): declared})
+        try:
+            return Roofs(flops_per_second={parse_dtype(dtype): declared})
+        except UsageError:  # a recorded loop may not know its number format
+            return Roofs()
     measured = hardware.measured_peak if hardware else None
     return Roofs(flops_per_second={parse_dtype(measured.dtype): measured.flops_per_second}) if measured else Roofs()
 
