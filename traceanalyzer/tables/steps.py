@@ -136,8 +136,8 @@ def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
     """Step windows of ranks with a device (`STEPS`), sorted by rank and start. `kernels` is `KERNELS`.
 
     The first window begins at the end of the last kernel of the tail before the capture or, without such a tail, at the
-    first kernel of the step. The only step of a rank runs from there, or from its first kernel on the compute stream (a
-    copy may be launched far ahead), to its last kernel, with `open_end`.
+    first kernel of the step. The only step of a rank runs from there (a copy launched far ahead is no beginning) to its
+    last kernel, with `open_end`.
     """
     keys = ["rank", "cycle"]
     tail = (
@@ -150,12 +150,16 @@ def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
         kernels.filter(pl.col("step").is_not_null())
         .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
         .group_by(*keys, "step")
-        .agg(pl.col("end_ns").max().alias("boundary_ns"), pl.col("start_ns").min().alias("first_compute_ns"))
+        .agg(pl.col("end_ns").max().alias("boundary_ns"))
     )
     windows = (
         kernels.filter(pl.col("step").is_not_null())
         .group_by(*keys, "step")
-        .agg(pl.col("start_ns").min().alias("first_ns"), pl.col("end_ns").max().alias("last_ns"))
+        .agg(
+            pl.col("start_ns").min().alias("first_ns"),
+            pl.col("start_ns").filter(pl.col("kind") != "copy").min().alias("first_kernel_ns"),
+            pl.col("end_ns").max().alias("last_ns"),
+        )
         .join(on_compute_stream, on=[*keys, "step"], how="left")
         .join(tail, on=keys, how="left")
         .sort(*keys, "step")
@@ -166,7 +170,7 @@ def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
     return conform(
         windows.with_columns(
             pl.when(alone)
-            .then(pl.coalesce("tail_end_ns", "first_compute_ns", "first_ns"))
+            .then(pl.coalesce("tail_end_ns", "first_kernel_ns", "first_ns"))
             .otherwise(before)
             .alias("start_ns"),
             pl.when(alone).then("last_ns").otherwise("boundary_ns").alias("end_ns"),
