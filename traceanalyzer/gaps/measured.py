@@ -1,0 +1,112 @@
+"""Everything that is measured of a run and set against theory, part by part."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import polars as pl
+
+from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
+from traceanalyzer.gaps.experts import ExpertGap, expert_gap
+from traceanalyzer.gaps.operators import recorded_operators
+from traceanalyzer.gaps.pipeline import PipelineGap, pipeline_gap
+from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, with_causes
+from traceanalyzer.gaps.review import Bubble, Withheld
+from traceanalyzer.gaps.run import Run
+from traceanalyzer.gaps.utilisation import UtilisationGap, utilisation_gap
+from traceanalyzer.gaps.waterfall import Waterfall, waterfall
+from traceanalyzer.gaps.what_if_review import WhatIfGap, what_if_gap
+from traceanalyzer.measurements.accounting import accounting
+from traceanalyzer.measurements.collectives import split_collectives
+from traceanalyzer.measurements.device_accounting import device_accounting
+from traceanalyzer.measurements.links import links
+from traceanalyzer.measurements.messages import split_messages
+from traceanalyzer.measurements.validity import Validity, validity
+from traceanalyzer.schema import ACTIONS, conform
+from traceanalyzer.tables import Tables, build_tables
+from traceanalyzer.tables.communications import communications
+from traceanalyzer.tables.from_ops import tables_of_ops
+from traceanalyzer.traces.execution_traces import read_execution_exchanges
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Tables, measurements and gaps of one run."""
+
+    tables: Tables
+    actions: pl.DataFrame
+    """`ACTIONS`, with stages and microbatches where they had to be inferred."""
+    messages: pl.DataFrame
+    """`P2P_SPLITS`."""
+    exchanged: pl.DataFrame
+    """`COMMUNICATIONS`."""
+    account: pl.DataFrame
+    """`ACCOUNTING`."""
+    trust: Validity
+    pipeline: PipelineGap
+    causes: PipelineCauses
+    study: WhatIfGap
+    experts: ExpertGap
+    utilisation: UtilisationGap
+    way: Waterfall
+    efficiency: EfficiencyGap
+
+    @property
+    def bubble(self) -> Bubble | None:
+        """The bubble section with its causes."""
+        return with_causes(self.pipeline.figures, self.causes)
+
+    @property
+    def withheld(self) -> list[Withheld]:
+        """What is not given, and why, part by part."""
+        parts = (self.pipeline, self.causes, self.study, self.experts, self.utilisation, self.way, self.efficiency)
+        return [item for part in parts for item in part.withheld]
+
+
+def measure(run: Run) -> Measured:
+    """Every measurement of a run."""
+    if run.ops is None:
+        tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
+    else:
+        tables = tables_of_ops(run.ops, run.path)
+    peaks, one_clock = links(tables.ranks), tables.clock.one_clock
+    splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
+    messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
+    exchanged = communications(splits, messages)
+    account = _account(tables, splits, exchanged)
+    pipeline = pipeline_gap(tables, run.job, exchanged)
+    causes = pipeline_causes(pipeline, tables, run.job)
+    actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
+    trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
+    operators = recorded_operators(run.traces.events, tables)
+    utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
+    bubble = with_causes(pipeline.figures, causes)
+    return Measured(
+        tables=tables,
+        actions=actions,
+        messages=messages,
+        exchanged=exchanged,
+        account=account,
+        trust=trust,
+        pipeline=pipeline,
+        causes=causes,
+        study=what_if_gap(run.ops),
+        experts=expert_gap(tables, splits, run.job, run.routing_records, read_execution_exchanges(run.path)),
+        utilisation=utilisation,
+        way=waterfall(utilisation, bubble, account, tables, operators.timed),
+        efficiency=efficiency_gap(operators, utilisation, tables.steps),
+    )
+
+
+def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
+    """Owners of every rank's steps: by kernels where the rank has a device, by its main thread where it has none."""
+    on_device = tables.steps.join(tables.kernels, on="rank", how="semi")
+    on_main = tables.steps.join(tables.kernels, on="rank", how="anti")
+    computed = pl.concat(
+        [frame.select("rank", "start_ns", "end_ns") for frame in (tables.actions, tables.expert_computation)]
+    )
+    parts = [
+        accounting(on_main, computed, tables.operators, tables.receives, splits),
+        device_accounting(on_device, tables.kernels, exchanged),
+    ]
+    return pl.concat(parts).sort("rank", "step", "owner", "cause")
