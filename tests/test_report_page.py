@@ -7,9 +7,7 @@ import hashlib
 import io
 import json
 import math
-import os
 import re
-import stat
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -21,10 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_cases import Case, base_review, expert_case, mfu_case, pipeline_case
 
-from reports import render
 from reports.downloads import csv_text
 from reports.page import compose
-from traceanalyzer.errors import OutputError
 from traceanalyzer.gaps.review import json_schema
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
@@ -101,7 +97,7 @@ def hostile(case: Case) -> Case:
     return review, tables
 
 
-NOT_YET_IN_REVIEWS = {"waterfall", "memory"}
+NOT_YET_IN_REVIEWS = {"memory"}
 """Fields of the design that the report can draw and no analysis writes yet."""
 
 
@@ -311,43 +307,6 @@ def test_negative_numbers_stay_numbers_in_csv() -> None:
 
 def test_lists_become_one_cell() -> None:
     assert csv_text(pl.DataFrame({"splits": [[1, 2], None]})) == "splits\n1 2\n\n"
-
-
-def test_a_report_is_written_whole_and_only_for_its_owner(tmp_path: Path) -> None:
-    target = tmp_path / "report.html"
-    target.write_text("old")
-    assert render(*mfu_case(), target) == target
-    assert target.read_text(encoding="utf-8").endswith("</html>")
-    assert stat.S_IMODE(target.stat().st_mode) == 0o600
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
-
-
-def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"missing/report\.html: No such file or directory"):
-        render({}, {}, tmp_path / "missing" / "report.html")
-    with pytest.raises(OutputError, match="is no ordinary file"):
-        render({}, {}, tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
-def test_a_device_is_no_target() -> None:
-    with pytest.raises(OutputError, match="is no ordinary file"):
-        render({}, {}, Path("/dev/full"))
-
-
-def test_a_failed_write_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    target = tmp_path / "report.html"
-    target.write_text("old")
-
-    def full(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OutputError, match="No space left on device"):
-        render({}, {}, target)
-    assert target.read_text() == "old"
-    assert [path.name for path in tmp_path.iterdir()] == ["report.html"]
 
 
 def test_findings_come_worst_first_with_their_window_on_the_timelines_axis() -> None:
