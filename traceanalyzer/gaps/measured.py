@@ -60,7 +60,14 @@ class Measured:
     def withheld(self) -> list[Withheld]:
         """What is not given, and why, part by part."""
         parts = (self.pipeline, self.causes, self.study, self.experts, self.utilisation, self.way, self.efficiency)
-        return [item for part in parts for item in part.withheld]
+        return [item for part in parts for item in part.withheld] + self._never_given
+
+    @property
+    def _never_given(self) -> list[Withheld]:
+        reasons = {"mfu.predicted_mfu": "the times of communication on this hardware are not modelled"}
+        if self.trust.action_spread is None:
+            reasons["validity.action_spread"] = "no compute actions of at least 1 ms on the host, four or more of a kind"
+        return [Withheld(metric=metric, reason=reason) for metric, reason in reasons.items()]
 
 
 def measure(run: Run) -> Measured:
