@@ -66,7 +66,9 @@ class Measured:
     def _never_given(self) -> list[Withheld]:
         reasons = {"mfu.predicted_mfu": "the times of communication on this hardware are not modelled"}
         if self.trust.action_spread is None:
-            reasons["validity.action_spread"] = "no compute actions of at least 1 ms on the host, four or more of a kind"
+            reasons["validity.action_spread"] = (
+                "no compute actions of at least 1 ms on the host, four or more of a kind"
+            )
         return [Withheld(metric=metric, reason=reason) for metric, reason in reasons.items()]
 
 
