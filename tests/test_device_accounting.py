@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from traceanalyzer.measurements.device_accounting import device_accounting
+from traceanalyzer.measurements.device_accounting import ambiguous_ns, device_accounting
 from traceanalyzer.schema import COMMUNICATIONS, KERNELS, ROLE, STEPS, conform
 
 US = 1000
@@ -91,6 +91,10 @@ def test_every_microsecond_has_the_owner_that_the_rules_give(case: tuple[list[di
 
 
 def table_of(kernels: list[dict], communications: list[dict]) -> pl.DataFrame:
+    return device_accounting(*tables_of(kernels, communications))
+
+
+def tables_of(kernels: list[dict], communications: list[dict]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     def frame(rows: list[dict], schema: pl.Schema) -> pl.DataFrame:
         plain = [
             {
@@ -111,7 +115,7 @@ def table_of(kernels: list[dict], communications: list[dict]) -> pl.DataFrame:
         return conform(pl.DataFrame(plain, schema=empty), schema)
 
     windows = conform(pl.DataFrame({"rank": [0], "step": [1], "start_ns": [0], "end_ns": [END * US]}), STEPS)
-    return device_accounting(windows, frame(kernels, KERNELS), frame(communications, COMMUNICATIONS))
+    return windows, frame(kernels, KERNELS), frame(communications, COMMUNICATIONS)
 
 
 def kernel(index: int, start: int, end: int, launch: int | None, kind: str = "gemm") -> dict:
@@ -134,3 +138,14 @@ def test_a_kernel_launched_long_before_was_queued() -> None:
         "compute": 30 * US,
         "queued": 30 * US,
     }
+
+
+def test_time_under_two_dimensions_that_release_nothing_is_counted_as_ambiguous() -> None:
+    def exchange(index: int, start: int, end: int, role: str) -> dict:
+        return kernel(index, start, end, 0, "communication") | {"role": role, "wait": 0}
+
+    both = [exchange(1, 0, 30, "pp"), exchange(2, 20, 50, "dp")]  # together from 20 to 30; nothing computes after them
+    windows, kernels, communications = tables_of(both, both)
+    assert ambiguous_ns(windows, kernels, communications) == 10 * US
+    alone = tables_of(both[:1], both[:1])
+    assert ambiguous_ns(*alone) == 0

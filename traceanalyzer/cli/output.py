@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
-import tempfile
 from pathlib import Path
 
 from traceanalyzer.errors import OutputError
+from traceanalyzer.traces.manifest import write_whole
 
 
 def write_bytes(target: str, content: bytes) -> None:
@@ -18,22 +17,9 @@ def write_bytes(target: str, content: bytes) -> None:
         return
     path = Path(target)
     try:
-        _replace(path, content)
+        write_whole(path, content)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
             f"{path}: cannot be written: {reason}", "choose another place; nothing was left behind"
         ) from None
-
-
-def _replace(path: Path, content: bytes) -> None:
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

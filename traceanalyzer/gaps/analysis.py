@@ -68,7 +68,7 @@ def _review(run: Run, found: Measured) -> Review:
         validity=figures,
         job=job_facts(run.job, found.pipeline, tables.ranks),
         step=step,
-        accounting=Accounting(owners=owners),
+        accounting=Accounting(owners=owners, ambiguous_ns=found.ambiguous_ns),
         bubble=bubble,
         all_to_all=found.experts.figures,
         mfu=mfu,

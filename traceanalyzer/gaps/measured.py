@@ -18,7 +18,7 @@ from traceanalyzer.gaps.waterfall import Waterfall, waterfall
 from traceanalyzer.gaps.what_if_review import WhatIfGap, what_if_gap
 from traceanalyzer.measurements.accounting import accounting
 from traceanalyzer.measurements.collectives import split_collectives
-from traceanalyzer.measurements.device_accounting import device_accounting
+from traceanalyzer.measurements.device_accounting import ambiguous_ns, device_accounting
 from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.messages import split_messages
 from traceanalyzer.measurements.validity import Validity, validity
@@ -42,6 +42,8 @@ class Measured:
     """`COMMUNICATIONS`."""
     account: pl.DataFrame
     """`ACCOUNTING`."""
+    ambiguous_ns: int | None
+    """Of device ranks; None without any."""
     trust: Validity
     pipeline: PipelineGap
     causes: PipelineCauses
@@ -96,6 +98,7 @@ def measure(run: Run) -> Measured:
         messages=messages,
         exchanged=exchanged,
         account=account,
+        ambiguous_ns=_ambiguous_ns(tables, exchanged),
         trust=trust,
         pipeline=pipeline,
         causes=causes,
@@ -119,3 +122,8 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
         device_accounting(on_device, tables.kernels, exchanged),
     ]
     return pl.concat(parts).sort("rank", "step", "owner", "cause")
+
+
+def _ambiguous_ns(tables: Tables, exchanged: pl.DataFrame) -> int | None:
+    on_device = tables.steps.join(tables.kernels, on="rank", how="semi")
+    return None if on_device.is_empty() else ambiguous_ns(on_device, tables.kernels, exchanged)

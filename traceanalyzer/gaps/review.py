@@ -121,6 +121,13 @@ class Accounting(Struct, frozen=True, kw_only=True):
     """Where every nanosecond went; shares sum to 1. By rank and step in the table `accounting`."""
 
     owners: list[OwnerShare]
+    ambiguous_ns: Annotated[
+        int | None,
+        Meta(
+            description="Exposed time of all ranks and steps in which communication of several mesh dimensions ran at once "
+            "and none released a computation: its owner is by precedence. null without devices."
+        ),
+    ]
 
 
 class Bubble(Struct, frozen=True, kw_only=True):

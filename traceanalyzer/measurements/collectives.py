@@ -53,6 +53,8 @@ def split_collectives(
         .then(pl.coalesce((duration - pl.col("_at_peak_ns")).clip(lower_bound=0), duration))
         .alias("wait_high_ns"),
     )
+    if not one_clock:  # arrivals on clocks that cannot be compared tell nobody's lateness
+        measured = measured.with_columns(pl.lit(None, pl.Int32).alias("late_rank"))
     split = _with_basis(measured).with_columns((duration - pl.col("wait_ns")).alias("transfer_ns"))
     return conform(with_bandwidth(split), COLLECTIVE_SPLITS).sort("rank", "start_ns")
 

@@ -12,7 +12,6 @@ import polars as pl
 from traceanalyzer.schema import KERNELS
 from traceanalyzer.tables.calls import CALLS
 
-_POINT_TO_POINT = ["send", "receive"]
 _OPERATIONS = {"send": "send_recv", "receive": "send_recv", "all_to_all": "send_recv", "barrier": "all_reduce"}
 """The kernel that serves a kind of call, where it is not named like it."""
 
@@ -97,8 +96,3 @@ def _coalesced(launched: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:
         )
         .with_columns(pl.lit(value=True).alias("coalesced"))
     )
-
-
-def is_point_to_point(frame: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `LINKED` that are sends or receives."""
-    return frame.filter(pl.col("kind").is_in(_POINT_TO_POINT))
