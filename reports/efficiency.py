@@ -17,10 +17,10 @@ CLOSED = 0.05
 
 
 def losses(review: Mapping[str, Any]) -> list[tuple[str, float]]:
-    """The waterfall's losses as (name, MFU points ≥ 0), without its ends (peak and measured)."""
+    """The waterfall's losses as (name, MFU points), without its ends (peak and measured); gains are negative."""
     steps = records(review, "waterfall")
     named = [(chart_text(s.get("name", "")), number(s.get("mfu_points"))) for s in steps]
-    return [(name, abs(points)) for name, points in named if points is not None and not _is_end(name)]
+    return [(name, points) for name, points in named if points is not None and not _is_end(name)]
 
 
 def _is_end(name: str) -> bool:
@@ -34,7 +34,9 @@ def waterfall_rows(review: Mapping[str, Any]) -> pl.DataFrame:
         return pl.DataFrame(schema=_BARS)
     rows, level = [("peak", 0.0, 100.0, REFERENCE, f"100{_PERCENT}")], 100.0
     for name, points in losses(review):
-        rows.append((name, level - points, level, LOSS, f"−{quantity(points, 'number')}"))
+        color, sign = (LOSS, "−") if points >= 0 else (RESULT, "+")
+        start, end = sorted((level - points, level))
+        rows.append((name, start, end, color, f"{sign}{quantity(abs(points), 'number')}"))
         level -= points
     hfu = number(at(review, "mfu", "hfu"))
     if not losses(review) and hfu is not None and hfu != mfu:

@@ -34,8 +34,10 @@ OWNERS = [
     num_devices=st.integers(1, 64),
     peak=st.floats(1e9, 1e15),
     reached=st.none() | st.floats(0.1, 1),
+    excess=st.dictionaries(st.sampled_from(["stage", "jitter", "slack", "experts", "transfer"]), st.floats(-1e9, 1e9)),
 )
 def test_losses_and_mfu_sum_to_the_step(
+    *,
     step_ms: float,
     owners: dict[tuple[str, str], float],
     classes: dict[str, float],
@@ -44,8 +46,11 @@ def test_losses_and_mfu_sum_to_the_step(
     num_devices: int,
     peak: float,
     reached: float | None,
+    excess: dict[str, float],
 ) -> None:
-    time = StepTime(step_ms=step_ms, owners=owners, classes=classes, theory_ms=theory_ms)
+    time = StepTime(
+        step_ms=step_ms, owners=owners, classes=classes, theory_ms=theory_ms, excess=excess, expert_excess=excess
+    )
     counted = ClassFlops(gemm=flops[0], attention=flops[1], recomputed_gemm=flops[2], recomputed_attention=flops[3])
     steps = waterfall_steps(time, counted, num_devices, peak, reached and reached * peak)
     scale = step_ms + sum(owners.values()) + sum(classes.values()) + sum(abs(step.ms) for step in steps)
@@ -82,6 +87,30 @@ def test_by_hand() -> None:
             "waiting, experts": 20.0,
             "stagger of the ranks": 100.0,
             "measured MFU": 230.0,
+        }
+    )
+
+
+def test_waits_go_to_what_caused_them() -> None:
+    time = StepTime(
+        step_ms=500.0,
+        owners={("wait", "pp"): 150.0, ("wait", "ep"): 80.0},
+        classes={"gemm": 230.0},
+        theory_ms=120.0,
+        excess={"stage": 4e6, "straggler": 2e6, "transfer": 9e6, "slack": -3e6},
+        expert_excess={"experts": 3e6, "other_compute": 1e6},
+    )
+    steps = {
+        step.name: step.ms for step in waterfall_steps(time, ClassFlops(gemm=2.3e11, attention=0.0), 1, 1e12, None)
+    }
+    waits = {name: ms for name, ms in steps.items() if "wait" in name or "bubble" in name or "imbalance" in name}
+    assert waits == pytest.approx(
+        {
+            "bubble of the schedule": 120.0,
+            "waiting for slow stages": 20.0,
+            "waiting for stragglers": 10.0,
+            "expert imbalance": 60.0,
+            "waiting, experts": 20.0,
         }
     )
 

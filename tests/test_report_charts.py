@@ -11,6 +11,7 @@ from report_cases import expert_case, mfu_case, pipeline_case
 from report_factory import accounting_table, bubble_table, expert_tables, pipeline_actions
 
 from reports import causes, efficiency, experts, pipeline
+from reports.palette import RESULT
 from traceanalyzer.schema import ACCOUNTING, BUBBLE, COLLECTIVE_SPLITS, ROUTING, conform, empty
 
 ONE_PHASE = conform(
@@ -181,6 +182,15 @@ def test_a_waterfall_that_does_not_close_says_by_how_much() -> None:
     chart = efficiency.waterfall_chart(review)
     assert chart is not None
     assert "miss the measured MFU by 2.40 points" in chart.caption
+
+
+def test_a_negative_loss_is_drawn_as_a_gain() -> None:
+    review = mfu_case()[0]
+    review["waterfall"].insert(1, {"name": "faster than thought", "ms": -10.0, "mfu_points": -4.0})
+    _, gain, after, *_ = efficiency.waterfall_rows(review).rows(named=True)
+    assert (gain["start"], gain["end"], gain["color"]) == (100.0, 104.0, RESULT)
+    assert gain["text"].startswith("+")
+    assert after["end"] == 104.0
 
 
 def test_hfu_stands_between_peak_and_mfu_without_a_waterfall() -> None:

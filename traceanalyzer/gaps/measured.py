@@ -14,7 +14,7 @@ from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, 
 from traceanalyzer.gaps.review import Bubble, Withheld
 from traceanalyzer.gaps.run import Run
 from traceanalyzer.gaps.utilisation import UtilisationGap, utilisation_gap
-from traceanalyzer.gaps.waterfall import Waterfall, waterfall
+from traceanalyzer.gaps.waterfall import Blames, Waterfall, waterfall
 from traceanalyzer.gaps.what_if_review import WhatIfGap, what_if_gap
 from traceanalyzer.measurements.accounting import accounting
 from traceanalyzer.measurements.collectives import split_collectives
@@ -92,6 +92,8 @@ def measure(run: Run) -> Measured:
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
+    experts = expert_gap(tables, splits, run.job, run.routing_records, read_execution_exchanges(run.path))
+    blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
     return Measured(
         tables=tables,
         actions=actions,
@@ -103,9 +105,9 @@ def measure(run: Run) -> Measured:
         pipeline=pipeline,
         causes=causes,
         study=what_if_gap(run.ops),
-        experts=expert_gap(tables, splits, run.job, run.routing_records, read_execution_exchanges(run.path)),
+        experts=experts,
         utilisation=utilisation,
-        way=waterfall(utilisation, bubble, account, tables, operators.timed),
+        way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps),
     )
 

@@ -7,14 +7,15 @@ One step is taken, the one of median duration. Its time is the longest rank's wi
 
 where *slow computation* of a class is its time beyond what its FLOPs would take at the best rate known (the measured GEMM's,
 else the peak), *recompute* what recomputed FLOPs take at the rate of their class, and *stagger* the longest window less
-the mean one. Waiting in the pipeline is split at the bubble that theory gives the schedule.
+the mean one. Waiting in the pipeline is split at the bubble that theory gives the schedule; what is beyond it is shared among the
+causes of `BLAME` in the proportion of what they made other ranks wait, and waiting at expert exchanges among those of `EXPERT_BLAME`.
 `mfu_points = 100 · ms ÷ step`; the losses and the measured MFU sum to 100.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -52,6 +53,20 @@ _CAUSES = {
 _MIN_BUSY = 0.98
 """Kernels do not beat the peak; clocks and rounding allow this much."""
 _PIPELINE_WAIT = "waiting, pipeline"
+_BEYOND = "waiting in the pipeline beyond it"
+_EXCESS = {
+    "stage": "waiting for slow stages",
+    "straggler": "waiting for stragglers",
+    "chunk_comm": "waiting for communication inside chunks",
+    "jitter": "waiting for jitter",
+    "host": "waiting for other ranks' hosts",
+    "outside_sample": "waiting for ranks that were not captured",
+    "unexplained": "waiting for unexplained late starts",
+}
+"""Causes of `BLAME` that make others wait; a message on its way is transfer, not waiting."""
+_EXPERT_WAIT = "waiting, experts"
+_EXPERT_CAUSES = {"experts": "expert imbalance"}
+"""Causes of `EXPERT_BLAME`; all others stay waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +90,20 @@ class StepTime:
     """Computation by class."""
     theory_ms: float | None
     """Bubble that theory gives the schedule."""
+    excess: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What made others wait in the pipeline, by cause of `BLAME`: weights of any unit."""
+    expert_excess: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What made others wait at expert exchanges, by cause of `EXPERT_BLAME`: weights of any unit."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blames:
+    """Why ranks waited."""
+
+    pipeline: pl.DataFrame
+    """`BLAME`."""
+    experts: pl.DataFrame
+    """`EXPERT_BLAME`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +115,12 @@ class Waterfall:
 
 
 def waterfall(
-    utilisation: UtilisationGap, bubble: Bubble | None, account: pl.DataFrame, tables: Tables, operators: pl.DataFrame
+    utilisation: UtilisationGap,
+    bubble: Bubble | None,
+    account: pl.DataFrame,
+    tables: Tables,
+    operators: pl.DataFrame,
+    blames: Blames,
 ) -> Waterfall:
     """The way from peak to measured; without MFU there is none. `account` is `ACCOUNTING`, `operators` `SHAPE_FLOPS`."""
     trained, peak = utilisation.training, utilisation.peak
@@ -106,6 +140,8 @@ def waterfall(
         owners={(owner, cause): ms for (owner, cause), ms in _mean_ms(idle, num_ranks, ["owner", "cause"]).items()},
         classes={name: ms for (name,), ms in _mean_ms(computed, num_ranks, ["class"]).items()},
         theory_ms=theory[0] * bubble.phase_ms if bubble and theory and bubble.phase_ms else None,
+        excess=_weights(blames.pipeline, step),
+        expert_excess=_weights(blames.experts, step),
     )
     flops = flops_per_token(trained.model, trained.sequence_length, recompute=trained.recompute)
     attention = flops.core_attention * trained.tokens_per_step
@@ -141,7 +177,7 @@ def waterfall_steps(
     rate = (achievable or peak) * num_devices / 1e3
     losses = {"best GEMM below the peak": total / rate - ideal_ms}
     losses |= _computation(time.classes, flops, rate)
-    losses |= _pipeline_split(_named(time.owners), time.theory_ms)
+    losses |= _waits_by_cause(_pipeline_split(_named(time.owners), time.theory_ms), time)
     busy_ms = sum(time.classes.values()) + sum(time.owners.values())
     losses["stagger of the ranks"] = time.step_ms - busy_ms
     lost = [(name, ms) for name, ms in losses.items() if abs(ms) > 1e-9]
@@ -204,10 +240,42 @@ def _pipeline_split(named: Mapping[str, float], theory_ms: float | None) -> dict
     for name, ms in named.items():
         if name == _PIPELINE_WAIT:
             own = min(ms, theory_ms)
-            split |= {"bubble of the schedule": own, "waiting in the pipeline beyond it": ms - own}
+            split |= {"bubble of the schedule": own, _BEYOND: ms - own}
         else:
             split[name] = ms
     return split
+
+
+def _waits_by_cause(named: Mapping[str, float], time: StepTime) -> dict[str, float]:
+    """Waiting beyond the schedule's and at expert exchanges, by what caused it; as it is where no cause is known."""
+    found: dict[str, float] = {}
+    for name, ms in named.items():
+        if name == _BEYOND:
+            shares = _shares(time.excess, _EXCESS, others=None)
+        elif name == _EXPERT_WAIT:
+            shares = _shares(time.expert_excess, _EXPERT_CAUSES, others=_EXPERT_WAIT)
+        else:
+            shares = {}
+        found |= {row: ms * share for row, share in shares.items()} if shares and ms > 0 else {name: ms}
+    return found
+
+
+def _shares(weights: Mapping[str, float], names: Mapping[str, str], *, others: str | None) -> dict[str, float]:
+    """Positive weights as shares by row; causes without a row of their own go to `others`, or do not count without one."""
+    rows: dict[str, float] = {}
+    for cause, weight in weights.items():
+        row = names.get(cause, others)
+        if row is not None and weight > 0:
+            rows[row] = rows.get(row, 0.0) + weight
+    total = sum(rows.values())
+    return {row: weight / total for row, weight in rows.items()}
+
+
+def _weights(blame: pl.DataFrame, step: int) -> dict[str, float]:
+    """Nanoseconds that ranks waited for others in one step, by cause."""
+    of_others = blame.filter((pl.col("step") == step) & pl.col("culprit").ne_missing(pl.col("waiter")))
+    totals = of_others.group_by(pl.col("cause").cast(pl.String)).agg(pl.col("duration_ns").sum()).sort("cause")
+    return {cause: float(ns) for cause, ns in totals.iter_rows()}
 
 
 def _mean_ms(table: pl.DataFrame, num_ranks: int, keys: list[str]) -> dict[tuple[str, ...], float]:
