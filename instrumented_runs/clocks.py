@@ -23,30 +23,36 @@ def measure_offset(
     result = ClockOffset(offset_ns=0, uncertainty_ns=0, at_ns=now_ns())
     for peer in range(1, dist.get_world_size(group)):
         if dist.get_rank(group) == 0:
-            _answer(peer, group, now_ns, num_rounds)
+            _answer(_global_rank(group, peer), group, now_ns, num_rounds)
         elif dist.get_rank(group) == peer:
             result = _ask(group, now_ns, num_rounds)
     dist.barrier(group)
     return result
 
 
+def _global_rank(group: dist.ProcessGroup | None, position: int) -> int:
+    """The rank in the job of a place in `group`: torch before 2.6 takes no places."""
+    return position if group is None else dist.get_global_rank(group, position)
+
+
 def _answer(peer: int, group: dist.ProcessGroup | None, now_ns: Callable[[], int], num_rounds: int) -> None:
     request, reply = torch.zeros(1, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
     for _ in range(num_rounds):
-        dist.recv(request, group=group, group_src=peer)
+        dist.recv(request, src=peer, group=group)
         received_ns = now_ns()
         reply[0] = received_ns
         reply[1] = now_ns()
-        dist.send(reply, group=group, group_dst=peer)
+        dist.send(reply, dst=peer, group=group)
 
 
 def _ask(group: dist.ProcessGroup | None, now_ns: Callable[[], int], num_rounds: int) -> ClockOffset:
     request, reply = torch.zeros(1, dtype=torch.int64), torch.zeros(2, dtype=torch.int64)
+    first = _global_rank(group, 0)
     best: tuple[int, int] | None = None
     for _ in range(num_rounds):
         sent_ns = now_ns()
-        dist.send(request, group=group, group_dst=0)
-        dist.recv(reply, group=group, group_src=0)
+        dist.send(request, dst=first, group=group)
+        dist.recv(reply, src=first, group=group)
         back_ns = now_ns()
         there_ns, answered_ns = reply.tolist()
         round_trip = (back_ns - sent_ns) - (answered_ns - there_ns)

@@ -48,7 +48,7 @@ class _Link(threading.Thread):
 
 
 def delay_links(delays_s: Mapping[int, float]) -> None:
-    """From now on, `isend` to the ranks in `delays_s` (default group) arrives that much later."""
+    """From now on, `isend` to the ranks of the job in `delays_s`, over any group, arrives that much later."""
     if not delays_s:
         return
     isend = dist.isend
@@ -63,11 +63,15 @@ def delay_links(delays_s: Mapping[int, float]) -> None:
         tag: int = 0,
         group_dst: int | None = None,
     ) -> Any:  # noqa: ANN401 - torch's work handle or ours
-        target = dst if group_dst is None else group_dst
-        arguments = {"dst": dst, "group": group, "tag": tag, "group_dst": group_dst}
+        arguments: dict[str, Any] = {"group": group, "tag": tag}
+        arguments |= (
+            {"dst": dst} if group_dst is None else {"group_dst": group_dst}
+        )  # torch before 2.6 knows `dst` only
+        members = group or dist.group.WORLD
+        target = dst if group_dst is None else dist.get_global_rank(members, group_dst)
         if target not in links:
             return isend(tensor, **arguments)
-        with _send_event(tensor, target, tag):
+        with _send_event(tensor, dist.get_group_rank(members, target), tag):
             return links[target].post(tensor, arguments)
 
     # torch compares what it is asked to do with both of these names

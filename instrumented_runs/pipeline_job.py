@@ -20,6 +20,7 @@ from instrumented_runs.pacing import SETTLE_S, Pacer
 from instrumented_runs.pipeline_plan import stage_ranks_for
 from instrumented_runs.pipeline_schedules import make_schedule
 from instrumented_runs.recorder import Recorder
+from instrumented_runs.replicas import Place, average_gradients, find_place
 from instrumented_runs.settings import PipelineSettings
 from instrumented_runs.token_task import batch
 from instrumented_runs.training_loop import run_steps
@@ -34,13 +35,13 @@ from traceanalyzer.schedule import Action, Phase
 
 def run(settings: PipelineSettings) -> None:
     """Train; every rank of the job calls this."""
-    rank = dist.get_rank()
+    rank, place = dist.get_rank(), find_place(layout(settings))
     pacer = Pacer() if settings.compute_mode == "paced" else None
     faults = Faults(settings.faults, rank, settings.seed)
     delay_links(faults.link_delays_s())
-    mine = [stage for stage, holder in enumerate(stage_ranks_for(settings)) if holder == rank]
+    mine = [stage for stage, holder in enumerate(stage_ranks_for(settings)) if holder == place.pipeline_rank]
     in_flight = InFlight()
-    stages = [make_stage(settings, index, pacer, faults, in_flight) for index in mine]
+    stages = [make_stage(settings, index, place, pacer, faults, in_flight) for index in mine]
     schedule = make_schedule(settings, stages, token_loss)
     parameters = [p for stage in stages for p in stage.submod.parameters()]
     saved = SavedBytes(parameters)
@@ -49,34 +50,43 @@ def run(settings: PipelineSettings) -> None:
     def step_once(recorder: Recorder, step: int) -> float | None:
         metered = pacer is not None or step == 0  # hooks would lengthen real computations
         with saved.metered() if metered else nullcontext():
-            loss = train_step(settings, schedule, stages, step)
+            loss = train_step(settings, schedule, stages, step, place.replica)
         recorder.note_memory(in_flight.take_peak(), saved.take_peak() if metered else None)
+        loss = average_gradients(parameters, loss, place)
         optimizer.step()
         optimizer.zero_grad()
-        return loss
+        return loss.item() if loss is not None and place.replica == 0 else None
 
     run_steps(settings, describe(settings), faults, step_once)
 
 
-def train_step(settings: PipelineSettings, schedule: Any, stages: list[PipelineStage], step: int) -> float | None:  # noqa: ANN401 - two unrelated torch classes
-    """Run all microbatches of a step; the mean loss on the rank that holds the last stage."""
-    num_sequences = settings.num_microbatches * settings.microbatch_size
-    inputs, targets = batch(settings.seed, step, num_sequences, settings.sequence_length, settings.vocab_size)
+def train_step(
+    settings: PipelineSettings,
+    schedule: Any,  # noqa: ANN401 - two unrelated torch classes
+    stages: list[PipelineStage],
+    step: int,
+    replica: int,
+) -> torch.Tensor | None:
+    """Run all microbatches of a step; the mean loss of this replica on the rank that holds the last stage."""
+    size = settings.num_microbatches * settings.microbatch_size
+    length, vocab_size = settings.sequence_length, settings.vocab_size
+    whole = batch(settings.seed, step, settings.num_replicas * size, length, vocab_size)
+    inputs, targets = (tensor[replica * size : (replica + 1) * size] for tensor in whole)
     losses: list[torch.Tensor] = []
     arguments = [inputs.to(device())] if any(stage.is_first for stage in stages) else []
     if any(stage.is_last for stage in stages):
         schedule.step(*arguments, target=targets.to(device()), losses=losses, return_outputs=False)
-        return torch.stack(losses).mean().item()
+        return torch.stack(losses).detach().mean()
     schedule.step(*arguments, return_outputs=False)
     return None
 
 
 def make_stage(
-    settings: PipelineSettings, index: int, pacer: Pacer | None, faults: Faults, in_flight: InFlight
+    settings: PipelineSettings, index: int, place: Place, pacer: Pacer | None, faults: Faults, in_flight: InFlight
 ) -> PipelineStage:
     """Stage `index` of the model, its three compute methods inside ranges."""
     module = stage_module(shape(settings), settings.sequence_length, settings.seed, index, settings.num_stages)
-    stage = PipelineStage(module.to(device()), index, settings.num_stages, device())
+    stage = PipelineStage(module.to(device()), index, settings.num_stages, device(), group=place.pipeline)
     forward = settings.forward_ms / settings.num_chunks
     backward = settings.backward_ms / settings.num_chunks
     durations = {
@@ -121,6 +131,11 @@ def settled(method: Callable[..., Any]) -> Callable[..., Any]:
     return later
 
 
+def layout(settings: PipelineSettings) -> Layout:
+    """Pipelines side by side, each rank's stages shared with its replicas."""
+    return Layout(pp=settings.ranks_per_pipeline, dp=settings.num_replicas)
+
+
 def shape(settings: PipelineSettings) -> ModelShape:
     """The model's shape."""
     return ModelShape(
@@ -139,12 +154,15 @@ def describe(settings: PipelineSettings) -> Job:
     paced = settings.compute_mode == "paced"
     return Job(
         kind="pipeline",
-        layout=Layout(pp=settings.num_ranks),
+        layout=layout(settings),
         model=shape(settings),
         compute_mode=settings.compute_mode,
         backend=dist.get_backend(),
         dtype="float32",
-        tokens_per_step=settings.num_microbatches * settings.microbatch_size * settings.sequence_length,
+        tokens_per_step=settings.num_replicas
+        * settings.num_microbatches
+        * settings.microbatch_size
+        * settings.sequence_length,
         sequence_length=settings.sequence_length,
         schedule=settings.schedule or None,
         num_stages=settings.num_stages,

@@ -31,10 +31,11 @@ _TORCH_CLASSES = (
 )
 
 
-def plan_named(settings: PipelineSettings) -> tuple[PipelineSettings, str | None]:
+def plan_named(settings: PipelineSettings, num_stages: int | None = None) -> tuple[PipelineSettings, str | None]:
     """Settings with chunks and layers filled in, and the CSV order where torch needs one.
 
-    Raises `DomainError` where the schedule does not exist at this point, with what would fit.
+    `num_stages`, where given, settles the number of ranks. Raises `DomainError` where the schedule does not exist at
+    this point, with what would fit, and `UsageError` where stages, ranks and replicas do not go together.
     """
     name = ScheduleName(settings.schedule)
     if name is ScheduleName.DUALPIPE:
@@ -43,12 +44,15 @@ def plan_named(settings: PipelineSettings) -> tuple[PipelineSettings, str | None
             "DualPipeV is the same schedule with one copy",
         )
     num_chunks = settings.num_chunks or chunks_per_rank(name) or 2
+    if num_stages is not None:
+        settings = _with_ranks(settings, num_stages, num_chunks)
     settings = _with_layers(dataclasses.replace(settings, num_chunks=num_chunks))
-    check(name, settings.num_ranks, settings.num_microbatches, num_chunks)
-    too_few = name is ScheduleName.ONE_F_ONE_B and settings.num_microbatches < settings.num_ranks
+    num_ranks = settings.ranks_per_pipeline
+    check(name, num_ranks, settings.num_microbatches, num_chunks)
+    too_few = name is ScheduleName.ONE_F_ONE_B and settings.num_microbatches < num_ranks
     if name in _TORCH_CLASSES and not too_few:
         return settings, None
-    return settings, write_orders(order(name, settings.num_ranks, settings.num_microbatches, num_chunks))
+    return settings, write_orders(order(name, num_ranks, settings.num_microbatches, num_chunks))
 
 
 def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings, str]:
@@ -71,7 +75,7 @@ def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings
     settings = dataclasses.replace(
         settings,
         schedule="",
-        num_ranks=len(orders),
+        num_ranks=len(orders) * settings.num_replicas,
         num_chunks=num_chunks,
         num_microbatches=num_microbatches,
     )
@@ -79,11 +83,20 @@ def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings
 
 
 def stage_ranks_for(settings: PipelineSettings) -> tuple[int, ...]:
-    """The rank of every stage of a settled job."""
+    """The place along its pipeline of the rank that holds each stage of a settled job."""
     path = Path(settings.folder) / ORDER_FILE
     if path.exists():
         return stage_ranks_of(read_orders(path.read_text(encoding="utf-8"), str(path)))
-    return placement(ScheduleName(settings.schedule), settings.num_ranks, settings.num_chunks)
+    return placement(ScheduleName(settings.schedule), settings.ranks_per_pipeline, settings.num_chunks)
+
+
+def _with_ranks(settings: PipelineSettings, num_stages: int, num_chunks: int) -> PipelineSettings:
+    if num_stages % num_chunks:
+        raise UsageError(
+            f"{num_stages} stages cannot be spread over ranks that hold {num_chunks} each",
+            f"give a multiple of {num_chunks} stages, or other --chunks",
+        )
+    return dataclasses.replace(settings, num_ranks=num_stages // num_chunks * settings.num_replicas)
 
 
 def _with_layers(settings: PipelineSettings) -> PipelineSettings:

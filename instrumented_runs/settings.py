@@ -66,6 +66,8 @@ class PipelineSettings(RunSettings):
     num_microbatches: int = 8
     num_chunks: int = 0
     """Stages per rank; 0: as few as the schedule allows."""
+    num_replicas: int = 1
+    """Pipelines side by side, each with its own part of the batch; `num_ranks` counts the ranks of all."""
     forward_ms: float = 50.0
     """Paced: forward of one microbatch through one rank's share of the model."""
     backward_ms: float = 100.0
@@ -77,10 +79,23 @@ class PipelineSettings(RunSettings):
     sequence_length: int = 32
     microbatch_size: int = 4
 
+    def __post_init__(self) -> None:
+        RunSettings.__post_init__(self)
+        if self.num_replicas < 1 or self.num_ranks % self.num_replicas:
+            raise UsageError(
+                f"{self.num_ranks} ranks cannot form {self.num_replicas} equal pipelines",
+                "replicas must divide ranks; --stages says how long one pipeline is",
+            )
+
+    @property
+    def ranks_per_pipeline(self) -> int:
+        """Ranks of one pipeline."""
+        return self.num_ranks // self.num_replicas
+
     @property
     def num_stages(self) -> int:
         """Stages of the whole pipeline."""
-        return self.num_ranks * self.num_chunks
+        return self.ranks_per_pipeline * self.num_chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import losses, ranges, read_steps, run_job  # noqa: E402
+from run_jobs import losses, ranges, read_steps, read_trace, run_job  # noqa: E402
 
 from instrumented_runs.pipeline_job import shape  # noqa: E402
 from instrumented_runs.pipeline_plan import plan_named, plan_order  # noqa: E402
@@ -52,7 +53,7 @@ def single_process_losses(settings: PipelineSettings, num_steps: int) -> list[fl
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     found = []
     for step in range(num_steps):
-        rows = settings.num_microbatches * settings.microbatch_size
+        rows = settings.num_replicas * settings.num_microbatches * settings.microbatch_size
         inputs, targets = batch(settings.seed, step, rows, settings.sequence_length, settings.vocab_size)
         loss = token_loss(model(inputs), targets)
         loss.backward()
@@ -72,6 +73,52 @@ def test_a_pipeline_trains_as_one_process_does(tmp_path: Path, schedule: str) ->
     sharded = losses(tmp_path / "run", 2)
     assert sharded == pytest.approx(single_process_losses(settings, NUM_STEPS), abs=2e-4)
     assert sharded[-1] < sharded[0]
+
+
+@pytest.mark.parametrize(("schedule", "num_replicas"), [("1F1B", 2), ("ZBVZeroBubble", 2), ("GPipe", 3)])
+def test_pipelines_side_by_side_train_as_one_process_with_the_whole_batch(
+    tmp_path: Path, schedule: str, num_replicas: int
+) -> None:
+    ranks = 2 * num_replicas
+    settings = small(
+        tmp_path,
+        schedule=schedule,
+        num_ranks=ranks,
+        num_replicas=num_replicas,
+        faults=("delay_link:source=0,target=2,ms=1",),
+    )
+    job = run_job("pipeline", settings)
+    assert (job.layout.pp, job.layout.dp, job.num_microbatches) == (2, num_replicas, 4)
+    assert job.tokens_per_step == num_replicas * 4 * 2 * 8
+    sharded = losses(tmp_path, ranks)
+    assert sharded == pytest.approx(single_process_losses(settings, NUM_STEPS), abs=2e-4)
+    groups = read_trace(tmp_path, 1)["distributedInfo"]["pg_config"]
+    assert {"pp": [1, 1 + num_replicas], "dp": list(range(num_replicas))}.items() <= {
+        group["pg_desc"]: group["ranks"] for group in groups
+    }.items()
+
+
+@pytest.mark.parametrize(
+    ("asked", "num_stages", "settled"),
+    [
+        ({"num_replicas": 3, "num_ranks": 12}, None, (12, 4)),
+        ({"num_replicas": 3, "num_ranks": 12}, 2, (6, 2)),
+        ({"schedule": "ZBVZeroBubble", "num_replicas": 2}, 8, (8, 8)),
+        ({"schedule": "Interleaved1F1B", "num_chunks": 4}, 16, (4, 16)),
+    ],
+)
+def test_stages_and_replicas_settle_the_ranks(
+    asked: dict[str, Any], num_stages: int | None, settled: tuple[int, int]
+) -> None:
+    settings, _ = plan_named(PipelineSettings(folder="", **asked), num_stages)
+    assert (settings.num_ranks, settings.num_stages) == settled
+
+
+def test_ranks_that_do_not_go_round_are_refused() -> None:
+    with pytest.raises(UsageError, match="4 ranks cannot form 3 equal pipelines"):
+        PipelineSettings(folder="", num_replicas=3)
+    with pytest.raises(UsageError, match="3 stages cannot be spread over ranks that hold 2"):
+        plan_named(PipelineSettings(folder="", schedule="ZBVZeroBubble"), 3)
 
 
 def test_pacing_changes_no_loss_and_the_run_says_what_it_was(tmp_path: Path) -> None:

@@ -45,6 +45,10 @@ from traceanalyzer.schedule import parse_schedule_name
 @click.option(
     "--chunks", "num_chunks", type=click.IntRange(1), help="pipeline: stages per rank.  [default: the fewest]"
 )
+@click.option("--stages", "num_stages", type=click.IntRange(1), help="pipeline: of one pipeline, instead of --ranks.")
+@click.option(
+    "--replicas", "num_replicas", type=click.IntRange(1, 64), help="pipeline: data-parallel pipelines.  [default: 1]"
+)
 @click.option("--order", type=click.Path(path_type=Path), help="pipeline: a CSV order instead of --schedule.")
 @click.option("--forward-ms", type=click.FloatRange(0), help="pipeline, paced: per microbatch and rank.  [default: 50]")
 @click.option("--backward-ms", type=click.FloatRange(0), help="pipeline, paced: likewise.  [default: 100]")
@@ -77,11 +81,14 @@ def make_settings(
     _check_options(kind, given, order)
     if "schedule" in given:
         given["schedule"] = parse_schedule_name(given["schedule"]).value
+    num_stages = given.pop("num_stages", None)
+    if "num_replicas" in given and "num_ranks" not in given:
+        given["num_ranks"] = settings_type(folder=folder).num_ranks * given["num_replicas"]
     settings, files = settings_type(folder=folder, **given), dict[str, str]()
     if isinstance(settings, PipelineSettings):
         from instrumented_runs.pipeline_plan import plan_named, plan_order
 
-        settings, text = plan_order(settings, order) if order else plan_named(settings)
+        settings, text = plan_order(settings, order) if order else plan_named(settings, num_stages)
         files = {ORDER_FILE: text} if text is not None else {}
     mode = resolve_compute_mode(kind, compute, settings.num_ranks, len(host_load.cores()), num_cuda_devices())
     check_faults(settings.faults, kind, mode, settings.num_ranks)
@@ -90,10 +97,17 @@ def make_settings(
 
 def _check_options(kind: str, given: dict[str, Any], order: Path | None) -> None:
     known = {field.name for field in dataclasses.fields(SETTINGS[kind])}
+    known |= {"num_stages"} if kind == "pipeline" else set()
+    if {"num_stages", "num_ranks"} <= given.keys():
+        raise UsageError("--stages and --ranks both say how many ranks there are", "leave one of them out")
     meaningless = sorted(given.keys() - known) + (["order"] if order and kind != "pipeline" else [])
     for name in meaningless:
         raise UsageError(f"{_option(name)} means nothing to a job of kind '{kind}'", "see traceanalyzer run --help")
-    fixed = given.keys() & {"schedule", "num_ranks", "num_microbatches", "num_chunks"} if order else set[str]()
+    fixed = (
+        given.keys() & {"schedule", "num_ranks", "num_stages", "num_microbatches", "num_chunks"}
+        if order
+        else set[str]()
+    )
     for name in sorted(fixed):
         raise UsageError(f"--order says itself what {_option(name)} would say", f"leave {_option(name)} out")
 
