@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator
+import shutil
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
+import browser
 import pytest
 
 
@@ -19,6 +22,19 @@ def corpus() -> Path:
     if not path.is_dir():
         pytest.fail(f"TRACEANALYZER_CORPUS={folder} is no folder")
     return path
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """A running Chromium, driven by playwright."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium on PATH")
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    with playwright.sync_playwright() as driver:
+        found = driver.chromium.launch(executable_path=path, args=list(browser.QUIET_ARGUMENTS))
+        yield found
+        found.close()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 import pytest
+from browser import DRAWN, opened, until
 from report_cases import expert_case, mfu_case, pipeline_case
 from report_factory import pipeline_actions
 from test_report_page import hostile
@@ -22,14 +19,6 @@ from reports.palette import PHASES
 pytestmark = pytest.mark.browser
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
-QUIET_ARGUMENTS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 PIXELS_OF = """([name, color]) => {
   const view = Object.values(Bokeh.index).find((v) => v.model.name === name);
   const canvas = view.export("png", false).canvas;
@@ -40,63 +29,11 @@ PIXELS_OF = """([name, color]) => {
     if (Math.abs(data[i] - red) + Math.abs(data[i + 1] - green) + Math.abs(data[i + 2] - blue) < 6) count++;
   return count;
 }"""
-DRAWN = """() => [...document.querySelectorAll(".canvas")].map((place) => {
-  const view = Object.values(Bokeh.index).find((v) => place.contains(v.el));
-  if (!view) return 0;
-  const canvas = view.export("png", false).canvas;
-  const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
-  const colors = new Set();
-  for (let i = 0; i < data.length; i += 4) if (data[i + 3] > 200) colors.add((data[i] << 16) | (data[i + 1] << 8) | data[i + 2]);
-  return colors.size;
-})"""
 TIME_RANGE = """() => {
   const range = Bokeh.documents.map((d) => d.get_model_by_name("timeline-x")).find((m) => m !== null);
   return [range.start, range.end];
 }"""
 NUMBERS = 'Bokeh.documents.map((d) => d.get_model_by_name("timeline-numbers")).find((m) => m !== null).data.text.length'
-
-
-@dataclass
-class Opened:
-    """A page with everything that went wrong or out of it."""
-
-    page: Any
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.skip("no Chromium on PATH")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=list(QUIET_ARGUMENTS))
-        yield browser
-        browser.close()
-
-
-def until(page: Any, expression: str, seconds: float = 60) -> None:
-    """Wait for a JavaScript expression; asked from outside, because the page's own policy forbids evaluating text."""
-    last = time.monotonic() + seconds
-    while not page.evaluate(expression):
-        assert time.monotonic() < last, f"still not: {expression}"
-        page.wait_for_timeout(20)
-
-
-def opened(browser: Any, path: Path, **options: Any) -> Opened:
-    context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
-    page = context.new_page()
-    page.set_default_timeout(120_000)  # a loaded machine is slow, not wrong
-    found = Opened(page)
-    page.on("request", lambda request: found.requests.append(request.url))
-    page.on("console", lambda m: found.complaints.append(m.text) if m.type in {"error", "warning"} else None)
-    page.on("pageerror", lambda error: found.complaints.append(str(error)))
-    page.goto(path.as_uri())
-    page.wait_for_selector("html[data-ready]", state="attached")
-    until(page, "Object.values(Bokeh.index).every((view) => view.is_idle)")
-    return found
 
 
 @pytest.fixture(scope="module")
