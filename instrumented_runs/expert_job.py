@@ -6,11 +6,14 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from instrumented_runs.experts import ExpertGroup, ExpertLayer
+from instrumented_runs.expert_exchange import ExpertGroup
+from instrumented_runs.expert_mlps import Expert, grouped_multiply
+from instrumented_runs.experts import ExpertLayer, ExpertOptions
 from instrumented_runs.faults import Faults
 from instrumented_runs.recorder import Recorder
-from instrumented_runs.routing import Routing
+from instrumented_runs.routing import Routed, Routing
 from instrumented_runs.settings import ExpertSettings
+from instrumented_runs.sliced_experts import SlicedExpertLayer, slice_of
 from instrumented_runs.token_task import batch
 from instrumented_runs.training_loop import run_steps
 from instrumented_runs.transformer import Attention, Embedding, Head, seed_weights, token_loss
@@ -26,16 +29,27 @@ def run(settings: ExpertSettings) -> None:
     members = list(range(settings.num_ranks))
     recorders: list[Recorder] = []
 
-    def note(layer: int, visits: torch.Tensor, send: list[int], receive: list[int]) -> None:
-        recorders[-1].record_routing(layer, visits.tolist(), send, receive, members)
+    def note(routed: Routed) -> None:
+        recorders[-1].record_routing(
+            routed.layer,
+            routed.visits,
+            routed.send,
+            routed.receive,
+            members,
+            sum(routed.dropped),
+            dropped_to_expert=tuple(routed.dropped) if any(routed.dropped) else (),
+            expert_ranks=homes(routed.slots, members),
+            filling_rows=routed.filling_rows,
+            aligned_rows=routed.aligned_rows,
+        )
 
     shards_here = settings.num_shards // settings.num_ranks
     routing = Routing(settings, rank * shards_here, note)
     faults = Faults(settings.faults, rank, settings.seed)
     us_per_token = settings.expert_us_per_token if settings.compute_mode == "paced" else None
-    model = make_model(settings, ExpertGroup(dist.group.WORLD, us_per_token, faults.stretch), routing, rank).to(
-        device()
-    )
+    group = ExpertGroup(dist.group.WORLD, us_per_token, faults.stretch, faults.incoming_delays_s())
+    grouped = grouped_multiply(torch.float32, device()) if settings.grouped_gemm else None
+    model = make_model(settings, group, ExpertOptions.of(settings, grouped), routing).to(device())
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
 
     def train_step(recorder: Recorder, step: int) -> float | None:
@@ -60,21 +74,41 @@ def shards(settings: ExpertSettings, step: int, first: int, number: int) -> tupl
     return inputs, targets
 
 
-def make_model(settings: ExpertSettings, group: ExpertGroup, routing: Routing, rank: int) -> nn.Sequential:
+def homes(slots: list[int], members: list[int]) -> tuple[int, ...]:
+    """The rank of each expert from the expert in every slot; empty for equal blocks in order."""
+    if slots == sorted(slots):
+        return ()
+    each = len(slots) // len(members)
+    return tuple(members[slots.index(expert) // each] for expert in range(len(slots)))
+
+
+def make_model(settings: ExpertSettings, group: ExpertGroup, options: ExpertOptions, routing: Routing) -> nn.Sequential:
     """The model with this rank's share of the experts; every weight depends only on its place in the whole model."""
     form = shape(settings)
     seed = settings.seed * 10_007
+    kind = SlicedExpertLayer if settings.experts_by == "tp" else ExpertLayer
     parts: list[nn.Module] = [seed_weights(Embedding(form, settings.sequence_length), seed)]
-    here = form.num_experts // group.size
     for layer in range(form.num_layers):
-        experts = ExpertLayer(form, layer, group, routing)
+        experts = kind(settings, layer, group, options, routing)
         parts.append(seed_weights(Attention(form), seed + 2 + layer))
-        seed_weights(experts.router, seed + 1002 + layer)
-        for index, expert in enumerate(experts.experts):
-            seed_weights(expert, seed + 2002 + layer * form.num_experts + rank * here + index)
+        seed_weights(experts.gate.router, seed + 1002 + layer)
+        if experts.gate.shared is not None:
+            seed_weights(experts.gate.shared, seed + 1502 + layer)
+        for number, expert in zip(experts.held, experts.experts, strict=True):
+            _seed_expert(expert, settings, seed + 2002 + layer * form.num_experts + number, group)
         parts.append(experts)
     parts.append(seed_weights(Head(form), seed + 1))
     return nn.Sequential(*parts)
+
+
+def _seed_expert(expert: nn.Module, settings: ExpertSettings, seed: int, group: ExpertGroup) -> None:
+    """The expert's weights or, where it holds less than all of them, this rank's slice."""
+    whole = seed_weights(Expert(settings.hidden_size, settings.expert_ffn_size), seed)
+    if settings.experts_by == "ep":
+        expert.load_state_dict(whole.state_dict())
+        return
+    cut = {"up.weight": 0, "down.weight": 1}
+    expert.load_state_dict({name: slice_of(value, cut[name], group) for name, value in whole.state_dict().items()})
 
 
 def share_gradients(model: nn.Module, loss: torch.Tensor) -> float:
@@ -102,6 +136,7 @@ def shape(settings: ExpertSettings) -> ModelShape:
         num_experts=settings.num_experts,
         experts_per_token=settings.experts_per_token,
         expert_ffn_size=settings.expert_ffn_size,
+        shared_expert_ffn_size=settings.shared_ffn_size,
     )
 
 
@@ -110,7 +145,7 @@ def describe(settings: ExpertSettings) -> Job:
     paced = settings.compute_mode == "paced"
     return Job(
         kind="experts",
-        layout=Layout(dp=settings.num_ranks, ep=settings.num_ranks),
+        layout=Layout(dp=settings.num_ranks, ep=settings.num_ranks if settings.experts_by == "ep" else 1),
         model=shape(settings),
         compute_mode=settings.compute_mode,
         backend=dist.get_backend(),

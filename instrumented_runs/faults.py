@@ -10,6 +10,8 @@
     clock:rank=2,ms=40               rank 2's clock is 40 ms ahead
     missing:rank=3                   rank 3's trace is lost
 
+A delayed link of an expert job makes every all-to-all with bytes from source to target end later on the target.
+
 What a run was planted with is told to a file outside its folder, so that an analysis can be tested against it.
 """
 
@@ -41,7 +43,9 @@ KEYS: dict[str, tuple[str, ...]] = {
 """Kind of fault to the keys it needs."""
 PACED_ONLY = ("slow_stage", "slow_rank", "jitter")
 """They change the length of computations, which only a paced run sets."""
-PIPELINE_ONLY = ("slow_stage", "stall", "delay_link")
+PIPELINE_ONLY = ("slow_stage", "stall")
+BETWEEN_RANKS = ("delay_link",)
+"""They mean nothing to a job whose ranks send nothing to single others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +80,10 @@ def check_faults(texts: Iterable[str], kind: str, compute_mode: str, num_ranks: 
             raise UsageError(f"{fault.kind} stretches the pace, and this run computes for real", "add --compute paced")
         if fault.kind in PIPELINE_ONLY and kind != "pipeline":
             raise UsageError(f"{fault.kind} means nothing to a job of kind '{kind}'", "plant it into a pipeline")
+        if fault.kind in BETWEEN_RANKS and kind == "dense":
+            raise UsageError(
+                f"{fault.kind} means nothing to a job of kind '{kind}'", "plant it into a pipeline or experts"
+            )
         for key in ("rank", "source", "target"):
             if not 0 <= fault.values.get(key, 0) < num_ranks:
                 raise UsageError(f"{fault.kind} names rank {fault.values[key]:g} of {num_ranks}", "ranks count from 0")
@@ -137,6 +145,11 @@ class Faults:
         """Destination rank to the delay of what this rank sends there."""
         links = [fault for fault in self._faults if fault.kind == "delay_link"]
         return {int(f.values["target"]): f.values["ms"] / 1e3 for f in links if f.values["source"] == self._rank}
+
+    def incoming_delays_s(self) -> dict[int, float]:
+        """Source rank to the delay of what it sends to this rank."""
+        links = [fault for fault in self._faults if fault.kind == "delay_link"]
+        return {int(f.values["source"]): f.values["ms"] / 1e3 for f in links if f.values["target"] == self._rank}
 
     def clock_error_ns(self) -> int:
         """How far this rank's clock is ahead."""

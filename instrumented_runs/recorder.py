@@ -22,7 +22,7 @@ from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypedDict, Unpack
 from urllib.parse import quote
 
 import msgspec
@@ -57,6 +57,15 @@ def span(name: str) -> AbstractContextManager[Any]:
     characters are percent-encoded, which `urllib.parse.unquote` undoes.
     """
     return record_function(quote(name, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~"))
+
+
+class RoutingMore(TypedDict, total=False):
+    """What a routing record may say besides."""
+
+    dropped_to_expert: tuple[int, ...]
+    expert_ranks: tuple[int, ...]
+    filling_rows: int
+    aligned_rows: int
 
 
 class Recorder:
@@ -165,8 +174,12 @@ class Recorder:
         receive_splits: Sequence[int],
         group: Sequence[int],
         dropped: int = 0,
+        **more: Unpack[RoutingMore],
     ) -> None:
-        """Note where this rank's tokens went in one layer of the current step; written when the step ends."""
+        """Note where this rank's tokens went in one layer of the current step; written when the step ends.
+
+        The arguments are the fields of `traceanalyzer.job.RoutingRecord`.
+        """
         self._routing.append(
             RoutingRecord(
                 step=self._step,
@@ -177,6 +190,7 @@ class Recorder:
                 receive_splits=tuple(receive_splits),
                 dropped=dropped,
                 group=tuple(group),
+                **more,
             )
         )
 

@@ -6,35 +6,49 @@ are spread over processes. The gate's weights stay the router's own, so the rout
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Protocol
 
 import torch
 
 from instrumented_runs.settings import ExpertSettings
 
 
-class RoutingNote(Protocol):
-    """Takes down where the tokens of one layer went."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routed:
+    """Where the tokens of one process went in one layer."""
 
-    def __call__(self, layer: int, visits: torch.Tensor, send: list[int], receive: list[int]) -> None:
-        """`visits`: tokens per expert; `send`, `receive`: rows per rank of the group."""
+    layer: int
+    visits: list[int]
+    """Copies routed to each expert, before any drop."""
+    dropped: list[int]
+    """Of these, copies that found no room."""
+    send: list[int]
+    """Rows sent to each rank of the group, filling included; empty where experts are sliced over ranks."""
+    receive: list[int]
+    filling_rows: int = 0
+    """Rows of zeros among those sent."""
+    aligned_rows: int = 0
+    """Rows of zeros that this rank's multiplications were filled up with."""
+    slots: list[int] = field(default_factory=list[int])
+    """The expert in every slot, rank by rank."""
 
 
 class Routing:
     """Routes the tokens of one process in the current step, and tells `note` where they went."""
 
-    def __init__(self, settings: ExpertSettings, first_shard: int, note: RoutingNote) -> None:
+    def __init__(self, settings: ExpertSettings, first_shard: int, note: Callable[[Routed], None]) -> None:
         self.step = 0
         self.note = note
-        self._settings = settings
+        self.settings = settings
         self._first_shard = first_shard
 
     def choose(self, probabilities: torch.Tensor, layer: int) -> torch.Tensor:
         """Experts of each token, `[tokens, experts_per_token]`; each shard of the batch is drawn for itself."""
-        shards = probabilities.detach().chunk(self._settings.num_shards // self._settings.num_ranks)
+        shards = probabilities.detach().chunk(self.settings.num_shards // self.settings.num_ranks)
         return torch.cat(
-            [assign(self._settings, p, self.step, layer, self._first_shard + i) for i, p in enumerate(shards)]
+            [assign(self.settings, p, self.step, layer, self._first_shard + i) for i, p in enumerate(shards)]
         )
 
 

@@ -22,6 +22,9 @@ ROUTINGS = ("hot", "balanced", "uniform", "zipf", "drifting", "learned")
 """How tokens choose experts: one rank's experts hot, exactly balanced, drawn uniformly, drawn by Zipf's law, the hot
 rank moving on every step, or the router's own choice."""
 
+SHARDINGS = ("ep", "tp")
+"""Whole experts on every rank, or a slice of every expert on every rank."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
@@ -104,6 +107,8 @@ class ExpertSettings(RunSettings):
 
     routing: str = "hot"
     """One of `ROUTINGS`."""
+    experts_by: str = "ep"
+    """One of `SHARDINGS`."""
     hot_factor: float = 2.4
     """What the hot rank's experts receive, in multiples of the mean over ranks."""
     hot_rank: int = 1
@@ -117,6 +122,19 @@ class ExpertSettings(RunSettings):
     num_experts: int = 8
     experts_per_token: int = 2
     expert_ffn_size: int = 128
+    shared_ffn_size: int = 0
+    """Inner size of the shared expert that every token visits on its own rank; 0: none."""
+    capacity_factor: float = 0.0
+    """An expert takes at most ceil(factor · experts per token · tokens of the shard / experts) tokens of each shard of
+    the batch, the first ones; the others drop it. 0: no token is dropped."""
+    pad_to_capacity: bool = False
+    """Every expert's buffer travels filled up to its capacity."""
+    grouped_gemm: bool = False
+    """All experts of a rank in one grouped matrix multiplication."""
+    gemm_alignment: int = 1
+    """Rows of every expert's matrix multiplication are filled up to a multiple of this."""
+    placement: tuple[tuple[tuple[int, ...], ...], ...] = ()
+    """Experts of every rank, layer by layer; empty: equal blocks in order."""
     vocab_size: int = 64
     sequence_length: int = 64
     sequences_per_shard: int = 8
@@ -133,6 +151,8 @@ class ExpertSettings(RunSettings):
                 "ranks must divide shards, and shards must divide experts",
             )
         self._check_hot()
+        self._check_sharding()
+        self._check_placement()
 
     def _check_hot(self) -> None:
         if self.routing not in ("hot", "drifting"):
@@ -144,6 +164,47 @@ class ExpertSettings(RunSettings):
                 f"rank {self.hot_rank} of {self.num_shards} cannot be {self.hot_factor} times hot",
                 f"a token visits {self.experts_per_token} different experts: at least 2 ranks, "
                 f"hot factor at most {most:g}, hot rank below {self.num_shards}",
+            )
+
+    def _check_sharding(self) -> None:
+        if self.experts_by not in SHARDINGS:
+            raise UsageError(f"experts cannot be sharded by '{self.experts_by}'", f"known: {', '.join(SHARDINGS)}")
+        if self.experts_by == "tp" and self.expert_ffn_size % self.num_ranks:
+            raise UsageError(
+                f"experts of inner size {self.expert_ffn_size} cannot be sliced over {self.num_ranks} ranks",
+                "choose a number of ranks that divides it",
+            )
+        if self.experts_by == "tp" and (self.pad_to_capacity or self.placement):
+            raise UsageError(
+                "experts sliced by tensor parallelism live on every rank: nothing travels to them",
+                "leave the placement and the padding of buffers out, or shard by ep",
+            )
+        if self.experts_by == "tp" and any(fault.startswith("delay_link") for fault in self.faults):
+            raise UsageError("sliced experts send nothing to single ranks: no link can be slow", "shard by ep")
+        if self.pad_to_capacity and not self.capacity_factor:
+            raise UsageError("there is no capacity to fill buffers up to", "give a capacity factor")
+        if self.capacity_factor < 0 or self.shared_ffn_size < 0 or self.gemm_alignment < 1:
+            raise UsageError(
+                "a capacity factor, an inner size or an alignment is negative",
+                "give factors and sizes of at least 0, and an alignment of at least 1",
+            )
+
+    def _check_placement(self) -> None:
+        if not self.placement:
+            return
+        slots = self.num_experts // self.num_ranks
+        for layer, ranks in enumerate(self.placement):
+            each_once = sorted(expert for experts in ranks for expert in experts) == list(range(self.num_experts))
+            if not each_once or [len(experts) for experts in ranks] != [slots] * self.num_ranks:
+                raise UsageError(
+                    f"layer {layer} of the placement does not put each of {self.num_experts} experts on one of "
+                    f"{self.num_ranks} ranks, {slots} on each",
+                    "plan it for this number of ranks, without redundant experts",
+                )
+        if len(self.placement) != self.num_layers:
+            raise UsageError(
+                f"the placement is of {len(self.placement)} layers, the model has {self.num_layers}",
+                "plan it from a run of this model",
             )
 
 

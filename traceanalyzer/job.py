@@ -41,13 +41,24 @@ EXPERT_RANGE = "moe:{part}|layer={layer}"
 """Profiler range around one part of a MoE layer; parts are listed in `EXPERT_PARTS`."""
 EXPERT_PARTS = (
     "router",
+    "permute",
     "count_exchange",
     "dispatch",
     "experts",
     "combine",
+    "unpermute",
+    "shared_expert",
     "combine_backward",
     "experts_backward",
     "dispatch_backward",
+    # experts sliced over ranks: tokens of all ranks come together, results are summed and scattered
+    "gather_routing",
+    "gather_gates",
+    "gather",
+    "reduce",
+    "reduce_backward",
+    "gather_backward",
+    "gather_gates_backward",
 )
 
 
@@ -164,8 +175,17 @@ class RoutingRecord:
     tokens_to_expert: tuple[int, ...]
     """Tokens this rank routed to each expert of the layer, all experts, before any drop."""
     send_splits: tuple[int, ...]
-    """Token copies sent to each rank of the expert group."""
+    """Rows sent to each rank of the expert group, what fills buffers included; empty where experts are sliced over ranks."""
     receive_splits: tuple[int, ...]
     dropped: int = 0
+    """Token copies that found no room."""
     group: tuple[int, ...] = ()
     """Global ranks of the expert group, in split order."""
+    dropped_to_expert: tuple[int, ...] = ()
+    """`dropped` by expert; empty where it is 0 or not known."""
+    expert_ranks: tuple[int, ...] = ()
+    """Global rank that holds each expert; empty: equal blocks in the order of `group`."""
+    filling_rows: int = 0
+    """Rows of zeros among those sent, that fill buffers up to a capacity."""
+    aligned_rows: int = 0
+    """Rows of zeros that this rank's expert computations were filled up with."""

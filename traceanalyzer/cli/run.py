@@ -13,12 +13,12 @@ from instrumented_runs.faults import check_faults, write_truth
 from instrumented_runs.launch import launch, num_cuda_devices
 from instrumented_runs.settings import (
     ORDER_FILE,
-    ROUTINGS,
     SETTINGS,
     PipelineSettings,
     RunSettings,
     resolve_compute_mode,
 )
+from traceanalyzer.cli.expert_options import expert_options
 from traceanalyzer.errors import UsageError
 from traceanalyzer.schedule import parse_schedule_name
 
@@ -52,12 +52,7 @@ from traceanalyzer.schedule import parse_schedule_name
 @click.option("--order", type=click.Path(path_type=Path), help="pipeline: a CSV order instead of --schedule.")
 @click.option("--forward-ms", type=click.FloatRange(0), help="pipeline, paced: per microbatch and rank.  [default: 50]")
 @click.option("--backward-ms", type=click.FloatRange(0), help="pipeline, paced: likewise.  [default: 100]")
-@click.option("--routing", type=click.Choice(ROUTINGS), help="experts: how tokens choose.  [default: hot]")
-@click.option(
-    "--hot-factor", type=click.FloatRange(0), help="experts: the hot rank's load over the mean.  [default: 2.4]"
-)
-@click.option("--hot-rank", type=click.IntRange(0), help="experts: which rank is hot.  [default: 1]")
-@click.option("--expert-us-per-token", type=click.FloatRange(0), help="experts, paced: forward.  [default: 100]")
+@expert_options
 def command(kind: str, out: Path | None, compute: str, order: Path | None, truth: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
     """Launch an instrumented reference training job and write its run folder."""
     settings, files = make_settings(kind, str(out or Path("runs") / kind), compute, order, options)
@@ -113,4 +108,4 @@ def _check_options(kind: str, given: dict[str, Any], order: Path | None) -> None
 
 
 def _option(name: str) -> str:
-    return "--" + name.removeprefix("num_").replace("_", "-")
+    return "--" + name.removeprefix("num_").removesuffix("_size").replace("_", "-")

@@ -71,7 +71,7 @@ def expert_tables(tables: Tables, splits: pl.DataFrame) -> ExpertTables:
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)
     expected = expected_transfers(splits, matrix)
-    experts = tables.expert_computation.filter(pl.col("part") != "router")
+    experts = tables.expert_computation.filter(pl.col("part").is_in(["experts", "experts_backward"]))
     statistics = [
         load_statistics(rank_loads(routing), "rank", "received"),
         load_statistics(expert_loads(routing), "expert", "received"),

@@ -15,7 +15,12 @@ OWNER = pl.Enum(
 )
 """Owners of the accounting law, in order of precedence; `communication` is transfer or wait, not separable."""
 
-DIRECTION = pl.Enum(["dispatch", "combine", "combine_backward", "dispatch_backward", "count_exchange", "other"])
+GATHERED = ["gather", "reduce", "reduce_backward", "gather_backward"]
+"""Directions of experts sliced over ranks: tokens of all ranks come together, results are summed and scattered."""
+
+DIRECTION = pl.Enum(
+    ["dispatch", "combine", "combine_backward", "dispatch_backward", "count_exchange", *GATHERED, "other"]
+)
 
 BASIS = pl.Enum(["durations", "clock", "own_min", "none"])
 

@@ -7,7 +7,7 @@ import polars as pl
 from traceanalyzer.tables.steps import assign_steps, on_main_thread
 
 _COMMUNICATION = r"^(c10d::|_c10d_functional|gloo:|nccl:)"
-_EXPERTS = r"^moe:(experts|experts_backward|router)\|layer=(\d+)$"
+_EXPERTS = r"^moe:(experts|experts_backward|router|permute|unpermute|shared_expert)\|layer=(\d+)$"
 
 
 def operators(events: pl.DataFrame) -> pl.DataFrame:
@@ -22,7 +22,7 @@ def operators(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def expert_computation(events: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
-    """Ranges of router and expert computation: `rank`, `step`, `part`, `layer`, `start_ns`, `end_ns`."""
+    """Ranges of routing, permutation and expert computation: `rank`, `step`, `part`, `layer`, `start_ns`, `end_ns`."""
     name = pl.col("name").cast(pl.String)
     ranges = (
         on_main_thread(events)

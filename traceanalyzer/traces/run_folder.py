@@ -27,6 +27,10 @@ ROUTING_RECORDS = pl.Schema(
         "receive_splits": pl.List(pl.Int64),
         "dropped": pl.Int64,
         "group": pl.List(pl.Int32),
+        "dropped_to_expert": pl.List(pl.Int64),
+        "expert_ranks": pl.List(pl.Int32),
+        "filling_rows": pl.Int64,
+        "aligned_rows": pl.Int64,
     }
 )
 """One row per routing record, lists kept."""

@@ -1,0 +1,86 @@
+"""Options of `traceanalyzer run experts`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from instrumented_runs.settings import ROUTINGS, SHARDINGS
+from traceanalyzer.errors import InputError
+
+Command = Callable[..., Any]
+Ranks = tuple[tuple[tuple[int, ...], ...], ...]
+"""Experts of every rank, layer by layer."""
+
+
+def _placement(_context: click.Context, _option: click.Parameter, path: str | None) -> Ranks | None:
+    return read_placement(path) if path else None
+
+
+_OPTIONS = (
+    click.option("--routing", type=click.Choice(ROUTINGS), help="experts: how tokens choose.  [default: hot]"),
+    click.option(
+        "--hot-factor", type=click.FloatRange(0), help="experts: the hot rank's load over the mean.  [default: 2.4]"
+    ),
+    click.option("--hot-rank", type=click.IntRange(0), help="experts: which rank is hot.  [default: 1]"),
+    click.option("--expert-us-per-token", type=click.FloatRange(0), help="experts, paced: forward.  [default: 100]"),
+    click.option(
+        "--experts-by",
+        type=click.Choice(SHARDINGS),
+        help="experts: whole experts on every rank, or a slice of every expert.  [default: ep]",
+    ),
+    click.option(
+        "--shared-ffn",
+        "shared_ffn_size",
+        type=click.IntRange(0),
+        help="experts: inner size of a shared expert.  [default: none]",
+    ),
+    click.option(
+        "--capacity-factor",
+        type=click.FloatRange(0),
+        help="experts: drop what an expert has no room for; 0: drop nothing.  [default: 0]",
+    ),
+    click.option(
+        "--pad-to-capacity", is_flag=True, default=None, help="experts: send buffers filled up to their capacity."
+    ),
+    click.option(
+        "--grouped-gemm", is_flag=True, default=None, help="experts: one grouped multiplication for a rank's experts."
+    ),
+    click.option(
+        "--gemm-alignment", type=click.IntRange(1), help="experts: fill rows per expert up to a multiple.  [default: 1]"
+    ),
+    click.option(
+        "--placement",
+        metavar="FILE",
+        callback=_placement,
+        help="experts: live where this file of `traceanalyzer plan` says.",
+    ),
+)
+
+
+def expert_options(command: Command) -> Command:
+    """Add the options to a command."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def read_placement(path: str) -> Ranks:
+    """Experts of every rank, layer by layer, from the file that `plan` writes. Raises `InputError`."""
+    hint = "write it with traceanalyzer plan PATH --placement FILE, for the ranks of one expert group"
+    try:
+        plan = json.loads(Path(path).read_text(encoding="utf-8"))
+        layers = sorted(plan["layers"], key=lambda layer: layer["layer"])
+        groups = {tuple(layer["group"]) for layer in layers}
+        found = tuple(
+            tuple(tuple(int(expert) for expert in experts) for experts in layer["rank_experts"]) for layer in layers
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path}: not a placement of experts: {error}", hint) from None
+    if len(groups) != 1 or [layer["layer"] for layer in layers] != list(range(len(layers))):
+        raise InputError(f"{path}: not one placement for each layer from 0 on", hint)
+    return found
