@@ -1,4 +1,4 @@
-"""What the host did to this process: CPU pressure, involuntary context switches, cores it may use."""
+"""What the host is and did to this process: boot id, CPU pressure, involuntary context switches, cores it may use."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import resource
 from pathlib import Path
 
 _PRESSURE = Path("/proc/pressure/cpu")
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _TOTAL = re.compile(r"^some .*total=(\d+)", re.MULTILINE)
 
 
@@ -23,6 +24,14 @@ def cpu_pressure_us() -> int | None:
 def involuntary_switches() -> int:
     """How often this process was taken off a CPU against its will so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
+
+
+def boot() -> str:
+    """Identifies the running kernel, containers included; empty where it does not tell."""
+    try:
+        return _BOOT.read_text().strip()
+    except OSError:
+        return ""
 
 
 def cores() -> tuple[int, ...]:

@@ -111,7 +111,11 @@ class Recorder:
         self._capture: Capture | None = None
         self._num_captures = 0
         self._rank_record = RankRecord(
-            rank=self.rank, host=socket.gethostname(), pid=os.getpid(), cores=host_load.cores()
+            rank=self.rank,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            cores=host_load.cores(),
+            boot=host_load.boot(),
         )
 
     def __enter__(self) -> Self:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from reports.parts import Grid, Terms
-from reports.text import at, listed, number, quantity, records, safe_text, shown, texts
+from reports.text import WITHHELD, at, listed, number, quantity, records, safe_text, shown, texts
 
 MAX_DEFECTS = 100
 MAX_FILES = 64
@@ -91,6 +91,24 @@ def _defect(entry: Mapping[str, Any]) -> tuple[str, ...]:
         said.get("action", ""),
         safe_text(listed(entry, "affects")),
         said.get("hint", ""),
+    )
+
+
+def clock_effects(review: Mapping[str, Any]) -> Grid | None:
+    """How far the clocks' uncertainty reaches; None where no figure compares ranks."""
+    rows = tuple(
+        (
+            safe_text(entry.get("metric"), 80),
+            quantity(entry.get("value_ms"), "ms"),
+            "not measured" if entry.get("uncertainty_ms") is None else quantity(entry.get("uncertainty_ms"), "ms"),
+            WITHHELD if entry.get("withheld") else "given",
+        )
+        for entry in records(review, "quality", "clock_effects")
+    )
+    columns = ("metric", "over all ranks and steps", "clocks, ±", "result")
+    title = "What the clocks leave uncertain"
+    return (
+        Grid(id="clock-effects", title=title, columns=columns, rows=rows, numeric=frozenset({1, 2})) if rows else None
     )
 
 

@@ -209,7 +209,13 @@ def _memory_section(review: Review) -> Section:
 
 
 def _quality_section(review: Review) -> Section:
-    parts = [quality.coverage(review), quality.validity(review), quality.defects(review), quality.withheld(review)]
+    parts = [
+        quality.coverage(review),
+        quality.validity(review),
+        quality.defects(review),
+        quality.clock_effects(review),
+        quality.withheld(review),
+    ]
     return _section("quality", "Data quality", parts, "This review holds no record of the data's quality.")
 
 

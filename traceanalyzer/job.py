@@ -84,6 +84,8 @@ class RankRecord:
     clock_end: ClockOffset | None = None
     last_step: int | None = None
     """Last step this rank finished."""
+    boot: str = ""
+    """The kernel's boot id: ranks with equal ones read one clock. Empty where it is not told."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,5 +102,9 @@ def _withheld(quality: Mapping[str, Any]) -> Iterator[str]:
         f"Capture {quality['verdict']}: {ranks} of {expected} ranks, {quality['num_steps_used']} steps, "
         f"{quality['events_kept']} of {quality['events_seen']} events; clock: {quality['clock_basis']}"
     )
+    for effect in quality["clock_effects"]:
+        known = effect["uncertainty_ms"] is not None
+        by = f"{effect['uncertainty_ms']:.3g} ms" if known else "one host's clock, error not measured"
+        yield f"  clocks: {effect['metric']} {effect['value_ms']:.4g} ms over all ranks and steps, ± {by}"
     for item in quality["withheld"]:
         yield f"  withheld {item['metric']}: {item['reason']}"

@@ -53,7 +53,7 @@ def analyze(run: Run) -> Analysis:
 def _review(run: Run, found: Measured) -> Review:
     tables, bubble, withheld = found.tables, found.bubble, found.withheld
     step, figures = _step_figures(tables, run), _validity_figures(found.trust)
-    result = quality(run.traces, tables, run.job, withheld)
+    result = quality(run.traces, tables, run.job, withheld, found.clock_effects)
     owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
     ledger = ledger_sentences(step, owners, result, sorted(tables.ranks["rank"].unique()))
     mfu = found.utilisation.figures

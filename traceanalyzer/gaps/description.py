@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,7 +10,7 @@ import polars as pl
 
 from traceanalyzer.gaps.pipeline import PipelineGap
 from traceanalyzer.gaps.pipeline_actions import expected_ranks
-from traceanalyzer.gaps.review import Bubble, Fact, Mfu, Quality, Term, Withheld
+from traceanalyzer.gaps.review import Bubble, ClockEffect, Fact, Mfu, Quality, Term, Withheld
 from traceanalyzer.job import Job
 from traceanalyzer.tables import Tables
 from traceanalyzer.traces import Traces
@@ -66,8 +67,10 @@ def _measured(pipeline: PipelineGap) -> dict[str, Fact]:
     return facts
 
 
-def quality(traces: Traces, tables: Tables, job: Job | None, withheld: list[Withheld]) -> Quality:
-    """Coverage, losses and what is withheld."""
+def quality(
+    traces: Traces, tables: Tables, job: Job | None, withheld: list[Withheld], clock_effects: Sequence[ClockEffect]
+) -> Quality:
+    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches."""
     expected, found = expected_ranks(tables.ranks, job), tables.ranks["rank"].n_unique()
     dropped = dict(traces.counts.events_dropped)
     missing = expected is not None and found < expected
@@ -87,6 +90,7 @@ def quality(traces: Traces, tables: Tables, job: Job | None, withheld: list[With
         clock_basis=tables.clock.basis,
         defects=traces.defects.to_dicts(),
         withheld=withheld,
+        clock_effects=list(clock_effects),
     )
 
 

@@ -64,11 +64,12 @@ def expert_gap(
     job: Job | None,
     routing_records: pl.DataFrame | None = None,
     recorded: pl.DataFrame | None = None,
+    hides_split: str | None = None,
 ) -> ExpertGap:
     """Measure loads, waits and cost of the all-to-alls (`COLLECTIVE_SPLITS`) and set them against theory.
 
     `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped; `recorded` (`EXECUTION_EXCHANGES`) what single
-    ranks sent and received where the traces do not.
+    ranks sent and received where the traces do not; `hides_split` why waits cannot be told.
     """
     own_sequences = splits["sequence"]
     splits = with_directions(aligned_sequences(splits), tables.kernels, tables.actions)
@@ -88,7 +89,7 @@ def expert_gap(
     withheld: list[Withheld] = []
     figures = AllToAll(
         groups=_groups(tables, exchanges, waits),
-        **_shares(tables, exchanges, waits, withheld),
+        **_shares(tables, exchanges, waits, hides_split, withheld),
         rank_load_max_over_mean=_known(max_over_mean(loads), "all_to_all.rank_load_max_over_mean", routing, withheld),
         expert_load_max_over_mean=_experts(routing, withheld),
         slowest_rank=slowest_rank(times, exchanges),
@@ -186,7 +187,7 @@ def _group(name: str, tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFra
 
 
 def _shares(
-    tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFrame, withheld: list[Withheld]
+    tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFrame, hides_split: str | None, withheld: list[Withheld]
 ) -> dict[str, float | None]:
     """Wait, transfer and exposed time of all-to-alls as shares of rank-step time, and how much computation covers."""
     windows = tables.steps
@@ -200,8 +201,9 @@ def _shares(
         "overlapped_share": 1 - exposed / exchanged if exchanged else None,
     }
     if waits.is_empty() or waits["wait_ns"].null_count() or not total:
-        reason = "some all-to-alls cannot be split: a member was not captured, or clocks are unknown"
-        withheld.append(Withheld(metric="all_to_all.wait_share", reason=reason))
+        reason = hides_split or "some all-to-alls cannot be split: a member was not captured, or clocks are unknown"
+        metrics = ("all_to_all.wait_share", "all_to_all.transfer_share")
+        withheld.extend(Withheld(metric=metric, reason=reason) for metric in metrics)
         return shares
     wait, transfer = int(waits["wait_ns"].sum()), int(waits["transfer_ns"].sum())
     return shares | {"wait_share": wait / total, "transfer_share": transfer / total}

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
 from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
 from traceanalyzer.gaps.experts import ExpertGap, expert_gap
 from traceanalyzer.gaps.operators import recorded_operators
 from traceanalyzer.gaps.pipeline import PipelineGap, pipeline_gap
 from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, with_causes
-from traceanalyzer.gaps.review import Bubble, Withheld
+from traceanalyzer.gaps.review import Bubble, ClockEffect, Withheld
 from traceanalyzer.gaps.run import Run
 from traceanalyzer.gaps.utilisation import UtilisationGap, utilisation_gap
 from traceanalyzer.gaps.waterfall import Blames, Waterfall, waterfall
@@ -34,6 +35,9 @@ class Measured:
     """Tables, measurements and gaps of one run."""
 
     tables: Tables
+    trusted: TrustedSplits
+    clock_effects: tuple[ClockEffect, ...]
+    """What the clocks' uncertainty does to metrics that compare ranks."""
     actions: pl.DataFrame
     """`ACTIONS`, with stages and microbatches where they had to be inferred."""
     messages: pl.DataFrame
@@ -61,7 +65,16 @@ class Measured:
     @property
     def withheld(self) -> list[Withheld]:
         """What is not given, and why, part by part."""
-        parts = (self.pipeline, self.causes, self.study, self.experts, self.utilisation, self.way, self.efficiency)
+        parts = (
+            self.trusted,
+            self.pipeline,
+            self.causes,
+            self.study,
+            self.experts,
+            self.utilisation,
+            self.way,
+            self.efficiency,
+        )
         return [item for part in parts for item in part.withheld] + self._never_given
 
     @property
@@ -83,19 +96,25 @@ def measure(run: Run) -> Measured:
     peaks, one_clock = links(tables.ranks), tables.clock.one_clock
     splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
+    trusted = trusted_splits(splits, messages)
+    splits, messages = trusted.splits, trusted.messages
     exchanged = communications(splits, messages)
     account = _account(tables, splits, exchanged)
-    pipeline = pipeline_gap(tables, run.job, exchanged)
+    hides_transfer = trusted.hidden.get("p2p")
+    pipeline, clocked = trusted_pipeline(pipeline_gap(tables, run.job, exchanged, hides_transfer), tables, exchanged)
     causes = pipeline_causes(pipeline, tables, run.job)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
     trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
-    experts = expert_gap(tables, splits, run.job, run.routing_records, read_execution_exchanges(run.path))
+    recorded, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
+    experts = expert_gap(tables, splits, run.job, run.routing_records, recorded, hides_split)
     blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
     return Measured(
         tables=tables,
+        trusted=trusted,
+        clock_effects=(*trusted.effects, *clocked),
         actions=actions,
         messages=messages,
         exchanged=exchanged,

@@ -34,49 +34,57 @@ class PipelineGap:
     withheld: tuple[Withheld, ...]
 
 
-def pipeline_gap(tables: Tables, job: Job | None, communications: pl.DataFrame) -> PipelineGap:
+def pipeline_gap(
+    tables: Tables, job: Job | None, communications: pl.DataFrame, hides_transfer: str | None = None
+) -> PipelineGap:
     """Measure the bubble of every complete pipeline step and set it against closed form and simulation.
 
-    `communications` (`COMMUNICATIONS`) tells when pipeline messages were on their way.
+    `communications` (`COMMUNICATIONS`) tells when pipeline messages were on their way; `hides_transfer` why it does not.
     """
     found = pipeline_actions(tables, job)
     if found.why_not is not None:
-        return _without(found.why_not)
+        return without_pipeline(found.why_not)
     actions = found.actions
-    table = bubble(actions, _transfers(communications))
+    untold = _why_no_transfer(tables) or hides_transfer
+    table = bubble(actions, transfers_of(communications))
     ideal = ideal_pipeline(actions, job)
     shares = shares_by_step(table, tables.steps)
     return PipelineGap(
-        figures=_figures(shares, table, actions, ideal.figures, tables),
+        figures=_figures(shares, table, actions, ideal.figures, no_transfer=untold is not None),
         table=table,
         ideal_actions=_ideal_actions(ideal, actions, shares),
         schedule=ideal.recognised,
         actions=actions,
         inferred=found.inferred,
-        withheld=(*ideal.withheld, *_no_transfer(tables)),
+        withheld=(*ideal.withheld, *_no_transfer(untold)),
     )
 
 
-def _without(reason: str) -> PipelineGap:
+def without_pipeline(reason: str) -> PipelineGap:
+    """No bubble section, and why."""
     return PipelineGap(
         None, empty(BUBBLE), empty(ACTIONS), None, empty(ACTIONS), False, (Withheld(metric="bubble", reason=reason),)
     )
 
 
-def _no_transfer(tables: Tables) -> list[Withheld]:
-    reason = "gloo records no transfer; what a message takes is part of the overhead"
+def _why_no_transfer(tables: Tables) -> str | None:
+    is_gloo = not tables.receives.is_empty() or "gloo" in tables.ranks["backend"].drop_nulls().to_list()
+    return "gloo records no transfer; what a message takes is part of the overhead" if is_gloo else None
+
+
+def _no_transfer(reason: str | None) -> list[Withheld]:
     metrics = ("bubble.transfer_share", "bubble.stages.transfer_ms")
-    return [Withheld(metric=metric, reason=reason) for metric in metrics if _is_gloo(tables)]
+    return [] if reason is None else [Withheld(metric=metric, reason=reason) for metric in metrics]
 
 
-def _transfers(communications: pl.DataFrame) -> pl.DataFrame:
+def transfers_of(communications: pl.DataFrame) -> pl.DataFrame:
     """Intervals in which pipeline messages were on their way: `rank`, `start_ns`, `end_ns`."""
     known = communications.filter((pl.col("role") == "pp") & pl.col("wait_ns").is_not_null())
     return known.select("rank", (pl.col("start_ns") + pl.col("wait_ns")).alias("start_ns"), "end_ns")
 
 
 def _figures(
-    shares: pl.DataFrame, table: pl.DataFrame, actions: pl.DataFrame, theory: BubbleTheory, tables: Tables
+    shares: pl.DataFrame, table: pl.DataFrame, actions: pl.DataFrame, theory: BubbleTheory, *, no_transfer: bool
 ) -> Bubble:
     return Bubble(
         measured_share=_median(shares["measured_share"]),
@@ -84,20 +92,16 @@ def _figures(
         span_share=_median(shares["span_share"]),
         idle_share=_median(shares["idle_share"]),
         share_of_step=_median(shares["share_of_step"]),
-        transfer_share=None if _is_gloo(tables) else _median(shares["transfer_share"]),
+        transfer_share=None if no_transfer else _median(shares["transfer_share"]),
         overhead_share=_median(shares["overhead_share"]),
         phase_ms=_median(shares["phase_ns"] / 1e6),
         theory=theory,
-        stages=_stages(table, actions, gloo=_is_gloo(tables)),
+        stages=_stages(table, actions, no_transfer=no_transfer),
         steps=[StepBubble(**row) for row in shares.select("step", "pipeline", "measured_share").iter_rows(named=True)],
     )
 
 
-def _is_gloo(tables: Tables) -> bool:
-    return not tables.receives.is_empty() or "gloo" in tables.ranks["backend"].drop_nulls().to_list()
-
-
-def _stages(table: pl.DataFrame, actions: pl.DataFrame, *, gloo: bool) -> list[StageBubble]:
+def _stages(table: pl.DataFrame, actions: pl.DataFrame, *, no_transfer: bool) -> list[StageBubble]:
     """Median over steps of every part, by rank."""
     parts = ["dependency_ns", "warmup_ns", "steady_ns", "drain_ns", "transfer_ns", "overhead_ns", "chunk_ns"]
     medians = (
@@ -107,7 +111,7 @@ def _stages(table: pl.DataFrame, actions: pl.DataFrame, *, gloo: bool) -> list[S
     )
     held = actions.group_by("rank").agg(pl.col("stage").unique().sort())
     rows = medians.join(held, on="rank").sort(pl.col("stage").list.first(), "rank")
-    if gloo:  # gloo records no transfer: it is unknown, not zero
+    if no_transfer:  # it is unknown, not zero
         rows = rows.with_columns(pl.lit(None, pl.Float64).alias("transfer_ms"))
     return [StageBubble(stage=row.pop("stage"), ranks=[row.pop("rank")], **row) for row in rows.iter_rows(named=True)]
 

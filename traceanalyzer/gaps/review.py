@@ -64,6 +64,17 @@ class Headline(Struct, frozen=True, kw_only=True):
     tiles: list[Tile]
 
 
+class ClockEffect(Struct, frozen=True, kw_only=True):
+    """How far the clocks' uncertainty reaches into a figure that compares ranks; summed over ranks and steps."""
+
+    metric: Annotated[str, Meta(description="Path of a field, or the wait of a kind of communication.")]
+    value_ms: float
+    uncertainty_ms: Annotated[float | None, Meta(description="null: one host's clock, whose error was not measured.")]
+    withheld: Annotated[
+        bool, Meta(description="The uncertainty is over half the wait, or a quarter of the bubble: not given.")
+    ]
+
+
 class Quality(Struct, frozen=True, kw_only=True):
     """What the result rests on."""
 
@@ -75,9 +86,12 @@ class Quality(Struct, frozen=True, kw_only=True):
     events_kept: int
     events_dropped: Annotated[dict[str, int], Meta(description="Events left out, by reason; they add up with kept.")]
     clock_residual_ns: Annotated[int | None, Meta(description="Largest uncertainty of a rank's clock offset.")]
-    clock_basis: Annotated[str, Meta(description="`single_rank`, `same_host`, `recorded` or `unknown`.")]
+    clock_basis: Annotated[
+        str, Meta(description="`single_rank`, `same_boot`, `same_host`, `recorded`, `matched` or `unknown`.")
+    ]
     defects: list[dict[str, Any]]
     withheld: list[Withheld]
+    clock_effects: list[ClockEffect] = []
 
 
 class ValidityFigures(Struct, frozen=True, kw_only=True):

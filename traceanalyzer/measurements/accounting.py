@@ -2,8 +2,8 @@
 
 On CPU traces the main thread is the device. In order of precedence, a nanosecond belongs to
 
-* `transfer`, `wait`: a collective, split by arrivals, and a receive that lies wholly inside one action or operator: these
-  block the thread, so the computation around them stands still;
+* `transfer`, `wait`: a collective, split by arrivals (`communication` where it cannot be split), and a receive that lies
+  wholly inside one action or operator: these block the thread, so the computation around them stands still;
 * `compute`: a compute action or expert computation (cause `action`; the sleep of a paced run included), or any other
   operator of the main thread (cause `operator`);
 * `wait`: any other receive, from its posting to the return of its wait (gloo records no transfer); one that was posted
@@ -22,6 +22,7 @@ _KEYS = ["rank", "step"]
 _LABELS = (
     "transfer/collective",
     "wait/collective",
+    "communication/collective",
     "wait/receive/inside",
     "compute/action",
     "compute/operator",
@@ -44,18 +45,18 @@ def accounting(
         actions: intervals of compute actions and expert computation: `rank`, `start_ns`, `end_ns`.
         operators: intervals of other operators on the main thread, likewise.
         receives: `RECEIVES`.
-        collectives: `COLLECTIVE_SPLITS`; where the split is unknown all of the collective is `wait`.
+        collectives: `COLLECTIVE_SPLITS`; where the split is unknown all of the collective is `communication`.
     """
-    waits = collectives.with_columns(
-        (pl.col("start_ns") + pl.coalesce("wait_ns", pl.col("end_ns") - pl.col("start_ns"))).alias("wait_end_ns")
-    )
+    waits = collectives.with_columns((pl.col("start_ns") + pl.col("wait_ns")).alias("wait_end_ns"))
+    split, whole = (waits.filter(known) for known in (pl.col("wait_ns").is_not_null(), pl.col("wait_ns").is_null()))
     labelled = pl.concat(
         [
-            _label(waits.select("rank", pl.col("wait_end_ns").alias("start_ns"), "end_ns"), _LABELS[0]),
-            _label(waits.select("rank", "start_ns", pl.col("wait_end_ns").alias("end_ns")), _LABELS[1]),
+            _label(split.select("rank", pl.col("wait_end_ns").alias("start_ns"), "end_ns"), _LABELS[0]),
+            _label(split.select("rank", "start_ns", pl.col("wait_end_ns").alias("end_ns")), _LABELS[1]),
+            _label(whole, _LABELS[2]),
             *_receives(receives, pl.concat([_label(actions, ""), _label(operators, "")])),
-            _label(actions, _LABELS[3]),
-            _label(operators, _LABELS[4]),
+            _label(actions, _LABELS[4]),
+            _label(operators, _LABELS[5]),
         ]
     )
     segments = sweep(_merged(clip(labelled, _bounds(windows), ["rank"])), _bounds(windows), _KEYS, _LABELS)
@@ -85,7 +86,7 @@ def _receives(receives: pl.DataFrame, computing: pl.DataFrame) -> list[pl.DataFr
         reach, left_on="start_ns", right_on="_from", by="rank", strategy="backward", check_sortedness=False
     )
     inside = (pl.col("end_ns") <= pl.col("_reach")).fill_null(value=False)
-    return [_label(found.filter(inside), _LABELS[2]), _label(found.filter(~inside), _LABELS[5])]
+    return [_label(found.filter(inside), _LABELS[3]), _label(found.filter(~inside), _LABELS[6])]
 
 
 def _merged(intervals: pl.DataFrame) -> pl.DataFrame:

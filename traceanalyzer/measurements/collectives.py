@@ -171,11 +171,21 @@ def hidden_by_clocks(splits: pl.DataFrame) -> str | None:
 
     `splits` is `COLLECTIVE_SPLITS` or `P2P_SPLITS`. Residuals that are not known count as none (one host's clock).
     """
-    rows = splits.filter((pl.col("basis") == "clock") & pl.col("wait_ns").is_not_null())
-    residual = int(rows["clock_residual_ns"].fill_null(0).sum())
-    wait = int(rows["wait_ns"].sum())
+    wait, residual = _wait_and_residual(splits.filter(pl.col("basis") == "clock"))
     if residual <= wait * RESIDUAL_SHARE:
         return None
     return (
         f"the clocks of these ranks may be off by {residual / 1e6:.3g} ms in all, the waits sum to {wait / 1e6:.3g} ms"
     )
+
+
+def naming_hidden_by_clocks(splits: pl.DataFrame) -> bool:
+    """Whether the clocks' residuals are of the order of the waits by any basis, so that who came last is not known."""
+    wait, residual = _wait_and_residual(splits.filter(pl.col("late_rank").is_not_null()))
+    return residual > wait * RESIDUAL_SHARE
+
+
+def _wait_and_residual(rows: pl.DataFrame) -> tuple[int, int]:
+    """Sums in nanoseconds over rows whose wait is known."""
+    known = rows.filter(pl.col("wait_ns").is_not_null())
+    return int(known["wait_ns"].sum()), int(known["clock_residual_ns"].fill_null(0).sum())

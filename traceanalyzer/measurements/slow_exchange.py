@@ -48,12 +48,17 @@ def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFra
 
 
 def exchanges(splits: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
-    """`EXCHANGES`: skew, lateness, transfer and cause of every all-to-all all of whose members were captured."""
+    """`EXCHANGES`: skew, lateness, transfer and cause of every all-to-all all of whose members were captured.
+
+    Skew compares clocks: exchanges whose late member cannot be told by them are left out.
+    """
     size = pl.col("group").str.split(",").list.len()
     whole = splits.filter(
         (pl.col("kind") == "all_to_all")
         & (pl.col("rank").n_unique().over("step", "group", "kind", "sequence") == size)
-        & pl.col("wait_ns").is_not_null().all().over("step", "group", "kind", "sequence")
+        & pl.all_horizontal(pl.col("wait_ns", "late_rank").is_not_null())
+        .all()
+        .over("step", "group", "kind", "sequence")
     )
     joined = whole.join(
         expected.select(*EXCHANGE, "rank", "expected_ns"), on=[*EXCHANGE, "rank"], how="left", nulls_equal=True

@@ -139,7 +139,7 @@ CLOCKS = pl.Schema(
     {
         "rank": pl.Int32,
         "reference": pl.Int32,  # rank on whose clock everything is put
-        "basis": pl.String,  # reference, same_host, recorded, matched, unknown
+        "basis": pl.String,  # single_rank, same_boot, same_host, recorded, matched, unknown
         "offset_ns": pl.Int64,  # this rank's clock less the reference's, at `at_ns`
         "drift_ppm": pl.Float64,
         "at_ns": pl.Int64,

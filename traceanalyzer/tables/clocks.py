@@ -2,8 +2,11 @@
 
 In order of preference:
 
-* ranks of one host share its clock; nothing is applied there, unless matched operations contradict it by more than they
-  and the host could explain (containers on different hosts may give one name);
+* ranks of one boot of a kernel, as the run's description tells, read one clock: only the profiler's own conversion of
+  times can set them apart;
+* ranks of one host share its clock; its residual is the recorded ping-pong's, or unknown (containers on different hosts
+  may give one name). In both cases nothing is applied, unless matched operations or a recorded offset contradict it by
+  more than they and the host could explain;
 * a recorded ping-pong offset, interpolated between its two measurements;
 * offsets solved from matched operations (`clock_solving`);
 * unknown.
@@ -22,6 +25,9 @@ from traceanalyzer.job import ClockOffset, Job, RankRecord
 from traceanalyzer.schema import CLOCKS, conform
 from traceanalyzer.tables.clock_solving import ClockLine, clock_bounds, solve_clocks
 
+CONVERSION_NS = 10_000
+"""Kineto turns processor ticks into Unix time by pairs of both taken at start and stop of a profile: within 6 µs of the
+wall clock, the reading included (measured with torch 2.13 on one host)."""
 _SAME_HOST_NS = 100_000
 """Operations of one host that are further apart than this, beyond their residual, are not on one clock."""
 
@@ -31,7 +37,7 @@ class ClockState:
     """How well the ranks' clocks agree."""
 
     basis: str
-    """`single_rank`, `same_host`, `recorded`, `matched` or `unknown`."""
+    """`single_rank`, `same_boot`, `same_host`, `recorded`, `matched` or `unknown`."""
     residual_ns: int | None
     """Largest uncertainty of an offset; None where none was measured."""
 
@@ -67,7 +73,10 @@ def _chosen(
     recorded = _recorded_lines(records, present, span)
     if len(present) == 1:
         return "single_rank", {present[0]: ClockLine(0.0, 0.0, 0.0, 0)}
-    if _on_one_host(ranks, records) and not _contradicted(solved):
+    apart = _contradicted(solved)
+    if _of_one_boot(records, present) and not apart and not _recorded_apart(records, present):
+        return "same_boot", {rank: ClockLine(0.0, 0.0, CONVERSION_NS / 2, 0) for rank in present}
+    if _on_one_host(ranks, records) and not apart:
         residuals = {rank: line.residual_ns for rank, line in recorded.items()}
         return "same_host", {rank: ClockLine(0.0, 0.0, residuals.get(rank, math.inf), 0) for rank in present}
     if len(recorded) == len(present):
@@ -81,6 +90,17 @@ def _on_one_host(ranks: pl.DataFrame, records: dict[int, RankRecord]) -> bool:
     """The trace's own host names decide; the run's description only where a trace has none."""
     hosts = {row["host"] or getattr(records.get(row["rank"]), "host", None) for row in ranks.iter_rows(named=True)}
     return len(hosts) == 1 and None not in hosts
+
+
+def _of_one_boot(records: dict[int, RankRecord], present: list[int]) -> bool:
+    boots = {records[rank].boot if rank in records else "" for rank in present}
+    return len(boots) == 1 and "" not in boots
+
+
+def _recorded_apart(records: dict[int, RankRecord], present: list[int]) -> bool:
+    """A ping-pong put some rank's clock off by more than its own uncertainty and the profiler's conversion."""
+    offsets = [offset for rank in present for offset in _offsets(records[rank])]
+    return any(abs(offset.offset_ns) > offset.uncertainty_ns + CONVERSION_NS for offset in offsets)
 
 
 def _contradicted(solved: dict[int, ClockLine]) -> bool:
