@@ -138,6 +138,7 @@ def test_pacing_changes_no_loss_and_the_run_says_what_it_was(tmp_path: Path) -> 
 
 def test_ranks_of_one_host_measure_clocks_that_agree_within_their_uncertainty(tmp_path: Path) -> None:
     job = run_job("pipeline", small(tmp_path))
+    assert job.ranks[0].boot == job.ranks[1].boot != ""
     for measured in (job.ranks[1].clock_start, job.ranks[1].clock_end):
         assert measured is not None
         assert abs(measured.uncertainty_ns) > 0
