@@ -24,12 +24,23 @@ OWNERS = {
     "compute": "#2f72bd",
     "transfer": "#8763b5",
     "wait": "#d0574a",
+    "communication": "#a3566b",
     "copy": "#0f8a8a",
     "queued": "#b07a2a",
     "launch_gap": "#9a8a1f",
     "host": "#c0638f",
     "unknown": "#7a8594",
 }
+
+STEP_PHASES = {
+    **PHASES,
+    "optimizer": "#1d8a63",
+    "grad_sync": "#0f8a8a",
+    "before_chunks": "#b5476b",
+    "between_chunks": "#d3566f",
+    "other": "#7a8594",
+}
+"""What a step is doing."""
 
 COLLECTIVE_PARTS = {"wait": "#d0574a", "transfer": "#8763b5"}
 LOSS = "#c65f35"

@@ -1,4 +1,4 @@
-"""The pipeline's charts: bubble by stage, bubble step by step, owners of every rank's time."""
+"""The pipeline's charts: bubble by stage, bubble step by step, step times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, TypeGuard
 import polars as pl
 
 from reports import charts
-from reports.palette import BUBBLE_PARTS, OWNERS, REFERENCE, RESULT
+from reports.palette import BUBBLE_PARTS, REFERENCE, RESULT
 from reports.parts import Chart, Grid
 from reports.text import WITHHELD, at, listed, number, quantity, records, safe_text, withheld_reason
 
@@ -21,7 +21,6 @@ _PART_COLUMNS = {
 }
 MAX_INDEX = 10**7
 """Numbers of ranks and stages beyond it are none; nor are JSON's true and false."""
-OWNER_NAMES = {"launch_gap": "launch gap"}
 
 
 def bubble_shares(bubble: pl.DataFrame, stage_of_rank: Mapping[int, int]) -> tuple[pl.DataFrame, list[str]]:
@@ -148,40 +147,6 @@ def step_chart(review: Mapping[str, Any]) -> Chart | None:
         caption=f"Lines: {lines}." if lines else "",
         legend=(("step", RESULT), *((("reference", REFERENCE),) if references else ())),
         half=True,
-    )
-
-
-def owner_shares(accounting: pl.DataFrame) -> pl.DataFrame:
-    """Share of each rank's step time by owner, over all steps: rank, owner, duration_ns, share. Sums to 1 per rank."""
-    known = accounting.drop_nulls(["rank", "owner", "duration_ns"]).with_columns(pl.col("owner").cast(pl.String))
-    total = known.group_by("rank", "owner").agg(pl.col("duration_ns").sum())
-    return total.with_columns(share=pl.col("duration_ns") / pl.col("duration_ns").sum().over("rank")).sort("rank")
-
-
-def owner_chart(accounting: pl.DataFrame) -> Chart | None:
-    """Owners of each rank's time as bars that sum to 100%; None without rows."""
-    shares = owner_shares(accounting)
-    ranks = shares["rank"].unique().sort().to_list()[: charts.MAX_ROWS]
-    if not ranks:
-        return None
-    place = {rank: i for i, rank in enumerate(ranks)}
-    values = shares.filter(pl.col("rank").is_in(ranks)).select(
-        row=pl.col("rank").replace_strict(place, return_dtype=pl.Int64), part="owner", value=100 * pl.col("share")
-    )
-    figure = charts.stacked_bars(
-        values, [f"rank {rank}" for rank in ranks], OWNERS,
-        x_label="share of the step, %", unit="% of the rank's time", x_end=100.0,
-    )  # fmt: skip
-    used = set(values.filter(pl.col("value") > 0)["part"].to_list())
-    cut = shares["rank"].n_unique() - len(ranks)
-    return Chart(
-        id="owner-chart",
-        figure=figure,
-        title="Who owned each rank's time",
-        label="Share of each rank's step time by owner; every bar sums to 100 %.",
-        caption="Every nanosecond of every step has exactly one owner, so each bar sums to 100 %."
-        + (f" {cut} further ranks are not drawn." if cut else ""),
-        legend=tuple((OWNER_NAMES.get(owner, owner), color) for owner, color in OWNERS.items() if owner in used),
     )
 
 

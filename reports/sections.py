@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from reports import causes, efficiency, exchanges, experts, pipeline, quality, timeline
+from reports import causes, efficiency, exchanges, experts, owners, pipeline, quality, timeline
 from reports.grids import Columns, record_grid
 from reports.headline import tiles
 from reports.parts import Finding, Part, Section, Terms
@@ -174,8 +174,9 @@ def _roofline_section(review: Review) -> Section:
 
 
 def _owner_section(review: Review, tables: Tables) -> Section:
-    chart = pipeline.owner_chart(table(tables, "accounting"))
-    return _section("owners", "Owners of time", [chart], _because(review, "accounting"))
+    account = table(tables, "accounting")
+    parts = [owners.owner_chart(account), owners.phase_chart(account), owners.phase_grid(review)]
+    return _section("owners", "Owners of time", parts, _because(review, "accounting"))
 
 
 def _step_section(review: Review) -> Section:

@@ -10,6 +10,10 @@ from typing import Any
 
 import browser
 import pytest
+from hypothesis import settings
+
+settings.register_profile("no deadlines", deadline=None)  # a busy host is no failure
+settings.load_profile("no deadlines")
 
 
 @pytest.fixture(scope="session")

@@ -87,16 +87,16 @@ def accounting_table(bubble: pl.DataFrame) -> pl.DataFrame:
     rows = []
     for row in bubble.iter_rows(named=True):
         idle = row["phase_ns"] - row["chunk_ns"]
-        for owner, cause, duration in (
-            ("compute", "action", row["chunk_ns"]),
-            ("compute", "other", 15 * MS),
-            ("wait", "dependency", idle - idle // 20),
-            ("host", None, idle // 20 + 5 * MS),
-            ("unknown", None, 1 * MS),
+        for owner, cause, phase, duration in (
+            ("compute", "action", "F", row["chunk_ns"] // 3),
+            ("compute", "action", "B", row["chunk_ns"] - row["chunk_ns"] // 3),
+            ("compute", "other", "optimizer", 15 * MS),
+            ("wait", "dependency", "between_chunks", idle - idle // 20),
+            ("host", None, "between_chunks", idle // 20 + 5 * MS),
+            ("unknown", None, "other", 1 * MS),
         ):
-            rows.append(
-                {"rank": row["rank"], "step": row["step"], "owner": owner, "cause": cause, "duration_ns": duration}
-            )
+            facts = {"rank": row["rank"], "step": row["step"], "owner": owner, "cause": cause}
+            rows.append(facts | {"phase": phase, "duration_ns": duration})
     return pl.DataFrame(rows, schema=ACCOUNTING)
 
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traceanalyzer.measurements.accounting import accounting, owner_shares
+from traceanalyzer.measurements.accounting import accounting, owner_shares, phase_shares
+from traceanalyzer.measurements.step_phases import step_phases
 from traceanalyzer.schema import COLLECTIVE_SPLITS, RECEIVES, STEPS, conform
 
 Interval = tuple[int, int, int]
@@ -22,27 +23,57 @@ def frame(rows: list[Interval]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row").filter(pl.col("end_ns") >= pl.col("start_ns"))
 
 
+PHASED = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(0, 40), st.integers(0, 40), st.sampled_from("FBIW")), max_size=6
+)
+
+
+def phase_at(at: int, rank: int, window: tuple[int, int], chunks: list, optimizer: list, reductions: list) -> str:
+    """What a rank's step is doing at one nanosecond, by the rules in words."""
+    start, end = window
+    mine = [(p, max(s, start), min(e, end)) for r, s, e, p in chunks if r == rank and max(s, start) < min(e, end)]
+    for phase in "FBIW":
+        if any(p == phase and s <= at < e for p, s, e in mine):
+            return phase
+    if covers(optimizer, rank, at):
+        return "optimizer"
+    if not mine:
+        return "other"
+    first, last = min(s for _, s, _ in mine), max(e for _, _, e in mine)
+    if at >= last and covers(reductions, rank, at):
+        return "grad_sync"
+    return "before_chunks" if at < first else "between_chunks" if at < last else "other"
+
+
 def covers(rows: list[Interval], rank: int, at: int) -> bool:
     return any(r == rank and start <= at < end for r, start, end in rows)
 
 
-@given(intervals, intervals, intervals, intervals, st.integers(0, 12))
-def test_every_nanosecond_has_the_owner_that_precedence_says(
-    acts: list[Interval], ops: list[Interval], receives: list[Interval], exchanged: list[Interval], wait: int
+@given(intervals, intervals, intervals, intervals, st.integers(0, 12), PHASED, intervals)
+def test_every_nanosecond_has_the_owner_and_the_phase_that_precedence_says(
+    acts: list[Interval],
+    ops: list[Interval],
+    receives: list[Interval],
+    exchanged: list[Interval],
+    wait: int,
+    chunks: list,
+    optimizer: list[Interval],
 ) -> None:
     exchanged = [(r, s, e) for r, s, e in exchanged if e >= s]
     splits = frame(exchanged).with_columns(
         pl.min_horizontal(pl.lit(wait, pl.Int64), pl.col("end_ns") - pl.col("start_ns")).alias("wait_ns")
     )
+    schema = {"rank": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64, "phase": pl.String}
+    phases = step_phases(WINDOWS, pl.DataFrame(chunks, schema=schema, orient="row"), frame(optimizer), frame(exchanged))
     table = accounting(
-        WINDOWS, frame(acts), frame(ops), conform(frame(receives), RECEIVES), conform(splits, COLLECTIVE_SPLITS)
+        WINDOWS, frame(acts), frame(ops), conform(frame(receives), RECEIVES), conform(splits, COLLECTIVE_SPLITS), phases
     )
     waits = [(r, s, min(s + wait, e)) for r, s, e in exchanged]
     transfers = [(r, min(s + wait, e), e) for r, s, e in exchanged]
     blocking = [
         (r, s, e) for r, s, e in receives if any(q == r and a <= s and e <= b for q, a, b in acts + ops if b >= a)
     ]
-    expected: dict[tuple[int, int, str], int] = {}
+    expected: dict[tuple[int, int, str, str], int] = {}
     for rank, step, start, end, _ in WINDOWS.iter_rows():
         for at in range(start, end):
             if covers(transfers, rank, at):
@@ -55,9 +86,11 @@ def test_every_nanosecond_has_the_owner_that_precedence_says(
                 owner = "wait"
             else:
                 owner = "host"
-            expected[rank, step, owner] = expected.get((rank, step, owner), 0) + 1
-    got = table.group_by("rank", "step", pl.col("owner").cast(pl.String)).agg(pl.col("duration_ns").sum())
-    assert {(r, s, o): ns for r, s, o, ns in got.iter_rows()} == expected
+            phase = phase_at(at, rank, (start, end), chunks, optimizer, exchanged)
+            expected[rank, step, owner, phase] = expected.get((rank, step, owner, phase), 0) + 1
+    named = [pl.col(name).cast(pl.String) for name in ("owner", "phase")]
+    got = table.group_by("rank", "step", *named).agg(pl.col("duration_ns").sum())
+    assert {(r, s, o, p): ns for r, s, o, p, ns in got.iter_rows()} == expected
 
 
 def test_shares_sum_to_one() -> None:
@@ -68,7 +101,11 @@ def test_shares_sum_to_one() -> None:
         nothing,
         conform(frame([(0, 5, 12)]), RECEIVES),
         conform(nothing, COLLECTIVE_SPLITS),
+        step_phases(WINDOWS, frame([(0, 0, 10)]).with_columns(pl.lit("F").alias("phase")), nothing, nothing),
     )
+    cells = {(phase, owner): ms for phase, owner, _, ms in phase_shares(table).iter_rows()}
+    assert cells == pytest.approx({("F", "compute"): 10 / 3e6, ("other", "wait"): 2 / 3e6, ("other", "host"): 48 / 3e6})
+    assert phase_shares(table)["share"].sum() == pytest.approx(1)
     shares = owner_shares(table)
     assert shares["share"].sum() == pytest.approx(1)
     ms = dict(shares.select("owner", "ms").iter_rows())

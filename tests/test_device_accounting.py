@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traceanalyzer.measurements.device_accounting import ambiguous_ns, device_accounting
+from traceanalyzer.measurements.step_phases import step_phases
 from traceanalyzer.schema import COMMUNICATIONS, KERNELS, ROLE, STEPS, conform
 
 US = 1000
@@ -66,9 +67,31 @@ def owner(at: int, kernels: list[dict], communications: list[dict], released: se
     return "idle"
 
 
-@given(device())
+spans = st.lists(st.tuples(st.integers(0, END), st.integers(0, END), st.sampled_from(["F", "B", "I", "W"])), max_size=4)
+pairs = st.lists(st.tuples(st.integers(0, END), st.integers(0, END)), max_size=3)
+
+
+def phase(at: int, chunks: list, optimizer: list, reductions: list) -> str:
+    """What the step is doing in microsecond `at`, by the rules in words."""
+    mine = sorted((name, s, e) for s, e, name in chunks if s < e)
+    for name in "FBIW":
+        if any(n == name and s <= at < e for n, s, e in mine):
+            return name
+    if any(s <= at < e for s, e in optimizer):
+        return "optimizer"
+    if not mine:
+        return "other"
+    first, last = min(s for _, s, _ in mine), max(e for _, _, e in mine)
+    if at >= last and any(s <= at < e for s, e in reductions):
+        return "grad_sync"
+    return "before_chunks" if at < first else "between_chunks" if at < last else "other"
+
+
+@given(device(), spans, pairs, pairs)
 @settings(max_examples=200)
-def test_every_microsecond_has_the_owner_that_the_rules_give(case: tuple[list[dict], list[dict]]) -> None:
+def test_every_microsecond_has_the_owner_and_the_phase_that_the_rules_give(
+    case: tuple[list[dict], list[dict]], chunks: list, optimizer: list, reductions: list
+) -> None:
     kernels, listed = case
     names = {c["index"] for c in listed}
     communications = listed + [
@@ -80,18 +103,28 @@ def test_every_microsecond_has_the_owner_that_the_rules_give(case: tuple[list[di
     if len(ends) != len(set(ends)):
         return  # which of two that end together released the next kernel is not defined
     released = releasing(kernels, communications)
-    expected: dict[str, int] = {}
+    expected: dict[tuple[str, str], int] = {}
     for at in range(END):
-        who = owner(at, kernels, communications, released)
+        who = owner(at, kernels, communications, released), phase(at, chunks, optimizer, reductions)
         expected[who] = expected.get(who, 0) + US
-    got = table_of(kernels, listed).group_by("owner").agg(pl.col("duration_ns").sum())
-    totals = {str(name): ns for name, ns in got.iter_rows()}
-    idle = sum(totals.pop(name, 0) for name in ("host", "launch_gap", "queued", "unknown"))
-    assert totals | ({"idle": idle} if idle else {}) == expected
+    table = table_of(kernels, listed, chunks, optimizer, reductions)
+    idle = pl.col("owner").cast(pl.String).replace(["host", "launch_gap", "queued", "unknown"], "idle")
+    got = table.group_by(idle, pl.col("phase").cast(pl.String)).agg(pl.col("duration_ns").sum())
+    assert {(name, doing): ns for name, doing, ns in got.iter_rows()} == expected
 
 
-def table_of(kernels: list[dict], communications: list[dict]) -> pl.DataFrame:
-    return device_accounting(*tables_of(kernels, communications))
+def table_of(
+    kernels: list[dict], communications: list[dict], chunks: list = (), optimizer: list = (), reductions: list = ()
+) -> pl.DataFrame:
+    windows, on_device, exchanged = tables_of(kernels, communications)
+
+    def spans_of(rows: list, names: list[str]) -> pl.DataFrame:
+        columns = {"start_ns": pl.Int64, "end_ns": pl.Int64} | dict.fromkeys(names, pl.String)
+        times = pl.DataFrame([(s * US, e * US, *rest) for s, e, *rest in rows], schema=columns, orient="row")
+        return times.with_columns(pl.lit(0, pl.Int32).alias("rank"))
+
+    phases = step_phases(windows, spans_of(chunks, ["phase"]), spans_of(optimizer, []), spans_of(reductions, []))
+    return device_accounting(windows, on_device, exchanged, phases)
 
 
 def tables_of(kernels: list[dict], communications: list[dict]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from report_cases import expert_case, mfu_case, pipeline_case
 from report_factory import accounting_table, bubble_table, expert_tables, pipeline_actions
 
-from reports import causes, efficiency, experts, pipeline
+from reports import causes, efficiency, experts, owners, pipeline
 from reports.palette import RESULT
-from traceanalyzer.schema import ACCOUNTING, BUBBLE, COLLECTIVE_SPLITS, ROUTING, conform, empty
+from traceanalyzer.schema import ACCOUNTING, BUBBLE, COLLECTIVE_SPLITS, OWNER, ROUTING, STEP_PHASE, conform, empty
 
 ONE_PHASE = conform(
     pl.DataFrame(
@@ -80,9 +80,29 @@ def test_theory_is_the_closed_form_inside_its_domain_else_the_simulation() -> No
 
 
 def test_owners_of_a_rank_sum_to_one() -> None:
-    shares = pipeline.owner_shares(accounting_table(bubble_table(pipeline_actions())))
+    shares = owners.owner_shares(accounting_table(bubble_table(pipeline_actions())))
     sums = shares.group_by("rank").agg(pl.col("share").sum())["share"].to_list()
     assert all(math.isclose(total, 1.0) for total in sums)
+
+
+def test_owners_by_phase_are_a_table_with_sums() -> None:
+    cells = [("F", "compute", 2.0), ("between_chunks", "wait", 1.5), ("between_chunks", "communication", 0.5)]
+    review = {"accounting": {"phases": [{"phase": p, "owner": o, "ms": ms} for p, o, ms in cells]}}
+    grid = owners.phase_grid(review)
+    assert grid is not None
+    assert grid.columns == ("phase", "compute", "wait", "communication", "sum")
+    assert [row[0] for row in grid.rows] == ["forward", "between chunks", "sum"]
+    assert grid.rows[1] == ("between chunks", "", "1.50\u202fms", "500\u202fµs", "2.00\u202fms")
+    assert grid.rows[2][-1] == "4.00\u202fms"
+    assert owners.phase_grid({"accounting": {"owners": []}}) is None
+
+
+@pytest.mark.parametrize("owner", OWNER.categories)
+def test_every_owner_and_phase_can_be_drawn(owner: str) -> None:
+    rows = [{"rank": 0, "owner": owner, "phase": phase, "duration_ns": 5} for phase in STEP_PHASE.categories]
+    table = conform(pl.DataFrame(rows), ACCOUNTING)
+    assert [word for word, _ in owners.owner_chart(table).legend] == [owners.OWNER_NAMES.get(owner, owner)]
+    assert [word for word, _ in owners.phase_chart(table).legend] == list(owners.PHASE_NAMES.values())
 
 
 @given(
@@ -92,7 +112,7 @@ def test_owners_of_a_rank_sum_to_one() -> None:
 )
 def test_owner_shares_close_whatever_the_table(rows: list[tuple[int, str, int]]) -> None:
     frame = pl.DataFrame([{"rank": r, "owner": o, "duration_ns": d} for r, o, d in rows])
-    shares = pipeline.owner_shares(conform(frame, ACCOUNTING))
+    shares = owners.owner_shares(conform(frame, ACCOUNTING))
     assert shares["duration_ns"].sum() == sum(d for _, _, d in rows)
     for total in shares.group_by("rank").agg(pl.col("share").sum())["share"]:
         assert math.isclose(total, 1.0)

@@ -7,6 +7,7 @@ from typing import Any
 
 from traceanalyzer.cli.efficiency_text import roofline_lines
 from traceanalyzer.cli.expert_text import expert_lines
+from traceanalyzer.cli.owner_text import owner_lines
 from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines, what_if_lines
 
 _WIDTH = 100
@@ -26,7 +27,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(expert_lines(review["all_to_all"])),
         list(_waterfall(review["waterfall"])),
         list(roofline_lines(review["roofline"])),
-        list(_owners(review["accounting"]["owners"])),
+        list(owner_lines(review["accounting"])),
         list(_findings(review["findings"])),
         list(_withheld(review["quality"])),
     ]
@@ -79,14 +80,6 @@ def _waterfall(steps: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield "From peak to measured MFU (one step; the losses and the MFU sum to 100)"
     for row in steps:
         yield f"  {row['name']:<34}{row['mfu_points']:>8.2f} points  {row['ms']:>10.2f} ms"
-
-
-def _owners(owners: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    if not owners:
-        return
-    yield "Where the time of the ranks went (owners sum to every step exactly)"
-    for row in owners:
-        yield f"  {row['owner']:<12}{100 * row['share']:>7.2f}%  {row['ms']:>10.2f} ms per rank and step"
 
 
 def _findings(findings: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -19,6 +19,7 @@ from traceanalyzer.gaps.review import (
     Accounting,
     Finding,
     OwnerShare,
+    PhaseShare,
     Review,
     Source,
     StepDuration,
@@ -26,7 +27,7 @@ from traceanalyzer.gaps.review import (
     ValidityFigures,
 )
 from traceanalyzer.gaps.run import Run, read, with_declaration
-from traceanalyzer.measurements.accounting import owner_shares
+from traceanalyzer.measurements.accounting import owner_shares, phase_shares
 from traceanalyzer.measurements.mfu import median_step, step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity
 from traceanalyzer.schema import OPS, conform
@@ -68,7 +69,11 @@ def _review(run: Run, found: Measured) -> Review:
         validity=figures,
         job=job_facts(run.job, found.pipeline, tables.ranks),
         step=step,
-        accounting=Accounting(owners=owners, ambiguous_ns=found.ambiguous_ns),
+        accounting=Accounting(
+            owners=owners,
+            phases=[PhaseShare(**row) for row in phase_shares(found.account).iter_rows(named=True)],
+            ambiguous_ns=found.ambiguous_ns,
+        ),
         bubble=bubble,
         all_to_all=found.experts.figures,
         mfu=mfu,

@@ -22,6 +22,7 @@ from traceanalyzer.measurements.collectives import split_collectives
 from traceanalyzer.measurements.device_accounting import ambiguous_ns, device_accounting
 from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.messages import split_messages
+from traceanalyzer.measurements.step_phases import gradient_exchanges, step_phases
 from traceanalyzer.measurements.validity import Validity, validity
 from traceanalyzer.schema import ACTIONS, conform
 from traceanalyzer.tables import Tables, build_tables
@@ -138,11 +139,15 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
     computed = pl.concat(
         [frame.select("rank", "start_ns", "end_ns") for frame in (tables.actions, tables.expert_computation)]
     )
+    chunks = pl.concat(
+        [frame.select("rank", "phase", "start_ns", "end_ns") for frame in (tables.actions, tables.passes)]
+    )
+    phases = step_phases(tables.steps, chunks, tables.optimizer, gradient_exchanges(splits))
     parts = [
-        accounting(on_main, computed, tables.operators, tables.receives, splits),
-        device_accounting(on_device, tables.kernels, exchanged),
+        accounting(on_main, computed, tables.operators, tables.receives, splits, phases),
+        device_accounting(on_device, tables.kernels, exchanged, phases),
     ]
-    return pl.concat(parts).sort("rank", "step", "owner", "cause")
+    return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")
 
 
 def _ambiguous_ns(tables: Tables, exchanged: pl.DataFrame) -> int | None:

@@ -131,10 +131,25 @@ class OwnerShare(Struct, frozen=True, kw_only=True):
     ms: Annotated[float, Meta(description="Mean per rank and step.")]
 
 
+class PhaseShare(Struct, frozen=True, kw_only=True):
+    """Time of one owner in one phase of the step, over all ranks and steps."""
+
+    phase: Annotated[
+        str,
+        Meta(
+            description="`F`, `B`, `I`, `W` (inside chunks), `optimizer`, `grad_sync`, `before_chunks`, `between_chunks`, `other`."
+        ),
+    ]
+    owner: str
+    share: Annotated[float, Meta(description="Of all time of all ranks.")]
+    ms: Annotated[float, Meta(description="Mean per rank and step.")]
+
+
 class Accounting(Struct, frozen=True, kw_only=True):
     """Where every nanosecond went; shares sum to 1. By rank and step in the table `accounting`."""
 
     owners: list[OwnerShare]
+    phases: Annotated[list[PhaseShare], Meta(description="The same time by phase of the step too; sums to 1.")]
     ambiguous_ns: Annotated[
         int | None,
         Meta(

@@ -9,13 +9,15 @@ On CPU traces the main thread is the device. In order of precedence, a nanosecon
 * `wait`: any other receive, from its posting to the return of its wait (gloo records no transfer); one that was posted
   early and overlaps computation costs only its exposed part;
 * `host`: anything else on the main thread.
+
+The second axis is the phase of the step (`measurements.step_phases`).
 """
 
 from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.measurements.intervals import clip, sweep, union
+from traceanalyzer.measurements.intervals import clip, overlay, sweep, union
 from traceanalyzer.schema import ACCOUNTING, OWNER, conform
 
 _KEYS = ["rank", "step"]
@@ -37,8 +39,9 @@ def accounting(
     operators: pl.DataFrame,
     receives: pl.DataFrame,
     collectives: pl.DataFrame,
+    phases: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Time by rank, step, owner and cause (`ACCOUNTING`); sums to every window exactly.
+    """Time by rank, step, owner, cause and phase (`ACCOUNTING`); sums to every window exactly.
 
     Args:
         windows: `STEPS`.
@@ -46,6 +49,7 @@ def accounting(
         operators: intervals of other operators on the main thread, likewise.
         receives: `RECEIVES`.
         collectives: `COLLECTIVE_SPLITS`; where the split is unknown all of the collective is `communication`.
+        phases: what every window is doing, as `step_phases` gives it for (at least) these windows.
     """
     waits = collectives.with_columns((pl.col("start_ns") + pl.col("wait_ns")).alias("wait_end_ns"))
     split, whole = (waits.filter(known) for known in (pl.col("wait_ns").is_not_null(), pl.col("wait_ns").is_null()))
@@ -60,8 +64,9 @@ def accounting(
         ]
     )
     segments = sweep(_merged(clip(labelled, _bounds(windows), ["rank"])), _bounds(windows), _KEYS, _LABELS)
-    table = _by_owner(segments)
-    _check_sums(table, windows)
+    label = pl.coalesce("label", pl.lit("host/main thread")).str.strip_suffix("/inside")
+    table = by_owner(segments.with_columns(label), phases)
+    check_sums(table, windows)
     return table
 
 
@@ -93,19 +98,23 @@ def _merged(intervals: pl.DataFrame) -> pl.DataFrame:
     return union(intervals, ["rank", "step", "label"])
 
 
-def _by_owner(segments: pl.DataFrame) -> pl.DataFrame:
-    label = pl.coalesce("label", pl.lit("host/main thread")).str.strip_suffix("/inside").str.split_exact("/", 1)
+def by_owner(segments: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
+    """Time by owner, cause and phase (`ACCOUNTING`).
+
+    Both tile the windows: `segments` with labels `owner/cause/...`, `phases` with labels of `STEP_PHASE`.
+    """
+    phases = phases.join(segments, on=_KEYS, how="semi")
+    parts = pl.col("label").str.split("/")
     rows = (
-        segments.with_columns(label.struct.rename_fields(["owner", "cause"]).alias("label"))
-        .unnest("label")
-        .group_by([*_KEYS, pl.col("owner").cast(OWNER), "cause"])
+        overlay(segments, phases, _KEYS)
+        .with_columns(parts.list.get(0).alias("owner"), parts.list.get(1).alias("cause"))
+        .group_by([*_KEYS, pl.col("owner").cast(OWNER), "cause", pl.col("second").alias("phase")])
         .agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("duration_ns"))
-        .sort([*_KEYS, "owner", "cause"])
     )
-    return conform(rows, ACCOUNTING)
+    return conform(rows, ACCOUNTING).sort([*_KEYS, "owner", "cause", "phase"])
 
 
-def _check_sums(table: pl.DataFrame, windows: pl.DataFrame) -> None:
+def check_sums(table: pl.DataFrame, windows: pl.DataFrame) -> None:
     """Owners must sum to the window to the nanosecond; anything else is a bug here."""
     owned = table.group_by(_KEYS).agg(pl.col("duration_ns").sum())
     wrong = (
@@ -114,6 +123,25 @@ def _check_sums(table: pl.DataFrame, windows: pl.DataFrame) -> None:
         .filter((pl.col("end_ns") - pl.col("start_ns")).ne_missing(pl.col("duration_ns")))
     )
     assert wrong.is_empty(), f"owners do not sum to the window on {wrong.head(3).rows()}"  # noqa: S101
+
+
+def phase_shares(table: pl.DataFrame) -> pl.DataFrame:
+    """Share of every owner in every phase over all ranks and steps, from `ACCOUNTING`.
+
+    Columns `phase`, `owner`, `share` (of all time; they sum to 1) and `ms` (mean per rank and step).
+    """
+    num_windows = table.select(_KEYS).n_unique()
+    return (
+        table.group_by("phase", "owner")
+        .agg(pl.col("duration_ns").sum())
+        .sort("phase", "owner")
+        .select(
+            pl.col("phase").cast(pl.String),
+            pl.col("owner").cast(pl.String),
+            (pl.col("duration_ns") / pl.col("duration_ns").sum()).alias("share"),
+            (pl.col("duration_ns") / 1e6 / max(num_windows, 1)).alias("ms"),
+        )
+    )
 
 
 def owner_shares(table: pl.DataFrame) -> pl.DataFrame:

@@ -10,14 +10,17 @@ In order of precedence:
 * an idle device before kernel K, whose launching call ended at l: `host` until l, for until then nothing could run;
   what is left is `launch_gap` up to 10 µs and `queued` beyond (K was launched and waited for something on the device);
   `unknown` where K has no launch record.
+
+The second axis is the phase of the step (`measurements.step_phases`).
 """
 
 from __future__ import annotations
 
 import polars as pl
 
+from traceanalyzer.measurements.accounting import by_owner, check_sums
 from traceanalyzer.measurements.intervals import clip, sweep, union
-from traceanalyzer.schema import ACCOUNTING, OWNER, ROLE, conform
+from traceanalyzer.schema import ROLE
 
 MAX_LAUNCH_GAP_NS = 10_000
 MAX_RELEASE_NS = 20_000
@@ -34,16 +37,21 @@ _IDLE_CAUSES = {
 _ROLES = (*ROLE.categories, "unnamed")
 
 
-def device_accounting(windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
-    """Time by rank, step, owner and cause (`ACCOUNTING`) from `STEPS`, `KERNELS` and `COMMUNICATIONS`."""
+def device_accounting(
+    windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, phases: pl.DataFrame
+) -> pl.DataFrame:
+    """Time by rank, step, owner, cause and phase (`ACCOUNTING`) from `STEPS`, `KERNELS`, `COMMUNICATIONS`.
+
+    `phases` is what every window is doing, as `step_phases` gives it for (at least) these windows.
+    """
     bounds = windows.select(*_KEYS, "start_ns", "end_ns").filter(pl.col("end_ns") > pl.col("start_ns"))
     labelled = pl.concat([_computation(kernels), _communication(kernels, communications), _copies(kernels)])
     merged = union(clip(labelled, bounds, ["rank"]), [*_KEYS, "label"])
     segments = sweep(merged, bounds, _KEYS, _labels())
     busy = segments.filter(pl.col("label").is_not_null())
     idle = _idle(segments.filter(pl.col("label").is_null()), kernels)
-    table = _by_owner(busy, idle)
-    _check_sums(table, bounds)
+    table = by_owner(pl.concat([busy, idle]).filter(pl.col("end_ns") > pl.col("start_ns")), phases)
+    check_sums(table, bounds)
     return table
 
 
@@ -137,54 +145,31 @@ def _releasing(communication: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
 
 
 def _idle(segments: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
-    """Idle segments cut into host, launch gap, queued and unknown by the launch of the kernel that ends them."""
+    """Idle segments cut into host, launch gap, queued and unknown by the launch of the kernel that ends them.
+
+    The host's part comes first: until the launching call returned, nothing could run.
+    """
     launches = kernels.select("rank", pl.col("start_ns").alias("next_ns"), "launch_end_ns").sort(
         "next_ns", "launch_end_ns", nulls_last=True
     )
     first = launches.unique(["rank", "next_ns"], keep="first", maintain_order=True)
-    length = pl.col("end_ns") - pl.col("start_ns")
-    host = (pl.min_horizontal("end_ns", "launch_end_ns") - pl.col("start_ns")).clip(lower_bound=0)
-    rest = length - pl.col("host")
-    return (
-        segments.sort("end_ns")
-        .join(first, left_on=["rank", "end_ns"], right_on=["rank", "next_ns"], how="left")
-        .with_columns(pl.when(pl.col("launch_end_ns").is_not_null()).then(host).alias("host"))
-        .select(
-            *_KEYS,
-            pl.col("host").fill_null(0),
-            pl.when(pl.col("host").is_not_null() & (rest <= MAX_LAUNCH_GAP_NS))
-            .then(rest)
-            .otherwise(0)
-            .alias("launch_gap"),
-            pl.when(pl.col("host").is_not_null() & (rest > MAX_LAUNCH_GAP_NS)).then(rest).otherwise(0).alias("queued"),
-            pl.when(pl.col("host").is_null()).then(length).otherwise(0).alias("unknown"),
-        )
+    launched = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", "launch_end_ns"))
+    known = pl.col("launch_end_ns").is_not_null()
+    ends = segments.join(first, left_on=["rank", "end_ns"], right_on=["rank", "next_ns"], how="left").with_columns(
+        pl.when(known).then(launched).otherwise("end_ns").alias("cut_ns")
     )
+    rest = pl.when(pl.col("end_ns") - pl.col("cut_ns") <= MAX_LAUNCH_GAP_NS).then(pl.lit("launch_gap")).otherwise(
+        pl.lit("queued")
+    )  # fmt: skip
 
+    def part(owner: pl.Expr, start: str, end: str) -> pl.DataFrame:
+        named = ends.with_columns(owner.alias("owner"))
+        cause = pl.col("owner").replace_strict(_IDLE_CAUSES, return_dtype=pl.String)
+        label = pl.concat_str("owner", cause, separator="/").alias("label")
+        return named.select(*_KEYS, label, pl.col(start).alias("start_ns"), pl.col(end).alias("end_ns"))
 
-def _by_owner(busy: pl.DataFrame, idle: pl.DataFrame) -> pl.DataFrame:
-    label = pl.col("label").str.split("/")
-    used = busy.select(
-        *_KEYS,
-        label.list.get(0).alias("owner"),
-        label.list.get(1).alias("cause"),
-        (pl.col("end_ns") - pl.col("start_ns")).alias("duration_ns"),
-    )
-    unused = idle.unpivot(
-        ["host", "launch_gap", "queued", "unknown"], index=_KEYS, variable_name="owner", value_name="duration_ns"
-    ).select(*_KEYS, "owner", pl.col("owner").replace_strict(_IDLE_CAUSES).alias("cause"), "duration_ns")
-    rows = pl.concat([used, unused])
-    totals = rows.group_by([*_KEYS, pl.col("owner").cast(OWNER), "cause"]).agg(pl.col("duration_ns").sum())
-    return conform(totals.filter(pl.col("duration_ns") > 0), ACCOUNTING).sort([*_KEYS, "owner", "cause"])
-
-
-def _check_sums(table: pl.DataFrame, bounds: pl.DataFrame) -> None:
-    """Owners must sum to the window to the nanosecond; anything else is a bug here."""
-    owned = table.group_by(_KEYS).agg(pl.col("duration_ns").sum())
-    wrong = bounds.join(owned, on=_KEYS, how="left").filter(
-        (pl.col("end_ns") - pl.col("start_ns")).ne_missing(pl.col("duration_ns"))
-    )
-    assert wrong.is_empty(), f"owners do not sum to the window on {wrong.head(3).rows()}"  # noqa: S101
+    unproved = pl.when(known).then(pl.lit("host")).otherwise(pl.lit("unknown"))
+    return pl.concat([part(unproved, "start_ns", "cut_ns"), part(rest, "cut_ns", "end_ns")])
 
 
 def ambiguous_ns(windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> int:

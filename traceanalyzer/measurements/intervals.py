@@ -110,6 +110,22 @@ def sweep(intervals: pl.DataFrame, windows: pl.DataFrame, keys: Sequence[str], l
     return _merge_neighbours(segments, keys)
 
 
+def overlay(first: pl.DataFrame, second: pl.DataFrame, keys: Sequence[str]) -> pl.DataFrame:
+    """Cut two tilings of the same windows at each other's boundaries: `keys`, `label`, `second`, `start_ns`, `end_ns`.
+
+    Both have `keys`, `label`, `start_ns` and `end_ns`, as `sweep` gives them; `second` is the label of the second one.
+    """
+    cuts = pl.concat([frame.select([*keys, "start_ns"]) for frame in (first, second)]).unique().sort("start_ns")
+    named = second.rename({"label": "second", "end_ns": "_second_end_ns"})
+    for frame in (first, named):
+        cuts = cuts.join_asof(
+            frame.sort("start_ns"), on="start_ns", by=list(keys), strategy="backward", check_sortedness=False
+        )
+    return cuts.select(
+        [*keys, "label", "second", "start_ns", pl.min_horizontal("end_ns", "_second_end_ns").alias("end_ns")]
+    ).sort([*keys, "start_ns"])
+
+
 def _edges(
     intervals: pl.DataFrame, windows: pl.DataFrame, keys: Sequence[str], indices: dict[str, int]
 ) -> pl.LazyFrame:

@@ -20,6 +20,7 @@ from traceanalyzer.schema.categories import (
     PHASE,
     ROLE,
     SEVERITY,
+    STEP_PHASE,
 )
 from traceanalyzer.schema.communication import (
     CLOCKS,
@@ -31,7 +32,18 @@ from traceanalyzer.schema.communication import (
     P2P_SPLITS,
 )
 from traceanalyzer.schema.experts import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, ROUTING, TRAFFIC
-from traceanalyzer.schema.pipeline import ACCOUNTING, ACTIONS, ATTRIBUTION, BLAME, BUBBLE, OPS, RECEIVES, STEPS
+from traceanalyzer.schema.pipeline import (
+    ACCOUNTING,
+    ACTIONS,
+    ATTRIBUTION,
+    BLAME,
+    BUBBLE,
+    OPS,
+    OPTIMIZER,
+    PASSES,
+    RECEIVES,
+    STEPS,
+)
 
 __all__ = [
     "ACCOUNTING",
@@ -57,9 +69,11 @@ __all__ = [
     "LOAD_STATISTICS",
     "MATCH_BASIS",
     "OPS",
+    "OPTIMIZER",
     "OWNER",
     "P2P",
     "P2P_SPLITS",
+    "PASSES",
     "PHASE",
     "RANKS",
     "RECEIVES",
@@ -67,6 +81,7 @@ __all__ = [
     "ROUTING",
     "SEVERITY",
     "STEPS",
+    "STEP_PHASE",
     "STEP_RECORDS",
     "TABLES",
     "TRAFFIC",

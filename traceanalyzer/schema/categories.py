@@ -15,6 +15,11 @@ OWNER = pl.Enum(
 )
 """Owners of the accounting law, in order of precedence; `communication` is transfer or wait, not separable."""
 
+STEP_PHASE = pl.Enum(
+    ["F", "B", "I", "W", "optimizer", "grad_sync", "before_chunks", "between_chunks", "other"],
+)
+"""What a step is doing, in order of precedence: the ledger's second axis."""
+
 GATHERED = ["gather", "reduce", "reduce_backward", "gather_backward"]
 """Directions of experts sliced over ranks: tokens of all ranks come together, results are summed and scattered."""
 

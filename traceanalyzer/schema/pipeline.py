@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema.categories import CAUSE, OWNER, PHASE
+from traceanalyzer.schema.categories import CAUSE, OWNER, PHASE, STEP_PHASE
 
 STEPS = pl.Schema(
     {
@@ -40,12 +40,25 @@ RECEIVES = pl.Schema(
     }
 )
 
+PASSES = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "step": pl.Int32,
+        "phase": PHASE,  # F or B
+        "start_ns": pl.Int64,
+        "end_ns": pl.Int64,
+    }
+)
+
+OPTIMIZER = pl.Schema({"rank": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64})
+
 ACCOUNTING = pl.Schema(
     {
         "rank": pl.Int32,
         "step": pl.Int32,
         "owner": OWNER,
         "cause": pl.String,  # for wait: dependency, collective; for compute: action or other
+        "phase": STEP_PHASE,
         "duration_ns": pl.Int64,
     }
 )

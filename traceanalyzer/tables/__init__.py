@@ -25,6 +25,7 @@ from traceanalyzer.tables.linked import linked_calls
 from traceanalyzer.tables.operators import expert_computation, operators
 from traceanalyzer.tables.receives import receives
 from traceanalyzer.tables.routing import routing
+from traceanalyzer.tables.step_parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
 from traceanalyzer.tables.steps import device_steps, steps
 
 __all__ = ["ClockState", "Tables", "build_tables"]
@@ -42,6 +43,10 @@ class Tables:
     actions_inferred: bool
     """The actions were inferred from launches and messages: `stage` is the rank's place in its pipeline, `microbatch` the
     ordinal of a chunk among those of its phase."""
+    passes: pl.DataFrame
+    """`PASSES` of ranks without actions."""
+    optimizer: pl.DataFrame
+    """`OPTIMIZER`."""
     receives: pl.DataFrame
     """Of CPU ranks; those of device ranks are in `p2p`."""
     collectives: pl.DataFrame
@@ -79,13 +84,19 @@ def build_tables(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, rou
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
     on_device, inferred = _device_actions(aligned, kernel_table, exchanged, messages)
-    computed = [actions(main, windows, received), on_device]
+    computed = pl.concat([actions(main, windows, received), on_device]).sort("rank", "step", "position")
+    passes = [main_thread_passes(main, windows), device_passes(kernel_table)]
+    updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
         steps=windows,
         kernels=kernel_table,
-        actions=pl.concat(computed).sort("rank", "step", "position"),
+        actions=computed,
         actions_inferred=inferred,
+        passes=pl.concat(passes).join(computed, on="rank", how="anti"),
+        optimizer=pl.concat(
+            [updates.join(kernel_table, on="rank", how="anti"), optimizer_on_device(updates, kernel_table)]
+        ),
         receives=received,
         collectives=exchanged,
         p2p=messages,
