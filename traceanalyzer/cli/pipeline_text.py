@@ -80,6 +80,16 @@ def what_if_lines(study: Mapping[str, Any] | None) -> Iterator[str]:
     shares = ((study["slowest_workers_share"], "slowest 3% of workers"), (study["last_stage_share"], "last stage"))
     explained = ", ".join(f"{name} explain {share:.1%}" for share, name in shares if share is not None)
     yield f"  S {study['slowdown']:.4f}, waste {study['waste_share']:.1%}; {explained}"
-    for title, name in (("kind", "by_kind"), ("stage", "by_stage"), ("replica", "by_replica"), ("rank", "by_rank")):
+    yield (
+        f"  launch delays, which the study's replay leaves out, make steps {study['launch_slowdown']:.4f}× as long; with them "
+        f"the worst step is replayed within {study['launched_replay_error']:.4%}"
+    )
+    for title, name in (
+        ("launch", "launches_by_kind"),
+        ("kind", "by_kind"),
+        ("stage", "by_stage"),
+        ("replica", "by_replica"),
+        ("rank", "by_rank"),
+    ):
         largest = sorted(study[name].items(), key=lambda item: -item[1])[:_SHOWN]
         yield f"  {title:<8}" + ", ".join(f"{key} {value:.4f}" for key, value in largest)

@@ -121,6 +121,13 @@ class WhatIfFigures(Struct, frozen=True, kw_only=True):
     by_rank: Annotated[dict[int, float], Meta(description="S_w (Eq. 4): the smaller of stage's and replica's.")]
     slowest_workers_share: Annotated[float | None, Meta(description="M_W (Eq. 5): the slowest 3% of workers.")]
     last_stage_share: Annotated[float | None, Meta(description="M_S: the last stage. May exceed 1.")]
+    launch_slowdown: Annotated[
+        float, Meta(description="Measured steps ÷ T: what launch delays add, which T leaves out.")
+    ]
+    launches_by_kind: Annotated[dict[str, float], Meta(description="T with the launch delays of one kind ÷ T.")]
+    launched_replay_error: Annotated[
+        float, Meta(description="|replay with launch delays - measured| ÷ measured, of the worst step.")
+    ]
 
 
 class ScheduleOption(Struct, frozen=True, kw_only=True):

@@ -9,7 +9,8 @@ Lin et al., Understanding Stragglers in Large Model Training Using What-if Analy
   or a replica. S_w of a worker: the smaller of its replica's and its stage's (Eq. 4, approximated as in the artifact).
 * M_W = (T − T with the slowest 3% of workers ideal) ÷ (T − T_ideal) (Eq. 5); M_S the same for the last stage.
 
-All are ratios of means over steps. They do not add up.
+All are ratios of means over steps. They do not add up. T leaves out what passes between an operation's needs being there
+and its start: launch delays. What they add is told apart: replayed with them, the step must be the measured one.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from traceanalyzer.gaps.op_graph import CLIP, EMBEDDING, P2P, REPLICATED, Node, 
 SLOWEST_SHARE = 0.03
 MAX_CLOCK_ERROR_NS = 10_000_000
 """A communication that ends this much before its last member started is taken as instantaneous (as in the artifact)."""
+MIN_LAUNCH_SLOWDOWN = 1e-4
+"""Kinds whose launch delays lengthen the step by less are not listed."""
 
 Values = npt.NDArray[np.float64]
 """Nanoseconds, steps × replicas."""
@@ -55,6 +58,20 @@ class WhatIf:
     """M_W; None where nothing is slow."""
     last_stage_share: float | None
     """M_S."""
+    launched_ns: dict[int, float]
+    """The step replayed with durations and measured launch delays."""
+    launches_by_kind: dict[str, float]
+    """T with the launch delays of one kind ÷ T; kinds whose delays lengthen the step."""
+
+    @property
+    def launch_slowdown(self) -> float:
+        """Measured steps ÷ T (the artifact's figure of the same name)."""
+        return sum(self.measured_ns.values()) / sum(self.replayed_ns.values())
+
+    @property
+    def launched_errors(self) -> dict[int, float]:
+        """|replayed with launch delays - measured| ÷ measured of every step: what no rule of the model explains."""
+        return {step: abs(self.launched_ns[step] - ns) / ns for step, ns in self.measured_ns.items()}
 
     @property
     def replay_errors(self) -> dict[int, float]:
@@ -86,6 +103,7 @@ class _Study:
         }
         starts, lasting = self._columns(ops)
         self.duration = _transfers(self.graph, starts, lasting)
+        self.delay = _launch_delays(self.graph, starts, lasting)
         self.measured = _measured(ops)
         self.ideal = self._ideal()
         self.ideal_ns = float(self._length(self.ideal).mean())
@@ -116,8 +134,8 @@ class _Study:
         }
         return {node: np.full_like(values, typical[node[0]]) for node, values in self.duration.items()}
 
-    def _length(self, durations: Mapping[Node, Values]) -> Values:
-        """Length of every step."""
+    def _length(self, durations: Mapping[Node, Values], delays: Mapping[Node, Values] | None = None) -> Values:
+        """Length of every step; `delays`: between what an operation needs and its start, nothing where it lacks one."""
         ends: dict[Node, Values] = {}
         begun: dict[Node, Values] = {}
         group_of = {node: group for group in self.graph.groups for node in group}
@@ -126,10 +144,10 @@ class _Study:
             start = nothing
             for before in self.graph.needs[node]:
                 start = np.maximum(start, ends[before])
-            begun[node] = start
+            begun[node] = start if delays is None or node not in delays else start + delays[node]
             group = group_of.get(node)
             if group is None:
-                ends[node] = start + durations[node]
+                ends[node] = begun[node] + durations[node]
             elif node == group[-1]:
                 together = np.maximum.reduce([begun[each] for each in group])
                 if node in self.graph.synchronised:
@@ -189,7 +207,18 @@ class _Study:
             last_stage_share=self._explained(
                 whole, {node: everyone for node in self.duration if node[2] == stages[-1]}
             ),
+            launched_ns=dict(zip(self.steps, self._length(self.duration, self.delay).tolist(), strict=True)),
+            launches_by_kind=self._launches_by_kind(whole),
         )
+
+    def _launches_by_kind(self, whole: float) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for kind in sorted({node[0] for node in self.delay}):
+            of_kind = {node: values for node, values in self.delay.items() if node[0] == kind}
+            slowdown = float(self._length(self.duration, of_kind).mean()) / whole
+            if slowdown > 1 + MIN_LAUNCH_SLOWDOWN:
+                found[kind] = slowdown
+        return found
 
     def _slowest(self, by_rank: Mapping[int, float]) -> set[tuple[int, int]]:
         """The slowest 3% of workers, at least one; the lowest rank first among equals."""
@@ -213,6 +242,18 @@ def _transfers(graph: OpGraph, starts: Mapping[Node, Values], lasting: Mapping[N
             transfer = starts[node] + lasting[node] - last
             result[node] = np.where(transfer <= -MAX_CLOCK_ERROR_NS, 0.0, transfer)
     return result
+
+
+def _launch_delays(graph: OpGraph, starts: Mapping[Node, Values], lasting: Mapping[Node, Values]) -> dict[Node, Values]:
+    """From the last end of what an operation needs (else the step's first start) to its start; 0 where it starts before."""
+    begin = np.minimum.reduce(list(starts.values())).min(axis=1, keepdims=True)
+    delays: dict[Node, Values] = {}
+    for node in graph.order:
+        needed = np.broadcast_to(begin, starts[node].shape)
+        for before in graph.needs[node]:
+            needed = np.maximum(needed, starts[before] + lasting[before])
+        delays[node] = np.maximum(0.0, starts[node] - needed)
+    return delays
 
 
 def _measured(ops: pl.DataFrame) -> list[float]:

@@ -48,5 +48,8 @@ def what_if_gap(ops: pl.DataFrame | None) -> WhatIfGap:
             by_rank=found.by_rank,
             slowest_workers_share=found.slowest_workers_share,
             last_stage_share=found.last_stage_share,
+            launch_slowdown=found.launch_slowdown,
+            launches_by_kind=found.launches_by_kind,
+            launched_replay_error=max(found.launched_errors.values()),
         )
     )
