@@ -12,6 +12,7 @@ from catalogue.codec_cases import CASES as CODEC_CASES
 from catalogue.event_cases import CASES as EVENT_CASES
 from catalogue.folder_cases import CASES as FOLDER_CASES
 from catalogue.json_cases import CASES as JSON_CASES
+from catalogue.nsys_cases import CASES as NSYS_CASES
 
 from traceanalyzer.cli import main
 from traceanalyzer.errors import InputError
@@ -19,7 +20,7 @@ from traceanalyzer.traces import Traces, read_traces
 from traceanalyzer.traces.defects import CODES
 from traceanalyzer.traces.ingest import ingest
 
-CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES, *FOLDER_CASES]
+CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES, *FOLDER_CASES, *NSYS_CASES]
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])

@@ -23,16 +23,21 @@ _STEP_NAME = r"^ProfilerStep#(\d{1,9})$"
 def main_threads(events: pl.DataFrame) -> pl.DataFrame:
     """The thread of each rank that runs the training loop: `rank`, `cycle`, `thread`.
 
-    It is the one with the step ranges, else the one busiest with CPU operators.
+    It is the one with the step ranges, else the one busiest with CPU operators, else with other ranges.
     """
-    is_step = pl.col("name").cast(pl.String).str.contains(_STEP_NAME) & (pl.col("category") == "user_annotation")
+    is_range = pl.col("category") == "user_annotation"
+    is_step = pl.col("name").cast(pl.String).str.contains(_STEP_NAME) & is_range
+    time = pl.col("duration_ns")
     return (
         events.lazy()
         .filter(pl.col("thread").is_not_null() & (pl.col("ph") == "X"))
-        .filter(is_step | (pl.col("category") == "cpu_op"))
+        .filter(is_range | (pl.col("category") == "cpu_op"))
         .group_by("rank", "cycle", "thread")
-        .agg(is_step.sum().alias("num_steps"), pl.col("duration_ns").sum())
-        .sort(["rank", "cycle", "num_steps", "duration_ns", "thread"], descending=[False, False, True, True, False])
+        .agg(is_step.sum().alias("num_steps"), time.filter(~is_range | is_step).sum(), time.sum().alias("range_ns"))
+        .sort(
+            ["rank", "cycle", "num_steps", "duration_ns", "range_ns", "thread"],
+            descending=[False, False, True, True, True, False],
+        )
         .group_by("rank", "cycle", maintain_order=True)
         .agg(pl.col("thread").first())
         .collect()

@@ -134,6 +134,20 @@ CODES: dict[str, Code] = {
     "comm.group_conflict": Code(
         "repair", "kept", ("all_to_all",), "two process groups share a name but not their ranks", ""
     ),
+    "nsys.no_name": Code(
+        "repair",
+        "renamed",
+        (),
+        "rows of an Nsight Systems export whose name is missing: the number of the text is used",
+        "",
+    ),
+    "nsys.whole_graph": Code(
+        "repair",
+        "kept",
+        _ALL,
+        "CUDA graphs that were recorded whole: what communicates inside them counts as computation",
+        "profile with nsys --cuda-graph-trace=node",
+    ),
     "check.skipped": Code(
         "info", "kept", (), "a file with more than 16 million complete events is not checked as a whole", ""
     ),

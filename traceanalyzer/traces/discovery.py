@@ -18,10 +18,12 @@ from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, rep
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.job import RUN_FILE
-from traceanalyzer.traces.codecs import Reader, archive_of, open_plain
+from traceanalyzer.traces.codecs import Peeked, Reader, archive_of, open_plain
 from traceanalyzer.traces.defects import DefectLog, defect_row
 
-_CANDIDATE = re.compile(r"(?i)\.json(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$")
+_CANDIDATE = re.compile(
+    r"(?i)\.(json|sqlite)(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
+)
 _LEFTOVER = re.compile(r"(?i)\.json(\.gz)?\.tmp")
 _OURS = {RUN_FILE, "review.json", "manifest.json"}
 _MAX_DEPTH = 12
@@ -128,7 +130,9 @@ def _find_folder(root: Path) -> Found:
 
 def _nothing_hint(defects: list[dict[str, Any]]) -> str:
     left = f"; {len(defects)} unfinished or unreadable files were passed over" if defects else ""
-    return f"traces are files like rank0.json, x.pt.trace.json.gz or an archive of them{left}"
+    return (
+        f"traces are files like rank0.json, x.pt.trace.json.gz, x.sqlite (Nsight Systems) or an archive of them{left}"
+    )
 
 
 def _walk(
@@ -199,7 +203,7 @@ def open_source(path: str) -> BinaryIO:
         raise InputError(f"{path}: {error.strerror or error}", "check the path and its permissions") from None
 
 
-def documents(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[str, Reader]]:
+def documents(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[str, Peeked]]:
     """The documents in an open file: itself, or the plain members of the archive that it is, one after the other.
 
     Members are read from the archive and never written anywhere, so their names cannot leave it.
@@ -218,7 +222,7 @@ def _is_safe(name: str) -> bool:
     return not name.startswith(("/", "\\")) and ".." not in re.split(r"[/\\]", name) and ":" not in name[:2]
 
 
-def _zip_members(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[str, Reader]]:
+def _zip_members(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[str, Peeked]]:
     try:
         with zipfile.ZipFile(stream) as archive:
             for info in archive.infolist()[:_MAX_MEMBERS]:
@@ -234,7 +238,7 @@ def _zip_members(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[
         log.add("codec.corrupt", events=0, detail=f"zip: {error}")
 
 
-def _tar_members(path: str, plain: Reader, log: DefectLog) -> Iterator[tuple[str, Reader]]:
+def _tar_members(path: str, plain: Reader, log: DefectLog) -> Iterator[tuple[str, Peeked]]:
     try:
         with tarfile.open(fileobj=cast("Any", plain), mode="r|") as archive:
             for count, info in enumerate(archive):

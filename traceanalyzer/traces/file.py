@@ -8,7 +8,7 @@ from collections.abc import Callable
 import polars as pl
 
 from traceanalyzer.traces.checks import Checks
-from traceanalyzer.traces.codecs import Reader
+from traceanalyzer.traces.codecs import Peeked, Reader
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.document import Document, NotATraceError
 from traceanalyzer.traces.facts import (
@@ -23,8 +23,10 @@ from traceanalyzer.traces.facts import (
     text_of,
 )
 from traceanalyzer.traces.limits import Limits
+from traceanalyzer.traces.nsys import Export
 from traceanalyzer.traces.rank_sources import EventRanks, rank_in_name
 from traceanalyzer.traces.settle import Settling
+from traceanalyzer.traces.sqlite_file import MAGIC
 from traceanalyzer.traces.tally import Tally
 from traceanalyzer.traces.window import Window
 
@@ -46,15 +48,20 @@ class _Hashing:
 
 
 def read_document(
-    stream: Reader, file: str, *, limits: Limits, log: DefectLog, sink: Sink, run_folder: str | None = None
+    stream: Peeked, file: str, *, limits: Limits, log: DefectLog, sink: Sink, run_folder: str | None = None
 ) -> FileFacts:
-    """Read one trace document from plain bytes, hand its frames to `sink` and return its facts.
+    """Read one trace document (JSON, or an export of Nsight Systems), hand its frames to `sink` and return its facts.
 
     Raises `NotATraceError` if the bytes hold no events at all.
     """
+    is_export = stream.head.startswith(MAGIC)
     hashing = _Hashing(stream)
     tally = Tally()
-    document = Document(Window(hashing, tally, log, most=limits.file_bytes), limits, tally, log)
+    document = (
+        Export(hashing, file, limits, tally, log)
+        if is_export
+        else Document(Window(hashing, tally, log, most=limits.file_bytes), limits, tally, log)
+    )
     settling, checks, ranks = Settling(tally, log), Checks(), EventRanks()
     num_events = 0
     for decoded in document.frames():
@@ -85,7 +92,7 @@ def read_document(
         run_folder=run_folder,
         digest=hashing.digest.hexdigest(),
         recorded_rank=rank,
-        process_ranks=ranks.found(),
+        process_ranks=document.ranks if isinstance(document, Export) else ranks.found(),
         name_rank=rank_in_name(file),
         world_size=world,
         backend=info.get("backend") if isinstance(info.get("backend"), str) else None,

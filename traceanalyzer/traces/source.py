@@ -128,4 +128,7 @@ def unusable(path: str, failures: Sequence[str]) -> InputError:
 
 
 _SHOWN = 3
-_REMEDY = "give a Kineto trace that has at least one complete event: what torch.profiler's export_chrome_trace wrote"
+_REMEDY = (
+    "give a Kineto trace that has at least one complete event (what torch.profiler's export_chrome_trace wrote), or what "
+    "nsys export --type sqlite wrote"
+)
