@@ -93,6 +93,7 @@ def mfu_terms(review: Mapping[str, Any]) -> Terms:
             ("Peak of one device", f"{peak}, {basis}" if basis else peak),
             ("Devices", shown(review, "count", *mfu, "num_devices")),
             ("Predicted MFU", shown(review, "share", *mfu, "predicted_mfu")),
+            ("Predicted step", shown(review, "ms", *mfu, "predicted_step_ms")),
         ),
         half=True,
     )

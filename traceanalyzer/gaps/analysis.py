@@ -57,7 +57,7 @@ def _review(run: Run, found: Measured) -> Review:
     result = quality(run.traces, tables, run.job, withheld, found.clock_effects)
     owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
     ledger = ledger_sentences(step, owners, result, sorted(tables.ranks["rank"].unique()))
-    mfu = found.utilisation.figures
+    mfu = found.mfu
     return Review(
         tool={"name": "traceanalyzer", "version": __version__},
         created=datetime.now(UTC).isoformat(timespec="seconds"),

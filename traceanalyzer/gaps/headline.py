@@ -202,7 +202,10 @@ def _mfu_tile(mfu: Mfu, reasons: Mapping[str, str]) -> Tile:
         theory_text=f"100% is {flops_rate(mfu.peak_flops_per_device)}, {mfu.peak_basis}",
         gap_text=_profiled(mfu.mfu, unprofiled) if unprofiled is not None else None,
         status="neutral",
-        note=f"FLOPs counted as {mfu.convention}; {'without' if unprofiled is not None else 'by the traced step, with'} profiler",
+        note=(
+            f"FLOPs counted as {mfu.convention}; {'without' if unprofiled is not None else 'by the traced step, with'} profiler"
+            + (f"; {percent(mfu.predicted_mfu)} predicted for the traced step" if mfu.predicted_mfu is not None else "")
+        ),
         definition=_DEFINITIONS["mfu"],
     )
 

@@ -126,15 +126,23 @@ def _closed_form(
 def _simulation(
     orders: RankOrders, stage_ranks: tuple[int, ...], times: dict[str, int], withheld: list[Withheld]
 ) -> Simulation | None:
+    try:
+        return simulated(orders, stage_ranks, times)
+    except TraceAnalyzerError as error:
+        withheld.append(Withheld(metric="bubble.theory.simulated_share", reason=error.message))
+        return None
+
+
+def simulated(
+    orders: RankOrders, stage_ranks: tuple[int, ...], times: dict[str, int], *, hop_ns: int = 0
+) -> Simulation:
+    """A measured order with equal stages (`uniform_times`), each message taking `hop_ns`; raises what `simulate` raises."""
     op_times = OpTimes(
         forward_ns=times["F"],
         input_gradient_ns=times.get("I", 0),
         weight_gradient_ns=times.get("W", 0),
         backward_ns=times.get("B"),
+        hop_ns=hop_ns,
         pairs=PairMode.SERIAL_LATE,
     )
-    try:
-        return simulate(orders, stage_ranks, op_times)
-    except TraceAnalyzerError as error:
-        withheld.append(Withheld(metric="bubble.theory.simulated_share", reason=error.message))
-        return None
+    return simulate(orders, stage_ranks, op_times)

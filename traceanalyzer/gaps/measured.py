@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import polars as pl
+from msgspec.structs import replace
 
 from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
 from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
@@ -12,7 +13,8 @@ from traceanalyzer.gaps.experts import ExpertGap, expert_gap
 from traceanalyzer.gaps.operators import recorded_operators
 from traceanalyzer.gaps.pipeline import PipelineGap, pipeline_gap
 from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, with_causes
-from traceanalyzer.gaps.review import Bubble, ClockEffect, Withheld
+from traceanalyzer.gaps.predicted_mfu import PredictedMfu, predicted_mfu
+from traceanalyzer.gaps.review import Bubble, ClockEffect, Mfu, Withheld
 from traceanalyzer.gaps.run import Run
 from traceanalyzer.gaps.utilisation import UtilisationGap, utilisation_gap
 from traceanalyzer.gaps.waterfall import Blames, Waterfall, waterfall
@@ -55,6 +57,7 @@ class Measured:
     study: WhatIfGap
     experts: ExpertGap
     utilisation: UtilisationGap
+    prediction: PredictedMfu
     way: Waterfall
     efficiency: EfficiencyGap
 
@@ -62,6 +65,13 @@ class Measured:
     def bubble(self) -> Bubble | None:
         """The bubble section with its causes."""
         return with_causes(self.pipeline.figures, self.causes)
+
+    @property
+    def mfu(self) -> Mfu:
+        """The MFU section with its prediction."""
+        return replace(
+            self.utilisation.figures, predicted_mfu=self.prediction.mfu, predicted_step_ms=self.prediction.step_ms
+        )
 
     @property
     def withheld(self) -> list[Withheld]:
@@ -73,6 +83,7 @@ class Measured:
             self.study,
             self.experts,
             self.utilisation,
+            self.prediction,
             self.way,
             self.efficiency,
         )
@@ -80,7 +91,7 @@ class Measured:
 
     @property
     def _never_given(self) -> list[Withheld]:
-        reasons = {"mfu.predicted_mfu": "the times of communication on this hardware are not modelled"}
+        reasons: dict[str, str] = {}
         if self.trust.action_spread is None:
             reasons["validity.action_spread"] = (
                 "no compute actions of at least 1 ms on the host, four or more of a kind"
@@ -127,6 +138,7 @@ def measure(run: Run) -> Measured:
         study=what_if_gap(run.ops),
         experts=experts,
         utilisation=utilisation,
+        prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
         way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps),
     )

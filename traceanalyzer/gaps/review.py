@@ -221,7 +221,13 @@ class Mfu(Struct, frozen=True, kw_only=True):
     num_devices: int | None
     convention: str | None
     conventions: list[ConventionMfu]
-    predicted_mfu: float | None
+    predicted_mfu: Annotated[
+        float | None,
+        Meta(
+            description="With equal stages, nobody waiting beyond the schedule and no host delay, at this run's own speeds."
+        ),
+    ]
+    predicted_step_ms: Annotated[float | None, Meta(description="The step that `predicted_mfu` is of.")]
 
 
 class Finding(Struct, frozen=True, kw_only=True):

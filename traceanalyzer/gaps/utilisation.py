@@ -160,6 +160,7 @@ def _figures(trained: Training | None, peak: Peak | None, durations: _Durations,
             _in_convention(trained, name, lambda count: share(count, durations.traced)) for name in Convention
         ],
         predicted_mfu=None,
+        predicted_step_ms=None,
     )
 
 
