@@ -13,7 +13,7 @@ from traceanalyzer.gaps.declaration import Declaration
 from traceanalyzer.gaps.review import Review
 from traceanalyzer.model_configs import find_preset
 
-JOB = Job(schedule="1F1B", pp=4, num_microbatches=8, num_steps=3)
+JOB = Job(schedule="1F1B", pp=4, num_microbatches=8, num_steps=3, steps_ahead=0)
 DECLARED = Declaration(model=find_preset("gpt2").shape, sequence_length=1024, tokens_per_step=2**16, dtype="bf16")
 
 
@@ -36,7 +36,7 @@ def test_a_clean_run_reaches_its_prediction(clean: Review) -> None:
 @pytest.mark.parametrize(
     "faults",
     [
-        {"host_stall_ns": {(1, step, 6): 6_000_000 for step in (1, 2, 3)}},
+        {"host_stall_ns": {(1, step, 6): 60_000_000 for step in (1, 2, 3)}},
         {"slow_action_ns": {(2, step, 5): 6_000_000 for step in (1, 2, 3)}},
     ],
 )
