@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
-import polars as pl
+import json
+from typing import Any
 
+import polars as pl
+import pytest
+
+from traceanalyzer.schema import ACTIONS, EVENTS, KERNELS, conform
+from traceanalyzer.schema import RANKS as RANKS_SCHEMA
+from traceanalyzer.tables.calls import calls
+from traceanalyzer.tables.device_collectives import device_communication
+from traceanalyzer.tables.directions import with_directions
+from traceanalyzer.tables.kernels import kernels
+from traceanalyzer.tables.linked import linked_calls
 from traceanalyzer.tables.matching import match_collectives, match_messages
 
 RANKS = pl.Series([0, 1])
@@ -142,3 +153,56 @@ def test_a_peer_that_was_not_captured_is_no_missing_message() -> None:
     rows = messages((0, "send", 5, 1, 0, 4), (0, "send", None, 1, 1, 4))
     matched = match_messages(rows, RANKS)
     assert matched.sort("order_ns")["unmatched"].to_list() == ["the other end was not captured", "peer unknown"]
+
+
+def expert_kernel(rank: int, name: str, start: int, end: int) -> list[dict[str, Any]]:
+    """A kernel that no call of the process group launched, with its launch."""
+    common = {"rank": rank, "cycle": 0, "ph": "X", "correlation": start}
+    return [
+        common | {"category": "kernel", "name": name, "start_ns": start, "duration_ns": end - start, "stream": 9},
+        common | {"category": "cuda_runtime", "name": "cudaLaunchKernel", "start_ns": start - 20, "duration_ns": 5},
+    ]
+
+
+def exchanged(groups: list[dict[str, Any]], late_ns: int = 0) -> pl.DataFrame:
+    """Two ranks that dispatch and combine twice; rank 1's capture lacks the first dispatch and is `late_ns` behind."""
+    names = [f"void dpsk::ep::internode::{part}<false, 8>(int4*, float*)" for part in ("dispatch", "combine")] * 2
+    events = [
+        row
+        for rank, first in ((0, 0), (1, 1))
+        for place, name in list(enumerate(names))[first:]
+        for row in expert_kernel(rank, name, 100 + 100 * place + rank * late_ns, 160 + 100 * place + rank * late_ns)
+    ]
+    table = conform(pl.DataFrame(events, infer_schema_length=None).with_row_index("index"), EVENTS)
+    rows = [{"rank": r, "cycle": 0, "world_size": 4, "process_groups": json.dumps(groups)} for r in range(2)]
+    ranks = conform(pl.DataFrame(rows), RANKS_SCHEMA)
+    on_device = kernels(table)
+    return device_communication(linked_calls(on_device, calls(table, ranks)), ranks, None)[0]
+
+
+def test_expert_kernels_without_arguments_are_matched_by_order_in_the_one_expert_group() -> None:
+    group = {"pg_name": "7", "pg_desc": "mesh_ep", "pg_size": 2, "ranks": [0, 1]}
+    table = exchanged(
+        [group, {"pg_name": "0", "pg_desc": "default_pg", "pg_size": 4, "ranks": [0, 1, 2, 3]}], late_ns=30
+    )
+    assert set(table["group"]) == {"0,1"}
+    assert table["role"].cast(pl.String).unique().to_list() == ["ep"]
+    lost = table.filter(pl.col("unmatched").is_not_null())
+    assert lost.select("rank", "start_ns", "unmatched").rows() == [(0, 100, "the part of a captured member is missing")]
+    starts = table.join(lost, on="match", how="anti").group_by("match").agg(pl.col("start_ns").sort_by("rank"))
+    assert {tuple(pair) for pair in starts["start_ns"].to_list()} == {(200, 230), (300, 330), (400, 430)}
+
+
+@pytest.mark.parametrize("names", [[], ["mesh_ep", "EXPERT_MODEL_PARALLEL_GROUP"]])
+def test_without_one_expert_group_their_group_is_unknown(names: list[str]) -> None:
+    sizes = ([0, 1], [0, 1, 2, 3])
+    listed = [
+        {"pg_name": name, "pg_desc": name, "pg_size": len(members), "ranks": members}
+        for name, members in zip(names, sizes, strict=False)
+    ]
+    table = exchanged(listed)
+    assert table["group"].null_count() == table.height == 7
+    assert set(table["unmatched"]) == {"group unknown"}
+    assert set(with_directions(table, pl.DataFrame(schema=KERNELS), pl.DataFrame(schema=ACTIONS))["direction"]) == {
+        "other"
+    }

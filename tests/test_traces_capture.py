@@ -268,3 +268,28 @@ def test_table_in_every_format(folder: Path, tmp_path: Path, capfdbinary: pytest
     assert main(["table", str(folder), "ranks"]) == 0
     assert b"distributed_info" in capfdbinary.readouterr().out
     assert main(["table", str(folder), "events", "--ranks", "x"]) == 2
+
+
+def test_check_lists_kernels_that_no_rule_knows_by_time(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    document = trace()
+    base = {"ph": "X", "cat": "kernel", "pid": 0, "tid": 7}
+    named = [("plugh", 1), ("xyzzy", 6), ("plugh", 2), ("ampere_bf16_gemm_128", 11)]
+    own = [e for e in document["traceEvents"] if e.get("cat") == "kernel"]
+    document["traceEvents"] = [e for e in document["traceEvents"] if e not in own]
+    last = max(e["ts"] for e in document["traceEvents"] if "ts" in e)
+    document["traceEvents"] += [base | {"name": n, "ts": last - 9 + i, "dur": d} for i, (n, d) in enumerate(named)]
+    path = write(tmp_path, text(document))
+    assert main(["check", str(path), "--json", "-"]) == 0
+    listed = json.loads(capfdbinary.readouterr().out)["unmatched_kernels"]
+    assert listed == [
+        {"name": "xyzzy", "num_kernels": 1, "duration_ns": 6_000},
+        {"name": "plugh", "num_kernels": 2, "duration_ns": 3_000},
+    ]
+    ingest([path], tmp_path / "c")
+    for place in (path, tmp_path / "c"):
+        assert main(["check", str(place)]) == 0
+        out = capfdbinary.readouterr().out.decode()
+        assert "2 names that no rule knows take 45.00% of it" in out
+        assert out.index("xyzzy") < out.index("plugh")

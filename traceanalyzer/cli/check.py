@@ -13,26 +13,32 @@ from traceanalyzer.cli.reading import rank_map_option
 @click.argument("path")
 @rank_map_option
 @click.option(
-    "--json", "json_file", metavar="FILE", help="Write ranks, counts and defects as JSON; - is standard output."
+    "--json",
+    "json_file",
+    metavar="FILE",
+    help="Write ranks, counts, defects and unmatched kernels as JSON; - is standard output.",
 )
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: bool) -> None:
-    """Say what is in PATH and what is wrong with it: ranks, every event counted, every defect named."""
+    """Say what is in PATH and what is wrong with it: ranks, every event counted, every defect named, kernels that no rule knows."""
     import msgspec
 
     from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.reading import announce, load_rank_map, refuse_loss, summary
+    from traceanalyzer.cli.reading import announce, kernel_lines, load_rank_map, refuse_loss, summary
+    from traceanalyzer.tables.taxonomy import unmatched_kernels
     from traceanalyzer.traces import summarize
 
     traces = summarize(path, rank_map=load_rank_map(rank_map))
+    unknown = unmatched_kernels(traces.kernel_times)
     if json_file is not None:
         result = {
             "ranks": traces.ranks.drop("process_groups", "devices", "metadata").to_dicts(),
             "counts": traces.counts,
             "defects": traces.defects.to_dicts(),
+            "unmatched_kernels": unknown.to_dicts(),
         }
         write_bytes(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if json_file != "-":
-        announce([path, *summary(traces)], click.echo)
+        announce([path, *summary(traces), *kernel_lines(traces.kernel_times, unknown)], click.echo)
     if strict:
         refuse_loss(path, traces.defects)

@@ -76,6 +76,21 @@ def summary(traces: Summary) -> list[str]:
     return lines
 
 
+def kernel_lines(times: pl.DataFrame, unmatched: pl.DataFrame) -> list[str]:
+    """Kernels that no rule of the taxonomy knows, by time, from `KERNEL_TIMES`; nothing where there are no kernels."""
+    total, unknown = int(times["duration_ns"].sum()), int(unmatched["duration_ns"].sum())
+    if times.is_empty():
+        return []
+    share = f"{unknown / total:.2%}" if total else "none"
+    known = f"kernels {int(times['num_kernels'].sum()):,} in {total / 1e6:,.1f} ms; "
+    if unmatched.is_empty():
+        return [f"{known}every name is known"]
+    lines = [f"{known}{unmatched.height} names that no rule knows take {share} of it and count as computation"]
+    for name, count, duration in unmatched.head(_SHOWN).iter_rows():
+        lines.append(f"  {duration / 1e6:>10,.3f} ms  {count:>7,} ×  {str(name)[:90]}")
+    return lines
+
+
 def _ranks_line(traces: Summary) -> str:
     ranks = traces.ranks
     present = sorted(set(ranks["rank"].to_list()))

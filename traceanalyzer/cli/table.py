@@ -14,10 +14,11 @@ from traceanalyzer.cli.reading import load_rank_map, rank_map_option
 if TYPE_CHECKING:
     import polars as pl
 
-_READ = ("events", "kernels", "ranks", "defects")
+_READ = ("events", "ranks", "defects")
 _MEASURED = (
     "steps",
     "actions",
+    "kernels",
     "collectives",
     "p2p",
     "communications",
@@ -68,8 +69,6 @@ def command(
 
 
 def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
-    import polars as pl
-
     from traceanalyzer.traces import read_traces
 
     if name in (*_MEASURED, *_EXPERTS):
@@ -77,13 +76,7 @@ def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
 
         return analyze(read(path, rank_map=load_rank_map(rank_map))).tables[name]
     traces = read_traces(path, rank_map=load_rank_map(rank_map))
-    device = pl.col("category").is_in(["kernel", "gpu_memcpy", "gpu_memset"]) & (pl.col("ph") == "X")
-    return {
-        "events": lambda: traces.events,
-        "kernels": lambda: traces.events.filter(device),
-        "ranks": lambda: traces.ranks,
-        "defects": lambda: traces.defects,
-    }[name]()
+    return {"events": traces.events, "ranks": traces.ranks, "defects": traces.defects}[name]
 
 
 def _parse_ranks(text: str) -> list[tuple[int, int]]:

@@ -6,7 +6,7 @@ import polars as pl
 
 from traceanalyzer.job import Job
 from traceanalyzer.schema import COLLECTIVES, P2P, conform
-from traceanalyzer.tables.groups import with_role
+from traceanalyzer.tables.groups import with_expert_group, with_role
 from traceanalyzer.tables.matching import match_collectives, match_messages, without_implausible
 
 _POINT_TO_POINT = ["send", "receive"]
@@ -17,10 +17,11 @@ def device_communication(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Collectives (`COLLECTIVES`) and point-to-point (`P2P`) of ranks with a device, from `LINKED` and `RANKS`.
 
-    A kernel that serves no known call is a collective of the kind its name tells, unmatched.
+    A kernel that serves no known call is a collective of the kind its name tells; unmatched, unless it exchanges tokens
+    and its rank is in one expert group only.
     """
     kind = pl.coalesce("kind", "operation")
-    named = with_role(linked.with_columns(kind.alias("kind")), ranks, job)
+    named = with_role(with_expert_group(linked, ranks, job).with_columns(kind.alias("kind")), ranks, job)
     captured = ranks["rank"]
     collectives = _collectives(named.filter(~pl.col("kind").is_in(_POINT_TO_POINT)), captured)
     return collectives, _messages(named.filter(pl.col("kind").is_in(_POINT_TO_POINT)), captured)

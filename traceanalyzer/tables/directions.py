@@ -29,6 +29,7 @@ def with_directions(collectives: pl.DataFrame, kernels: pl.DataFrame, actions: p
     """
     unknown = (pl.col("kind") == "all_to_all") & pl.col("layer").is_null() & pl.col("group").is_not_null()
     rows = _by_name(collectives, kernels).with_row_index("_row")
+    unknown = unknown & ~(_sizeless() & (pl.col("direction") != "other"))
     exchanges = _paired(rows.filter(unknown))
     if exchanges.is_empty():
         return rows.drop("_row")
@@ -56,7 +57,7 @@ def with_directions(collectives: pl.DataFrame, kernels: pl.DataFrame, actions: p
 
 
 def _by_name(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
-    """`direction` of all-to-alls without a known group whose kernel is called dispatch or combine."""
+    """`direction` of all-to-alls that record no sizes and whose kernel is called dispatch or combine."""
     if kernels.is_empty():
         return collectives
     names = kernels.select("rank", "cycle", "index", pl.col("name").cast(pl.String).str.to_lowercase().alias("_name"))
@@ -67,12 +68,16 @@ def _by_name(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("combine"))
         .cast(DIRECTION)
     )
-    nameless = (pl.col("kind") == "all_to_all") & pl.col("group").is_null()
+    nameless = (pl.col("kind") == "all_to_all") & _sizeless()
     return (
         collectives.join(names, on=["rank", "cycle", "index"], how="left", maintain_order="left")
         .with_columns(pl.when(nameless).then(pl.coalesce(told, "direction")).otherwise("direction").alias("direction"))
         .drop("_name")
     )
+
+
+def _sizeless() -> pl.Expr:
+    return pl.all_horizontal(pl.col("send_bytes", "send_splits").is_null())
 
 
 def expert_kernels(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:

@@ -93,6 +93,29 @@ def _beside(job: Job, rank: int, other: int) -> bool:
     return same_stage and rank % layout.tp == other % layout.tp
 
 
+def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> pl.DataFrame:
+    """Rows (`LINKED`) with the `group` of all-to-all kernels that no call of the process group launched.
+
+    Kernels of DeepEP, NVSHMEM and their kin name no group. A rank whose description or job tells exactly one expert group
+    runs them in that one; on other ranks the group stays unknown.
+    """
+    listed = process_groups(ranks)
+    described = listed.join(described_roles(listed).filter(pl.col("role") == "ep"), on=["group", "pg_name"], how="semi")
+    layouts: dict[str, pl.Series] = {}
+    if job is not None and job.layout.ep > 1:
+        of_job = [",".join(map(str, job.layout.expert_group(rank))) for rank in range(job.layout.world_size)]
+        layouts = {"rank": pl.Series(range(job.layout.world_size), dtype=pl.Int32), "group": pl.Series(of_job)}
+    declared = pl.DataFrame(layouts, schema={"rank": pl.Int32, "group": pl.String})
+    found = pl.concat([described.select("rank", "group"), declared]).unique()
+    single = found.filter(pl.len().over("rank") == 1).rename({"group": "_expert_group"})
+    nameless = pl.col("call").is_null() & pl.col("group").is_null() & (pl.col("operation") == "all_to_all")
+    return (
+        rows.join(single, on="rank", how="left", maintain_order="left")
+        .with_columns(pl.when(nameless).then("_expert_group").otherwise("group").alias("group"))
+        .drop("_expert_group")
+    )
+
+
 def used_roles(calls: pl.DataFrame, world: str | None) -> pl.DataFrame:
     """Roles told by use alone: `group`, `kind`, `role`, `role_source` (`use`).
 

@@ -55,14 +55,10 @@ def classify(names: pl.Series) -> pl.DataFrame:
     )
 
 
-def unmatched_kernels(kernels: pl.DataFrame) -> pl.DataFrame:
+def unmatched_kernels(times: pl.DataFrame) -> pl.DataFrame:
     """Device time of kernels that no rule knows, longest first: `name`, `num_kernels`, `duration_ns`.
 
-    `kernels` is `KERNELS`. They count as computation; a communication kernel among them would be miscounted.
+    `times` is `KERNEL_TIMES`. They count as computation; a communication kernel among them would be miscounted.
     """
-    return (
-        kernels.filter(~pl.col("matched"))
-        .group_by(pl.col("name").cast(pl.String))
-        .agg(pl.len().alias("num_kernels"), (pl.col("end_ns") - pl.col("start_ns")).sum().alias("duration_ns"))
-        .sort(["duration_ns", "name"], descending=[True, False])
-    )
+    known = classify(times["name"]).filter("matched").select("name")
+    return times.join(known, on="name", how="anti").sort(["duration_ns", "name"], descending=[True, False])

@@ -15,12 +15,13 @@ from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.discovery import find, is_remote
 from traceanalyzer.traces.facts import FileFacts
 from traceanalyzer.traces.identity import Placed, identify
+from traceanalyzer.traces.kernel_times import KernelTally
 from traceanalyzer.traces.label import in_order, label, rank_table
 from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.manifest import Part, is_capture, load_manifest, sha256_of
 from traceanalyzer.traces.parts import read_part
 from traceanalyzer.traces.run_folder import damaged_lines
-from traceanalyzer.traces.source import Forget, Frames, Unusable, read_source, unusable
+from traceanalyzer.traces.source import Frames, Unusable, read_source, unusable
 from traceanalyzer.traces.tally import Counts, total
 
 NewSink = Callable[[], Frames]
@@ -39,6 +40,14 @@ class Summary:
     counts: Counts
     run_folder: Path | None
     """The folder that holds `run.json`, if there is one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contents(Summary):
+    """A summary that was made by looking at every event once."""
+
+    kernel_times: pl.DataFrame
+    """`KERNEL_TIMES`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,22 +84,24 @@ def summarize(
     rank_map: Mapping[str, int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     verify: bool = True,
-) -> Summary:
+) -> Contents:
     """What `read_traces` would find, in bounded memory: every event is decoded and counted, none is kept.
 
-    The parts of a capture are compared with their hashes unless `verify` is false.
+    The parts of a capture are compared with their hashes and their kernels counted, unless `verify` is false.
     """
-    opened = _open(path, limits, Forget)
+    tally = KernelTally()
+    opened = _open(path, limits, lambda: tally)
     if verify:
         for _, rows in opened.read:
-            for _part in rows():
-                pass
+            for part in rows():
+                tally(part)
     placed, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
-    return Summary(
+    return Contents(
         ranks=rank_table(placed, None),
         defects=_defects(opened, placed, placing),
         counts=_counts(opened, placed),
         run_folder=opened.run_folder,
+        kernel_times=tally.times,
     )
 
 

@@ -38,13 +38,6 @@ class Frames:
         return frames
 
 
-class Forget(Frames):
-    """Keeps nothing."""
-
-    def __call__(self, frame: pl.DataFrame) -> None:
-        """Take a frame and let it go."""
-
-
 @dataclass(frozen=True, slots=True)
 class Unusable:
     """A document of which nothing could be used; without `why`, only what was found about an archive."""
