@@ -67,7 +67,7 @@ def delay_links(delays_s: Mapping[int, float]) -> None:
         arguments |= (
             {"dst": dst} if group_dst is None else {"group_dst": group_dst}
         )  # torch before 2.6 knows `dst` only
-        members = group or dist.group.WORLD
+        members: Any = group or dist.group.WORLD  # which torch types as possibly nothing
         target = dst if group_dst is None else dist.get_global_rank(members, group_dst)
         if target not in links:
             return isend(tensor, **arguments)

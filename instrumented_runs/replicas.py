@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -55,7 +56,9 @@ def average_gradients(
 def _own(groups: Sequence[Sequence[int]], role: str, rank: int) -> dist.ProcessGroup:
     """Of these groups, which every rank makes in the same order, the one that `rank` is in."""
     # traces then say what a group is for; torch before 2.4 has no place for that
-    described = {"group_desc": role} if "group_desc" in inspect.signature(dist.new_group).parameters else {}
+    described: dict[str, Any] = (
+        {"group_desc": role} if "group_desc" in inspect.signature(dist.new_group).parameters else {}
+    )
     made = {tuple(members): dist.new_group(list(members), **described) for members in groups}
     (own,) = [group for members, group in made.items() if rank in members]
     assert isinstance(own, dist.ProcessGroup)  # noqa: S101 - this rank is a member

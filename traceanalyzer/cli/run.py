@@ -53,14 +53,46 @@ from traceanalyzer.schedule import parse_schedule_name
 @click.option("--forward-ms", type=click.FloatRange(0), help="pipeline, paced: per microbatch and rank.  [default: 50]")
 @click.option("--backward-ms", type=click.FloatRange(0), help="pipeline, paced: likewise.  [default: 100]")
 @expert_options
-def command(kind: str, out: Path | None, compute: str, order: Path | None, truth: Path | None, **options: Any) -> None:  # noqa: ANN401 - click's values
+@click.option("--sweep", metavar="SWEEP", help="All combinations, e.g. schedule=GPipe,1F1B,microbatches=4,8,16.")
+def command(
+    kind: str,
+    out: Path | None,
+    compute: str,
+    order: Path | None,
+    truth: Path | None,
+    sweep: str | None,
+    **options: Any,  # noqa: ANN401 - click's values
+) -> None:
     """Launch an instrumented reference training job and write its run folder."""
+    if sweep is not None:
+        _sweep(kind, out or Path("runs") / f"{kind}-sweep", compute, order, truth, sweep, options)
+        return
     settings, files = make_settings(kind, str(out or Path("runs") / kind), compute, order, options)
     click.echo(f"{kind}: {settings.num_ranks} ranks, compute {settings.compute_mode}", err=True)
     if settings.faults:
         folder = Path(settings.folder)
         write_truth(truth or folder.with_name(f"{folder.name}.truth.json"), folder, settings.faults)
     click.echo(launch(kind, settings, lambda text: click.echo(text, err=True), files))
+
+
+def _sweep(
+    kind: str,
+    folder: Path,
+    compute: str,
+    order: Path | None,
+    truth: Path | None,
+    text: str,
+    options: dict[str, Any],
+) -> None:
+    """Launch the same job at every point of a sweep."""
+    from traceanalyzer.cli.sweep import sweep
+
+    def plan(run: str, swept: dict[str, Any]) -> tuple[RunSettings, dict[str, str]]:
+        return make_settings(kind, run, compute, order, {**options, **swept})
+
+    if options["faults"]:
+        write_truth(truth or folder.with_name(f"{folder.name}.truth.json"), folder, options["faults"])
+    sweep(kind, folder, text, plan, options)
 
 
 def make_settings(

@@ -65,7 +65,7 @@ def command(
     kind = kind or _kind_of(output)
     if head is not None or kind == "text":
         frame = frame.head(20 if head is None else head)
-    write_bytes(output, _render(frame, kind))
+    write_bytes(output, render(frame, kind))
 
 
 def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
@@ -94,7 +94,8 @@ def _kind_of(output: str) -> str:
     return {".csv": "csv", ".json": "json", ".parquet": "parquet"}.get(Path(output).suffix.lower(), "text")
 
 
-def _render(frame: pl.DataFrame, kind: str) -> bytes:
+def render(frame: pl.DataFrame, kind: str) -> bytes:
+    """A table as text, CSV, JSON or Parquet."""
     import polars as pl
 
     if kind == "parquet":
