@@ -45,7 +45,7 @@ class Capture:
             schedule=lambda step: plan(max(0, step - begin)),
             record_shapes=True,
             on_trace_ready=lambda profiler: _ignore(publish_trace(profiler, path, rank, clock_error_ns)),
-            experimental_config=_experimental(),
+            experimental_config=sync_events()[0],
         )
         self._profiler.step_num = begin  # the profiler names steps by it
         self._collects_garbage = gc.isenabled()
@@ -102,15 +102,17 @@ def _activities() -> list[ProfilerActivity]:
     return [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])
 
 
-def _experimental() -> Any:  # noqa: ANN401 - torch's private settings
-    """Stream waits and event records in the trace, where there are streams and this torch can record them."""
+def sync_events() -> tuple[Any, str]:
+    """Settings that put stream waits and event records into the trace, or None; and whether they do, in words."""
+    if not torch.cuda.is_available():
+        return None, "not recorded: no CUDA device"
     config = getattr(torch.profiler, "_ExperimentalConfig", None)
-    if config is None or not torch.cuda.is_available():
-        return None
     try:
-        return config(enable_cuda_sync_events=True)
-    except TypeError:
-        return None
+        if config is not None:
+            return config(enable_cuda_sync_events=True), "recorded"
+    except TypeError:  # it has other settings only
+        pass
+    return None, f"not recorded: torch {torch.__version__} cannot"
 
 
 def _ignore(_: object) -> None:

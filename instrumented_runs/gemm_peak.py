@@ -21,6 +21,13 @@ def measure_peaks(
     return tuple(sorted(peaks, key=lambda peak: -peak.flops_per_second))
 
 
+def device_peaks() -> tuple[MeasuredPeak, ...]:
+    """The rate of a large square multiply on the device of this process, in the number format that trains there."""
+    if torch.cuda.is_available():
+        return measure_peaks([(8192, 8192, 8192)], torch.bfloat16, torch.device("cuda", torch.cuda.current_device()))
+    return measure_peaks([(1024, 1024, 1024)], torch.float32, torch.device("cpu"))
+
+
 def _measure(shape: tuple[int, int, int], dtype: torch.dtype, device: torch.device, num_samples: int) -> MeasuredPeak:
     m, k, n = shape
     left, right = torch.randn(m, k, device=device).to(dtype), torch.randn(k, n, device=device).to(dtype)

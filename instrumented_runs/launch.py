@@ -15,13 +15,14 @@ from pathlib import Path
 
 import msgspec
 
+from instrumented_runs.nccl_inspector import DUMP_FOLDER, inspector_environment
 from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode
 from traceanalyzer.errors import JobError, OutputError, UsageError
 from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
 
 LOG_FILE = "log.txt"
 """In the run folder: everything the ranks and torchrun printed."""
-OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "failures")
+OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "failures", "flight", DUMP_FOLDER)
 """What a run writes, and a later run into the same folder replaces."""
 GRACE_S = 20
 """Time for ranks to write what they have once they are asked to end."""
@@ -104,7 +105,8 @@ def _clear(folder: Path) -> None:
 
 def _run(command: list[str], folder: Path, progress: Callable[[str], None]) -> tuple[int, dict[int, int]]:
     """Run `command`; its exit status, and the exit code of every rank that torchrun saw die first."""
-    environment = {**ENVIRONMENT, **os.environ, "OMP_NUM_THREADS": "1"}
+    inspector = inspector_environment(folder, os.environ)
+    environment = {**ENVIRONMENT, **inspector, **os.environ, "OMP_NUM_THREADS": "1"}
     deaths: dict[int, int] = {}
     with (
         (folder / LOG_FILE).open("w", encoding="utf-8") as log,

@@ -7,13 +7,16 @@ Three lines in any loop, after `init_process_group` if there are several ranks:
             train(batch)
             recorder.step()
 
-A further window is recorded on demand: `echo 1200 > runs/mine/record_at` starts one in step 1200 on every rank.
+A further window is recorded on demand: `echo 1200 > runs/mine/record_at` starts one in step 1200 on every rank, and so
+does `touch runs/mine/record_at`, or SIGUSR1 to any rank of a recorder made with `start_signal=signal.SIGUSR1`, a few
+steps later.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
+import signal
 import socket
 import statistics
 import time
@@ -31,8 +34,13 @@ import torch.distributed as dist
 from torch.profiler import record_function
 
 from instrumented_runs import host_load
-from instrumented_runs.capture import Capture, Window
+from instrumented_runs.capture import Capture, Window, sync_events
 from instrumented_runs.clocks import measure_offset
+from instrumented_runs.device_state import DeviceState
+from instrumented_runs.flight_dump import FLIGHT_FILE, dump_flight
+from instrumented_runs.gemm_peak import device_peaks
+from instrumented_runs.nccl_inspector import inspector_note
+from instrumented_runs.on_demand import Requests
 from instrumented_runs.run_file import cuda_peaks, default_ranks, device_name, unknown_job, versions, write_run
 from traceanalyzer.hardware import Hardware
 from traceanalyzer.job import (
@@ -45,9 +53,6 @@ from traceanalyzer.job import (
     RoutingRecord,
     StepRecord,
 )
-
-REQUEST_FILE = "record_at"
-"""In the run folder: the number of the step in which a further window begins. Ranks look for it between steps."""
 
 
 def span(name: str) -> AbstractContextManager[Any]:
@@ -79,6 +84,9 @@ class Recorder:
         ranks: Collection[int] | None = None,
         cpu_group: dist.ProcessGroup | None = None,
         clock_error_ns: int = 0,
+        start_signal: signal.Signals | None = None,
+        *,
+        measure_peak: bool = False,
     ) -> None:
         """Nothing is recorded before `start`.
 
@@ -89,6 +97,8 @@ class Recorder:
             ranks: which ranks write a trace; by default all of a small job, else one pipeline and one expert group.
             cpu_group: a gloo group of all ranks; by default one is made where the default group is not gloo.
             clock_error_ns: added to every time this rank writes: a planted fault.
+            start_signal: asks for a further window when any one rank gets it.
+            measure_peak: rank 0 measures the device's matrix-multiply rate before the loop (a second or two).
         """
         self.folder = Path(folder)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
@@ -103,6 +113,9 @@ class Recorder:
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             traced_ranks=traced,
         )
+        self._start_signal = start_signal
+        self._measure_peak = measure_peak
+        self._device = DeviceState()
         self._cpu_group = cpu_group
         self._clock_error_ns = clock_error_ns
         self._step = 0
@@ -110,6 +123,7 @@ class Recorder:
         self._routing: list[RoutingRecord] = []
         self._capture: Capture | None = None
         self._num_captures = 0
+        self._flight_note = "not recorded: the job has one rank" if self.num_ranks == 1 else "not recorded yet"
         self._rank_record = RankRecord(
             rank=self.rank,
             host=socket.gethostname(),
@@ -133,29 +147,39 @@ class Recorder:
             self.abandon()
 
     def start(self) -> None:
-        """Measure the clocks, begin `run.json`, begin the first step. Collective."""
+        """Measure peak and clocks, begin `run.json`, begin the first step. Collective.
+
+        What an earlier run of this rank left in the folder is removed.
+        """
+        if self._measure_peak and self.rank == 0:
+            self._note_peak()
         if self.num_ranks > 1:
             if self._cpu_group is None and dist.get_backend() != "gloo":
                 self._cpu_group = cpu_group_of_all()
             self._rank_record = dataclasses.replace(self._rank_record, clock_start=self._measure_offset())
-        for name in (STEPS_FILE, ROUTING_FILE):
-            (self.folder / name.format(rank=self.rank)).unlink(missing_ok=True)
+        for name in (STEPS_FILE, ROUTING_FILE, FLIGHT_FILE, TRACE_FILE.replace(".json", "*.json")):
+            for left in self.folder.glob(name.format(rank=self.rank)):
+                left.unlink(missing_ok=True)
+        self._requests = Requests(self.folder, self.rank, self._start_signal)
         self._write_run("started", self.window.steps(self.window.wait))
         self._begin_step()
 
     def step(self, loss: float | None = None) -> StepRecord:
         """End a step and begin the next. `loss`: only on a rank that has it."""
+        end_ns = self._now_ns()
+        profiled = self._capture is not None and self._step in self._capture.steps
         record = StepRecord(
             step=self._step,
             rank=self.rank,
             start_ns=self._start_ns,
-            end_ns=self._now_ns(),
-            profiled=self._capture is not None and self._step in self._capture.steps,
+            end_ns=end_ns,
+            profiled=profiled,
             loss=loss,
             cpu_pressure_us=_growth(self._pressure, host_load.cpu_pressure_us()),
             involuntary_switches=host_load.involuntary_switches() - self._switches,
             **self._memory,
             **cuda_peaks(),
+            **(self._device.read() if profiled else {}),
         )
         self._records.append(record)
         self._append(STEPS_FILE, [record])
@@ -204,14 +228,14 @@ class Recorder:
 
     def close(self) -> None:
         """Finish the trace and complete `run.json`. Collective."""
-        self._stop_capture()
+        self._end()
         if self.num_ranks > 1:
             self._rank_record = dataclasses.replace(self._rank_record, clock_end=self._measure_offset())
         self._write_run("completed", tuple(r.step for r in self._records if r.profiled))
 
     def abandon(self) -> None:
         """Keep what this rank has recorded; other ranks may be gone."""
-        self._stop_capture()
+        self._end()
 
     def _append(self, name: str, records: Sequence[StepRecord | RoutingRecord]) -> None:
         """Add lines to a side file of this rank, after the step they tell of."""
@@ -221,7 +245,8 @@ class Recorder:
             file.writelines(msgspec.json.encode(record) + b"\n" for record in records)
 
     def _begin_step(self) -> None:
-        if self._capture is None and self._step in (self.window.wait, self._requested_step()):
+        asked = self._requests.begins(self._step)
+        if self._capture is None and (asked or self._step == self.window.wait):
             self._begin_capture()
         self._memory: dict[str, int | None] = {}
         if torch.cuda.is_available():
@@ -229,12 +254,6 @@ class Recorder:
         self._pressure = host_load.cpu_pressure_us()
         self._switches = host_load.involuntary_switches()
         self._start_ns = self._now_ns()
-
-    def _requested_step(self) -> int | None:
-        try:
-            return int((self.folder / REQUEST_FILE).read_text())
-        except (OSError, ValueError):
-            return None
 
     def _begin_capture(self) -> None:
         if self.job.traced_ranks is not None and self.rank not in self.job.traced_ranks:
@@ -245,10 +264,31 @@ class Recorder:
         self._num_captures += 1
         self._capture = Capture(self.window, self._step, path, self.rank, self._clock_error_ns)
 
-    def _stop_capture(self) -> None:
+    def _end(self) -> None:
+        """Write what this rank still has; the trace last, as it alone can fail."""
+        self._requests.close()
+        if self.num_ranks > 1:
+            self._flight_note = dump_flight(self.folder, self.rank, dist.get_backend())
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.stop()
+
+    def _note_peak(self) -> None:
+        hardware = self.job.hardware or Hardware(device=device_name(), num_devices=self.num_ranks)
+        peaks = device_peaks()
+        hardware = dataclasses.replace(hardware, measured_peak=peaks[0], measured_peaks=peaks)
+        self.job = dataclasses.replace(self.job, hardware=hardware)
+
+    def _extras(self) -> dict[str, str]:
+        """What this rank could record beside traces and steps."""
+        backend = dist.get_backend() if dist.is_initialized() else "none"
+        return {
+            **self.job.extras,
+            "clocks_and_power": self._device.why_not or "recorded",
+            "cuda_sync_events": sync_events()[1],
+            "flight_recorder": self._flight_note,
+            "nccl_inspector": inspector_note(os.environ, backend),
+        }
 
     def _now_ns(self) -> int:
         return time.time_ns() + self._clock_error_ns
@@ -272,6 +312,7 @@ class Recorder:
             ranks=tuple(record for record, _, _ in gathered),
             profiled_steps=tuple(sorted({step for _, _, steps in gathered for step in steps})),
             unprofiled_step_ms=statistics.median(medians) if medians else None,
+            extras=self._extras(),
             status=status,
         )
         write_run(self.folder, run)

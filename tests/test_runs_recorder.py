@@ -18,7 +18,8 @@ torch = pytest.importorskip("torch", reason="reference jobs need torch")
 from run_jobs import read_job, read_steps, read_trace  # noqa: E402
 
 from instrumented_runs.capture import Window, termination_postponed  # noqa: E402
-from instrumented_runs.recorder import REQUEST_FILE, Recorder, span  # noqa: E402
+from instrumented_runs.on_demand import REQUEST_FILE  # noqa: E402
+from instrumented_runs.recorder import Recorder, span  # noqa: E402
 from instrumented_runs.run_file import default_ranks  # noqa: E402
 from instrumented_runs.trace_export import publish_trace  # noqa: E402
 from traceanalyzer.errors import OutputError  # noqa: E402
@@ -152,7 +153,8 @@ def test_the_recorder_needs_nothing_of_the_jobs_beside_it() -> None:
         "print('polars' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    needed = ["capture", "clocks", "host_load", "recorder", "run_file", "trace_export"]
+    needed = ["capture", "clocks", "device_state", "flight_dump", "gemm_peak", "host_load", "nccl_inspector"]
+    needed += ["on_demand", "recorder", "run_file", "trace_export"]
     assert done.stdout == f"{[f'instrumented_runs.{name}' for name in needed]}\nFalse\n"
 
 

@@ -132,6 +132,8 @@ class Job:
     """Ranks chosen to write a trace: others are sampled out by design, not missing. None: all."""
     unprofiled_step_ms: PositiveMs | None = None
     """Median duration of the same step without the profiler, in the same run."""
+    extras: dict[str, str] = field(default_factory=dict[str, str])
+    """What else there may be to record, and whether it was: by name, `recorded` or why not. Of rank 0."""
     versions: dict[str, str] = field(default_factory=dict[str, str])
     seed: int = 0
     created: str = ""
@@ -165,6 +167,10 @@ class StepRecord:
     """Most bytes in tensors at once (CUDA's allocator)."""
     peak_reserved_bytes: int | None = None
     """Most bytes that CUDA's allocator held at once."""
+    device_clock_mhz: int | None = None
+    """The device's clock as the step ended; profiled steps, where NVML tells."""
+    device_power_mw: int | None = None
+    """Its power, likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,4 +185,5 @@ def provenance(job: Job | None, path: str, version: str) -> list[Term]:
     if job is not None:
         terms += [Term(term="Run", text=f"created {job.created}, seed {job.seed}, {job.backend}, {job.dtype}")]
         terms += [Term(term=name, text=text) for name, text in sorted(job.versions.items())]
+        terms += [Term(term=name.replace("_", " "), text=text) for name, text in sorted(job.extras.items())]
     return terms

@@ -75,5 +75,7 @@ STEP_RECORDS = pl.Schema(
         "peak_saved_bytes": pl.Int64,
         "peak_allocated_bytes": pl.Int64,
         "peak_reserved_bytes": pl.Int64,
+        "device_clock_mhz": pl.Int64,  # as the step ended
+        "device_power_mw": pl.Int64,
     }
 )
