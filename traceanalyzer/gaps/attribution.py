@@ -45,7 +45,12 @@ class Attributed:
     """Every stage has enough replicas to tell a straggler from it."""
 
 
-def attribute(actions: pl.DataFrame, receives: pl.DataFrame, num_stages: int | None = None) -> Attributed:
+def attribute(
+    actions: pl.DataFrame,
+    receives: pl.DataFrame,
+    num_stages: int | None = None,
+    messages: pl.DataFrame | None = None,
+) -> Attributed:
     """Blame and worth of complete pipeline steps.
 
     Args:
@@ -53,13 +58,14 @@ def attribute(actions: pl.DataFrame, receives: pl.DataFrame, num_stages: int | N
             `launched_ns` (see `gaps.blame`).
         receives: `RECEIVES` of the main thread; empty where nothing tells what messages took.
         num_stages: stages of the whole pipeline where not all were captured.
+        messages: of device ranks, as `gaps.message_nodes` gives them; then `actions` has `launched_ns`.
 
     Raises `InputError` where the actions cannot be put in order.
     """
     parts = with_evened(with_duration_parts(with_arrivals(actions, receives)))
     steps: list[tuple[DependencyGraph, Blamed]] = []
     for _, rows in sorted(parts.partition_by(_STEP, as_dict=True).items()):
-        graph = dependency_graph(rows, num_stages)
+        graph = dependency_graph(rows, num_stages, messages)
         steps.append((graph, blame(graph)))
     attribution = conform(pl.concat([each.attribution for _, each in steps]), ATTRIBUTION)
     blamed = conform(pl.concat([each.blame for _, each in steps]), BLAME)

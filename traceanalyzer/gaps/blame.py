@@ -7,6 +7,9 @@ delay. Every node carries how much later it ended than in the ideal, split by ca
 * where the ideal had slack at this point, lateness that the slack absorbs is taken off its positive parts pro rata;
 * a message adds `transfer` on its source, and `host` on its source for what passed between its end and the sending
   (a receive that is posted only after the sending delays its own rank; what it takes then is `transfer` as well);
+* where messages are nodes (device ranks), they wait like actions do: for their producer, for either end's rank, for the
+  messages before them on their streams. Then `host` is what passed before the late end's launch, at most; all else of
+  them is `transfer` on their source;
 * starting later than possible is `host` where the launch is known to be late (on CPU traces always: the main thread is
   the device, and outside receives it is the host's), else `unexplained`;
 * a duration beyond the ideal's is `stage` (median of the stage) + `straggler` (median of the rank beyond its stage's;
@@ -47,6 +50,10 @@ class Blamed:
     """Of every node: the host's part between its inputs being there and its start."""
     receiving_ns: Vector
     """Of every node: the part that a receive took there whose message had been sent before it was posted."""
+    message_host_ns: Vector
+    """Of every message node: the late end's host's part between its needs being there and its start."""
+    message_transfer_ns: Vector
+    """Of every message node: all else from its needs being there to its end."""
     attribution: pl.DataFrame
     """`ATTRIBUTION`."""
     blame: pl.DataFrame
@@ -96,7 +103,10 @@ def blame(graph: DependencyGraph) -> Blamed:
     ideal_ends = replay(graph, base[:, None])[:, 0]
     walk = _Walk(graph, ideal_ends, base)
     for node in graph.topological:
-        walk.visit(node)
+        if node < graph.num_actions:
+            walk.visit(node)
+        else:
+            walk.exchange(node)
     ends = actions["end_ns"].to_numpy()
     last = min(np.flatnonzero(ends == ends.max()))
     final = walk.carried[last].copy()
@@ -113,6 +123,8 @@ def blame(graph: DependencyGraph) -> Blamed:
         ideal_ends=ideal_ends,
         host_ns=np.array(walk.hosts, dtype=np.int64),
         receiving_ns=np.array(walk.receiving, dtype=np.int64),
+        message_host_ns=np.array(walk.message_hosts, dtype=np.int64),
+        message_transfer_ns=np.array(walk.message_transfers, dtype=np.int64),
         attribution=conform(attribution, ATTRIBUTION),
         blame=conform(blamed, BLAME),
     )
@@ -127,14 +139,19 @@ class _Walk:
         position = {rank: at for at, rank in enumerate(self.ranks)}
         self.rank_of = [position[rank] for rank in actions["rank"]]
         self.origin = int(actions["start_ns"].to_numpy().min())
-        self.carried: list[Vector] = [self._nothing()] * len(base)
+        messages = graph.messages
+        self.carried: list[Vector] = [self._nothing()] * (len(base) + len(messages.source))
         self.waited = [self._nothing() for _ in self.ranks]
         self.hosts = [0] * len(base)
         self.receiving = [0] * len(base)
+        self.message_hosts = [0] * len(messages.source)
+        self.message_transfers = [0] * len(messages.source)
         self._graph = graph
+        self._place = position
         self._starts: list[int] = (actions["start_ns"] - self.origin).to_list()
         self._ends: list[int] = (actions["end_ns"] - self.origin).to_list()
-        self._ideal_ends: list[int] = ideal_ends.tolist()
+        self._ends += [end - self.origin for end in messages.end_ns]
+        self._ideal_ends: list[int] = ideal_ends.tolist() + [0] * len(messages.source)
         self._ideal_starts: list[int] = (ideal_ends - base).tolist()
         self._parts = actions.select([f"{part}_ns" for part in _PARTS]).rows()
         launched = "launched_ns" in actions.columns
@@ -167,12 +184,38 @@ class _Walk:
             end[_ROW[part], rank] += value
         self.carried[node] = end
 
+    def exchange(self, node: int) -> None:
+        """Carry lateness through a message: it begins when both ends are there, and lasts until it has arrived."""
+        messages, at = self._graph.messages, node - self._graph.num_actions
+        needs = messages.needs[at]
+        source = self._place[messages.source[at]]
+        last = max(needs, key=lambda need: self._ends[need])
+        arrival, start = self._ends[last], messages.start_ns[at] - self.origin
+        ideal = max(self._ideal_ends[need] for need in needs)
+        split = _shrunk(self.carried[last], arrival - ideal, source)
+        launched = messages.launched_ns[at]
+        host = 0 if launched is None else max(0, min(start, launched - self.origin) - arrival)
+        rest = self._ends[node] - arrival - host
+        split[_ROW["host"], self._place[messages.late_rank[at]]] += host
+        split[_ROW["transfer"], source] += rest
+        self.message_hosts[at], self.message_transfers[at] = host, rest
+        self._ideal_ends[node] = ideal
+        self.carried[node] = split
+
     def _binding(self, node: int) -> tuple[int, Vector]:
         """When the node's inputs were there, and the lateness of the one that came last."""
         graph, before, source = self._graph, self._graph.previous[node], self._graph.releaser[node]
         arrival = self._ends[before] if before != NONE else 0
         split = self.carried[before] if before != NONE else self._nothing()
-        if source != NONE:
+        if node in graph.messages.awaited:
+            last = max(graph.messages.awaited[node], key=lambda need: self._ends[need])
+            if self._ends[last] > arrival or before == NONE:
+                split = self.carried[last].copy()
+                # What the order of messages costs even if they take no time is theirs as well.
+                held = max(0, self._ideal_ends[last] - self._ideal_starts[node])
+                split[_ROW["transfer"], self.rank_of[source]] += held
+                return self._ends[last], split
+        elif source != NONE:
             sent = self._ends[source] + graph.late_ns[node]
             there = sent + graph.transfer_ns[node]
             if there > arrival or before == NONE:

@@ -3,7 +3,8 @@
 A node is a compute action. It needs the action before it on its rank and, where its input comes from another rank, the
 message of its producer: a forward needs the same microbatch's forward on the stage before; an input-gradient or full
 backward needs the backward on the stage after. (What the same rank produced is there once the action before has ended.)
-A producer hands its output on at its `release_ns`: both halves of an overlapped pair at the end of the second.
+A producer hands its output on at its `release_ns`: both halves of an overlapped pair at the end of the second. On device
+ranks messages are nodes themselves (`gaps.message_nodes`), numbered after the actions.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.gaps.message_nodes import MessageNodes, message_nodes
 
 Vector = npt.NDArray[np.int64]
 """One number per node."""
@@ -26,7 +28,7 @@ NONE = -1
 
 @dataclass(frozen=True, slots=True)
 class DependencyGraph:
-    """Actions of one pipeline in one step; every list has one entry per row of `actions`."""
+    """Actions of one pipeline in one step; every list but `topological` has one entry per row of `actions`."""
 
     actions: pl.DataFrame
     """`ACTIONS` with `pipeline`, sorted by rank and start."""
@@ -35,15 +37,21 @@ class DependencyGraph:
     releaser: list[int]
     """The node of another rank at whose end the input is handed on, or `NONE`."""
     late_ns: list[int]
-    """From the end of `releaser` to the sending of the message; 0 without one."""
+    """From the end of `releaser` to the sending of the message; 0 without one, and where the message is a node."""
     transfer_ns: list[int]
-    """From the sending of the message to its arrival; 0 where nothing tells."""
+    """From the sending of the message to its arrival; 0 where nothing tells, and where the message is a node."""
     receiving_ns: list[int]
     """Length of a receive that was posted only after the message had been sent: what it took then, on this rank."""
     unobserved: list[bool]
     """The input comes from a stage that was not captured."""
+    messages: MessageNodes
     topological: list[int]
-    """Nodes, each after everything it needs."""
+    """Nodes, each after everything it needs: actions, and messages from `num_actions` on."""
+
+    @property
+    def num_actions(self) -> int:
+        """Nodes that are actions."""
+        return len(self.previous)
 
 
 def with_arrivals(actions: pl.DataFrame, receives: pl.DataFrame) -> pl.DataFrame:
@@ -72,13 +80,16 @@ def with_arrivals(actions: pl.DataFrame, receives: pl.DataFrame) -> pl.DataFrame
     )
 
 
-def dependency_graph(actions: pl.DataFrame, num_stages: int | None = None) -> DependencyGraph:
+def dependency_graph(
+    actions: pl.DataFrame, num_stages: int | None = None, messages: pl.DataFrame | None = None
+) -> DependencyGraph:
     """The graph of one pipeline step.
 
     Args:
         actions: `ACTIONS` of one pipeline and step, optionally with `posted_ns` and `received_ns`.
         num_stages: stages of the whole pipeline where not all were captured. Without it every microbatch enters at
             its lowest and turns at its highest captured stage.
+        messages: of device ranks, as `device_messages` gives them; then `actions` has `launched_ns`.
 
     Raises `InputError` where actions wait for each other in a circle, or one was run twice.
     """
@@ -98,8 +109,26 @@ def dependency_graph(actions: pl.DataFrame, num_stages: int | None = None) -> De
         unobserved[node] = producer == NONE
         if producer != NONE and ranks[producer] != ranks[node]:
             releaser[node] = releasers[producer]
-    order = _topological(previous, releaser)
-    return DependencyGraph(rows, previous, releaser, *_message_times(rows, releaser), unobserved, order)
+    nodes = MessageNodes() if messages is None else message_nodes(rows, releaser, messages)
+    order = _topological(_needs(previous, releaser, nodes))
+    if len(order) < len(previous) + len(nodes.source):  # no run can have done this: the messages were matched wrongly
+        nodes = MessageNodes()
+        order = _topological(_needs(previous, releaser, nodes))
+    if len(order) < len(previous):
+        raise InputError(
+            "actions of one step wait for each other in a circle", "the labels or the clocks of these traces are wrong"
+        )
+    plain = [NONE if node in nodes.awaited else source for node, source in enumerate(releaser)]
+    return DependencyGraph(rows, previous, releaser, *_message_times(rows, plain), unobserved, nodes, order)
+
+
+def _needs(previous: list[int], releaser: list[int], messages: MessageNodes) -> list[list[int]]:
+    """Everything each node needs: of actions the one before and their producer or their messages."""
+    actions = [
+        [need for need in (before, source, *messages.awaited.get(node, [])) if need != NONE]
+        for node, (before, source) in enumerate(zip(previous, releaser, strict=True))
+    ]
+    return actions + messages.needs
 
 
 def _index(rows: pl.DataFrame) -> dict[tuple[int, str, int], int]:
@@ -164,14 +193,13 @@ def _message_times(rows: pl.DataFrame, releaser: list[int]) -> tuple[list[int], 
     return late, transfer, receiving
 
 
-def _topological(previous: list[int], releaser: list[int]) -> list[int]:
-    followers: list[list[int]] = [[] for _ in previous]
-    missing = [0] * len(previous)
-    for node, needs in enumerate(zip(previous, releaser, strict=True)):
+def _topological(needed: list[list[int]]) -> list[int]:
+    """Kahn's order; shorter than its input where nodes need each other."""
+    followers: list[list[int]] = [[] for _ in needed]
+    missing = [len(needs) for needs in needed]
+    for node, needs in enumerate(needed):
         for need in needs:
-            if need != NONE:
-                followers[need].append(node)
-                missing[node] += 1
+            followers[need].append(node)
     ready = deque(node for node, count in enumerate(missing) if not count)
     order: list[int] = []
     while ready:
@@ -181,34 +209,39 @@ def _topological(previous: list[int], releaser: list[int]) -> list[int]:
             missing[follower] -= 1
             if not missing[follower]:
                 ready.append(follower)
-    if len(order) < len(previous):
-        raise InputError(
-            "actions of one step wait for each other in a circle", "the labels or the clocks of these traces are wrong"
-        )
     return order
 
 
 def replay(
     graph: DependencyGraph, durations: npt.NDArray[np.int64], messages: npt.NDArray[np.int64] | None = None,
-    delays: npt.NDArray[np.int64] | None = None,
+    delays: npt.NDArray[np.int64] | None = None, exchanges: npt.NDArray[np.int64] | None = None,
 ) -> npt.NDArray[np.int64]:  # fmt: skip
-    """Ends of all nodes when every action starts as soon as it can, from 0; knows nothing of measured starts.
+    """Ends of all actions when every one starts as soon as it can, from 0; knows nothing of measured starts.
 
     Args:
         graph: its orders and edges.
-        durations: nanoseconds, nodes × scenarios.
-        messages: from the end of each node's releaser to the arrival of its message, likewise; None: nothing.
+        durations: nanoseconds, actions × scenarios.
+        messages: from the end of each action's releaser to the arrival of its message, likewise; None: nothing.
         delays: between being able to start and starting, likewise; None: nothing.
+        exchanges: from the last end of what each message node needs to its own end, messages × scenarios. None:
+            messages take no time and wait for their producers alone.
     """
-    ends = np.zeros_like(durations)
+    first = graph.num_actions
+    ends = np.zeros((first + (0 if exchanges is None else len(exchanges)), durations.shape[1]), dtype=np.int64)
     origin = np.zeros(durations.shape[1], dtype=np.int64)
+    awaited = {} if exchanges is None else graph.messages.awaited
     for node in graph.topological:
+        if node >= first:
+            if exchanges is not None:
+                ends[node] = ends[graph.messages.needs[node - first]].max(axis=0) + exchanges[node - first]
+            continue
         before, source = graph.previous[node], graph.releaser[node]
         start = ends[before] if before != NONE else origin
-        if source != NONE:
-            arrival = ends[source] if messages is None else ends[source] + messages[node]
-            start = np.maximum(start, arrival)
+        if node in awaited:
+            start = np.maximum(start, ends[awaited[node]].max(axis=0))
+        elif source != NONE:
+            start = np.maximum(start, ends[source] if messages is None else ends[source] + messages[node])
         if delays is not None:
             start = start + delays[node]
         ends[node] = start + durations[node]
-    return ends
+    return ends[:first]

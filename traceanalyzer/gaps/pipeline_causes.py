@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.attribution import Attributed, attribute
+from traceanalyzer.gaps.message_nodes import device_messages
 from traceanalyzer.gaps.next_schedules import next_schedules
 from traceanalyzer.gaps.pipeline import PipelineGap
 from traceanalyzer.gaps.pipeline_review import (
@@ -54,7 +55,7 @@ def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> P
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
     actions = _with_launches(_with_communication(pipeline.actions, tables), tables)
     try:
-        found = attribute(actions, received)
+        found = attribute(actions, received, messages=device_messages(tables.p2p, tables.kernels))
     except TraceAnalyzerError as error:
         return PipelineCauses(withheld=(Withheld(metric="bubble.attribution_ms", reason=error.message),))
     held = {

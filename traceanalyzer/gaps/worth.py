@@ -104,13 +104,13 @@ def _lengths(graph: DependencyGraph, blamed: Blamed, remedies: Sequence[Remedy])
     """Length of one pipeline step as it is, then with each remedy alone."""
     table = _Costs.of(graph, blamed)
     scenarios = [table.without(None), *(table.without(remedy) for remedy in remedies)]
-    durations, messages, delays = (np.stack(each, axis=1) for each in zip(*scenarios, strict=True))
-    return replay(graph, durations, messages, delays).max(axis=0)
+    durations, messages, delays, exchanges = (np.stack(each, axis=1) for each in zip(*scenarios, strict=True))
+    return replay(graph, durations, messages, delays, exchanges).max(axis=0)
 
 
 @dataclass(frozen=True, slots=True)
 class _Costs:
-    """Columns of one pipeline step, one number per node."""
+    """Columns of one pipeline step, one number per action; `message_*` per message node."""
 
     rank: Vector
     stage: Vector
@@ -124,6 +124,11 @@ class _Costs:
     receiving: Vector
     source: Vector
     """Rank that sends what the node waits for; -1 without one."""
+    message_source: Vector
+    message_late: Vector
+    """Rank of the end that came last."""
+    message_host: Vector
+    message_transfer: Vector
 
     @classmethod
     def of(cls, graph: DependencyGraph, blamed: Blamed) -> _Costs:
@@ -144,13 +149,18 @@ class _Costs:
             host=blamed.host_ns,
             receiving=blamed.receiving_ns,
             source=np.where(releaser >= 0, rank[releaser], -1),
+            message_source=np.array(graph.messages.source, dtype=np.int64),
+            message_late=np.array(graph.messages.late_rank, dtype=np.int64),
+            message_host=blamed.message_host_ns,
+            message_transfer=blamed.message_transfer_ns,
         )
 
-    def without(self, remedy: Remedy | None) -> tuple[Vector, Vector, Vector]:
-        """Durations, messages and delays with one remedy in place."""
+    def without(self, remedy: Remedy | None) -> tuple[Vector, Vector, Vector, Vector]:
+        """Durations, messages, delays and exchanges (see `replay`) with one remedy in place."""
         duration, late, transfer, host, receiving = self.duration, self.late, self.transfer, self.host, self.receiving
         if remedy is None:
-            return duration, late + transfer, host + receiving
+            return duration, late + transfer, host + receiving, self.message_host + self.message_transfer
+        exchanged = self._exchanges(remedy)
         cause, everyone = remedy.cause, remedy.rank is None
         own = (self.rank == remedy.rank) | everyone
         sent = (self.source == remedy.rank) | everyone
@@ -164,7 +174,17 @@ class _Costs:
             host, late = host * ~own, late * ~sent
         elif cause == "transfer":
             transfer, receiving = transfer * ~sent, receiving * ~sent
-        return duration, late + transfer, host + receiving
+        return duration, late + transfer, host + receiving, exchanged
+
+    def _exchanges(self, remedy: Remedy) -> Vector:
+        """What message nodes take with the remedy in place."""
+        everyone = remedy.rank is None
+        host, transfer = self.message_host, self.message_transfer
+        if remedy.cause == "host":
+            host = host * ~((self.message_late == remedy.rank) | everyone)
+        elif remedy.cause == "transfer":
+            transfer = transfer * ~((self.message_source == remedy.rank) | everyone)
+        return host + transfer
 
 
 def with_evened(actions: pl.DataFrame) -> pl.DataFrame:
