@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,18 @@ def test_a_slow_stage_is_named_and_priced(name: str, tmp_path: Path) -> None:
     faults = Faults(slow_compute={1: 1.3}, clock_offset_ns=CLOCKS)
     found, truth = longer_ms(JOBS[name], faults, tmp_path)
     assert (found.culprits[0].cause, found.culprits[0].culprit) == ("stage", 1)
+    # A slow rank hides messages that its clean twin waits for: blame, which sums to the excess, is that much larger.
     assert found.culprits[0].ms == pytest.approx(truth, rel=0.12)
-    assert found.worth[0].ms == pytest.approx(truth, rel=0.1)
+    assert found.worth[0].ms == pytest.approx(truth, rel=0.01)  # the replay without the fault is the clean twin
     assert found.worth[0].rank == 1 or found.worth[0].stage == 1
+
+
+@pytest.mark.parametrize("name", JOBS)
+def test_a_slow_stage_is_weighed_where_messages_are_short(name: str, tmp_path: Path) -> None:
+    job = replace(JOBS[name], p2p_bytes=1 << 20)
+    found, truth = longer_ms(job, Faults(slow_compute={2: 1.3}, clock_offset_ns=CLOCKS), tmp_path)
+    assert (found.culprits[0].cause, found.culprits[0].culprit) == ("stage", 2)
+    assert found.culprits[0].ms == pytest.approx(truth, rel=0.05)
 
 
 def test_a_straggler_is_told_from_its_stage(tmp_path: Path) -> None:
@@ -67,12 +77,16 @@ def test_slow_links_are_transfer(tmp_path: Path) -> None:
     assert found.worth[0].ms == pytest.approx(truth, rel=0.1)
 
 
-def test_a_host_stall_that_reaches_the_device_is_the_hosts(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", JOBS)
+def test_a_host_stall_that_reaches_the_device_is_the_hosts(name: str, tmp_path: Path) -> None:
+    """Messages that queue on their stream behind one which the stalled rank keeps waiting are the stall's as well."""
+    job = replace(JOBS[name], steps_ahead=0)
     stalls = {(2, step, 6): 60_000_000 for step in (1, 2)}
-    found, truth = longer_ms(Job(steps_ahead=0), Faults(host_stall_ns=stalls), tmp_path)
+    found, truth = longer_ms(job, Faults(host_stall_ns=stalls, clock_offset_ns=CLOCKS), tmp_path)
     assert (found.culprits[0].cause, found.culprits[0].culprit) == ("host", 2)
-    # A message that queues on its stream behind one that waits for the stalled rank counts as transfer.
-    assert found.culprits[0].ms == pytest.approx(truth, rel=0.15)
+    assert found.culprits[0].ms == pytest.approx(truth, rel=0.02)
+    assert found.worth[0].ms == pytest.approx(truth, rel=0.01)
+    assert found.worth[0].cause == "host"
 
 
 def test_a_stall_that_the_device_never_feels_costs_nothing(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from typing import Any
 
 import polars as pl
 
+ROUNDING_NS = 2_000
+"""Two times of one rank that differ by no more are the same: traces and the alignment of clocks round them."""
+
 Edge = tuple[int, int]
 """Producer and consumer of a message."""
 
@@ -111,7 +114,8 @@ def _possible(edge: Edge, row: Mapping[str, Any], places: Mapping[str, list[Any]
     """Whether the message left after its producer and was there before its consumer, each on one rank's clock."""
     producer, consumer = edge
     return (
-        row["send_start_ns"] >= places["end_ns"][producer] and row["receive_end_ns"] <= places["start_ns"][consumer]
+        row["send_start_ns"] >= places["end_ns"][producer] - ROUNDING_NS
+        and row["receive_end_ns"] <= places["start_ns"][consumer] + ROUNDING_NS
     )  # fmt: skip
 
 
@@ -188,4 +192,4 @@ class _Launched:
         """That action, unless the kernel started (at `start_ns`) without waiting for it."""
         times, nodes = self._by_rank.get(rank, ([], []))
         at = bisect_right(times, posted_ns)
-        return [nodes[at - 1]] if at and self._ends[nodes[at - 1]] <= start_ns else []
+        return [nodes[at - 1]] if at and self._ends[nodes[at - 1]] <= start_ns + ROUNDING_NS else []

@@ -137,7 +137,9 @@ def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. An op
     table tells no launches, so a late start stays unexplained.
     """
-    launches = tables.kernels.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
+    messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
+    work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")
+    launches = work.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
     on_main = tables.ranks.filter(pl.col("rank_source").ne_missing("op_table")).join(
         tables.kernels, on="rank", how="anti"
     )
