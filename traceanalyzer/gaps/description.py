@@ -72,7 +72,7 @@ def quality(
 ) -> Quality:
     """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches."""
     expected, found = expected_ranks(tables.ranks, job), tables.ranks["rank"].n_unique()
-    dropped = dict(traces.counts.events_dropped)
+    dropped = dict(sorted(traces.counts.events_dropped.items()))
     missing = expected is not None and found < expected
     promised = _promised(job)
     failed = job is not None and job.status != "completed"
