@@ -77,7 +77,8 @@ def attribute(
     waits = (
         blamed.join(longest, on=_STEP, how="semi").group_by("waiter", "culprit", "cause").agg(per_step.alias("ms"))
     ).filter(pl.col("ms") != 0)
-    causes = dict.fromkeys(CAUSE.categories, 0.0) | dict(culprits.group_by("cause").agg(pl.col("ms").sum()).iter_rows())
+    by_cause = shown.group_by("cause").agg(per_step.alias("ms"))  # sums of integers: the same in any order
+    causes = dict.fromkeys(CAUSE.categories, 0.0) | dict(by_cause.iter_rows())
     return Attributed(
         measured_ms=float(longest["measured_ns"].sum()) / 1e6 / num_steps,
         ideal_ms=float(longest["ideal_ns"].sum()) / 1e6 / num_steps,
