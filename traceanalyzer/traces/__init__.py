@@ -1,5 +1,6 @@
 """Profiler traces of every origin to tables of events, ranks and defects."""
 
+from traceanalyzer.traces.acceleration import prepare
 from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.read import Summary, Traces, read_traces, summarize
 from traceanalyzer.traces.run_folder import read_job, read_routing_records, read_step_records
@@ -11,6 +12,7 @@ __all__ = [
     "Limits",
     "Summary",
     "Traces",
+    "prepare",
     "read_job",
     "read_routing_records",
     "read_step_records",

@@ -26,6 +26,7 @@ _MISSING = Raw(b"")
 _NO_ARGS = Raw(b"{}")
 _HUGE = r"\d{20}|[eE]\+?\d{3}"  # what a number that does not fit contains
 _INT64_MAX = (1 << 63) - 1
+_MOST_MICROSECONDS = _INT64_MAX // 1000 - 1
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -56,6 +57,9 @@ class _AnyEvent(msgspec.Struct, gc=False):
     args: Raw = _NO_ARGS
 
 
+TEXTS = ("ph", "category", "name", "process", "thread")
+"""Columns of few different texts."""
+
 _EVENTS = msgspec.json.Decoder(list[_Event])
 _ANY_EVENTS = msgspec.json.Decoder(list[_AnyEvent])
 _ELEMENTS = msgspec.json.Decoder(list[Raw])
@@ -85,8 +89,8 @@ class Decoded:
 def decode_events(text: bytes) -> Decoded:
     """Decode a JSON array of events.
 
-    The frame has one row per object, in order: `ph`, `category`, `name`, `process`, `thread`, `args` as text;
-    `start_ns` and `duration_ns`, the file's microseconds times 1000 without base time; `device`, `stream`,
+    The frame has one row per object, in order: `ph`, `category`, `name`, `process`, `thread` (categorical); `args` as
+    text; `start_ns` and `duration_ns`, the file's microseconds times 1000 without base time; `device`, `stream`,
     `correlation`, `external_id`, `flow_id`. What is missing or of the wrong type is null; of a key that occurs twice
     the last value counts. Raises `MalformedError`.
     """
@@ -211,11 +215,7 @@ def _convert(raw: pl.DataFrame, joined: bytes, notes: Counter[str]) -> pl.DataFr
     frame = _fitting_args(_object_args(frame, notes), joined, notes)
     ids = id_columns(frame["args"], joined, notes)
     return frame.select(
-        "ph",
-        "category",
-        "name",
-        "process",
-        "thread",
+        *(pl.col(name).cast(pl.Categorical()) for name in TEXTS),
         _nanoseconds(frame["ts"], notes).alias("start_ns"),
         _nanoseconds(frame["dur"], notes).alias("duration_ns"),
         *ids,
@@ -271,9 +271,11 @@ def _nanoseconds(texts: pl.Series, notes: Counter[str]) -> pl.Series:
     digits = fraction.fill_null("").str.pad_end(3, "0")
     extra = digits.cast(pl.Int64, strict=False)
     signed = pl.when(whole.str.starts_with("-")).then(-extra).otherwise(extra)
-    # sixteen digits times 1000 fit int64; a fraction longer than ns or with a sign is left for the exact way
-    simple = (whole.str.len_bytes() <= 16) & digits.str.contains(r"^\d{3}$")
-    value = whole.cast(pl.Int64, strict=False) * 1000 + signed
+    # a fraction longer than ns or with a sign is left for the exact way
+    thousandth = whole.cast(pl.Int64, strict=False)
+    fits = (whole.str.len_bytes() <= 16) & thousandth.is_between(-_MOST_MICROSECONDS, _MOST_MICROSECONDS)
+    simple = fits & digits.str.contains(r"^\d{3}$")
+    value = thousandth * 1000 + signed
     result = texts.alias("text").to_frame().select(pl.when(simple).then(value)).to_series()
     odd = (texts.is_not_null() & result.is_null()).arg_true()
     if odd.is_empty():

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from traceanalyzer.traces.acceleration import fast_decoder
 from traceanalyzer.traces.decode import Decoded, MalformedError, decode_events
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.limits import Limits
@@ -27,7 +28,7 @@ _TOO_OFTEN = 4
 class EventScanner:
     """Reads event arrays out of a `Window`; counts, repairs and reports what it meets."""
 
-    __slots__ = ("_bytes", "_limits", "_log", "_repairs", "_tally", "_window")
+    __slots__ = ("_bytes", "_fast", "_limits", "_log", "_repairs", "_tally", "_window")
 
     def __init__(self, window: Window, limits: Limits, tally: Tally, log: DefectLog) -> None:
         self._window = window
@@ -36,6 +37,7 @@ class EventScanner:
         self._log = log
         self._bytes = limits.chunk_bytes
         self._repairs = 0
+        self._fast = fast_decoder(0)
 
     def array(self) -> Iterator[Decoded]:
         """Frames of the array whose `[` was just passed; stops after its `]` or where the data ends."""
@@ -78,6 +80,9 @@ class EventScanner:
         """Decode as much as can be proved to be events; None if not even the first can."""
         window = self._window
         stop = min(len(window.text), window.position + self._bytes)
+        if self._fast is not None and (fast := self._fast.decode(window.text, window.position, stop)) is not None:
+            self._bytes = min(2 * self._bytes, self._limits.chunk_bytes)
+            return self._accept(*fast)
         for end, following in boundaries(window.text, window.position, stop, most=3):
             try:
                 decoded = decode_events(b"[" + window.text[window.position : end] + b"]")
@@ -118,6 +123,8 @@ class EventScanner:
 
     def _accept(self, decoded: Decoded, position: int) -> Decoded:
         """Pass to `position` and count what was decoded; the row of the first event has this byte."""
+        if self._fast is None:
+            self._fast = fast_decoder(position - self._window.position)
         others = decoded.notes.get("event.not_an_object", 0)
         self._tally.events_seen += decoded.frame.height
         self._tally.drop_events("not_an_object", others)

@@ -60,14 +60,12 @@ class Settling:
 
     def settle(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Rows (`ROW_SCHEMA`) of decoded events; `B` and `E` come out as `X` once both were seen."""
-        frame = frame.with_row_index("index", offset=self._next).with_columns(pl.col("index").cast(pl.Int64))
+        index = pl.int_range(self._next, self._next + frame.height, dtype=pl.Int64, eager=True)
         self._next += frame.height
-        frame = self._drop(frame)
+        frame = self._drop(_plain_categories(frame.insert_column(0, index.alias("index"))))
         if frame["ph"].is_in(["B", "E"]).any():
             frame = self._pairing.pair(frame)
-        frame = self._clamp(frame)
-        self._note(frame)
-        return _categories(frame)
+        return self._clamp(frame).select(list(ROW_SCHEMA))
 
     @property
     def num_pairs(self) -> int:
@@ -87,20 +85,22 @@ class Settling:
 
     def _drop(self, frame: pl.DataFrame) -> pl.DataFrame:
         ph, start = pl.col("ph"), pl.col("start_ns")
+        no_start = start.is_null() & (ph != "M")
+        no_duration = (ph == "X") & pl.col("duration_ns").is_null()
+        if not frame.select((ph.is_null() | no_start | no_duration).any()).item():
+            return frame
         nothing = pl.all_horizontal(pl.col("ph", "name", "start_ns", "args").is_null())
         reason = (
             pl.when(nothing)
             .then(pl.lit("empty_object"))
             .when(ph.is_null())
             .then(pl.lit("no_phase"))
-            .when(start.is_null() & (ph != "M"))
+            .when(no_start)
             .then(pl.lit("no_start"))
-            .when((ph == "X") & pl.col("duration_ns").is_null())
+            .when(no_duration)
             .then(pl.lit("no_duration"))
         )
         reasons = frame.select(reason.alias("reason")).to_series()
-        if reasons.null_count() == frame.height:
-            return frame
         for name, count in reasons.drop_nulls().value_counts().iter_rows():
             self._tally.drop_events(name, count, seen=False)
             if name in _REASONS:
@@ -108,30 +108,31 @@ class Settling:
         return frame.filter(reasons.is_null())
 
     def _clamp(self, frame: pl.DataFrame) -> pl.DataFrame:
-        negative = int((frame["duration_ns"] < 0).sum())
-        long = int((frame["name"].str.len_bytes() > _MAX_NAME).sum())
-        changes = [pl.col("duration_ns").fill_null(0).clip(0)]
-        if negative:
-            self._log.add("event.negative_duration", events=negative)
+        """Durations at least zero, names no longer than allowed; what is strange is reported."""
+        name, duration, complete = pl.col("name"), pl.col("duration_ns"), pl.col("ph") == "X"
+        found = frame.select(
+            negative_duration=(duration < 0).sum(),
+            long_name=(name.cat.len_bytes() > _MAX_NAME).sum(),
+            no_name=name.is_null().sum(),
+            no_thread=(complete & (pl.col("process").is_null() | pl.col("thread").is_null())).sum(),
+            name_unknown=(complete & (name == "unknown")).sum(),
+        ).row(0, named=True)
+        long = found.pop("long_name")
+        for what, count in found.items():
+            if count:
+                self._log.add(f"event.{what}", events=count)
+        frame = frame.with_columns(duration.fill_null(0).clip(0))
         if long:
             self._log.add("limit.name", events=long)
-            changes.append(pl.col("name").str.slice(0, _MAX_NAME))
-        return frame.with_columns(changes)
-
-    def _note(self, frame: pl.DataFrame) -> None:
-        complete = pl.col("ph") == "X"
-        found = frame.select(
-            no_name=pl.col("name").is_null().sum(),
-            no_thread=(complete & (pl.col("process").is_null() | pl.col("thread").is_null())).sum(),
-            name_unknown=(complete & (pl.col("name") == "unknown")).sum(),
-        )
-        for name, count in found.row(0, named=True).items():
-            if count:
-                self._log.add(f"event.{name}", events=count)
+            frame = frame.with_columns(name.cast(pl.String).str.slice(0, _MAX_NAME).cast(pl.Categorical()))
+        return frame
 
 
-def _categories(frame: pl.DataFrame) -> pl.DataFrame:
-    text = pl.col("category").str.to_lowercase().replace(CATEGORY_ALIASES)
-    return frame.with_columns(text.alias("category")).select(
-        pl.col(name).cast(dtype) for name, dtype in ROW_SCHEMA.items()
-    )
+def _plain_categories(frame: pl.DataFrame) -> pl.DataFrame:
+    """Categories in lower case and today's spelling."""
+    found = frame["category"].unique().drop_nulls()
+    texts = found.cast(pl.String)
+    plain = texts.str.to_lowercase().replace(CATEGORY_ALIASES)
+    if texts.equals(plain):
+        return frame
+    return frame.with_columns(pl.col("category").cast(pl.String).replace_strict(texts, plain).cast(pl.Categorical()))

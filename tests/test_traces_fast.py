@@ -1,0 +1,192 @@
+"""Compiled decoding against the exact decoder: the same columns from every text, or none."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from catalogue.base import Case, events, text, trace
+from catalogue.codec_cases import CASES as CODEC_CASES
+from catalogue.event_cases import CASES as EVENT_CASES
+from catalogue.folder_cases import CASES as FOLDER_CASES
+from catalogue.json_cases import CASES as JSON_CASES
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_traces_corpus import trace_files
+from test_traces_decode import json_values, mutated
+
+from traceanalyzer.errors import InputError
+from traceanalyzer.traces import Limits, Traces, acceleration, prepare, read_traces
+from traceanalyzer.traces.decode import decode_events
+
+fast_decode = pytest.importorskip("traceanalyzer.traces.fast_decode", reason="numba is not installed")
+CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES, *FOLDER_CASES]
+USE = "traceanalyzer.traces.scan.fast_decoder"
+
+
+def exactly(path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits | None = None) -> Traces:
+    monkeypatch.setattr(USE, lambda _: None)
+    return read_traces(path, limits=limits or Limits())
+
+
+def quickly(path: Path, monkeypatch: pytest.MonkeyPatch, limits: Limits | None = None) -> Traces:
+    monkeypatch.setattr(USE, lambda _: fast_decode.FastDecoder())
+    return read_traces(path, limits=limits or Limits())
+
+
+def told(traces: Traces) -> pl.DataFrame:
+    """Defects but for what depends on where a piece begins: places, and ranges crossing from one piece to the next."""
+    affected = pl.when(pl.col("code") != "event.crossing").then("events_affected")
+    return traces.defects.drop("byte_from", "byte_to", "message").with_columns(affected.alias("events_affected"))
+
+
+def accepted(source: bytes) -> int:
+    """How many events compiled decoding takes from the start of an array; each as the exact decoder reads it."""
+    result = fast_decode.FastDecoder().decode(source, 1, len(source))
+    if result is None:
+        return 0
+    decoded, following = result
+    exact = decode_events(b"[" + source[1:following].rstrip().rstrip(b",") + b"]")
+    assert decoded.frame.equals(exact.frame)
+    assert decoded.notes == exact.notes
+    return decoded.frame.height
+
+
+@pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
+def test_every_catalogued_input_reads_the_same(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = case.build(tmp_path)
+    try:
+        exact = exactly(path, monkeypatch)
+    except InputError as error:
+        with pytest.raises(InputError, match=re.escape(error.message)):
+            quickly(path, monkeypatch)
+        return
+    quick = quickly(path, monkeypatch)
+    assert quick.events.equals(exact.events)
+    assert quick.ranks.equals(exact.ranks)
+    assert quick.counts == exact.counts
+    assert told(quick).equals(told(exact))
+
+
+@pytest.mark.corpus
+def test_every_trace_of_the_corpus_reads_the_same(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for path in trace_files(corpus):
+        exact, quick = exactly(path, monkeypatch), quickly(path, monkeypatch)
+        assert quick.events.equals(exact.events), path
+        assert quick.ranks.equals(exact.ranks), path
+        assert quick.defects.equals(exact.defects), path
+        assert quick.counts == exact.counts, path
+
+
+keys = st.sampled_from(["ph", "cat", "name", "pid", "tid", "ts", "dur", "id", "args", "bp", "s", "named"])
+inner_keys = st.sampled_from(["device", "stream", "correlation", "External id", "external id", "x", "Input Dims", "é"])
+numbers = (
+    st.integers(-(1 << 65), 1 << 65)
+    | st.integers(-5, 5000)
+    | st.decimals(-(10**15), 10**15, places=3).map(float)
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
+words = st.text(max_size=12) | st.sampled_from(["X", "M", "", "7", "null", "kernel", '"', "stream 7", "\\", "ü\u2028"])
+arguments = st.dictionaries(inner_keys, numbers | words | json_values, max_size=5)
+event = st.dictionaries(keys, numbers | words | arguments | json_values, max_size=9)
+layouts: list[Callable[[Any], str]] = [
+    json.dumps,
+    lambda value: json.dumps(value, indent=2),
+    lambda value: json.dumps(value, separators=(",", ":"), ensure_ascii=False),
+]
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(event, min_size=1, max_size=5), st.sampled_from(layouts))
+def test_any_events_in_any_layout_decode_the_same(made: list[dict[str, Any]], layout: Callable[[Any], str]) -> None:
+    assert accepted(layout(made).encode("utf-8", "surrogatepass")) in (0, len(made))
+
+
+def test_common_events_are_all_taken() -> None:
+    source = json.dumps(events())
+    assert accepted(source.encode()) == len(events())
+
+
+@pytest.mark.parametrize(
+    ("member", "is_json"),
+    [
+        ('"ts": 01', False),
+        ('"ts": 1.', False),
+        ('"ts": .5', False),
+        ('"ts": +1', False),
+        ('"ts": 1e', False),
+        ('"ts": -', False),
+        ('"ts": -0.5', True),
+        ('"ts": 1.2345', True),
+        ('"ts": 9223372036854775.807', True),
+        ('"ts": 1e3', True),
+        ('"ts": 1, "ts": 2', True),
+        ('"t\\u0073": 1', True),
+        ('"name": "a\\qb"', False),
+        ('"name": "a\nb"', False),
+        ('"name": "\\u00e9"', True),
+        ('"name": "\\ud800"', False),
+        ('"args": {"stream": NaN}', False),
+        ('"args": {"stream": 1,}', False),
+        ('"args": {"stream": [1, }', False),
+        ('"args": {"stream": 1} }', False),
+        ('"args": {"External id": 3, "external id": 4}', True),
+        ('"args": {"External id": null, "external id": 4}', True),
+        ('"args": {"external id": 4}', True),
+        ('"args": {"correlation": -1}', True),
+        ('"args": {"correlation": 18446744073709551615}', True),
+        ('"args": {"x": 100000000000000000000000}', True),
+        ('"args": ' + "[" * 70 + "]" * 70, True),
+        ('"args": { }', True),
+        ('"pid": ""', True),
+        ('"pid": "null"', True),
+        ('"pid": {"a": 1}', True),
+        ('"id": "0x12"', True),
+        ('"x": tru', False),
+        ('"x" 1', False),
+    ],
+)
+def test_spellings(member: str, *, is_json: bool) -> None:
+    num_taken = accepted(f'[{{"ph": "i"}}, {{{member}}}, {{"ph": "M"}}]'.encode())
+    assert num_taken in ((1, 3) if is_json else (0, 1))
+
+
+def test_damage_anywhere_never_yields_other_rows() -> None:
+    source = json.dumps(events()[:12], indent=1).encode()
+    for seed in range(500):
+        accepted(b"[" + mutated(source[1:], random.Random(seed)))  # noqa: S311 - repeatable damage, no secret
+
+
+def test_more_different_names_than_one_piece_may_hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    document = trace()
+    document["traceEvents"] = [event | {"name": f"n{i}"} for i, event in enumerate(events() * 300)]
+    path = tmp_path / "t.json"
+    path.write_text(text(document))
+    assert quickly(path, monkeypatch).events.equals(exactly(path, monkeypatch).events)
+
+
+@pytest.mark.parametrize("size", [1000, 4096, 50_000])
+def test_piece_size_changes_nothing(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.json"
+    path.write_text(text(trace() | {"traceEvents": events() * 8}))
+    small = quickly(path, monkeypatch, Limits(chunk_bytes=size))
+    assert small.events.equals(exactly(path, monkeypatch).events)
+
+
+def test_without_numba_the_exact_decoder_reads_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(_name: str) -> None:
+        raise ImportError
+
+    for name, value in {"_module": None, "_useless": False, "_WORTH_LOADING": 0}.items():
+        monkeypatch.setattr(acceleration, name, value)
+    monkeypatch.setattr(acceleration.importlib, "import_module", absent)
+    path = tmp_path / "t.json"
+    path.write_text(text(trace()))
+    assert read_traces(path).events.filter(pl.col("ph") == "X").height == 65
+    assert not prepare()
