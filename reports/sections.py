@@ -11,6 +11,7 @@ import polars as pl
 from reports import causes, efficiency, exchanges, experts, owners, pipeline, quality, timeline
 from reports.grids import Columns, record_grid
 from reports.headline import tiles
+from reports.job import job_facts
 from reports.parts import Finding, Part, Section, Terms
 from reports.tables import grids
 from reports.text import WITHHELD, at, number, records, safe_text, shown, withheld_reason
@@ -234,5 +235,6 @@ def _method_section(review: Review) -> Section:
 def _provenance_section(review: Review) -> Section:
     parts: list[Part | None] = _terms(review, "provenance")
     path = at(review, "source", "path")
-    parts += [Terms(entries=(("Source", safe_text(path, 300)),)) if path else None, quality.source_files(review)]
+    parts += [Terms(entries=(("Source", safe_text(path, 300)),)) if path else None]
+    parts += [job_facts(review), quality.source_files(review)]
     return _section("provenance", "Provenance", parts, "The review states no provenance.")

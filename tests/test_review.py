@@ -77,7 +77,7 @@ def test_a_perfect_gpipe_has_exactly_the_textbook_bubble(tmp_path: Path) -> None
     assert bubble["theory"]["closed_form_share"] == pytest.approx(1 / 3)
     assert bubble["theory"]["simulated_share"] == pytest.approx(1 / 3)
     assert bubble["measured_ratio"] == pytest.approx(1 / 2)
-    assert review["job"]["schedule"] == {"value": "GPipe", "source": "inferred", "confidence": 1.0}
+    assert review["job"]["schedule"] == {"value": "GPipe", "source": "inferred", "confidence": 1.0, "basis": None}
     assert [stage["overhead_ms"] for stage in bubble["stages"]] == [0.0, 0.0]
     assert [stage["transfer_ms"] for stage in bubble["stages"]] == [None, None]
     assert bubble["phase_ms"] == 90

@@ -23,6 +23,8 @@ class Job:
     num_steps: int = 2
     """Captured steps; one more runs before them."""
     ranks_per_host: int = 8
+    framework: str = "plain"
+    """Whose folders, file names and group names are written: `plain`, `torchtitan` or `megatron`."""
     labels: str | None = "runtime"
     """`runtime`: torch's `PP:2F0`, `PP:2RECV_F0`; `own`: `compute:2F0`; None: no ranges, as Megatron-LM."""
     coalesced: bool = False

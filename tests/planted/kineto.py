@@ -33,14 +33,32 @@ class Planted:
         return true_ns + self.faults.clock_offset_ns.get(rank, 0) + round((true_ns - EPOCH_NS) * drift)
 
 
+_PLACES = {
+    "plain": ("traces", "rank{rank:05d}.json.gz"),
+    "torchtitan": ("profiling/traces", "iteration_{step}/rank{rank}_trace.json.gz"),
+    "megatron": ("torch_profile", "rank-{rank}.json.gz"),
+}
+_DESCRIPTIONS = {
+    "plain": {"pp": "mesh_pp", "dp": "mesh_dp", "ep": "mesh_ep"},
+    "torchtitan": {"pp": "mesh_pp", "dp": "mesh_dp_shard", "ep": "mesh_ep"},
+    "megatron": {
+        "pp": "PIPELINE_MODEL_PARALLEL_GROUP",
+        "dp": "DATA_PARALLEL_GROUP_WITH_CP",
+        "ep": "EXPERT_MODEL_PARALLEL_GROUP",
+    },
+}
+
+
 def plant(job: Job, faults: Faults, folder: Path) -> Planted:
-    """Simulate the job and write `folder/traces/rank00000.json.gz`, ... and `folder/truth.json`."""
-    planted = Planted(folder / "traces", simulate(job, faults), job, faults)
-    planted.traces.mkdir(parents=True, exist_ok=True)
+    """Simulate the job, write a trace per rank where the job's framework writes them, and `folder/truth.json`."""
+    place, name = _PLACES[job.framework]
+    planted = Planted(folder / place, simulate(job, faults), job, faults)
     for rank in range(job.world_size):
         if rank not in faults.missing_ranks:
             text = json.dumps(_Writer(planted, rank).document(), separators=(",", ":")).encode()
-            (planted.traces / f"rank{rank:05d}.json.gz").write_bytes(gzip.compress(text, 1, mtime=0))
+            path = planted.traces / name.format(rank=rank, step=job.num_steps)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(gzip.compress(text, 1, mtime=0))
     document = {"job": asdict(job), **{k: v for k, v in asdict(planted.truth).items() if k != "cpu_events"}}
     (folder / "truth.json").write_text(json.dumps(document, default=list), encoding="utf-8")
     return planted
@@ -82,12 +100,22 @@ class _Writer:
         }  # fmt: skip
 
     def _groups(self) -> list[dict[str, Any]]:
+        job, described = self.job, _DESCRIPTIONS[self.job.framework]
+        pipeline = job.pipeline(self.rank % job.dp)
         members = {
-            "world": ("0", "default_pg", list(range(self.job.world_size))),
-            "pp": (str(1 + self.rank % self.job.dp), "mesh_pp", self.job.pipeline(self.rank % self.job.dp)),
-            "dp": (str(100 + self.rank // self.job.dp), "mesh_dp", self.job.stage_group(self.rank)),
-            "ep": (str(1000 + self.rank // self.job.ep), "mesh_ep", self.job.expert_group(self.rank)),
+            "world": ("0", "default_pg", list(range(job.world_size))),
+            "pp": (str(1 + self.rank % job.dp), described["pp"], pipeline),
+            "dp": (str(100 + self.rank // job.dp), described["dp"], job.stage_group(self.rank)),
+            "ep": (str(1000 + self.rank // job.ep), described["ep"], job.expert_group(self.rank)),
         }
+        if job.framework == "torchtitan":
+            members["dp_shard_cp"] = (str(2000 + self.rank // job.dp), "mesh_dp_shard_cp", job.stage_group(self.rank))
+        if job.framework == "megatron":  # groups that carry little and whose sizes are no degree
+            members["tp"] = (str(3000 + self.rank), "TENSOR_MODEL_PARALLEL_GROUP", [self.rank])
+            members["model"] = (str(4000 + self.rank % job.dp), "MODEL_PARALLEL_GROUP", pipeline)
+            members["plain_dp"] = (str(5000 + self.rank // job.dp), "DATA_PARALLEL_GROUP", job.stage_group(self.rank))
+            if self.rank in (pipeline[0], pipeline[-1]):
+                members["embedding"] = (str(6000 + self.rank % job.dp), "EMBEDDING_GROUP", [pipeline[0], pipeline[-1]])
         return [
             {"pg_name": name, "pg_desc": desc, "backend_config": "cuda:nccl", "pg_size": len(ranks), "ranks": ranks, "role": role}
             for role, (name, desc, ranks) in members.items()

@@ -7,6 +7,7 @@ from typing import Any
 
 from traceanalyzer.cli.efficiency_text import roofline_lines
 from traceanalyzer.cli.expert_text import expert_lines
+from traceanalyzer.cli.job_text import job_lines
 from traceanalyzer.cli.owner_text import owner_lines
 from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines, what_if_lines
 
@@ -29,6 +30,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(roofline_lines(review["roofline"])),
         list(owner_lines(review["accounting"])),
         list(_findings(review["findings"])),
+        list(job_lines(review["job"])),
         list(_withheld(review["quality"])),
     ]
     return "\n\n".join("\n".join(block) for block in blocks if block)

@@ -67,7 +67,7 @@ def _review(run: Run, found: Measured) -> Review:
         warnings=warnings(found.trust.reasons, result, run.job),
         quality=result,
         validity=figures,
-        job=job_facts(run.job, found.pipeline, tables.ranks),
+        job=job_facts(run.job, run.declared, found.pipeline, tables),
         step=step,
         accounting=Accounting(
             owners=owners,

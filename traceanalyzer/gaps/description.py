@@ -8,6 +8,8 @@ from typing import Any
 
 import polars as pl
 
+from traceanalyzer.gaps.declaration import Declaration
+from traceanalyzer.gaps.inferred_job import inferred_facts
 from traceanalyzer.gaps.pipeline import PipelineGap
 from traceanalyzer.gaps.pipeline_actions import expected_ranks
 from traceanalyzer.gaps.review import Bubble, ClockEffect, Fact, Mfu, Quality, Term, Withheld
@@ -19,17 +21,34 @@ from traceanalyzer.traces.defects import losses
 _NO_LOSS = {"not_an_object", "empty_object"}
 
 
-def job_facts(job: Job | None, pipeline: PipelineGap, ranks: pl.DataFrame) -> dict[str, Fact]:
-    """The job's properties, each with how it is known. What was measured wins over what was declared."""
-    facts: dict[str, Fact] = {}
+def job_facts(job: Job | None, declared: Declaration, pipeline: PipelineGap, tables: Tables) -> dict[str, Fact]:
+    """The job's properties, each with how it is known. What was measured wins over what was declared, that over guesses."""
+    facts = inferred_facts(tables)
     if job is not None:
-        facts = {name: Fact(value=value, source="declared") for name, value in _declared(job).items()}
+        facts |= {
+            name: Fact(value=value, source="declared", basis="run.json") for name, value in _declared(job).items()
+        }
+    facts |= {name: Fact(value=value, source="declared") for name, value in _given(declared).items()}
     if pipeline.figures is not None:
         facts |= _measured(pipeline)
-    backends = sorted(ranks["backend"].drop_nulls().unique())
+    backends = sorted(tables.ranks["backend"].drop_nulls().unique())
     if backends:
         facts["backend"] = Fact(value=", ".join(backends), source="recorded")
     return facts
+
+
+def _given(declared: Declaration) -> dict[str, Any]:
+    """What options or a file of the job said."""
+    plain: dict[str, Any] = {
+        "model": asdict(declared.model) if declared.model else None,
+        "tokens_per_step": declared.tokens_per_step,
+        "sequence_length": declared.sequence_length,
+        "num_devices": declared.num_devices,
+        "dtype": declared.dtype,
+        "recompute": declared.recompute,
+        "peak_flops_per_device": declared.peak_flops_per_device,
+    }
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def _declared(job: Job) -> dict[str, Any]:

@@ -40,8 +40,12 @@ class Fact(Struct, frozen=True, kw_only=True):
     """A property of the job and how it is known."""
 
     value: Any
-    source: Annotated[str, Meta(description="`declared` (run.json), `recorded` (in the traces) or `inferred`.")]
+    source: Annotated[
+        str,
+        Meta(description="`declared` (run.json, a job's file or an option), `recorded` (in the traces) or `inferred`."),
+    ]
     confidence: Annotated[float, Meta(description="0 to 1; 1 unless inferred.")] = 1.0
+    basis: Annotated[str | None, Meta(description="What says so, in words; null where the source says it all.")] = None
 
 
 class Tile(Struct, frozen=True, kw_only=True):

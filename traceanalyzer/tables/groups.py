@@ -6,12 +6,14 @@ ranks share, whatever each of them calls it.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import msgspec
 import polars as pl
 
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ROLE
-
-_ENTRY = pl.List(pl.Struct({"pg_name": pl.String, "pg_desc": pl.String, "ranks": pl.List(pl.Int64)}))
+from traceanalyzer.traces.facts import whole_number
 
 _BY_DESCRIPTION = {
     # torch's device mesh writes mesh_<dimension>, torchtitan's dimensions are pp, dp_shard, dp_replicate, cp, tp, ep, etp;
@@ -27,21 +29,67 @@ _BY_DESCRIPTION = {
 
 
 def process_groups(ranks: pl.DataFrame) -> pl.DataFrame:
-    """Groups that hold each rank: `rank`, `pg_name`, `pg_desc`, `group`, `size`, from `RANKS`."""
-    listed = (
-        ranks.filter(pl.col("process_groups").is_not_null())
-        .select("rank", pl.col("process_groups").str.json_decode(_ENTRY).alias("pg"))
-        .explode("pg")
-        .unnest("pg")
-        .drop_nulls("ranks")
+    """Groups that hold each rank and whose members are known: `rank`, `pg_name`, `pg_desc`, `group`, `size`, from `RANKS`."""
+    return (
+        listed_groups(ranks)
+        .drop_nulls("members")
+        .select(
+            "rank",
+            "pg_name",
+            "pg_desc",
+            pl.col("members").cast(pl.List(pl.String)).list.join(",").alias("group"),
+            "size",
+        )
     )
-    return listed.select(
-        "rank",
-        "pg_name",
-        "pg_desc",
-        pl.col("ranks").cast(pl.List(pl.String)).list.join(",").alias("group"),
-        pl.col("ranks").list.len().cast(pl.Int64).alias("size"),
-    ).filter(pl.col("size") > 0)
+
+
+def listed_groups(ranks: pl.DataFrame) -> pl.DataFrame:
+    """Groups as the traces list them: `rank`, `pg_name`, `pg_desc`, `members`, `size`, from `RANKS`.
+
+    `members` is null where the list was cut (`0, 1, ..., 63`): what is left of it is no group. Some versions of torch list
+    nothing for a group of all ranks. Entries that are none are left out.
+    """
+    rows: list[tuple[int, str | None, str | None, list[int] | None, int]] = []
+    columns = ("rank", "world_size", "process_groups")
+    for rank, world, text in ranks.select(columns).unique(maintain_order=True).iter_rows():
+        for entry in _entries(text):
+            members = _members(entry.get("ranks"))
+            size = whole_number(entry.get("pg_size") or entry.get("group_size")) or len(members or ())
+            if members == [] and size == world:
+                members = list(range(size))
+            if size > 0:
+                whole = members if members is not None and len(members) == size else None
+                rows.append((rank, _text(entry.get("pg_name")), _text(entry.get("pg_desc")), whole, size))
+    return pl.DataFrame(rows, schema=_LISTED, orient="row")
+
+
+_LISTED = pl.Schema(
+    {"rank": pl.Int32, "pg_name": pl.String, "pg_desc": pl.String, "members": pl.List(pl.Int64), "size": pl.Int64}
+)
+
+
+def _entries(text: str | None) -> list[dict[str, Any]]:
+    try:
+        found: object = msgspec.json.decode(text) if text else None
+    except (msgspec.DecodeError, RecursionError):
+        return []
+    items = cast("list[Any]", found) if isinstance(found, list) else []
+    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
+
+
+def _members(value: object) -> list[int] | None:
+    """The ranks of a list, or of a list written as text; None where it was cut or is none."""
+    if isinstance(value, str):
+        value = [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
+    if not isinstance(value, list):
+        return None
+    members = [whole_number(item) for item in cast("list[object]", value)]
+    whole = [rank for rank in members if rank is not None and 0 <= rank < 1 << 31]
+    return whole if len(whole) == len(members) else None
+
+
+def _text(value: object) -> str | None:
+    return None if value is None else str(value)
 
 
 def world_group(ranks: pl.DataFrame) -> str | None:
