@@ -128,6 +128,8 @@ class Job:
     hardware: Hardware | None = None
     ranks: tuple[RankRecord, ...] = ()
     profiled_steps: tuple[int, ...] = ()
+    action_pattern: str | None = None
+    """Regular expression of names that label compute actions, with named groups `phase`, `stage`, `microbatch`."""
     traced_ranks: tuple[Rank, ...] | None = None
     """Ranks chosen to write a trace: others are sampled out by design, not missing. None: all."""
     unprofiled_step_ms: PositiveMs | None = None

@@ -26,7 +26,8 @@ class Job:
     framework: str = "plain"
     """Whose folders, file names and group names are written: `plain`, `torchtitan` or `megatron`."""
     labels: str | None = "runtime"
-    """`runtime`: torch's `PP:2F0`, `PP:2RECV_F0`; `own`: `compute:2F0`; None: no ranges, as Megatron-LM."""
+    """`runtime`: torch's `PP:2F0`, `PP:2RECV_F0`; `own`: `compute:2F0`; `gpipe`: torch's GPipe's `Forward 0`; None: no
+    ranges, as Megatron-LM."""
     coalesced: bool = False
     """Send and receive leave as one kernel without arguments (`batch_isend_irecv`); not with `Interleaved1F1B`."""
     early_receives: int = 1

@@ -292,9 +292,10 @@ class Rank:
         for layer in range(job.moe_layers):
             self._experts(phase, stage * 1000 + microbatch * 10 + layer)
         self.thread = "main"
-        prefix = {"runtime": "PP:", "own": "compute:", None: None}[job.labels]
+        prefix = {"runtime": "PP:", "own": "compute:", "gpipe": "", None: None}[job.labels]
         if prefix is not None:
-            self.note(opened, prefix + self.action, "user_annotation")
+            name = prefix + self.action if prefix else f"{'Forward' if phase == 'F' else 'Backward'} {microbatch}"
+            self.note(opened, name, "user_annotation")
         self.action = None
 
     def _experts(self, phase: str, salt: int) -> None:

@@ -17,12 +17,13 @@ if TYPE_CHECKING:
 
 _MAX_BYTES = 16 * 2**20
 _HINT = "give a Hugging Face config.json, Megatron-LM arguments, a torchtitan job file, our run.json, or a model's name"
+_PATTERN = "action_pattern"
 _OPTIONS = (
     click.option(
         "--job",
         "job_file",
         metavar="FILE",
-        help="The job or its model: run.json, Hugging Face config.json, Megatron-LM arguments, torchtitan file, or a model's name.",
+        help="The job or its model: run.json, Hugging Face config.json, Megatron-LM arguments, torchtitan file, or a model's name; may hold an `action_pattern`.",
     ),
     click.option("--tokens-per-step", type=click.IntRange(1), help="Tokens of a step over the whole job."),
     click.option("--sequence-length", type=click.IntRange(1), help="Tokens of a sequence."),
@@ -61,9 +62,10 @@ def declaration(
 
     if dtype is not None:
         parse_dtype(dtype)
-    job, model, settings = (None, None, TrainingSettings()) if job_file is None else _read(job_file)
+    job, model, settings, pattern = (None, None, TrainingSettings(), None) if job_file is None else _read(job_file)
     return Declaration(
         job=job,
+        action_pattern=pattern,
         model=model,
         tokens_per_step=tokens_per_step or settings.tokens_per_step,
         sequence_length=sequence_length or settings.sequence_length,
@@ -74,8 +76,8 @@ def declaration(
     )
 
 
-def _read(name: str) -> tuple[Any, Any, Any]:
-    """Job, model and training settings of a file; of a model's name the model alone."""
+def _read(name: str) -> tuple[Any, Any, Any, str | None]:
+    """Job, model, training settings and pattern of actions of a file; of a model's name the model alone."""
     from traceanalyzer.job import RUN_FILE
     from traceanalyzer.model_configs import find_preset, read_model_config
     from traceanalyzer.model_configs.training import TrainingSettings, read_training_settings
@@ -85,18 +87,33 @@ def _read(name: str) -> tuple[Any, Any, Any]:
     path = Path(name)
     if not path.exists():
         try:
-            return None, find_preset(name).shape, TrainingSettings()
+            return None, find_preset(name).shape, TrainingSettings(), None
         except UsageError:
             raise UsageError(f"--job {name}: no such file, and no model of this name", _HINT) from None
     if path.is_dir() or path.name == RUN_FILE:
         job = read_job(path if path.is_dir() else path.parent)
         if job is None:
             raise InputError(f"{path}: this folder has no {RUN_FILE}", _HINT)
-        return job, None, TrainingSettings()
+        return job, None, TrainingSettings(), None
     config = _mapping(path)
     if {"layout", "compute_mode"} <= set(config):
-        return decode_job(json.dumps(config).encode(), str(path)), None, TrainingSettings()
-    return None, read_model_config(config, str(path)), read_training_settings(config, str(path))
+        return decode_job(json.dumps(config).encode(), str(path)), None, TrainingSettings(), None
+    pattern = _pattern(config, path)
+    if pattern is not None and not config:
+        return None, None, TrainingSettings(), pattern
+    return None, read_model_config(config, str(path)), read_training_settings(config, str(path)), pattern
+
+
+def _pattern(config: dict[str, object], path: Path) -> str | None:
+    """The pattern of actions, taken out of the settings. Raises `UsageError`."""
+    from traceanalyzer.tables.action_labels import check_pattern
+
+    pattern = config.pop(_PATTERN, None)
+    if pattern is None:
+        return None
+    if not isinstance(pattern, str):
+        raise UsageError(f"{path}: {_PATTERN} is no text", "write a regular expression in quotes")
+    return check_pattern(pattern)
 
 
 def _mapping(path: Path) -> dict[str, object]:

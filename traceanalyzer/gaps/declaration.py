@@ -17,6 +17,8 @@ class Declaration:
 
     job: Job | None = None
     """A whole description, as reference runs write it."""
+    action_pattern: str | None = None
+    """Regular expression of names that label compute actions (`tables.action_labels`)."""
     model: ModelShape | None = None
     tokens_per_step: int | None = None
     """Over the whole job."""

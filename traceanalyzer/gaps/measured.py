@@ -102,7 +102,9 @@ class Measured:
 def measure(run: Run) -> Measured:
     """Every measurement of a run."""
     if run.ops is None:
-        tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
+        tables = build_tables(
+            run.traces.events, run.traces.ranks, run.job, run.routing_records, run.declared.action_pattern
+        )
     else:
         tables = tables_of_ops(run.ops, run.path)
     peaks, one_clock = links(tables.ranks), tables.clock.one_clock

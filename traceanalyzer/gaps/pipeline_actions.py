@@ -113,7 +113,8 @@ def _why_not(tables: Tables, members: pl.DataFrame) -> str | None:
     """Why the job's bubble cannot be measured at all; None if it can."""
     if tables.actions.is_empty():
         return (
-            "no pipeline: these traces label no compute actions (compute:2F0 or PP:2F0) and hold no pipeline messages"
+            "no pipeline: these traces label no compute actions (compute:2F0, PP:2F0, or an action_pattern in the job "
+            "file) and hold no pipeline messages"
         )
     if not tables.clock.one_clock:
         return "the ranks ran on different hosts and their clocks could not be compared"

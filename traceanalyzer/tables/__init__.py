@@ -11,6 +11,7 @@ import polars as pl
 
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ACTIONS
+from traceanalyzer.tables.action_labels import Labels
 from traceanalyzer.tables.actions import actions
 from traceanalyzer.tables.calls import calls
 from traceanalyzer.tables.clocks import ClockState, clocks, on_one_clock
@@ -19,7 +20,7 @@ from traceanalyzer.tables.communications import communications
 from traceanalyzer.tables.cpu_messages import cpu_messages
 from traceanalyzer.tables.device_actions import device_actions
 from traceanalyzer.tables.device_collectives import device_communication
-from traceanalyzer.tables.inferred_actions import inferred_actions
+from traceanalyzer.tables.inferred_actions import inferred_actions, pipeline_places
 from traceanalyzer.tables.kernels import kernels
 from traceanalyzer.tables.linked import linked_calls
 from traceanalyzer.tables.operators import expert_computation, operators
@@ -73,8 +74,18 @@ class _Joint:
     p2p: pl.DataFrame
 
 
-def build_tables(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, routing_records: pl.DataFrame) -> Tables:
-    """Every table of a run from its events (`EVENTS`), ranks (`RANKS`), description and routing side file."""
+def build_tables(
+    events: pl.DataFrame,
+    ranks: pl.DataFrame,
+    job: Job | None,
+    routing_records: pl.DataFrame,
+    action_pattern: str | None = None,
+) -> Tables:
+    """Every table of a run from its events (`EVENTS`), ranks (`RANKS`), description and routing side file.
+
+    `action_pattern` labels actions in the job's own way (`tables.action_labels`); default: what the description says.
+    Raises `UsageError` where it is no such pattern.
+    """
     own = _joint(events, ranks, job)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
@@ -83,8 +94,10 @@ def build_tables(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, rou
     aligned = on_one_clock(events, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
-    on_device, inferred = _device_actions(aligned, kernel_table, exchanged, messages)
-    computed = pl.concat([actions(main, windows, received), on_device]).sort("rank", "step", "position")
+    pattern = action_pattern or (job.action_pattern if job is not None else None)
+    labels = Labels(_places(ranks, job, messages), pattern)
+    on_device, inferred = _device_actions(aligned, kernel_table, exchanged, messages, labels)
+    computed = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
     passes = [main_thread_passes(main, windows), device_passes(kernel_table)]
     updates = optimizer_ranges(aligned)
     return Tables(
@@ -108,6 +121,14 @@ def build_tables(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, rou
     )
 
 
+def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.DataFrame:
+    """Every rank's place in its pipeline: `rank`, `stage`, from the description, else from its pipeline messages."""
+    if job is None:
+        return pipeline_places(messages).select("rank", "stage")
+    place = (pl.col("rank") // (job.layout.dp * job.layout.tp)).cast(pl.Int32).alias("stage")
+    return ranks.select("rank", place).unique().filter(pl.lit(job.layout.pp > 1))
+
+
 def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> _Joint:
     on_device = kernels(events)
     main = events.join(on_device, on="rank", how="anti")
@@ -128,13 +149,13 @@ def _together(main: pl.DataFrame, device: pl.DataFrame) -> pl.DataFrame:
 
 
 def _device_actions(
-    events: pl.DataFrame, kernel_table: pl.DataFrame, exchanged: pl.DataFrame, messages: pl.DataFrame
+    events: pl.DataFrame, kernel_table: pl.DataFrame, exchanged: pl.DataFrame, messages: pl.DataFrame, labels: Labels
 ) -> tuple[pl.DataFrame, bool]:
     """Labelled actions of device ranks, else those that launches and messages tell; and whether it was the latter."""
     if kernel_table.is_empty():
         return pl.DataFrame(schema=ACTIONS), False
     joined = communications(exchanged, messages)
-    labelled = device_actions(events.join(kernel_table, on="rank", how="semi"), kernel_table, joined)
+    labelled = device_actions(events.join(kernel_table, on="rank", how="semi"), kernel_table, joined, labels)
     if labelled.height:
         return labelled, False
     inferred = inferred_actions(kernel_table, joined, messages)

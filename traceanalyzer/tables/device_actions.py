@@ -10,14 +10,17 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import ACTIONS, conform
+from traceanalyzer.tables.action_labels import Labels
 from traceanalyzer.tables.actions import labelled_ranges
 
 _KEYS = ["rank", "step"]
 
 
-def device_actions(events: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
+def device_actions(
+    events: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, labels: Labels
+) -> pl.DataFrame:
     """Labelled actions (`ACTIONS`) from `EVENTS`, `KERNELS` and `COMMUNICATIONS`, sorted by rank, step and start."""
-    ranges = labelled_ranges(events).rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
+    ranges = labelled_ranges(events, labels).rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
     work = chunk_kernels(kernels, communications)
     inside = (
         work.sort("launch_start_ns")
