@@ -10,7 +10,7 @@ import polars as pl
 
 DECODED = pl.Schema(
     {
-        **dict.fromkeys(("ph", "category", "name", "process", "thread"), pl.String()),
+        **dict.fromkeys(("ph", "category", "name", "process", "thread"), pl.Categorical()),
         **dict.fromkeys(("start_ns", "duration_ns", "device", "stream"), pl.Int64()),
         **dict.fromkeys(("correlation", "external_id", "flow_id"), pl.UInt64()),
         "args": pl.String(),
