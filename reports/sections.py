@@ -199,15 +199,20 @@ def _step_section(review: Review) -> Section:
 
 def _memory_section(review: Review) -> Section:
     columns: Columns = (
-        ("stage", "stage", None),
-        ("peak", "peak_bytes", "bytes"),
-        ("predicted", "predicted_bytes", "bytes"),
+        ("rank", "rank", "count"),
+        ("stages", "stage", None),
         ("microbatches in flight", "in_flight", "count"),
-        ("predicted in flight", "predicted_in_flight", "count"),
+        ("simulated", "predicted_in_flight", "count"),
+        ("kept for backward", "peak_bytes", "bytes"),
+        ("theory", "predicted_bytes", "bytes"),
+        ("allocated, all tensors", "peak_allocated_bytes", "bytes"),
     )
-    grid = record_grid(review, ("memory", "stages"), columns, title="By stage", limit=64)
-    absent = _because(review, "memory") if "memory" in review else "Not measured in this run."
-    return _section("memory", "Memory", [grid], absent)
+    said = at(review, "memory", "formula")
+    note = (
+        f"Most at once. Theory: microbatches in flight of the simulated order × {safe_text(said, 300)}." if said else ""
+    )
+    grid = record_grid(review, ("memory", "stages"), columns, title="By rank", note=note, limit=64)
+    return _section("memory", "Memory", [grid], _because(review, "memory"))
 
 
 def _quality_section(review: Review) -> Section:

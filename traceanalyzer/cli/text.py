@@ -8,6 +8,7 @@ from typing import Any
 from traceanalyzer.cli.efficiency_text import roofline_lines
 from traceanalyzer.cli.expert_text import expert_lines
 from traceanalyzer.cli.job_text import job_lines
+from traceanalyzer.cli.memory_text import memory_lines
 from traceanalyzer.cli.owner_text import owner_lines
 from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines, what_if_lines
 
@@ -24,6 +25,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(cause_lines(review["bubble"])),
         list(straggler_lines(review["stragglers"])),
         list(next_lines(review["next_schedules"])),
+        list(memory_lines(review["memory"])),
         list(what_if_lines(review["what_if"])),
         list(expert_lines(review["all_to_all"])),
         list(_waterfall(review["waterfall"])),

@@ -83,6 +83,7 @@ def _review(run: Run, found: Measured) -> Review:
         provenance=provenance(run.job, run.path, __version__),
         stragglers=list(found.causes.stragglers),
         next_schedules=found.causes.next_schedules,
+        memory=found.memory.figures,
         what_if=found.study.figures,
         roofline=found.efficiency.shapes,
     )
@@ -90,6 +91,7 @@ def _review(run: Run, found: Measured) -> Review:
 
 def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
     checked = [*findings(found.bubble, found.experts.figures, figures, step_ms), *found.efficiency.findings]
+    checked += found.memory.findings
     return with_mfu_points(by_worth(checked), found.utilisation.figures.mfu, step_ms)
 
 

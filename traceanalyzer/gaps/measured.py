@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
 from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
 from traceanalyzer.gaps.experts import ExpertGap, expert_gap
+from traceanalyzer.gaps.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.operators import recorded_operators
 from traceanalyzer.gaps.pipeline import PipelineGap, pipeline_gap
 from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, with_causes
@@ -60,6 +61,7 @@ class Measured:
     prediction: PredictedMfu
     way: Waterfall
     efficiency: EfficiencyGap
+    memory: MemoryGap
 
     @property
     def bubble(self) -> Bubble | None:
@@ -86,6 +88,7 @@ class Measured:
             self.prediction,
             self.way,
             self.efficiency,
+            self.memory,
         )
         return [item for part in parts for item in part.withheld] + self._never_given
 
@@ -143,6 +146,7 @@ def measure(run: Run) -> Measured:
         prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
         way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps),
+        memory=memory_gap(pipeline, run.step_records, run.job),
     )
 
 

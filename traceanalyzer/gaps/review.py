@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 
 from traceanalyzer.gaps.efficiency_review import RooflineShape
 from traceanalyzer.gaps.expert_review import AllToAll
+from traceanalyzer.gaps.memory_review import Memory
 from traceanalyzer.gaps.pipeline_review import (
     AttributionMs,
     BubbleTheory,
@@ -289,6 +290,7 @@ class Review(Struct, frozen=True, kw_only=True):
     next_schedules: Annotated[
         NextSchedules | None, Meta(description="Other schedules at this run's times; null without a pipeline.")
     ] = None
+    memory: Annotated[Memory | None, Meta(description="Held for backward; null without a measured pipeline.")] = None
     what_if: Annotated[
         WhatIfFigures | None, Meta(description="The published what-if study; of op tables with all operations.")
     ] = None
