@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
 
+from traceanalyzer.cli.job_file import read_job_file
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.hardware import DeviceSpec, devices, find_device
 from traceanalyzer.model import ModelShape
-from traceanalyzer.model_configs import find_preset, presets, read_model_config
+from traceanalyzer.model_configs import presets
 from traceanalyzer.schedule import ScheduleName, actions_of, parse_schedule_name
 from traceanalyzer.theory.op_times import OpTimes, PairMode, SendMode
 from traceanalyzer.theory.order_csv import read_orders, stage_ranks_of, write_orders
@@ -191,20 +190,14 @@ def _source(given: Options) -> str:
     return f"forward {forward:g} ms, input-gradient {inputs:g} ms, weight-gradient {weights:g} ms per rank and microbatch{chosen}"
 
 
-def _shape(model: str) -> ModelShape:
-    path = Path(model)
-    if path.suffix not in {".json", ".toml"}:
-        return find_preset(model).shape
-    try:
-        text = path.read_text(encoding="utf-8")
-        config = tomllib.loads(text) if path.suffix == ".toml" else json.loads(text)
-    except (OSError, ValueError) as error:
+def _shape(name: str) -> ModelShape:
+    found = read_job_file(name).model
+    if found is None:
         raise InputError(
-            f"{path}: {error}", f"give a model's configuration, or one of: {', '.join(presets())}"
-        ) from None
-    if not isinstance(config, dict):
-        raise InputError(f"{path}: is no JSON object", "give a model's configuration")
-    return read_model_config(msgspec.convert(config, dict[str, object]), str(path))
+            f"{name}: describes a job without a model",
+            f"give a model's configuration, or one of: {', '.join(presets())}",
+        )
+    return found
 
 
 def _from_file(name: str, workload: Workload) -> Prediction:

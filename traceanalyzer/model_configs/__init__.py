@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs.huggingface import read_huggingface
-from traceanalyzer.model_configs.megatron import megatron_arguments, read_megatron
+from traceanalyzer.model_configs.megatron import megatron_arguments, megatron_mapping, read_megatron
 from traceanalyzer.model_configs.presets import Preset, find_preset, presets
 from traceanalyzer.model_configs.torchtitan import read_torchtitan
 
@@ -18,6 +18,7 @@ __all__ = [
     "Preset",
     "find_preset",
     "megatron_arguments",
+    "megatron_mapping",
     "presets",
     "read_huggingface",
     "read_megatron",

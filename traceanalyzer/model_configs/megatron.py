@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import cast
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.model import LatentAttention, ModelShape
@@ -17,17 +18,28 @@ _NEGATIONS = {
 }
 """Command-line switches that set another argument."""
 
+_ALIASES = {
+    "encoder_seq_length": "seq_length",
+    "sequence_length": "seq_length",
+    "activations_checkpoint_granularity": "recompute_granularity",
+    "activations_checkpoint_method": "recompute_method",
+    "add_bias": "add_bias_linear",
+    "bias": "add_bias_linear",
+}
+"""NeMo's names of arguments."""
+_GATED = ("swiglu", "fast-swiglu")
+
 _PATTERN_TERM = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,5}))?")
 
 
-def megatron_arguments(command: str) -> dict[str, object]:
-    """Arguments of a Megatron-LM command line as it stores them: `--num-layers 32 --swiglu` and so on.
+def megatron_arguments(command: str | Sequence[str]) -> dict[str, object]:
+    """Arguments of a Megatron-LM command line, or of its words, as it stores them: `--num-layers 32 --swiglu` and so on.
 
     Words before the first `--` are skipped; a switch without value is true; whole numbers become integers.
     """
     arguments: dict[str, object] = {}
     name: str | None = None
-    for word in shlex.split(command, comments=True):
+    for word in shlex.split(command, comments=True) if isinstance(command, str) else command:
         if word.startswith("--"):
             name, _, value = word[2:].partition("=")
             name = name.replace("-", "_")
@@ -36,6 +48,49 @@ def megatron_arguments(command: str) -> dict[str, object]:
         elif name is not None and arguments.get(name) is True:
             arguments[name] = _value(word)
     return arguments
+
+
+def megatron_mapping(config: Mapping[str, object]) -> dict[str, object]:
+    """Settings of Megatron-LM's YAML as its arguments; any other mapping as it is.
+
+    `language_model` and `model_parallel` are sections of its `--yaml-cfg`; `MODEL_ARGS` holds options by their spelling on
+    the command line, as its functional tests do; NeMo keeps all in `model`.
+    """
+    model = config.get("model")
+    in_model = isinstance(model, Mapping) and {"num_layers", "num_attention_heads"} <= set(
+        cast("Mapping[str, object]", model)
+    )
+    sections = [
+        name for name in ("language_model", "model_parallel", "MODEL_ARGS") if isinstance(config.get(name), Mapping)
+    ]
+    sections += ["model"] if in_model else []
+    if not sections:
+        return dict(config)
+    flat = {key: value for key, value in config.items() if key not in sections}
+    for name in sections:
+        flat |= cast("Mapping[str, object]", config[name])
+    return _as_arguments(flat)
+
+
+def _as_arguments(settings: Mapping[str, object]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for name, value in settings.items():
+        plain = name.removeprefix("--").replace("-", "_")
+        key, negated = _NEGATIONS.get(plain, (plain, True)) if name.startswith("--") else (plain, True)
+        if value is not None:
+            found[key] = negated if value is True else value
+    for alias, name in _ALIASES.items():
+        if alias in found:
+            found.setdefault(name, found[alias])
+    gated = (
+        found.get("activation_func") == "swiglu" or found.get("activation") in _GATED or found.get("gated_linear_unit")
+    )
+    if gated:
+        found.setdefault("swiglu", True)
+    heads = found.get("num_query_groups")
+    if heads is not None and heads != found.get("num_attention_heads"):
+        found.setdefault("group_query_attention", True)
+    return found
 
 
 def _value(word: str) -> object:
