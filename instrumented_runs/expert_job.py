@@ -152,6 +152,8 @@ def describe(settings: ExpertSettings) -> Job:
         dtype="float32",
         tokens_per_step=settings.num_shards * settings.sequences_per_shard * settings.sequence_length,
         sequence_length=settings.sequence_length,
+        capacity_factor=settings.capacity_factor or None,
+        pads_to_capacity=settings.pad_to_capacity,
         pacing=Pacing(expert_us_per_token=settings.expert_us_per_token) if paced else None,
         seed=settings.seed,
     )

@@ -69,6 +69,51 @@ def test_bytes_and_loads_of_a_real_run_equal_its_side_file(tmp_path: Path) -> No
 
 
 @pytest.mark.runs
+def test_drops_and_padding_of_a_real_run_equal_its_side_file(tmp_path: Path) -> None:
+    settings = ExpertSettings(
+        folder=str(tmp_path),
+        num_ranks=2,
+        num_steps=2,
+        num_unprofiled_steps=1,
+        compute_mode="real",
+        hidden_size=16,
+        num_heads=2,
+        num_experts=4,
+        expert_ffn_size=24,
+        sequence_length=8,
+        sequences_per_shard=3,
+        routing="zipf",
+        capacity_factor=1.25,
+        pad_to_capacity=True,
+        gemm_alignment=8,
+    )
+    analysis, figures = measured(settings)
+    steps = analysis.tables["steps"]["step"].unique().to_list()
+    noted = [record for record in records(tmp_path, 2) if record.step in steps]
+    kept = [record.tokens_to_expert for record in noted]
+    slots = 15  # ceil(1.25 · 2 · 24 tokens of a shard / 4 experts)
+    dropped = sum(max(tokens - slots, 0) for record in kept for tokens in record)
+    assert figures.dropped_tokens == dropped > 0
+    # Both ranks fill two experts' buffers of 15 rows on each rank; two experts' 30 rows are aligned to 32.
+    computed = 2 * 2 * 2 * 2 * 32  # steps, layers, ranks, experts
+    tokens = sum(min(tokens, slots) for record in kept for tokens in record)
+    assert figures.padded_rows == (computed - tokens) / 2
+    assert figures.padded_share == pytest.approx((computed - tokens) / computed)
+    dispatched = next(volume for volume in figures.volumes if volume.direction == "dispatch")
+    assert dispatched.measured_bytes == dispatched.padded_bytes == 30 * 16 * 4
+    spent = analysis.tables["expert_chain"]
+    assert (spent["permutation_ns"] > 0).all()
+    assert (spent["router_ns"] > 0).all()
+    assert figures.padding_ms == pytest.approx(
+        sum(
+            (row["experts_ns"] + row["experts_backward_ns"]) * row["padded_rows"] / row["computed_rows"]
+            for row in spent.iter_rows(named=True)
+        )
+        / 2e6
+    )
+
+
+@pytest.mark.runs
 @pytest.mark.soak
 def test_the_price_of_imbalance_is_the_difference_to_the_balanced_twin(tmp_path: Path) -> None:
     """EP = 4, paced: 200 ms and more of expert time on the hot rank; needs a machine that is not oversubscribed."""

@@ -123,6 +123,10 @@ class Job:
     num_chunks: Count | None = None
     """Stages per rank."""
     pacing: Pacing | None = None
+    capacity_factor: Span | None = None
+    """Experts have room for ceil(factor · experts per token · tokens / experts) copies of a rank's tokens; None: for all."""
+    pads_to_capacity: bool = False
+    """Buffers of experts travel filled up to their capacity."""
     recompute: Annotated[str, Meta(pattern="^(full|selective)$")] | None = None
     """`full`, `selective` or None."""
     hardware: Hardware | None = None

@@ -29,7 +29,26 @@ def expert_lines(figures: Mapping[str, Any] | None) -> Iterator[str]:
     yield from _own(figures["own_loads"])
     yield from _blame(figures)
     yield from _worth(figures)
+    yield from _overheads(figures)
     yield from _volumes(figures)
+
+
+def _overheads(figures: Mapping[str, Any]) -> Iterator[str]:
+    """What routing, permutation, counts, padding and drops cost."""
+    named = {"router": "choosing experts", "permutation": "permutation", "count_exchange": "exchange of counts"}
+    told = [
+        f"{name} {figures[f'{key}_ms']:.1f} ms" for key, name in named.items() if figures[f"{key}_ms"] is not None
+    ]
+    if told:
+        yield "Beside the experts, per step, summed over ranks: " + ", ".join(told)
+    if figures["dropped_tokens"]:
+        yield f"  dropped: {figures['dropped_tokens']:,} token copies ({100 * figures['dropped_share']:.1f}% of those routed)"
+    if figures["padded_rows"]:
+        cost = "" if figures["padding_ms"] is None else f", {figures['padding_ms']:.1f} ms of expert time"
+        yield (
+            f"  padding: {figures['padded_rows']:,} rows per step that no token fills "
+            f"({100 * figures['padded_share']:.1f}% of all{cost})"
+        )
 
 
 def _loads(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import polars as pl
 
@@ -25,10 +24,12 @@ from traceanalyzer.job import Job
 from traceanalyzer.measurements.all_to_all import complete_layers, expert_loads, expert_times, rank_loads, sent_loads
 from traceanalyzer.measurements.expert_blame import expert_blame
 from traceanalyzer.measurements.expert_chain import expert_chain
+from traceanalyzer.measurements.expert_overheads import expert_overheads
 from traceanalyzer.measurements.exposure import exposure
 from traceanalyzer.measurements.load_statistics import load_statistics, persistence
 from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_patterns, slow_ports
-from traceanalyzer.measurements.traffic import EXCHANGE, byte_loads, traffic, unreadable_splits
+from traceanalyzer.measurements.traffic import EXCHANGE, byte_loads, traffic
+from traceanalyzer.schema import empty
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.directions import COMPUTE_KINDS
 from traceanalyzer.theory.network import Port, Topology, all_to_all_ns
@@ -40,6 +41,7 @@ from traceanalyzer.theory.volumes import (
     tensor_over_expert_parallel,
     tensor_parallel_bytes,
 )
+from traceanalyzer.traces.run_folder import ROUTING_RECORDS
 
 BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
 """Of one element; other formats are not priced."""
@@ -65,13 +67,15 @@ class ExpertTables:
     """`slow_exchange.expected_transfers`."""
 
 
-def expert_tables(tables: Tables, splits: pl.DataFrame) -> ExpertTables:
-    """Every table from a run's tables and its `COLLECTIVE_SPLITS`, sequences aligned."""
+def expert_tables(tables: Tables, splits: pl.DataFrame, records: pl.DataFrame | None) -> ExpertTables:
+    """Every table from a run's tables, its `COLLECTIVE_SPLITS` with sequences aligned, and its `ROUTING_RECORDS`."""
     matrix = traffic(splits)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)
     expected = expected_transfers(splits, matrix)
     experts = tables.expert_computation.filter(pl.col("part").is_in(["experts", "experts_backward"]))
+    noted = empty(ROUTING_RECORDS) if records is None else records
+    beside = expert_overheads(noted, routing, tables.expert_computation, splits)
     statistics = [
         load_statistics(rank_loads(routing), "rank", "received"),
         load_statistics(expert_loads(routing), "expert", "received"),
@@ -82,7 +86,7 @@ def expert_tables(tables: Tables, splits: pl.DataFrame) -> ExpertTables:
         routing=tables.routing,
         traffic=matrix,
         load_statistics=pl.concat(statistics),
-        expert_chain=expert_chain(tables.routing, splits, matrix, times),
+        expert_chain=expert_chain(tables.routing, splits, matrix, times, beside),
         exchanges=exchanges(splits, expected),
         expert_blame=expert_blame(splits, tables.steps, experts, tables.operators),
         expected=expected,
@@ -258,24 +262,6 @@ def volumes(tables: Tables, matrix: pl.DataFrame, job: Job | None) -> tuple[list
         tensor_over_expert=tensor_over_expert_parallel(layer),
     )
     return found, theory
-
-
-def overheads(tables: Tables, exchanges: pl.DataFrame, records: pl.DataFrame | None) -> dict[str, Any]:
-    """What routing costs besides the experts, and what it lost; per step, summed over ranks.
-
-    `exchanges` are the all-to-alls of `COLLECTIVE_SPLITS`, `records` is `ROUTING_RECORDS`.
-    """
-    steps = tables.steps.select("step").unique()
-    length = (pl.col("end_ns") - pl.col("start_ns")).sum() / max(steps.height, 1) / 1e6
-    counted = exchanges.filter(pl.col("direction") == "count_exchange")
-    routed = tables.expert_computation.filter(pl.col("part") == "router")
-    captured = None if records is None else records.join(steps, on="step", how="semi")
-    return {
-        "count_exchange_ms": None if counted.is_empty() else counted.select(length).item(),
-        "router_ms": None if routed.is_empty() else routed.select(length).item(),
-        "dropped_tokens": None if captured is None or captured.is_empty() else int(captured["dropped"].sum()),
-        "num_unreadable_splits": unreadable_splits(exchanges),
-    }
 
 
 def _layer(routing: pl.DataFrame, job: Job | None) -> ExpertLayer | None:

@@ -208,6 +208,20 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     count_exchange_ms: Annotated[
         float | None, Meta(description="Exchange of token counts, wait included; per step, summed over ranks.")
     ] = None
-    router_ms: Annotated[float | None, Meta(description="Routing and permutation; per step, summed over ranks.")] = None
+    router_ms: Annotated[float | None, Meta(description="Choosing experts, forward; per step, summed over ranks.")] = (
+        None
+    )
+    permutation_ms: Annotated[
+        float | None, Meta(description="Sorting tokens by expert and back, forward; per step, summed over ranks.")
+    ] = None
     dropped_tokens: Annotated[int | None, Meta(description="Token copies dropped in the captured steps.")] = None
+    dropped_share: Annotated[float | None, Meta(description="Of all token copies that were routed.")] = None
+    padded_rows: Annotated[
+        int | None, Meta(description="Rows that experts compute and no token fills; per step, summed over ranks.")
+    ] = None
+    padded_share: Annotated[float | None, Meta(description="Of all rows that experts compute.")] = None
+    padding_ms: Annotated[
+        float | None,
+        Meta(description="That part of the expert time, forward and backward; per step, summed over ranks."),
+    ] = None
     num_unreadable_splits: Annotated[int, Meta(description="All-to-alls whose split list is missing or was cut.")] = 0

@@ -18,12 +18,12 @@ from traceanalyzer.gaps.expert_detail import (
     hot_spots,
     link_figures,
     load_figures,
-    overheads,
     own_loads,
     port_figures,
     volumes,
     worth_figures,
 )
+from traceanalyzer.gaps.expert_overheads import overheads
 from traceanalyzer.gaps.expert_review import AllToAll, AllToAllGroup, AllToAllTheory, PlacementAdvice
 from traceanalyzer.gaps.placement_advice import advice, propose
 from traceanalyzer.gaps.review import Withheld
@@ -75,7 +75,7 @@ def expert_gap(
     splits = with_directions(aligned_sequences(splits), tables.kernels, tables.actions)
     tables = _of_devices(tables, splits)
     exchanges = splits.filter(pl.col("kind") == "all_to_all")
-    detail = replace(expert_tables(tables, splits), collectives=splits.with_columns(own_sequences))
+    detail = replace(expert_tables(tables, splits, routing_records), collectives=splits.with_columns(own_sequences))
     if exchanges.is_empty() and tables.routing.is_empty():
         reason = "no all-to-all in these traces, and no routing side file"
         return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason),), detail)
@@ -100,7 +100,7 @@ def expert_gap(
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, withheld),
         hot_spots=hot_spots(routing, uneven=_uneven(max_over_mean(loads), theory)),
-        **overheads(tables, exchanges, routing_records),
+        **overheads(detail.expert_chain, exchanges, tables.routing),
         own_loads=[] if recorded is None else own_loads(recorded),
     )
     return ExpertGap(figures, tuple(withheld), detail)

@@ -1,7 +1,8 @@
 """Wait and transfer of every collective, from the arrivals of all its members.
 
 * basis `durations`: `wait = duration - shortest duration in the group`. Needs no clock, but holds only where all members
-  were captured and exchange equal bytes; there it is the primary one.
+  were captured, exchange equal bytes and therefore end together; there it is the primary one. Members of an all-to-all
+  that end apart on one clock (a slow port ends late, and makes its rank late for the next one) are split by `clock`.
 * basis `clock`: `wait = min(end, A) - start` with A the latest arrival among the members this rank exchanges bytes
   with (an all-to-all is no barrier: who sends a rank nothing cannot keep it waiting). Needs one clock.
 * without one clock, uneven exchanges: `duration - bytes ÷ link peak`, marked `estimated`.
@@ -26,6 +27,10 @@ RESIDUAL_SHARE = 0.5
 """Of the waits: if the clocks may be off by more in all, the waits are withheld."""
 
 
+END_SPREAD_SHARE = 0.2
+"""Of the shortest duration: members of an all-to-all whose ends lie further apart did not end together."""
+
+
 def split_collectives(
     collectives: pl.DataFrame, *, one_clock: bool, links: pl.DataFrame | None = None, clocks: pl.DataFrame | None = None
 ) -> pl.DataFrame:
@@ -45,7 +50,9 @@ def split_collectives(
     complete = pl.col("match").is_not_null() & (pl.col("num_present") == pl.col("num_members"))
     by_clock = (pl.min_horizontal("end_ns", "arrival_ns") - pl.col("start_ns")).clip(lower_bound=0)
     measured = rows.with_columns(
-        pl.when(complete & pl.col("_equal")).then(duration - pl.col("_shortest")).alias("wait_durations_ns"),
+        pl.when(complete & pl.col("_equal") & ~(pl.lit(one_clock) & _end_apart()))
+        .then(duration - pl.col("_shortest"))
+        .alias("wait_durations_ns"),
         pl.when(complete & pl.lit(one_clock)).then(by_clock).alias("wait_clock_ns"),
         pl.when(complete).then((duration - pl.col("_at_peak_ns")).clip(lower_bound=0)).alias("_wait_modelled_ns"),
         pl.when(~complete).then(_own_low(duration)).alias("wait_low_ns"),
@@ -80,6 +87,12 @@ def _with_basis(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def _end_apart() -> pl.Expr:
+    """Whether the members of an all-to-all end further apart than its length and the clocks allow."""
+    allowed = END_SPREAD_SHARE * pl.col("_shortest") + pl.col("clock_residual_ns").fill_null(0).max().over("match")
+    return ((pl.col("kind") == "all_to_all") & (pl.col("_end_spread") > allowed)).fill_null(value=False)
+
+
 def _own_low(duration: pl.Expr) -> pl.Expr:
     """What the fastest of the rank's equal calls did not need; null with too few of them."""
     same = ["rank", "group", "kind", "send_bytes", "receive_bytes"]
@@ -101,6 +114,7 @@ def _with_members(rows: pl.DataFrame) -> pl.DataFrame:
         .agg(
             (pl.col("kind").is_in(SYMMETRIC).all() | exchanged).alias("_equal"),
             (pl.col("end_ns") - pl.col("start_ns")).min().alias("_shortest"),
+            (pl.col("end_ns").max() - pl.col("end_ns").min()).alias("_end_spread"),
             sparse.any().alias("_sparse"),
         )
     )

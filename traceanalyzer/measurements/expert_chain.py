@@ -16,14 +16,14 @@ KEYS = [*LAYER, "rank"]
 
 
 def expert_chain(
-    routing: pl.DataFrame, splits: pl.DataFrame, matrix: pl.DataFrame, times: pl.DataFrame
+    routing: pl.DataFrame, splits: pl.DataFrame, matrix: pl.DataFrame, times: pl.DataFrame, overheads: pl.DataFrame
 ) -> pl.DataFrame:
-    """`EXPERT_CHAIN` of `ROUTING`, `COLLECTIVE_SPLITS`, `TRAFFIC` and expert times (`all_to_all.expert_times`).
+    """`EXPERT_CHAIN` of `ROUTING`, `COLLECTIVE_SPLITS`, `TRAFFIC`, `expert_times` and `expert_overheads`.
 
     A cell is null where its source is missing: tokens without routing, waits without a split, times without ranges.
     """
     exchanges = splits.filter((pl.col("kind") == "all_to_all") & pl.col("layer").is_not_null())
-    parts = [_tokens(routing), _bytes(matrix), _waits(exchanges), _caused(exchanges), _durations(times)]
+    parts = [_tokens(routing), _bytes(matrix), _waits(exchanges), _caused(exchanges), _durations(times), overheads]
     rows = pl.concat([part.select(KEYS) for part in parts]).unique()
     for part in parts:
         rows = rows.join(part, on=KEYS, how="left", nulls_equal=True)

@@ -98,13 +98,14 @@ def slow_ports(expected: pl.DataFrame) -> pl.DataFrame:
 
     `side` is `row` (its sends are slow), `column` (its receives are) or `row or column` where its sends and receives are
     too alike to tell; from the correlation of excess with either over the exchanges of a group. Medians over exchanges;
-    ranks whose excess is under a fifth of their transfer are left out.
+    ranks whose excess is under a fifth of their transfer, or below 0 in a quarter of the exchanges, are left out.
     """
     known = expected.filter(pl.col("expected_ns").is_not_null()).with_columns(
         (pl.col("transfer_ns") - pl.col("expected_ns")).alias("excess_ns")
     )
     rows = known.group_by("group", "rank").agg(
         pl.col("excess_ns").median().round().cast(pl.Int64),
+        pl.col("excess_ns").quantile(0.25).alias("low_ns"),
         pl.col("transfer_ns").median(),
         pl.corr("excess_ns", "sent_bytes").fill_nan(0.0).alias("sent"),
         pl.corr("excess_ns", "received_bytes").fill_nan(0.0).alias("received"),
@@ -117,7 +118,7 @@ def slow_ports(expected: pl.DataFrame) -> pl.DataFrame:
         .otherwise(pl.lit("row or column"))
     )
     return (
-        rows.filter(pl.col("excess_ns") > MATERIAL_SHARE * pl.col("transfer_ns"))
+        rows.filter((pl.col("excess_ns") > MATERIAL_SHARE * pl.col("transfer_ns")) & (pl.col("low_ns") > 0))
         .select("group", "rank", "excess_ns", side.alias("side"))
         .sort("group", "excess_ns", descending=[False, True])
     )

@@ -63,6 +63,12 @@ EXPERT_CHAIN = pl.Schema(
         "sent_tokens": pl.Int64,  # copies, own share included
         "received_tokens": pl.Int64,
         "load_over_mean": pl.Float64,  # received tokens over the group's mean
+        "dropped_tokens": pl.Int64,  # of the rank's own tokens: copies that no expert had room for
+        "computed_rows": pl.Int64,  # rows of the rank's expert computation, forward
+        "padded_rows": pl.Int64,  # of these, rows that no token fills
+        "router_ns": pl.Int64,  # forward
+        "permutation_ns": pl.Int64,  # forward: sorting tokens by expert and back
+        "count_exchange_ns": pl.Int64,  # wait included
         "dispatch_sent_bytes": pl.Int64,  # over a link: own share left out
         "dispatch_received_bytes": pl.Int64,
         "dispatch_wait_ns": pl.Int64,
