@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import itertools
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from traceanalyzer.errors import DomainError
+from traceanalyzer.gaps.expert_volumes import dispatch_at_peak, layer_shape, volume_theory
+from traceanalyzer.job import Job
+from traceanalyzer.layout import Layout
+from traceanalyzer.model import ModelShape
+from traceanalyzer.schema import TRAFFIC, conform
 from traceanalyzer.theory.network import Port, Topology, all_to_all_ns, ring_all_reduce_ns, uniform_all_to_all_ns
 from traceanalyzer.theory.placement import Placement, balanced_placement, contiguous
 from traceanalyzer.theory.volumes import (
@@ -70,7 +77,8 @@ def test_distinct_destinations_equal_counting_every_choice(experts: int, top: in
 
 
 def test_a_capacity_factor_pads_every_buffer() -> None:
-    assert capacity(TEXTBOOK, 1.25) == 160  # 1.25 · 2 · 4096 / 64
+    assert capacity(TEXTBOOK, 1.25) == 20  # 1.25 · 2 · 512 / 64
+    assert capacity(TEXTBOOK, 1.01) == 17
     assert padded_all_to_all_bytes(TEXTBOOK, 1.25) == 1.25 * all_to_all_bytes(TEXTBOOK)
 
 
@@ -174,3 +182,58 @@ def test_contiguous_is_the_usual_placement() -> None:
         balanced_placement([1, 2, 3, 4], 4, num_redundant=2)
     with pytest.raises(DomainError):
         balanced_placement([1, 2, 3, 4, 5, 6], 3, num_groups=2, num_nodes=2)
+
+
+NODES = pl.DataFrame(
+    {"rank": [0, 1, 2, 3], "host": ["b", "a", "a", "b"], "link_bytes_per_second": [1e9] * 4},
+    schema={"rank": pl.Int32, "host": pl.String, "link_bytes_per_second": pl.Float64},
+)
+
+
+def matrix(*rows: tuple[int, int, int]) -> pl.DataFrame:
+    base = {"step": 1, "group": "0,1,2,3", "sequence": 0, "layer": 0, "direction": "dispatch"}
+    return conform(pl.DataFrame([base | {"source": s, "target": t, "bytes": size} for s, t, size in rows]), TRAFFIC)
+
+
+def test_a_dispatch_over_two_hosts_takes_what_its_slower_port_needs() -> None:
+    sent = matrix((0, 3, 5000), (0, 1, 300), (2, 1, 1000))
+    assert dispatch_at_peak(sent, NODES, 1e8) == (5.0, [])  # 5000 bytes inside at 1 GB/s, 300 between at 0.1 GB/s
+    assert dispatch_at_peak(sent, NODES, 1e7) == (30.0, [])  # and at 0.01 GB/s
+
+
+@pytest.mark.parametrize(
+    ("ports", "network", "says"),
+    [
+        (NODES, None, "declare hardware.network_bytes_per_second"),
+        (NODES.with_columns(host=pl.lit(None, pl.String)), 1e9, "host of a rank is not known"),
+        (NODES.with_columns(link_bytes_per_second=pl.lit(None, pl.Float64)), 1e9, "peak of the links"),
+        (NODES.with_columns(host=pl.Series(["a", "a", "a", "b"])), 1e9, "not spread evenly"),
+    ],
+)
+def test_an_unknown_link_withholds_the_time_with_its_reason(
+    ports: pl.DataFrame, network: float | None, says: str
+) -> None:
+    found, withheld = dispatch_at_peak(matrix((0, 3, 5000)), ports, network)
+    assert found is None
+    assert says in withheld[0].reason
+
+
+def test_bytes_between_nodes_know_group_limited_routing() -> None:
+    model = ModelShape(
+        num_layers=1, hidden_size=7168, num_heads=1, num_kv_heads=1, head_size=1, ffn_size=0, vocab_size=1,
+        num_experts=256, experts_per_token=8, expert_ffn_size=2048, expert_groups=8, groups_per_token=4,
+    )  # fmt: skip
+    job = Job(
+        kind="x", layout=Layout(dp=64, ep=64), model=model, compute_mode="real", backend="nccl", dtype="bfloat16",
+        tokens_per_step=64 * 4096, sequence_length=4096, capacity_factor=1.5,
+    )  # fmt: skip
+    layer = layer_shape(4096, 64, job)
+    assert layer is not None
+    limited = volume_theory(layer, job, 8)
+    assert limited.distinct_nodes == pytest.approx(3.95, abs=0.01)
+    assert limited.between_nodes_bytes == pytest.approx(2 * 3.95 * 4096 * 7168 * 2 * 7 / 8, rel=0.003)
+    assert limited.capacity_slots == 192
+    assert limited.popular_over_experts_bytes * 4 == limited.popular_over_ranks_bytes
+    free = volume_theory(layer, dataclasses.replace(job, model=dataclasses.replace(model, groups_per_token=0)), 8)
+    assert free.distinct_nodes == pytest.approx(5.30, abs=0.01)
+    assert volume_theory(layer, job, 1).distinct_nodes is None

@@ -61,6 +61,8 @@ class Hardware:
     """The fastest of `measured_peaks`."""
     measured_peaks: tuple[MeasuredPeak, ...] = ()
     """One per shape tried, fastest first."""
+    network_bytes_per_second: Annotated[float, Meta(gt=0)] | None = None
+    """What one rank reaches ranks of other hosts with, one direction: no device tells it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

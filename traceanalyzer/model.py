@@ -52,6 +52,10 @@ class ModelShape:
     experts_per_token: int = 0
     expert_ffn_size: int = 0
     shared_expert_ffn_size: int = 0
+    expert_groups: int = 0
+    """Groups that experts are chosen from (DeepSeek's group-limited routing, groups are nodes); 0: no groups."""
+    groups_per_token: int = 0
+    """Groups that a token's experts lie on at most."""
     num_dense_layers: int = 0
     moe_layers: tuple[int, ...] = ()
     """The layers with experts, from 0, where they are not all those after the dense ones."""

@@ -36,9 +36,7 @@ def expert_lines(figures: Mapping[str, Any] | None) -> Iterator[str]:
 def _overheads(figures: Mapping[str, Any]) -> Iterator[str]:
     """What routing, permutation, counts, padding and drops cost."""
     named = {"router": "choosing experts", "permutation": "permutation", "count_exchange": "exchange of counts"}
-    told = [
-        f"{name} {figures[f'{key}_ms']:.1f} ms" for key, name in named.items() if figures[f"{key}_ms"] is not None
-    ]
+    told = [f"{name} {figures[f'{key}_ms']:.1f} ms" for key, name in named.items() if figures[f"{key}_ms"] is not None]
     if told:
         yield "Beside the experts, per step, summed over ranks: " + ", ".join(told)
     if figures["dropped_tokens"]:
@@ -112,10 +110,25 @@ def _volumes(figures: Mapping[str, Any]) -> Iterator[str]:
     for row in figures["volumes"]:
         routed = "" if row["routed_bytes"] is None else f", {row['routed_bytes']:,.0f} by the routing table"
         uniform = "" if row["uniform_bytes"] is None else f", {row['uniform_bytes']:,.0f} by theory (uniform routing)"
-        yield f"  {row['direction']:<18}{row['measured_bytes']:>14,.0f}{routed}{uniform}"
+        padded = "" if row["padded_bytes"] is None else f", {row['padded_bytes']:,.0f} with full buffers"
+        yield f"  {row['direction']:<18}{row['measured_bytes']:>14,.0f}{routed}{uniform}{padded}"
+    if figures["dispatch_at_peak_us"] is not None and figures["dispatch_transfer_us"] is not None:
+        yield (
+            f"  dispatch takes {figures['dispatch_transfer_us']:,.0f} µs, its bytes at the links' peak "
+            f"{figures['dispatch_at_peak_us']:,.0f} µs (no latency)"
+        )
     theory = figures["volume_theory"]
     if theory is not None:
         yield (
             f"  forward by expert parallelism {theory['expert_parallel_bytes']:,.0f}, by tensor parallelism "
             f"{theory['tensor_parallel_bytes']:,.0f}: {theory['tensor_over_expert']:.2f} times as much"
+        )
+        yield (
+            f"  the popular 2kS/N says {theory['popular_over_ranks_bytes']:,.0f} with N = ranks and "
+            f"{theory['popular_over_experts_bytes']:,.0f} with N = experts"
+        )
+    if theory is not None and theory["between_nodes_bytes"] is not None:
+        yield (
+            f"  a token's experts lie on {theory['distinct_nodes']:.2f} nodes: {theory['between_nodes_bytes']:,.0f} between "
+            "nodes if it travelled once to each"
         )

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.expert_replay import Worth, expert_worth
 from traceanalyzer.gaps.expert_review import (
     ExchangeFigures,
@@ -17,10 +16,7 @@ from traceanalyzer.gaps.expert_review import (
     OwnLoads,
     SlowLink,
     SlowPort,
-    Volume,
-    VolumeTheory,
 )
-from traceanalyzer.job import Job
 from traceanalyzer.measurements.all_to_all import complete_layers, expert_loads, expert_times, rank_loads, sent_loads
 from traceanalyzer.measurements.expert_blame import expert_blame
 from traceanalyzer.measurements.expert_chain import expert_chain
@@ -28,24 +24,11 @@ from traceanalyzer.measurements.expert_overheads import expert_overheads
 from traceanalyzer.measurements.exposure import exposure
 from traceanalyzer.measurements.load_statistics import load_statistics, persistence
 from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_patterns, slow_ports
-from traceanalyzer.measurements.traffic import EXCHANGE, byte_loads, traffic
+from traceanalyzer.measurements.traffic import traffic
 from traceanalyzer.schema import empty
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.directions import COMPUTE_KINDS
-from traceanalyzer.theory.network import Port, Topology, all_to_all_ns
-from traceanalyzer.theory.volumes import (
-    ExpertLayer,
-    all_to_all_bytes,
-    deduplicated_bytes,
-    expert_parallel_bytes,
-    tensor_over_expert_parallel,
-    tensor_parallel_bytes,
-)
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
-
-BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "float16": 2}
-"""Of one element; other formats are not priced."""
-
 
 MAX_OVERLAPPED = 0.05
 """Share of all-to-all time under computation up to which a rank counts as a chain of the two."""
@@ -195,30 +178,6 @@ def link_figures(expected: pl.DataFrame) -> list[SlowLink]:
     ]
 
 
-def dispatch_at_peak_us(matrix: pl.DataFrame, ports: pl.DataFrame) -> float | None:
-    """Microseconds of the mean dispatch (`TRAFFIC`) of the busiest group at the published peak of its links, no latency.
-
-    `ports` is `links`. None where a group spans hosts, or the peak of a link is not known or not the same on all.
-    """
-    dispatched = matrix.filter(pl.col("direction") == "dispatch")
-    known = dict(
-        ports.filter(pl.col("link_bytes_per_second").is_not_null()).select("rank", "link_bytes_per_second").iter_rows()
-    )
-    hosts = dict(ports.select("rank", "host").iter_rows())
-    times: list[float] = []
-    for (group,), part in dispatched.group_by("group"):
-        members = [int(rank) for rank in str(group).split(",")]
-        if len({hosts.get(rank) for rank in members}) != 1 or len({known.get(rank) for rank in members}) != 1:
-            return None
-        if members[0] not in known:
-            return None
-        mean = part.group_by("source", "target").agg(pl.col("bytes").sum() / part.select(EXCHANGE).n_unique())
-        cells = {(source, target): num_bytes for source, target, num_bytes in mean.iter_rows()}
-        sent = [[cells.get((source, target), 0.0) for target in members] for source in members]
-        times.append(float(all_to_all_ns(sent, Topology(len(members), Port(0.0, known[members[0]]))).max()))
-    return max(times) / 1e3 if times else None
-
-
 def worth_figures(tables: Tables, splits: pl.DataFrame, expected: pl.DataFrame) -> tuple[list[ExpertWorth], Worth]:
     """Worth of every remedy that could be replayed, largest first, and the replay itself."""
     if not (tables.receives.is_empty() and tables.p2p.is_empty()):
@@ -236,56 +195,3 @@ def worth_figures(tables: Tables, splits: pl.DataFrame, expected: pl.DataFrame) 
     }
     worths = [ExpertWorth(remedy=remedy, ms=ms) for remedy, ms in named.items() if ms is not None]
     return sorted(worths, key=lambda worth: -worth.ms), found
-
-
-def volumes(tables: Tables, matrix: pl.DataFrame, job: Job | None) -> tuple[list[Volume], VolumeTheory | None]:
-    """Measured bytes per all-to-all beside theory's, and what tensor parallelism would send."""
-    crossing = byte_loads(matrix.filter(pl.col("layer").is_not_null() & (pl.col("direction") != "count_exchange")))
-    measured = crossing.group_by(pl.col("direction").cast(pl.String)).agg(pl.col("sent_bytes").mean())
-    layer = _layer(tables.routing, job)
-    routed = None if layer is None else _routed_bytes(complete_layers(tables.routing), layer)
-    found = [
-        Volume(
-            direction=direction,
-            measured_bytes=sent,
-            routed_bytes=routed,
-            uniform_bytes=None if layer is None else all_to_all_bytes(layer),
-            deduplicated_bytes=None if layer is None else deduplicated_bytes(layer),
-        )
-        for direction, sent in measured.sort("direction").iter_rows()
-    ]
-    if layer is None:
-        return found, None
-    theory = VolumeTheory(
-        expert_parallel_bytes=expert_parallel_bytes(layer),
-        tensor_parallel_bytes=tensor_parallel_bytes(layer),
-        tensor_over_expert=tensor_over_expert_parallel(layer),
-    )
-    return found, theory
-
-
-def _layer(routing: pl.DataFrame, job: Job | None) -> ExpertLayer | None:
-    """The declared layer at the measured number of tokens; None where it is not known or not evenly split."""
-    if job is None or not job.model.num_experts or routing.is_empty() or job.dtype.removeprefix("torch.") not in BYTES:
-        return None
-    copies = routing.group_by("step", "layer", "group", "rank").agg(pl.col("tokens").sum())["tokens"].mean()
-    try:
-        return ExpertLayer(
-            tokens_per_rank=round(float(str(copies)) / job.model.experts_per_token),
-            experts_per_token=job.model.experts_per_token,
-            num_experts=job.model.num_experts,
-            hidden_size=job.model.hidden_size,
-            bytes_per_element=BYTES[job.dtype.removeprefix("torch.")],
-            num_ranks=routing["group"][0].count(",") + 1,
-        )
-    except TraceAnalyzerError:
-        return None
-
-
-def _routed_bytes(routing: pl.DataFrame, layer: ExpertLayer) -> float | None:
-    """Token copies that leave their rank, times bytes of a token, per rank and all-to-all."""
-    left = routing.with_columns(
-        pl.when(pl.col("rank") == pl.col("expert_rank")).then(0).otherwise("tokens").alias("out")
-    )
-    mean = left.group_by("step", "layer", "group", "rank").agg(pl.col("out").sum())["out"].mean()
-    return float(mean) * layer.token_bytes if isinstance(mean, float | int) else None

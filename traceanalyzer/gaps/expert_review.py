@@ -86,6 +86,9 @@ class Volume(Struct, frozen=True, kw_only=True):
     ]
     uniform_bytes: Annotated[float | None, Meta(description="k·T·h·b·(n − 1)/n, routing taken as uniform.")]
     deduplicated_bytes: Annotated[float | None, Meta(description="If a token travelled once to each rank.")]
+    padded_bytes: Annotated[
+        float | None, Meta(description="With every expert's buffer filled up to its capacity; null where it is not.")
+    ] = None
 
 
 class VolumeTheory(Struct, frozen=True, kw_only=True):
@@ -94,6 +97,21 @@ class VolumeTheory(Struct, frozen=True, kw_only=True):
     expert_parallel_bytes: Annotated[float, Meta(description="Dispatch and combine: 2·k·(S/n)·(n − 1)/n.")]
     tensor_parallel_bytes: Annotated[float, Meta(description="One ring all-reduce: 2·(n − 1)/n·S.")]
     tensor_over_expert: Annotated[float, Meta(description="n/k.")]
+    popular_over_ranks_bytes: Annotated[
+        float, Meta(description="The popular 2kS/N with N = ranks: (n − 1)/n of it crosses links.")
+    ]
+    popular_over_experts_bytes: Annotated[
+        float, Meta(description="The same with N = experts, as it is often read: E/n times too small.")
+    ]
+    capacity_slots: Annotated[
+        int | None, Meta(description="Slots of an expert for the tokens of one rank; null without a capacity factor.")
+    ] = None
+    distinct_nodes: Annotated[
+        float | None, Meta(description="Mean number of nodes among a token's experts; null within one node.")
+    ] = None
+    between_nodes_bytes: Annotated[
+        float | None, Meta(description="Forward, if a token travelled once to each node; null within one node.")
+    ] = None
 
 
 class PlacementAdvice(Struct, frozen=True, kw_only=True):
@@ -203,7 +221,10 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     volume_theory: VolumeTheory | None = None
     placement: PlacementAdvice | None = None
     dispatch_at_peak_us: Annotated[
-        float | None, Meta(description="Mean dispatch by bytes over the links' published peak, no latency; one host.")
+        float | None, Meta(description="Mean dispatch by its bytes over the peak of each rank's links, no latency.")
+    ] = None
+    dispatch_transfer_us: Annotated[
+        float | None, Meta(description="Measured: longest member's transfer, median over dispatches.")
     ] = None
     count_exchange_ms: Annotated[
         float | None, Meta(description="Exchange of token counts, wait included; per step, summed over ranks.")

@@ -11,7 +11,6 @@ from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.expert_detail import (
     ExpertTables,
     blame_figures,
-    dispatch_at_peak_us,
     exchange_figures,
     expert_tables,
     exposed_time,
@@ -20,11 +19,11 @@ from traceanalyzer.gaps.expert_detail import (
     load_figures,
     own_loads,
     port_figures,
-    volumes,
     worth_figures,
 )
 from traceanalyzer.gaps.expert_overheads import overheads
 from traceanalyzer.gaps.expert_review import AllToAll, AllToAllGroup, AllToAllTheory, PlacementAdvice
+from traceanalyzer.gaps.expert_volumes import dispatch_at_peak, dispatch_transfer_us, volumes
 from traceanalyzer.gaps.placement_advice import advice, propose
 from traceanalyzer.gaps.review import Withheld
 from traceanalyzer.job import Job
@@ -129,7 +128,12 @@ def _explanation(
     worth, replayed = worth_figures(tables, splits, detail.expected)
     if replayed.reason is not None:
         withheld.append(Withheld(metric="all_to_all.replayed_step_ms", reason=replayed.reason))
-    measured, theory = volumes(tables, detail.traffic, job)
+    ports = links(tables.ranks)
+    hosts = dict(ports.select("rank", "host").iter_rows())
+    measured, theory = volumes(detail.traffic, tables.routing, hosts, job)
+    network = job.hardware.network_bytes_per_second if job and job.hardware else None
+    at_peak, unknown = dispatch_at_peak(detail.traffic, ports, network)
+    withheld += unknown
     return {
         "loads": load_figures(detail.load_statistics),
         "exchanges": exchange_figures(detail.exchanges),
@@ -140,7 +144,8 @@ def _explanation(
         "slow_links": link_figures(detail.expected),
         "link_share": _median(splits.filter(pl.col("kind") == "all_to_all")["link_share"]),
         "volumes": measured,
-        "dispatch_at_peak_us": dispatch_at_peak_us(detail.traffic, links(tables.ranks)),
+        "dispatch_at_peak_us": at_peak,
+        "dispatch_transfer_us": dispatch_transfer_us(detail.exchanges),
         "volume_theory": theory,
         "placement": _placement(routing, replayed.balanced_experts_ms, withheld),
     }

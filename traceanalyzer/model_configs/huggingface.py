@@ -156,6 +156,8 @@ def _with_experts(shape: ModelShape, settings: Settings) -> ModelShape:
         shape,
         num_experts=num_experts,
         experts_per_token=settings.integer("num_experts_per_tok"),
+        expert_groups=settings.integer("n_group", default=0),
+        groups_per_token=settings.integer("topk_group", default=0),
         expert_ffn_size=expert_size,
         shared_expert_ffn_size=shared or settings.integer("n_shared_experts", default=0) * expert_size,
         num_dense_layers=num_dense,

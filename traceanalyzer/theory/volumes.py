@@ -61,14 +61,14 @@ def all_to_all_bytes(layer: ExpertLayer) -> float:
 
 
 def capacity(layer: ExpertLayer, capacity_factor: float) -> int:
-    """Slots per expert with a capacity factor: ceil(CF·k·tokens of the group/E)."""
-    tokens = layer.tokens_per_rank * layer.num_ranks
-    return math.ceil(capacity_factor * layer.experts_per_token * tokens / layer.num_experts)
+    """Slots that an expert has for the tokens of one rank: ceil(CF·k·T/E)."""
+    return math.ceil(capacity_factor * layer.experts_per_token * layer.tokens_per_rank / layer.num_experts)
 
 
 def padded_all_to_all_bytes(layer: ExpertLayer, capacity_factor: float) -> float:
-    """Sent per rank where every expert's buffer is filled up: CF·k·T·h·b·(n − 1)/n, whatever the routing."""
-    return capacity_factor * all_to_all_bytes(layer)
+    """Sent per rank where every expert's buffer is filled up, whatever the routing: CF·k·T·h·b·(n − 1)/n in whole slots."""
+    n = layer.num_ranks
+    return layer.num_experts * capacity(layer, capacity_factor) * layer.token_bytes * (n - 1) / n
 
 
 def distinct_destinations(num_experts: int, experts_per_token: int, num_destinations: int) -> float:
