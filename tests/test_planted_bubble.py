@@ -29,7 +29,7 @@ def true_dependency_share(truth: Truth, job: Job) -> float:
     """Median over steps of dependency ÷ phase, from the true spans by the definition in words."""
     spans: dict[tuple[int, int, str, int, int], list[int]] = {}
     for op in truth.device_ops:
-        found = re.fullmatch(r"(\d+)([FB])(\d+)", op["action"] or "")
+        found = re.fullmatch(r"(\d+)([FBIW])(\d+)", op["action"] or "")
         if found and op["step"] > 0 and op["kind"] in ("gemm", "attention", "elementwise"):
             key = (op["step"], op["rank"], found[2], int(found[1]), int(found[3]))
             start, end = spans.get(key, [op["start_ns"], op["end_ns"]])
@@ -47,6 +47,10 @@ def true_dependency_share(truth: Truth, job: Job) -> float:
             ):
                 if phase == "F":
                     needed = ends.get(("F", stage - 1, mb), at)
+                elif phase == "W":
+                    needed = ends["I", stage, mb]
+                elif phase == "I":
+                    needed = ends.get(("I", stage + 1, mb), ends["F", stage, mb])
                 else:
                     needed = ends.get(("B", stage + 1, mb), ends["F", stage, mb])
                 dependency += min(max(needed, at), start) - at
@@ -79,6 +83,35 @@ def test_owners_leave_nothing_unknown_and_input_order_changes_nothing(name: str,
     owners = {row.owner: row.share for row in analysis.review.accounting.owners}
     assert owners.get("unknown", 0) <= 0.01
     assert sum(owners.values()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("clocks", [Faults(), CLOCKS])
+def test_the_bubble_of_an_unlabelled_zero_bubble_run_is_measured_and_its_schedule_unknown(
+    clocks: Faults, tmp_path: Path
+) -> None:
+    job = Job(schedule="ZeroBubble", labels=None)
+    analysis, truth = analysed(job, clocks, tmp_path)
+    review = analysis.review
+    assert review.bubble is not None, review.quality.withheld
+    assert review.bubble.measured_share == pytest.approx(true_dependency_share(truth, job), abs=0.01)
+    assert review.job["schedule"].value == "unknown"
+    assert review.job["schedule"].confidence == 0
+    assert "num_microbatches" not in review.job
+    assert review.bubble.theory is not None
+    assert review.bubble.theory.simulated_share is None
+    assert review.bubble.attribution_ms is None
+    withheld = {item.metric: item.reason for item in review.quality.withheld}
+    assert "zero-bubble" in withheld["bubble.theory.closed_form_share"]
+
+
+def test_a_labelled_zero_bubble_run_is_simulated_though_it_has_no_name(tmp_path: Path) -> None:
+    job = Job(schedule="ZeroBubble")
+    analysis, truth = analysed(job, CLOCKS, tmp_path)
+    bubble = analysis.review.bubble
+    assert bubble is not None
+    assert bubble.measured_share == pytest.approx(true_dependency_share(truth, job), abs=0.003)
+    assert bubble.theory is not None
+    assert bubble.theory.simulated_share is not None
 
 
 def test_a_host_stall_is_the_hosts(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ class Job:
     """A training job. Times are per microbatch and rank (all its chunks together)."""
 
     schedule: str = "1F1B"
-    """`1F1B`, `GPipe` or `Interleaved1F1B`."""
+    """`1F1B`, `GPipe`, `Interleaved1F1B` or `ZeroBubble` (input and weight gradients apart, the latter put off)."""
     pp: int = 4
     dp: int = 1
     ep: int = 1
@@ -115,7 +115,7 @@ class Faults:
 
 
 Action = tuple[str, int, int]
-"""Phase (F or B), stage, microbatch."""
+"""Phase (F and B, or F, I and W), stage, microbatch."""
 
 
 def orders(job: Job) -> list[list[Action]]:
@@ -132,6 +132,8 @@ def _order(job: Job, position: int) -> list[Action]:
         return _alternate(
             [("F", position, mb) for mb in range(num)], [("B", position, mb) for mb in range(num)], warmup
         )
+    if job.schedule == "ZeroBubble":
+        return _zero_bubble(job, position)
     if job.schedule != "Interleaved1F1B" or num % job.pp or job.coalesced:
         message = f"cannot plant {job.schedule} with {num} microbatches on {job.pp} ranks"
         raise ValueError(message)
@@ -146,6 +148,20 @@ def _order(job: Job, position: int) -> list[Action]:
     total = num * chunks
     warmup = min(total, (job.pp - position - 1) * 2 + (chunks - 1) * job.pp)
     return _alternate([action("F", k) for k in range(total)], [action("B", k) for k in range(total)], warmup)
+
+
+def _zero_bubble(job: Job, position: int) -> list[Action]:
+    """1F1B with halved backwards: the weight gradient follows `position` microbatches after the input gradient."""
+    num = job.num_microbatches
+    warmup = min(num, job.pp - position)
+    order = [("F", position, mb) for mb in range(warmup)]
+    for mb in range(num):
+        order.append(("I", position, mb))
+        if mb >= position:
+            order.append(("W", position, mb - position))
+        if warmup + mb < num:
+            order.append(("F", position, warmup + mb))
+    return order + [("W", position, mb) for mb in range(max(0, num - position), num)]
 
 
 def _alternate(forwards: list[Action], backwards: list[Action], warmup: int) -> list[Action]:

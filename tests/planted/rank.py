@@ -128,6 +128,8 @@ class Rank:
     def _message(self, kind: str, action: Action) -> dict[str, Any] | None:
         """The message that `action` needs (`receive`) or gives (`send`)."""
         phase, stage, microbatch = action
+        if phase == "W":
+            return None
         target = stage if kind == "receive" else stage + (1 if phase == "F" else -1)
         if not 0 <= target < self.job.num_stages:
             return None
@@ -155,7 +157,7 @@ class Rank:
 
     def _exchange(self, batch: list[dict[str, Any]]) -> None:
         job, facts = self.job, batch[0]["facts"]
-        lane = (batch[0]["peer"] // job.dp) * 2 + (facts["phase"] == "B") + (100 if batch[0]["kind"] == "send" else 0)
+        lane = (batch[0]["peer"] // job.dp) * 2 + (facts["phase"] != "F") + (100 if batch[0]["kind"] == "send" else 0)
         stream = STREAMS["pp"] + (0 if job.coalesced else 10 + lane)
         calls = [
             {"collective": {"send": "send", "receive": "recv"}[p["kind"]], "group": "pp", "members": job.pipeline(self.replica),
@@ -287,7 +289,8 @@ class Rank:
         self.thread = "main" if phase == "F" else "autograd"
         needed = self.received.get((self.step, phase, stage, microbatch, self.replica))
         after = [needed] if needed is not None else []
-        duration = (job.forward_ns if phase == "F" else job.backward_ns) // job.num_chunks
+        lengths = {"F": job.forward_ns, "B": job.backward_ns}
+        duration = lengths.get(phase, job.backward_ns // 2) // job.num_chunks
         self.compute(duration + self.faults.slow_action_ns.get(where, 0), MIX, after, job.kernels_per_action)
         for layer in range(job.moe_layers):
             self._experts(phase, stage * 1000 + microbatch * 10 + layer)
@@ -316,4 +319,4 @@ def _range(part: dict[str, Any]) -> str:
     if part["kind"] == "send":
         stage += -1 if facts["phase"] == "F" else 1
     verb = "SEND" if part["kind"] == "send" else "RECV"
-    return f"PP:{stage}{verb}_{facts['phase']}{facts['microbatch']}"
+    return f"PP:{stage}{verb}_{'F' if facts['phase'] == 'F' else 'B'}{facts['microbatch']}"

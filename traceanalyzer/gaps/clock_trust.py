@@ -127,6 +127,12 @@ def _uncertainty(found: PipelineGap, tables: Tables, communications: pl.DataFram
 
 def _moved(frame: pl.DataFrame, by: pl.DataFrame) -> pl.DataFrame:
     times = [name for name in ("start_ns", "end_ns", "release_ns") if name in frame.columns]
+    if "needed_ns" in frame.columns:  # a time of another rank
+        source = by.rename({"rank": "needed_rank", "_by": "_source_by"})
+        needed = pl.col("needed_ns") + pl.col("_source_by").fill_null(0)
+        frame = frame.join(source, on="needed_rank", how="left", maintain_order="left").with_columns(
+            needed.alias("needed_ns")
+        )
     joined = frame.join(by, on="rank", how="left", maintain_order="left")
     return joined.with_columns([(pl.col(name) + pl.col("_by").fill_null(0)).alias(name) for name in times]).drop("_by")
 

@@ -73,6 +73,9 @@ def _declared(job: Job) -> dict[str, Any]:
 
 def _measured(pipeline: PipelineGap) -> dict[str, Fact]:
     """What the measured actions say; without labels that is an inference from the order of their phases."""
+    if pipeline.unordered:
+        basis = "unlabelled chunks in the order of no schedule known by name"
+        return {"schedule": Fact(value="unknown", source="inferred", confidence=0.0, basis=basis)}
     by_rank = pipeline.actions.group_by("rank").agg(pl.col("stage").n_unique())
     counts = {
         "num_stages": pipeline.actions["stage"].n_unique(),

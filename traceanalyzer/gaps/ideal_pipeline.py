@@ -30,6 +30,38 @@ class IdealPipeline:
     withheld: tuple[Withheld, ...]
 
 
+_NO_ORDER = (
+    "unlabelled chunks in the order of no schedule known by name (zero-bubble orders are such): nothing tells their stages "
+    "and microbatches"
+)
+UNORDERED = IdealPipeline(
+    figures=BubbleTheory(
+        closed_form_share=None,
+        closed_form_ratio=None,
+        simulated_share=None,
+        simulated_ratio=None,
+        simulated_span_share=None,
+        simulated_phase_ms=None,
+        formula=None,
+        schedule=None,
+        domain=None,
+        source=None,
+    ),
+    simulation=None,
+    recognised=None,
+    withheld=tuple(
+        Withheld(metric=metric, reason=_NO_ORDER)
+        for metric in (
+            "bubble.theory.closed_form_share",
+            "bubble.theory.simulated_share",
+            "bubble.attribution_ms",
+            "job.schedule",
+        )
+    ),
+)
+"""No theory: the order of the measured actions is not known."""
+
+
 def measured_orders(actions: pl.DataFrame) -> tuple[RankOrders, tuple[int, ...], list[int]]:
     """The order of the first pipeline step, the pipeline position of every stage, and the ranks by position."""
     first = actions.filter(pl.col("pipeline") == actions["pipeline"].min())

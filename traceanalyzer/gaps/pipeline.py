@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from traceanalyzer.gaps.ideal_pipeline import IdealPipeline, ideal_pipeline, measured_orders
+from traceanalyzer.gaps.ideal_pipeline import UNORDERED, IdealPipeline, ideal_pipeline, measured_orders
 from traceanalyzer.gaps.pipeline_actions import pipeline_actions
 from traceanalyzer.gaps.review import Bubble, BubbleTheory, StageBubble, StepBubble, Withheld
 from traceanalyzer.job import Job
@@ -32,6 +32,8 @@ class PipelineGap:
     inferred: bool
     """Stages and microbatches were inferred, not labelled."""
     withheld: tuple[Withheld, ...]
+    unordered: bool = False
+    """No schedule known by name has this order: `stage` is the rank's place, what an action needs its messages tell."""
 
 
 def pipeline_gap(
@@ -47,7 +49,7 @@ def pipeline_gap(
     actions = found.actions
     untold = _why_no_transfer(tables) or hides_transfer
     table = bubble(actions, transfers_of(communications))
-    ideal = ideal_pipeline(actions, job)
+    ideal = UNORDERED if found.unordered else ideal_pipeline(actions, job)
     shares = shares_by_step(table, tables.steps)
     return PipelineGap(
         figures=_figures(shares, table, actions, ideal.figures, no_transfer=untold is not None),
@@ -57,6 +59,7 @@ def pipeline_gap(
         actions=actions,
         inferred=found.inferred,
         withheld=(*ideal.withheld, *_no_transfer(untold)),
+        unordered=found.unordered,
     )
 
 

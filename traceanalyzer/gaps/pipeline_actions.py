@@ -10,6 +10,7 @@ import polars as pl
 from traceanalyzer.errors import DomainError
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.bubble import producer_release
+from traceanalyzer.measurements.unordered_bubble import with_message_needs
 from traceanalyzer.schedule import Op, Phase, RankOrders, ScheduleName, actions_of
 from traceanalyzer.tables import ClockState, Tables
 from traceanalyzer.tables.inferred_actions import pipeline_places
@@ -39,6 +40,9 @@ class PipelineActions:
     why_not: str | None = None
     inferred: bool = False
     """Stages and microbatches were inferred, not labelled."""
+    unordered: bool = False
+    """No schedule known by name has this order: `stage` is the rank's place, `microbatch` an ordinal, and what each action
+    needs (`needed_ns`, `needed_rank`) is told by messages alone."""
 
 
 def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
@@ -50,7 +54,10 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
         return PipelineActions(nothing, reason)
     actions = tables.actions.join(members.filter("is_whole").select("rank", "pipeline"), on="rank")
     if tables.actions_inferred:
-        actions = _with_chunks(actions)
+        named = _with_chunks(actions)
+        if named.is_empty() and not actions.is_empty():
+            return _unordered(actions, tables)
+        actions = named
     reason = _why_no_pipeline(actions)
     if reason is not None:
         return PipelineActions(nothing, reason)
@@ -58,10 +65,33 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     return PipelineActions(whole, _why_not_whole(whole, tables.clock), tables.actions_inferred)
 
 
+def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
+    """Chunks whose stage and microbatch nobody can tell, of the pipeline steps in which all ranks do as many forwards."""
+    forwards = actions.group_by(*_STEP, "rank").agg(
+        (pl.col("phase") == "F").sum().alias("forwards"), (pl.col("phase") != "F").any().alias("returns")
+    )
+    places = actions.group_by("pipeline").agg(pl.col("rank").n_unique().alias("num_ranks"))
+    whole = (
+        forwards.group_by(_STEP)
+        .agg(pl.col("forwards").n_unique() == 1, pl.col("returns").all(), pl.len().alias("found"))
+        .join(places, on="pipeline")
+        .filter(pl.col("forwards") & pl.col("returns") & (pl.col("found") == pl.col("num_ranks")))
+    )
+    kept = actions.join(whole, on=_STEP, how="semi")
+    if kept.is_empty():
+        return PipelineActions(
+            kept, "these unlabelled chunks are in the order of no schedule known by name, and ranks do unequal numbers"
+        )
+    if has_overlaps(kept):
+        return PipelineActions(kept.clear(), "compute actions of one rank overlap, so its time cannot be cut at them")
+    messages = tables.p2p.filter(pl.col("role") == "pp")
+    return PipelineActions(with_message_needs(kept, messages), None, inferred=True, unordered=True)
+
+
 def _why_no_pipeline(actions: pl.DataFrame) -> str | None:
     """Why these actions form no pipeline; None if they do."""
     if actions.is_empty():
-        return "the order of these unlabelled chunks is that of no schedule known by name"
+        return "no pipeline is here with chunks of all its ranks"
     if actions["stage"].n_unique() < MIN_STAGES:
         return "no pipeline: the model is in one stage"
     holders = actions.group_by(*_STEP, "stage").agg(pl.col("rank").n_unique())

@@ -50,7 +50,7 @@ class PipelineCauses:
 
 def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> PipelineCauses:
     """Explain the complete pipeline steps that the bubble was measured on."""
-    if pipeline.figures is None or pipeline.actions.is_empty():
+    if pipeline.figures is None or pipeline.actions.is_empty() or pipeline.unordered:
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
     actions = _with_launches(_with_communication(pipeline.actions, tables), tables)

@@ -64,7 +64,8 @@ def gaps_before(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) ->
 
     A gap is warm-up until the rank's first backward starts, drain after its last forward (once a backward has
     started), steady between. Adds `phase_start_ns` and `phase_end_ns`. `actions` is `ACTIONS` with `pipeline`,
-    `transfers` has `rank`, `start_ns`, `end_ns` of pipeline messages on their way.
+    `transfers` has `rank`, `start_ns`, `end_ns` of pipeline messages on their way. Actions that already have `needed_ns`
+    keep it (`measurements.unordered_bubble`); of others stage and microbatch tell it.
     """
     backward = pl.col("phase").is_in([phase.value for phase in BACKWARD_PHASES])
     order = pl.int_range(pl.len()).over(_RANK)
@@ -79,7 +80,7 @@ def gaps_before(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) ->
     )
     ready = pl.min_horizontal("start_ns", pl.max_horizontal("previous_ns", pl.coalesce("needed_ns", "previous_ns")))
     gaps = (
-        producer_release(actions)
+        (actions if "needed_ns" in actions.columns else producer_release(actions))
         .sort([*_RANK, "start_ns", "end_ns", "phase", "stage", "microbatch"])
         .with_columns(
             order.alias("order"),
