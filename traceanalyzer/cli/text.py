@@ -67,11 +67,16 @@ def _bubble(bubble: Mapping[str, Any] | None) -> Iterator[str]:
         cells = [_share(bubble[measured]), _share(theory.get(simulated or "")), _share(theory.get(closed or ""))]
         yield f"  {title:<28}{cells[0]:>8}   {cells[1]:>8}     {cells[2]:>8}".rstrip()
     yield ""
-    yield "  rank  stages      chunks  warm-up   steady    drain  overhead   (ms per step, median)"
+    yield "  rank  stages      chunks  warm-up   steady    drain  transfer  overhead   (ms per step, median)"
     for stage in bubble["stages"]:
-        parts = [stage[f"{part}_ms"] for part in ("chunk", "warmup", "steady", "drain", "overhead")]
+        parts = [stage[f"{part}_ms"] for part in ("chunk", "warmup", "steady", "drain")]
+        late = [stage[f"{part}_ms"] for part in ("transfer", "overhead")]
         stages = ",".join(str(number) for number in stage["stage"])
-        yield f"  {stage['ranks'][0]:>4}  {stages:<8}" + "".join(f"{part:>9.1f}" for part in parts)
+        yield (
+            f"  {stage['ranks'][0]:>4}  {stages:<8}"
+            + "".join(f"{part:>9.1f}" for part in parts)
+            + "".join(f"{'-' if part is None else f'{part:.1f}':>10}" for part in late)
+        )
 
 
 def _share(value: float | None) -> str:

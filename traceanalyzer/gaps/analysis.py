@@ -11,6 +11,7 @@ from traceanalyzer import __version__
 from traceanalyzer.gaps.cause_findings import with_mfu_points
 from traceanalyzer.gaps.coverage import ledger_sentences
 from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
+from traceanalyzer.gaps.finding_windows import with_windows
 from traceanalyzer.gaps.findings import by_worth, findings
 from traceanalyzer.gaps.headline import headline
 from traceanalyzer.gaps.measured import Measured, measure
@@ -92,7 +93,8 @@ def _review(run: Run, found: Measured) -> Review:
 def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
     checked = [*findings(found.bubble, found.experts.figures, figures, step_ms), *found.efficiency.findings]
     checked += found.memory.findings
-    return with_mfu_points(by_worth(checked), found.utilisation.figures.mfu, step_ms)
+    placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
+    return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
 
 
 def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:

@@ -246,7 +246,9 @@ class Finding(Struct, frozen=True, kw_only=True):
     evidence: str
     action: str | None
     rank: int | None = None
-    start_ns: int | None = None
+    start_ns: Annotated[
+        int | None, Meta(description="Where to look: the moment of the rank that shows it best, on the tables' clock.")
+    ] = None
     end_ns: int | None = None
 
 
