@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from traceanalyzer.cli.job_options import declaration, job_options
-from traceanalyzer.cli.reading import load_rank_map, rank_map_option, refuse_loss
+from traceanalyzer.cli.reading import choice_options, chosen_numbers, load_rank_map, rank_map_option, refuse_loss
 
 
 @click.command("analyze")
@@ -18,6 +18,7 @@ from traceanalyzer.cli.reading import load_rank_map, rank_map_option, refuse_los
     "--columns", type=click.Path(path_type=Path), help="Op table: JSON object of our column names and the file's."
 )
 @rank_map_option
+@choice_options
 @job_options
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(
@@ -25,6 +26,8 @@ def command(
     json_file: str | None,
     columns: Path | None,
     rank_map: Path | None,
+    ranks: str | None,
+    steps: str | None,
     *,
     strict: bool,
     **described: Any,  # noqa: ANN401 - options of several types
@@ -38,7 +41,8 @@ def command(
 
     declared = declaration(**described)
     names = load_column_map(columns) if columns else None
-    run = with_declaration(read(path, names, rank_map=load_rank_map(rank_map)), declared)
+    only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)
+    run = with_declaration(read(path, names, rank_map=load_rank_map(rank_map), ranks=only, steps=at), declared)
     review = analyze(run).review
     if json_file is not None:
         write_bytes(json_file, to_json(review))

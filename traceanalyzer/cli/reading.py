@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from traceanalyzer.traces import Counts, Summary
 
 _MAX_RANK = 1 << 31
+_MOST_CHOSEN = 1 << 20
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SHOWN = 8
 
 
@@ -42,6 +45,33 @@ def load_rank_map(path: Path | None) -> dict[str, int] | None:
     if any(not 0 <= rank < _MAX_RANK for rank in ranks.values()):
         raise UsageError(f"{path}: a rank is negative or too large", hint)
     return ranks
+
+
+def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--ranks` and `--steps`; the command hands what they give to `chosen_numbers`."""
+    for name, noun in (("--steps", "steps"), ("--ranks", "ranks")):
+        command = click.option(name, metavar="LIST", help=f"Look at these {noun} alone, for example 0,4-7.")(command)
+    return command
+
+
+def chosen_numbers(option: str, text: str | None) -> frozenset[int] | None:
+    """The numbers in a list such as `0,4-7`; None without one. Raises `UsageError`."""
+    if text is None:
+        return None
+    ranges = number_ranges(option, text)
+    if sum(last - first + 1 for first, last in ranges) > _MOST_CHOSEN:
+        raise UsageError(f"{option} '{text}' names more than {_MOST_CHOSEN:,} numbers", "leave it out to take all")
+    return frozenset(number for first, last in ranges for number in range(first, last + 1))
+
+
+def number_ranges(option: str, text: str) -> list[tuple[int, int]]:
+    """First and last number of every range of a list such as `0,4-7`. Raises `UsageError`."""
+    found = [_RANGE.fullmatch(part.strip()) for part in text.split(",")]
+    ranges = [(int(match[1]), int(match[2] or match[1])) for match in found if match]
+    if len(ranges) < len(found) or any(first > last for first, last in ranges):
+        noun = option.lstrip("-")
+        raise UsageError(f"{option} '{text}' is no list of {noun}", "write numbers and ranges, for example 0,4-7")
+    return ranges
 
 
 class Meter:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from traceanalyzer.cli.job_options import declaration, job_options
-from traceanalyzer.cli.reading import load_rank_map, rank_map_option
+from traceanalyzer.cli.reading import choice_options, chosen_numbers, load_rank_map, rank_map_option
 
 
 @click.command("report")
@@ -17,6 +17,7 @@ from traceanalyzer.cli.reading import load_rank_map, rank_map_option
     "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file."
 )
 @rank_map_option
+@choice_options
 @job_options
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON beside it; - is standard output.")
 def command(
@@ -24,6 +25,8 @@ def command(
     output: Path,
     json_file: str | None,
     rank_map: Path | None,
+    ranks: str | None,
+    steps: str | None,
     **described: Any,  # noqa: ANN401 - options of several types
 ) -> None:
     """Write the report of the run in PATH as one offline HTML file."""
@@ -36,7 +39,8 @@ def command(
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
     declared = declaration(**described)
-    analysis = analyze(with_declaration(read(path, rank_map=load_rank_map(rank_map)), declared))
+    only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)
+    analysis = analyze(with_declaration(read(path, rank_map=load_rank_map(rank_map), ranks=only, steps=at), declared))
     if json_file is not None:
         write_bytes(json_file, to_json(analysis.review))
     written = render(to_builtins(analysis.review), analysis.tables, output)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from traceanalyzer.cli.reading import load_rank_map, rank_map_option
+from traceanalyzer.cli.reading import load_rank_map, number_ranges, rank_map_option
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,6 +22,7 @@ _MEASURED = (
     "p2p",
     "communications",
     "clocks",
+    "wait_bounds",
     "routing",
     "accounting",
     "bubble",
@@ -32,7 +32,6 @@ _MEASURED = (
     "step_records",
 )
 _EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
-_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _FORMULA = r"^[=+\-@\t\r]"
 
 
@@ -55,7 +54,7 @@ def command(
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import UsageError
 
-    ranges = None if ranks is None else _parse_ranks(ranks)
+    ranges = None if ranks is None else number_ranges("--ranks", ranks)
     frame = _table(path, name, rank_map)
     if ranges is not None:
         if "rank" not in frame.columns:
@@ -77,17 +76,6 @@ def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
         return analyze(read(path, rank_map=load_rank_map(rank_map))).tables[name]
     traces = read_traces(path, rank_map=load_rank_map(rank_map))
     return {"events": traces.events, "ranks": traces.ranks, "defects": traces.defects}[name]
-
-
-def _parse_ranks(text: str) -> list[tuple[int, int]]:
-    """First and last rank of every range of a list such as `0,4-7`. Raises `UsageError`."""
-    from traceanalyzer.errors import UsageError
-
-    found = [_RANGE.fullmatch(part.strip()) for part in text.split(",")]
-    ranges = [(int(match[1]), int(match[2] or match[1])) for match in found if match]
-    if len(ranges) < len(found) or any(first > last for first, last in ranges):
-        raise UsageError(f"--ranks '{text}' is no list of ranks", "write ranks and ranges, for example 0,4-7")
-    return ranges
 
 
 def _kind_of(output: str) -> str:

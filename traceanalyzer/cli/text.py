@@ -11,6 +11,7 @@ from traceanalyzer.cli.job_text import job_lines
 from traceanalyzer.cli.memory_text import memory_lines
 from traceanalyzer.cli.owner_text import owner_lines
 from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines, what_if_lines
+from traceanalyzer.cli.sample_text import sample_lines
 
 _WIDTH = 100
 
@@ -21,6 +22,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         [f"! {line}" for line in review["warnings"]],
         review["headline"]["sentences"],
         list(_tiles(review["headline"]["tiles"])),
+        list(sample_lines(review["sample"])),
         list(_bubble(review["bubble"])),
         list(cause_lines(review["bubble"])),
         list(straggler_lines(review["stragglers"])),
@@ -30,7 +32,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(expert_lines(review["all_to_all"])),
         list(_waterfall(review["waterfall"])),
         list(roofline_lines(review["roofline"])),
-        list(owner_lines(review["accounting"])),
+        list(owner_lines(review["accounting"], review["figures"])),
         list(_findings(review["findings"])),
         list(job_lines(review["job"])),
         list(_withheld(review["quality"])),

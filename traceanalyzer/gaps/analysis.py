@@ -9,11 +9,12 @@ import polars as pl
 
 from traceanalyzer import __version__
 from traceanalyzer.gaps.cause_findings import with_mfu_points
-from traceanalyzer.gaps.coverage import ledger_sentences
 from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
 from traceanalyzer.gaps.finding_windows import with_windows
+from traceanalyzer.gaps.figures import Sections
+from traceanalyzer.gaps.figures import figures as bounded
 from traceanalyzer.gaps.findings import by_worth, findings
-from traceanalyzer.gaps.headline import headline
+from traceanalyzer.gaps.headline import coverage_words, headline
 from traceanalyzer.gaps.measured import Measured, measure
 from traceanalyzer.gaps.pipeline_actions import pipelines
 from traceanalyzer.gaps.review import (
@@ -55,26 +56,29 @@ def analyze(run: Run) -> Analysis:
 def _review(run: Run, found: Measured) -> Review:
     tables, bubble, withheld = found.tables, found.bubble, found.withheld
     step, figures = _step_figures(tables, run), _validity_figures(found.trust)
-    result = quality(run.traces, tables, run.job, withheld, found.clock_effects)
+    result = quality(run, tables, withheld, found.clock_effects)
     owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
-    ledger = ledger_sentences(step, owners, result, sorted(tables.ranks["rank"].unique()))
+    accounting = Accounting(
+        owners=owners,
+        phases=[PhaseShare(**row) for row in phase_shares(found.account).iter_rows(named=True)],
+        ambiguous_ns=found.ambiguous_ns,
+    )
     mfu = found.mfu
+    sections = Sections(step, figures, accounting, bubble, found.experts.figures, mfu)
+    known = bounded(sections, found.captured, result, found.waits, tables.steps)
+    words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
     return Review(
         tool={"name": "traceanalyzer", "version": __version__},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source={"path": run.path},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, found.experts.figures, mfu, step, withheld, ledger),
+        headline=headline(bubble, found.experts.figures, mfu, step, withheld, words, known),
         warnings=warnings(found.trust.reasons, result, run.job),
         quality=result,
         validity=figures,
         job=job_facts(run.job, run.declared, found.pipeline, tables),
         step=step,
-        accounting=Accounting(
-            owners=owners,
-            phases=[PhaseShare(**row) for row in phase_shares(found.account).iter_rows(named=True)],
-            ambiguous_ns=found.ambiguous_ns,
-        ),
+        accounting=accounting,
         bubble=bubble,
         all_to_all=found.experts.figures,
         mfu=mfu,
@@ -87,6 +91,8 @@ def _review(run: Run, found: Measured) -> Review:
         memory=found.memory.figures,
         what_if=found.study.figures,
         roofline=found.efficiency.shapes,
+        sample=found.captured,
+        figures=known,
     )
 
 
@@ -119,6 +125,7 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "p2p": found.messages,
         "communications": found.exchanged,
         "clocks": tables.clocks,
+        "wait_bounds": found.waits,
         "routing": experts.routing,
         "traffic": experts.traffic,
         "load_statistics": experts.load_statistics,

@@ -13,12 +13,13 @@ from traceanalyzer.gaps.inferred_job import inferred_facts
 from traceanalyzer.gaps.pipeline import PipelineGap
 from traceanalyzer.gaps.pipeline_actions import expected_ranks
 from traceanalyzer.gaps.review import Bubble, ClockEffect, Fact, Mfu, Quality, Term, Withheld
+from traceanalyzer.gaps.run import Run
+from traceanalyzer.gaps.wording import ranks_text
 from traceanalyzer.job import Job
 from traceanalyzer.tables import Tables
-from traceanalyzer.traces import Traces
 from traceanalyzer.traces.defects import losses
 
-_NO_LOSS = {"not_an_object", "empty_object"}
+_NO_LOSS = {"not_an_object", "empty_object", "not_chosen"}
 
 
 def job_facts(job: Job | None, declared: Declaration, pipeline: PipelineGap, tables: Tables) -> dict[str, Fact]:
@@ -89,21 +90,24 @@ def _measured(pipeline: PipelineGap) -> dict[str, Fact]:
     return facts
 
 
-def quality(
-    traces: Traces, tables: Tables, job: Job | None, withheld: list[Withheld], clock_effects: Sequence[ClockEffect]
-) -> Quality:
-    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches."""
+def quality(run: Run, tables: Tables, withheld: list[Withheld], clock_effects: Sequence[ClockEffect]) -> Quality:
+    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches.
+
+    Ranks that were promised and are not here are lost; all others were sampled by design.
+    """
+    traces, job = run.traces, run.job
     expected, found = expected_ranks(tables.ranks, job), tables.ranks["rank"].n_unique()
     dropped = dict(sorted(traces.counts.events_dropped.items()))
     missing = expected is not None and found < expected
-    promised = _promised(job)
+    lost = run.promised - set(tables.ranks["rank"])
     failed = job is not None and job.status != "completed"
-    partial = failed or not losses(traces.defects).is_empty() or (promised is not None and found < promised)
+    partial = failed or not losses(traces.defects).is_empty() or bool(lost)
     verdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
         verdict="unusable" if tables.steps.is_empty() else verdict,
         num_ranks_expected=expected,
         num_ranks_found=found,
+        ranks_lost=sorted(lost),
         num_steps_used=tables.steps["step"].n_unique(),
         events_seen=traces.counts.events_seen,
         events_kept=traces.counts.events_kept,
@@ -116,18 +120,14 @@ def quality(
     )
 
 
-def _promised(job: Job | None) -> int | None:
-    """Ranks that were to be traced: of a run folder all, or those that were chosen; others are sampled by design."""
-    if job is None:
-        return None
-    return job.layout.world_size if job.traced_ranks is None else len(job.traced_ranks)
-
-
 def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None) -> list[str]:
     """What a reader must know before any number."""
     lines = [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
     if result.num_ranks_expected is not None and result.num_ranks_found < result.num_ranks_expected:
         lines.append(f"Only {result.num_ranks_found} of {result.num_ranks_expected} ranks are here.")
+    if result.ranks_lost:
+        lost = ranks_text(result.ranks_lost)
+        lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")
     if job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
     lost = _lost_events(result)

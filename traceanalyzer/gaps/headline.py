@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from traceanalyzer.gaps.cause_findings import cause_sentences
+from traceanalyzer.gaps.coverage import ledger_sentences, next_sentences, one_rank_sentences, sample_sentences
 from traceanalyzer.gaps.expert_review import AllToAllTheory
-from traceanalyzer.gaps.review import AllToAll, Bubble, Headline, Mfu, StepFigures, Tile, Withheld
-from traceanalyzer.gaps.wording import counted, flops_rate, milliseconds, percent, points, times
+from traceanalyzer.gaps.review import Accounting, AllToAll, Bubble, Headline, Mfu, Quality, StepFigures, Tile, Withheld
+from traceanalyzer.gaps.sample_review import Figure, RankFigures, Sample
+from traceanalyzer.gaps.wording import counted, flops_rate, milliseconds, n_of_n, percent, points, times
 
 MIN_OVERHEAD_SHARE = 0.005
 MIN_WAIT_SHARE = 0.01
@@ -18,8 +23,45 @@ _DEFINITIONS = {
     "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over ranks, median over steps",
     "all_to_all": "tokens received by the fullest rank ÷ mean over ranks, averaged over layers and steps",
     "mfu": "model FLOPs per step ÷ (step time × peak × devices)",
+    "between_chunks": "time of a rank outside its chunks ÷ its first chunk's start to its last chunk's end",
     "step_time": "the longest rank's step window, median over the captured steps",
 }
+
+_FIGURES = {
+    "bubble": ("bubble.measured_share",),
+    "all_to_all": ("all_to_all.rank_load_max_over_mean",),
+    "mfu": ("mfu.mfu_unprofiled", "mfu.mfu"),
+    "step_time": ("step.duration_ms.median",),
+}
+"""Where the bounds of a tile's value stand; the first that is there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What to say of the captured ranks."""
+
+    lead: Sequence[str] = ()
+    """Of a sample with whole groups: what the figures stand for."""
+    ledger: Sequence[str] = ()
+    """Where the time went: said where nothing else can be measured, and of a lone rank."""
+    rank: Sequence[str] = ()
+    """What a lone rank says."""
+    next: Sequence[str] = ()
+    alone: RankFigures | None = None
+    """The lone rank."""
+
+
+def coverage_words(
+    step: StepFigures, accounting: Accounting, result: Quality, captured: Sample, ranks: Sequence[int]
+) -> Coverage:
+    """What to say of these captured `ranks`."""
+    return Coverage(
+        lead=sample_sentences(captured, result),
+        ledger=ledger_sentences(step, accounting.owners, result, ranks, captured),
+        rank=one_rank_sentences(captured),
+        next=next_sentences(captured),
+        alone=captured.ranks[0] if captured.coverage == "one_rank" else None,
+    )
 
 
 def headline(
@@ -28,28 +70,58 @@ def headline(
     mfu: Mfu,
     step: StepFigures,
     withheld: Sequence[Withheld],
-    ledger: Sequence[str],
+    words: Coverage,
+    figures: Mapping[str, Figure],
 ) -> Headline:
-    """Sentences and tiles. Bubble, all-to-all and MFU always have a tile: a number, or why there is none.
-
-    `ledger` is what to say where none of the three can be measured.
-    """
+    """Sentences and tiles. Bubble, all-to-all and MFU always have a tile: a number, or why there is none."""
     reasons = {item.metric: item.reason for item in withheld}
     tiles = [
         _bubble_tile(bubble, reasons),
         _all_to_all_tile(all_to_all, reasons),
         _mfu_tile(mfu, reasons),
         _step_tile(step),
+        *_rank_tiles(words.alone),
     ]
+    tiles = [_with_ranks(tile, figures) for tile in tiles]
     sentences = [
         *_bubble_sentences(bubble),
         *cause_sentences(bubble),
-        *_all_to_all_sentences(all_to_all),
+        *_all_to_all_sentences(all_to_all, words),
         *_mfu_sentences(mfu),
     ]
-    if not sentences:
-        sentences = list(ledger)
-    return Headline(sentences=sentences, tiles=tiles)
+    if not sentences or words.alone is not None:
+        sentences = [*words.ledger, *words.rank, *sentences]
+    return Headline(sentences=[*words.lead, *sentences, *words.next], tiles=tiles)
+
+
+def _with_ranks(tile: Tile, figures: Mapping[str, Figure]) -> Tile:
+    """The tile with the number of ranks its value comes from, where these are not all."""
+    known = (figures[path] for path in _FIGURES.get(tile.id, ()) if path in figures)
+    figure = next(known, None)
+    if tile.value_text is None or figure is None or figure.num_ranks == figure.num_ranks_expected:
+        return tile
+    ranks = n_of_n(figure.num_ranks, figure.num_ranks_expected)
+    return replace(tile, gap_text=f"{tile.gap_text}; {ranks}" if tile.gap_text else ranks)
+
+
+def _rank_tiles(alone: RankFigures | None) -> list[Tile]:
+    """Of a lone pipeline rank: what passed between its chunks."""
+    if alone is None or alone.between_chunks_share is None:
+        return []
+    theory = alone.equal_stages_share
+    gap = points(alone.between_chunks_share - theory) if theory is not None else None
+    return [
+        Tile(
+            id="between_chunks",
+            title=f"Between chunks of rank {alone.rank}",
+            value_text=percent(alone.between_chunks_share),
+            theory_text=f"{percent(theory)} with equal stages, {alone.schedule}" if theory is not None else None,
+            gap_text=f"{gap}; one rank" if gap else "one rank",
+            status="neutral",
+            note="of this rank's own window; it is not the bubble of the job",
+            definition=_DEFINITIONS["between_chunks"],
+        )
+    ]
 
 
 def theory_share(bubble: Bubble) -> tuple[float, str] | None:
@@ -93,7 +165,7 @@ def _worst_stage(bubble: Bubble) -> list[str]:
     return [f"{what} another {percent(bubble.overhead_share)}, {where}."]
 
 
-def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
+def _all_to_all_sentences(all_to_all: AllToAll | None, words: Coverage) -> list[str]:
     if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
         return []
     ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
@@ -102,8 +174,8 @@ def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
     if cost is not None and wait is not None and wait >= MIN_WAIT_SHARE:
         who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
         sentences.append(
-            f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}; balanced experts would shorten the "
-            f"step by up to {milliseconds(cost)}."
+            f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}; balanced experts would shorten "
+            f"{'their' if words.next else 'the'} step by up to {milliseconds(cost)}."
         )
     return sentences
 

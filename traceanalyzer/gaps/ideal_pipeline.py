@@ -68,12 +68,12 @@ def measured_orders(actions: pl.DataFrame) -> tuple[RankOrders, tuple[int, ...],
     first = first.filter(pl.col("step") == first["step"].min()).sort("rank", "start_ns")
     by_stage = first.group_by("rank").agg(pl.col("stage").min()).sort("stage")
     ranks = [int(rank) for rank in by_stage["rank"]]
-    orders = [_ops(first.filter(pl.col("rank") == rank)) for rank in ranks]
+    orders = [rank_ops(first.filter(pl.col("rank") == rank)) for rank in ranks]
     holder = dict(first.select("stage", "rank").unique().iter_rows())
     return orders, tuple(ranks.index(holder[stage]) for stage in sorted(holder)), ranks
 
 
-def _ops(actions: pl.DataFrame) -> list[Op]:
+def rank_ops(actions: pl.DataFrame) -> list[Op]:
     """A rank's ops: actions released together form an overlapped pair."""
     ops: list[Op] = []
     rows = list(actions.select("stage", "phase", "microbatch", "release_ns").iter_rows())

@@ -17,6 +17,8 @@ from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, 
 from traceanalyzer.gaps.predicted_mfu import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.review import Bubble, ClockEffect, Mfu, Withheld
 from traceanalyzer.gaps.run import Run
+from traceanalyzer.gaps.sample import sample
+from traceanalyzer.gaps.sample_review import Sample
 from traceanalyzer.gaps.utilisation import UtilisationGap, utilisation_gap
 from traceanalyzer.gaps.waterfall import Blames, Waterfall, waterfall
 from traceanalyzer.gaps.what_if_review import WhatIfGap, what_if_gap
@@ -27,8 +29,9 @@ from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.messages import split_messages
 from traceanalyzer.measurements.step_phases import gradient_exchanges, step_phases
 from traceanalyzer.measurements.validity import Validity, validity
+from traceanalyzer.measurements.wait_bounds import wait_bounds
 from traceanalyzer.schema import ACTIONS, conform
-from traceanalyzer.tables import Tables, build_tables
+from traceanalyzer.tables import Tables, build_tables, of_steps
 from traceanalyzer.tables.communications import communications
 from traceanalyzer.tables.from_ops import tables_of_ops
 from traceanalyzer.traces.execution_traces import read_execution_exchanges
@@ -62,6 +65,9 @@ class Measured:
     way: Waterfall
     efficiency: EfficiencyGap
     memory: MemoryGap
+    waits: pl.DataFrame
+    """`WAIT_BOUNDS`."""
+    captured: Sample
 
     @property
     def bubble(self) -> Bubble | None:
@@ -110,6 +116,8 @@ def measure(run: Run) -> Measured:
         )
     else:
         tables = tables_of_ops(run.ops, run.path)
+    if run.steps is not None:
+        tables = of_steps(tables, run.steps)
     peaks, one_clock = links(tables.ranks), tables.clock.one_clock
     splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
@@ -127,6 +135,7 @@ def measure(run: Run) -> Measured:
     bubble = with_causes(pipeline.figures, causes)
     recorded, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
     experts = expert_gap(tables, splits, run.job, run.routing_records, recorded, hides_split)
+    waits = wait_bounds(splits, messages, peaks)
     blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
     return Measured(
         tables=tables,
@@ -147,6 +156,8 @@ def measure(run: Run) -> Measured:
         way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps),
         memory=memory_gap(pipeline, run.step_records, run.job),
+        waits=waits,
+        captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
     )
 
 

@@ -26,6 +26,7 @@ from traceanalyzer.gaps.pipeline_review import (
     WaiterBlame,
     WhatIfFigures,
 )
+from traceanalyzer.gaps.sample_review import Figure, Sample
 
 SCHEMA_VERSION = 1
 
@@ -86,6 +87,9 @@ class Quality(Struct, frozen=True, kw_only=True):
     verdict: Annotated[str, Meta(description="`complete`, `sampled`, `partial` or `unusable`.")]
     num_ranks_expected: int | None
     num_ranks_found: int
+    ranks_lost: Annotated[
+        list[int], Meta(description="Promised by the run's description and not here; not sampled out.")
+    ]
     num_steps_used: int
     events_seen: int
     events_kept: int
@@ -296,6 +300,10 @@ class Review(Struct, frozen=True, kw_only=True):
     what_if: Annotated[
         WhatIfFigures | None, Meta(description="The published what-if study; of op tables with all operations.")
     ] = None
+    sample: Annotated[Sample | None, Meta(description="Which ranks were captured, and what each says alone.")] = None
+    figures: Annotated[
+        dict[str, Figure], Meta(description="Bounds, scope and ranks of every single number, by its path in this file.")
+    ] = {}
     roofline: Annotated[
         list[RooflineShape], Meta(description="Shapes that lose most time to their roof, from recorded shapes.")
     ] = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
+from traceanalyzer.errors import UsageError
 from traceanalyzer.gaps.declaration import NOTHING, Declaration
 from traceanalyzer.job import Job
 from traceanalyzer.schema import DEFECTS, EVENTS, STEP_RECORDS, empty
@@ -31,27 +32,62 @@ class Run:
     """`OPS`, where an op table was read instead of traces."""
     declared: Declaration = NOTHING
     """What was said of the job beside its traces."""
+    promised: frozenset[int] = frozenset()
+    """Ranks that were to be traced here: one that is missing is lost, any other is sampled by design."""
+    steps: frozenset[int] | None = None
+    """Steps to look at; None: all."""
 
 
 def read(
-    path: Path | str, columns: Mapping[str, str] | None = None, *, rank_map: Mapping[str, int] | None = None
+    path: Path | str,
+    columns: Mapping[str, str] | None = None,
+    *,
+    rank_map: Mapping[str, int] | None = None,
+    ranks: Collection[int] | None = None,
+    steps: Collection[int] | None = None,
 ) -> Run:
     """Read a run folder, a folder of traces, one trace file or an op table (Parquet, CSV).
 
     `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
-    files by name or pattern. Raises `InputError` if nothing can be used.
+    files by name or pattern; `ranks` and `steps` choose what to look at. Raises `InputError` if nothing can be used,
+    `UsageError` if nothing that was chosen is here.
     """
+    chosen = None if steps is None else frozenset(steps)
     if columns is not None or is_op_table(path):
-        return _op_table_run(str(path), read_op_table(path, columns))
-    traces = read_traces(path, rank_map=rank_map)
+        return _op_table_run(str(path), _of_ranks(read_op_table(path, columns), ranks, str(path)), chosen)
+    traces = read_traces(path, rank_map=rank_map, ranks=ranks)
     folder = traces.run_folder
+    job = read_job(folder) if folder else None
     return Run(
         path=str(path),
         traces=traces,
-        job=read_job(folder) if folder else None,
-        step_records=read_step_records(folder) if folder else empty(STEP_RECORDS),
-        routing_records=read_routing_records(folder) if folder else empty(ROUTING_RECORDS),
+        job=job,
+        step_records=_rows_of(read_step_records(folder), ranks) if folder else empty(STEP_RECORDS),
+        routing_records=_rows_of(read_routing_records(folder), ranks) if folder else empty(ROUTING_RECORDS),
+        promised=_promised(path, job, ranks),
+        steps=chosen,
     )
+
+
+def _promised(path: Path | str, job: Job | None, ranks: Collection[int] | None) -> frozenset[int]:
+    """Of a run folder the ranks that were to be traced, less those that were not asked for; of a single file none."""
+    if job is None or not Path(path).is_dir():
+        return frozenset()
+    traced = range(job.layout.world_size) if job.traced_ranks is None else job.traced_ranks
+    return frozenset(rank for rank in traced if ranks is None or rank in ranks)
+
+
+def _rows_of(records: pl.DataFrame, ranks: Collection[int] | None) -> pl.DataFrame:
+    return records if ranks is None else records.filter(pl.col("rank").is_in(list(ranks)))
+
+
+def _of_ranks(ops: pl.DataFrame, ranks: Collection[int] | None, path: str) -> pl.DataFrame:
+    kept = _rows_of(ops, ranks)
+    if kept.is_empty() and not ops.is_empty():
+        raise UsageError(
+            f"{path}: none of the chosen ranks is here", "choose among the ranks that are, or leave it out"
+        )
+    return kept
 
 
 def with_declaration(run: Run, declared: Declaration) -> Run:
@@ -59,8 +95,8 @@ def with_declaration(run: Run, declared: Declaration) -> Run:
     return replace(run, declared=declared, job=declared.job or run.job)
 
 
-def _op_table_run(path: str, ops: pl.DataFrame) -> Run:
+def _op_table_run(path: str, ops: pl.DataFrame, steps: frozenset[int] | None) -> Run:
     tables = tables_of_ops(ops, path)
     counts = Counts(events_seen=ops.height, events_kept=ops.height)
     traces = Traces(ranks=tables.ranks, defects=empty(DEFECTS), counts=counts, run_folder=None, events=empty(EVENTS))
-    return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), ops)
+    return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), ops, steps=steps)

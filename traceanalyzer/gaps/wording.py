@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def percent(share: float, digits: int = 1) -> str:
     """A share as a percentage, for example `27.3%`."""
@@ -43,3 +45,21 @@ def flops_count(flops: float) -> str:
 def counted(number: int, noun: str) -> str:
     """A count with its noun in the right number, for example `1 rank`, `4 ranks`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def ranks_text(ranks: Sequence[int], most: int = 8) -> str:
+    """Ranks in ascending order with runs drawn together, for example `rank 3`, `ranks 0–3, 8`; long lists are cut."""
+    runs: list[tuple[int, int]] = []
+    for rank in sorted(ranks):
+        if runs and rank == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], rank)
+        else:
+            runs.append((rank, rank))
+    parts = [str(first) if first == last else f"{first}–{last}" for first, last in runs]
+    cut = f", … ({len(ranks):,} ranks)" if len(parts) > most else ""
+    return f"{'rank' if len(ranks) == 1 else 'ranks'} {', '.join(parts[:most])}{cut}"
+
+
+def n_of_n(num_ranks: int, expected: int | None) -> str:
+    """How many of how many ranks, for example `8 of 1,024 ranks`."""
+    return f"{num_ranks:,} of {f'{expected:,}' if expected else 'an unknown number of'} ranks"

@@ -24,19 +24,26 @@ _NO_LINKS = pl.Schema({"rank": pl.Int32, "host": pl.String, "link_bytes_per_seco
 
 
 def with_link_time(rows: pl.DataFrame, links: pl.DataFrame | None) -> pl.DataFrame:
-    """Add `between_hosts`, `_peak`, `_size`, `_bus_bytes` and `_at_peak_ns` to rows of `COLLECTIVES`.
+    """Add `between_hosts`, `_peak`, `_size`, `_bus_bytes`, `_at_peak_ns` and `_least_ns` to rows of `COLLECTIVES`.
 
     `links` has `rank`, `host` and `link_bytes_per_second`. The peak is that of links inside a host; between hosts, and
-    where hosts are not known, there is none.
+    where hosts are not known, there is none. `_least_ns` is what the transfer takes at least wherever the members are:
+    no link leaves a device faster than its links inside a host.
     """
     known = pl.DataFrame(schema=_NO_LINKS) if links is None else links
     inside = pl.when(~pl.col("between_hosts")).then("_peak").alias("_peak")
     return (
         rows.join(spread_of_groups(rows["group"], known), on="group", how="left", maintain_order="left")
         .join(known.select("rank", pl.col("link_bytes_per_second").alias("_peak")), on="rank", how="left")
-        .with_columns(inside, _size().alias("_size"), _bus_bytes().alias("_bus_bytes"))
+        .with_columns(_size().alias("_size"), _bus_bytes().alias("_bus_bytes"))
+        .with_columns(least_transfer_ns(_crossing_bytes(), pl.col("_peak")).alias("_least_ns"), inside)
         .with_columns((pl.col("_bus_bytes") / pl.col("_peak") * 1e9).round().cast(pl.Int64).alias("_at_peak_ns"))
     )
+
+
+def least_transfer_ns(num_bytes: pl.Expr, peak: pl.Expr) -> pl.Expr:
+    """Nanoseconds, rounded down, that bytes take at the peak of a device's links; null where either is not known."""
+    return (num_bytes / peak * 1e9).floor().cast(pl.Int64)
 
 
 def with_bandwidth(rows: pl.DataFrame) -> pl.DataFrame:
@@ -102,6 +109,11 @@ def _bus_bytes() -> pl.Expr:
         .when(pl.col("kind").is_in(["broadcast", "reduce"]))
         .then(_size())
     )
+
+
+def _crossing_bytes() -> pl.Expr:
+    """Bytes that cross a member's link in one direction at least: an all-reduce in the switch sends the buffer once."""
+    return pl.when(pl.col("kind") == "all_reduce").then(pl.col("send_bytes")).otherwise("_bus_bytes")
 
 
 def _away(side: str) -> pl.Expr:

@@ -7,7 +7,7 @@
   with (an all-to-all is no barrier: who sends a rank nothing cannot keep it waiting). Needs one clock.
 * without one clock, uneven exchanges: `duration - bytes ÷ link peak`, marked `estimated`.
 * basis `own_min`, where members are missing: only bounds. Low: what the rank's own fastest of at least eight equal calls
-  did not need; high: what is left after the bytes at the link's peak.
+  did not need; high: what is left after the bytes at the peak of the rank's own links, all of it where that is not known.
 
 Where neither can be said the basis is `none`.
 """
@@ -57,7 +57,7 @@ def split_collectives(
         pl.when(complete).then((duration - pl.col("_at_peak_ns")).clip(lower_bound=0)).alias("_wait_modelled_ns"),
         pl.when(~complete).then(_own_low(duration)).alias("wait_low_ns"),
         pl.when(~complete)
-        .then(pl.coalesce((duration - pl.col("_at_peak_ns")).clip(lower_bound=0), duration))
+        .then((duration - pl.col("_least_ns").fill_null(0)).clip(lower_bound=0))
         .alias("wait_high_ns"),
     )
     if not one_clock:  # arrivals on clocks that cannot be compared tell nobody's lateness

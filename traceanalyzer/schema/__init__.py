@@ -30,6 +30,7 @@ from traceanalyzer.schema.communication import (
     KERNELS,
     P2P,
     P2P_SPLITS,
+    WAIT_BOUNDS,
 )
 from traceanalyzer.schema.experts import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, ROUTING, TRAFFIC
 from traceanalyzer.schema.pipeline import (
@@ -85,6 +86,7 @@ __all__ = [
     "STEP_RECORDS",
     "TABLES",
     "TRAFFIC",
+    "WAIT_BOUNDS",
     "conform",
     "empty",
 ]
@@ -99,6 +101,7 @@ TABLES: dict[str, pl.Schema] = {
     "kernels": KERNELS,
     "p2p": P2P_SPLITS,
     "communications": COMMUNICATIONS,
+    "wait_bounds": WAIT_BOUNDS,
     "clocks": CLOCKS,
     "collectives": COLLECTIVE_SPLITS,
     "routing": ROUTING,

@@ -116,6 +116,19 @@ P2P_SPLITS = pl.Schema(
     }
 )
 
+WAIT_BOUNDS = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "step": pl.Int32,
+        "role": ROLE,
+        "num_operations": pl.Int64,  # collectives and kernels of messages
+        "num_sampled": pl.Int64,  # of them, those bounded from below: split, or with at least 7 equal ones
+        "duration_ns": pl.Int64,  # summed over operations, those under computation too
+        "wait_low_ns": pl.Int64,
+        "wait_high_ns": pl.Int64,
+    }
+)
+
 COMMUNICATIONS = pl.Schema(
     {
         "rank": pl.Int32,

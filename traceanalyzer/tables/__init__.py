@@ -5,10 +5,12 @@ Ranks whose traces hold kernels are *device* ranks; on all others the main threa
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import polars as pl
 
+from traceanalyzer.errors import UsageError
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ACTIONS
 from traceanalyzer.tables.action_labels import Labels
@@ -29,7 +31,7 @@ from traceanalyzer.tables.routing import routing
 from traceanalyzer.tables.step_parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
 from traceanalyzer.tables.steps import device_steps, steps
 
-__all__ = ["ClockState", "Tables", "build_tables"]
+__all__ = ["ClockState", "Tables", "build_tables", "of_steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,28 @@ def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.
         return pipeline_places(messages).select("rank", "stage")
     place = (pl.col("rank") // (job.layout.dp * job.layout.tp)).cast(pl.Int32).alias("stage")
     return ranks.select("rank", place).unique().filter(pl.lit(job.layout.pp > 1))
+
+
+def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
+    """The tables with these steps alone; kernels stay as they are, for windows cut them. Raises `UsageError`."""
+    here = sorted(set(tables.steps["step"]))
+    if not set(steps) & set(here):
+        shown = ", ".join(map(str, here[:8])) + (", ..." if len(here) > 8 else "")
+        raise UsageError("none of the chosen steps is here", f"choose among the steps that are: {shown or 'none'}")
+
+    def chosen(frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.filter(pl.col("step").is_in(list(steps)))
+
+    return replace(
+        tables,
+        steps=chosen(tables.steps),
+        actions=chosen(tables.actions),
+        receives=chosen(tables.receives),
+        collectives=chosen(tables.collectives),
+        p2p=chosen(tables.p2p),
+        expert_computation=chosen(tables.expert_computation),
+        routing=chosen(tables.routing),
+    )
 
 
 def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> _Joint:

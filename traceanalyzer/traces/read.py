@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
-from traceanalyzer.errors import InputError
+from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.discovery import find, is_remote
@@ -59,21 +59,27 @@ class Traces(Summary):
 
 
 def read_traces(
-    path: Path | str, *, rank_map: Mapping[str, int] | None = None, limits: Limits = DEFAULT_LIMITS
+    path: Path | str,
+    *,
+    rank_map: Mapping[str, int] | None = None,
+    ranks: Collection[int] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Traces:
     """Read the traces at `path`: a file, a folder, a glob, a URL or a capture.
 
-    `rank_map` gives ranks by file name or pattern. Raises `InputError` if nothing can be used or files contradict.
+    `rank_map` gives ranks by file name or pattern; of the ranks found only `ranks` are kept. Raises `InputError` if
+    nothing can be used or files contradict, `UsageError` if none of `ranks` is here.
     """
     opened = _open(path, limits, Frames)
-    placed, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
+    found, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
+    placed = found if ranks is None else _chosen(found, ranks, str(path))
     rows_of = {facts.file: rows for facts, rows in opened.read}
     events = in_order([label(frame, place) for place in placed for frame in rows_of[place.facts.file]()])
     return Traces(
         events=events,
         ranks=rank_table(placed, events),
-        defects=_defects(opened, placed, placing),
-        counts=_counts(opened, placed),
+        defects=_of_chosen(_defects(opened, found, placing), ranks),
+        counts=_counts(opened, found, ranks),
         run_folder=opened.run_folder,
     )
 
@@ -162,19 +168,43 @@ def _defects(opened: _Opened, placed: Sequence[Placed], placing: list[dict[str, 
     return defect_table(opened.defects + rows + placing)
 
 
-def _counts(opened: _Opened, placed: Sequence[Placed]) -> Counts:
-    """Counts of all files; the events of one that has no place are dropped."""
-    used = {place.facts.file for place in placed}
-    counts = total(facts.counts if facts.file in used else _left_out(facts.counts) for facts, _ in opened.read)
+def _chosen(found: Sequence[Placed], ranks: Collection[int], path: str) -> list[Placed]:
+    chosen = [place for place in found if place.rank in ranks]
+    if not chosen:
+        here = sorted({place.rank for place in found})
+        shown = ", ".join(map(str, here[:8])) + (", ..." if len(here) > 8 else "")
+        raise UsageError(f"{path}: none of the chosen ranks is here", f"choose among the ranks that are: {shown}")
+    return chosen
+
+
+def _of_chosen(defects: pl.DataFrame, ranks: Collection[int] | None) -> pl.DataFrame:
+    """`DEFECTS` of the chosen ranks, and those whose rank is not known."""
+    if ranks is None:
+        return defects
+    return defects.filter(pl.col("rank").is_null() | pl.col("rank").is_in(list(ranks)))
+
+
+def _counts(opened: _Opened, placed: Sequence[Placed], ranks: Collection[int] | None = None) -> Counts:
+    """Counts of all files; the events of one that has no place, or whose rank was not chosen, are dropped."""
+    place_of = {place.facts.file: place.rank for place in placed}
+
+    def counted(facts: FileFacts) -> Counts:
+        if facts.file not in place_of:
+            return _left_out(facts.counts, "file_left_out")
+        if ranks is not None and place_of[facts.file] not in ranks:
+            return _left_out(facts.counts, "not_chosen")
+        return facts.counts
+
+    counts = total(counted(facts) for facts, _ in opened.read)
     counts.check()
     return counts
 
 
-def _left_out(counts: Counts) -> Counts:
+def _left_out(counts: Counts, reason: str) -> Counts:
     """The same counts, nothing kept."""
     return Counts(
         events_seen=counts.events_seen,
-        events_dropped={**counts.events_dropped, "file_left_out": counts.events_kept},
+        events_dropped={**counts.events_dropped, reason: counts.events_kept},
         bytes_seen=counts.bytes_seen,
-        bytes_dropped={**counts.bytes_dropped, "file_left_out": counts.bytes_kept},
+        bytes_dropped={**counts.bytes_dropped, reason: counts.bytes_kept},
     )
