@@ -10,9 +10,9 @@ import polars as pl
 from traceanalyzer import __version__
 from traceanalyzer.gaps.cause_findings import with_mfu_points
 from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
-from traceanalyzer.gaps.finding_windows import with_windows
 from traceanalyzer.gaps.figures import Sections
 from traceanalyzer.gaps.figures import figures as bounded
+from traceanalyzer.gaps.finding_windows import with_windows
 from traceanalyzer.gaps.findings import by_worth, findings
 from traceanalyzer.gaps.headline import coverage_words, headline
 from traceanalyzer.gaps.measured import Measured, measure
