@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -27,6 +28,7 @@ from instrumented_runs.training_loop import run_steps
 from instrumented_runs.transformer import stage as stage_module
 from instrumented_runs.transformer import token_loss
 from instrumented_runs.worker import device
+from traceanalyzer.errors import JobError
 from traceanalyzer.job import ACTION_RANGE, Job, Pacing
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
@@ -38,6 +40,8 @@ def run(settings: PipelineSettings) -> None:
     rank, place = dist.get_rank(), find_place(layout(settings))
     pacer = Pacer() if settings.compute_mode == "paced" else None
     faults = Faults(settings.faults, rank, settings.seed)
+    if faults.link_delays_s() and dist.get_backend() == "nccl":
+        raise JobError("a link of NCCL cannot be delayed", "leave delay_link out, or run without GPUs")
     delay_links(faults.link_delays_s())
     mine = [stage for stage, holder in enumerate(stage_ranks_for(settings)) if holder == place.pipeline_rank]
     in_flight = InFlight()
@@ -75,10 +79,15 @@ def train_step(
     losses: list[torch.Tensor] = []
     arguments = [inputs.to(device())] if any(stage.is_first for stage in stages) else []
     if any(stage.is_last for stage in stages):
-        schedule.step(*arguments, target=targets.to(device()), losses=losses, return_outputs=False)
+        schedule.step(*arguments, target=targets.to(device()), losses=losses, **without_outputs(schedule))
         return torch.stack(losses).detach().mean()
-    schedule.step(*arguments, return_outputs=False)
+    schedule.step(*arguments, **without_outputs(schedule))
     return None
+
+
+def without_outputs(schedule: Any) -> dict[str, bool]:  # noqa: ANN401 - two unrelated torch classes
+    """Keywords that spare `step` the joining of outputs, which only newer torch can."""
+    return {"return_outputs": False} if "return_outputs" in inspect.signature(schedule.step).parameters else {}
 
 
 def make_stage(
@@ -115,7 +124,7 @@ def make_stage(
     stage.forward_one_chunk = instrument(stage.forward_one_chunk, lambda _: Phase.FORWARD)
     stage.backward_one_chunk = instrument(stage.backward_one_chunk, backward_phase)
     stage.backward_weight_one_chunk = instrument(stage.backward_weight_one_chunk, lambda _: Phase.WEIGHT_GRADIENT)
-    if pacer and settings.num_chunks == 1:
+    if pacer and settings.num_chunks == 1 and device().type == "cpu":
         stage.scale_grads = settled(stage.scale_grads)
     return stage
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 from instrumented_runs.capture import Window
 from instrumented_runs.faults import Faults
+from instrumented_runs.host_staging import choose_backend
 from instrumented_runs.recorder import Recorder
 from instrumented_runs.settings import RunSettings
 from instrumented_runs.worker import announce
@@ -20,6 +23,8 @@ def run_steps(
     settings: RunSettings, job: Job, faults: Faults, train_step: Callable[[Recorder, int], float | None]
 ) -> None:
     """Run `train_step(recorder, step)` for every step; the rank that gets a loss from it tells of it."""
+    _, communication = choose_backend(int(os.environ.get("LOCAL_WORLD_SIZE", settings.num_ranks)))
+    job = dataclasses.replace(job, extras={**job.extras, "communication": communication})
     window = Window(WARMUP_STEPS - 1, 1, settings.num_steps)
     num_steps = WARMUP_STEPS + settings.num_steps + settings.num_unprofiled_steps
     with Recorder(settings.folder, job, window, clock_error_ns=faults.clock_error_ns()) as recorder:

@@ -21,6 +21,7 @@ import msgspec
 import torch
 import torch.distributed as dist
 
+from instrumented_runs.host_staging import choose_backend, stage_messages
 from instrumented_runs.settings import FAILURE_FILE, PROGRESS, SETTINGS, Failure, RunSettings
 
 JOBS = {
@@ -48,10 +49,11 @@ def main(kind: str, text: str) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     _end_with(settings.launcher_pid)
     torch.set_num_threads(1)
-    backend = "gloo"
+    backend, _ = choose_backend(int(os.environ["LOCAL_WORLD_SIZE"]))
     if torch.cuda.is_available():
-        backend = "nccl"
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+        if backend == "gloo":
+            stage_messages()
     dist.init_process_group(backend, timeout=timedelta(seconds=settings.timeout_s))
     try:
         run(settings)

@@ -69,6 +69,7 @@ def test_a_job_dumps_its_flight_recorder_and_says_what_else_it_could_not_record(
     job = run_job("pipeline", small(tmp_path, num_ranks=4, num_replicas=2))
     assert job.extras == {
         "clocks_and_power": "not recorded: no CUDA device",
+        "communication": "tensors of the host",
         "cuda_sync_events": "not recorded: no CUDA device",
         "flight_recorder": "recorded",
         "nccl_inspector": "not recorded: the backend is gloo",
