@@ -94,3 +94,18 @@ def test_a_stall_that_the_device_never_feels_costs_nothing(tmp_path: Path) -> No
     found, truth = longer_ms(Job(), Faults(host_stall_ns=stalls), tmp_path)
     assert truth == 0
     assert {each.cause for each in found.culprits} == {"transfer"}
+
+
+def test_slow_exchanges_inside_chunks_are_told_from_computation(tmp_path: Path) -> None:
+    job = Job(pp=4, dp=2, ep=2, moe_layers=2, p2p_bytes=1 << 10)
+    clean = bubble_of(job, Faults(), tmp_path / "clean")
+    found = bubble_of(job, Faults(slow_link={4: 8, 5: 8}, clock_offset_ns=CLOCKS), tmp_path / "faulty")
+    assert clean.attribution_ms is not None
+    assert found.attribution_ms is not None
+    truth = found.attribution_ms.measured - clean.attribution_ms.measured
+    assert found.culprits[0].cause == "chunk_comm"
+    assert found.culprits[0].stages == [2]
+    assert found.culprits[0].ms == pytest.approx(truth, rel=0.05)
+    assert found.worth[0].cause == "chunk_comm"
+    assert found.worth[0].ms == pytest.approx(truth, rel=0.05)
+    assert abs(found.attribution_ms.stage) < 0.02 * truth

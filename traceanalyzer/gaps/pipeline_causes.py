@@ -23,8 +23,10 @@ from traceanalyzer.gaps.pipeline_review import (
 from traceanalyzer.gaps.review import Bubble, Withheld
 from traceanalyzer.gaps.worth import MAX_REPLAY_ERROR
 from traceanalyzer.job import Job
+from traceanalyzer.measurements.intervals import covered_within
 from traceanalyzer.schema import ATTRIBUTION, BLAME, RECEIVES, conform, empty
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.directions import COMPUTE_KINDS
 
 MAX_SHOWN = 100
 MIN_STRAGGLER_SHARE = 0.005
@@ -108,27 +110,31 @@ def with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:
 
 
 def _with_communication(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """Add `comm_ns`: collectives inside each action of CPU ranks, whose main thread runs one thing at a time."""
-    calls = tables.collectives.join(tables.kernels, on="rank", how="anti").filter(pl.col("end_ns").is_not_null())
-    inside = (
-        calls.select("rank", pl.col("start_ns").alias("_start"), pl.col("end_ns").alias("_end"))
-        .sort("_start")
-        .join_asof(
-            actions.select("rank", "start_ns", "end_ns").sort("start_ns"),
-            left_on="_start",
-            right_on="start_ns",
-            by="rank",
-            strategy="backward",
-            coalesce=False,
-            check_sortedness=False,
-        )
-        .filter(pl.col("_end") <= pl.col("end_ns"))
-        .group_by("rank", "start_ns")
-        .agg((pl.col("_end") - pl.col("_start")).sum().alias("comm_ns"))
+    """Add `comm_ns`: how long each action communicates (EP, TP, CP) without computing.
+
+    On CPU ranks these are the collectives inside it: their main thread runs one thing at a time. Actions of op tables are
+    computations alone.
+    """
+    on_main = _main_thread_ranks(tables)
+    pipeline = tables.p2p.filter(pl.col("role") == "pp")
+    kinds = pl.col("kind").cast(pl.String)
+    computing = tables.kernels.filter(kinds.is_in(COMPUTE_KINDS))
+    exchanging = tables.kernels.filter(kinds.is_in(["communication", "barrier"])).join(
+        pipeline, on=["rank", "cycle", "index"], how="anti"
     )
-    return actions.join(inside, on=["rank", "start_ns"], how="left", maintain_order="left").with_columns(
-        pl.col("comm_ns").fill_null(0)
+    calls = tables.collectives.join(on_main, on="rank", how="semi").filter(pl.col("end_ns").is_not_null())
+    span = ("rank", "start_ns", "end_ns")
+    busy = pl.concat([frame.select(span) for frame in (computing, exchanging, calls)])
+    measured = covered_within(actions, busy, "start_ns", "end_ns", "_busy_ns")
+    measured = covered_within(measured, computing.select(span), "start_ns", "end_ns", "_computing_ns")
+    return measured.with_columns((pl.col("_busy_ns") - pl.col("_computing_ns")).alias("comm_ns")).drop(
+        "_busy_ns", "_computing_ns"
     )
+
+
+def _main_thread_ranks(tables: Tables) -> pl.DataFrame:
+    """Ranks of CPU traces, whose main thread is the device."""
+    return tables.ranks.filter(pl.col("rank_source").ne_missing("op_table")).join(tables.kernels, on="rank", how="anti")
 
 
 def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
@@ -140,10 +146,7 @@ def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
     work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")
     launches = work.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
-    on_main = tables.ranks.filter(pl.col("rank_source").ne_missing("op_table")).join(
-        tables.kernels, on="rank", how="anti"
-    )
-    of_main = pl.col("rank").is_in(on_main["rank"].unique().to_list())
+    of_main = pl.col("rank").is_in(_main_thread_ranks(tables)["rank"].unique().to_list())
     return actions.join(launches, on=["rank", "start_ns"], how="left", maintain_order="left").with_columns(
         pl.when(of_main).then("start_ns").otherwise("launched_ns").alias("launched_ns")
     )

@@ -91,6 +91,7 @@ _BY_RANK = {
     "straggler": "repair rank {rank}: it runs as fast as its stage's other ranks",
     "host": "let rank {rank} start and send when it can",
     "transfer": "free transfer of what rank {rank} sends",
+    "chunk_comm": "communication inside the actions of rank {rank} at its median",
 }
 _OVERALL = {
     "host": "let every rank start and send when it can",
