@@ -103,6 +103,36 @@ def stragglers(review: Mapping[str, Any]) -> Grid | None:
     return record_grid(review, ("stragglers",), columns, title="Slow ranks", half=True)
 
 
+def what_if(review: Mapping[str, Any]) -> list[Grid | Note | None]:
+    """The published what-if study's slowdowns of an op table; nothing for other input."""
+    study = at(review, "what_if")
+    if not isinstance(study, Mapping):
+        return []
+    parts = (("kind", "by_kind"), ("stage", "by_stage"), ("replica", "by_replica"), ("rank", "by_rank"))
+    found = [
+        (title, safe_text(key), number(value), quantity(value, "ratio"))
+        for title, field in (*parts, ("launch delays of", "launches_by_kind"))
+        for key, value in (study[field].items() if isinstance(study.get(field), Mapping) else ())
+    ]
+    rows = [(title, key, text) for title, key, value, text in sorted(found, key=lambda row: -(row[2] or 0.0))]
+    note = Note(
+        text=f"What-if study of stragglers, definitions of arXiv 2505.05713: S {quantity(study.get('slowdown'), 'ratio')}, waste "
+        f"{quantity(study.get('waste_share'), 'share')}. Its replay of durations misses the mean step by "
+        f"{quantity(study.get('replay_error'), 'share')} and the worst by {quantity(study.get('max_replay_error'), 'share')}; "
+        f"with launch delays, which it leaves out, the worst is missed by {quantity(study.get('launched_replay_error'), 'share')}."
+    )
+    grid = Grid(
+        id="what-if-grid",
+        title="Slowdowns of the what-if study",
+        columns=("of", "which", "slowdown"),
+        rows=tuple(rows),
+        numeric=frozenset({2}),
+        note="1 is no slowdown; never add them.",
+        half=True,
+    )
+    return [note, grid]
+
+
 def next_schedules(review: Mapping[str, Any]) -> list[Grid | Note | None]:
     """Other schedules at this run's times, and layers to move."""
     columns: Columns = (

@@ -108,13 +108,16 @@ def _timeline_section(review: Review, timelines: Timelines) -> Section:
 
 def _bubble_section(review: Review, tables: Tables) -> Section:
     if at(review, "bubble", "measured_share") is None and table(tables, "bubble").is_empty():
-        return _section("bubble", "Pipeline bubble", [], _because(review, "bubble"))
+        told = [causes.excess_chart(review), causes.culprits(review), causes.waiting(review)]
+        why = _because(review, "bubble" if at(review, "bubble") is None else "bubble.measured_share")
+        return _section("bubble", "Pipeline bubble", told, why, why if any(told) else "")
     parts: list[Part | None] = [pipeline.bubble_chart(review, table(tables, "bubble"))]
     parts += [pipeline.bubble_step_chart(review), _bubble_terms(review), pipeline.stage_grid(review)]
     parts += [
         causes.excess_chart(review),
         causes.culprits(review),
         causes.waiting(review),
+        *causes.what_if(review),
         *causes.next_schedules(review),
     ]
     lead = "Time of the pipeline phase in which a stage runs no chunk."

@@ -51,7 +51,7 @@ def _tiles(tiles: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def _bubble(bubble: Mapping[str, Any] | None) -> Iterator[str]:
-    if bubble is None:
+    if bubble is None or bubble["measured_share"] is None:
         return
     theory: Mapping[str, Any] = bubble["theory"] or {}
     yield "Bubble in all its forms       measured  simulated  closed form"

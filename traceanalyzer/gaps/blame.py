@@ -10,6 +10,8 @@ delay. Every node carries how much later it ended than in the ideal, split by ca
 * where messages are nodes (device ranks), they wait like actions do: for their producer, for either end's rank, for the
   messages before them on their streams. Then `host` is what passed before the late end's launch, at most; all else of
   them is `transfer` on their source;
+* an input from a stage that was not captured starts anew: all lateness at its arrival is `outside_sample`, and as the ideal
+  knows no waiting for such stages, the schedule's own waiting for them is in it;
 * starting later than possible is `host` where the launch is known to be late (on CPU traces always: the main thread is
   the device, and outside receives it is the host's), else `unexplained`;
 * a duration beyond the ideal's is `stage` (median of the stage) + `straggler` (median of the rank beyond its stage's;
@@ -158,6 +160,9 @@ class _Walk:
         self._launched = (actions["launched_ns"] - self.origin).to_list() if launched else self._starts
         received = "received_ns" in actions.columns
         self._received = (actions["received_ns"] - self.origin).to_list() if received else [None] * len(base)
+        self._tells_receives = [False] * len(self.ranks)
+        for rank, at in zip(self.rank_of, self._received, strict=True):
+            self._tells_receives[rank] |= at is not None
 
     def _nothing(self) -> Vector:
         return np.zeros((len(_CAUSES), len(self.ranks) + 1), dtype=np.int64)
@@ -225,7 +230,9 @@ class _Walk:
                 return there, split
         elif graph.unobserved[node]:
             received = self._received[node]
-            there = self._starts[node] if received is None else received
+            # A receive that is not in the gap before the action was over before: the input was there already.
+            unknown = arrival if self._tells_receives[self.rank_of[node]] else self._starts[node]
+            there = unknown if received is None else received
             if there > arrival:
                 split = self._nothing()
                 split[_ROW["outside_sample"], -1] = there - self._ideal_starts[node]

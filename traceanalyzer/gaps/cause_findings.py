@@ -111,6 +111,8 @@ def cause_sentences(bubble: Bubble | None) -> list[str]:
     attribution = bubble.attribution_ms if bubble else None
     if bubble is None or attribution is None or not bubble.culprits:
         return []
+    if attribution.outside_sample:
+        return []  # with stages missing it holds the schedule's own waiting for them, which is no fault
     late = attribution.measured - attribution.ideal
     worst = _merged(bubble.culprits)[0]
     if min(worst.ms, late) < MIN_SHARE * attribution.measured:

@@ -178,7 +178,9 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables) -> list[Term]:
                 "Blame": (
                     "Lateness passes along whatever an action waited for last; what the ideal's own waiting absorbs is taken "
                     "off pro rata. On CPU traces the main thread is the device: starting late outside receives is the host's; "
-                    "on devices only what passed before the launch is, the rest is unexplained."
+                    "on devices only what passed before the launch is, the rest is unexplained. There messages wait for their "
+                    "producer, for both ends' ranks and for the messages before them on their streams. An input from a stage "
+                    "that was not captured makes all lateness at its arrival 'outside sample'."
                 ),
                 "Worth": (
                     "A replay from durations, order and dependencies with one cause removed; never added up. On CPU traces "
@@ -187,7 +189,7 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables) -> list[Term]:
             }
         if bubble.theory is not None and bubble.theory.formula:
             lines["Closed form"] = f"{bubble.theory.formula}, for {bubble.theory.domain} ({bubble.theory.source})."
-        if all(stage.transfer_ms is None for stage in bubble.stages):
+        if bubble.stages and all(stage.transfer_ms is None for stage in bubble.stages):
             lines["Transfer"] = "Gloo records no transfer time; what a message takes is part of the overhead."
     if not tables.routing.is_empty():
         lines["Load"] = "Received token copies, own share included; largest over mean, averaged over layers and steps."

@@ -226,7 +226,8 @@ def _withheld_tile(tile: str, title: str, reason: str) -> Tile:
 
 def _bubble_tile(bubble: Bubble | None, reasons: Mapping[str, str]) -> Tile:
     if bubble is None or bubble.measured_share is None:
-        return _withheld_tile("bubble", "Pipeline bubble", reasons.get("bubble", "not measured"))
+        reason = reasons.get("bubble") or reasons.get("bubble.measured_share", "not measured")
+        return _withheld_tile("bubble", "Pipeline bubble", reason)
     theory = theory_share(bubble)
     gap = bubble.measured_share - theory[0] if theory else None
     good = gap is not None and theory is not None and gap <= BUBBLE_TOLERANCE * theory[0]

@@ -96,7 +96,12 @@ class Measured:
             self.efficiency,
             self.memory,
         )
-        return [item for part in parts for item in part.withheld] + self._never_given
+        return [self._named(item) for part in parts for item in part.withheld] + self._never_given
+
+    def _named(self, item: Withheld) -> Withheld:
+        """Where blame is told without a bubble, only the measured figure is withheld."""
+        told = item.metric == "bubble" and self.bubble is not None
+        return Withheld(metric="bubble.measured_share", reason=item.reason) if told else item
 
     @property
     def _never_given(self) -> list[Withheld]:

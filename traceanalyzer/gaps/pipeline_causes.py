@@ -21,6 +21,7 @@ from traceanalyzer.gaps.pipeline_review import (
     WaiterBlame,
 )
 from traceanalyzer.gaps.review import Bubble, Withheld
+from traceanalyzer.gaps.sampled_pipeline import sampled_pipeline
 from traceanalyzer.gaps.worth import MAX_REPLAY_ERROR
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.intervals import covered_within
@@ -51,13 +52,17 @@ class PipelineCauses:
 
 
 def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> PipelineCauses:
-    """Explain the complete pipeline steps that the bubble was measured on."""
-    if pipeline.figures is None or pipeline.actions.is_empty() or pipeline.unordered:
+    """Explain the complete pipeline steps that the bubble was measured on, else what was captured of them."""
+    chosen, num_stages = pipeline.actions, None
+    if pipeline.figures is None or chosen.is_empty():
+        sampled = sampled_pipeline(tables, job)
+        chosen, num_stages = sampled.actions, sampled.num_stages
+    if chosen.is_empty() or pipeline.unordered:
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
-    actions = _with_launches(_with_communication(pipeline.actions, tables), tables)
+    actions = _with_launches(_with_communication(chosen, tables), tables)
     try:
-        found = attribute(actions, received, messages=device_messages(tables.p2p, tables.kernels))
+        found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels))
     except TraceAnalyzerError as error:
         return PipelineCauses(withheld=(Withheld(metric="bubble.attribution_ms", reason=error.message),))
     held = {
@@ -79,11 +84,11 @@ def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> P
         ),
         replay_error=found.worth.replay_error,
         separable=found.separable,
-        stragglers=_stragglers(found, held),
+        stragglers=() if num_stages else _stragglers(found, held),
         next_schedules=_next(pipeline, job),
         attribution_table=found.attribution,
         blame_table=found.blame,
-        withheld=_withheld(found),
+        withheld=_withheld(found, sampled=num_stages is not None),
     )
 
 
@@ -95,11 +100,11 @@ def _next(pipeline: PipelineGap, job: Job | None) -> NextSchedules | None:
 
 
 def with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:
-    """The bubble section with its causes."""
-    if bubble is None:
+    """The bubble section with its causes; these alone where only some stages were captured."""
+    if bubble is None and causes.attribution_ms is None:
         return None
     return replace(
-        bubble,
+        bubble or _UNMEASURED,
         attribution_ms=causes.attribution_ms,
         culprits=list(causes.culprits),
         blame=list(causes.blame),
@@ -107,6 +112,21 @@ def with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:
         replay_error=causes.replay_error,
         stragglers_separable=causes.separable,
     )
+
+
+_UNMEASURED = Bubble(
+    measured_share=None,
+    measured_ratio=None,
+    span_share=None,
+    idle_share=None,
+    transfer_share=None,
+    share_of_step=None,
+    overhead_share=None,
+    phase_ms=None,
+    theory=None,
+    stages=[],
+    steps=[],
+)
 
 
 def _with_communication(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
@@ -168,9 +188,11 @@ def _stragglers(found: Attributed, held: dict[int, list[int]]) -> tuple[Straggle
     )
 
 
-def _withheld(found: Attributed) -> tuple[Withheld, ...]:
+def _withheld(found: Attributed, *, sampled: bool) -> tuple[Withheld, ...]:
     error = found.worth.replay_error
     if error <= MAX_REPLAY_ERROR:
         return ()
     reason = f"the replay of all steps misses their measured length by {error:.1%} (limit {MAX_REPLAY_ERROR:.0%})"
+    if sampled:
+        reason += ": when ranks that were not captured send is unknown to it"
     return (Withheld(metric="bubble.worth", reason=reason),)

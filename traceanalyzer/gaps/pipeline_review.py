@@ -63,7 +63,9 @@ class AttributionMs(Struct, frozen=True, kw_only=True):
     host: Annotated[float, Meta(description="Starting or sending later than possible, proven to be the host's.")]
     jitter: Annotated[float, Meta(description="Actions beyond their rank's median.")]
     slack: Annotated[float, Meta(description="What the ideal's own waiting absorbs; 0 or less.")]
-    outside_sample: Annotated[float, Meta(description="Waiting for ranks that were not captured.")]
+    outside_sample: Annotated[
+        float, Meta(description="Waiting for ranks that were not captured, the schedule's own included.")
+    ]
     unexplained: Annotated[float, Meta(description="Starting later than possible without a known reason.")]
 
 
