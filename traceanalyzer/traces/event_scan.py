@@ -9,7 +9,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,79 +24,85 @@ from traceanalyzer.traces.json_scan import (
     member,
     next_member,
     number_end,
+    put,
     space_end,
     string_end,
     value_end,
     word_at,
 )
-from traceanalyzer.traces.string_table import MASKS, Strings, string_number
+from traceanalyzer.traces.string_table import first_bytes, string_number
 
-PH, CATEGORY, NAME, PROCESS, THREAD = range(5)
-"""Rows of `Columns.texts`."""
 START, DURATION, DEVICE, STREAM, CORRELATION, EXTERNAL, FLOW = range(7)
-"""Rows of `Columns.numbers` and bits of `Columns.known`."""
+"""Columns of a row that hold nanoseconds and ids, and bits of `KNOWN`; ids that are unsigned fit int64 too."""
+KNOWN = 7
+"""Column of a row: which numbers there are."""
+PH, CATEGORY, NAME, PROCESS, THREAD = range(8, 13)
+"""Columns of a row: the number of the string, 0 if absent."""
+ARGS_START, ARGS_END = 13, 14
+"""Columns of a row: from where to where the text of `args` stands; of the event itself if it is odd."""
+NUM_COLUMNS = 16
 ODD = 1 << 7
-"""Bit of `Columns.known`: the event is odd, and `spans` is its own text's."""
-_ARGS, _OTHER, _TEXT = 8, 9, 10
+"""Bit of `KNOWN`: the event is odd."""
+_ARGS, _OTHER = 14, 15
+_ROW_BYTES = 8 * NUM_COLUMNS
 _MOST_ID_DIGITS = 18
 _MOST_MICROSECONDS = 9_223_372_036_854_774
 
 
-class Columns(NamedTuple):
-    """What is known of each event."""
-
-    texts: npt.NDArray[np.int32]
-    """(5, n): number of the string, 0 if absent."""
-    numbers: npt.NDArray[np.int64]
-    """(7, n): nanoseconds and ids; ids that are unsigned fit int64 too."""
-    known: npt.NDArray[np.uint8]
-    """(n): which numbers there are."""
-    spans: npt.NDArray[np.int64]
-    """(2, n): from where to where the text of `args` stands; both 0 if there is none."""
+def _word(key: bytes) -> np.uint64:
+    """The first eight bytes of a key."""
+    return np.uint64(int.from_bytes(key[:8].ljust(8, b"\0"), "little"))
 
 
-def _words(*keys: bytes) -> npt.NDArray[np.uint64]:
-    """The first eight bytes of each key."""
-    return np.array([int.from_bytes(key[:8].ljust(8, b"\0"), "little") for key in keys], dtype=np.uint64)
-
-
-_KEYS = _words(b"ts", b"dur", b"id", b"args", b"ph", b"cat", b"name", b"pid", b"tid")
-_FIELDS = np.array([START, DURATION, FLOW, _ARGS, *(_TEXT + n for n in (PH, CATEGORY, NAME, PROCESS, THREAD))])
-_LONGEST_KEY = 4
-_ARGUMENTS = _words(b"stream", b"device", b"correlation", b"External id", b"external id")
-_ENDS = _words(b"", b"", b"ion", b" id", b" id")
-_LENGTHS = np.array([6, 6, 11, 11, 11])
-_ARGUMENT_FIELDS = np.array([STREAM, DEVICE, CORRELATION, EXTERNAL, EXTERNAL])
+_W_PH, _W_CAT, _W_NAME, _W_PID, _W_TID = _word(b"ph"), _word(b"cat"), _word(b"name"), _word(b"pid"), _word(b"tid")
+_W_TS, _W_DUR, _W_ID, _W_ARGS = _word(b"ts"), _word(b"dur"), _word(b"id"), _word(b"args")
+_W_DEVICE, _W_STREAM, _W_CORRELATION = _word(b"device"), _word(b"stream"), _word(b"correlat")
+_W_EXTERNAL, _W_OLDER, _W_ION, _W_ID3 = _word(b"External"), _word(b"external"), _word(b"ion"), _word(b" id")
+_LONGEST_KEY, _SHORT_ARGUMENT, _LONG_ARGUMENT = 4, 6, 11
 
 
 @inner
-def _field(address: int, start: int, end: int) -> int:
-    """What a member of an event is: a row of `numbers`, `_TEXT` and a row of `texts`, `_ARGS` or `_OTHER`."""
-    length = end - start
-    if length <= _LONGEST_KEY:
-        word = word_at(address, start) & MASKS[length]
-        for n in range(_KEYS.size):
-            if word == _KEYS[n]:
-                return _FIELDS[n]
-    return _OTHER
+def _field(address: int, start: int, end: int) -> int:  # noqa: PLR0911 - a loop over a table takes twice the time
+    """What a member of an event is: a column of a row, `_ARGS` or `_OTHER`."""
+    if end - start > _LONGEST_KEY:
+        return _OTHER
+    word = first_bytes(word_at(address, start), end - start)
+    if word == _W_PH:
+        return PH
+    if word == _W_CAT:
+        return CATEGORY
+    if word == _W_NAME:
+        return NAME
+    if word == _W_PID:
+        return PROCESS
+    if word == _W_TID:
+        return THREAD
+    if word == _W_TS:
+        return START
+    if word == _W_DUR:
+        return DURATION
+    if word == _W_ID:
+        return FLOW
+    return _ARGS if word == _W_ARGS else _OTHER
 
 
 @inner
 def _argument(address: int, start: int, end: int) -> int:
-    """The row of `numbers` that a member of the arguments fills; `_OTHER` if none."""
-    length = end - start
-    if length != _LENGTHS[0] and length != _LENGTHS[-1]:
+    """The column that a member of the arguments fills; `_OTHER` if none."""
+    word = word_at(address, start)
+    if end - start == _SHORT_ARGUMENT:
+        word = first_bytes(word, _SHORT_ARGUMENT)
+        return STREAM if word == _W_STREAM else DEVICE if word == _W_DEVICE else _OTHER
+    if end - start != _LONG_ARGUMENT:
         return _OTHER
-    word = word_at(address, start) & (MASKS[length] if length < 8 else ~np.uint64(0))
-    rest = word_at(address, start + 8) & MASKS[length - 8] if length > 8 else np.uint64(0)
-    for n in range(_ARGUMENTS.size):
-        if word == _ARGUMENTS[n] and rest == _ENDS[n] and length == _LENGTHS[n]:
-            return _ARGUMENT_FIELDS[n]
-    return _OTHER
+    rest = first_bytes(word_at(address, start + 8), _LONG_ARGUMENT - 8)
+    if word == _W_CORRELATION and rest == _W_ION:
+        return CORRELATION
+    return EXTERNAL if rest == _W_ID3 and (word == _W_EXTERNAL or word == _W_OLDER) else _OTHER  # noqa: PLR1714, SIM109 - slower
 
 
 @inner
-def _text(address: int, at: int, field: int, row: int, columns: Columns, strings: Strings) -> tuple[int, int]:
+def _text(address: int, at: int, field: int, row: int, table: int) -> tuple[int, int]:
     """A member that is text, or for process and thread a number."""
     c = byte_at(address, at)
     start, end, following, holds = at, at, at, 0
@@ -118,8 +124,8 @@ def _text(address: int, at: int, field: int, row: int, columns: Columns, strings
     else:
         end, _ = value_end(address, at)
         return end, DOUBTFUL
-    number = string_number(address, start, end, strings)
-    columns.texts[field, row] = number
+    number = string_number(address, start, end, table)
+    put(row, 8 * field, number)
     return (following if number >= 0 else -1), holds
 
 
@@ -134,7 +140,13 @@ def _whole(address: int, at: int, end: int) -> int:
 
 
 @inner
-def _time(address: int, at: int, field: int, row: int, columns: Columns) -> tuple[int, int]:
+def _fill(row: int, field: int, value: int) -> None:
+    put(row, 8 * field, value)
+    put(row, 8 * KNOWN, np.int64(word_at(row, 8 * KNOWN)) | (1 << field))
+
+
+@inner
+def _time(address: int, at: int, field: int, row: int) -> tuple[int, int]:
     """A decimal number of microseconds as nanoseconds."""
     c = byte_at(address, at)
     if c != ord("-") and (c < ord("0") or c > ord("9")):
@@ -153,13 +165,12 @@ def _time(address: int, at: int, field: int, row: int, columns: Columns) -> tupl
         rest *= 10
         num_digits += 1
     value = value * 1000 + rest
-    columns.numbers[field, row] = -value if negative else value
-    columns.known[row] |= 1 << field
+    _fill(row, field, -value if negative else value)
     return end, 0
 
 
 @inner
-def _id(address: int, at: int, field: int, row: int, columns: Columns) -> tuple[int, int]:
+def _id(address: int, at: int, field: int, row: int) -> tuple[int, int]:
     """An integer; only device and stream may be negative."""
     c = byte_at(address, at)
     negative = c == ord("-")
@@ -173,13 +184,18 @@ def _id(address: int, at: int, field: int, row: int, columns: Columns) -> tuple[
     if fraction >= 0 or end - at > _MOST_ID_DIGITS or (negative and not signed):
         return end, DOUBTFUL
     value = _whole(address, at + negative, end)
-    columns.numbers[field, row] = -value if negative else value
-    columns.known[row] |= 1 << field
+    _fill(row, field, -value if negative else value)
     return end, 0
 
 
 @inner
-def _arguments(address: int, at: int, row: int, columns: Columns) -> tuple[int, int]:
+def _note_span(row: int, start: int, end: int) -> None:
+    put(row, 8 * ARGS_START, start)
+    put(row, 8 * ARGS_END, end)
+
+
+@inner
+def _arguments(address: int, at: int, row: int) -> tuple[int, int]:
     """The arguments: where they stand, and the ids in them."""
     if byte_at(address, at) != ord("{"):
         end, _ = value_end(address, at)
@@ -188,7 +204,7 @@ def _arguments(address: int, at: int, row: int, columns: Columns) -> tuple[int, 
     at = space_end(address, at + 1)
     if byte_at(address, at) == ord("}"):
         if at > start + 1:
-            columns.spans[0, row], columns.spans[1, row] = start, at + 1
+            _note_span(row, start, at + 1)
         return at + 1, 0
     ended = False
     while not ended:
@@ -200,29 +216,29 @@ def _arguments(address: int, at: int, row: int, columns: Columns) -> tuple[int, 
         if found & ESCAPES or (field != _OTHER and seen & (1 << field)):
             holds |= DOUBTFUL
         seen |= 1 << field
-        at, found_in = value_end(address, at) if field == _OTHER else _id(address, at, field, row, columns)
+        at, found_in = value_end(address, at) if field == _OTHER else _id(address, at, field, row)
         holds |= found | found_in
         if at < 0:
             return -1, holds
         at, ended = next_member(address, at)
-    columns.spans[0, row], columns.spans[1, row] = start, at
+    _note_span(row, start, at)
     return at, holds
 
 
 @inner
-def _value(address: int, at: int, field: int, row: int, columns: Columns, strings: Strings) -> tuple[int, int]:
+def _value(address: int, at: int, field: int, row: int, table: int) -> tuple[int, int]:
     """The value of a member of an event."""
-    if field >= _TEXT:
-        return _text(address, at, field - _TEXT, row, columns, strings)
     if field == _ARGS:
-        return _arguments(address, at, row, columns)
+        return _arguments(address, at, row)
+    if PH <= field <= THREAD:
+        return _text(address, at, field, row, table)
     if field == FLOW:
-        return _id(address, at, FLOW, row, columns)
-    return value_end(address, at) if field == _OTHER else _time(address, at, field, row, columns)
+        return _id(address, at, FLOW, row)
+    return value_end(address, at) if field == _OTHER else _time(address, at, field, row)
 
 
 @inner
-def _event(address: int, at: int, row: int, columns: Columns, strings: Strings) -> tuple[int, int]:
+def _event(address: int, at: int, row: int, table: int) -> tuple[int, int]:
     """Where the event whose opening brace is at `at` ends, and what it holds."""
     holds, seen = 0, 0
     at = space_end(address, at + 1)
@@ -238,7 +254,7 @@ def _event(address: int, at: int, row: int, columns: Columns, strings: Strings) 
         if found & ESCAPES or (field != _OTHER and seen & (1 << field)):
             holds |= DOUBTFUL
         seen |= 1 << field
-        at, found_in = _value(address, at, field, row, columns, strings)
+        at, found_in = _value(address, at, field, row, table)
         holds |= found | found_in
         if at < 0:
             return -1, holds
@@ -247,20 +263,18 @@ def _event(address: int, at: int, row: int, columns: Columns, strings: Strings) 
 
 
 @inner
-def _scan(address: int, columns: Columns, strings: Strings) -> tuple[int, int, int, int]:
-    """Events of the text at `address`, from the opening brace that it begins with, as far as they are sure: each followed by another or the array's end.
+def _scan(address: int, row: int, most: int, table: int) -> tuple[int, int, int, int]:
+    """Events of the text at `address`, which begins with one, as far as they are sure: another or the end follows.
 
-    Returns how many there are, where the last ends, where the next event or the array's end is, what they hold.
+    Fills at most `most` rows from the address `row` on. Returns how many there are, where the last ends, where the
+    next event or the array's end is, what they hold.
     """
-    num_rows, end, following, holds = 0, 0, 0, 0
-    at = 0
-    while num_rows < columns.known.size:
+    num_rows, end, following, holds, at = 0, 0, 0, 0, 0
+    while num_rows < most:
         start = at
-        columns.known[num_rows] = 0
-        for field in range(columns.texts.shape[0]):
-            columns.texts[field, num_rows] = 0
-        columns.spans[0, num_rows], columns.spans[1, num_rows] = 0, 0
-        at, found = _event(address, start, num_rows, columns, strings)
+        for column in range(KNOWN, NUM_COLUMNS):
+            put(row, 8 * column, 0)
+        at, found = _event(address, start, row, table)
         if at < 0:
             break
         last = at
@@ -273,9 +287,10 @@ def _scan(address: int, columns: Columns, strings: Strings) -> tuple[int, int, i
         elif c != ord("]"):
             break
         if found & DOUBTFUL:
-            columns.known[num_rows] = ODD
-            columns.spans[0, num_rows], columns.spans[1, num_rows] = start, last
+            put(row, 8 * KNOWN, ODD)
+            _note_span(row, start, last)
         num_rows += 1
+        row += _ROW_BYTES
         end, following = last, at
         holds |= found
         if c == ord("]"):
@@ -289,14 +304,14 @@ def _fingerprint() -> int:
     return zlib.crc32(b"".join([*(file.read_bytes() for file in files), Path(__file__).read_bytes()]))
 
 
-def _kept(fingerprint: int) -> Callable[[int, Columns, Strings], tuple[int, int, int, int]]:
+def _kept(fingerprint: int) -> Callable[[int, int, int, int], tuple[int, int, int, int]]:
     """`_scan` as machine code that is kept on disk under this fingerprint."""
 
     @entry
-    def scan(address: int, columns: Columns, strings: Strings) -> tuple[int, int, int, int]:
+    def scan(address: int, row: int, most: int, table: int) -> tuple[int, int, int, int]:
         if fingerprint < 0:  # never: but what a function closes over is part of its key on disk
             return 0, 0, 0, 0
-        return _scan(address, columns, strings)
+        return _scan(address, row, most, table)
 
     return scan
 

@@ -60,6 +60,17 @@ def byte_at(_context: Any, _address: Any, _position: Any) -> Any:  # noqa: ANN40
 
 
 @_extending.intrinsic
+def put(_context: Any, _address: Any, _position: Any, _value: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """Write an int64 to `address + position`."""
+
+    def generate(_target: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401 - llvmlite's own types
+        pointer = builder.inttoptr(builder.add(args[0], args[1]), _ir.IntType(64).as_pointer())
+        builder.store(args[2], pointer, align=8)
+
+    return _types.void(_types.int64, _types.int64, _types.int64), generate
+
+
+@_extending.intrinsic
 def _trailing_zeros(_context: Any, _word: Any) -> Any:  # noqa: ANN401 - numba's own types
     """How many of a word's low bits are zero; the word is not zero."""
 
