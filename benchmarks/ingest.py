@@ -1,6 +1,7 @@
 """Reading against other readers, pairwise in the same round: `python benchmarks/ingest.py TRACE... --peers PYTHON`.
 
-Every reader runs in its own process on the same plain JSON and prints decompressed MB/s and peak memory. `PYTHON` is an
+Every reader runs in its own process on the same plain JSON and prints decompressed MB/s and peak memory. Imports are
+not counted, for us nor for others; `summarize, unprepared` counts the loading of compiled decoding where it happens. `PYTHON` is an
 interpreter that has HolisticTraceAnalysis and pysimdjson; without it only `json` is compared. `--gigabytes N` adds a
 trace of that size made by repeating the first one at later times.
 """
@@ -27,10 +28,14 @@ seconds = time.perf_counter() - start
 print(json.dumps([os.path.getsize(path) / 1e6 / seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3]))
 """
 OURS = {
-    "read_traces": ("from traceanalyzer.traces import read_traces", "result = read_traces(path)"),
-    "summarize": ("from traceanalyzer.traces import summarize", "result = summarize(path)"),
+    "read_traces": ("from traceanalyzer.traces import prepare, read_traces\nprepare()", "result = read_traces(path)"),
+    "summarize": ("from traceanalyzer.traces import prepare, summarize\nprepare()", "result = summarize(path)"),
+    "summarize, unprepared": ("from traceanalyzer.traces import summarize", "result = summarize(path)"),
     "ingest": (
-        "import tempfile\nfrom traceanalyzer.traces.ingest import ingest\nout = tempfile.TemporaryDirectory()",
+        (
+            "import tempfile\nfrom traceanalyzer.traces import prepare\nfrom traceanalyzer.traces.ingest import ingest\n"
+            "prepare()\nout = tempfile.TemporaryDirectory()"
+        ),
         "result = ingest([path], out.name)",
     ),
 }
@@ -80,7 +85,7 @@ def compare(path: Path, peers: str | None, rounds: int) -> None:
                 speeds.setdefault(name, []).append(found[0])
                 peaks[name] = max(peaks.get(name, 0), found[1])
     for name, found in speeds.items():
-        line = f"  {name:<15} {statistics.median(found):8.1f} MB/s  peak {peaks[name]:7.0f} MB"
+        line = f"  {name:<22} {statistics.median(found):8.1f} MB/s  peak {peaks[name]:7.0f} MB"
         if name not in OURS:
             ours = speeds["summarize"]
             ratios = [mine / theirs for mine, theirs in zip(ours, found, strict=True)]
@@ -92,7 +97,7 @@ def enlarged(source: Path, target: Path, num_bytes: int) -> Path:
     """`source` repeated at later times until it has `num_bytes`."""
     data = source.read_bytes()
     start = data.index(b"[", data.index(b'"traceEvents"')) + 1
-    end = data.rindex(b"]")
+    end = start - 1 + json.JSONDecoder().raw_decode(data[start - 1 :].decode("ascii"))[1] - 1
     body, times = data[start:end].rstrip(), re.compile(rb'("ts": ?)(\d+)')
     with target.open("wb") as file:
         file.write(data[:start])

@@ -22,7 +22,7 @@ from test_traces_corpus import trace_files
 from test_traces_decode import json_values, mutated
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.traces import Limits, Traces, acceleration, prepare, read_traces
+from traceanalyzer.traces import Counts, Limits, Traces, acceleration, prepare, read_traces
 from traceanalyzer.traces.decode import decode_events
 
 fast_decode = pytest.importorskip("traceanalyzer.traces.fast_decode", reason="numba is not installed")
@@ -44,6 +44,12 @@ def told(traces: Traces) -> pl.DataFrame:
     """Defects but for what depends on where a piece begins: places, and ranges crossing from one piece to the next."""
     affected = pl.when(pl.col("code") != "event.crossing").then("events_affected")
     return traces.defects.drop("byte_from", "byte_to", "message").with_columns(affected.alias("events_affected"))
+
+
+def counted(counts: Counts) -> tuple[object, ...]:
+    """Counts but for how the bytes of one event that is too long are divided: that is where reading met its limit."""
+    dropped = sum(counts.bytes_dropped.values())
+    return counts.events_seen, counts.events_kept, counts.events_dropped, counts.bytes_kept, dropped
 
 
 def accepted(source: bytes) -> int:
@@ -70,7 +76,7 @@ def test_every_catalogued_input_reads_the_same(case: Case, tmp_path: Path, monke
     quick = quickly(path, monkeypatch)
     assert quick.events.equals(exact.events)
     assert quick.ranks.equals(exact.ranks)
-    assert quick.counts == exact.counts
+    assert counted(quick.counts) == counted(exact.counts)
     assert told(quick).equals(told(exact))
 
 

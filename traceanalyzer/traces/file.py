@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import polars as pl
 
@@ -35,16 +36,27 @@ Sink = Callable[[pl.DataFrame], None]
 
 
 class _Hashing:
-    __slots__ = ("_inner", "digest")
+    """Hashes what is read in a thread of its own: hashing releases the interpreter's lock."""
+
+    __slots__ = ("_digest", "_inner", "_last", "_pool")
 
     def __init__(self, inner: Reader) -> None:
         self._inner = inner
-        self.digest = hashlib.blake2b(digest_size=16)
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._pool = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
 
     def read(self, size: int) -> bytes:
         data = self._inner.read(size)
-        self.digest.update(data)
+        if self._last is not None:
+            self._last.result()  # one piece at a time, so that what waits is bounded
+        self._last = self._pool.submit(self._digest.update, data)
         return data
+
+    def hexdigest(self) -> str:
+        """Of everything that was read; nothing can be read afterwards."""
+        self._pool.shutdown()
+        return self._digest.hexdigest()
 
 
 def read_document(
@@ -90,7 +102,7 @@ def read_document(
     return FileFacts(
         file=file,
         run_folder=run_folder,
-        digest=hashing.digest.hexdigest(),
+        digest=hashing.hexdigest(),
         recorded_rank=rank,
         process_ranks=document.ranks if isinstance(document, Export) else ranks.found(),
         name_rank=rank_in_name(file),

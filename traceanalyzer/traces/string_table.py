@@ -6,6 +6,8 @@ Compiled code gets its address alone: numba counts references to arrays, at a co
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -44,13 +46,13 @@ class StringTable:
 
 
 @inner
-def first_bytes(word: int, count: int) -> int:
+def first_bytes(word: Any, count: int) -> Any:  # noqa: ANN401 - uint64
     """A word of which only the first `count` (0 to 7) bytes are kept."""
     return word & ((np.uint64(1) << np.uint64(8 * count)) - np.uint64(1))
 
 
 @inner
-def _integer(address: int, position: int) -> int:
+def _integer(address: int, position: int) -> Any:  # noqa: ANN401 - an int64
     return np.int64(word_at(address, position))
 
 
