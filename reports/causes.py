@@ -10,7 +10,7 @@ import polars as pl
 from reports import charts
 from reports.grids import Columns, record_grid
 from reports.palette import LOSS, REFERENCE, RESULT
-from reports.parts import Chart, Grid, Note
+from reports.parts import Chart, Grid, Note, Part, Terms
 from reports.text import at, chart_text, number, quantity, safe_text
 
 _ENDS = ("measured", "ideal", "schedule")
@@ -188,6 +188,7 @@ def expert_causes(review: Mapping[str, Any]) -> list[Grid | Note | None]:
         ("from routing", "routed_bytes", "bytes"),
         ("if uniform", "uniform_bytes", "bytes"),
         ("if sent once per rank", "deduplicated_bytes", "bytes"),
+        ("with full buffers", "padded_bytes", "bytes"),
     )
     return [
         record_grid(review, (base, "blame"), blame, title="Who is late, and why", half=True),
@@ -198,6 +199,35 @@ def expert_causes(review: Mapping[str, Any]) -> list[Grid | Note | None]:
         record_grid(review, (base, "hot_spots"), hot, title="Hot spots", half=True),
         record_grid(review, (base, "volumes"), volumes, title="Bytes a rank sends in one all-to-all", half=True),
         _placement(review),
+    ]
+
+
+def sharding(review: Mapping[str, Any]) -> list[Part | None]:
+    """Bytes of an expert layer by EP and by TP, and the rate of its matrix multiplications."""
+    base = at(review, "expert_sharding")
+    if not isinstance(base, Mapping):
+        return []
+    columns: Columns = (
+        ("pass", "part", None),
+        ("rows", "rows", "count"),
+        ("inner", "inner", "count"),
+        ("columns", "columns", "count"),
+        ("calls", "num_calls", "count"),
+        ("FLOP/s", "flops_per_second", "flops_per_second"),
+    )
+    how = "slices of every expert (TP)" if base.get("sharded_by") == "tp" else "whole experts (EP)"
+    return [
+        Terms(
+            title="Sharded by EP or by TP",
+            entries=(
+                ("This run", f"{how}, {quantity(base.get('num_ranks'), 'count')} ranks"),
+                ("Sent per rank, layer and forward", quantity(base.get("measured_bytes"), "bytes")),
+                ("By EP, theory", quantity(base.get("expert_parallel_bytes"), "bytes")),
+                ("By TP, theory", quantity(base.get("tensor_parallel_bytes"), "bytes")),
+            ),
+            half=True,
+        ),
+        record_grid(review, ("expert_sharding", "gemms"), columns, title="Expert GEMMs by shape", half=True),
     ]
 
 

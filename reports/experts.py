@@ -219,9 +219,28 @@ def facts(review: Mapping[str, Any]) -> Terms:
             ("Waiting, share of rank time", of("share", "wait_share")),
             ("Transfer, share of rank time", of("share", "transfer_share")),
             ("Exposed, share of rank time", of("share", "exposed_share")),
+            *_overheads(review),
         ),
         half=True,
     )
+
+
+_OVERHEADS: tuple[tuple[str, str, Unit], ...] = (
+    ("Choosing experts, per step over ranks", "router_ms", "ms"),
+    ("Permutation, per step over ranks", "permutation_ms", "ms"),
+    ("Exchange of counts, per step over ranks", "count_exchange_ms", "ms"),
+    ("Dropped, of routed token copies", "dropped_share", "share"),
+    ("Padding, of computed rows", "padded_share", "share"),
+    ("Expert time on padding, per step over ranks", "padding_ms", "ms"),
+    ("Dispatch, longest member's transfer", "dispatch_transfer_us", "us"),
+    ("Dispatch at its links' peak, no latency", "dispatch_at_peak_us", "us"),
+)
+
+
+def _overheads(review: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """What routing costs besides the experts, as far as the run tells."""
+    known = [(title, number(at(review, "all_to_all", name)), unit) for title, name, unit in _OVERHEADS]
+    return [(title, quantity(value, unit)) for title, value, unit in known if value is not None]
 
 
 def by_chance(review: Mapping[str, Any], word: str) -> str:

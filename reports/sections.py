@@ -159,6 +159,7 @@ def _expert_section(review: Review, tables: Tables) -> Section:
     ]
     if isinstance(at(review, "all_to_all"), Mapping):
         parts += [experts.facts(review), *causes.expert_causes(review), experts.group_grid(review)]
+    parts += causes.sharding(review)
     lead = "Tokens travel to the ranks that hold their experts, and back."
     return _section("all-to-all", "Experts and all-to-all", parts, _because(review, "all_to_all"), lead)
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from markupsafe import Markup, escape
 
-Unit = Literal["share", "ms", "ns", "ratio", "count", "bytes", "flops", "flops_per_second", "number"]
+Unit = Literal["share", "ms", "us", "ns", "ratio", "count", "bytes", "flops", "flops_per_second", "number"]
 
 WITHHELD = "withheld"
 NO_REASON = "the review gives no value and no reason"
@@ -101,6 +101,7 @@ def _prefixed(value: float, prefixes: tuple[tuple[float, str], ...], unit: str) 
 _SPELLINGS: dict[Unit, Callable[[float], str]] = {
     "share": lambda value: f"{_digits(100 * value)}{SPACE}%",
     "ms": _duration_text,
+    "us": lambda value: _duration_text(value / 1e3),
     "ns": lambda value: _duration_text(value / 1e6),
     "ratio": lambda value: f"{_digits(value)}×",
     "count": lambda value: _digits(round(value), 1),

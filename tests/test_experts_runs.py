@@ -69,6 +69,45 @@ def test_bytes_and_loads_of_a_real_run_equal_its_side_file(tmp_path: Path) -> No
 
 
 @pytest.mark.runs
+@pytest.mark.parametrize("sharding", ["ep", "tp"])
+def test_bytes_of_both_shardings_equal_theory_exactly(tmp_path: Path, sharding: str) -> None:
+    settings = ExpertSettings(
+        folder=str(tmp_path),
+        num_ranks=2,
+        num_steps=1,
+        num_unprofiled_steps=1,
+        compute_mode="real",
+        hidden_size=16,
+        num_heads=2,
+        num_experts=4,
+        experts_per_token=1,
+        expert_ffn_size=24,
+        sequence_length=8,
+        sequences_per_shard=3,
+        routing="balanced",
+        experts_by=sharding,
+    )
+    run_job("experts", settings)
+    analysis = analyze(read(settings.folder))
+    found = analysis.review.expert_sharding
+    assert found is not None
+    assert (found.sharded_by, found.num_ranks) == (sharding, 2)
+    token = 16 * 4  # bytes; 24 tokens on each rank, half of which change ranks with one expert per token
+    assert found.expert_parallel_bytes == 2 * 12 * token
+    assert found.tensor_parallel_bytes == 2 * 24 * token
+    assert found.measured_bytes == getattr(found, f"{'expert' if sharding == 'ep' else 'tensor'}_parallel_bytes")
+    forward = {(gemm.inner, gemm.columns): gemm for gemm in found.gemms if gemm.part == "experts"}
+    inner = 24 if sharding == "ep" else 12
+    assert set(forward) == {(16, inner), (inner, 16)}
+    experts_here, rows = (2, 12) if sharding == "ep" else (4, 12)
+    for gemm in forward.values():
+        assert gemm.rows == rows
+        assert gemm.num_calls == 2 * 2 * experts_here  # ranks, layers
+        assert gemm.flops_per_second > 0
+    assert (analysis.review.all_to_all is None) == (sharding == "tp")
+
+
+@pytest.mark.runs
 def test_drops_and_padding_of_a_real_run_equal_its_side_file(tmp_path: Path) -> None:
     settings = ExpertSettings(
         folder=str(tmp_path),

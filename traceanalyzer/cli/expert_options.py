@@ -34,6 +34,12 @@ _OPTIONS = (
         help="experts: whole experts on every rank, or a slice of every expert.  [default: ep]",
     ),
     click.option(
+        "--hidden", "hidden_size", type=click.IntRange(1), help="Hidden size of the model.  [default: 64; dense: 512]"
+    ),
+    click.option(
+        "--expert-ffn", "expert_ffn_size", type=click.IntRange(1), help="experts: inner size.  [default: 128]"
+    ),
+    click.option(
         "--shared-ffn",
         "shared_ffn_size",
         type=click.IntRange(0),

@@ -33,6 +33,24 @@ def expert_lines(figures: Mapping[str, Any] | None) -> Iterator[str]:
     yield from _volumes(figures)
 
 
+def sharding_lines(figures: Mapping[str, Any] | None) -> Iterator[str]:
+    """Bytes of an expert layer's forward pass and the rate of its GEMMs, by this sharding and the other."""
+    if figures is None:
+        return
+    by_slices = figures["sharded_by"] == "tp"
+    how = "slices of every expert (TP)" if by_slices else "whole experts (EP)"
+    line = f"Experts over {figures['num_ranks']} ranks as {how}: {figures['measured_bytes']:,.0f} bytes sent per rank, layer and forward"
+    if figures["tensor_parallel_bytes"] is not None:
+        line += f"; theory EP {figures['expert_parallel_bytes']:,.0f}, TP {figures['tensor_parallel_bytes']:,.0f}"
+    yield line
+    for row in figures["gemms"]:
+        rate = f"{row['flops_per_second'] / 1e9:.1f} GFLOP/s"
+        if row["rows"] is None:
+            yield f"  expert GEMMs backward: {rate} over {row['num_calls']:,} calls"
+        else:
+            yield f"  expert GEMMs {row['rows']:,.0f}×{row['inner']}×{row['columns']}: {rate} over {row['num_calls']:,} calls"
+
+
 def _overheads(figures: Mapping[str, Any]) -> Iterator[str]:
     """What routing, permutation, counts, padding and drops cost."""
     named = {"router": "choosing experts", "permutation": "permutation", "count_exchange": "exchange of counts"}

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from traceanalyzer.cli.efficiency_text import roofline_lines
-from traceanalyzer.cli.expert_text import expert_lines
+from traceanalyzer.cli.expert_text import expert_lines, sharding_lines
 from traceanalyzer.cli.job_text import job_lines
 from traceanalyzer.cli.memory_text import memory_lines
 from traceanalyzer.cli.owner_text import owner_lines
@@ -29,7 +29,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(next_lines(review["next_schedules"])),
         list(memory_lines(review["memory"])),
         list(what_if_lines(review["what_if"])),
-        list(expert_lines(review["all_to_all"])),
+        [*expert_lines(review["all_to_all"]), *sharding_lines(review["expert_sharding"])],
         list(_waterfall(review["waterfall"])),
         list(roofline_lines(review["roofline"])),
         list(owner_lines(review["accounting"], review["figures"])),

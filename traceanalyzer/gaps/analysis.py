@@ -81,6 +81,7 @@ def _review(run: Run, found: Measured) -> Review:
         accounting=accounting,
         bubble=bubble,
         all_to_all=found.experts.figures,
+        expert_sharding=found.sharding,
         mfu=mfu,
         waterfall=found.way.steps,
         findings=_findings(found, figures, step.duration_ms.median),

@@ -114,6 +114,30 @@ class VolumeTheory(Struct, frozen=True, kw_only=True):
     ] = None
 
 
+class ExpertGemm(Struct, frozen=True, kw_only=True):
+    """Matrix multiplications of the experts of one kind: `[rows, inner] · [inner, columns]`."""
+
+    part: Annotated[str, Meta(description="`experts` (forward) or `experts_backward` (all its shapes together).")]
+    rows: Annotated[float | None, Meta(description="Median; null backward.")]
+    inner: int | None
+    columns: int | None
+    num_calls: int
+    flops_per_second: Annotated[float, Meta(description="FLOPs by shape ÷ time in these operators.")]
+
+
+class ExpertSharding(Struct, frozen=True, kw_only=True):
+    """Experts sharded whole or in slices: forward bytes of one rank and layer, measured and by theory."""
+
+    sharded_by: Annotated[str, Meta(description="`ep`: whole experts on every rank; `tp`: a slice of every expert.")]
+    num_ranks: int
+    measured_bytes: Annotated[
+        float, Meta(description="Over links, mean over ranks, layers and steps; gather and reduce counted as rings.")
+    ]
+    expert_parallel_bytes: Annotated[float | None, Meta(description="2·k·(S/n)·(n − 1)/n at the declared tokens.")]
+    tensor_parallel_bytes: Annotated[float | None, Meta(description="2·(n − 1)/n·S at the declared tokens.")]
+    gemms: Annotated[list[ExpertGemm], Meta(description="Empty in paced runs and where no shapes were recorded.")] = []
+
+
 class PlacementAdvice(Struct, frozen=True, kw_only=True):
     """What another placement of the experts would do to the ranks' loads."""
 

@@ -42,6 +42,7 @@ from traceanalyzer.measurements.all_to_all import (
 )
 from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.traffic import aligned_sequences
+from traceanalyzer.schema import GATHERED
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.directions import COMPUTE_KINDS, expert_kernels, with_directions
 from traceanalyzer.tables.routing import routing_from_splits
@@ -76,7 +77,10 @@ def expert_gap(
     exchanges = splits.filter(pl.col("kind") == "all_to_all")
     detail = replace(expert_tables(tables, splits, routing_records), collectives=splits.with_columns(own_sequences))
     if exchanges.is_empty() and tables.routing.is_empty():
+        sliced = splits["direction"].is_in(GATHERED).any()
         reason = "no all-to-all in these traces, and no routing side file"
+        if sliced:
+            reason = "experts are sliced over ranks: their tokens are gathered, none travels to a single rank"
         return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason),), detail)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
 from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
+from traceanalyzer.gaps.expert_review import ExpertSharding
+from traceanalyzer.gaps.expert_sharding import expert_sharding
 from traceanalyzer.gaps.experts import ExpertGap, expert_gap
 from traceanalyzer.gaps.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.operators import recorded_operators
@@ -60,6 +62,7 @@ class Measured:
     causes: PipelineCauses
     study: WhatIfGap
     experts: ExpertGap
+    sharding: ExpertSharding | None
     utilisation: UtilisationGap
     prediction: PredictedMfu
     way: Waterfall
@@ -156,6 +159,9 @@ def measure(run: Run) -> Measured:
         causes=causes,
         study=what_if_gap(run.ops),
         experts=experts,
+        sharding=expert_sharding(
+            experts.tables.collectives, experts.tables.traffic, tables.expert_computation, operators.timed, run.job
+        ),
         utilisation=utilisation,
         prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
         way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from traceanalyzer.gaps.efficiency_review import RooflineShape
-from traceanalyzer.gaps.expert_review import AllToAll
+from traceanalyzer.gaps.expert_review import AllToAll, ExpertSharding
 from traceanalyzer.gaps.memory_review import Memory
 from traceanalyzer.gaps.pipeline_review import (
     AttributionMs,
@@ -307,6 +307,9 @@ class Review(Struct, frozen=True, kw_only=True):
     roofline: Annotated[
         list[RooflineShape], Meta(description="Shapes that lose most time to their roof, from recorded shapes.")
     ] = []
+    expert_sharding: Annotated[
+        ExpertSharding | None, Meta(description="Bytes and matrix multiplications of expert layers, by EP or by TP.")
+    ] = None
 
 
 def to_builtins(review: Review) -> dict[str, Any]:
