@@ -239,8 +239,11 @@ _OVERHEADS: tuple[tuple[str, str, Unit], ...] = (
 
 def _overheads(review: Mapping[str, Any]) -> list[tuple[str, str]]:
     """What routing costs besides the experts, as far as the run tells."""
-    known = [(title, number(at(review, "all_to_all", name)), unit) for title, name, unit in _OVERHEADS]
-    return [(title, quantity(value, unit)) for title, value, unit in known if value is not None]
+    return [
+        (title, quantity(at(review, "all_to_all", name), unit))
+        for title, name, unit in _OVERHEADS
+        if number(at(review, "all_to_all", name)) is not None
+    ]
 
 
 def by_chance(review: Mapping[str, Any], word: str) -> str:
