@@ -139,3 +139,24 @@ def test_late_starts_are_no_hosts_without_launches(tmp_path: Path) -> None:
     assert review.bubble.attribution_ms is not None
     assert review.bubble.attribution_ms.host == 0
     assert review.bubble.attribution_ms.unexplained > 0
+
+
+def test_another_tools_table_goes_through_every_command_with_a_column_map(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two ranks, one microbatch: 10 forward, 20 backward each, so the last ends at 60 and each rank is idle for 30."""
+    rows = ["who,pp,it,what,t0,dt", "0,0,1,F,0,10", "1,1,1,F,10,10", "1,1,1,B,20,20", "0,0,1,B,40,20"]
+    table = written(tmp_path, "\n".join(rows), "theirs.csv")
+    names = {"rank": "who", "stage": "pp", "step": "it", "kind": "what", "start_us": "t0", "duration_us": "dt"}
+    columns = written(tmp_path, json.dumps(names), "map.json")
+    assert main(["analyze", str(table), "--columns", str(columns), "--json", "-"]) == 0
+    review = json.loads(capsys.readouterr().out)
+    assert review["bubble"]["measured_share"] == pytest.approx(0.5)
+    assert main(["report", str(table), "--columns", str(columns), "-o", str(tmp_path / "r.html")]) == 0
+    capsys.readouterr()
+    exported = tmp_path / "ours.parquet"
+    assert main(["table", str(table), "ops", "--columns", str(columns), "-o", str(exported)]) == 0
+    assert main(["analyze", str(exported), "--json", "-"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again["bubble"]["measured_share"] == review["bubble"]["measured_share"]
+    assert main(["analyze", str(table)]) == 3  # without the map its columns are no op table's

@@ -8,15 +8,21 @@ from typing import Any
 import click
 
 from traceanalyzer.cli.job_options import declaration, job_options
-from traceanalyzer.cli.reading import choice_options, chosen_numbers, load_rank_map, rank_map_option, refuse_loss
+from traceanalyzer.cli.reading import (
+    choice_options,
+    chosen_numbers,
+    columns_option,
+    load_columns,
+    load_rank_map,
+    rank_map_option,
+    refuse_loss,
+)
 
 
 @click.command("analyze")
 @click.argument("path")
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
-@click.option(
-    "--columns", type=click.Path(path_type=Path), help="Op table: JSON object of our column names and the file's."
-)
+@columns_option
 @rank_map_option
 @choice_options
 @job_options
@@ -37,11 +43,10 @@ def command(
     from traceanalyzer.cli.text import review_text
     from traceanalyzer.gaps.analysis import analyze, read, with_declaration
     from traceanalyzer.gaps.review import to_builtins, to_json
-    from traceanalyzer.traces.op_table import load_column_map
 
     declared = declaration(**described)
-    names = load_column_map(columns) if columns else None
     only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)
+    names = load_columns(columns)
     run = with_declaration(read(path, names, rank_map=load_rank_map(rank_map), ranks=only, steps=at), declared)
     review = analyze(run).review
     if json_file is not None:

@@ -33,6 +33,23 @@ def rank_map_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return option(command)
 
 
+def columns_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--columns`; the command takes `columns` and hands it to `load_columns`."""
+    option = click.option(
+        "--columns",
+        type=click.Path(path_type=Path),
+        help="Op table: JSON object of our column names and the file's.",
+    )
+    return option(command)
+
+
+def load_columns(path: Path | None) -> dict[str, str] | None:
+    """Our names of an op table's columns and the file's from a JSON object. Raises `UsageError`."""
+    from traceanalyzer.traces.op_table import load_column_map
+
+    return None if path is None else load_column_map(path)
+
+
 def load_rank_map(path: Path | None) -> dict[str, int] | None:
     """Ranks by file name or pattern from a JSON object. Raises `UsageError`."""
     if path is None:

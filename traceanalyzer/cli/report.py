@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from traceanalyzer.cli.job_options import declaration, job_options
-from traceanalyzer.cli.reading import choice_options, chosen_numbers, load_rank_map, rank_map_option
+from traceanalyzer.cli.reading import (
+    choice_options,
+    chosen_numbers,
+    columns_option,
+    load_columns,
+    load_rank_map,
+    rank_map_option,
+)
 
 
 @click.command("report")
@@ -16,6 +23,7 @@ from traceanalyzer.cli.reading import choice_options, chosen_numbers, load_rank_
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file."
 )
+@columns_option
 @rank_map_option
 @choice_options
 @job_options
@@ -25,6 +33,7 @@ def command(
     output: Path,
     json_file: str | None,
     rank_map: Path | None,
+    columns: Path | None,
     ranks: str | None,
     steps: str | None,
     **described: Any,  # noqa: ANN401 - options of several types
@@ -40,7 +49,8 @@ def command(
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
     declared = declaration(**described)
     only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)
-    analysis = analyze(with_declaration(read(path, rank_map=load_rank_map(rank_map), ranks=only, steps=at), declared))
+    run = read(path, load_columns(columns), rank_map=load_rank_map(rank_map), ranks=only, steps=at)
+    analysis = analyze(with_declaration(run, declared))
     if json_file is not None:
         write_bytes(json_file, to_json(analysis.review))
     written = render(to_builtins(analysis.review), analysis.tables, output)

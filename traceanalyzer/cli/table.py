@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from traceanalyzer.cli.reading import load_rank_map, number_ranges, rank_map_option
+from traceanalyzer.cli.reading import columns_option, load_columns, load_rank_map, number_ranges, rank_map_option
 
 if TYPE_CHECKING:
     import polars as pl
@@ -44,9 +44,17 @@ _FORMULA = r"^[=+\-@\t\r]"
 @click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; - is standard output.")
 @click.option("--ranks", metavar="LIST", help="Only these ranks, for example 0,4-7.")
 @click.option("--head", type=click.IntRange(0), metavar="N", help="Only the first N rows (text: 20 by default).")
+@columns_option
 @rank_map_option
 def command(
-    path: str, name: str, kind: str | None, output: str, ranks: str | None, head: int | None, rank_map: Path | None
+    path: str,
+    name: str,
+    kind: str | None,
+    output: str,
+    ranks: str | None,
+    head: int | None,
+    rank_map: Path | None,
+    columns: Path | None,
 ) -> None:
     """Print one table of PATH. Text cells that a spreadsheet would run as a formula get a leading ' in CSV."""
     import polars as pl
@@ -55,7 +63,7 @@ def command(
     from traceanalyzer.errors import UsageError
 
     ranges = None if ranks is None else number_ranges("--ranks", ranks)
-    frame = _table(path, name, rank_map)
+    frame = _table(path, name, rank_map, columns)
     if ranges is not None:
         if "rank" not in frame.columns:
             raise UsageError(f"the table {name} has no rank to choose by", "leave --ranks out")
@@ -67,13 +75,13 @@ def command(
     write_bytes(output, render(frame, kind))
 
 
-def _table(path: str, name: str, rank_map: Path | None) -> pl.DataFrame:
+def _table(path: str, name: str, rank_map: Path | None, columns: Path | None) -> pl.DataFrame:
     from traceanalyzer.traces import read_traces
 
     if name in (*_MEASURED, *_EXPERTS):
         from traceanalyzer.gaps.analysis import analyze, read
 
-        return analyze(read(path, rank_map=load_rank_map(rank_map))).tables[name]
+        return analyze(read(path, load_columns(columns), rank_map=load_rank_map(rank_map))).tables[name]
     traces = read_traces(path, rank_map=load_rank_map(rank_map))
     return {"events": traces.events, "ranks": traces.ranks, "defects": traces.defects}[name]
 
