@@ -54,6 +54,8 @@ UNORDERED = IdealPipeline(
         for metric in (
             "bubble.theory.closed_form_share",
             "bubble.theory.simulated_share",
+            "bubble.theory.simulated_span_share",
+            "bubble.theory.simulated_phase_ms",
             "bubble.attribution_ms",
             "job.schedule",
         )
