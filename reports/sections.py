@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from reports import causes, efficiency, exchanges, experts, owners, pipeline, quality, timeline
+from reports import causes, efficiency, exchanges, experts, owners, pipeline, quality, recorded, timeline
 from reports.grids import Columns, record_grid
 from reports.headline import tiles
 from reports.job import job_facts
@@ -62,6 +62,7 @@ def all_sections(review: Review, tables: Tables, timelines: Timelines, findings:
         _timeline_section(review, timelines),
         _bubble_section(review, tables),
         _expert_section(review, tables),
+        *_recorded_section(review),
         _mfu_section(review),
         _roofline_section(review),
         _owner_section(review, tables),
@@ -122,6 +123,14 @@ def _bubble_section(review: Review, tables: Tables) -> Section:
     ]
     lead = "Time of the pipeline phase in which a stage runs no chunk."
     return _section("bubble", "Pipeline bubble", parts, _because(review, "bubble"), lead)
+
+
+def _recorded_section(review: Review) -> list[Section]:
+    """Only where a communication library recorded something."""
+    if not records(review, "recorded", "sources"):
+        return []
+    lead = "What flight recorder and NCCL Inspector wrote themselves, joined across ranks."
+    return [_section("recorded", "Recorded by the library", recorded.recorded(review), "Nothing was recorded.", lead)]
 
 
 def _bubble_terms(review: Review) -> Terms:

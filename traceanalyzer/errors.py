@@ -38,6 +38,10 @@ class InputError(TraceAnalyzerError):
     exit_status = 3
 
 
+class NoTracesError(InputError):
+    """Nothing at a path is a trace."""
+
+
 class OutputError(TraceAnalyzerError):
     """The output could not be written whole; nothing partial is left."""
 

@@ -24,11 +24,11 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
     import msgspec
 
     from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.reading import announce, kernel_lines, load_rank_map, refuse_loss, summary
+    from traceanalyzer.cli.reading import announce, kernel_lines, load_rank_map, record_lines, refuse_loss, summary
     from traceanalyzer.tables.taxonomy import unmatched_kernels
-    from traceanalyzer.traces import summarize
+    from traceanalyzer.traces.records import read_contents
 
-    traces = summarize(path, rank_map=load_rank_map(rank_map))
+    traces, records = read_contents(path, load_rank_map(rank_map))
     unknown = unmatched_kernels(traces.kernel_times)
     if json_file is not None:
         result = {
@@ -36,9 +36,11 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
             "counts": traces.counts,
             "defects": traces.defects.to_dicts(),
             "unmatched_kernels": unknown.to_dicts(),
+            "records": {"flight_recorder": records.flight.height, "nccl_inspector": records.inspector.height},
         }
         write_bytes(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if json_file != "-":
-        announce([path, *summary(traces), *kernel_lines(traces.kernel_times, unknown)], click.echo)
+        lines = [*summary(traces), *kernel_lines(traces.kernel_times, unknown), *record_lines(records)]
+        announce([path, *lines], click.echo)
     if strict:
         refuse_loss(path, traces.defects)

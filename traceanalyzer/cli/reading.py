@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from traceanalyzer.traces import Counts, Summary
+    from traceanalyzer.traces.records import Records
 
 _MAX_RANK = 1 << 31
 _MOST_CHOSEN = 1 << 20
@@ -135,6 +136,28 @@ def kernel_lines(times: pl.DataFrame, unmatched: pl.DataFrame) -> list[str]:
     lines = [f"{known}{unmatched.height} names that no rule knows take {share} of it and count as computation"]
     for name, count, duration in unmatched.head(_SHOWN).iter_rows():
         lines.append(f"  {duration / 1e6:>10,.3f} ms  {count:>7,} ×  {str(name)[:90]}")
+    return lines
+
+
+def record_lines(records: Records) -> list[str]:
+    """What communication libraries recorded, and what is amiss in it by itself; nothing without records."""
+    from traceanalyzer.measurements.recorded_collectives import missing_callers, unfinished_calls
+
+    lines: list[str] = []
+    dumps = records.flight
+    if not dumps.is_empty():
+        missing, open_calls = missing_callers(dumps), unfinished_calls(dumps)
+        lines.append(
+            f"flight recorder: {dumps.height:,} records of {dumps['rank'].n_unique()} ranks; {missing.height:,} collectives "
+            f"that some members did not call, {open_calls.height:,} calls not known to have ended"
+        )
+    measured = records.inspector
+    if not measured.is_empty():
+        lost = f", {records.num_lost:,} damaged" if records.num_lost else ""
+        lines.append(
+            f"NCCL Inspector: {measured.height:,} records of {measured['job_rank'].n_unique()} ranks in "
+            f"{measured['communicator'].n_unique()} communicators{lost}"
+        )
     return lines
 
 

@@ -11,6 +11,7 @@ from traceanalyzer.cli.job_text import job_lines
 from traceanalyzer.cli.memory_text import memory_lines
 from traceanalyzer.cli.owner_text import owner_lines
 from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines, what_if_lines
+from traceanalyzer.cli.recorded_text import recorded_lines
 from traceanalyzer.cli.sample_text import sample_lines
 
 _WIDTH = 100
@@ -30,6 +31,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(memory_lines(review["memory"])),
         list(what_if_lines(review["what_if"])),
         [*expert_lines(review["all_to_all"]), *sharding_lines(review["expert_sharding"])],
+        list(recorded_lines(review["recorded"])),
         list(_waterfall(review["waterfall"])),
         list(roofline_lines(review["roofline"])),
         list(owner_lines(review["accounting"], review["figures"])),

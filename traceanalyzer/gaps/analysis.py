@@ -14,9 +14,10 @@ from traceanalyzer.gaps.figures import Sections
 from traceanalyzer.gaps.figures import figures as bounded
 from traceanalyzer.gaps.finding_windows import with_windows
 from traceanalyzer.gaps.findings import by_worth, findings
-from traceanalyzer.gaps.headline import coverage_words, headline
+from traceanalyzer.gaps.headline import Coverage, coverage_words, headline
 from traceanalyzer.gaps.measured import Measured, measure
 from traceanalyzer.gaps.pipeline_actions import pipelines
+from traceanalyzer.gaps.recorded import recorded_sentences
 from traceanalyzer.gaps.review import (
     Accounting,
     Finding,
@@ -67,6 +68,8 @@ def _review(run: Run, found: Measured) -> Review:
     sections = Sections(step, figures, accounting, bubble, found.experts.figures, mfu)
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
     words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
+    if tables.steps.is_empty() and found.recorded is not None:
+        words = Coverage(ledger=recorded_sentences(found.recorded))
     return Review(
         tool={"name": "traceanalyzer", "version": __version__},
         created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -94,6 +97,7 @@ def _review(run: Run, found: Measured) -> Review:
         roofline=found.efficiency.shapes,
         sample=found.captured,
         figures=known,
+        recorded=found.recorded,
     )
 
 

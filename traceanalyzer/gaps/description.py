@@ -104,7 +104,7 @@ def quality(run: Run, tables: Tables, withheld: list[Withheld], clock_effects: S
     partial = failed or not losses(traces.defects).is_empty() or bool(lost)
     verdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
-        verdict="unusable" if tables.steps.is_empty() else verdict,
+        verdict=verdict if tables.steps.height else "partial" if tables.collectives.height else "unusable",
         num_ranks_expected=expected,
         num_ranks_found=found,
         ranks_lost=sorted(lost),

@@ -17,6 +17,8 @@ from traceanalyzer.gaps.operators import recorded_operators
 from traceanalyzer.gaps.pipeline import PipelineGap, pipeline_gap
 from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, with_causes
 from traceanalyzer.gaps.predicted_mfu import PredictedMfu, predicted_mfu
+from traceanalyzer.gaps.recorded import recorded_figures
+from traceanalyzer.gaps.recorded_review import Recorded
 from traceanalyzer.gaps.review import Bubble, ClockEffect, Mfu, Withheld
 from traceanalyzer.gaps.run import Run
 from traceanalyzer.gaps.sample import sample
@@ -33,9 +35,10 @@ from traceanalyzer.measurements.step_phases import gradient_exchanges, step_phas
 from traceanalyzer.measurements.validity import Validity, validity
 from traceanalyzer.measurements.wait_bounds import wait_bounds
 from traceanalyzer.schema import ACTIONS, conform
-from traceanalyzer.tables import Tables, build_tables, of_steps
+from traceanalyzer.tables import Tables, build_tables
 from traceanalyzer.tables.communications import communications
 from traceanalyzer.tables.from_ops import tables_of_ops
+from traceanalyzer.tables.records import recorded_collectives, recorded_messages, tables_of_records, with_recorded
 from traceanalyzer.traces.execution_traces import read_execution_exchanges
 
 
@@ -57,6 +60,8 @@ class Measured:
     """`ACCOUNTING`."""
     ambiguous_ns: int | None
     """Of device ranks; None without any."""
+    recorded: Recorded | None
+    """What communication libraries recorded themselves."""
     trust: Validity
     pipeline: PipelineGap
     causes: PipelineCauses
@@ -99,7 +104,11 @@ class Measured:
             self.efficiency,
             self.memory,
         )
-        return [self._named(item) for part in parts for item in part.withheld] + self._never_given
+        found = [self._named(item) for part in parts for item in part.withheld] + self._never_given
+        if self.recorded is None or self.tables.steps.height:
+            return found
+        reason = "no trace is here: records of communication tell nothing of it"
+        return [Withheld(metric=item.metric, reason=reason) for item in found]
 
     def _named(self, item: Withheld) -> Withheld:
         """Where blame is told without a bubble, only the measured figure is withheld."""
@@ -118,12 +127,7 @@ class Measured:
 
 def measure(run: Run) -> Measured:
     """Every measurement of a run."""
-    if run.ops is None:
-        tables = build_tables(
-            run.traces.events, run.traces.ranks, run.job, run.routing_records, run.declared.action_pattern
-        )
-    else:
-        tables = tables_of_ops(run.ops, run.path)
+    tables, alone = _tables(run), run.ops is None and run.traces.events.is_empty()
     if run.steps is not None:
         tables = of_steps(tables, run.steps)
     peaks, one_clock = links(tables.ranks), tables.clock.one_clock
@@ -141,8 +145,8 @@ def measure(run: Run) -> Measured:
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
-    recorded, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
-    experts = expert_gap(tables, splits, run.job, run.routing_records, recorded, hides_split)
+    own, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
+    experts = expert_gap(tables, splits, run.job, run.routing_records, own, hides_split)
     waits = wait_bounds(splits, messages, peaks)
     blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
     return Measured(
@@ -154,6 +158,7 @@ def measure(run: Run) -> Measured:
         exchanged=exchanged,
         account=account,
         ambiguous_ns=_ambiguous_ns(tables, exchanged),
+        recorded=recorded_figures(run.records, splits, alone=alone),
         trust=trust,
         pipeline=pipeline,
         causes=causes,
@@ -170,6 +175,20 @@ def measure(run: Run) -> Measured:
         waits=waits,
         captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
     )
+
+
+def _tables(run: Run) -> Tables:
+    """Of traces with what records say of their collectives, of records alone, or of an op table."""
+    if run.ops is not None:
+        return tables_of_ops(run.ops, run.path)
+    dumps = run.records
+    told = recorded_collectives(dumps.flight, dumps.inspector)
+    if run.traces.events.is_empty():
+        return tables_of_records(run.traces.ranks, told, recorded_messages(dumps.flight, dumps.inspector))
+    tables = build_tables(
+        run.traces.events, run.traces.ranks, run.job, run.routing_records, run.declared.action_pattern
+    )
+    return tables if told.is_empty() else with_recorded(tables, told)
 
 
 def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:

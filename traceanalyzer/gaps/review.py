@@ -26,6 +26,7 @@ from traceanalyzer.gaps.pipeline_review import (
     WaiterBlame,
     WhatIfFigures,
 )
+from traceanalyzer.gaps.recorded_review import Recorded
 from traceanalyzer.gaps.sample_review import Figure, Sample
 
 SCHEMA_VERSION = 1
@@ -309,6 +310,9 @@ class Review(Struct, frozen=True, kw_only=True):
     ] = []
     expert_sharding: Annotated[
         ExpertSharding | None, Meta(description="Bytes and matrix multiplications of expert layers, by EP or by TP.")
+    ] = None
+    recorded: Annotated[
+        Recorded | None, Meta(description="Flight-recorder dumps and NCCL Inspector records; null without.")
     ] = None
 
 

@@ -8,13 +8,29 @@ from pathlib import Path
 
 import polars as pl
 
-from traceanalyzer.errors import UsageError
+from traceanalyzer.errors import NoTracesError, UsageError
 from traceanalyzer.gaps.declaration import NOTHING, Declaration
 from traceanalyzer.job import Job
 from traceanalyzer.schema import DEFECTS, EVENTS, STEP_RECORDS, empty
 from traceanalyzer.tables.from_ops import tables_of_ops
-from traceanalyzer.traces import Counts, Traces, read_job, read_routing_records, read_step_records, read_traces
+from traceanalyzer.traces import (
+    Counts,
+    Summary,
+    Traces,
+    read_job,
+    read_routing_records,
+    read_step_records,
+    read_traces,
+)
 from traceanalyzer.traces.op_table import is_op_table, read_op_table
+from traceanalyzer.traces.records import (
+    NO_RECORDS,
+    Records,
+    read_records,
+    records_of_ranks,
+    summarize_records,
+    with_defects,
+)
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
 
 
@@ -30,6 +46,8 @@ class Run:
     routing_records: pl.DataFrame
     ops: pl.DataFrame | None = None
     """`OPS`, where an op table was read instead of traces."""
+    records: Records = NO_RECORDS
+    """Flight-recorder dumps and NCCL Inspector records beside the traces, or alone."""
     declared: Declaration = NOTHING
     """What was said of the job beside its traces."""
     promised: frozenset[int] = frozenset()
@@ -46,7 +64,7 @@ def read(
     ranks: Collection[int] | None = None,
     steps: Collection[int] | None = None,
 ) -> Run:
-    """Read a run folder, a folder of traces, one trace file or an op table (Parquet, CSV).
+    """Read a run folder, a folder of traces, one trace file, an op table (Parquet, CSV), or records of communication.
 
     `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
     files by name or pattern; `ranks` and `steps` choose what to look at. Raises `InputError` if nothing can be used,
@@ -55,12 +73,21 @@ def read(
     chosen = None if steps is None else frozenset(steps)
     if columns is not None or is_op_table(path):
         return _op_table_run(str(path), _of_ranks(read_op_table(path, columns), ranks, str(path)), chosen)
-    traces = read_traces(path, rank_map=rank_map, ranks=ranks)
+    records = read_records(path)
+    try:
+        traces = read_traces(path, rank_map=rank_map, ranks=ranks)
+    except NoTracesError:
+        records = records_of_ranks(records, ranks)
+        found = summarize_records(records)
+        if found is None:
+            raise
+        return _recorded_run(str(path), records, found)
     folder = traces.run_folder
     job = read_job(folder) if folder else None
     return Run(
         path=str(path),
-        traces=traces,
+        traces=replace(traces, defects=with_defects(traces.defects, records)),
+        records=records,
         job=job,
         step_records=_rows_of(read_step_records(folder), ranks) if folder else empty(STEP_RECORDS),
         routing_records=_rows_of(read_routing_records(folder), ranks) if folder else empty(ROUTING_RECORDS),
@@ -93,6 +120,13 @@ def _of_ranks(ops: pl.DataFrame, ranks: Collection[int] | None, path: str) -> pl
 def with_declaration(run: Run, declared: Declaration) -> Run:
     """`run` with what is declared of its job; a declared description of the whole job replaces the folder's."""
     return replace(run, declared=declared, job=declared.job or run.job)
+
+
+def _recorded_run(path: str, records: Records, found: Summary) -> Run:
+    traces = Traces(
+        ranks=found.ranks, defects=found.defects, counts=found.counts, run_folder=None, events=empty(EVENTS)
+    )
+    return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), records=records)
 
 
 def _op_table_run(path: str, ops: pl.DataFrame, steps: frozenset[int] | None) -> Run:

@@ -46,7 +46,7 @@ def split_collectives(
         return conform(collectives, COLLECTIVE_SPLITS)
     rows = with_link_time(_with_members(collectives.with_row_index("_row")), links)
     rows = _with_residual(_with_latest_arrival(rows), clocks)
-    duration = pl.col("end_ns") - pl.col("start_ns")
+    duration = _duration()
     complete = pl.col("match").is_not_null() & (pl.col("num_present") == pl.col("num_members"))
     by_clock = (pl.min_horizontal("end_ns", "arrival_ns") - pl.col("start_ns")).clip(lower_bound=0)
     measured = rows.with_columns(
@@ -60,10 +60,17 @@ def split_collectives(
         .then((duration - pl.col("_least_ns").fill_null(0)).clip(lower_bound=0))
         .alias("wait_high_ns"),
     )
-    if not one_clock:  # arrivals on clocks that cannot be compared tell nobody's lateness
-        measured = measured.with_columns(pl.lit(None, pl.Int32).alias("late_rank"))
+    by_clock_known = pl.lit(one_clock) & pl.col("start_ns").is_not_null()
+    by_duration = pl.col("start_ns").is_null() & pl.col("wait_durations_ns").is_not_null()
+    late = pl.when(by_clock_known).then("late_rank").when(by_duration).then("_last")
+    measured = measured.with_columns(late.alias("late_rank"))  # clocks that cannot be compared tell nobody's lateness
     split = _with_basis(measured).with_columns((duration - pl.col("wait_ns")).alias("transfer_ns"))
     return conform(with_bandwidth(split), COLLECTIVE_SPLITS).sort("rank", "start_ns")
+
+
+def _duration() -> pl.Expr:
+    """By the trace, else as the library measured it."""
+    return pl.coalesce(pl.col("end_ns") - pl.col("start_ns"), "recorded_duration_ns")
 
 
 def _with_basis(rows: pl.DataFrame) -> pl.DataFrame:
@@ -113,7 +120,10 @@ def _with_members(rows: pl.DataFrame) -> pl.DataFrame:
         .group_by("match")
         .agg(
             (pl.col("kind").is_in(SYMMETRIC).all() | exchanged).alias("_equal"),
-            (pl.col("end_ns") - pl.col("start_ns")).min().alias("_shortest"),
+            pl.when(_duration().is_not_null().all()).then(_duration().min()).alias("_shortest"),
+            pl.when(_duration().is_not_null().all())
+            .then(pl.col("rank").sort_by(_duration(), "rank").first())
+            .alias("_last"),
             (pl.col("end_ns").max() - pl.col("end_ns").min()).alias("_end_spread"),
             sparse.any().alias("_sparse"),
         )

@@ -67,3 +67,43 @@ def missing_callers(dumps: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col("name").first(), pl.col("called").first(), pl.col("rank").sort().alias("missing"))
         .sort("pg_name", "sequence_number")
     )
+
+
+def mismatched_calls(dumps: pl.DataFrame) -> pl.DataFrame:
+    """Numbers of a group under which ranks called different operations: `pg_name`, `sequence_number`, `calls` (texts)."""
+    calls = dumps.filter(~pl.col("is_p2p") & pl.col("rank").is_not_null()).drop_nulls(["name", "sequence_number"])
+    whole = calls.filter(pl.col("name").n_unique().over("pg_name", "sequence_number", "rank") == 1)  # not coalesced
+    apart = whole.filter(pl.col("name").n_unique().over("pg_name", "sequence_number") > 1)
+    ranks = pl.col("rank").unique().sort().cast(pl.String).str.join(", ")
+    named = apart.group_by("pg_name", "sequence_number", "name").agg(ranks.alias("ranks")).sort("name")
+    said = pl.concat_str("name", pl.lit(" on rank "), "ranks")
+    return named.group_by("pg_name", "sequence_number").agg(said.alias("calls")).sort("pg_name", "sequence_number")
+
+
+def unfinished_calls(dumps: pl.DataFrame) -> pl.DataFrame:
+    """Calls not known to have ended when the dump was written: `rank`, `pg_name`, `name`, `sequence_number`, `state`.
+
+    `dumps` is `FLIGHT`. Gloo leaves the state at `scheduled`; there only `retired` tells the end.
+    """
+    ended = (pl.col("state") == "completed") | pl.col("retired").fill_null(value=False)
+    known = dumps.filter(~ended.fill_null(value=False)).drop_nulls(
+        ["rank", "pg_name", "name", "sequence_number", "state"]
+    )
+    return known.select("rank", "pg_name", "name", "sequence_number", "state").sort(
+        "rank", "pg_name", "sequence_number"
+    )
+
+
+def late_by_durations(splits: pl.DataFrame) -> pl.DataFrame:
+    """Waits for every rank by recorded durations, largest first: `rank`, `num_collectives`, `wait_ns`.
+
+    From rows of `COLLECTIVE_SPLITS` that only a record tells of.
+    """
+    waits = splits.filter(
+        pl.col("start_ns").is_null() & (pl.col("late_rank") != pl.col("rank")) & (pl.col("wait_ns") > 0)
+    )
+    return (
+        waits.group_by(pl.col("late_rank").alias("rank"))
+        .agg(pl.col("match").n_unique().cast(pl.Int64).alias("num_collectives"), pl.col("wait_ns").sum())
+        .sort(["wait_ns", "rank"], descending=[True, False])
+    )

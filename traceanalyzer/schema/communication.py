@@ -53,6 +53,13 @@ COLLECTIVES = pl.Schema(
         "unmatched": pl.String,  # why `match` is null
         "num_members": pl.Int32,  # of the group
         "num_present": pl.Int32,  # members whose part was captured
+        "pg_name": pl.String,  # of the group, where recorded
+        "recorded_sequence": pl.Int64,  # the library's own number of the operation in its group
+        "source": pl.String,  # what else tells of it: flight_recorder, nccl_inspector; null: the trace alone
+        "state": pl.String,  # by that source: scheduled, started, completed
+        "recorded_duration_ns": pl.Int64,  # by that source
+        "algorithm": pl.String,  # as NCCL Inspector names it
+        "protocol": pl.String,
     }
 )
 

@@ -196,4 +196,4 @@ def on_one_clock(frame: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(shifted).drop("offset_ns", "_at", "_slope")
 
 
-_DURATIONS = frozenset({"duration_ns"})
+_DURATIONS = frozenset({"duration_ns", "recorded_duration_ns"})

@@ -51,7 +51,9 @@ def _collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
     is_exchange = pl.col("kind") == "all_to_all"
     return conform(
         matched.sort("rank", "start_ns").with_columns(
-            sequence, pl.when(is_exchange).then(pl.lit("other")).cast(COLLECTIVES["direction"]).alias("direction")
+            sequence,
+            pl.col("sequence_number").alias("recorded_sequence"),
+            pl.when(is_exchange).then(pl.lit("other")).cast(COLLECTIVES["direction"]).alias("direction"),
         ),
         COLLECTIVES,
     )

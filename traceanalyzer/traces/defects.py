@@ -107,6 +107,12 @@ CODES: dict[str, Code] = {
     "file.not_a_trace": Code("info", "skipped", (), "a JSON file without `traceEvents`", ""),
     "file.unusable": Code("loss", "skipped", _ALL, "a file of which nothing could be used", _AGAIN),
     "file.identical": Code("info", "skipped", (), "the same trace is there twice; one is read", ""),
+    "record.unusable": Code(
+        "loss", "skipped", ("recorded",), "a flight-recorder dump of which nothing could be used", "dump again"
+    ),
+    "record.broken": Code(
+        "loss", "skipped", ("recorded",), "records of NCCL Inspector that are cut or damaged", "copy the file again"
+    ),
     "folder.leftover": Code("info", "skipped", (), "a temporary file of a writer that did not finish", ""),
     "folder.not_regular": Code("info", "skipped", (), "links out of the folder, pipes and devices are not opened", ""),
     "folder.unreadable": Code("loss", "skipped", _ALL, "a file that may not be read", "change its permissions"),

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 from fsspec.core import open as open_url  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
 from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
 
-from traceanalyzer.errors import InputError
+from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.traces.codecs import Peeked, Reader, archive_of, open_plain
 from traceanalyzer.traces.defects import DefectLog, defect_row
@@ -123,7 +123,7 @@ def _find_folder(root: Path) -> Found:
         else:
             sources.append(Source(entry.path, run_folder, explicit=False))
     if not sources:
-        raise InputError(f"{root}: no trace files here", _nothing_hint(defects))
+        raise NoTracesError(f"{root}: no trace files here", _nothing_hint(defects))
     only = run_folders.pop() if len(run_folders) == 1 else None
     return Found(tuple(sorted(sources, key=lambda s: s.path)), Path(only) if only else None, tuple(defects))
 

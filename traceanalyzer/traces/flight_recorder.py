@@ -33,6 +33,7 @@ FLIGHT = pl.Schema(
         "is_p2p": pl.Boolean,
         "sequence_number": pl.Int64,  # in the group, messages apart
         "state": pl.String,  # scheduled, started, completed
+        "retired": pl.Boolean,  # the backend has seen its end; gloo's state says no more than scheduled
         "created_ns": pl.Int64,
         "started_ns": pl.Int64,  # null where the backend does not tell
         "completed_ns": pl.Int64,
@@ -196,6 +197,7 @@ def _row(entry: dict[str, Any], groups: dict[str, str]) -> dict[str, Any]:
         "is_p2p": is_p2p,
         "sequence_number": entry.get("p2p_seq_id" if is_p2p else "collective_seq_id"),
         "state": entry.get("state"),
+        "retired": entry.get("retired"),
         "created_ns": entry.get("time_created_ns"),
         "started_ns": entry.get("time_discovered_started_ns") or None,  # JSON dumps write 0 for unknown
         "completed_ns": entry.get("time_discovered_completed_ns") or None,

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO, TypeVar, cast
 
 import polars as pl
 
-from traceanalyzer.errors import InputError
+from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.traces.defects import DefectLog, defect_row
 from traceanalyzer.traces.discovery import Source, documents, open_source
 from traceanalyzer.traces.document import NotATraceError
@@ -112,12 +112,12 @@ class Counted:
         return self._stream.seekable()
 
 
-def unusable(path: str, failures: Sequence[str]) -> InputError:
+def unusable(path: str, failures: Sequence[str]) -> NoTracesError:
     """The error for a path without any usable trace."""
     if len(failures) == 1:
-        return InputError(f"{failures[0]}", _REMEDY)
+        return NoTracesError(f"{failures[0]}", _REMEDY)
     why = "; ".join(failures[:_SHOWN]) + (f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else "")
-    return InputError(f"{path}: none of {len(failures)} files can be used ({why})", _REMEDY)
+    return NoTracesError(f"{path}: none of {len(failures)} files can be used ({why})", _REMEDY)
 
 
 _SHOWN = 3
