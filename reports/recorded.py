@@ -72,13 +72,18 @@ def _late(review: Mapping[str, Any]) -> Grid | None:
     rows = tuple(
         (
             safe_text(entry.get("rank"), 20),
+            safe_text(entry.get("source"), 40).replace("_", " "),
             quantity(entry.get("wait_ms"), "ms"),
             quantity(entry.get("num_collectives"), "count"),
         )
         for entry in records(review, "recorded", "late")
     )
     return _grid(
-        "recorded-late", "Waited for, by durations", ("rank", "wait of the others", "collectives"), rows, {0, 1, 2}
+        "recorded-late",
+        "Waited for, by durations",
+        ("rank", "by", "wait of the others", "collectives"),
+        rows,
+        {0, 2, 3},
     )
 
 

@@ -130,6 +130,17 @@ def test_inspector_alone_gives_bandwidth_and_the_last_to_come(
     assert "15.73 GB/s on the bus" in text_of("analyze", tmp_path, capfd)
 
 
+def test_dumps_and_inspector_together_are_kept_apart(tmp_path: Path) -> None:
+    for rank in range(4):
+        dumped(tmp_path, rank, [call(n, duration_ms=1.0 if rank == 2 else 2.0) for n in (1, 2, 3)], size=4)
+    logged(tmp_path, *[measured(rank, n, 100.0 + 10 * rank) for rank in range(4) for n in (1, 2, 3)])
+    found = analyze(read(tmp_path)).review.recorded
+    assert found is not None
+    assert [(late.source, late.rank, late.wait_ms) for late in found.late] == [
+        ("flight_recorder", 2, 9.0), ("nccl_inspector", 0, pytest.approx(3 * 0.06))
+    ]  # fmt: skip
+
+
 def test_two_runs_of_inspector_in_one_folder_are_never_mixed(tmp_path: Path) -> None:
     for run in range(2):
         lines = [

@@ -27,7 +27,7 @@ def recorded_lines(found: Mapping[str, Any] | None) -> Iterator[str]:
         yield f"  not ended: {call['operation']} number {call['sequence']} of group {call['group']} on rank {call['rank']} ({call['state']})"
     yield from _more(found["num_unfinished"])
     for late in found["late"][:_SHOWN]:
-        yield f"  {late['wait_ms']:>9.3f} ms of waiting for rank {late['rank']} at {late['num_collectives']} collectives (by durations)"
+        yield f"  {late['wait_ms']:>9.3f} ms of waiting for rank {late['rank']} at {late['num_collectives']} collectives (durations of {late['source'].replace('_', ' ')})"
     yield from _operations(found["operations"][:_SHOWN])
 
 

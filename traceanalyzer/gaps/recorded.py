@@ -52,8 +52,8 @@ def recorded_figures(records: Records, splits: pl.DataFrame, *, alone: bool) -> 
         ],
         operations=[_operation(row) for row in operations.iter_rows(named=True)],
         late=[
-            LateRank(rank=rank, num_collectives=count, wait_ms=wait / 1e6)
-            for rank, count, wait in late_by_durations(splits).iter_rows()
+            LateRank(source=source, rank=rank, num_collectives=count, wait_ms=wait / 1e6)
+            for source, rank, count, wait in late_by_durations(splits).iter_rows()
         ],
     )
 

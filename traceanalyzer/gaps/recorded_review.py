@@ -60,6 +60,7 @@ class RecordedOperation(Struct, frozen=True, kw_only=True):
 class LateRank(Struct, frozen=True, kw_only=True):
     """Waits for one rank by recorded durations: of equal bytes the last to come takes shortest. Needs no clock."""
 
+    source: str
     rank: int
     num_collectives: int
     wait_ms: Annotated[float, Meta(description="Summed over the waiting ranks.")]

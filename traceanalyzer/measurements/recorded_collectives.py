@@ -95,15 +95,15 @@ def unfinished_calls(dumps: pl.DataFrame) -> pl.DataFrame:
 
 
 def late_by_durations(splits: pl.DataFrame) -> pl.DataFrame:
-    """Waits for every rank by recorded durations, largest first: `rank`, `num_collectives`, `wait_ns`.
+    """Waits for every rank by recorded durations, largest first: `source`, `rank`, `num_collectives`, `wait_ns`.
 
-    From rows of `COLLECTIVE_SPLITS` that only a record tells of.
+    From rows of `COLLECTIVE_SPLITS` that only a record tells of; a collective may have records of two sources.
     """
     waits = splits.filter(
         pl.col("start_ns").is_null() & (pl.col("late_rank") != pl.col("rank")) & (pl.col("wait_ns") > 0)
     )
     return (
-        waits.group_by(pl.col("late_rank").alias("rank"))
+        waits.group_by("source", pl.col("late_rank").alias("rank"))
         .agg(pl.col("match").n_unique().cast(pl.Int64).alias("num_collectives"), pl.col("wait_ns").sum())
-        .sort(["wait_ns", "rank"], descending=[True, False])
+        .sort(["wait_ns", "source", "rank"], descending=[True, False, False])
     )

@@ -43,8 +43,10 @@ def recorded_collectives(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.Da
     """`COLLECTIVES` of `FLIGHT` dumps and of `INSPECTOR` records with `job_rank`, matched across ranks."""
     dumped = flight.filter(~pl.col("is_p2p").fill_null(value=False) & pl.col("rank").is_not_null())
     measured = inspector.filter(pl.col("peer").is_null() & pl.col("job_rank").is_not_null())
-    parts = [_dumped(dumped), _measured(measured)]
-    return pl.concat([_matched(part) for part in parts]).sort("rank", "launch_start_ns", "recorded_sequence")
+    of_dumps, of_records = _matched(_dumped(dumped)), _matched(_measured(measured))
+    taken = pl.lit(of_dumps["match"].max(), pl.UInt64).fill_null(0) + 1  # both number their matches from 0
+    both = pl.concat([of_dumps, of_records.with_columns(pl.col("match") + taken)])
+    return both.sort("rank", "launch_start_ns", "recorded_sequence")
 
 
 def recorded_messages(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.DataFrame:
