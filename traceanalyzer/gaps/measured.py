@@ -35,7 +35,7 @@ from traceanalyzer.measurements.step_phases import gradient_exchanges, step_phas
 from traceanalyzer.measurements.validity import Validity, validity
 from traceanalyzer.measurements.wait_bounds import wait_bounds
 from traceanalyzer.schema import ACTIONS, conform
-from traceanalyzer.tables import Tables, build_tables
+from traceanalyzer.tables import Tables, build_tables, of_steps
 from traceanalyzer.tables.communications import communications
 from traceanalyzer.tables.from_ops import tables_of_ops
 from traceanalyzer.tables.records import recorded_collectives, recorded_messages, tables_of_records, with_recorded
