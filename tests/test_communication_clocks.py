@@ -45,6 +45,35 @@ def test_planted_offsets_and_drifts_are_recovered(job: Job, tmp_path: Path) -> N
         assert measured.tables.clock.residual_ns < 30_000
 
 
+@pytest.mark.parametrize("drift", [150.0, -400.0])
+def test_drift_beyond_100_ppm_is_found_to_within_the_stated_residual(drift: float, tmp_path: Path) -> None:
+    job, faults = Job(ranks_per_host=1, **LONG), Faults(clock_offset_ns={1: 2_000_000}, clock_drift_ppm={1: drift})
+    planted = plant(job, faults, tmp_path)
+    measured = measure(planted.traces)
+    last = int(measured.tables.ranks["end_ns"].max())
+    row = measured.tables.clocks.filter(rank=1).row(0, named=True)
+    assert row["drift_ppm"] == pytest.approx(drift, abs=40)
+    for at in (row["at_ns"], last):
+        true = planted.clock(1, at) - planted.clock(0, at)
+        found = row["offset_ns"] + row["drift_ppm"] * 1e-6 * (at - row["at_ns"])
+        assert abs(found - true) <= row["residual_ns"]
+
+
+def test_a_step_of_a_clock_widens_the_residual_to_hold_it() -> None:
+    """Rank 1's clock jumps by 40 ms half way: no line holds, and the residual is half the jump and more."""
+    rows = [
+        (0, 1, at, jump - 20_000, jump + 20_000)
+        for at in range(0, 10**9, 10**7)
+        for jump in (40_000_000 * (at > 5 * 10**8),)
+    ]
+    bounds = pl.DataFrame(rows, schema=["rank", "other", "at_ns", "low_ns", "high_ns"], orient="row")
+    line = solve_clocks(bounds, [0, 1], 0, 10**9)[1]
+    for at, jump in ((0.0, 0.0), (1.0, 40e6)):
+        found = line.first_ns + (line.last_ns - line.first_ns) * at
+        assert abs(found - jump) <= line.residual_ns + 1
+    assert line.residual_ns > 19_000_000
+
+
 def test_ranks_of_one_host_are_left_alone(tmp_path: Path) -> None:
     measured = measure(plant(Job(), Faults(), tmp_path).traces)
     assert measured.tables.clock.basis == "same_host"

@@ -23,7 +23,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 MAX_DRIFT = 100e-6
-"""Quartz clocks drift by some 20 ppm, disciplined ones by less; faster lines are not considered."""
+"""Quartz clocks drift by some 20 ppm, disciplined ones by less; faster lines are only considered if none of these fits."""
+WIDE_DRIFT = 2000e-6
+"""What a clock that is being slewed or a bad conversion of ticks may show."""
 
 _BINS = 64
 _SYMMETRIC = ["all_reduce", "all_gather", "reduce_scatter", "barrier"]
@@ -148,9 +150,9 @@ def _fit(bounds: pl.DataFrame, first_ns: int, last_ns: int) -> ClockLine | None:
     if low is None or high is None:
         return None
     span = float(max(last_ns - first_ns, 1))
-    slopes = np.linspace(-MAX_DRIFT, MAX_DRIFT, 401)
-    floor = _lines(low, slopes).max(axis=1)
-    ceiling = _lines(high, slopes).min(axis=1)
+    slopes, floor, ceiling = _levels(low, high, np.linspace(-MAX_DRIFT, MAX_DRIFT, 401))
+    if float((ceiling - floor).max()) < 0:
+        slopes, floor, ceiling = _levels(low, high, np.linspace(-WIDE_DRIFT, WIDE_DRIFT, 4001))
     gap = ceiling - floor
     best = float(gap.max())
     slack = max(0.0, -best) / 2
@@ -164,6 +166,11 @@ def _fit(bounds: pl.DataFrame, first_ns: int, last_ns: int) -> ClockLine | None:
         residual_ns=max(at_first[1] - at_first[0], at_last[1] - at_last[0]) / 2 + slack,
         num_operations=bounds.height,
     )
+
+
+def _levels(low: tuple[Floats, Floats], high: tuple[Floats, Floats], slopes: Floats) -> tuple[Floats, Floats, Floats]:
+    """The slopes with the lowest and the highest level at the first time that lines of each may have."""
+    return slopes, _lines(low, slopes).max(axis=1), _lines(high, slopes).min(axis=1)
 
 
 def _tightest(bounds: pl.DataFrame, column: str, first_ns: int) -> tuple[Floats, Floats] | None:
