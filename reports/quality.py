@@ -40,6 +40,26 @@ def _of(quality: Mapping[str, Any], found: str, expected: str) -> str:
     return f"{quantity(quality.get(found), 'count')} of {quantity(quality.get(expected), 'count')}"
 
 
+def capture_checks(review: Mapping[str, Any]) -> Grid | None:
+    """Whether the capture shows what the job does when nobody looks; None without a record."""
+    results = {True: "passed", False: "failed"}
+    rows = tuple(
+        (
+            safe_text(str(entry.get("check", "")).replace("_", " "), 40),
+            results.get(entry.get("passed"), "not known"),  # type: ignore[arg-type] - null is not known
+            quantity(entry.get("value"), "share") if entry.get("value") is not None else "",
+            quantity(entry.get("limit"), "share"),
+            safe_text(entry.get("text"), 300),
+        )
+        for entry in records(review, "quality", "capture_checks")
+    )
+    note = safe_text(at(review, "quality", "capture_sentence"))
+    columns = ("check", "result", "measured", "at most", "what was found")
+    title = "Is the capture representative?"
+    numeric = frozenset({2, 3})
+    return Grid(id="capture", title=title, columns=columns, rows=rows, numeric=numeric, note=note) if rows else None
+
+
 def validity(review: Mapping[str, Any]) -> Terms | None:
     """Whether the machine disturbed the measurement; None without a record."""
     if not isinstance(at(review, "validity"), Mapping):

@@ -230,6 +230,7 @@ def _memory_section(review: Review) -> Section:
 
 def _quality_section(review: Review) -> Section:
     parts = [
+        quality.capture_checks(review),
         quality.coverage(review),
         quality.validity(review),
         quality.defects(review),

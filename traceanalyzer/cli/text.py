@@ -18,8 +18,9 @@ _WIDTH = 100
 
 
 def review_text(review: Mapping[str, Any]) -> str:
-    """The first screen: warnings, verdict, headline numbers beside theory, owners, stages, what is withheld."""
+    """The first screen: whether the capture is representative, warnings, verdict, headline numbers beside theory, owners, stages, what is withheld."""
     blocks = [
+        [] if review["quality"]["representative"] is False else [review["quality"]["capture_sentence"]],
         [f"! {line}" for line in review["warnings"]],
         review["headline"]["sentences"],
         list(_tiles(review["headline"]["tiles"])),

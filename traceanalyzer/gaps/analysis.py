@@ -18,6 +18,7 @@ from traceanalyzer.gaps.headline import Coverage, coverage_words, headline
 from traceanalyzer.gaps.measured import Measured, measure
 from traceanalyzer.gaps.pipeline_actions import pipelines
 from traceanalyzer.gaps.recorded import recorded_sentences
+from traceanalyzer.gaps.representative import capture_figures
 from traceanalyzer.gaps.review import (
     Accounting,
     Finding,
@@ -57,7 +58,8 @@ def analyze(run: Run) -> Analysis:
 def _review(run: Run, found: Measured) -> Review:
     tables, bubble, withheld = found.tables, found.bubble, found.withheld
     step, figures = _step_figures(tables, run), _validity_figures(found.trust)
-    result = quality(run, tables, withheld, found.clock_effects)
+    checks = capture_figures(run, tables, step)
+    result = quality(run, tables, checks, withheld, found.clock_effects)
     owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
     accounting = Accounting(
         owners=owners,

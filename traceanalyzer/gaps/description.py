@@ -8,10 +8,12 @@ from typing import Any
 
 import polars as pl
 
+from traceanalyzer.gaps.capture_review import CaptureCheckFigures
 from traceanalyzer.gaps.declaration import Declaration
 from traceanalyzer.gaps.inferred_job import inferred_facts
 from traceanalyzer.gaps.pipeline import PipelineGap
 from traceanalyzer.gaps.pipeline_actions import expected_ranks
+from traceanalyzer.gaps.representative import capture_sentence, representative
 from traceanalyzer.gaps.review import Bubble, ClockEffect, Fact, Mfu, Quality, Term, Withheld
 from traceanalyzer.gaps.run import Run
 from traceanalyzer.gaps.wording import ranks_text
@@ -90,7 +92,13 @@ def _measured(pipeline: PipelineGap) -> dict[str, Fact]:
     return facts
 
 
-def quality(run: Run, tables: Tables, withheld: list[Withheld], clock_effects: Sequence[ClockEffect]) -> Quality:
+def quality(
+    run: Run,
+    tables: Tables,
+    checks: Sequence[CaptureCheckFigures],
+    withheld: list[Withheld],
+    clock_effects: Sequence[ClockEffect],
+) -> Quality:
     """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches.
 
     Ranks that were promised and are not here are lost; all others were sampled by design.
@@ -104,6 +112,9 @@ def quality(run: Run, tables: Tables, withheld: list[Withheld], clock_effects: S
     partial = failed or not losses(traces.defects).is_empty() or bool(lost)
     verdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
+        representative=representative(checks),
+        capture_sentence=capture_sentence(checks),
+        capture_checks=list(checks),
         verdict=verdict if tables.steps.height else "partial" if tables.collectives.height else "unusable",
         num_ranks_expected=expected,
         num_ranks_found=found,
@@ -121,8 +132,9 @@ def quality(run: Run, tables: Tables, withheld: list[Withheld], clock_effects: S
 
 
 def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None) -> list[str]:
-    """What a reader must know before any number."""
-    lines = [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
+    """What a reader must know before any number; whether the capture is representative comes first."""
+    lines = [] if result.representative is not False else [result.capture_sentence]
+    lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
     if result.num_ranks_expected is not None and result.num_ranks_found < result.num_ranks_expected:
         lines.append(f"Only {result.num_ranks_found} of {result.num_ranks_expected} ranks are here.")
     if result.ranks_lost:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from traceanalyzer.gaps.capture_review import CaptureCheckFigures
 from traceanalyzer.gaps.efficiency_review import RooflineShape
 from traceanalyzer.gaps.expert_review import AllToAll, ExpertSharding
 from traceanalyzer.gaps.memory_review import Memory
@@ -85,6 +86,11 @@ class ClockEffect(Struct, frozen=True, kw_only=True):
 class Quality(Struct, frozen=True, kw_only=True):
     """What the result rests on."""
 
+    representative: Annotated[
+        bool | None, Meta(description="Whether no check of the capture failed; null where none could be made.")
+    ] = None
+    capture_sentence: Annotated[str, Meta(description="The verdict on the capture in words.")] = ""
+    capture_checks: list[CaptureCheckFigures] = []
     verdict: Annotated[str, Meta(description="`complete`, `sampled`, `partial` or `unusable`.")]
     num_ranks_expected: int | None
     num_ranks_found: int

@@ -145,9 +145,13 @@ def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
     last kernel, with `open_end`.
     """
     keys = ["rank", "cycle"]
+    launched = pl.col("launch_start_ns").is_not_null()
     tail = (
-        kernels.filter(pl.col("launch_start_ns").is_null() & pl.col("kind").is_in(COMPUTE_KINDS))
+        kernels.filter(pl.col("kind").is_in(COMPUTE_KINDS))
         .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
+        # a stream runs in order: what comes after a launched kernel has lost its launch record and is no tail
+        .with_columns(pl.col("start_ns").filter(launched).min().over(keys).alias("_first_ns"))
+        .filter(~launched & (pl.col("start_ns") < pl.col("_first_ns")))
         .group_by(keys)
         .agg(pl.col("end_ns").max().alias("tail_end_ns"))
     )
