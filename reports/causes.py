@@ -187,8 +187,8 @@ def expert_causes(review: Mapping[str, Any]) -> list[Grid | Note | None]:
         ("measured", "measured_bytes", "bytes"),
         ("from routing", "routed_bytes", "bytes"),
         ("if uniform", "uniform_bytes", "bytes"),
-        ("if sent once per rank", "deduplicated_bytes", "bytes"),
-        ("with full buffers", "padded_bytes", "bytes"),
+        ("once per rank", "deduplicated_bytes", "bytes"),
+        ("full buffers", "padded_bytes", "bytes"),
     )
     return [
         record_grid(review, (base, "blame"), blame, title="Who is late, and why", half=True),

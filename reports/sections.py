@@ -9,13 +9,14 @@ from typing import Any
 import polars as pl
 
 from reports import causes, efficiency, exchanges, experts, owners, pipeline, quality, recorded, timeline
+from reports.expert_chain import chain_grid
 from reports.grids import Columns, record_grid
 from reports.headline import tiles
 from reports.job import job_facts
 from reports.parts import Finding, Part, Section, Terms
 from reports.tables import grids
 from reports.text import WITHHELD, at, number, records, safe_text, shown, withheld_reason
-from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, ROUTING
+from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, EXPERT_CHAIN, ROUTING
 
 Review = Mapping[str, Any]
 Tables = Mapping[str, pl.DataFrame]
@@ -26,6 +27,7 @@ _SCHEMAS = {
     "bubble": BUBBLE,
     "accounting": ACCOUNTING,
     "collectives": COLLECTIVE_SPLITS,
+    "expert_chain": EXPERT_CHAIN,
     "routing": ROUTING,
 }
 
@@ -168,7 +170,7 @@ def _expert_section(review: Review, tables: Tables) -> Section:
     ]
     if isinstance(at(review, "all_to_all"), Mapping):
         parts += [experts.facts(review), *causes.expert_causes(review), experts.group_grid(review)]
-    parts += causes.sharding(review)
+    parts += [chain_grid(table(tables, "expert_chain")), *causes.sharding(review)]
     lead = "Tokens travel to the ranks that hold their experts, and back."
     return _section("all-to-all", "Experts and all-to-all", parts, _because(review, "all_to_all"), lead)
 

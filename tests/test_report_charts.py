@@ -11,8 +11,19 @@ from report_cases import expert_case, mfu_case, pipeline_case
 from report_factory import accounting_table, bubble_table, expert_tables, pipeline_actions
 
 from reports import causes, efficiency, experts, owners, pipeline
+from reports.expert_chain import chain_grid
 from reports.palette import RESULT
-from traceanalyzer.schema import ACCOUNTING, BUBBLE, COLLECTIVE_SPLITS, OWNER, ROUTING, STEP_PHASE, conform, empty
+from traceanalyzer.schema import (
+    ACCOUNTING,
+    BUBBLE,
+    COLLECTIVE_SPLITS,
+    EXPERT_CHAIN,
+    OWNER,
+    ROUTING,
+    STEP_PHASE,
+    conform,
+    empty,
+)
 
 ONE_PHASE = conform(
     pl.DataFrame(
@@ -265,3 +276,17 @@ def test_a_rank_that_was_not_captured_is_a_dash() -> None:
     grid = causes.culprits(review)
     assert grid is not None
     assert grid.rows == (("outside sample", "–", "", "2.00\u202fms"),)
+
+
+def test_the_chain_of_experts_shows_the_rank_that_others_wait_for_first() -> None:
+    rows = [
+        {"step": step, "layer": 0, "group": "0,1", "rank": rank, "received_tokens": 10 + 20 * rank,
+         "load_over_mean": 0.5 + rank, "combine_wait_ns": 2_000_000 * (1 - rank), "combine_caused_wait_ns": 2_000_000 * rank}
+        for step in (1, 2)
+        for rank in (0, 1)
+    ]  # fmt: skip
+    grid = chain_grid(conform(pl.DataFrame(rows), EXPERT_CHAIN))
+    assert grid is not None
+    assert grid.columns == ("layer", "rank", "load", "tokens", "waits", "others wait")
+    assert [row[:4] for row in grid.rows] == [("0", "1", "1.50×", "30"), ("0", "0", "0.500×", "10")]
+    assert chain_grid(conform(pl.DataFrame(rows), EXPERT_CHAIN).clear()) is None

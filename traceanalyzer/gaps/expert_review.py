@@ -201,7 +201,9 @@ class AllToAllTheory(Struct, frozen=True, kw_only=True):
     combine_wait_ms: Annotated[
         float | None, Meta(description="Σ(largest - own tokens) × measured time per token, over layers and ranks.")
     ]
-    time_per_token_us: Annotated[float | None, Meta(description="Measured forward expert time per received token.")]
+    time_per_token_us: Annotated[
+        float | None, Meta(description="Measured forward expert time per computed row: received tokens and padding.")
+    ]
 
 
 class AllToAll(Struct, frozen=True, kw_only=True):

@@ -99,7 +99,7 @@ def expert_gap(
         **_cost(times, withheld),
         bus_bandwidth_gbps=_bandwidth(tables, exchanges, withheld),
         loads_source="bytes" if by_bytes else ", ".join(sorted(routing["source"].unique())) or None,
-        theory=(theory := _theory(routing, loads, times, job, withheld)),
+        theory=(theory := _theory(routing, _computed(loads, detail.expert_chain), times, job, withheld)),
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, withheld),
         hot_spots=hot_spots(routing, uneven=_uneven(max_over_mean(loads), theory)),
@@ -251,6 +251,13 @@ def _cost(times: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
         return {"imbalance_cost_ms": None, "imbalance_cost_spread_ms": None}
     spread = (cost.quantile(0.75, "linear") or 0.0) - (cost.quantile(0.25, "linear") or 0.0)
     return {"imbalance_cost_ms": _median_ms(cost), "imbalance_cost_spread_ms": spread / 1e6}
+
+
+def _computed(loads: pl.DataFrame, chain: pl.DataFrame) -> pl.DataFrame:
+    """Loads of ranks in rows that their experts compute, padding included; tokens where nothing tells of padding."""
+    rows = chain.select("step", "layer", "group", "rank", "computed_rows")
+    joined = loads.join(rows, on=["step", "layer", "group", "rank"], how="left", nulls_equal=True)
+    return joined.with_columns(pl.coalesce("computed_rows", "tokens").alias("tokens")).drop("computed_rows")
 
 
 def _theory(
