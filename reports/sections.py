@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from reports import causes, efficiency, exchanges, experts, owners, pipeline, quality, recorded, timeline
+from reports import causes, efficiency, exchanges, experts, owners, pipeline, quality, recorded, sample, timeline
 from reports.expert_chain import chain_grid
 from reports.grids import Columns, record_grid
 from reports.headline import tiles
@@ -60,6 +60,7 @@ def table(tables: Tables, name: str) -> pl.DataFrame:
 def all_sections(review: Review, tables: Tables, timelines: Timelines, findings: Sequence[Finding]) -> list[Section]:
     """Every section of the page; those that do not apply hold one line saying why."""
     return [
+        *_sample_section(review),
         _findings_section(review, findings),
         _timeline_section(review, timelines),
         _bubble_section(review, tables),
@@ -86,6 +87,14 @@ def _section(section_id: str, title: str, parts: Sequence[Part | None], absent: 
 
 def _because(review: Review, *metrics: str) -> str:
     return f"{WITHHELD.capitalize()}: {withheld_reason(review, *metrics)}."
+
+
+def _sample_section(review: Review) -> list[Section]:
+    """Of a capture that lacks ranks; a complete one needs no such section."""
+    if not sample.is_sample(review):
+        return []
+    lead = "Not all ranks are here. What each captured rank says, what it cannot say, and where to look next."
+    return [_section("sample", "Ranks that were captured", sample.parts(review), "", lead)]
 
 
 def _findings_section(review: Review, findings: Sequence[Finding]) -> Section:
