@@ -1,0 +1,100 @@
+"""What must not be said of a sample is not said: neither on the terminal nor in the report's first screen."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from planted import Faults, Job, plant
+
+from reports import render
+from traceanalyzer.cli import main
+from traceanalyzer.cli.text import review_text
+from traceanalyzer.gaps.analysis import analyze, read
+from traceanalyzer.gaps.review import to_builtins
+
+JOB = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4, num_steps=2)
+PIPELINE = ("The pipeline is idle", "slow computation on", "Slow ranks", "than this order at median times")
+GROUP = ("The fullest rank", "mostly for rank", "held up by", "summed over ranks, for rank", "is fullest over all steps")
+EVERYONE = ("All ranks", "Where the time of the ranks went")
+FORBIDDEN = {
+    "one rank": ([1], (*PIPELINE, *GROUP, *EVERYONE)),
+    "one pipeline": ([0, 2], (*GROUP, *EVERYONE)),
+    "one expert group": ([0, 1], (*PIPELINE, *EVERYONE)),
+    "neither": ([0, 3], (*PIPELINE, *GROUP, *EVERYONE)),
+}
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return plant(JOB, Faults(slow_compute={2: 1.3}), tmp_path_factory.mktemp("planted")).traces
+
+
+def reviewed(traces: Path, ranks: list[int] | None) -> dict[str, Any]:
+    return to_builtins(analyze(read(traces, ranks=ranks)).review)
+
+
+@pytest.mark.parametrize("name", FORBIDDEN)
+def test_nothing_is_said_that_these_ranks_cannot_know(name: str, traces: Path, tmp_path: Path) -> None:
+    ranks, forbidden = FORBIDDEN[name]
+    analysis = analyze(read(traces, ranks=ranks))
+    review = to_builtins(analysis.review)
+    page = render(review, analysis.tables, tmp_path / "page.html").read_text()
+    shown = re.sub(r"<script.*?</script>|<[^>]+>", " ", page, flags=re.DOTALL)
+    for text in (review_text(review), shown):
+        for phrase in forbidden:
+            assert phrase not in text, phrase
+        assert f"{len(ranks)} of 4" in text
+        assert "Next: profile" in text or "Profile next" in text
+
+
+def test_the_forbidden_sentences_are_said_where_all_ranks_are_here(traces: Path) -> None:
+    """Otherwise their absence above would prove nothing."""
+    text = review_text(reviewed(traces, None))
+    said = [phrase for phrase in (*PIPELINE, *GROUP, *EVERYONE) if phrase in text]
+    assert {"The pipeline is idle", "The fullest rank", "held up by", "Where the time of the ranks went"} <= set(said)
+    assert "Next:" not in text
+
+
+def test_a_sample_says_what_it_stands_for(traces: Path) -> None:
+    pipeline = reviewed(traces, [0, 2])
+    assert pipeline["headline"]["sentences"][0].startswith("2 of 4 ranks: 1 whole pipeline.")
+    assert pipeline["bubble"]["measured_share"] is not None
+    group = reviewed(traces, [0, 1])
+    assert group["headline"]["sentences"][0].startswith("2 of 4 ranks: 1 whole expert group.")
+    assert group["bubble"] is None
+    assert group["all_to_all"]["rank_load_max_over_mean"] is not None
+
+
+def test_a_lone_rank_gives_its_first_screen_and_what_comes_next(
+    traces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", str(traces), "--ranks", "1", "--steps", "1-2"]) == 0
+    output = capsys.readouterr().out
+    assert "Rank 1 only (stage 0 of 2; 1 of 4), 2 steps of" in output
+    assert "Between its chunks" in output
+    assert re.search(r"[\d.]+ m?s to [\d.]+ m?s were waiting", output)
+    assert "withheld bubble: no pipeline is here with all its ranks" in output
+
+
+@pytest.mark.parametrize("option", [["--ranks", "a"], ["--ranks", "3-1"], ["--steps", "0-99999999"], ["--ranks", "77"]])
+def test_a_choice_that_is_none_is_refused_in_one_line(
+    option: list[str], traces: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["analyze", str(traces), *option]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2  # the fact, and the remedy
+
+
+@pytest.mark.corpus
+@pytest.mark.parametrize(
+    "name", ["deepseek-dualpipe-h800/train.json.gz", "singles-h100/Qwen_Qwen1.5-0.5B-Chat__1016005.json.gz"]
+)
+def test_single_traces_of_others_give_a_first_screen_without_flags(name: str, corpus: Path) -> None:
+    review = to_builtins(analyze(read(corpus / name)).review)
+    text = review_text(review)
+    assert re.match(r"(! .*\n)*\n?(Rank 0 only|The only rank)", text)
+    for needed in (r"1 step of [\d.]+ ms", "computes for", "withheld bubble", "Next: "):
+        assert re.search(needed, text), needed
+    assert not any(phrase in text for phrase in (*PIPELINE, *GROUP))
