@@ -17,7 +17,13 @@ from traceanalyzer.gaps.review import to_builtins
 
 JOB = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4, num_steps=2)
 PIPELINE = ("The pipeline is idle", "slow computation on", "Slow ranks", "than this order at median times")
-GROUP = ("The fullest rank", "mostly for rank", "held up by", "summed over ranks, for rank", "is fullest over all steps")
+GROUP = (
+    "The fullest rank",
+    "mostly for rank",
+    "held up by",
+    "summed over ranks, for rank",
+    "is fullest over all steps",
+)
 EVERYONE = ("All ranks", "Where the time of the ranks went")
 FORBIDDEN = {
     "one rank": ([1], (*PIPELINE, *GROUP, *EVERYONE)),

@@ -101,9 +101,11 @@ def _end_apart() -> pl.Expr:
 
 
 def _own_low(duration: pl.Expr) -> pl.Expr:
-    """What the fastest of the rank's equal calls did not need; null with too few of them."""
+    """What the fastest of the rank's equal kernels did not need; null with too few of them, and on CPU traces."""
     same = ["rank", "group", "kind", "send_bytes", "receive_bytes"]
-    return pl.when(pl.len().over(same) >= MIN_SAMPLES).then(duration - duration.min().over(same))
+    return pl.when((pl.len().over(same) >= MIN_SAMPLES) & pl.col("index").is_not_null()).then(
+        duration - duration.min().over(same)
+    )
 
 
 def _with_members(rows: pl.DataFrame) -> pl.DataFrame:

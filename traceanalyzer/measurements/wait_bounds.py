@@ -5,7 +5,7 @@ group, peers and bytes:
 
 * low: `duration - shortest duration of equal`, where there are at least `MIN_SAMPLES` of them, else 0. The shortest one
   holds the whole transfer and perhaps some waiting, so the others waited at least for the difference if equal
-  transfers take equally long.
+  transfers take equally long. On CPU traces low is 0: there a receive ends when its thread is woken, so equal ones vary.
 * high: `duration - bytes ÷ peak of the rank's links`, where bytes and peak are known, else the whole duration.
 
 Both are estimates: a transfer that varies can push the truth below low. Where the other members were captured and wait
@@ -74,7 +74,9 @@ def _of_messages(messages: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     peaks = links.select("rank", pl.col("link_bytes_per_second").alias("_peak"))
     same = ["rank", "same"]
     least = least_transfer_ns(pl.col("bytes"), pl.col("_peak")).fill_null(0)
-    low = pl.when(pl.len().over(same) >= MIN_SAMPLES).then(duration - duration.min().over(same))
+    low = pl.when((pl.len().over(same) >= MIN_SAMPLES) & pl.col("index").is_not_null()).then(
+        duration - duration.min().over(same)
+    )
     return (
         kernels.join(peaks, on="rank", how="left")
         .with_columns(low.alias("_low"), duration.alias("duration_ns"))
