@@ -173,5 +173,4 @@ def stage_grid(review: Mapping[str, Any]) -> Grid | None:
         if any(WITHHELD in row for row in rows)
         else "",
         csv="bubble",
-        half=True,
     )

@@ -11,7 +11,7 @@ import polars as pl
 from reports import causes, efficiency, exchanges, experts, owners, pipeline, quality, recorded, sample, timeline
 from reports.expert_chain import chain_grid
 from reports.grids import Columns, record_grid
-from reports.headline import tiles
+from reports.headline import declared, tiles
 from reports.job import job_facts
 from reports.parts import Finding, Part, Section, Terms
 from reports.tables import grids
@@ -109,7 +109,8 @@ def _findings_section(review: Review, findings: Sequence[Finding]) -> Section:
 
 
 def _timeline_section(review: Review, timelines: Timelines) -> Section:
-    actions = timeline.draw(timelines.actions) if timelines.actions else None
+    ordered = declared(review, "schedule") != "unknown"
+    actions = timeline.draw(timelines.actions, ordered=ordered) if timelines.actions else None
     parts = [actions]
     if timelines.exchanges is not None:
         parts.append(exchanges.draw(timelines.exchanges, actions.figure if actions else None))

@@ -133,8 +133,11 @@ def _on_rows(bars: pl.DataFrame, origin_ns: int) -> pl.DataFrame:
     )
 
 
-def draw(timeline: Timeline) -> Chart:
-    """The timeline as a chart named `timeline` that the page's script zooms, pans and labels."""
+def draw(timeline: Timeline, *, ordered: bool = True) -> Chart:
+    """The timeline as a chart named `timeline` that the page's script zooms, pans and labels.
+
+    `ordered`: the schedule is known, so that bars are numbered by microbatch; else they only count.
+    """
     windows = timeline.windows.with_columns(
         last_ms=pl.max_horizontal("end_ms", "ideal_end_ms"), name=pl.format("step {}", "step")
     )
@@ -147,7 +150,7 @@ def draw(timeline: Timeline) -> Chart:
         id="timeline",
         figure=figure,
         label=f"Timeline of step {timeline.shown_step}: one row per rank, measured above ideal.",
-        caption=_caption(timeline),
+        caption=_caption(timeline, ordered=ordered),
         legend=(*((PHASE_NAMES[phase], PHASES[phase]) for phase in used), ("idle", "var(--idle)")),
         buttons=tuple(
             Button(
@@ -161,7 +164,7 @@ def draw(timeline: Timeline) -> Chart:
     )
 
 
-def _caption(timeline: Timeline) -> str:
+def _caption(timeline: Timeline, *, ordered: bool) -> str:
     shown = timeline.windows.filter(pl.col("step") == timeline.shown_step).row(0, named=True)
     measured = shown["end_ms"] - shown["start_ms"]
     text = f"Pipeline phase of step {timeline.shown_step}: {quantity(measured, 'ms')} measured"
@@ -171,7 +174,8 @@ def _caption(timeline: Timeline) -> str:
         text += f", {quantity(ideal, 'ms')} ideal: {apart if measured != ideal else 'the same'}"
     chunked = (timeline.bars["chunk"].cast(pl.Float64).max() or 0.0) != 0.0
     shades = " The second tone marks every other chunk of a rank." if chunked else ""
-    return f"{text}. Numbers in bars are microbatches.{shades} {timeline.left_out}".strip()
+    numbers = "are microbatches" if ordered else "count a rank's chunks; which microbatch each is cannot be known"
+    return f"{text}. Numbers in bars {numbers}.{shades} {timeline.left_out}".strip()
 
 
 def _figure(timeline: Timeline, windows: pl.DataFrame) -> Any:  # noqa: ANN401 - Bokeh's figures have no useful type

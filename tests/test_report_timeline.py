@@ -8,7 +8,7 @@ from report_factory import EPOCH_NS, MS, expert_tables, pipeline_actions
 
 from reports import exchanges
 from reports.time_axis import median_step
-from reports.timeline import Timeline, lay_out
+from reports.timeline import Timeline, draw, lay_out
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, conform, empty
 
 
@@ -167,3 +167,9 @@ def test_too_many_all_to_alls_are_cut_by_step_and_counted() -> None:
     assert laid is not None
     assert laid.bars.height <= 64
     assert laid.left_out == " 2 further steps are not drawn (at most 64 bars are)."
+
+
+def test_bars_of_an_unknown_schedule_are_not_called_microbatches() -> None:
+    laid = laid_out(pipeline_actions(), empty(ACTIONS))
+    assert "are microbatches" in draw(laid).caption
+    assert "are microbatches" not in draw(laid, ordered=False).caption

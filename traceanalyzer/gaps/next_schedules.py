@@ -111,6 +111,11 @@ def _can_halve(num_microbatches: int, job: Job | None) -> bool:
     return job.tokens_per_step // (job.sequence_length * job.layout.dp * num_microbatches) >= 2
 
 
+def _saved_ms(nanoseconds: int) -> float:
+    """Milliseconds; what is less than a microsecond comes from halving odd nanoseconds and is nothing."""
+    return 0.0 if abs(nanoseconds) < 1000 else nanoseconds / 1e6
+
+
 def _option(
     each: Prediction, scale: int, current_ns: int, current_peak: float, num_microbatches: int, current: ScheduleName | None
 ) -> ScheduleOption:  # fmt: skip
@@ -122,7 +127,7 @@ def _option(
         num_microbatches=num_microbatches * scale,
         microbatch="same" if scale == 1 else "half",
         phase_ms=each.simulation.makespan_ns / 1e6,
-        saves_ms=(current_ns - each.simulation.makespan_ns) / 1e6,
+        saves_ms=_saved_ms(current_ns - each.simulation.makespan_ns),
         bubble_share=each.simulation.bubble_share,
         peak_in_flight=peak,
         memory_ratio=peak / current_peak,
