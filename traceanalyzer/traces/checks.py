@@ -45,9 +45,9 @@ class Checks:
         "_categories",
         "_comm",
         "_comm_known",
-        "_crossing",
         "_device",
         "_hashes",
+        "_host",
         "_launches",
         "_processes",
         "_seconds",
@@ -68,7 +68,7 @@ class Checks:
         self._categories: set[str] = set()
         self._comm = 0
         self._comm_known = 0
-        self._crossing = 0
+        self._host: list[pl.DataFrame] = []
 
     def add(self, frame: pl.DataFrame) -> None:
         """Take what will be needed of a frame of `ROW_SCHEMA`."""
@@ -90,7 +90,8 @@ class Checks:
         numbers = pl.col("start_ns", "duration_ns", "correlation", "external_id")
         self._hashes.append(complete.select(pl.struct(names, numbers).hash()).to_series())
         self._categories.update(complete["category"].drop_nulls().unique().cast(pl.String).to_list())
-        self._crossing += _num_crossing(host)
+        thread = pl.col("process", "thread").to_physical()
+        self._host.append(host.select(thread, "start_ns", "duration_ns"))
         device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))
         self._device.append(device.select("device", "stream", "correlation", "start_ns", "duration_ns", "category"))
         launches = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
@@ -143,8 +144,9 @@ class Checks:
             self._judge_device(device, log)
         if self._comm > self._comm_known:
             log.add("comm.no_metadata", events=self._comm - self._comm_known, detail=f"{self._comm} in all")
-        if self._crossing:
-            log.add("event.crossing", events=self._crossing)
+        crossing = _num_crossing(pl.concat(self._host)) if self._host else 0
+        if crossing:
+            log.add("event.crossing", events=crossing)
         self._judge_steps(log)
 
     def _judge_duplicates(self, log: DefectLog) -> None:
@@ -188,9 +190,9 @@ class Checks:
 def _num_crossing(host: pl.DataFrame) -> int:
     """Ranges of one thread that begin inside the one before and end after it, by more than rounding."""
     end = pl.col("start_ns") + pl.col("duration_ns")
-    following = host.sort("process", "thread", "start_ns", "duration_ns", descending=[False, False, False, True])
-    thread = ("process", "thread")
-    crossing = (pl.col("start_ns").shift(-1).over(thread) < end - _ROUNDING_NS) & (
-        end.shift(-1).over(thread) > end + _ROUNDING_NS
+    order = host.sort("process", "thread", "start_ns", "duration_ns", descending=[False, False, False, True])
+    same_thread = (pl.col("process").shift(-1).eq_missing(pl.col("process"))) & (
+        pl.col("thread").shift(-1).eq_missing(pl.col("thread"))
     )
-    return int(following.select(crossing.sum()).item() or 0)
+    crossing = same_thread & (pl.col("start_ns").shift(-1) < end - _ROUNDING_NS) & (end.shift(-1) > end + _ROUNDING_NS)
+    return int(order.select(crossing.sum()).item() or 0)

@@ -14,7 +14,7 @@ from traceanalyzer.traces.file import credible
 from traceanalyzer.traces.manifest import Part, sha256_of
 from traceanalyzer.traces.settle import ROW_SCHEMA
 
-_PART_BYTES = 48 << 20  # of a frame in memory
+_PART_BYTES = 16 << 20  # of a frame in memory
 
 
 class PartWriter:
