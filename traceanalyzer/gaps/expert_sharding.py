@@ -15,16 +15,15 @@ _PASS = ["step", "layer", "group", "rank"]
 
 
 def expert_sharding(
-    splits: pl.DataFrame, matrix: pl.DataFrame, computation: pl.DataFrame, timed: pl.DataFrame, job: Job | None
+    splits: pl.DataFrame, matrix: pl.DataFrame, job: Job | None, gemms: list[ExpertGemm]
 ) -> ExpertSharding | None:
     """What the forward passes of expert layers moved, by this sharding and by the other; None without such layers.
 
     Args:
         splits: `COLLECTIVE_SPLITS` with directions.
         matrix: `TRAFFIC`.
-        computation: ranges of expert layers.
-        timed: from `measurements.roofline.operator_times`.
         job: gives the layer's shape; its tokens are declared.
+        gemms: `expert_gemms`, where their times are the hardware's.
     """
     gathered = splits.filter(pl.col("direction").is_in(["gather", "reduce"]) & pl.col("send_bytes").is_not_null())
     exchanged = matrix.filter(pl.col("direction").is_in(["dispatch", "combine"]) & pl.col("layer").is_not_null())
@@ -41,12 +40,15 @@ def expert_sharding(
         measured_bytes=float(measured),
         expert_parallel_bytes=None if layer is None else expert_parallel_bytes(layer),
         tensor_parallel_bytes=None if layer is None else tensor_parallel_bytes(layer),
-        gemms=[] if job is None or job.compute_mode == "paced" else expert_gemms(computation, timed),
+        gemms=gemms,
     )
 
 
 def expert_gemms(computation: pl.DataFrame, timed: pl.DataFrame) -> list[ExpertGemm]:
-    """Matrix multiplications inside the ranges of expert computation, by pass and, forward, by the expert's matrix."""
+    """Matrix multiplications inside the ranges of expert computation, by pass and, forward, by the expert's matrix.
+
+    `computation` has the ranges of expert layers, `timed` is from `measurements.roofline.operator_times`.
+    """
     ranges = computation.filter(pl.col("part").is_in(["experts", "experts_backward"])).select(
         "rank", "part", pl.col("start_ns").alias("_from"), pl.col("end_ns").alias("_to")
     )

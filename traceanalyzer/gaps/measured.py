@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
 from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
 from traceanalyzer.gaps.expert_review import ExpertSharding
-from traceanalyzer.gaps.expert_sharding import expert_sharding
+from traceanalyzer.gaps.expert_sharding import expert_gemms, expert_sharding
 from traceanalyzer.gaps.experts import ExpertGap, expert_gap
 from traceanalyzer.gaps.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.operators import recorded_operators
@@ -26,6 +26,7 @@ from traceanalyzer.gaps.sample_review import Sample
 from traceanalyzer.gaps.utilisation import UtilisationGap, utilisation_gap
 from traceanalyzer.gaps.waterfall import Blames, Waterfall, waterfall
 from traceanalyzer.gaps.what_if_review import WhatIfGap, what_if_gap
+from traceanalyzer.job import Job
 from traceanalyzer.measurements.accounting import accounting
 from traceanalyzer.measurements.collectives import split_collectives
 from traceanalyzer.measurements.device_accounting import ambiguous_ns, device_accounting
@@ -122,6 +123,11 @@ class Measured:
             reasons["validity.action_spread"] = (
                 "no compute actions of at least 1 ms on the host, four or more of a kind"
             )
+        if self.sharding is not None and not self.sharding.gemms:
+            reasons["expert_sharding.gemms"] = (
+                "no shapes were recorded inside ranges of expert computation, or a paced or disturbed run: their times are "
+                "not the hardware's"
+            )
         return [Withheld(metric=metric, reason=reason) for metric, reason in reasons.items()]
 
 
@@ -165,7 +171,10 @@ def measure(run: Run) -> Measured:
         study=what_if_gap(run.ops),
         experts=experts,
         sharding=expert_sharding(
-            experts.tables.collectives, experts.tables.traffic, tables.expert_computation, operators.timed, run.job
+            experts.tables.collectives,
+            experts.tables.traffic,
+            run.job,
+            expert_gemms(tables.expert_computation, operators.timed) if _is_hardware_time(run.job, trust) else [],
         ),
         utilisation=utilisation,
         prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
@@ -189,6 +198,11 @@ def _tables(run: Run) -> Tables:
         run.traces.events, run.traces.ranks, run.job, run.routing_records, run.declared.action_pattern
     )
     return tables if told.is_empty() else with_recorded(tables, told)
+
+
+def _is_hardware_time(job: Job | None, trust: Validity) -> bool:
+    """Whether computation took what the hardware needs for it."""
+    return not trust.reasons and (job is None or job.compute_mode != "paced")
 
 
 def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
