@@ -103,9 +103,8 @@ def _end_apart() -> pl.Expr:
 def _own_low(duration: pl.Expr) -> pl.Expr:
     """What the fastest of the rank's equal kernels did not need; null with too few of them, and on CPU traces."""
     same = ["rank", "group", "kind", "send_bytes", "receive_bytes"]
-    return pl.when((pl.len().over(same) >= MIN_SAMPLES) & pl.col("index").is_not_null()).then(
-        duration - duration.min().over(same)
-    )
+    known = pl.all_horizontal(pl.col("index", "send_bytes", "receive_bytes").is_not_null())
+    return pl.when((pl.len().over(same) >= MIN_SAMPLES) & known).then(duration - duration.min().over(same))
 
 
 def _with_members(rows: pl.DataFrame) -> pl.DataFrame:

@@ -65,7 +65,7 @@ def _of_messages(messages: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     kernels = timed.group_by(*_KERNEL, alone.alias("_alone")).agg(
         pl.col("step", "role", "start_ns", "end_ns").first(),
         pl.when(pl.col("wait_ns").is_not_null().all()).then(pl.col("wait_ns").max()).alias("wait_ns"),
-        part.sort().str.join(";").alias("same"),
+        pl.when(pl.col("bytes").is_not_null().all()).then(part.sort().str.join(";")).alias("same"),
         pl.max_horizontal(
             pl.col("bytes").filter(pl.col("direction") == side).sum() for side in ("send", "receive")
         ).alias("bytes"),
@@ -74,9 +74,9 @@ def _of_messages(messages: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     peaks = links.select("rank", pl.col("link_bytes_per_second").alias("_peak"))
     same = ["rank", "same"]
     least = least_transfer_ns(pl.col("bytes"), pl.col("_peak")).fill_null(0)
-    low = pl.when((pl.len().over(same) >= MIN_SAMPLES) & pl.col("index").is_not_null()).then(
-        duration - duration.min().over(same)
-    )
+    low = pl.when(
+        (pl.len().over(same) >= MIN_SAMPLES) & pl.col("same").is_not_null() & pl.col("index").is_not_null()
+    ).then(duration - duration.min().over(same))
     return (
         kernels.join(peaks, on="rank", how="left")
         .with_columns(low.alias("_low"), duration.alias("duration_ns"))
