@@ -184,6 +184,16 @@ def test_piece_size_changes_nothing(size: int, tmp_path: Path, monkeypatch: pyte
     assert small.events.equals(exactly(path, monkeypatch).events)
 
 
+def test_a_tight_memory_bound_goes_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_num_bytes: int) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(USE, refuse)
+    path = tmp_path / "t.json"
+    path.write_text(text(trace()))
+    assert read_traces(path, limits=Limits.for_memory(300 << 20)).counts.events_seen == len(events())
+
+
 def test_without_numba_the_exact_decoder_reads_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def absent(_name: str) -> None:
         raise ImportError

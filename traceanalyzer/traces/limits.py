@@ -17,15 +17,23 @@ class Limits:
     """Longest single event."""
     file_bytes: int = 64 << 30
     """Decompressed size of one file."""
+    compiled: bool = True
+    """Whether compiled decoding may be loaded, which takes about 140 MB."""
 
     @classmethod
     def for_memory(cls, num_bytes: int) -> Limits:
         """Limits under which one process that ingests stays within `num_bytes` of memory (at least 300 MB)."""
         spare = max(num_bytes - _BASELINE, 24 << 20)
         chunk = min(16 << 20, spare // _PER_CHUNK_BYTE)
-        return cls(chunk_bytes=chunk, event_bytes=min(16 << 20, spare // 4), metadata_bytes=min(64 << 20, spare // 4))
+        return cls(
+            chunk_bytes=chunk,
+            event_bytes=min(16 << 20, spare // 4),
+            metadata_bytes=min(64 << 20, spare // 4),
+            compiled=num_bytes >= _COMPILED,
+        )
 
 
 _BASELINE = 250 << 20  # the interpreter, Polars, and the part that is being written
 _PER_CHUNK_BYTE = 24
+_COMPILED = 450 << 20
 DEFAULT_LIMITS = Limits()

@@ -37,7 +37,7 @@ class EventScanner:
         self._log = log
         self._bytes = limits.chunk_bytes
         self._repairs = 0
-        self._fast = fast_decoder(0)
+        self._fast = fast_decoder(0) if limits.compiled else None
 
     def array(self) -> Iterator[Decoded]:
         """Frames of the array whose `[` was just passed; stops after its `]` or where the data ends."""
@@ -132,7 +132,7 @@ class EventScanner:
 
     def _accept(self, decoded: Decoded, position: int) -> Decoded:
         """Pass to `position` and count what was decoded; the row of the first event has this byte."""
-        if self._fast is None:
+        if self._fast is None and self._limits.compiled:
             self._fast = fast_decoder(position - self._window.position)
         others = decoded.notes.get("event.not_an_object", 0)
         self._tally.events_seen += decoded.frame.height
