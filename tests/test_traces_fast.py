@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from catalogue.base import Case, events, text, trace
@@ -24,7 +25,9 @@ from test_traces_decode import json_values, mutated
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import Counts, Limits, Traces, acceleration, prepare, read_traces
 from traceanalyzer.traces.decode import decode_events
+from traceanalyzer.traces.string_table import StringTable
 
+event_scan = pytest.importorskip("traceanalyzer.traces.event_scan", reason="numba is not installed")
 fast_decode = pytest.importorskip("traceanalyzer.traces.fast_decode", reason="numba is not installed")
 CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES, *FOLDER_CASES]
 USE = "traceanalyzer.traces.scan.fast_decoder"
@@ -130,6 +133,9 @@ def test_common_events_are_all_taken() -> None:
         ('"ts": -0.5', True),
         ('"ts": 1.2345', True),
         ('"ts": 9223372036854775.807', True),
+        ('"ts": 9223372036854775808', True),
+        ('"ts": 9999999999999999999', True),
+        ('"dur": -9223372036854775808', True),
         ('"ts": 1e3', True),
         ('"ts": 1, "ts": 2', True),
         ('"t\\u0073": 1', True),
@@ -137,6 +143,7 @@ def test_common_events_are_all_taken() -> None:
         ('"name": "a\nb"', False),
         ('"name": "\\u00e9"', True),
         ('"name": "\\ud800"', False),
+        ('"args": {"x": {"\\ud800": 1}}', False),
         ('"args": {"stream": NaN}', False),
         ('"args": {"stream": 1,}', False),
         ('"args": {"stream": [1, }', False),
@@ -160,6 +167,21 @@ def test_common_events_are_all_taken() -> None:
 def test_spellings(member: str, *, is_json: bool) -> None:
     num_taken = accepted(f'[{{"ph": "i"}}, {{{member}}}, {{"ph": "M"}}]'.encode())
     assert num_taken in ((1, 3) if is_json else (0, 1))
+
+
+@pytest.mark.parametrize(
+    "member", [b'"args": {"x": {"\xff": 1}}', b'"args": {"x": [1, {"a": 2, "\xed\xa0\x80": 1}]}', b'"name": "\xff"']
+)
+@pytest.mark.parametrize("rest", [b'}, {"ph": "M"}]', b""])
+def test_no_text_that_is_not_utf8_becomes_a_column(member: bytes, rest: bytes) -> None:
+    source = b'[{"ph": "X", "name": "a", "ts": 1, "dur": 1}, {' + member + rest
+    result = fast_decode.FastDecoder().decode(source, 1, len(source))
+    assert (result is None) == bool(rest)
+    strings = StringTable()
+    text = np.frombuffer(source + bytes(16), dtype=np.uint8)
+    rows = np.zeros((4, event_scan.NUM_COLUMNS), dtype=np.int64)
+    _, end, _, _ = event_scan.scan_events(text[1:].ctypes.data, rows.ctypes.data, len(rows), strings.address)
+    assert all(source[1:][a:b].isascii() for a, b in strings.spans(end).T) or rest
 
 
 def test_damage_anywhere_never_yields_other_rows() -> None:

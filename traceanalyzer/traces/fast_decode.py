@@ -57,7 +57,7 @@ class FastDecoder:
         odd = np.flatnonzero(rows[KNOWN] & ODD)
         spans = rows[ARGS_START:, odd] + start
         rows[KNOWN:, odd] = 0
-        frame = self._frame(rows)
+        frame = self._frame(rows, end)
         if not odd.size:
             return Decoded(frame, {}), start + following
         try:
@@ -76,8 +76,9 @@ class FastDecoder:
         self._text[size : size + _PADDING] = 0
         self._strings.clear()
 
-    def _frame(self, rows: npt.NDArray[np.int64]) -> pl.DataFrame:
-        strings = self._texts(self._strings.spans())
+    def _frame(self, rows: npt.NDArray[np.int64], end: int) -> pl.DataFrame:
+        """Columns of the events before `end`; strings of what follows were not checked to be UTF-8."""
+        strings = self._texts(self._strings.spans(end))
         named = pl.concat([pl.Series([None], dtype=pl.String), strings]).cast(pl.Categorical())
         codes = rows[PH : THREAD + 1].astype(np.uint32)
         texts = [named.gather(pl.Series(one)).alias(name) for name, one in zip(TEXTS, codes, strict=True)]

@@ -33,7 +33,7 @@ SPACES = np.uint64(0x2020202020202020)
 _TRUE, _FALSE, _NULL = np.uint64(0x65757274), np.uint64(0x65736C6166), np.uint64(0x6C6C756E)
 _FOUR, _FIVE = np.uint64(0xFFFFFFFF), np.uint64(0xFFFFFFFFFF)
 _MOST_NESTED = 60
-_MOST_DIGITS = 19
+_MOST_DIGITS = 18  # as many always fit int64
 
 
 @_extending.intrinsic
@@ -223,7 +223,8 @@ def value_end(address: int, at: int) -> tuple[int, int]:
             at = space_end(address, at + 1)
             if byte_at(address, at) != c + 2:  # closing brackets stand two after opening ones
                 if is_object:
-                    at, _, _ = member(address, at)
+                    at, _, found = member(address, at)
+                    holds |= found
                     if at < 0:
                         return -1, holds
                 continue
@@ -232,14 +233,19 @@ def value_end(address: int, at: int) -> tuple[int, int]:
             holds |= found
             if at < 0 or depth == 0:
                 return at, holds
-        at, depth, objects = _closing(address, at, depth, objects)
+        at, depth, objects, found = _closing(address, at, depth, objects)
+        holds |= found
         if at < 0 or depth == 0:
             return at, holds
 
 
 @inner
-def _closing(address: int, at: int, depth: int, objects: Any) -> tuple[int, int, Any]:  # noqa: ANN401 - a uint64
-    """Pass what closes after a value; where the next value begins, or the whole ends if `depth` becomes 0."""
+def _closing(address: int, at: int, depth: int, objects: Any) -> tuple[int, int, Any, int]:  # noqa: ANN401 - a uint64
+    """Pass what closes after a value; where the next value begins, or the whole ends if `depth` becomes 0.
+
+    Last, what the key before the next value holds.
+    """
+    holds = 0
     while True:
         at = space_end(address, at)
         c = byte_at(address, at)
@@ -247,12 +253,12 @@ def _closing(address: int, at: int, depth: int, objects: Any) -> tuple[int, int,
         if c == ord(","):
             at = space_end(address, at + 1)
             if is_object:
-                at, _, _ = member(address, at)
-            return at, depth, objects
+                at, _, holds = member(address, at)
+            return at, depth, objects, holds
         if c != (ord("}") if is_object else ord("]")):
-            return -1, depth, objects
+            return -1, depth, objects, holds
         at += 1
         depth -= 1
         objects >>= np.uint64(1)
         if depth == 0:
-            return at, depth, objects
+            return at, depth, objects, holds

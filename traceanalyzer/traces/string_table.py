@@ -39,10 +39,10 @@ class StringTable:
         self._words[: 1 + _NUM_SLOTS] = 0
         self._words[0] = 1
 
-    def spans(self) -> npt.NDArray[np.int64]:
-        """(2, n): where each string stands, by number; 0 is no string's and is left out."""
+    def spans(self, end: int) -> npt.NDArray[np.int64]:
+        """(2, n): where each string met before `end` stands, by number; 0 is no string's and is left out."""
         entries = self._words[1 + _NUM_SLOTS :].reshape(-1, 3)[1 : self._words[0]]
-        return np.ascontiguousarray(entries[:, 1:].T)
+        return np.ascontiguousarray(entries[entries[:, 2] <= end, 1:].T)
 
 
 @inner
