@@ -9,9 +9,11 @@ import pytest
 from planted import Faults, Job, plant
 
 from traceanalyzer.gaps.analysis import analyze, read
+from traceanalyzer.gaps.pipeline_review import AttributionMs
 from traceanalyzer.gaps.review import Bubble
 
 CLOCKS = {1: 3_000_000, 2: -3_000_000}
+CAUSES = [name for name in AttributionMs.__struct_fields__ if name not in ("measured", "ideal", "schedule")]
 
 
 def bubble_of(job: Job, faults: Faults, folder: Path) -> Bubble:
@@ -109,3 +111,28 @@ def test_slow_exchanges_inside_chunks_are_told_from_computation(tmp_path: Path) 
     assert found.worth[0].cause == "chunk_comm"
     assert found.worth[0].ms == pytest.approx(truth, rel=0.05)
     assert abs(found.attribution_ms.stage) < 0.02 * truth
+
+
+@pytest.mark.parametrize(("factor", "named"), [(1.3, ["host", "stage"]), (2.5, ["stage", "host"])])
+def test_of_two_faults_the_larger_is_named_first_and_the_sum_is_exact(
+    factor: float, named: list[str], tmp_path: Path
+) -> None:
+    """Each is the larger against the twin alone as well; together all causes make up what the steps are longer."""
+    job = Job(p2p_bytes=1 << 20, steps_ahead=0)
+    stalls = {(1, step, 6): 60_000_000 for step in (1, 2)}
+    slow, both = {1: factor}, tmp_path / "both"
+    clean = bubble_of(job, Faults(), tmp_path / "clean").attribution_ms
+    found = bubble_of(job, Faults(slow_compute=slow, host_stall_ns=stalls, clock_offset_ns=CLOCKS), both)
+    assert clean is not None
+    assert found.attribution_ms is not None
+    longer = found.attribution_ms.measured - clean.measured
+    assert [(each.cause, each.culprit) for each in found.culprits[:2]] == [(cause, 1) for cause in named]
+    assert sum(each.ms for each in found.culprits[:2]) == pytest.approx(longer, rel=0.01)
+    every = sum(each.ms for each in found.culprits) - sum(getattr(clean, cause) for cause in CAUSES)
+    assert every == pytest.approx(longer - (found.attribution_ms.ideal - clean.ideal), abs=1e-9)
+    alone = {
+        "stage": bubble_of(job, Faults(slow_compute=slow), tmp_path / "slow"),
+        "host": bubble_of(job, Faults(host_stall_ns=stalls), tmp_path / "stalled"),
+    }
+    costs = {cause: each.attribution_ms.measured for cause, each in alone.items() if each.attribution_ms}
+    assert costs[named[0]] > costs[named[1]] > clean.measured

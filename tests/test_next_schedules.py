@@ -9,7 +9,8 @@ import polars as pl
 import pytest
 from planted_ops import MS, Planted, gpipe, run_steps
 
-from traceanalyzer.gaps.next_schedules import next_schedules
+from traceanalyzer.gaps.declaration import NOTHING, Declaration
+from traceanalyzer.gaps.next_schedules import Batch, batch_of, next_schedules
 from traceanalyzer.gaps.pipeline_review import NextSchedules, ScheduleOption
 from traceanalyzer.job import Job
 from traceanalyzer.layout import Layout
@@ -38,7 +39,9 @@ def actions_of(planted: Planted, **more: Any) -> pl.DataFrame:
 
 
 def found(planted: Planted | None = None, job: Job | None = JOB, **more: Any) -> NextSchedules:
-    result = next_schedules(actions_of(planted or Planted(), **more), ScheduleName.ONE_F_ONE_B, job)
+    result = next_schedules(
+        actions_of(planted or Planted(), **more), ScheduleName.ONE_F_ONE_B, batch_of(job, NOTHING, 1)
+    )
     assert result is not None
     return result
 
@@ -70,7 +73,7 @@ def test_memory_stands_beside_each() -> None:
 
 
 def test_against_gpipe_1f1b_saves_memory_only() -> None:
-    result = next_schedules(actions_of(Planted(), order=gpipe), ScheduleName.GPIPE, JOB)
+    result = next_schedules(actions_of(Planted(), order=gpipe), ScheduleName.GPIPE, batch_of(JOB, NOTHING, 1))
     assert result is not None
     assert option(result, "1F1B").memory_ratio == 0.5
     assert option(result, "1F1B").saves_ms == 0
@@ -81,11 +84,11 @@ def test_more_microbatches_are_smaller_ones() -> None:
     frame = conform(pl.DataFrame(actions, infer_schema_length=None), ACTIONS).with_columns(
         pl.lit(0, pl.Int32).alias("pipeline")
     )
-    halved = next_schedules(frame, ScheduleName.ONE_F_ONE_B, JOB)
+    halved = next_schedules(frame, ScheduleName.ONE_F_ONE_B, batch_of(JOB, NOTHING, 1))
     assert halved is not None
     dualpipe = option(halved, "DualPipeV")
     assert (dualpipe.num_microbatches, dualpipe.microbatch) == (8, "half")
-    whole = next_schedules(frame, ScheduleName.ONE_F_ONE_B, replace(JOB, tokens_per_step=4 * 128))  # one sequence each
+    whole = next_schedules(frame, ScheduleName.ONE_F_ONE_B, Batch(num_sequences=4))  # one each
     assert whole is not None
     assert "DualPipeV" in whole.refused
 
@@ -118,4 +121,13 @@ def test_one_rank_has_no_options() -> None:
     frame = conform(pl.DataFrame(actions, infer_schema_length=None), ACTIONS).with_columns(
         pl.lit(0, pl.Int32).alias("pipeline")
     )
-    assert next_schedules(frame, None, None) is None
+    assert next_schedules(frame, None, Batch()) is None
+
+
+def test_what_is_declared_counts_without_a_job_and_before_it() -> None:
+    model = replace(JOB.model, num_layers=32)
+    declared = Declaration(model=model, tokens_per_step=4096, sequence_length=128)
+    assert batch_of(None, declared, 2) == Batch(num_layers=32, num_sequences=16)
+    assert batch_of(JOB, declared, 1) == Batch(num_layers=32, num_sequences=32)
+    assert batch_of(JOB, NOTHING, 7) == Batch(num_layers=16, num_sequences=32)  # of the job's own replicas: one
+    assert batch_of(None, NOTHING, 1) == Batch()

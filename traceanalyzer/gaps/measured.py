@@ -145,7 +145,7 @@ def measure(run: Run) -> Measured:
     account = _account(tables, splits, exchanged)
     hides_transfer = trusted.hidden.get("p2p")
     pipeline, clocked = trusted_pipeline(pipeline_gap(tables, run.job, exchanged, hides_transfer), tables, exchanged)
-    causes = pipeline_causes(pipeline, tables, run.job)
+    causes = pipeline_causes(pipeline, tables, run.job, run.declared)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
     trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
     operators = recorded_operators(run.traces.events, tables)

@@ -7,9 +7,12 @@ long (devices are less efficient on smaller ones, so this flatters it).
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import polars as pl
 
 from traceanalyzer.errors import TraceAnalyzerError
+from traceanalyzer.gaps.declaration import Declaration
 from traceanalyzer.gaps.ideal_pipeline import measured_orders, uniform_times
 from traceanalyzer.gaps.pipeline_review import LayerMove, NextSchedules, ScheduleOption
 from traceanalyzer.job import Job
@@ -29,7 +32,32 @@ _MAX_OPS = 200_000
 """Ops of one simulated step beyond which options are not simulated."""
 
 
-def next_schedules(actions: pl.DataFrame, schedule: ScheduleName | None, job: Job | None) -> NextSchedules | None:
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What limits how a run can be cut otherwise; None: not known."""
+
+    num_layers: int | None = None
+    num_sequences: int | None = None
+    """Of one pipeline in one step."""
+
+    def can_halve(self, num_microbatches: int) -> bool:
+        """Whether a microbatch holds at least two sequences, as far as is known."""
+        return self.num_sequences is None or self.num_sequences // num_microbatches >= 2
+
+
+def batch_of(job: Job | None, declared: Declaration, num_pipelines: int) -> Batch:
+    """From what is declared, else from the job; without a job there are as many pipelines as were captured."""
+    model = declared.model or (job.model if job else None)
+    tokens = declared.tokens_per_step or (job.tokens_per_step if job else 0)
+    length = declared.sequence_length or (job.sequence_length if job else 0)
+    replicas = job.layout.dp if job else num_pipelines
+    return Batch(
+        num_layers=model.num_layers or None if model else None,
+        num_sequences=tokens // (length * replicas) if tokens and length else None,
+    )
+
+
+def next_schedules(actions: pl.DataFrame, schedule: ScheduleName | None, batch: Batch) -> NextSchedules | None:
     """Options for a run whose complete pipeline steps are `actions` (`ACTIONS` with `pipeline`); None for one rank."""
     orders, stage_ranks, _ = measured_orders(actions)
     num_microbatches = actions["microbatch"].n_unique()
@@ -49,7 +77,7 @@ def next_schedules(actions: pl.DataFrame, schedule: ScheduleName | None, job: Jo
         ),
     )
     own_peak = max(simulated.peak_in_flight) / chunks
-    found, refused = _options(len(orders), num_microbatches, _rank_times(times, chunks), job)
+    found, refused = _options(len(orders), num_microbatches, _rank_times(times, chunks), batch)
     options = [
         _option(each, scale, simulated.makespan_ns, own_peak, num_microbatches, schedule) for each, scale in found
     ]
@@ -57,7 +85,7 @@ def next_schedules(actions: pl.DataFrame, schedule: ScheduleName | None, job: Jo
         assumptions=_ASSUMPTIONS,
         options=sorted(options, key=lambda option: (option.phase_ms, option.memory_ratio, option.schedule)),
         refused=refused,
-        layers_to_move=_layers_to_move(actions, job),
+        layers_to_move=_layers_to_move(actions, batch.num_layers),
     )
 
 
@@ -69,7 +97,7 @@ def _rank_times(times: dict[str, int], chunks: float) -> tuple[float, float, flo
 
 
 def _options(
-    num_ranks: int, num_microbatches: int, rank_ns: tuple[float, float, float], job: Job | None
+    num_ranks: int, num_microbatches: int, rank_ns: tuple[float, float, float], batch: Batch
 ) -> tuple[list[tuple[Prediction, int]], dict[str, str]]:
     """Predictions, each with the number of pieces a microbatch was cut into, and refusals by schedule."""
     names = [name for name in ScheduleName if name not in _SKIPPED]
@@ -82,7 +110,7 @@ def _options(
         )
         again: list[ScheduleName] = []
         for name in names:
-            reason = _too_few_layers(name, num_ranks, job)
+            reason = _too_few_layers(name, num_ranks, batch.num_layers)
             if reason:
                 refused[name.value] = reason
                 continue
@@ -93,22 +121,15 @@ def _options(
                 again.append(name)
             else:
                 refused.pop(name.value, None)
-        names = again if _can_halve(num_microbatches, job) else []
+        names = again if batch.can_halve(num_microbatches) else []
     return found, refused
 
 
-def _too_few_layers(name: ScheduleName, num_ranks: int, job: Job | None) -> str:
+def _too_few_layers(name: ScheduleName, num_ranks: int, num_layers: int | None) -> str:
     num_stages = num_ranks * (chunks_per_rank(name) or 2)
-    if job is None or not job.model.num_layers or job.model.num_layers >= num_stages:
+    if num_layers is None or num_layers >= num_stages:
         return ""
-    return f"{job.model.num_layers} layers cannot be cut into {num_stages} stages"
-
-
-def _can_halve(num_microbatches: int, job: Job | None) -> bool:
-    """Whether a microbatch holds at least two sequences, as far as is known."""
-    if job is None or not job.sequence_length:
-        return True
-    return job.tokens_per_step // (job.sequence_length * job.layout.dp * num_microbatches) >= 2
+    return f"{num_layers} layers cannot be cut into {num_stages} stages"
 
 
 def _saved_ms(nanoseconds: int) -> float:
@@ -136,27 +157,27 @@ def _option(
     )
 
 
-def _layers_to_move(actions: pl.DataFrame, job: Job | None) -> LayerMove | None:
+def _layers_to_move(actions: pl.DataFrame, num_layers: int | None) -> LayerMove | None:
     """Layers from the slowest stage to the fastest, if evenly cut stages differ by a layer's time or more."""
     num_stages = actions["stage"].n_unique()
-    if job is None or not job.model.num_layers or job.model.num_layers % num_stages:
+    if num_layers is None or num_layers % num_stages:
         return None
     duration = pl.col("end_ns") - pl.col("start_ns")
     medians = actions.group_by("stage", "phase").agg(duration.median().alias("ns"))
     per_stage = medians.group_by("stage").agg(pl.col("ns").sum()).sort("ns", "stage")
-    layers = job.model.num_layers // num_stages
+    layers = num_layers // num_stages
     usual = per_stage["ns"].median()
     fastest, slowest = per_stage.row(0), per_stage.row(-1)
     if not isinstance(usual, float) or usual <= 0:
         return None
-    num_layers = min(layers - 1, int((slowest[1] - fastest[1]) / 2 / (usual / layers) + 0.5))
-    if num_layers < 1:
+    moving = min(layers - 1, int((slowest[1] - fastest[1]) / 2 / (usual / layers) + 0.5))
+    if moving < 1:
         return None
     phases = actions.group_by("phase").agg(duration.median().alias("ns"))
     per_layer = {str(phase): ns / layers for phase, ns in phases.iter_rows()}
     times = {(int(stage), str(phase)): float(ns) for stage, phase, ns in medians.iter_rows()}
     moved = times | {
-        (stage, phase): max(0.0, times[stage, phase] + sign * num_layers * per_layer[phase])
+        (stage, phase): max(0.0, times[stage, phase] + sign * moving * per_layer[phase])
         for stage, sign in ((int(slowest[0]), -1), (int(fastest[0]), 1))
         for phase in per_layer
         if (stage, phase) in times
@@ -167,7 +188,7 @@ def _layers_to_move(actions: pl.DataFrame, job: Job | None) -> LayerMove | None:
         return None
     if saved <= 0:
         return None
-    return LayerMove(from_stage=slowest[0], to_stage=fastest[0], num_layers=num_layers, saves_ms=saved / 1e6)
+    return LayerMove(from_stage=slowest[0], to_stage=fastest[0], num_layers=moving, saves_ms=saved / 1e6)
 
 
 def _simulated(actions: pl.DataFrame, times: dict[tuple[int, str], float]) -> Simulation:

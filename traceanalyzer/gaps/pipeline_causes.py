@@ -9,8 +9,9 @@ from msgspec.structs import replace
 
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.attribution import Attributed, attribute
+from traceanalyzer.gaps.declaration import NOTHING, Declaration
 from traceanalyzer.gaps.message_nodes import device_messages
-from traceanalyzer.gaps.next_schedules import next_schedules
+from traceanalyzer.gaps.next_schedules import batch_of, next_schedules
 from traceanalyzer.gaps.pipeline import PipelineGap
 from traceanalyzer.gaps.pipeline_review import (
     AttributionMs,
@@ -51,7 +52,9 @@ class PipelineCauses:
     withheld: tuple[Withheld, ...] = ()
 
 
-def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> PipelineCauses:
+def pipeline_causes(
+    pipeline: PipelineGap, tables: Tables, job: Job | None, declared: Declaration = NOTHING
+) -> PipelineCauses:
     """Explain the complete pipeline steps that the bubble was measured on, else what was captured of them."""
     chosen, num_stages = pipeline.actions, None
     if pipeline.figures is None or chosen.is_empty():
@@ -85,18 +88,19 @@ def pipeline_causes(pipeline: PipelineGap, tables: Tables, job: Job | None) -> P
         replay_error=found.worth.replay_error,
         separable=found.separable,
         stragglers=() if num_stages else _stragglers(found, held),
-        next_schedules=_next(pipeline, job),
+        next_schedules=_next(pipeline, job, declared),
         attribution_table=found.attribution,
         blame_table=found.blame,
         withheld=_withheld(found, sampled=num_stages is not None),
     )
 
 
-def _next(pipeline: PipelineGap, job: Job | None) -> NextSchedules | None:
+def _next(pipeline: PipelineGap, job: Job | None, declared: Declaration) -> NextSchedules | None:
     """What to try next; nothing where the measured order cannot be simulated (the theory then says why)."""
     if pipeline.figures is None or pipeline.figures.theory is None or pipeline.figures.theory.simulated_share is None:
         return None
-    return next_schedules(pipeline.actions, pipeline.schedule, job)
+    num_pipelines = pipeline.actions["pipeline"].n_unique()
+    return next_schedules(pipeline.actions, pipeline.schedule, batch_of(job, declared, num_pipelines))
 
 
 def with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:
