@@ -136,3 +136,20 @@ def test_of_two_faults_the_larger_is_named_first_and_the_sum_is_exact(
     }
     costs = {cause: each.attribution_ms.measured for cause, each in alone.items() if each.attribution_ms}
     assert costs[named[0]] > costs[named[1]] > clean.measured
+
+
+def test_what_faster_computation_saves_is_withheld_where_pipelines_wait_for_each_other_inside_actions(
+    tmp_path: Path,
+) -> None:
+    slow = Faults(slow_compute={2: 1.3})
+    for ep in (1, 2):
+        plant(Job(pp=3, dp=2, ep=ep, moe_layers=int(ep > 1)), slow, tmp_path / str(ep))
+        review = analyze(read(tmp_path / str(ep))).review
+        assert review.bubble is not None
+        assert review.bubble.worth
+        causes = {each.cause for each in review.bubble.worth}
+        withheld = {each.metric for each in review.quality.withheld}
+        assert ("stage" in causes) == (ep == 1)
+        assert ("bubble.worth.computation" in withheld) == (ep == 2)
+        slow_stage = next(each for each in review.findings if each.id == "pipeline.stage")
+        assert (slow_stage.worth_ms is None) == (ep == 2)

@@ -50,6 +50,8 @@ def attribute(
     receives: pl.DataFrame,
     num_stages: int | None = None,
     messages: pl.DataFrame | None = None,
+    *,
+    coupled: bool = False,
 ) -> Attributed:
     """Blame and worth of complete pipeline steps.
 
@@ -59,6 +61,7 @@ def attribute(
         receives: `RECEIVES` of the main thread; empty where nothing tells what messages took.
         num_stages: stages of the whole pipeline where not all were captured.
         messages: of device ranks, as `gaps.message_nodes` gives them; then `actions` has `launched_ns`.
+        coupled: ranks of different pipelines wait for each other inside actions (see `gaps.worth`).
 
     Raises `InputError` where the actions cannot be put in order.
     """
@@ -86,7 +89,7 @@ def attribute(
         causes_ms=causes,
         culprits=_by_size(culprits).select("cause", "culprit", "ms"),
         waits=_by_size(waits.sort("waiter")).select("waiter", "culprit", "cause", "ms"),
-        worth=worth(steps, shown),
+        worth=worth(steps, shown, coupled=coupled),
         attribution=attribution,
         blame=blamed,
         slowdowns=rank_slowdowns(steps),

@@ -31,6 +31,8 @@ from traceanalyzer.tables import Tables
 from traceanalyzer.tables.directions import COMPUTE_KINDS
 
 MAX_SHOWN = 100
+NO_PIPELINE = -1
+"""In place of the pipeline of a rank that was not captured."""
 MIN_STRAGGLER_SHARE = 0.005
 """A rank that adds less than this share of the step is not listed as a straggler."""
 
@@ -64,8 +66,9 @@ def pipeline_causes(
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
     actions = _with_launches(_with_communication(chosen, tables), tables)
+    coupled = _coupled(actions, tables)
     try:
-        found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels))
+        found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels), coupled=coupled)
     except TraceAnalyzerError as error:
         return PipelineCauses(withheld=(Withheld(metric="bubble.attribution_ms", reason=error.message),))
     held = {
@@ -91,7 +94,7 @@ def pipeline_causes(
         next_schedules=_next(pipeline, job, declared),
         attribution_table=found.attribution,
         blame_table=found.blame,
-        withheld=_withheld(found, sampled=num_stages is not None),
+        withheld=_withheld(found, sampled=num_stages is not None, coupled=coupled),
     )
 
 
@@ -156,6 +159,16 @@ def _with_communication(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     )
 
 
+def _coupled(actions: pl.DataFrame, tables: Tables) -> bool:
+    """Whether ranks of different pipelines (EP, TP, CP) exchange data inside their actions, and so wait for each other."""
+    pipeline_of: dict[int, int] = dict(actions.select("rank", "pipeline").unique().iter_rows())
+    calls = tables.collectives.filter(pl.col("role").is_in(["ep", "tp", "cp"]) & pl.col("end_ns").is_not_null())
+    groups = [text for text in calls["group"].unique() if text]
+    across = [text for text in groups if len({pipeline_of.get(int(rank), NO_PIPELINE) for rank in text.split(",")}) > 1]
+    shared = calls.filter(pl.col("group").is_in(across)).select("rank", "start_ns", "end_ns")
+    return bool(covered_within(actions, shared, "start_ns", "end_ns", "_shared_ns")["_shared_ns"].sum())
+
+
 def _main_thread_ranks(tables: Tables) -> pl.DataFrame:
     """Ranks of CPU traces, whose main thread is the device."""
     return tables.ranks.filter(pl.col("rank_source").ne_missing("op_table")).join(tables.kernels, on="rank", how="anti")
@@ -192,10 +205,14 @@ def _stragglers(found: Attributed, held: dict[int, list[int]]) -> tuple[Straggle
     )
 
 
-def _withheld(found: Attributed, *, sampled: bool) -> tuple[Withheld, ...]:
+def _withheld(found: Attributed, *, sampled: bool, coupled: bool) -> tuple[Withheld, ...]:
     error = found.worth.replay_error
     if error <= MAX_REPLAY_ERROR:
-        return ()
+        reason = (
+            "ranks of other pipelines wait for these inside their actions (EP, TP, CP): this replay of single pipelines "
+            "does not know what they would gain from faster computation"
+        )
+        return (Withheld(metric="bubble.worth.computation", reason=reason),) if coupled else ()
     reason = f"the replay of all steps misses their measured length by {error:.1%} (limit {MAX_REPLAY_ERROR:.0%})"
     if sampled:
         reason += ": when ranks that were not captured send is unknown to it"

@@ -2,7 +2,8 @@
 
 A replay knows durations, each rank's order and the dependency edges, never measured starts: durations of actions, what
 messages took, and proven host delays. Every remedy is replayed alone; savings do not add up and may be negative. Where
-the replay with everything in place misses the measured steps by more than 2%, worth is withheld.
+the replay with everything in place misses the measured steps by more than 2%, worth is withheld. Pipelines are replayed one
+by one: where their ranks wait for each other inside actions, what other computation times would save is not replayed.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from traceanalyzer.gaps.dependency_graph import DependencyGraph, Vector, replay
 MAX_REPLAY_ERROR = 0.02
 MIN_CAUSE_SHARE = 0.002
 """Causes below this share of the step are not replayed one by one."""
+COMPUTATION = ("stage", "straggler", "jitter")
+"""Causes that are computation inside actions."""
 EVENED = "even the stages to their mean"
 
 
@@ -43,9 +46,15 @@ class Worth:
     """Largest first; empty where the replay is too far off."""
 
 
-def worth(steps: Sequence[tuple[DependencyGraph, Blamed]], attribution: pl.DataFrame) -> Worth:
-    """Replay every remedy that `attribution` (`ATTRIBUTION` of the same steps) gives a reason for."""
-    remedies = list(_remedies(steps, attribution))
+def worth(
+    steps: Sequence[tuple[DependencyGraph, Blamed]], attribution: pl.DataFrame, *, coupled: bool = False
+) -> Worth:
+    """Replay every remedy that `attribution` (`ATTRIBUTION` of the same steps) gives a reason for.
+
+    `coupled` says that ranks of different pipelines wait for each other inside actions: remedies of computation are left
+    out.
+    """
+    remedies = [each for each in _remedies(steps, attribution) if not (coupled and each.cause in COMPUTATION)]
     lengths: dict[int, list[npt.NDArray[np.int64]]] = {}
     measured: dict[int, int] = {}
     for graph, blamed in steps:
