@@ -108,7 +108,7 @@ def _waits(review: Mapping[str, Any]) -> Grid | None:
         ("sample_waits",),
         columns,
         title="Waiting inside communication, per step",
-        note="At least: duration less the shortest equal operation of the rank. At most: less bytes over the peak of its links. "
+        note="At least: duration less twice the shortest equal operation of the rank. At most: less bytes over the peak of its links. "
         "Time under computation counts too.",
         limit=MAX_ROWS,
     )

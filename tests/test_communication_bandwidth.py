@@ -120,16 +120,16 @@ def test_uneven_bytes_without_a_clock_are_modelled_from_the_peak_and_marked() ->
 def test_a_rank_alone_gets_bounds_from_its_own_fastest_call() -> None:
     one = [
         members("all_reduce", [0], [duration], [450_000], [450_000]).with_columns(
-            group=pl.lit("0,1"), num_members=pl.lit(2, pl.Int32), match=pl.lit(i, pl.UInt64)
+            group=pl.lit("0,1"), num_members=pl.lit(2, pl.Int32), match=pl.lit(i, pl.UInt64), index=pl.lit(i, pl.UInt32)
         )
-        for i, duration in enumerate([5_000, 3_000, 9_000, 4_000, 4_000, 4_000, 4_000, 4_000])
+        for i, duration in enumerate([7_000, 3_000, 9_000, 4_000, 4_000, 4_000, 4_000, 4_000])
     ]
     alone = links(2)
     split = split_collectives(pl.concat(one), one_clock=True, links=alone).sort("match")
     assert set(split["basis"].cast(pl.String)) == {"own_min"}
     assert split["wait_ns"].null_count() == 8
-    assert split["wait_low_ns"].to_list()[:3] == [2_000, 0, 6_000]
-    assert split["wait_high_ns"].to_list()[:3] == [4_000, 2_000, 8_000]  # 450 kB cross the link in 1 µs
+    assert split["wait_low_ns"].to_list()[:3] == [1_000, 0, 3_000]  # beyond twice the fastest
+    assert split["wait_high_ns"].to_list()[:3] == [6_000, 2_000, 8_000]  # 450 kB cross the link in 1 µs
     few = split_collectives(pl.concat(one[:7]), one_clock=True, links=alone)
     assert few["wait_low_ns"].null_count() == 7
 

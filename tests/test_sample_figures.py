@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
+import msgspec
+import polars as pl
 import pytest
+from msgspec import Struct
 from planted import Faults, Job, plant
 from test_review import GPIPE, review_of, with_job
 from tiny_trace import run_of
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.gaps.analysis import analyze, read
-from traceanalyzer.gaps.review import to_builtins
+from traceanalyzer.gaps.figures import Sections, figures
+from traceanalyzer.gaps.review import Review, to_builtins
+from traceanalyzer.schema import STEPS, WAIT_BOUNDS
 
-SECTIONS = ("step", "validity", "bubble", "all_to_all", "mfu")
-COUNTS = ("num_", "slowest_rank", "tokens_per_step")
+DESCRIPTIONS = {"headline", "quality", "sample"}
+"""Sections of the review that say what was captured and in words what the others measure."""
+
+
+def structs_of(kind: Any) -> list[type[Struct]]:
+    """The struct that a field may hold, not those in its lists."""
+    options = [kind, *get_args(kind)] if get_origin(kind) in (Union, UnionType, Annotated) else [kind]
+    found = [option for option in options if isinstance(option, type) and issubclass(option, Struct)]
+    return found + [each for option in get_args(kind) if get_origin(kind) is Annotated for each in structs_of(option)]
+
+
+SECTIONS = {
+    field.name: structs_of(field.type)[0]
+    for field in msgspec.structs.fields(Review)
+    if structs_of(field.type) and field.name not in DESCRIPTIONS
+}
+COUNTS = ("num_", "slowest_rank", "tokens_per_step", "from_stage", "to_stage")
 SCOPES = {"job", "pipeline", "group", "stage", "rank", "ranks"}
 
 
@@ -26,8 +48,54 @@ def numbers(value: Any, path: str) -> Iterator[tuple[str, float]]:
         for name, inner in value.items():
             if not name.startswith(COUNTS):
                 yield from numbers(inner, f"{path}.{name}")
+    elif isinstance(value, list) and path.startswith("memory."):
+        for at, row in enumerate(value):
+            own = {k: v for k, v in row.items() if k not in ("rank", "stage")} if isinstance(row, dict) else row
+            yield from numbers(own, f"{path}.{at}")
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield path, value
+
+
+def filled(kind: Any) -> Any:
+    """A value of the type with a number wherever one may stand; lists hold one row."""
+    if get_origin(kind) is Annotated:
+        return filled(get_args(kind)[0])
+    if get_origin(kind) in (Union, UnionType):
+        return filled(next(option for option in get_args(kind) if option is not type(None)))
+    if get_origin(kind) is list:
+        return [filled(get_args(kind)[0])]
+    if get_origin(kind) is dict:
+        return {}
+    if isinstance(kind, type) and issubclass(kind, Struct):
+        return kind(**{name: filled(inner) for name, inner in get_type_hints(kind, include_extras=True).items()})
+    return {int: 1, float: 0.5, str: "x", bool: False}.get(kind)
+
+
+def test_every_section_has_figures_whatever_its_type(tmp_path: Path) -> None:
+    """Walks the types of `Review`: a new section, or a new number in one, without a figure fails here."""
+    assert set(SECTIONS) == {field.name for field in dataclasses.fields(Sections)}
+    full = {name: filled(kind) for name, kind in SECTIONS.items()}
+    review = analyze(read(run_of(tmp_path, GPIPE))).review
+    assert review.sample is not None
+    waits = pl.DataFrame(schema=WAIT_BOUNDS)
+    found = figures(Sections(**full), review.sample, review.quality, waits, pl.DataFrame(schema=STEPS))
+    for name in SECTIONS:
+        wanted = dict(numbers(msgspec.to_builtins(full[name]), name))
+        for path in wanted:
+            assert path in found, path
+    assert "memory.stages.0.peak_bytes" in found
+    assert "next_schedules.layers_to_move.saves_ms" in found
+    assert "bubble.attribution_ms.stage" in found
+
+
+def test_memory_s_numbers_are_of_single_ranks(tmp_path: Path) -> None:
+    review = planted(tmp_path, Job(pp=2))
+    rows = review["memory"]["stages"]
+    assert rows
+    for at, row in enumerate(rows):
+        figure = review["figures"][f"memory.stages.{at}.in_flight"]
+        assert (figure["value"], figure["low"], figure["high"]) == (row["in_flight"],) * 3
+        assert (figure["scope"], figure["num_ranks"]) == ("rank", 1)
 
 
 def planted(folder: Path, job: Job, ranks: list[int] | None = None) -> dict[str, Any]:
@@ -43,11 +111,13 @@ MOE = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4)
 @pytest.mark.parametrize("ranks", [None, [0, 2], [0, 1], [1]])
 def test_every_number_has_its_figure(ranks: list[int] | None, tmp_path: Path) -> None:
     review = planted(tmp_path, MOE, ranks)
-    figures = review["figures"]
+    given = dict(review["figures"])
     found = {path: value for section in SECTIONS for path, value in numbers(review[section], section)}
     assert found
+    if ranks in (None, [0, 2]):
+        assert any(path.startswith("memory.") for path in found)
     for path, value in found.items():
-        figure = figures.pop(path)
+        figure = given.pop(path)
         assert figure["value"] == value
         assert figure["scope"] in SCOPES
         assert figure["num_ranks_expected"] == 4
@@ -55,7 +125,8 @@ def test_every_number_has_its_figure(ranks: list[int] | None, tmp_path: Path) ->
         assert figure["low"] is None or figure["low"] <= value
         assert figure["high"] is None or value <= figure["high"]
     owners = {row["owner"]: row["share"] for row in review["accounting"]["owners"]}
-    for path, figure in figures.items():  # what is left are the owners
+    for path, figure in given.items():  # what is left are the owners
+        assert path.startswith("accounting.owners.")
         owner = path.removeprefix("accounting.owners.")
         assert figure["low"] <= figure["high"]
         if figure["value"] is not None:

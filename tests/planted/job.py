@@ -102,6 +102,10 @@ class Faults:
     """Factor on the duration of the rank's computation."""
     slow_link: Mapping[int, float] = field(default_factory=dict)
     """Factor on the time of every transfer that the rank takes part in."""
+    varying_compute: float = 0.0
+    """Every action's computation takes up to this share longer, by chance."""
+    varying_transfer: float = 0.0
+    """Every message and collective takes up to this share longer, by chance."""
     host_stall_ns: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
     """The CPU of (rank, step, action position) does nothing for this long before it issues the action."""
     slow_action_ns: Mapping[tuple[int, int, int], int] = field(default_factory=dict)

@@ -7,7 +7,7 @@ from typing import Any
 
 from planted.job import Faults, Job, orders
 from planted.rank import Rank
-from planted.simulation import Graph
+from planted.simulation import Graph, chance_factor
 
 
 class Program:
@@ -53,7 +53,8 @@ def _join(program: Program, members: dict[int, tuple[int, int]]) -> None:
         exchanged = zip(info["members"], info["sent"], info["received"], strict=True)
         peers = [peer for peer, sent, received in exchanged if not sparse or peer == rank or sent or received]
         node.arrivals = [members[peer][0] for peer in peers]
-        node.transfers = [_collective_ns(program.job, program.faults, rank, info)] * len(peers)
+        varied = chance_factor(program.faults.varying_transfer, info["communication"])
+        node.transfers = [round(_collective_ns(program.job, program.faults, rank, info) * varied)] * len(peers)
 
 
 def _collective_ns(job: Job, faults: Faults, rank: int, info: dict[str, Any]) -> int:

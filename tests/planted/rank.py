@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from planted.job import Action
-from planted.simulation import transfer_ns
+from planted.simulation import chance_factor, transfer_ns
 
 if TYPE_CHECKING:
     from planted.program import Program
@@ -78,6 +78,7 @@ class Rank:
     def compute(self, duration: int, kinds: tuple[str, ...], after: list[int], num: int) -> None:
         """`num` kernels one after the other on the compute stream; the first waits for `after`."""
         factor = self.faults.slow_compute.get(self.rank, 1.0)
+        factor *= chance_factor(self.faults.varying_compute, self.rank, self.step, self.action, kinds)
         total = round(duration * factor)
         graph = self.launch("cudaGraphLaunch") if self.job.cuda_graphs and num > 1 else None
         for i in range(num):
@@ -189,6 +190,7 @@ class Rank:
         facts = part["facts"]
         eager = not self.job.coalesced and facts["bytes"] <= self.job.eager_bytes
         cost = transfer_ns(self.job, self.faults, facts["source"], facts["destination"], facts["bytes"])
+        cost = round(cost * chance_factor(self.faults.varying_transfer, part["key"]))
         send, receive = message["send"], message["receive"]
         for (own, own_end), (other, _), buffered in ((send, receive, eager), (receive, send, False)):
             node = self.graph.nodes[own_end]

@@ -6,6 +6,7 @@ on every member and an end that needs the arrivals of the members it exchanges b
 
 from __future__ import annotations
 
+import random
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +88,11 @@ class Graph:
             own = self.nodes[node.after[0]].start
             others = zip(node.arrivals, node.transfers, strict=True)
             node.end = max(max(own, self.nodes[i].start) + transfer for i, transfer in others)
+
+
+def chance_factor(spread: float, *what: object) -> float:
+    """1 to 1 + `spread`, the same for the same `what`."""
+    return 1 + spread * random.Random(repr(what)).random()  # noqa: S311 - repeatable, not secret
 
 
 def transfer_ns(job: Job, faults: Faults, source: int, destination: int, num_bytes: float) -> int:

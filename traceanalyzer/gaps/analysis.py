@@ -67,7 +67,10 @@ def _review(run: Run, found: Measured) -> Review:
         ambiguous_ns=found.ambiguous_ns,
     )
     mfu = found.mfu
-    sections = Sections(step, figures, accounting, bubble, found.experts.figures, mfu)
+    sections = Sections(
+        step, figures, accounting, bubble, found.experts.figures, mfu,
+        found.causes.next_schedules, found.memory.figures, found.study.figures, found.sharding, found.recorded,
+    )  # fmt: skip
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
     words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
     if tables.steps.is_empty() and found.recorded is not None:

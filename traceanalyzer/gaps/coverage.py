@@ -97,7 +97,8 @@ def _pace(rank: RankFigures) -> list[str]:
     if rank.side == "this":
         return [f"It sets the pace itself, or no stage is slower ({times_text}, beyond a message each way)."]
     if rank.side is None:
-        return [f"It runs at a pace of {times_text}; on which side the slowest stage lies cannot be told."]
+        why = f": {rank.side_reason}" if rank.side_reason else ""
+        return [f"It runs at a pace of {times_text}; on which side the slowest stage lies cannot be told{why}."]
     cost = milliseconds(rank.others_cost_ms)
     return [f"A slower stage {where[rank.side]} sets the pace ({times_text}), which costs it {cost} per step."]
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import cast
 
 import polars as pl
 from msgspec import Struct
 
+from traceanalyzer.gaps.expert_review import ExpertSharding
+from traceanalyzer.gaps.memory_review import Memory, RankMemory
+from traceanalyzer.gaps.pipeline_review import NextSchedules, WhatIfFigures
+from traceanalyzer.gaps.recorded_review import Recorded
 from traceanalyzer.gaps.review import Accounting, AllToAll, Bubble, Mfu, Quality, StepFigures, ValidityFigures
 from traceanalyzer.gaps.sample_review import Figure, Sample
 
-NO_FIGURES = ("num_", "slowest_rank", "tokens_per_step")
+NO_FIGURES = ("num_", "slowest_rank", "tokens_per_step", "from_stage", "to_stage")
 """Counts and names: they are no measurement of anything beyond themselves."""
+_PLACES = {(RankMemory, "rank"), (RankMemory, "stage")}
+"""Where a row belongs."""
 
 _BASES = {
     "step": "step windows of the captured ranks; the longest rank's",
@@ -25,9 +32,15 @@ _BASES = {
     "bubble.attribution_ms": "blame over the dependency graph of the complete steps",
     "all_to_all": "split sizes, arrivals and durations of all-to-alls",
     "all_to_all.theory": "balance, chance and volume by formula",
+    "memory.stages": "chunk spans, the schedule simulated, and what the run metered, of one rank",
+    "memory.activation_bytes": "a formula of the declared model, of one stage",
+    "next_schedules": "schedules simulated at this run's times",
+    "what_if": "a replay of all operations of the op table",
+    "expert_sharding": "bytes of expert layers, mean over the members of a group",
+    "recorded": "records of the communication library",
     "mfu": "the declared job's FLOPs and the captured ranks' step time",
 }
-_EXACT = ("bubble.theory", "all_to_all.theory", "mfu.flops_per", "mfu.hardware_flops", "mfu.peak", "validity")
+_EXACT = ("bubble.theory", "all_to_all.theory", "mfu.flops_per", "mfu.hardware_flops", "mfu.peak", "validity", "memory")
 _TIMED_BY_CLOCKS = ("bubble", "all_to_all")
 _EFFECTS = {"bubble.measured_share": "bubble.measured_share", "all_to_all.wait_share": "wait of all_to_all"}
 """Figures whose uncertainty by clocks is known, and under which name."""
@@ -39,7 +52,7 @@ _Range = tuple[float | None, float | None, float | None]
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """The sections of the review that hold single numbers."""
+    """The sections of the review that measure, each under its name there."""
 
     step: StepFigures
     validity: ValidityFigures
@@ -47,6 +60,11 @@ class Sections:
     bubble: Bubble | None
     all_to_all: AllToAll | None
     mfu: Mfu
+    next_schedules: NextSchedules | None = None
+    memory: Memory | None = None
+    what_if: WhatIfFigures | None = None
+    expert_sharding: ExpertSharding | None = None
+    recorded: Recorded | None = None
 
 
 def figures(
@@ -54,25 +72,33 @@ def figures(
 ) -> dict[str, Figure]:
     """A `Figure` for every single number of the sections, by its path in the review.
 
-    Rows of lists (`bubble.stages`, `all_to_all.groups`) name their own ranks; only the owners' shares are added here, as
-    `accounting.owners.<owner>`. `waits` is `WAIT_BOUNDS`, `windows` is `STEPS`.
+    Rows of lists (`bubble.stages`, `all_to_all.groups`) name their own ranks; only those of `memory` are added here, by their
+    position (`memory.stages.0.peak_bytes`), and the owners' shares as `accounting.owners.<owner>`. `waits` is
+    `WAIT_BOUNDS`, `windows` is `STEPS`.
     """
+    captured_ranks, job = _captured(captured, result), ("job", result.num_ranks_found)
+    pipelines = _of_pipelines(of.bubble, result)
     places = {
-        "step": _captured(captured, result),
-        "bubble": _of_pipelines(of.bubble, result),
+        "bubble": pipelines,
+        "next_schedules": pipelines,
         "all_to_all": _of_groups(of.all_to_all, captured, result),
-        "mfu": ("job", result.num_ranks_found),
+        "mfu": job,
+        "what_if": job,
+        "expert_sharding": _of_groups(of.all_to_all, captured, result),
+        "memory.stages": ("rank", 1),
+        "memory.activation_bytes": ("stage", 1),
     }
     found: dict[str, Figure] = {}
-    for section in ("step", "validity", "bubble", "all_to_all", "mfu"):
-        scope, num_ranks = places.get(section, places["step"])
+    for section in (each.name for each in fields(Sections)):
         for path, value in _numbers(getattr(of, section), section):
+            scope, num_ranks = next(
+                (place for at, place in places.items() if path.startswith(at + ".")), captured_ranks
+            )
             low, high = _bounds(path, value, result, open_end=of.step.open_end)
             found[path] = _figure(path, value, (low, high), scope, num_ranks, result)
-    scope, num_ranks = places["step"]
     for owner, (low, value, high) in _owner_bounds(of.accounting, result, waits, windows).items():
         path = f"accounting.owners.{owner}"
-        found[path] = _figure(path, value, (low, high), scope, num_ranks, result)
+        found[path] = _figure(path, value, (low, high), *captured_ranks, result)
     return found
 
 
@@ -97,11 +123,14 @@ def _figure(
 
 
 def _numbers(part: object, path: str) -> Iterator[tuple[str, float]]:
-    """Every number of a section and of the sections in it, by path; not those in lists."""
+    """Every number of a section and of the sections in it, by path; of lists those of `memory` alone."""
     if isinstance(part, Struct):
         for name in part.__struct_fields__:
-            if not name.startswith(NO_FIGURES):
+            if not name.startswith(NO_FIGURES) and (type(part), name) not in _PLACES:
                 yield from _numbers(getattr(part, name), f"{path}.{name}")
+    elif isinstance(part, list) and path.startswith("memory."):
+        for at, row in enumerate(cast("list[object]", part)):
+            yield from _numbers(row, f"{path}.{at}")
     elif isinstance(part, (int, float)) and not isinstance(part, bool):
         yield path, part
 

@@ -73,7 +73,9 @@ def _rank_figures(
 ) -> RankFigures:
     own = tables.actions.filter(pl.col("rank") == rank)
     num_stages = _num_stages(groups, job)
-    found = one_rank(own, rank, fastest_message(tables.p2p, rank)) if num_stages is None or num_stages > 1 else None
+    has_device = not tables.kernels.filter(pl.col("rank") == rank).is_empty()
+    message_ns = fastest_message(tables.p2p, rank) if has_device else None
+    found = one_rank(own, rank, message_ns) if _in_pipeline(rank, num_stages, tables) else None
     schedule, share = _equal_stages(own, groups, job, num_stages, found) if found else (None, None)
     named = found is not None and (not tables.actions_inferred or schedule is not None)
 
@@ -97,6 +99,13 @@ def _rank_figures(
         waits=_waits(waits.filter(pl.col("rank") == rank)),
         routing=own_routing(exchanges, rank),
     )
+
+
+def _in_pipeline(rank: int, num_stages: int | None, tables: Tables) -> bool:
+    """Whether the rank is one of a pipeline: as described, else by its messages."""
+    if num_stages is not None:
+        return num_stages > 1
+    return not tables.p2p.filter((pl.col("rank") == rank) & (pl.col("role") == "pp")).is_empty()
 
 
 def _num_stages(groups: RankGroups, job: Job | None) -> int | None:

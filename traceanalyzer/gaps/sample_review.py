@@ -32,7 +32,7 @@ class WaitRange(Struct, frozen=True, kw_only=True):
     num_operations: Annotated[float, Meta(description="Per step: collectives and kernels of messages.")]
     num_sampled: Annotated[float, Meta(description="Of them, those bounded from below: split, or with 7 equal ones.")]
     duration_ms: Annotated[float, Meta(description="Wait and transfer, summed over operations.")]
-    low_ms: Annotated[float, Meta(description="Σ(duration − shortest equal one).")]
+    low_ms: Annotated[float, Meta(description="Σ max(0, duration − 2 · shortest equal one).")]
     high_ms: Annotated[float, Meta(description="Σ(duration − bytes ÷ peak of the rank's links).")]
 
 

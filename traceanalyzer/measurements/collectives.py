@@ -6,8 +6,8 @@
 * basis `clock`: `wait = min(end, A) - start` with A the latest arrival among the members this rank exchanges bytes
   with (an all-to-all is no barrier: who sends a rank nothing cannot keep it waiting). Needs one clock.
 * without one clock, uneven exchanges: `duration - bytes ÷ link peak`, marked `estimated`.
-* basis `own_min`, where members are missing: only bounds. Low: what the rank's own fastest of at least eight equal calls
-  did not need; high: what is left after the bytes at the peak of the rank's own links, all of it where that is not known.
+* basis `own_min`, where members are missing: only bounds. Low: what exceeds twice the rank's own fastest of at least eight
+  equal calls; high: what is left after the bytes at the peak of the rank's own links, all of it where that is not known.
 
 Where neither can be said the basis is `none`.
 """
@@ -23,6 +23,8 @@ SYMMETRIC = ["all_reduce", "all_gather", "reduce_scatter", "barrier"]
 """Kinds whose members all exchange the same number of bytes by definition."""
 MIN_SAMPLES = 8
 """Equal calls that make a rank's fastest one a bound."""
+MAX_TRANSFER_RATIO = 2
+"""What equal transfers are taken to last at most, in times the shortest equal operation: they vary with the load of links."""
 RESIDUAL_SHARE = 0.5
 """Of the waits: if the clocks may be off by more in all, the waits are withheld."""
 
@@ -101,10 +103,15 @@ def _end_apart() -> pl.Expr:
 
 
 def _own_low(duration: pl.Expr) -> pl.Expr:
-    """What the fastest of the rank's equal kernels did not need; null with too few of them, and on CPU traces."""
+    """What exceeds twice the fastest of the rank's equal kernels; null with too few of them, and on CPU traces."""
     same = ["rank", "group", "kind", "send_bytes", "receive_bytes"]
     known = pl.all_horizontal(pl.col("index", "send_bytes", "receive_bytes").is_not_null())
-    return pl.when((pl.len().over(same) >= MIN_SAMPLES) & known).then(duration - duration.min().over(same))
+    return pl.when((pl.len().over(same) >= MIN_SAMPLES) & known).then(at_least_waited(duration, same))
+
+
+def at_least_waited(duration: pl.Expr, same: list[str]) -> pl.Expr:
+    """Waiting in an operation at least, among those that are equal in the columns `same`: the lower bound of `own_min`."""
+    return (duration - MAX_TRANSFER_RATIO * duration.min().over(same)).clip(lower_bound=0)
 
 
 def _with_members(rows: pl.DataFrame) -> pl.DataFrame:

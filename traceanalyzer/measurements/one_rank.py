@@ -3,7 +3,9 @@
 Nothing here needs another rank or a common clock: chunk spans, the gaps between them, and the pace at which they follow
 each other. Who is slow elsewhere cannot be said; on which *side* of this rank the slowest stage lies can, for 1F1B: in
 its steady part forwards and backwards take turns, the slowest stage sets the pace of all, and a rank that is faster waits
-for forwards if that stage lies before it and for backwards if it lies behind it.
+for forwards if that stage lies before it and for backwards if it lies behind it. The first rank's gaps can lie before backwards
+alone and the last one's before forwards, with equal stages too, so the side rests on the pace: it must exceed what messages
+and the spread of the rank's own times explain. On CPU ranks these do not explain it, and no side is said.
 """
 
 from __future__ import annotations
@@ -15,11 +17,12 @@ import polars as pl
 SIDE_SHARE = 0.9
 """Share of the steady gaps before forwards (backwards) from which the slowest stage is said to lie up- (down-)stream."""
 PACE_TOLERANCE = 0.02
-"""A pace within 2% of the rank's own time per microbatch, beyond a message each way, means that this rank sets it."""
+"""A pace within 2% of the rank's own time per microbatch, beyond its spread and a message each way: this rank sets it."""
 MIN_STEADY = 4
 """Actions of the steady part that a pace needs: two forwards and two backwards."""
 
 NOT_1F1B = "the rank's forwards and backwards do not take turns as in 1F1B"
+CPU_MESSAGES = "on CPU ranks handing messages over takes part in the pace, and how large a part is not recorded"
 MIXED = "the rank waits before forwards and before backwards alike: messages, or stages on both sides"
 
 
@@ -48,11 +51,11 @@ class OneRank:
         return None if self.pace_ns is None else self.num_microbatches * (self.pace_ns - self.own_ns)
 
 
-def one_rank(actions: pl.DataFrame, rank: int, message_ns: int = 0) -> OneRank | None:
+def one_rank(actions: pl.DataFrame, rank: int, message_ns: int | None = 0) -> OneRank | None:
     """Figures of `rank` from its `ACTIONS`; None if no step holds forward and backward of every microbatch.
 
     `message_ns` is the time of a pipeline message (`fastest_message`): a forward one way and a backward the other belong
-    to every pace, so they say nothing of a slower stage.
+    to every pace, so they say nothing of a slower stage. It is None on a CPU rank, where it is not known.
     """
     own = _complete_steps(actions.filter(pl.col("rank") == rank)).sort("step", "start_ns", "end_ns")
     if own.is_empty():
@@ -64,7 +67,11 @@ def one_rank(actions: pl.DataFrame, rank: int, message_ns: int = 0) -> OneRank |
     )
     own_ns = _median(steps["chunks"] / steps["num_microbatches"])
     pace_ns = _pace(own)
-    side = _side(own, own_ns * (1 + PACE_TOLERANCE) + 2 * message_ns, pace_ns)
+    explained_ns = own_ns * (1 + PACE_TOLERANCE) + 2 * (message_ns or 0) + (0 if message_ns is None else _spread(own))
+    side = _side(own, explained_ns, pace_ns)
+    reason = NOT_1F1B if pace_ns is None else MIXED
+    if message_ns is None and side != "this" and pace_ns is not None:
+        side, reason = None, CPU_MESSAGES
     return OneRank(
         rank=rank,
         num_microbatches=int(_median(steps["num_microbatches"])),
@@ -73,7 +80,7 @@ def one_rank(actions: pl.DataFrame, rank: int, message_ns: int = 0) -> OneRank |
         own_ns=own_ns,
         pace_ns=pace_ns,
         side=side,
-        side_reason=None if side else NOT_1F1B if pace_ns is None else MIXED,
+        side_reason=None if side else reason,
     )
 
 
@@ -129,6 +136,16 @@ def _pace(own: pl.DataFrame) -> float | None:
         return None
     starts = steady.sort("step", "phase", "start_ns")
     return _median(starts.select(pl.col("start_ns").diff().over("step", "phase").alias("ns")).drop_nulls()["ns"])
+
+
+def _spread(own: pl.DataFrame) -> float:
+    """Ninth decile less median of the rank's forwards and of its backwards, nanoseconds.
+
+    Stages of equal mean whose times spread wait for the slowest of several draws: a pace longer by this needs no slow stage.
+    """
+    duration = pl.col("end_ns") - pl.col("start_ns")
+    spreads = own.group_by("phase").agg(duration.quantile(0.9, "linear") - duration.median())
+    return float(spreads["end_ns"].sum())
 
 
 def _side(own: pl.DataFrame, own_pace_ns: float, pace_ns: float | None) -> str | None:

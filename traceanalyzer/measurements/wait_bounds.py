@@ -3,12 +3,12 @@
 Per operation (a collective, or a kernel of one or more messages), with `equal` the rank's operations of the same kind,
 group, peers and bytes:
 
-* low: `duration - shortest duration of equal`, where there are at least `MIN_SAMPLES` of them, else 0. The shortest one
-  holds the whole transfer and perhaps some waiting, so the others waited at least for the difference if equal
-  transfers take equally long. On CPU traces low is 0: there a receive ends when its thread is woken, so equal ones vary.
+* low: `max(0, duration - 2 · shortest duration of equal)`, where there are at least `MIN_SAMPLES` of them, else 0. The
+  shortest one holds a whole transfer and perhaps some waiting; equal transfers are taken to last at most twice as long
+  (`MAX_TRANSFER_RATIO`). On CPU traces low is 0: there a receive ends when its thread is woken, so equal ones vary more.
 * high: `duration - bytes ÷ peak of the rank's links`, where bytes and peak are known, else the whole duration.
 
-Both are estimates: a transfer that varies can push the truth below low. Where the other members were captured and wait
+Both are estimates: a transfer that varies more can push the truth below low. Where the other members were captured and wait
 and transfer are known, both bounds are that wait.
 """
 
@@ -17,7 +17,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.measurements.bandwidth import least_transfer_ns
-from traceanalyzer.measurements.collectives import MIN_SAMPLES
+from traceanalyzer.measurements.collectives import MIN_SAMPLES, at_least_waited
 from traceanalyzer.schema import WAIT_BOUNDS, conform
 
 _KERNEL = ["rank", "cycle", "index"]
@@ -76,7 +76,7 @@ def _of_messages(messages: pl.DataFrame, links: pl.DataFrame) -> pl.DataFrame:
     least = least_transfer_ns(pl.col("bytes"), pl.col("_peak")).fill_null(0)
     low = pl.when(
         (pl.len().over(same) >= MIN_SAMPLES) & pl.col("same").is_not_null() & pl.col("index").is_not_null()
-    ).then(duration - duration.min().over(same))
+    ).then(at_least_waited(duration, same))
     return (
         kernels.join(peaks, on="rank", how="left")
         .with_columns(low.alias("_low"), duration.alias("duration_ns"))
