@@ -86,6 +86,7 @@ def mfu_terms(review: Mapping[str, Any]) -> Terms:
             ("MFU, by the loop's clock", shown(review, "share", *mfu, "mfu_wall_clock")),
             ("MFU, without the profiler", shown(review, "share", *mfu, "mfu_unprofiled")),
             ("HFU, recompute counted", shown(review, "share", *mfu, "hfu")),
+            ("Computed again in backward", _recompute(review)),
             ("FLOP per step", shown(review, "flops", *mfu, "flops_per_step")),
             ("FLOP per token", shown(review, "flops", *mfu, "flops_per_token")),
             ("Tokens per step", shown(review, "count", *mfu, "tokens_per_step")),
@@ -97,6 +98,15 @@ def mfu_terms(review: Mapping[str, Any]) -> Terms:
         ),
         half=True,
     )
+
+
+def _recompute(review: Mapping[str, Any]) -> str:
+    fact = at(review, "job", "recompute")
+    known = fact if isinstance(fact, Mapping) else {}
+    value = known.get("value")
+    if value is None:
+        return "not told: HFU counts none"
+    return safe_text(f"{value} ({known.get('source')})", 80)
 
 
 def convention_grid(review: Mapping[str, Any]) -> Grid | None:

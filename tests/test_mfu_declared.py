@@ -19,6 +19,7 @@ from traceanalyzer.gaps.efficiency import efficiency_gap
 from traceanalyzer.gaps.operators import RecordedOperators
 from traceanalyzer.gaps.review import Finding, Mfu
 from traceanalyzer.gaps.utilisation import UtilisationGap
+from traceanalyzer.measurements.recompute import Recomputed
 from traceanalyzer.measurements.shape_flops import SHAPE_FLOPS
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset
@@ -102,7 +103,9 @@ SMALL = ModelShape(num_layers=1, hidden_size=4, num_heads=1, num_kv_heads=1, hea
 FORWARD = 128 + 96 + 128 + 80
 
 
-def checked(flops: list[int], num_devices: int, num_unread: int = 0, covered: float | None = None) -> list[Finding]:
+def checked(
+    flops: list[int], num_devices: int, num_unread: int = 0, covered: float | None = None, declared: str | None = None
+) -> list[Finding]:
     """Findings where rank i recorded `flops[i]` in its one step and 12 tokens are declared."""
     rows = [{"rank": rank, "step": 3, "start_ns": 0, "end_ns": 10} for rank in range(len(flops))]
     by_step = pl.DataFrame(
@@ -120,8 +123,27 @@ def checked(flops: list[int], num_devices: int, num_unread: int = 0, covered: fl
     )
     figures = Mfu(**{**dict.fromkeys(Mfu.__struct_fields__), "conventions": []})
     gap = UtilisationGap(figures, trained, None, Roofs(), True, ())
-    operators = RecordedOperators(timed, by_step, pl.DataFrame(), covered)
-    return efficiency_gap(operators, gap, conform(pl.DataFrame(rows), STEPS)).findings
+    again = Recomputed(value="full", basis="by hand")
+    operators = RecordedOperators(timed, by_step, pl.DataFrame(), covered, again)
+    return efficiency_gap(operators, gap, conform(pl.DataFrame(rows), STEPS), declared).findings
+
+
+@pytest.mark.parametrize(("declared", "passed"), [("full", True), ("selective", False), ("none", False)])
+def test_declared_recomputation_is_set_against_what_ran(declared: str, *, passed: bool) -> None:
+    (finding,) = [f for f in checked([1], 2, declared=declared) if f.id == "recompute.as_declared"]
+    assert finding.passed is passed
+    assert f"declared {declared}, recorded full: by hand" in finding.evidence
+
+
+def test_undeclared_recomputation_is_taken_from_the_traces() -> None:
+    given = {"model": SMALL, "sequence_length": 6, "tokens_per_step": 12, "num_devices": 1}
+    for declared, found, expected, known in [
+        (None, None, "none", True), (None, "full", "full", True), ("none", "full", "none", True),
+        ("selective", "partial", "selective", True), (None, "partial", "none", False),
+    ]:  # fmt: skip
+        trained = training(None, Declaration(**given, recompute=declared), ranks(1), found)
+        assert isinstance(trained, Training)
+        assert (trained.recompute.value, trained.hardware_flops_known) == (expected, known)
 
 
 def test_recorded_flops_are_set_against_the_declared_job() -> None:

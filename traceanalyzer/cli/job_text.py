@@ -22,6 +22,8 @@ def job_lines(job: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _value(name: str, value: Any) -> str:  # noqa: ANN401 - a fact is JSON
+    if value is None:
+        return ""
     if name == "layout":
         return " ".join(f"{degree.upper()}={value[degree]}" for degree in _DEGREES if degree in value)
     if name == "places":

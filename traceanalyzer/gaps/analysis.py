@@ -84,7 +84,7 @@ def _review(run: Run, found: Measured) -> Review:
         warnings=warnings(found.trust.reasons, result, run.job),
         quality=result,
         validity=figures,
-        job=job_facts(run.job, run.declared, found.pipeline, tables),
+        job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),
         step=step,
         accounting=accounting,
         bubble=bubble,

@@ -40,13 +40,27 @@ class Training:
     num_devices: int
     dtype: str | None
     recompute: Recompute
+    hardware_flops_known: bool = True
+    """False where the traces show recomputation of an amount they do not tell, and none is declared."""
 
 
 NOTHING = Declaration()
 
 
-def training(job: Job | None, declared: Declaration, ranks: pl.DataFrame) -> Training | str:
-    """What is trained, or what is missing and how to give it. `ranks` is `RANKS`."""
+def declared_recompute(job: Job | None, declared: Declaration) -> str | None:
+    """What is declared to be computed again in backward; options win over the run's own description."""
+    return declared.recompute or (job.recompute if job else None)
+
+
+def training(
+    job: Job | None, declared: Declaration, ranks: pl.DataFrame, detected: str | None = None
+) -> Training | str:
+    """What is trained, or what is missing and how to give it.
+
+    `ranks` is `RANKS`; `detected` is what traces tell of recomputation (`measurements.recompute`), used where none is
+    declared.
+    """
+    again = declared_recompute(job, declared) or detected
     model = declared.model or (job.model if job and job.model.num_layers else None)
     tokens = declared.tokens_per_step or (job.tokens_per_step if job else None)
     sequence = declared.sequence_length or (job.sequence_length if job else None)
@@ -61,7 +75,8 @@ def training(job: Job | None, declared: Declaration, ranks: pl.DataFrame) -> Tra
             sequence_length=sequence,
             num_devices=devices,
             dtype=declared.dtype or (job.dtype if job else None),
-            recompute=Recompute(declared.recompute or (job.recompute if job else None) or "none"),
+            recompute=Recompute(again if again and again != "partial" else "none"),
+            hardware_flops_known=again != "partial",
         )
     missing = [
         text

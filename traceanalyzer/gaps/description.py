@@ -18,15 +18,18 @@ from traceanalyzer.gaps.review import Bubble, ClockEffect, Fact, Mfu, Quality, T
 from traceanalyzer.gaps.run import Run
 from traceanalyzer.gaps.wording import ranks_text
 from traceanalyzer.job import Job
+from traceanalyzer.measurements.recompute import Recomputed
 from traceanalyzer.tables import Tables
 from traceanalyzer.traces.defects import losses
 
 _NO_LOSS = {"not_an_object", "empty_object", "not_chosen"}
 
 
-def job_facts(job: Job | None, declared: Declaration, pipeline: PipelineGap, tables: Tables) -> dict[str, Fact]:
+def job_facts(
+    job: Job | None, declared: Declaration, pipeline: PipelineGap, tables: Tables, again: Recomputed
+) -> dict[str, Fact]:
     """The job's properties, each with how it is known. What was measured wins over what was declared, that over guesses."""
-    facts = inferred_facts(tables)
+    facts = inferred_facts(tables) | _recompute(again, has_steps=not tables.steps.is_empty())
     if job is not None:
         facts |= {
             name: Fact(value=value, source="declared", basis="run.json") for name, value in _declared(job).items()
@@ -38,6 +41,13 @@ def job_facts(job: Job | None, declared: Declaration, pipeline: PipelineGap, tab
     if backends:
         facts["backend"] = Fact(value=", ".join(backends), source="recorded")
     return facts
+
+
+def _recompute(again: Recomputed, *, has_steps: bool) -> dict[str, Fact]:
+    """What backward computes again; null with the reason where traces do not tell, nothing where there is no trace."""
+    if not has_steps:
+        return {}
+    return {"recompute": Fact(value=again.value, source="inferred", confidence=again.confidence, basis=again.basis)}
 
 
 def _given(declared: Declaration) -> dict[str, Any]:
@@ -69,6 +79,7 @@ def _declared(job: Job) -> dict[str, Any]:
         "dtype": job.dtype,
         "tokens_per_step": job.tokens_per_step,
         "sequence_length": job.sequence_length,
+        "recompute": job.recompute,
         "status": job.status,
     }
     return {name: value for name, value in plain.items() if value is not None}

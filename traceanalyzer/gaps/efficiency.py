@@ -13,6 +13,7 @@ from traceanalyzer.gaps.operators import MAX_DIFFERENCE, RecordedOperators, reco
 from traceanalyzer.gaps.review import Finding, Withheld
 from traceanalyzer.gaps.utilisation import UtilisationGap
 from traceanalyzer.gaps.wording import flops_count, percent
+from traceanalyzer.measurements.recompute import Recomputed
 from traceanalyzer.measurements.roofline import roofline
 from traceanalyzer.theory.flops import Convention, flops_per_token
 
@@ -31,8 +32,10 @@ class EfficiencyGap:
     withheld: tuple[Withheld, ...]
 
 
-def efficiency_gap(operators: RecordedOperators, utilisation: UtilisationGap, windows: pl.DataFrame) -> EfficiencyGap:
-    """Judge the recorded operators. `windows` is `STEPS`."""
+def efficiency_gap(
+    operators: RecordedOperators, utilisation: UtilisationGap, windows: pl.DataFrame, declared: str | None = None
+) -> EfficiencyGap:
+    """Judge the recorded operators. `windows` is `STEPS`, `declared` the declared recomputation."""
     roofs = utilisation.roofs
     inside = operators.timed.join(windows.select("rank", "step").unique(), on=["rank", "step"], how="semi")
     # Times that the host or a pace distorted say nothing of a kernel.
@@ -41,7 +44,8 @@ def efficiency_gap(operators: RecordedOperators, utilisation: UtilisationGap, wi
     shapes = _listed(table, windows.select("rank", "step").n_unique())
     reason = _why_no_roof(utilisation) if table.height and not shapes else None
     withheld = () if reason is None else (Withheld(metric="roofline", reason=reason),)
-    return EfficiencyGap(table, shapes, _declared_flops(operators, utilisation.training, windows), withheld)
+    findings = _declared_flops(operators, utilisation.training, windows)
+    return EfficiencyGap(table, shapes, [*findings, *_declared_recompute(operators.recomputed, declared)], withheld)
 
 
 def _why_no_roof(utilisation: UtilisationGap) -> str:
@@ -76,12 +80,32 @@ def _declared_flops(operators: RecordedOperators, trained: Training | None, wind
     The full-attention convention counts as kernels are called; what one stage computes says nothing of the others.
     """
     recorded = recorded_flops(operators, windows, trained.num_devices) if trained else None
-    if trained is None or recorded is None:
+    if trained is None or recorded is None or not trained.hardware_flops_known:
         return []
     counted = flops_per_token(
         trained.model, trained.sequence_length, Convention.FULL_ATTENTION, recompute=trained.recompute
     )
     return [_finding(recorded, float(counted.hardware * trained.tokens_per_step))]
+
+
+def _declared_recompute(found: Recomputed, declared: str | None) -> list[Finding]:
+    """Whether what is declared to be computed again is; `partial` agrees with whatever recomputes."""
+    if declared is None or found.value is None:
+        return []
+    passed = declared == found.value or (found.value == "partial" and declared != "none")
+    return [
+        Finding(
+            id="recompute.as_declared",
+            title="Backward recomputes as declared" if passed else "Backward does not recompute as declared",
+            passed=passed,
+            worth_ms=None,
+            worth_mfu_points=None,
+            evidence=f"declared {declared}, recorded {found.value}: {found.basis}",
+            action=None
+            if passed
+            else "HFU and memory are of the declared job: correct --recompute, or look for why it differs",
+        )
+    ]
 
 
 def _finding(recorded: float, declared: float) -> Finding:

@@ -8,6 +8,7 @@ import polars as pl
 from msgspec.structs import replace
 
 from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
+from traceanalyzer.gaps.declaration import declared_recompute
 from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
 from traceanalyzer.gaps.expert_review import ExpertSharding
 from traceanalyzer.gaps.expert_sharding import expert_gemms, expert_sharding
@@ -32,6 +33,7 @@ from traceanalyzer.measurements.collectives import split_collectives
 from traceanalyzer.measurements.device_accounting import ambiguous_ns, device_accounting
 from traceanalyzer.measurements.links import links
 from traceanalyzer.measurements.messages import split_messages
+from traceanalyzer.measurements.recompute import Recomputed
 from traceanalyzer.measurements.step_phases import gradient_exchanges, step_phases
 from traceanalyzer.measurements.validity import Validity, validity
 from traceanalyzer.measurements.wait_bounds import wait_bounds
@@ -77,6 +79,8 @@ class Measured:
     waits: pl.DataFrame
     """`WAIT_BOUNDS`."""
     captured: Sample
+    recomputed: Recomputed
+    """What backward computes again, as the traces tell."""
 
     @property
     def bubble(self) -> Bubble | None:
@@ -179,10 +183,11 @@ def measure(run: Run) -> Measured:
         utilisation=utilisation,
         prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
         way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
-        efficiency=efficiency_gap(operators, utilisation, tables.steps),
+        efficiency=efficiency_gap(operators, utilisation, tables.steps, declared_recompute(run.job, run.declared)),
         memory=memory_gap(pipeline, run.step_records, run.job),
         waits=waits,
         captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
+        recomputed=operators.recomputed,
     )
 
 

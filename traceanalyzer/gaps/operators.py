@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.measurements.recompute import Recomputed, recomputed
 from traceanalyzer.measurements.roofline import covered_share, number_formats, operator_times
 from traceanalyzer.measurements.shape_flops import flops_by_step, in_steps, shape_flops
 from traceanalyzer.tables import Tables
@@ -29,6 +30,8 @@ class RecordedOperators:
     """From `measurements.roofline.number_formats`."""
     covered_share: float | None
     """Of the rank whose matrix time has the fewest shapes; None where no rank has device kernels."""
+    recomputed: Recomputed
+    """What backward computes again."""
 
 
 def recorded_operators(events: pl.DataFrame, tables: Tables) -> RecordedOperators:
@@ -41,6 +44,7 @@ def recorded_operators(events: pl.DataFrame, tables: Tables) -> RecordedOperator
         flops_by_step(found, events),
         number_formats(found),
         float(covered) if isinstance(covered, int | float) else None,
+        recomputed(events, tables.kernels),
     )
 
 

@@ -37,7 +37,7 @@ class UtilisationGap:
     @property
     def reason(self) -> str | None:
         """Why there is no MFU."""
-        return self.withheld[0].reason if self.withheld else None
+        return next((item.reason for item in self.withheld if item.metric == "mfu.mfu"), None)
 
 
 def utilisation_gap(
@@ -49,7 +49,7 @@ def utilisation_gap(
     validity: Validity,
 ) -> UtilisationGap:
     """MFU and HFU of the median step; withheld with the reason where the run cannot carry them."""
-    trained = training(job, declared, tables.ranks)
+    trained = training(job, declared, tables.ranks, operators.recomputed.value)
     known = trained if isinstance(trained, Training) else None
     recorded = Recorded(
         ranks=tables.ranks,
@@ -72,6 +72,9 @@ def utilisation_gap(
     )
     figures = _figures(known, peak, durations, measured=reason is None)
     withheld = [] if reason is None else [Withheld(metric=name, reason=reason) for name in ("mfu.mfu", "mfu.hfu")]
+    if reason is None and known and not known.hardware_flops_known:
+        unknown = f"how many FLOPs backward computes again is not told ({operators.recomputed.basis}): give --recompute"
+        withheld = [Withheld(metric="mfu.hfu", reason=unknown)]
     return UtilisationGap(figures, known, peak, roofs, distorted is None, tuple(withheld))
 
 
@@ -145,11 +148,11 @@ def _figures(trained: Training | None, peak: Peak | None, durations: _Durations,
 
     return Mfu(
         mfu=share(flops.total * tokens, durations.traced),
-        hfu=share(flops.hardware * tokens, durations.traced),
+        hfu=share(flops.hardware * tokens, durations.traced) if trained.hardware_flops_known else None,
         mfu_wall_clock=share(flops.total * tokens, durations.wall_clock),
         mfu_unprofiled=share(flops.total * tokens, durations.unprofiled),
         flops_per_step=flops.total * tokens,
-        hardware_flops_per_step=flops.hardware * tokens,
+        hardware_flops_per_step=flops.hardware * tokens if trained.hardware_flops_known else None,
         flops_per_token=flops.total,
         tokens_per_step=tokens,
         peak_flops_per_device=shown,
