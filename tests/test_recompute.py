@@ -34,10 +34,11 @@ class Timeline:
     def __init__(self) -> None:
         self.rows: list[dict[str, Any]] = []
         self.now = 0
+        self.thread = "1"
 
     def run(self, name: str, *inside: Any, **args: Any) -> Timeline:
         """`inside`: names, or calls that add more."""
-        row = {"name": name, "start_ns": self.now, "args": json.dumps(args) if args else None}
+        row = {"name": name, "thread": self.thread, "start_ns": self.now, "args": json.dumps(args) if args else None}
         self.rows.append(row)
         self.now += 1
         for item in inside:
@@ -57,7 +58,7 @@ class Timeline:
         return self.run(f"autograd::engine::evaluate_function: {node}", partial(self.run, node, *inside, **own), **own)
 
     def events(self) -> pl.DataFrame:
-        place = {"rank": 0, "cycle": 0, "thread": "1", "process": "1", "category": "cpu_op", "ph": "X"}
+        place = {"rank": 0, "cycle": 0, "process": "1", "category": "cpu_op", "ph": "X"}
         return conform(pl.DataFrame([place | {"index": index} | row for index, row in enumerate(self.rows)]), EVENTS)
 
 
@@ -110,6 +111,17 @@ def test_reentrant_checkpoint_evaluates_gradients_inside_itself() -> None:
         nested = partial(timeline.backward, "AddmmBackward0", "aten::mm", "aten::mm")
         timeline.backward("CheckpointFunctionBackward", partial(timeline.forward, *LAYER), nested, nested)
     assert told(timeline) == "full"
+
+
+def test_gradients_on_a_thread_of_their_own() -> None:
+    """As on devices: the loop's thread waits, and what it runs at the same time is no recomputation."""
+    timeline = trained(LAYER)
+    timeline.thread = "2"
+    timeline.backward("AddmmBackward0", partial(timeline.forward, *LAYER), "aten::mm")
+    timeline.thread, timeline.now = "1", timeline.now - 60
+    timeline.forward(LINEAR)
+    found = recomputed(timeline.events(), NOTHING)
+    assert (found.value, found.share) == ("full", 3 / 5)
 
 
 def test_attention_alone_is_selective_fused_or_not() -> None:
