@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import sqlite3
 from pathlib import Path
@@ -14,6 +15,7 @@ from nsys_file import nsys_twin
 from planted import Faults, Job, plant
 from polars.testing import assert_frame_equal
 
+from traceanalyzer.cli import main
 from traceanalyzer.gaps.analysis import analyze, read
 from traceanalyzer.job import Job as JobFile
 from traceanalyzer.schema import ROUTING, empty
@@ -83,6 +85,15 @@ def test_figures_are_those_of_the_kineto_twin(tmp_path: Path) -> None:
     assert nsys.step.duration_ms == kineto.step.duration_ms
     assert nsys.accounting.owners == kineto.accounting.owners
     assert {r.metric for r in nsys.quality.withheld} == {r.metric for r in kineto.quality.withheld}
+
+
+def test_tables_of_an_export_are_printed(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
+    printed: list[pl.DataFrame] = []
+    for path in twins(JOBS["labelled 1F1B"], tmp_path):
+        assert main(["table", str(path), "steps", "--format", "csv"]) == 0
+        printed.append(pl.read_csv(io.BytesIO(capsysbinary.readouterr().out)))
+    assert printed[0].height == 4
+    assert_frame_equal(*printed)
 
 
 @pytest.mark.parametrize("stem", ["iteration ", "step=", "Train_Step_"])
