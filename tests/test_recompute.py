@@ -292,6 +292,10 @@ def test_real_checkpoints_are_detected(kind: str, tmp_path: Path, *, reentrant: 
     extra = {"none": 0.0, "selective": 4 * 32 * 8, "full": 2 * 12 * 32**2 + 4 * 32 * 8}[kind] * DEPTH
     assert (mfu.hardware_flops_per_step or 0) - (mfu.flops_per_step or 0) == pytest.approx(extra * 2 * LENGTH)
     assert all(finding.passed for finding in review.findings if finding.id == "flops.as_declared")
+    too_high = [term.text for term in review.method if term.term == "HFU"]
+    assert [text[:44] for text in too_high] == (
+        ["Too high: recomputation stopped before 6 ope"] if kind == "full" and not reentrant else []
+    )
     wrong = reviewed(run, "none" if kind == "full" else "full")
     (finding,) = [finding for finding in wrong.findings if finding.id == "recompute.as_declared"]
     assert (finding.passed, wrong.job["recompute"].source) == (False, "declared")

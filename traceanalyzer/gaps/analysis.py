@@ -93,7 +93,7 @@ def _review(run: Run, found: Measured) -> Review:
         mfu=mfu,
         waterfall=found.way.steps,
         findings=_findings(found, figures, step.duration_ms.median),
-        method=method(found.pipeline.figures, mfu, tables),
+        method=method(found.pipeline.figures, mfu, tables, found.recomputed),
         provenance=provenance(run.job, run.path, __version__),
         stragglers=list(found.causes.stragglers),
         next_schedules=found.causes.next_schedules,

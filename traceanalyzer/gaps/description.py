@@ -171,7 +171,7 @@ def _lost_events(result: Quality) -> dict[str, int]:
     return {reason: count for reason, count in result.events_dropped.items() if lost and count and reason not in spared}
 
 
-def method(bubble: Bubble | None, mfu: Mfu, tables: Tables) -> list[Term]:
+def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -> list[Term]:
     """How the numbers are defined, for this run."""
     lines = {
         "Step": "On CPU traces the main thread is the device: from one ProfilerStep range's start to the next one's.",
@@ -221,6 +221,10 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables) -> list[Term]:
         )
     if mfu.flops_per_step is not None:
         lines["FLOPs"] = f"Counted as {mfu.convention}; recomputed FLOPs count in HFU only."
+        if again.value == "full" and again.num_begun and mfu.hfu is not None:
+            lines["HFU"] = (
+                f"Too high: recomputation stopped before {again.num_begun:,} operators that the count of whole layers includes."
+            )
     if mfu.peak_basis is not None:
         lines["Peak"] = f"{mfu.peak_basis}."
     return [Term(term=term, text=text) for term, text in lines.items()]

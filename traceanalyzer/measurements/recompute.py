@@ -56,6 +56,8 @@ class Recomputed:
     confidence: float = 0.0
     share: float | None = None
     """Forward matrix multiplications and attentions run again ÷ run at first; None where operators do not tell."""
+    num_begun: int = 0
+    """Forward operators begun again and not computed."""
 
 
 def recomputed(events: pl.DataFrame, kernels: pl.DataFrame) -> Recomputed:
@@ -187,7 +189,7 @@ def _by_operators(operators: pl.DataFrame) -> Recomputed:
         f"forward run again in backward{f', {stopped} more begun and not computed' if stopped else ''}"
     )
     value = _kind((gemms_again, gemms), (attentions_again, attentions))
-    return Recomputed(value=value, basis=text, confidence=0.9, share=second / first)
+    return Recomputed(value=value, basis=text, confidence=0.9, share=second / first, num_begun=stopped)
 
 
 def _unfused(operators: pl.DataFrame) -> bool:
