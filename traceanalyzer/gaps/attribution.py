@@ -41,6 +41,8 @@ class Attributed:
     """`BLAME` of every pipeline and step."""
     slowdowns: pl.DataFrame
     """`rank`, `slowdown`."""
+    steps: tuple[tuple[DependencyGraph, Blamed], ...]
+    """What all of it comes from."""
     separable: bool
     """Every stage has enough replicas to tell a straggler from it."""
 
@@ -93,6 +95,7 @@ def attribute(
         attribution=attribution,
         blame=blamed,
         slowdowns=rank_slowdowns(steps),
+        steps=tuple(steps),
         separable=bool(parts["separable"].all()),
     )
 

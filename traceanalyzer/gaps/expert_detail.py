@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.gaps.expert_pipeline_replay import Steps, pipelined_worth
 from traceanalyzer.gaps.expert_replay import Worth, expert_worth
 from traceanalyzer.gaps.expert_review import (
     ExchangeFigures,
@@ -23,6 +24,7 @@ from traceanalyzer.measurements.expert_chain import expert_chain
 from traceanalyzer.measurements.expert_overheads import expert_overheads
 from traceanalyzer.measurements.exposure import exposure
 from traceanalyzer.measurements.load_statistics import load_statistics, persistence
+from traceanalyzer.measurements.repaired_links import with_repaired
 from traceanalyzer.measurements.slow_exchange import exchanges, expected_transfers, slow_patterns, slow_ports
 from traceanalyzer.measurements.traffic import traffic
 from traceanalyzer.schema import empty
@@ -47,7 +49,7 @@ class ExpertTables:
     exchanges: pl.DataFrame
     expert_blame: pl.DataFrame
     expected: pl.DataFrame
-    """`slow_exchange.expected_transfers`."""
+    """`slow_exchange.expected_transfers` with `repaired_ns`."""
 
 
 def expert_tables(tables: Tables, splits: pl.DataFrame, records: pl.DataFrame | None) -> ExpertTables:
@@ -55,7 +57,7 @@ def expert_tables(tables: Tables, splits: pl.DataFrame, records: pl.DataFrame | 
     matrix = traffic(splits)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)
-    expected = expected_transfers(splits, matrix)
+    expected = with_repaired(expected_transfers(splits, matrix), matrix)
     experts = tables.expert_computation.filter(pl.col("part").is_in(["experts", "experts_backward"]))
     noted = empty(ROUTING_RECORDS) if records is None else records
     beside = expert_overheads(noted, routing, tables.expert_computation, splits)
@@ -178,16 +180,17 @@ def link_figures(expected: pl.DataFrame) -> list[SlowLink]:
     ]
 
 
-def worth_figures(tables: Tables, splits: pl.DataFrame, expected: pl.DataFrame) -> tuple[list[ExpertWorth], Worth]:
+def worth_figures(
+    tables: Tables, splits: pl.DataFrame, expected: pl.DataFrame, steps: Steps
+) -> tuple[list[ExpertWorth], Worth]:
     """Worth of every remedy that could be replayed, largest first, and the replay itself."""
-    if not (tables.receives.is_empty() and tables.p2p.is_empty()):
-        return [], Worth(
-            None, None, None, None, "ranks also wait for pipeline messages, which this replay does not follow"
-        )
     seen = exposed_time(tables, splits.filter(pl.col("kind") == "all_to_all"))
     if int(seen["overlapped_ns"].sum()) > MAX_OVERLAPPED * max(int(seen["exchange_ns"].sum()), 1):
         return [], Worth(None, None, None, None, "all-to-alls overlap computation: ranks are no chains of the two")
-    found = expert_worth(tables.steps, splits, expected, tables.expert_computation)
+    if tables.receives.is_empty() and tables.p2p.is_empty():
+        found = expert_worth(tables.steps, splits, expected, tables.expert_computation)
+    else:
+        found = pipelined_worth(tables.steps, splits, expected, tables.expert_computation, steps)
     named = {
         "balanced_experts": found.balanced_experts_ms,
         "repaired_link": found.repaired_link_ms,

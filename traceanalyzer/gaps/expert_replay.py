@@ -19,6 +19,7 @@ import polars as pl
 KEY = ["step", "group", "kind", "sequence"]
 """Of a collective, once sequences are aligned (`traffic.aligned_sequences`)."""
 MAX_REPLAY_ERROR = 0.02
+EXPERT_PARTS = ["experts", "experts_backward"]
 MAX_LINKS = 2_000_000
 """Collectives times ranks that a replay walks through."""
 
@@ -40,8 +41,18 @@ class Link:
     """What the transfer should take by the run's own line."""
     balanced_ns: float | None = None
     """Likewise, if all members sent and received alike."""
+    repaired_ns: float | None = None
+    """What the transfer would take without slow ports."""
     experts_ns: dict[tuple[int, str], float] = field(default_factory=dict[tuple[int, str], float])
     """Expert computation inside `local_ns`, by layer and part."""
+
+
+Key = tuple[int, str, str, int]
+"""Of a collective: see `KEY`."""
+Chains = dict[int, list[Link]]
+"""By rank."""
+Computed = list[tuple[int, str, int, int]]
+"""Expert computations: layer, part, start and end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +69,7 @@ class Worth:
 def expert_worth(
     windows: pl.DataFrame, splits: pl.DataFrame, expected: pl.DataFrame, computation: pl.DataFrame
 ) -> Worth:
-    """Worth of the three remedies from `STEPS`, `COLLECTIVE_SPLITS`, `slow_exchange.expected_transfers` and expert ranges."""
+    """Worth of the three remedies from `STEPS`, `COLLECTIVE_SPLITS`, `repaired_links.with_repaired` and expert ranges."""
     splits = splits.join(windows.select("rank", "step"), on=["rank", "step"], how="semi")
     fault = _fault(windows, splits)
     if fault is not None:
@@ -77,15 +88,15 @@ def expert_worth(
 
     return Worth(
         replayed_ms=base / 1e6,
-        balanced_experts_ms=saved(_evened(chains))
+        balanced_experts_ms=saved(evened(chains))
         if any(link.experts_ns for c in chains.values() for link in c)
         else None,
-        repaired_link_ms=saved(_repaired) if expected["expected_ns"].is_not_null().any() else None,
-        full_overlap_ms=saved(_hidden),
+        repaired_link_ms=saved(repaired) if expected["expected_ns"].is_not_null().any() else None,
+        full_overlap_ms=saved(hidden),
     )
 
 
-def replay(chains: dict[int, list[Link]]) -> float | None:
+def replay(chains: Chains) -> float | None:
     """Step time of the chains in nanoseconds: the longest rank's, median over steps; None if they block each other."""
     members: dict[tuple[int, str, str, int], int] = {}
     for links in chains.values():
@@ -116,10 +127,11 @@ def replay(chains: dict[int, list[Link]]) -> float | None:
             break
     if waiting or any(position[rank] < len(chains[rank]) for rank in chains):
         return None
-    return _step_time(ends)
+    return step_time(ends)
 
 
-def _step_time(ends: dict[tuple[int, int], float]) -> float:
+def step_time(ends: dict[tuple[int, int], float]) -> float:
+    """The longest rank's, median over steps, from the ends by step and rank."""
     longest: dict[int, float] = {}
     before: dict[int, float] = {}
     for (step, rank), end in sorted(ends.items()):
@@ -149,37 +161,40 @@ def _fault(windows: pl.DataFrame, splits: pl.DataFrame) -> str | None:
     return None
 
 
-def _chains(
-    windows: pl.DataFrame, splits: pl.DataFrame, expected: pl.DataFrame, computation: pl.DataFrame
-) -> dict[int, list[Link]]:
+def _chains(windows: pl.DataFrame, splits: pl.DataFrame, expected: pl.DataFrame, computation: pl.DataFrame) -> Chains:
     """Per rank its links of all steps; a step ends with a link without collective."""
-    rows = splits.join(
-        expected.select(
-            "step", "group", "sequence", "rank", pl.lit("all_to_all").alias("kind"), "expected_ns", "balanced_ns"
-        ),
-        on=[*KEY, "rank"],
-        how="left",
-    )
+    rows = with_expected(splits, expected)
     by_window = rows.sort("start_ns", "launch_start_ns", "kind", "sequence").partition_by("rank", "step", as_dict=True)
     computed = {
         key: list(part.select("layer", "part", "start_ns", "end_ns").iter_rows())
-        for key, part in computation.filter(pl.col("part").is_in(["experts", "experts_backward"]))
+        for key, part in computation.filter(pl.col("part").is_in(EXPERT_PARTS))
         .partition_by("rank", "step", as_dict=True)
         .items()
     }
-    chains: dict[int, list[Link]] = {}
+    chains: Chains = {}
     for rank, step, start, end in windows.sort("rank", "step").select("rank", "step", "start_ns", "end_ns").iter_rows():
         inside = computed.get((rank, step), [])
         chain = chains.setdefault(rank, [])
         left = start
         for row in by_window.get((rank, step), rows.clear()).iter_rows(named=True):
-            chain.append(_link(row, left, _experts_between(inside, left, row["start_ns"])))
+            chain.append(link_of(row, left, inside))
             left = max(left, row["end_ns"])
         chain.append(Link(rank, step, None, max(end - left, 0)))
     return chains
 
 
-def _link(row: dict[str, Any], left: int, experts: dict[tuple[int, str], float]) -> Link:
+def with_expected(splits: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
+    """`COLLECTIVE_SPLITS` with what transfers of all-to-alls should take: `expected_ns`, `balanced_ns`, `repaired_ns`."""
+    names = ["expected_ns", "balanced_ns", "repaired_ns"]
+    return splits.join(
+        expected.select("step", "group", "sequence", "rank", pl.lit("all_to_all").alias("kind"), *names),
+        on=[*KEY, "rank"],
+        how="left",
+    )
+
+
+def link_of(row: dict[str, Any], left: int, computed: Computed) -> Link:
+    """The link of a row of `with_expected` after what ended at `left`."""
     return Link(
         rank=row["rank"],
         step=row["step"],
@@ -190,7 +205,8 @@ def _link(row: dict[str, Any], left: int, experts: dict[tuple[int, str], float])
         peers=_peers([int(rank) for rank in row["group"].split(",")], row["send_splits"], row["receive_splits"]),
         expected_ns=row["expected_ns"],
         balanced_ns=row["balanced_ns"],
-        experts_ns=experts,
+        repaired_ns=row["repaired_ns"],
+        experts_ns=_experts_between(computed, left, row["start_ns"]),
     )
 
 
@@ -201,7 +217,7 @@ def _peers(members: list[int], sent: list[int] | None, received: list[int] | Non
     return frozenset(rank for rank, out, back in zip(members, sent, received, strict=True) if out or back)
 
 
-def _experts_between(inside: list[tuple[int, str, int, int]], start: int, end: int) -> dict[tuple[int, str], float]:
+def _experts_between(inside: Computed, start: int, end: int) -> dict[tuple[int, str], float]:
     found: dict[tuple[int, str], float] = {}
     for layer, part, begins, ends in inside:
         if start <= begins and ends <= end:
@@ -209,7 +225,7 @@ def _experts_between(inside: list[tuple[int, str, int, int]], start: int, end: i
     return found
 
 
-def _evened(chains: dict[int, list[Link]]) -> Callable[[Link], Link]:
+def evened(chains: Chains) -> Callable[[Link], Link]:
     """Even loads, in time and in bytes.
 
     Every expert computation takes the mean over the ranks that meet in the exchange after it, and every transfer changes
@@ -232,13 +248,13 @@ def _evened(chains: dict[int, list[Link]]) -> Callable[[Link], Link]:
     return change
 
 
-def _repaired(link: Link) -> Link:
-    """No transfer of an all-to-all takes longer than the run's own line says."""
-    if not link.is_all_to_all or link.expected_ns is None:
+def repaired(link: Link) -> Link:
+    """No transfer of an all-to-all takes longer than the run's own healthy ports need."""
+    if not link.is_all_to_all or link.repaired_ns is None:
         return link
-    return replace(link, transfer_ns=min(link.transfer_ns, link.expected_ns))
+    return replace(link, transfer_ns=min(link.transfer_ns, link.repaired_ns))
 
 
-def _hidden(link: Link) -> Link:
+def hidden(link: Link) -> Link:
     """The transfer of every all-to-all hides behind computation; waits for late ranks stay."""
     return replace(link, transfer_ns=0.0) if link.is_all_to_all else link

@@ -22,6 +22,7 @@ from traceanalyzer.gaps.expert_detail import (
     worth_figures,
 )
 from traceanalyzer.gaps.expert_overheads import overheads
+from traceanalyzer.gaps.expert_pipeline_replay import Steps
 from traceanalyzer.gaps.expert_review import AllToAll, AllToAllGroup, AllToAllTheory, PlacementAdvice
 from traceanalyzer.gaps.expert_volumes import dispatch_at_peak, dispatch_transfer_us, volumes
 from traceanalyzer.gaps.placement_advice import advice, propose
@@ -65,11 +66,12 @@ def expert_gap(
     routing_records: pl.DataFrame | None = None,
     recorded: pl.DataFrame | None = None,
     hides_split: str | None = None,
+    steps: Steps = (),
 ) -> ExpertGap:
     """Measure loads, waits and cost of the all-to-alls (`COLLECTIVE_SPLITS`) and set them against theory.
 
     `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped; `recorded` (`EXECUTION_EXCHANGES`) what single
-    ranks sent and received where the traces do not; `hides_split` why waits cannot be told.
+    ranks sent and received where the traces do not; `hides_split` why waits cannot be told; `steps` the graphs of pipelined steps.
     """
     own_sequences = splits["sequence"]
     splits = with_directions(aligned_sequences(splits), tables.kernels, tables.actions)
@@ -101,7 +103,7 @@ def expert_gap(
         loads_source="bytes" if by_bytes else ", ".join(sorted(routing["source"].unique())) or None,
         theory=(theory := _theory(routing, _computed(loads, detail.expert_chain), times, job, withheld)),
         chance_max_over_mean=theory.chance_rank,
-        **_explanation(tables, splits, detail, job, withheld),
+        **_explanation(tables, splits, detail, job, steps, withheld),
         hot_spots=hot_spots(routing, uneven=_uneven(max_over_mean(loads), theory)),
         **overheads(detail.expert_chain, exchanges, tables.routing),
         own_loads=[] if recorded is None else own_loads(recorded),
@@ -125,11 +127,11 @@ def _of_devices(tables: Tables, splits: pl.DataFrame) -> Tables:
 
 
 def _explanation(
-    tables: Tables, splits: pl.DataFrame, detail: ExpertTables, job: Job | None, withheld: list[Withheld]
+    tables: Tables, splits: pl.DataFrame, detail: ExpertTables, job: Job | None, steps: Steps, withheld: list[Withheld]
 ) -> dict[str, Any]:
     """Loads, hot spots, causes, blame, worth, volumes and placement."""
     routing = complete_layers(tables.routing)
-    worth, replayed = worth_figures(tables, splits, detail.expected)
+    worth, replayed = worth_figures(tables, splits, detail.expected, steps)
     if replayed.reason is not None:
         withheld.append(Withheld(metric="all_to_all.replayed_step_ms", reason=replayed.reason))
     ports = links(tables.ranks)

@@ -156,7 +156,7 @@ def measure(run: Run) -> Measured:
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
     own, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
-    experts = expert_gap(tables, splits, run.job, run.routing_records, own, hides_split)
+    experts = expert_gap(tables, splits, run.job, run.routing_records, own, hides_split, causes.steps)
     waits = wait_bounds(splits, messages, peaks)
     blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
     return Measured(

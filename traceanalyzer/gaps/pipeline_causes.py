@@ -9,7 +9,9 @@ from msgspec.structs import replace
 
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.attribution import Attributed, attribute
+from traceanalyzer.gaps.blame import Blamed
 from traceanalyzer.gaps.declaration import NOTHING, Declaration
+from traceanalyzer.gaps.dependency_graph import DependencyGraph
 from traceanalyzer.gaps.message_nodes import device_messages
 from traceanalyzer.gaps.next_schedules import batch_of, next_schedules
 from traceanalyzer.gaps.pipeline import PipelineGap
@@ -51,6 +53,8 @@ class PipelineCauses:
     next_schedules: NextSchedules | None = None
     attribution_table: pl.DataFrame = field(default_factory=lambda: empty(ATTRIBUTION))
     blame_table: pl.DataFrame = field(default_factory=lambda: empty(BLAME))
+    steps: tuple[tuple[DependencyGraph, Blamed], ...] = ()
+    """The graphs of all pipelines and steps, where all stages were captured."""
     withheld: tuple[Withheld, ...] = ()
 
 
@@ -94,6 +98,7 @@ def pipeline_causes(
         next_schedules=_next(pipeline, job, declared),
         attribution_table=found.attribution,
         blame_table=found.blame,
+        steps=() if num_stages else found.steps,
         withheld=_withheld(found, sampled=num_stages is not None, coupled=coupled),
     )
 
