@@ -17,6 +17,8 @@ from traceanalyzer.measurements.traffic import EXCHANGE
 
 NUM_ROUNDS = 5
 """Fits, each with the sides that the one before chose."""
+MAX_LEFT = 0.5
+"""Of the squares that one rate for all bytes misses, two rates may leave so much; else the second one tells nothing."""
 
 Fit = tuple[float, float]
 """Latency in nanoseconds, nanoseconds per byte."""
@@ -25,7 +27,7 @@ Fit = tuple[float, float]
 def with_repaired(expected: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     """Add `repaired_ns` to `slow_exchange.expected_transfers` of `TRAFFIC`.
 
-    The group's own line where it has no slow port, and where bytes are too alike to tell the two rates apart.
+    The group's own line where it has no slow port, and where transfers do not tell two rates apart.
     """
     ports = slow_ports(expected)
     fits: dict[str, Fit] = {}
@@ -66,14 +68,22 @@ def _fit(transfers: pl.DataFrame, matrix: pl.DataFrame, slow: list[int]) -> Fit 
 
 
 def _rates(sent: NDArray[np.float64], received: NDArray[np.float64], duration: NDArray[np.float64]) -> Fit | None:
-    sides = sent.sum(axis=1) >= received.sum(axis=1)
-    found: NDArray[np.float64] = np.zeros(3)
+    sides = np.greater_equal(sent.sum(axis=1), received.sum(axis=1))
+    found, told = np.zeros(3), 1.0
     for _ in range(NUM_ROUNDS):
         design = np.where(sides[:, None], sent, received)
-        scale: NDArray[np.float64] = design.max(axis=0).clip(1.0)
-        if np.linalg.matrix_rank(design / scale) < len(scale):
+        alike = np.column_stack([design[:, 0], design[:, 1] + design[:, 2]])
+        if np.linalg.matrix_rank(design / design.max(axis=0).clip(1.0)) < design.shape[1]:
             return None
-        found = np.linalg.pinv(design / scale) @ duration / scale
+        found, missed = _least_squares(design, duration)
+        told = missed / max(_least_squares(alike, duration)[1], 1.0)
         sides = np.greater_equal(sent @ found, received @ found)
     latency, slow, healthy = (float(each) for each in found)
-    return (max(latency, 0.0), healthy) if 0 <= healthy < slow else None
+    return (max(latency, 0.0), healthy) if told <= MAX_LEFT and 0 <= healthy < slow else None
+
+
+def _least_squares(design: NDArray[np.float64], duration: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Coefficients, and the sum of squares they miss."""
+    scale: NDArray[np.float64] = design.max(axis=0).clip(1.0)
+    found: NDArray[np.float64] = np.linalg.pinv(design / scale) @ duration / scale
+    return found, float(np.square(design @ found - duration).sum())
