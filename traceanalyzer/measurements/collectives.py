@@ -130,7 +130,7 @@ def _with_members(rows: pl.DataFrame) -> pl.DataFrame:
             (pl.col("kind").is_in(SYMMETRIC).all() | exchanged).alias("_equal"),
             pl.when(_duration().is_not_null().all()).then(_duration().min()).alias("_shortest"),
             pl.when(_duration().is_not_null().all())
-            .then(pl.col("rank").sort_by(_duration(), "rank").first())
+            .then(pl.col("rank").filter(_duration() == _duration().min()).min())
             .alias("_last"),
             (pl.col("end_ns").max() - pl.col("end_ns").min()).alias("_end_spread"),
             sparse.any().alias("_sparse"),
@@ -143,10 +143,9 @@ def _with_latest_arrival(rows: pl.DataFrame) -> pl.DataFrame:
     """Add `arrival_ns` and `late_rank`: the latest start among the members a rank exchanges with, itself included."""
     matched = rows.filter(pl.col("match").is_not_null())
     dense = matched.filter(~pl.col("_sparse"))
-    last = (
-        dense.sort("match", "start_ns", "rank")
-        .group_by("match")
-        .agg(pl.col("start_ns").last().alias("arrival_ns"), pl.col("rank").last().alias("late_rank"))
+    last = dense.group_by("match").agg(
+        pl.col("start_ns").max().alias("arrival_ns"),
+        pl.col("rank").filter(pl.col("start_ns") == pl.col("start_ns").max()).max().alias("late_rank"),
     )
     by_row = pl.concat([dense.select("_row", "match").join(last, on="match").drop("match"), _sparse_arrivals(matched)])
     return rows.join(by_row, on="_row", how="left", maintain_order="left")

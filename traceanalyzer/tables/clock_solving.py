@@ -28,6 +28,7 @@ WIDE_DRIFT = 2000e-6
 """What a clock that is being slewed or a bad conversion of ticks may show."""
 
 _BINS = 64
+_SIZES = ("send_bytes", "receive_bytes")
 _SYMMETRIC = ["all_reduce", "all_gather", "reduce_scatter", "barrier"]
 
 Floats = NDArray[np.float64]
@@ -55,22 +56,25 @@ def _from_collectives(collectives: pl.DataFrame) -> pl.DataFrame:
     """Every member against the lowest rank that is there."""
     splits = [pl.col(column) for column in ("send_splits", "receive_splits")]
     sparse = pl.any_horizontal([(split.list.min() == 0).fill_null(value=False) for split in splits])
-    duration = pl.col("end_ns") - pl.col("start_ns")
-    same = [pl.col(name).n_unique().over("match") == 1 for name in ("send_bytes", "receive_bytes")]
+    same = [(pl.col(name).min() == pl.col(name).max()) & pl.col(name).is_not_null().all() for name in _SIZES]
     even = pl.all_horizontal(
         pl.col("send_bytes") == pl.col("receive_bytes"),
-        *same,
         *[(split.list.n_unique() <= 1).fill_null(value=True) for split in splits],
     ).fill_null(value=False)
-    on_device = pl.col("index").is_not_null()
-    equal = on_device & (pl.col("kind").is_in(_SYMMETRIC) | ((pl.col("kind") == "all_to_all") & even))
-    matched = collectives.filter(
-        pl.col("match").is_not_null() & pl.col("kind").is_in([*_SYMMETRIC, "all_to_all"])
-    ).with_columns(sparse.any().over("match").alias("_sparse"))
-    whole = matched.filter((pl.col("rank").n_unique().over("match") > 1) & ~pl.col("_sparse")).with_columns(
-        duration.min().over("match").alias("_shortest"), equal.all().over("match").alias("_equal")
+    exchanged = (pl.col("kind") == "all_to_all").all() & even.all() & same[0] & same[1]
+    equal = pl.col("index").is_not_null().all() & (pl.col("kind").is_in(_SYMMETRIC).all() | exchanged)
+    kinds = pl.col("kind").is_in([*_SYMMETRIC, "all_to_all"])
+    matched = collectives.filter(pl.col("match").is_not_null() & kinds)
+    together = matched.group_by("match").agg(
+        (pl.col("end_ns") - pl.col("start_ns")).min().alias("_shortest"),
+        equal.alias("_equal"),
+        sparse.any().alias("_sparse"),
+        pl.col("rank").min().alias("_lowest"),
+        pl.col("rank").max().alias("_highest"),
     )
-    first = whole.filter(pl.col("rank") == pl.col("rank").min().over("match")).select(
+    several = together.filter((pl.col("_lowest") < pl.col("_highest")) & ~pl.col("_sparse"))
+    whole = matched.select("match", "rank", "start_ns", "end_ns").join(several, on="match", maintain_order="left")
+    first = whole.filter(pl.col("rank") == pl.col("_lowest")).select(
         "match",
         pl.col("rank").alias("other_"),
         pl.col("start_ns").alias("first_start"),

@@ -37,9 +37,10 @@ def match_collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
     numbered = _with_tail_order(rows.with_columns(basis.cast(MATCH_BASIS).alias("match_basis")))
     by = pl.col("match_basis")
     is_order = by == "order"
+    group, name = _codes(numbered, "group", "pg_name")
     keys = [
-        pl.col("group").alias("_group"),
-        pl.when(by == "communicator_id").then(None).otherwise("pg_name").alias("_name"),
+        group.alias("_group"),
+        pl.when(by == "communicator_id").then(None).otherwise(name).alias("_name"),
         pl.when(is_order).then("step").alias("_step"),
         pl.when(by == "communicator_id").then("communicator").alias("_id"),
         pl.when(by == "sequence").then("sequence_number").when(is_order).then("_from_end").alias("_number"),
@@ -50,8 +51,17 @@ def match_collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
 
 def _with_tail_order(rows: pl.DataFrame) -> pl.DataFrame:
     """Add `_from_end`: how many calls of the same rank, group and step follow."""
-    from_end = pl.int_range(pl.len(), 0, -1, dtype=pl.Int64).over("rank", "group", "pg_name", "step")
-    return rows.sort("rank", "order_ns").with_columns(from_end.alias("_from_end"))
+    placed = rows.sort("rank", "order_ns")
+    from_end = pl.int_range(pl.len(), 0, -1, dtype=pl.Int64)
+    return placed.with_columns(from_end.over("rank", *_codes(placed, "group", "pg_name"), "step").alias("_from_end"))
+
+
+def _codes(rows: pl.DataFrame, *columns: str) -> list[pl.Expr]:
+    """Text columns as numbers, equal where the texts are: the text of a group is as long as the job has ranks."""
+    return [
+        pl.col(name).cast(pl.Enum(rows[name].drop_nulls().unique(maintain_order=True))).to_physical().alias(name)
+        for name in columns
+    ]
 
 
 def number_matches(rows: pl.DataFrame, keys: list[pl.Expr], known: pl.Expr) -> pl.DataFrame:
@@ -65,21 +75,28 @@ def number_matches(rows: pl.DataFrame, keys: list[pl.Expr], known: pl.Expr) -> p
 
 def _without_drift(rows: pl.DataFrame) -> pl.DataFrame:
     """Take back matches by order from the first one backwards whose members called different things."""
-    size = pl.when(pl.col("kind").is_in(_EQUAL_BYTES)).then("send_bytes")
-    disagrees = (pl.col("kind").n_unique().over("match") > 1) | (size.drop_nulls().n_unique().over("match") > 1)
-    stepwise = ["group", "pg_name", "step"]
+    size = pl.col("send_bytes").filter(pl.col("kind").is_in(_EQUAL_BYTES))
+    (kind,) = _codes(rows, "kind")
+    disagrees = (kind.min() != kind.max()) | (size.min() != size.max()).fill_null(value=False)
+    stepwise = [*_codes(rows, "group", "pg_name"), "step"]
     first_bad = pl.when(pl.col("_bad")).then("_from_end").min().over(stepwise)
     drifted = (pl.col("match_basis") == "order") & (pl.col("_from_end") >= first_bad).fill_null(value=False)
     return (
-        rows.with_columns((disagrees & pl.col("match").is_not_null()).alias("_bad"))
+        _joined_over_match(rows, disagrees.alias("_bad"), pl.col("rank").n_unique().cast(pl.Int32).alias("num_present"))
         .with_columns(drifted.alias("_drifted"))
-        .with_columns(pl.when(~pl.col("_drifted")).then("match").alias("match"))
+        .with_columns([pl.when(~pl.col("_drifted")).then(name).alias(name) for name in ("match", "num_present")])
         .drop("_bad")
     )
 
 
+def _joined_over_match(rows: pl.DataFrame, *together: pl.Expr) -> pl.DataFrame:
+    """Add what the members of a match have in common; null outside matches."""
+    common = rows.filter(pl.col("match").is_not_null()).group_by("match").agg(together)
+    return rows.join(common, on="match", how="left", maintain_order="left")
+
+
 def _with_presence(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
-    """Add members, how many of them are there, and why a collective is not whole."""
+    """Add how many members there are, and why a collective is not whole."""
     sizes = (
         rows.select("group")
         .unique()
@@ -91,7 +108,6 @@ def _with_presence(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
         )
         .drop("_members")
     )
-    present = pl.when(pl.col("match").is_not_null()).then(pl.col("rank").n_unique().over("match")).cast(pl.Int32)
     lost = pl.lit("the part of a captured member is missing")
     reason = (
         pl.when(pl.col("_drifted"))
@@ -107,7 +123,6 @@ def _with_presence(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
     )
     return (
         rows.join(sizes, on="group", how="left", maintain_order="left")
-        .with_columns(present.alias("num_present"))
         .with_columns(
             reason.alias("unmatched"),
             pl.when(pl.col("match").is_null())
@@ -155,16 +170,21 @@ def match_messages(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
         pl.when(sends).then("rank").otherwise("peer").alias("_source"),
         pl.when(sends).then("peer").otherwise("rank").alias("_destination"),
     )
-    lane = ["_source", "_destination", "group", "pg_name", "step"]
-    from_end = pl.int_range(pl.len(), 0, -1, dtype=pl.Int64).over(*lane, "direction")
     known = pl.col("peer").is_not_null() & pl.col("step").is_not_null()
-    numbered = rows.with_columns(source, destination).sort("rank", "order_ns").with_columns(from_end.alias("_from_end"))
-    matched = number_matches(numbered, [pl.col(name).alias(f"_key_{name}") for name in (*lane, "_from_end")], known)
-    both = pl.col("direction").n_unique().over("match") == 2
-    disagrees = both & (pl.col("bytes").drop_nulls().n_unique().over("match") > 1)
-    first_bad = pl.when(disagrees & pl.col("match").is_not_null()).then("_from_end").min().over(lane)
+    placed = rows.with_columns(source, destination).sort("rank", "order_ns")
+    lane = [pl.col("_source"), pl.col("_destination"), *_codes(placed, "group", "pg_name"), pl.col("step")]
+    lanes = number_matches(placed, [key.name.prefix("_key_") for key in lane], known).rename({"match": "_lane"})
+    from_end = pl.int_range(pl.len(), 0, -1, dtype=pl.Int64).over("_lane", "direction")
+    matched = _numbered_by_lane(lanes.with_columns(from_end.alias("_from_end")))
+    side, size = pl.col("direction").to_physical(), pl.col("bytes")
+    together = _joined_over_match(
+        matched,
+        (side.min() != side.max()).alias("_both"),
+        (size.min() != size.max()).fill_null(value=False).alias("_disagree"),
+    )
+    first_bad = pl.when(pl.col("_both") & pl.col("_disagree")).then("_from_end").min().over("_lane")
     drifted = (pl.col("_from_end") >= first_bad).fill_null(value=False)
-    whole = both & pl.col("match").is_not_null() & ~drifted
+    whole = pl.col("_both").fill_null(value=False) & ~drifted
     reason = (
         pl.when(drifted)
         .then(pl.lit("ends disagree on the sizes of their messages"))
@@ -176,8 +196,16 @@ def match_messages(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
         .then(pl.lit("the other end was not captured"))
         .otherwise(pl.lit("the other end is missing"))
     )
-    return matched.with_columns(
+    return together.with_columns(
         pl.when(whole).then("match").alias("match"),
         pl.when(whole).then(pl.lit("order")).otherwise(pl.lit("none")).cast(MATCH_BASIS).alias("match_basis"),
         pl.when(~whole).then(reason).alias("unmatched"),
-    ).drop("_source", "_destination", "_from_end")
+    ).drop("_source", "_destination", "_lane", "_from_end", "_both", "_disagree")
+
+
+def _numbered_by_lane(rows: pl.DataFrame) -> pl.DataFrame:
+    """Add `match`: lanes one after the other, each as long as its longer side; null outside lanes."""
+    longest = rows.drop_nulls("_lane").group_by("_lane").agg(pl.col("_from_end").max().alias("_length")).sort("_lane")
+    before = longest.select("_lane", (pl.col("_length").cum_sum() - pl.col("_length")).alias("_before"))
+    number = (pl.col("_before") + pl.col("_from_end") - 1).cast(pl.UInt64).alias("match")
+    return rows.join(before, on="_lane", how="left", maintain_order="left").with_columns(number).drop("_before")
