@@ -77,7 +77,7 @@ def test_dumps_alone_say_who_is_missing_what_hangs_and_who_came_last(
         "no trace is here: records of communication tell nothing of it"
     }
     text = text_of("analyze", tmp_path, capfd)
-    assert text.startswith("No trace is here, but 5 records of flight recorder from 2 ranks")
+    assert "No trace is here, but 5 records of flight recorder from 2 ranks" in text
     assert "missing: nccl:all_reduce number 3 of group 0: rank 1; called by 0" in text
     assert "1 collectives that some members did not call, 1 calls not known to have ended" in text_of(
         "check", tmp_path, capfd
@@ -97,17 +97,6 @@ def test_different_calls_under_one_number_are_told(tmp_path: Path) -> None:
     assert [(m.sequence, m.calls) for m in found.mismatched] == [
         (2, ["nccl:all_gather on rank 0", "nccl:barrier on rank 1"])
     ]
-
-
-def test_messages_of_dumps_have_their_ends_and_are_not_joined(tmp_path: Path) -> None:
-    sent = call(1, is_p2p=True, p2p_seq_id=1, profiling_name="nccl:send 0->1")
-    got = call(1, is_p2p=True, p2p_seq_id=1, profiling_name="nccl:recv 1<-0")
-    dumped(tmp_path, 0, [sent])
-    dumped(tmp_path, 1, [got])
-    rows = analyze(read(tmp_path)).tables["p2p"]
-    shown = rows.select("rank", pl.col("direction").cast(pl.String), "peer", "bytes", "match")
-    assert shown.rows() == [(0, "send", 1, 256, None), (1, "receive", 0, 256, None)]
-    assert rows["unmatched"].null_count() == 0
 
 
 def test_inspector_alone_gives_bandwidth_and_the_last_to_come(

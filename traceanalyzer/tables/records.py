@@ -2,8 +2,9 @@
 
 A dump names a rank, a group and a number in that group: collectives are matched by them. Where a dump does not list the
 members of a group (gloo), they are taken to be the ranks that recorded in it; of the default group all that left a dump.
-Inspector numbers collectives by communicator and kind. Both count messages per rank and not per pair, so that the ends of
-one message cannot be joined.
+Inspector numbers collectives by communicator and kind. Both count messages per rank and not per pair. Of dumps that hold
+everything since their process began (record 0 is there) the k-th message from i to j is the k-th that j received from i,
+up to the first whose sizes differ; of other dumps, and of Inspector, the ends of one message cannot be joined.
 
 Dumps tell when a call was made (`launch_start_ns`) and, with timing switched on, how long the device took; neither tells
 when the device began, so `start_ns` and `end_ns` stay null (Inspector's verbose records tell them).
@@ -30,7 +31,7 @@ from traceanalyzer.schema import (
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.calls import KINDS
 from traceanalyzer.tables.clocks import ClockState, on_one_clock
-from traceanalyzer.tables.matching import match_collectives
+from traceanalyzer.tables.matching import match_collectives, match_messages
 from traceanalyzer.tables.step_parts import OPTIMIZER, PASSES
 
 SAME_CALL_NS = 1_000_000
@@ -50,7 +51,7 @@ def recorded_collectives(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.Da
 
 
 def recorded_messages(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.DataFrame:
-    """`P2P` of the same, unmatched."""
+    """`P2P` of the same; matched where the dumps of both ends begin with their process."""
     name = pl.col("name").str.extract(r":(send|recv)\b")
     local = pl.col("name").str.extract(r"(?:send \d+->|recv \d+<-)(\d+)").cast(pl.Int64)
     members = pl.col("group").str.split(",")
@@ -73,8 +74,26 @@ def recorded_messages(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.DataF
     )
     reason = pl.lit("records count messages per rank, so that both ends cannot be joined").alias("unmatched")
     none = pl.lit("none").cast(P2P["match_basis"]).alias("match_basis")
-    whole = [conform(part.with_columns(reason, none, pl.lit(0).alias("cycle")), P2P) for part in (of_dumps, of_records)]
+    parts = [_matched_from_the_start(of_dumps, flight), of_records.with_columns(reason, none)]
+    whole = [conform(part.with_columns(pl.lit(0).alias("cycle")), P2P) for part in parts]
     return pl.concat(whole).sort("rank", "launch_start_ns")
+
+
+def _matched_from_the_start(messages: pl.DataFrame, flight: pl.DataFrame) -> pl.DataFrame:
+    """Messages of dumps, matched by order from the first one on, where neither end's ring buffer has lost any."""
+    complete = flight.group_by("rank").agg(pl.col("record").min() == 0).filter("record")["rank"].to_list()
+    dumped = flight["rank"].drop_nulls().unique().to_list()
+    both = pl.col("rank").is_in(complete) & pl.col("peer").is_in(complete)
+    matched = match_messages(
+        messages.with_columns(
+            pl.when(both).then(0).cast(pl.Int32).alias("step"),
+            (-pl.col("record")).alias("order_ns"),  # counted from the end of what runs backwards: from the start
+        ),
+        flight["rank"].drop_nulls(),
+    )
+    lost = both.not_() & pl.col("peer").is_in(dumped)
+    reason = pl.when(lost).then(pl.lit("a dump of the two ends has lost its first records")).otherwise("unmatched")
+    return matched.with_columns(reason.alias("unmatched"), pl.lit(None, pl.Int32).alias("step"))
 
 
 def tables_of_records(ranks: pl.DataFrame, collectives: pl.DataFrame, messages: pl.DataFrame) -> Tables:
