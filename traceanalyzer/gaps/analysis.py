@@ -68,7 +68,7 @@ def _review(run: Run, found: Measured) -> Review:
     )
     mfu = found.mfu
     sections = Sections(
-        step, figures, accounting, bubble, found.experts.figures, mfu,
+        step, figures, accounting, bubble, found.all_to_all, mfu,
         found.causes.next_schedules, found.memory.figures, found.study.figures, found.sharding, found.recorded,
     )  # fmt: skip
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
@@ -80,7 +80,7 @@ def _review(run: Run, found: Measured) -> Review:
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source={"path": run.path},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, found.experts.figures, mfu, step, withheld, words, known),
+        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
         warnings=warnings(found.trust.reasons, result, run.job),
         quality=result,
         validity=figures,
@@ -88,14 +88,14 @@ def _review(run: Run, found: Measured) -> Review:
         step=step,
         accounting=accounting,
         bubble=bubble,
-        all_to_all=found.experts.figures,
+        all_to_all=found.all_to_all,
         expert_sharding=found.sharding,
         mfu=mfu,
         waterfall=found.way.steps,
         findings=_findings(found, figures, step.duration_ms.median),
         method=method(found.pipeline.figures, mfu, tables, found.recomputed),
         provenance=provenance(run.job, run.path, __version__),
-        stragglers=list(found.causes.stragglers),
+        stragglers=found.stragglers,
         next_schedules=found.causes.next_schedules,
         memory=found.memory.figures,
         what_if=found.study.figures,
@@ -107,7 +107,7 @@ def _review(run: Run, found: Measured) -> Review:
 
 
 def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
-    checked = [*findings(found.bubble, found.experts.figures, figures, step_ms), *found.efficiency.findings]
+    checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
     checked += found.memory.findings
     placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
     return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)

@@ -69,7 +69,13 @@ def sample_sentences(captured: Sample, quality: Quality) -> list[str]:
     if captured.coverage not in named:
         return []
     number, noun, others = named[captured.coverage]
-    return [f"{quality.num_ranks_found} of {total} ranks: {counted(number, noun)}. They say nothing of {others}."]
+    whole = counted(number, noun)
+    if captured.coverage == "pipelines" and captured.num_whole_expert_groups:
+        whole, others = f"{whole} and {counted(captured.num_whole_expert_groups, 'whole expert group')}", "the others"
+    elif captured.coverage == "pipelines" and captured.num_whole_replicas:
+        whole = f"{whole} and {counted(captured.num_whole_replicas, 'stage')} with all replicas"
+        others = "other pipelines as a whole"
+    return [f"{quality.num_ranks_found} of {total} ranks: {whole}. They say nothing of {others}."]
 
 
 def one_rank_sentences(captured: Sample) -> list[str]:

@@ -8,15 +8,17 @@ import polars as pl
 from msgspec.structs import replace
 
 from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
+from traceanalyzer.gaps.coverage_claims import by_coverage, forbidden, told
 from traceanalyzer.gaps.declaration import declared_recompute
 from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
-from traceanalyzer.gaps.expert_review import ExpertSharding
+from traceanalyzer.gaps.expert_review import AllToAll, ExpertSharding
 from traceanalyzer.gaps.expert_sharding import expert_gemms, expert_sharding
 from traceanalyzer.gaps.experts import ExpertGap, expert_gap
 from traceanalyzer.gaps.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.operators import recorded_operators
 from traceanalyzer.gaps.pipeline import PipelineGap, pipeline_gap
 from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, with_causes
+from traceanalyzer.gaps.pipeline_review import StragglerFigures
 from traceanalyzer.gaps.predicted_mfu import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.recorded import recorded_figures
 from traceanalyzer.gaps.recorded_review import Recorded
@@ -84,8 +86,19 @@ class Measured:
 
     @property
     def bubble(self) -> Bubble | None:
-        """The bubble section with its causes."""
-        return with_causes(self.pipeline.figures, self.causes)
+        """The bubble section with its causes, as far as these ranks tell."""
+        return told(with_causes(self.pipeline.figures, self.causes), "bubble", self.captured)
+
+    @property
+    def all_to_all(self) -> AllToAll | None:
+        """The section on expert exchanges, as far as these ranks tell."""
+        return told(self.experts.figures, "all_to_all", self.captured)
+
+    @property
+    def stragglers(self) -> list[StragglerFigures]:
+        """Slow ranks, where these ranks tell."""
+        silent = any("stragglers" in claim.fields for claim in forbidden(self.captured).values())
+        return [] if silent else list(self.causes.stragglers)
 
     @property
     def mfu(self) -> Mfu:
@@ -110,6 +123,7 @@ class Measured:
             self.memory,
         )
         found = [self._named(item) for part in parts for item in part.withheld] + self._never_given
+        found += by_coverage(self.captured, found)
         if self.recorded is None or self.tables.steps.height:
             return found
         reason = "no trace is here: records of communication tell nothing of it"

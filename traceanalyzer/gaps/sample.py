@@ -48,6 +48,7 @@ def sample(
         is_one_group=any(present == frozenset(members) for members in whole.get(kind, ())),
         num_whole_pipelines=len(pipelines),
         num_whole_expert_groups=len(experts),
+        num_whole_replicas=len(replicas),
         next_ranks=sorted(set(following) - present),
         next_reason=reason,
         recommended_ranks=sorted(recommended),

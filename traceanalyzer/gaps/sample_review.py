@@ -86,6 +86,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     is_one_group: Annotated[bool, Meta(description="All captured ranks are of one whole pipeline, group or stage.")]
     num_whole_pipelines: int
     num_whole_expert_groups: int
+    num_whole_replicas: Annotated[int, Meta(description="Stages (and tensor slices) all of whose replicas are here.")]
     next_ranks: Annotated[list[int], Meta(description="Ranks whose traces would tell most; empty where not known.")]
     next_reason: str | None
     recommended_ranks: Annotated[
