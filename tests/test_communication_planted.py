@@ -20,6 +20,18 @@ JOBS: dict[str, tuple[Job, Faults]] = {
     "arguments of 2024, graphs, the CPU waits": (Job(dp=2, metadata="2024", cuda_graphs=True, steps_ahead=0), Faults()),
     "kernels without arguments": (Job(metadata="2022", global_norm=False), Faults()),
     "buffered sends": (Job(eager_bytes=1 << 30), Faults(slow_compute={2: 1.3})),
+    "buffered sends that end as they are received": (
+        Job(
+            dp=2,
+            framework="megatron",
+            labels=None,
+            metadata="2024",
+            eager_bytes=1 << 30,
+            ranks_per_host=1,
+            early_receives=0,
+        ),
+        Faults(),
+    ),
     "uneven experts behind slow compute": (
         Job(pp=2, dp=4, ep=4, moe_layers=1, moe_hot_share=0.3, num_microbatches=4),
         Faults(slow_compute={3: 1.2}),

@@ -10,10 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from traceanalyzer.job import Job
+from traceanalyzer.layout import Layout
+from traceanalyzer.model import ModelShape
 from traceanalyzer.schema import COLLECTIVES, P2P, RANKS, empty
 from traceanalyzer.tables.dimensions import Dimensions, dimensions
-from traceanalyzer.tables.groups import process_groups
+from traceanalyzer.tables.groups import job_roles, process_groups
+from traceanalyzer.traces.defects import DefectLog
+from traceanalyzer.traces.facts import MAX_WORLD, recorded_rank
 
+NO_MODEL = ModelShape(num_layers=0, hidden_size=0, num_heads=0, num_kv_heads=0, head_size=0, ffn_size=0, vocab_size=0)
 MEGATRON = {
     "tp": "TENSOR_MODEL_PARALLEL_GROUP",
     "cp": "CONTEXT_PARALLEL_GROUP",
@@ -172,3 +178,35 @@ def test_groups_that_nothing_describes_are_told_by_use(role: str, kind: str) -> 
     assert layout is not None
     assert layout.degrees[role] == 4
     assert layout.confidence < 0.7
+
+
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 3), st.integers(1, 2))
+def test_roles_of_a_declared_layout_are_those_of_the_mesh(pp: int, per_group: int, tp: int, ep: int) -> None:
+    layout = Layout(pp=pp, dp=per_group * ep, tp=tp, ep=ep)
+    job = Job(
+        kind="x",
+        layout=layout,
+        model=NO_MODEL,
+        compute_mode="real",
+        backend="nccl",
+        dtype="bfloat16",
+        tokens_per_step=0,
+        sequence_length=0,
+        ranks=(),
+        status="completed",
+    )
+    sizes = {"tp": tp, "cp": 1, "dp": layout.dp, "pp": pp, "ep": ep}
+    expected: dict[str, str] = {}
+    for rank in range(layout.world_size):
+        for role in ("pp", "ep", "dp"):
+            ranks = members(rank, role, sizes)
+            if len(ranks) > 1:
+                expected.setdefault(",".join(map(str, ranks)), role)
+    found = job_roles(job)
+    assert {group: str(role) for group, role in found.select("group", "role").iter_rows()} == expected
+
+
+def test_a_world_that_no_job_has_is_not_believed() -> None:
+    """Groups are lists of their ranks: a trace that claims billions must not fill the memory."""
+    for claimed, world in ((MAX_WORLD, MAX_WORLD), (MAX_WORLD + 1, None), ((1 << 31) - 1, None)):
+        assert recorded_rank({"rank": 3, "world_size": claimed}, DefectLog("t.json")) == (3, world)

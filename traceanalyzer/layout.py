@@ -47,6 +47,11 @@ class Layout:
         width = self.dp * self.tp
         return tuple(rank % width + stage * width for stage in range(self.pp))
 
+    def replicas(self, rank: int) -> tuple[int, ...]:
+        """The ranks that hold the same stage and tensor slice as `rank`."""
+        first = self.pipeline_rank(rank) * self.dp * self.tp + rank % self.tp
+        return tuple(first + replica * self.tp for replica in range(self.dp))
+
     def expert_group(self, rank: int) -> tuple[int, ...]:
         """The ranks that exchange tokens with `rank` (same pipeline position and tensor rank)."""
         first = self.replica(rank) // self.ep * self.ep

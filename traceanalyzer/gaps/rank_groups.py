@@ -42,9 +42,7 @@ def rank_groups(tables: Tables, job: Job | None) -> dict[int, RankGroups]:
 
 
 def _of_layout(layout: Layout, rank: int) -> RankGroups:
-    first = layout.pipeline_rank(rank) * layout.dp * layout.tp + rank % layout.tp
-    replicas = tuple(first + replica * layout.tp for replica in range(layout.dp))
-    groups = (layout.pipeline(rank), layout.expert_group(rank), replicas)
+    groups = (layout.pipeline(rank), layout.expert_group(rank), layout.replicas(rank))
     return RankGroups(*(members if len(members) > 1 else () for members in groups))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import count
 
 import polars as pl
 
@@ -181,7 +182,7 @@ def _next(
             return members, reason
     if expected is None:
         return (), "nothing here tells of other ranks; if there are any, a second one tells who waits for whom"
-    missing = min(set(range(expected)) - set(groups))
+    missing = next(rank for rank in count() if rank not in groups)  # the world may be claimed to hold billions
     return (missing,), "the groups of the ranks are not known; another rank tells who waits for whom"
 
 

@@ -38,7 +38,7 @@ def split_messages(
     rows = _with_other_end(messages)
     duration = pl.col("end_ns") - pl.col("start_ns")
     until_peer = (pl.min_horizontal("end_ns", "peer_start_ns") - pl.col("start_ns")).clip(lower_bound=0)
-    buffered = (pl.col("direction") == "send") & (pl.col("end_ns") < pl.col("peer_start_ns"))
+    buffered = (pl.col("direction") == "send") & (pl.col("end_ns") <= pl.col("peer_start_ns"))
     timed = pl.col("end_ns").is_not_null() & pl.col("peer_start_ns").is_not_null()
     by_clock = pl.when(timed & pl.lit(one_clock)).then(pl.when(buffered).then(0).otherwise(until_peer))
     by_duration = pl.when(timed & pl.col("peer_end_ns").is_not_null() & ~pl.col("coalesced")).then(

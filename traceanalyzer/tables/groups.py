@@ -119,26 +119,21 @@ def described_roles(groups: pl.DataFrame) -> pl.DataFrame:
 
 def job_roles(job: Job | None) -> pl.DataFrame:
     """Roles that the job's layout tells: `group`, `role`, `role_source` (`job`); groups of one rank have none."""
-    rows: dict[str, str] = {}
+    rows: dict[tuple[int, ...], str] = {}
     if job is not None:
         layout = job.layout
         for rank in range(layout.world_size):
-            replicas = (tuple(r for r in range(layout.world_size) if _beside(job, rank, r)), "dp")
-            for members, role in ((layout.pipeline(rank), "pp"), (layout.expert_group(rank), "ep"), replicas):
+            groups = {"pp": layout.pipeline(rank), "ep": layout.expert_group(rank)}
+            if rank == layout.replicas(rank)[0]:  # long in large jobs: each of these groups once
+                groups["dp"] = layout.replicas(rank)
+            for role, members in groups.items():
                 if len(members) > 1:
-                    rows.setdefault(",".join(map(str, members)), role)
+                    rows.setdefault(members, role)
     return pl.DataFrame(
-        [(group, role, "job") for group, role in rows.items()],
+        [(",".join(map(str, members)), role, "job") for members, role in rows.items()],
         schema={"group": pl.String, "role": ROLE, "role_source": pl.String},
         orient="row",
     )
-
-
-def _beside(job: Job, rank: int, other: int) -> bool:
-    """Whether two ranks hold replicas of the same stage and tensor slice."""
-    layout = job.layout
-    same_stage = layout.pipeline_rank(rank) == layout.pipeline_rank(other)
-    return same_stage and rank % layout.tp == other % layout.tp
 
 
 def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> pl.DataFrame:

@@ -89,10 +89,14 @@ def base_time(metadata: dict[str, bytes], log: DefectLog) -> int:
     return base
 
 
+MAX_WORLD = 1 << 20
+"""Ranks of a job, above which a recorded number is not believed: groups are lists of their ranks."""
+
+
 def recorded_rank(info: dict[str, Any], log: DefectLog) -> tuple[int | None, int | None]:
     """Rank and world size of `distributedInfo`; a rank outside the world is reported and not used."""
     rank, world = whole_number(info.get("rank")), whole_number(info.get("world_size"))
-    world = world if world is not None and 0 < world < 1 << 31 else None
+    world = world if world is not None and 0 < world <= MAX_WORLD else None
     if info.get("rank") is None:
         return None, world
     if rank is None or rank < 0 or rank >= (world or 1 << 31):
