@@ -8,12 +8,15 @@ from traceanalyzer.gaps.wording import milliseconds, percent, times
 MIN_SAVED_SHARE = 0.02
 """A placement is proposed from this share of the step on, and links are told from here on."""
 
+LEVELLING = 0.9
+"""Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""
+
 
 def expert_findings(all_to_all: AllToAll | None, step_ms: float | None) -> list[Finding]:
     """Balance against chance, the placement of experts, and the transfers themselves."""
     if all_to_all is None:
         return []
-    return [*_balance(all_to_all), *_placement(all_to_all, step_ms), *_links(all_to_all, step_ms)]
+    return [*_balance(all_to_all, step_ms), *_placement(all_to_all, step_ms), *_links(all_to_all, step_ms)]
 
 
 def worth_of(all_to_all: AllToAll, remedy: str) -> float | None:
@@ -21,7 +24,7 @@ def worth_of(all_to_all: AllToAll, remedy: str) -> float | None:
     return next((item.ms for item in all_to_all.worth if item.remedy == remedy), None)
 
 
-def _balance(all_to_all: AllToAll) -> list[Finding]:
+def _balance(all_to_all: AllToAll, step_ms: float | None) -> list[Finding]:
     theory, ratio = all_to_all.theory, all_to_all.rank_load_max_over_mean
     if ratio is None or theory is None or theory.chance_rank_high is None or theory.chance_rank is None:
         return []
@@ -36,18 +39,38 @@ def _balance(all_to_all: AllToAll) -> list[Finding]:
         evidence += (
             f"; the others wait {milliseconds(blamed.ms)} per step, summed, for the experts of rank {blamed.culprit}"
         )
+    saved = all_to_all.imbalance_cost_ms if worth is None else worth
+    title = "Expert load is as even as chance gives" if passed else "Expert load is uneven beyond chance"
+    levelled = not passed and _padding_levels(all_to_all, saved, step_ms)
+    if levelled:
+        title = "Tokens are uneven beyond chance, but padding evens the experts' work"
+        evidence += (
+            f"; {percent(all_to_all.padded_share or 0)} of the rows that experts compute hold no token, and expert time follows "
+            "rows, so evening the tokens alone saves next to nothing"
+        )
     return [
         Finding(
             id="experts.balanced",
-            title="Expert load is as even as chance gives" if passed else "Expert load is uneven beyond chance",
+            title=title,
             passed=passed,
-            worth_ms=None if passed else (all_to_all.imbalance_cost_ms if worth is None else worth),
+            worth_ms=None if passed else saved,
             worth_mfu_points=None,
             evidence=evidence,
-            action=None if passed else _balance_action(all_to_all),
+            action=None if passed else _LESS_PADDING if levelled else _balance_action(all_to_all),
             rank=all_to_all.slowest_rank,
         )
     ]
+
+
+_LESS_PADDING = "even the tokens, then lower the capacity (or the alignment): what is saved is the padding"
+
+
+def _padding_levels(all_to_all: AllToAll, saved_ms: float | None, step_ms: float | None) -> bool:
+    """Whether uneven tokens cost nothing because rows are filled up, as far as the fullest rank at least."""
+    ratio, padded = all_to_all.rank_load_max_over_mean, all_to_all.padded_share
+    if ratio is None or padded is None or saved_ms is None or not step_ms:
+        return False
+    return padded >= LEVELLING * (1 - 1 / ratio) and saved_ms < MIN_SAVED_SHARE * step_ms
 
 
 def _balance_action(all_to_all: AllToAll) -> str:

@@ -34,17 +34,6 @@ class Topology:
     far: Port | None = None
 
 
-def uniform_all_to_all_ns(num_bytes: float, num_ranks: int, port: Port) -> float:
-    """All-to-all of equal parts in one node: (n − 1)α + (n − 1)/n·S/B; S = a rank's whole send buffer, own part included."""
-    each = num_bytes / num_ranks
-    return (num_ranks - 1) * (port.latency_ns + each / port.bytes_per_second * 1e9)
-
-
-def ring_all_reduce_ns(num_bytes: float, num_ranks: int, port: Port) -> float:
-    """Ring all-reduce in one node: 2(n − 1)α + 2(n − 1)/n·S/B; S = the tensor."""
-    return 2 * uniform_all_to_all_ns(num_bytes, num_ranks, port)
-
-
 def all_to_all_ns(matrix: ArrayLike, topology: Topology) -> NDArray[np.float64]:
     """Time of every rank in an all-to-all of given bytes, all arriving at once; `matrix[i, j]` goes from i to j.
 
