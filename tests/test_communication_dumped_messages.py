@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
+from planted import Faults, Job, plant
 from test_communication_recorded import call, dumped
 
+from traceanalyzer.cli import main
 from traceanalyzer.gaps.analysis import analyze, read
 
 
@@ -54,3 +57,12 @@ def test_messages_of_whole_dumps_are_joined_by_order_up_to_where_sizes_differ(tm
     refused = rows.filter(pl.col("match").is_null())
     assert refused["unmatched"].to_list() == ["ends disagree on the sizes of their messages"] * 4
     assert rows["step"].null_count() == rows.height
+
+
+def test_ingest_says_that_dumps_are_not_in_the_capture(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    traces = plant(Job(pp=2, num_microbatches=2), Faults(), tmp_path).traces
+    assert main(["ingest", str(traces), "--out", str(tmp_path / "without")]) == 0
+    assert "flight-recorder" not in capfd.readouterr().out
+    dumped(traces, 0, [call(1)])
+    assert main(["ingest", str(traces), "--out", str(tmp_path / "with")]) == 0
+    assert "1 flight-recorder or NCCL Inspector files are not in the capture" in capfd.readouterr().out

@@ -31,6 +31,7 @@ def command(
     from traceanalyzer.cli.reading import Meter, announce, load_rank_map, refuse_loss, summary
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.ingest import ingest
+    from traceanalyzer.traces.records import num_record_files
 
     signal.signal(signal.SIGTERM, _terminate)
     limits = Limits() if memory is None else Limits.for_memory(memory << 20)
@@ -39,6 +40,11 @@ def command(
     )
     traces = summarize(out, limits=limits, verify=False)
     announce([f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], click.echo)
+    left_out = num_record_files(paths)
+    if left_out:
+        click.echo(
+            f"{left_out} flight-recorder or NCCL Inspector files are not in the capture: analyze them where they are"
+        )
     if strict:
         refuse_loss(out, traces.defects)
 

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,12 @@ def read_records(path: Path | str) -> Records:
     _one_dump_per_rank(dumps)
     measured = _with_job_rank(pl.concat(inspector)) if inspector else NO_RECORDS.inspector
     return Records(dumps, measured, lost, tuple(failures), tuple(defects))
+
+
+def num_record_files(paths: Sequence[Path | str]) -> int:
+    """How many dumps and files of records are at local paths; a capture holds none."""
+    local = [Path(path) for path in paths if not is_remote(str(path))]
+    return sum(_kind(file) is not None for path in local if not is_capture(path) for file in _files(path))
 
 
 def read_contents(path: Path | str, rank_map: Mapping[str, int] | None = None) -> tuple[Contents, Records]:
