@@ -14,7 +14,7 @@ def sample_lines(captured: Mapping[str, Any] | None) -> Iterator[str]:
         return
     ranks = captured["ranks"]
     if any(rank["waits"] for rank in ranks):
-        yield "Waiting inside communication, ms per step: at least, at most (bounds from a rank's own durations)"
+        yield "Waiting inside communication, ms per step: at least, at most (estimates from a rank's own durations)"
         for rank in ranks[:_SHOWN]:
             yield from _waits(rank)
     paced = [rank for rank in ranks if rank["own_ms"] is not None]

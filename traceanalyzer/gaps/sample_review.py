@@ -13,7 +13,10 @@ class Figure(Struct, frozen=True, kw_only=True):
     value: Annotated[float | None, Meta(description="As in the review; null where only bounds are known.")]
     low: Annotated[
         float | None,
-        Meta(description="The true value of this scope is at least this; `value` where exact, null where not known."),
+        Meta(
+            description="At most the true value of this scope, of waits only if equal transfers take about equally long; "
+            "`value` where exact, null where not known."
+        ),
     ]
     high: float | None
     scope: Annotated[
