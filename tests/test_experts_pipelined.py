@@ -12,6 +12,7 @@ from planted import Faults, Job, plant
 
 from traceanalyzer.gaps.analysis import analyze, read
 from traceanalyzer.gaps.review import AllToAll, Review
+from traceanalyzer.gaps.wording import milliseconds
 from traceanalyzer.measurements.repaired_links import with_repaired
 from traceanalyzer.measurements.slow_exchange import expected_transfers, slow_ports
 from traceanalyzer.measurements.traffic import traffic
@@ -52,6 +53,8 @@ def test_balanced_experts_are_worth_the_difference_to_the_twins(tmp_path: Path, 
     even, of_even = review(tmp_path / "even", dataclasses.replace(BASE, even_exchange=True, **change))
     near, _ = review(tmp_path / "near", dataclasses.replace(BASE, **change))
     assert figures.replayed_step_ms == pytest.approx(step_ms(found), rel=1e-4)
+    told = f"balanced experts would shorten the step by {milliseconds(worth(figures)['balanced_experts'])}"
+    assert any(told in sentence for sentence in found.headline.sentences)
     assert worth(figures)["balanced_experts"] == pytest.approx(step_ms(found) - step_ms(even), rel=0.01)
     # Without a hot expert loads still differ by a fifth: what is left of the imbalance is not saved.
     assert worth(figures)["balanced_experts"] == pytest.approx(step_ms(found) - step_ms(near), rel=0.1)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from traceanalyzer.gaps.cause_findings import cause_sentences
 from traceanalyzer.gaps.coverage import ledger_sentences, next_sentences, one_rank_sentences, sample_sentences
+from traceanalyzer.gaps.expert_findings import worth_of
 from traceanalyzer.gaps.expert_review import AllToAllTheory
 from traceanalyzer.gaps.review import Accounting, AllToAll, Bubble, Headline, Mfu, Quality, StepFigures, Tile, Withheld
 from traceanalyzer.gaps.sample_review import Figure, RankFigures, Sample
@@ -170,12 +171,13 @@ def _all_to_all_sentences(all_to_all: AllToAll | None, words: Coverage) -> list[
         return []
     ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
     sentences = [f"The fullest rank receives {times(ratio)} the mean number of tokens{_against_chance(ratio, theory)}."]
-    cost, wait = all_to_all.imbalance_cost_ms, all_to_all.wait_share
+    worth, wait = worth_of(all_to_all, "balanced_experts"), all_to_all.wait_share
+    cost = all_to_all.imbalance_cost_ms if worth is None else worth
     if cost is not None and wait is not None and wait >= MIN_WAIT_SHARE:
         who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
         sentences.append(
             f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}; balanced experts would shorten "
-            f"{'their' if words.next else 'the'} step by up to {milliseconds(cost)}."
+            f"{'their' if words.next else 'the'} step by {'up to ' if worth is None else ''}{milliseconds(cost)}."
         )
     return sentences
 
