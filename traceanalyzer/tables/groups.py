@@ -162,9 +162,10 @@ def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) 
 def used_roles(calls: pl.DataFrame, world: str | None) -> pl.DataFrame:
     """Roles told by use alone: `group`, `kind`, `role`, `role_source` (`use`).
 
-    `calls` has `group`, `kind`, `rank` and `step`. Point-to-point: pp. All-to-all: ep. Up to four reductions per step: dp,
-    or `world` if the group is the whole job. More reductions, gathers and scatters serve layers: tensor parallelism or
-    sharded data parallelism, which use does not tell apart, so nothing is claimed.
+    `calls` has `group`, `kind`, `rank` and `step`, and `send_bytes`, `receive_bytes` where they are known. Point-to-point: pp.
+    All-to-all: ep. Up to four reductions per step: dp, or `world` if the group is the whole job. Gathers and scatters serve
+    layers: dp or tp as `_layer_roles` tells. More reductions than four are tensor parallelism or buckets of gradients,
+    which use does not tell apart, so nothing is claimed.
     """
     per_step = pl.len() / pl.struct("rank", "step").n_unique()
     use = calls.filter(pl.col("group").is_not_null()).group_by("group", "kind").agg(per_step.alias("per_step"))
@@ -177,14 +178,44 @@ def used_roles(calls: pl.DataFrame, world: str | None) -> pl.DataFrame:
         .when((pl.col("kind") == "all_reduce") & (pl.col("per_step") <= _FEW))
         .then(closing)
     )
+    by_count = use.with_columns(role.alias("role")).select("group", "kind", "role")
     return (
-        use.with_columns(role.alias("role"))
+        pl.concat([by_count, _layer_roles(calls)])
         .filter(pl.col("role").is_not_null())
         .select("group", "kind", pl.col("role").cast(ROLE), pl.lit("use").alias("role_source"))
         .sort("group", "kind")
     )
 
 
+def _layer_roles(calls: pl.DataFrame) -> pl.DataFrame:
+    """Roles of groups that gather and scatter: `group`, `kind`, `role`.
+
+    Sharded data parallelism (ZeRO-3, FSDP) gathers every unit's parameters for forward and again for backward and scatters
+    its gradients once: 1.6 to 2.1 gathers per scatter (the last unit is often kept), of as many different sizes, one per
+    kind of unit. Tensor parallelism with sequence parallelism gathers and scatters activations, all of one size, up to 1.5
+    gathers per scatter, and more than `_FEW` of each. Anything else stays without a role.
+    """
+    empty = pl.DataFrame(schema={"group": pl.String, "kind": pl.String, "role": pl.String})
+    if not {"send_bytes", "receive_bytes"} <= set(calls.columns):
+        return empty
+    whole = pl.max_horizontal("send_bytes", "receive_bytes")
+    layers = calls.filter(pl.col("group").is_not_null() & pl.col("kind").is_in(_LAYER_KINDS))
+    counts = layers.group_by("group").agg(
+        *[(pl.col("kind") == kind).sum().alias(kind) for kind in _LAYER_KINDS],
+        *[whole.filter(pl.col("kind") == kind).drop_nulls().n_unique().alias(f"{kind}_sizes") for kind in _LAYER_KINDS],
+        pl.struct("rank", "step").n_unique().alias("num_steps"),
+    )
+    gathers, scatters = (pl.col(kind) for kind in _LAYER_KINDS)
+    sizes = [pl.col(f"{kind}_sizes") for kind in _LAYER_KINDS]
+    sharded = gathers.is_between(1.6 * scatters, 2.1 * scatters) & (sizes[0] >= 2) & (sizes[0] == sizes[1])
+    sequence = (gathers <= 1.5 * scatters) & (scatters <= 1.5 * gathers) & (sizes[0] == 1) & (sizes[1] == 1)
+    often = pl.min_horizontal(gathers, scatters) > _FEW * pl.col("num_steps")
+    role = pl.when(sharded).then(pl.lit("dp")).when(sequence & often).then(pl.lit("tp"))
+    told = counts.filter(scatters > 0).select("group", role.alias("role"))
+    return pl.concat([empty, *(told.select("group", pl.lit(kind).alias("kind"), "role") for kind in _LAYER_KINDS)])
+
+
+_LAYER_KINDS = ["all_gather", "reduce_scatter"]
 _FEW = 4
 """All-reduces per step up to which a group closes a step rather than serves layers."""
 
