@@ -93,8 +93,8 @@ def _waits(review: Mapping[str, Any]) -> Grid | None:
         ("rank", "rank", "count"),
         ("mesh dimension", "role", None),
         ("inside communication", "duration_ms", "ms"),
-        ("waiting, at least", "low_ms", "ms"),
-        ("waiting, at most", "high_ms", "ms"),
+        ("waiting, low estimate", "low_ms", "ms"),
+        ("waiting, high estimate", "high_ms", "ms"),
         ("operations per step", "num_operations", "count"),
         ("bounded from below", "num_sampled", "count"),
     )

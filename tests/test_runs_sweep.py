@@ -136,3 +136,8 @@ def test_finished_points_are_kept_failed_ones_tried_again_and_all_stand_in_one_t
     assert main([*command[:-1], "schedule=1F1B,microbatches=4", "--steps", "9"]) == 0
     assert launched == [4]  # asked differently, so run again
     assert [row["status"] for row in json.loads((folder / "sweep.json").read_text())] == ["done"]
+
+    launched.clear()
+    shutil.rmtree(folder / "points" / "schedule=1F1B,microbatches=4")
+    assert main([*command[:-1], "schedule=1F1B,microbatches=4", "--steps", "9"]) == 0
+    assert launched == [4]  # on record as done, but its run has gone

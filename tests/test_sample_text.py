@@ -139,7 +139,7 @@ def test_a_lone_rank_gives_its_first_screen_and_what_comes_next(
     output = capsys.readouterr().out
     assert "Rank 1 only (stage 0 of 2; 1 of 4), 2 steps of" in output
     assert "Between its chunks" in output
-    assert re.search(r"[\d.]+ m?s to [\d.]+ m?s were waiting", output)
+    assert re.search(r"[\d.]+ m?s to [\d.]+ m?s are estimated to be waiting", output)
     assert "withheld bubble: no pipeline is here with all its ranks" in output
 
 

@@ -57,11 +57,9 @@ def sweep(kind: str, folder: Path, text: str, plan: Plan, given: Mapping[str, An
     options = {name: [_convert(name, value, given) for value in values] for name, values in axes.items()}
     make_sweep_folder(folder)
     planned = [_planned(folder, values, plan, _options(values, axes, options)) for values in chosen]
-    todo = [p for p in planned if p is not None and not is_done(folder, p.values, asked(p.settings, p.files))]
+    figures = _kept(folder, [point for point in planned if point is not None])
+    todo = [point for point in planned if point is not None and point_name(point.values) not in figures]
     _tell(f"{kind}: {len(chosen)} points, {len(todo)} to run, into {folder}")
-    figures = {
-        point_name(p.values): reviewed(Path(p.settings.folder))[0] for p in planned if p is not None and p not in todo
-    }
     for point in todo:
         forget(folder, point.values)
     for number, point in enumerate(todo, 1):
@@ -79,6 +77,17 @@ def sweep(kind: str, folder: Path, text: str, plan: Plan, given: Mapping[str, An
             f"{len(missing)} of {len(table)} points are not done; {first['run']}: {first['reason']}",
             "the table keeps them with their reasons; the same command tries failed ones again",
         )
+
+
+def _kept(folder: Path, planned: Sequence[Point]) -> dict[str, dict[str, Any]]:
+    """Figures of the points that an earlier sweep finished and whose runs can still be analysed."""
+    found: dict[str, dict[str, Any]] = {}
+    for point in planned:
+        if is_done(folder, point.values, asked(point.settings, point.files)):
+            figures, problem = reviewed(Path(point.settings.folder))
+            if problem is None:
+                found[point_name(point.values)] = figures
+    return found
 
 
 def _planned(folder: Path, values: dict[str, str], plan: Plan, options: dict[str, Any]) -> Point | None:

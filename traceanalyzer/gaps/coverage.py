@@ -114,7 +114,7 @@ def _waiting(rank: RankFigures) -> list[str]:
     if not duration:
         return []
     low, high = (sum(getattr(each, end) for each in rank.waits) for end in ("low_ms", "high_ms"))
-    waited = f"{milliseconds(low)} to {milliseconds(high)} were waiting, by its own durations"
+    waited = f"{milliseconds(low)} to {milliseconds(high)} are estimated to be waiting, by its own durations"
     return [f"Of {milliseconds(duration)} per step inside communication (exposed or not) {waited}."]
 
 
