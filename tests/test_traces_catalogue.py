@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from catalogue import ELSEWHERE
 from catalogue.base import Case
 from catalogue.codec_cases import CASES as CODEC_CASES
 from catalogue.event_cases import CASES as EVENT_CASES
@@ -80,3 +81,17 @@ def test_every_code_is_documented() -> None:
     text = (Path(__file__).parent.parent / "docs" / "reading-traces.md").read_text()
     rows = [line for line in text.partition("## Defects")[2].splitlines() if line.startswith("| `")]
     assert rows == [f"| `{code}` | {c.severity} | {c.action} | {c.meaning} |" for code, c in CODES.items()]
+
+
+HIGHEST = {"C": 4, "J": 47, "Z": 17, "E": 53, "D": 26, "S": 13, "F": 10, "N": 9, "Q": 8, "T": 2}
+"""The catalogue's highest number of every kind."""
+NOWHERE = {"D21": "the catalogue has none", "E36": "not seen where files are read", "S08": "no reader opens YAML"}
+
+
+def test_every_catalogued_input_is_tested_or_has_a_reason() -> None:
+    tested = {case.id[:3] for case in CASES} | {number[:3] for number in ELSEWHERE}
+    numbers = {f"{kind}{number:02d}" for kind, most in HIGHEST.items() for number in range(kind != "C", most + 1)}
+    assert numbers - tested == set(NOWHERE)
+    for place in ELSEWHERE.values():
+        file, function = place.split("::")
+        assert f"\ndef {function}(" in (Path(__file__).parent / file).read_text(), place

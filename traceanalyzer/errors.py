@@ -19,6 +19,10 @@ class TraceAnalyzerError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> tuple[type[TraceAnalyzerError], tuple[str, str]]:
+        """Rebuilt from both lines: errors travel from worker processes."""
+        return type(self), (self.message, self.hint)
+
 
 class GateError(TraceAnalyzerError):
     """A gate or check did not hold, or data was lost under `--strict`."""
