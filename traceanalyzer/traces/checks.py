@@ -129,19 +129,22 @@ class Checks:
         return (first * _SECOND_NS, last * _SECOND_NS, outside) if outside else None
 
     def judge(self, log: DefectLog) -> None:
-        """Report what the whole file shows."""
+        """Report what the whole file shows; each gathered column is forgotten once it was judged."""
         if self.num_complete > _MOST_CHECKED:
             log.add("check.skipped", events=0, detail=f"{self.num_complete:,} events")
             return
+        self._seconds.clear()
         self._judge_duplicates(log)
         unknown = sorted(self._categories - _KNOWN_CATEGORIES)
         if unknown:
             log.add("event.unknown_category", events=0, detail=", ".join(unknown[:5]))
         device = pl.concat(self._device) if self._device else pl.DataFrame()
+        self._device.clear()
         if not device.height:
             log.add("device.none", events=0)
         else:
             self._judge_device(device, log)
+        del device
         if self._comm > self._comm_known:
             log.add("comm.no_metadata", events=self._comm - self._comm_known, detail=f"{self._comm} in all")
         crossing = _num_crossing(pl.concat(self._host)) if self._host else 0
@@ -152,12 +155,14 @@ class Checks:
     def _judge_duplicates(self, log: DefectLog) -> None:
         if self._hashes:
             hashes = pl.concat(self._hashes)
+            self._hashes.clear()
             repeated = hashes.len() - hashes.n_unique()
             if repeated:
                 log.add("event.duplicates", events=repeated)
 
     def _judge_device(self, device: pl.DataFrame, log: DefectLog) -> None:
         launches = pl.concat(self._launches) if self._launches else pl.Series(dtype=pl.UInt64)
+        self._launches.clear()
         launched = launches.alias("correlation").unique().to_frame()
         told = device.select("correlation").drop_nulls()
         orphans = told.join(launched, on="correlation", how="anti").height if launches.len() else 0
@@ -165,6 +170,7 @@ class Checks:
             log.add("device.no_launch", events=orphans, detail=f"of {device.height}")
         late = (
             device.filter((pl.col("category") == "kernel") & pl.col("stream").is_not_null())
+            .select("device", "stream", "start_ns", "duration_ns")
             .sort("start_ns")
             .with_columns((pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
             .with_columns(pl.col("start_ns").shift(-1).over("device", "stream").alias("next_ns"))

@@ -55,6 +55,7 @@ class EventScanner:
                     yield from self._one()
             else:
                 self._not_an_object(first)
+        self._fast = None  # its working memory is needed no more; one more array takes it anew
 
     def _at_element(self, *, separated: bool) -> int | None:
         """Pass what separates elements. The first byte of the next one; None at the end of the array or the data."""
