@@ -171,10 +171,12 @@ class Checks:
         late = (
             device.filter((pl.col("category") == "kernel") & pl.col("stream").is_not_null())
             .select("device", "stream", "start_ns", "duration_ns")
-            .sort("start_ns")
-            .with_columns((pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
-            .with_columns(pl.col("start_ns").shift(-1).over("device", "stream").alias("next_ns"))
-            .filter(pl.col("end_ns") - pl.col("next_ns") > _LATE_NS)
+            .sort("device", "stream", "start_ns")
+            .filter(
+                pl.col("device").shift(-1).eq_missing(pl.col("device"))
+                & (pl.col("stream").shift(-1) == pl.col("stream")),
+                pl.col("start_ns") + pl.col("duration_ns") - pl.col("start_ns").shift(-1) > _LATE_NS,
+            )
         )
         if late.height:
             log.add("device.late_end", events=late.height)
