@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from planted import Faults, Job, plant
 
+from traceanalyzer.cli.text import review_text
 from traceanalyzer.gaps.analysis import analyze, read, with_declaration
 from traceanalyzer.gaps.declaration import Declaration
 from traceanalyzer.gaps.review import Review
@@ -31,6 +33,13 @@ def test_a_clean_run_reaches_its_prediction(clean: Review) -> None:
     assert clean.mfu.mfu is not None
     assert clean.mfu.predicted_mfu == pytest.approx(clean.mfu.mfu, rel=0.02)
     assert clean.mfu.predicted_step_ms == pytest.approx(clean.step.duration_ms.median, rel=0.02)
+
+
+def test_it_stands_beside_the_measured_one(clean: Review) -> None:
+    (line,) = (each for each in review_text(msgspec.to_builtins(clean)).splitlines() if each.startswith("MFU "))
+    assert "predicted for the traced step" in line
+    (step,) = (each for each in review_text(msgspec.to_builtins(clean)).splitlines() if each.startswith("Step time"))
+    assert "theory" not in step
 
 
 @pytest.mark.parametrize(

@@ -43,13 +43,20 @@ def review_text(review: Mapping[str, Any]) -> str:
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
+_OF_THEORY = ("bubble", "all_to_all")
+"""Tiles whose second line is what theory gives; others say what the number is of."""
+
+
 def _tiles(tiles: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     for tile in tiles:
         if tile["status"] == "withheld":
             yield f"{tile['title']:<22} withheld: {tile['note']}"
             continue
-        theory = f"theory {tile['theory_text']}" if tile["theory_text"] else ""
-        extra = ", ".join(text for text in (theory, tile["gap_text"]) if text)
+        beside = (
+            f"theory {tile['theory_text']}" if tile["theory_text"] and tile["id"] in _OF_THEORY else tile["theory_text"]
+        )
+        note = tile["note"] if tile["id"] == "mfu" else None
+        extra = ", ".join(text for text in (beside, tile["gap_text"], note) if text)
         yield f"{tile['title']:<22} {tile['value_text']:>9}  {extra}"
 
 
