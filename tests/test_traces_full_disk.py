@@ -26,7 +26,7 @@ sys.exit(main(sys.argv[2:]))
 
 def limited_ingest(num_bytes: int, folder: Path, capture: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", LIMITED, str(num_bytes), "ingest", str(folder), "--out", str(capture)],
+        [sys.executable, "-c", LIMITED, str(num_bytes), "ingest", str(folder), "--out", str(capture), "--workers", "1"],
         capture_output=True,
         text=True,
         check=False,
