@@ -253,7 +253,11 @@ def defect_row(
 
 
 def defect_table(rows: list[dict[str, Any]]) -> pl.DataFrame:
-    """Rows as the table `DEFECTS`, worst first, then by rank: the names of files change nothing."""
-    frame = conform(pl.DataFrame(rows, schema={**DEFECTS, "severity": pl.String()}, orient="row"), DEFECTS)
+    """Rows as the table `DEFECTS`, in the order of `in_order`."""
+    return in_order(conform(pl.DataFrame(rows, schema={**DEFECTS, "severity": pl.String()}, orient="row"), DEFECTS))
+
+
+def in_order(defects: pl.DataFrame) -> pl.DataFrame:
+    """`DEFECTS` worst first, then by rank: the names of files change nothing."""
     order = ["rank", "code", "byte_from", "message", "file"]
-    return frame.sort("severity", *order, descending=[True, *[False] * len(order)])
+    return defects.sort("severity", *order, descending=[True, *[False] * len(order)])

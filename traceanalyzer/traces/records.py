@@ -19,7 +19,7 @@ import polars as pl
 
 from traceanalyzer.errors import InputError, NoTracesError, UsageError
 from traceanalyzer.schema import RANKS, conform, empty
-from traceanalyzer.traces.defects import defect_row, defect_table
+from traceanalyzer.traces.defects import defect_row, defect_table, in_order
 from traceanalyzer.traces.discovery import is_remote
 from traceanalyzer.traces.flight_recorder import FLIGHT, read_flight_recorder
 from traceanalyzer.traces.kernel_times import KERNEL_TIMES
@@ -138,8 +138,7 @@ def records_of_ranks(records: Records, ranks: Collection[int] | None) -> Records
 
 def with_defects(defects: pl.DataFrame, records: Records) -> pl.DataFrame:
     """`DEFECTS` of traces and of the records beside them, worst first."""
-    both = pl.concat([defects, defect_table(list(records.defects))])
-    return both.sort("severity", "file", "code", descending=[True, False, False])
+    return in_order(pl.concat([defects, defect_table(list(records.defects))]))
 
 
 def ranks_of_records(records: Records) -> pl.DataFrame:
