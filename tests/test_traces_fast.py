@@ -25,6 +25,7 @@ from test_traces_decode import json_values, mutated
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import Counts, Limits, Traces, acceleration, prepare, read_traces
 from traceanalyzer.traces.decode import decode_events
+from traceanalyzer.traces.fast_decode import FastDecoder
 from traceanalyzer.traces.string_table import StringTable
 
 event_scan = pytest.importorskip("traceanalyzer.traces.event_scan", reason="numba is not installed")
@@ -227,3 +228,16 @@ def test_without_numba_the_exact_decoder_reads_everything(tmp_path: Path, monkey
     path.write_text(text(trace()))
     assert read_traces(path).events.filter(pl.col("ph") == "X").height == 65
     assert not prepare()
+
+
+def test_a_piece_keeps_its_numbers_while_the_next_is_read() -> None:
+    assert prepare()
+    decoder = FastDecoder()
+    pieces = [[{"ph": "X", "name": "x", "ts": 10 * n + i, "dur": 1} for i in range(1 + 2 * n)] for n in range(2)]
+    frames = []
+    for piece in pieces:
+        source = (",".join(json.dumps(event) for event in piece) + "]").encode()
+        decoded = decoder.decode(source, 0, len(source))
+        assert decoded is not None
+        frames.append(decoded[0].frame)
+    assert [frame["start_ns"].to_list() for frame in frames] == [[0], [10000, 11000, 12000]]

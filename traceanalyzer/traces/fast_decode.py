@@ -82,7 +82,11 @@ class FastDecoder:
         named = pl.concat([pl.Series([None], dtype=pl.String), strings]).cast(pl.Categorical())
         codes = rows[PH : THREAD + 1].astype(np.uint32)
         texts = [named.gather(pl.Series(one)).alias(name) for name, one in zip(TEXTS, codes, strict=True)]
-        numbers = {name: rows[i].view(np.uint64) if i >= CORRELATION else rows[i] for i, name in enumerate(_NUMBERS)}
+        # A column of one row keeps the memory it was made from, which the next piece is read into.
+        copies = [rows[i].copy() for i in range(len(_NUMBERS))]
+        numbers = {
+            name: copies[i].view(np.uint64) if i >= CORRELATION else copies[i] for i, name in enumerate(_NUMBERS)
+        }
         known = pl.col("known")
         frame = pl.DataFrame({**numbers, "known": rows[KNOWN], "args": self._texts(rows[ARGS_START : ARGS_END + 1])})
         return frame.select(
