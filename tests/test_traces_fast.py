@@ -233,11 +233,11 @@ def test_without_numba_the_exact_decoder_reads_everything(tmp_path: Path, monkey
 def test_a_piece_keeps_its_numbers_while_the_next_is_read() -> None:
     assert prepare()
     decoder = FastDecoder()
-    pieces = [[{"ph": "X", "name": "x", "ts": 10 * n + i, "dur": 1} for i in range(1 + 2 * n)] for n in range(2)]
+    pieces = [[{"ph": "X", "name": "x", "ts": 10 + n, "dur": 1}] for n in range(2)]
     frames = []
     for piece in pieces:
         source = (",".join(json.dumps(event) for event in piece) + "]").encode()
         decoded = decoder.decode(source, 0, len(source))
         assert decoded is not None
         frames.append(decoded[0].frame)
-    assert [frame["start_ns"].to_list() for frame in frames] == [[0], [10000, 11000, 12000]]
+    assert [frame["start_ns"].to_list() for frame in frames] == [[10_000], [11_000]]
