@@ -42,7 +42,7 @@ demo: $(READY) ## Train three small jobs, measure them, write their reports
 	@$(TRACEANALYZER) report $(OUT)/dense -o $(OUT)/dense.html
 	@echo; echo "reports: $(OUT)/pipeline.html $(OUT)/experts.html $(OUT)/dense.html"
 
-test: .make/test ## Run the tests (at most 10 minutes on 2 cores)
+test: .make/test ## Run the tests (some 13 minutes on 2 cores)
 	.venv/bin/python -m pytest -n 2 -m "not soak and not runs"
 	.venv/bin/python -m pytest -m "runs and not soak"
 

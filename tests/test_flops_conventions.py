@@ -18,7 +18,6 @@ from traceanalyzer.theory.flops import (
     Recompute,
     flops_per_token,
     layer_flops_per_token,
-    parse_convention,
     stage_flops_per_token,
 )
 from traceanalyzer.theory.parameters import parameters
@@ -255,12 +254,3 @@ def test_what_cannot_be_counted_is_refused() -> None:
         replace(TINY, num_experts=2, experts_per_token=3, expert_ffn_size=1)
     with pytest.raises(UsageError, match="ffn_size is -1"):
         replace(TINY, ffn_size=-1)
-
-
-def test_conventions_by_the_name_of_a_code_base() -> None:
-    assert parse_convention("Exact-Causal") is Convention.EXACT_CAUSAL
-    assert parse_convention("nanoGPT") is Convention.TORCHTITAN_2024
-    assert parse_convention("llm-foundry") is Convention.TORCHTITAN_2024
-    assert parse_convention("6N") is Convention.SIX_N
-    with pytest.raises(UsageError, match="'calm'"):
-        parse_convention("calm")

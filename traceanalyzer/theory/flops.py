@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 
-from traceanalyzer.errors import DomainError, UsageError
+from traceanalyzer.errors import DomainError
 from traceanalyzer.model import ModelShape
 from traceanalyzer.theory.parameters import Parameters, edge_parameters, layer_parameters, mtp_projection_parameters
 
@@ -132,28 +132,6 @@ PARTS = tuple(
     field.name for field in fields(FlopsPerToken) if field.name not in {"convention", "sequence_length", "recomputed"}
 )
 """The parts of a forward pass, in the order in which a token meets them."""
-
-
-def parse_convention(text: str) -> Convention:
-    """Find a convention by name or by a code base that uses it. Raises `UsageError`."""
-    key = text.strip().lower().replace("-", "_")
-    aliases = {
-        "exact": Convention.EXACT_CAUSAL,
-        "causal": Convention.EXACT_CAUSAL,
-        "full": Convention.FULL_ATTENTION,
-        "6n": Convention.SIX_N,
-        "nanotron": Convention.MEGATRON_LEGACY,
-        "nanogpt": Convention.TORCHTITAN_2024,
-        "picotron": Convention.TORCHTITAN_2024,
-        "llm_foundry": Convention.TORCHTITAN_2024,
-    }
-    if key in aliases:
-        return aliases[key]
-    try:
-        return Convention(key)
-    except ValueError:
-        known = ", ".join(Convention)
-        raise UsageError(f"no FLOPs convention is called '{text}'", f"known conventions: {known}") from None
 
 
 def flops_per_token(

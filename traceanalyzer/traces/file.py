@@ -85,9 +85,7 @@ def read_document(
     settling.finish()
     bounds = checks.time_bounds()
     outside = bounds[2] if bounds else 0
-    if outside:
-        tally.drop_events("time_outside", outside, seen=False)
-        log.add("event.time_outside", events=outside)
+    _drop_outside(outside, tally, log)
     tally.events_kept = num_events + settling.num_pairs - outside
     counts = tally.counts()
     if not checks.num_complete:
@@ -131,6 +129,13 @@ def credible(frame: pl.DataFrame, facts: FileFacts) -> pl.DataFrame:
     return frame.filter(
         (pl.col("ph") != "X") | pl.col("start_ns").is_between(facts.time_from_ns, facts.time_to_ns, closed="left")
     )
+
+
+def _drop_outside(num_events: int, tally: Tally, log: DefectLog) -> None:
+    """Count events whose times cannot be the trace's."""
+    if num_events:
+        tally.drop_events("time_outside", num_events, seen=False)
+        log.add("event.time_outside", events=num_events)
 
 
 def _why_nothing(num_seen: int, log: DefectLog) -> str:
