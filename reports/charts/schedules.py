@@ -17,9 +17,10 @@ from reports.page.text import quantity
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.model.stage_times import from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Workload, predict
+from traceanalyzer.theory.schedules.known import schedules
 
 NUM_RANKS, NUM_MICROBATCHES, UNIT_NS = 4, 8, 2_000_000
-DRAWN = tuple(name for name in ScheduleName if name is not ScheduleName.ACCUMULATION)
+DRAWN = tuple(name for name, record in schedules().items() if record.max_ranks is None)
 _UNIT_PIXELS, _ROW, _BAR, _LEFT, _TOP, _BOTTOM = 24.0, 24, 20, 52, 8, 34
 
 

@@ -99,7 +99,7 @@ def _measured(pipeline: PipelineGap) -> dict[str, Fact]:
     source, confidence = ("inferred", 0.9) if pipeline.inferred else ("recorded", 1.0)
     facts = {name: Fact(value=value, source=source, confidence=confidence) for name, value in counts.items()}
     if pipeline.schedule is not None:
-        facts["schedule"] = Fact(value=pipeline.schedule.value, source="inferred", confidence=confidence)
+        facts["schedule"] = Fact(value=pipeline.schedule, source="inferred", confidence=confidence)
     return facts
 
 

@@ -14,10 +14,11 @@ from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.hardware import DeviceSpec, devices, find_device
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import presets
-from traceanalyzer.schedule import ScheduleName, actions_of, parse_schedule_name
+from traceanalyzer.schedule import ScheduleName, actions_of
 from traceanalyzer.theory.model.stage_times import Cut, from_model, from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Refusal, Workload, predict_all, predict_order, sweep
 from traceanalyzer.theory.prediction.record import Predicted, Sweep
+from traceanalyzer.theory.schedules.known import parse_schedule_name, schedules
 from traceanalyzer.theory.schedules.order_csv import read_orders, stage_ranks_of, write_orders
 from traceanalyzer.theory.schedules.orders import chunks_per_rank, order
 from traceanalyzer.theory.schedules.recognise import recognise
@@ -113,7 +114,7 @@ def results(given: Options) -> Predicted:
 
 def _names(text: str) -> list[ScheduleName]:
     if text.strip().lower() == "all":
-        return [name for name in ScheduleName if name is not ScheduleName.ACCUMULATION]
+        return [name for name, record in schedules().items() if record.max_ranks is None]
     return list(dict.fromkeys(parse_schedule_name(part) for part in text.split(",") if part.strip()))
 
 

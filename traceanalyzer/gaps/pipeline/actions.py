@@ -14,18 +14,10 @@ from traceanalyzer.measurements.pipeline.unordered import with_message_needs
 from traceanalyzer.schedule import Op, Phase, RankOrders, ScheduleName, actions_of
 from traceanalyzer.tables import ClockState, Tables
 from traceanalyzer.tables.actions.inferred import pipeline_places
+from traceanalyzer.theory.schedules.known import full_backward_loops
 from traceanalyzer.theory.schedules.orders import order, placement
 
 _STEP = ["pipeline", "step"]
-_CANDIDATES = (
-    ScheduleName.ONE_F_ONE_B,
-    ScheduleName.GPIPE,
-    ScheduleName.INTERLEAVED_1F1B,
-    ScheduleName.LOOPED_BFS,
-)
-"""Schedules that a trace without labels can be told to have run: full backwards, one or more chunks in a loop."""
-
-
 MIN_STAGES = 2
 MAX_EARLY_NS = 500_000
 """What an action may start before its input was computed where clocks are said to agree: Kineto converts CPU clocks to
@@ -231,7 +223,7 @@ def matching_orders(letters: Sequence[Sequence[str]]) -> RankOrders | None:
     for num_chunks in range(1, num_forwards + 1):
         if num_forwards % num_chunks:
             continue
-        for name in _CANDIDATES:
+        for name in full_backward_loops():
             orders = _order(name, num_ranks, num_forwards // num_chunks, num_chunks)
             if orders is not None and [_letters(ops) for ops in orders] == [list(row) for row in letters]:
                 return orders

@@ -117,7 +117,7 @@ def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
         simulated_span_share=1 - sum(simulation.busy_ns) / sum(simulation.span_ns) if simulation else None,
         simulated_phase_ms=simulation.makespan_ns / 1e6 if simulation else None,
         formula=f"bubble = {closed.formula}, share = bubble ÷ (M·T + bubble)" if closed else None,
-        schedule=recognised.value if recognised else None,
+        schedule=recognised,
         domain=closed.domain if closed else None,
         source=closed.source if closed else None,
     )

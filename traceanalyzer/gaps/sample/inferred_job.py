@@ -52,7 +52,7 @@ def _schedule(tables: Tables, layout: Dimensions) -> Iterator[tuple[str, Fact]]:
     confidence = (_PARTIAL_LABELLED if labelled else _PARTIAL_UNLABELLED) / len(fits)
     basis = _basis(observed, fits)
     agreed = {(fit.num_chunks, fit.num_microbatches) for fit in fits}
-    yield "schedule", Fact(value=best.schedule.value, source="inferred", confidence=confidence, basis=basis)
+    yield "schedule", Fact(value=best.schedule, source="inferred", confidence=confidence, basis=basis)
     counts = {
         "num_stages": num_places * best.num_chunks,
         "num_microbatches": best.num_microbatches,
@@ -65,6 +65,6 @@ def _schedule(tables: Tables, layout: Dimensions) -> Iterator[tuple[str, Fact]]:
 
 def _basis(observed: Observed, fits: list[Fit]) -> str:
     places = ", ".join(str(place) for place in sorted(observed))
-    others = ", ".join(fit.schedule.value for fit in fits[1:])
+    others = ", ".join(fit.schedule for fit in fits[1:])
     also = f"; it fits {others} too" if others else ""
     return f"the order of pipeline rank {places}{also}"

@@ -1,4 +1,4 @@
-"""Orders of V placements: rank r holds stages r and `2 * num_ranks - 1 - r`, so the turn-around is local.
+"""DualPipe and DualPipeV: forwards and backwards of the two arms overlap.
 
 DualPipe runs the same order as DualPipeV, with two copies of the model in place of the two arms of the V.
 """
@@ -7,67 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from traceanalyzer.schedule import Action, Op, OverlappedPair, Phase
+from traceanalyzer.schedule import Op
+from traceanalyzer.theory.schedules.arms import B, F, I, Numbering, Step, W
+from traceanalyzer.theory.schedules.record import (
+    TOLERANCE,
+    Law,
+    Placement,
+    Point,
+    Schedule,
+    equal,
+    most,
+    weight_shortest,
+)
 
-F, B, I, W = Phase.FORWARD, Phase.BACKWARD, Phase.INPUT_GRADIENT, Phase.WEIGHT_GRADIENT  # noqa: E741 - the field's letters
-
-Step = tuple[tuple[Phase, int], ...]
-"""What runs next: one (phase, arm) or, for an overlapped pair, two. Arm 0 is entered first."""
-
-
-_TAKES_THE_TURN_OF = {F: (F,), B: (B, I, W), I: (B, I), W: (W,)}
-
-
-class _Numbering:
-    """Gives every step the next microbatch of its arm and phase."""
-
-    def __init__(self, stages: tuple[int, int], first_microbatches: tuple[int, int]) -> None:
-        self._stages = stages
-        self._next = {(phase, arm): first_microbatches[arm] for phase in Phase for arm in (0, 1)}
-
-    def action(self, phase: Phase, arm: int) -> Action:
-        microbatch = self._next[phase, arm]
-        for counted in _TAKES_THE_TURN_OF[phase]:
-            self._next[counted, arm] = microbatch + 1
-        return Action(self._stages[arm], phase, microbatch)
-
-    def op(self, step: Step) -> Op:
-        actions = [self.action(phase, arm) for phase, arm in step]
-        return actions[0] if len(actions) == 1 else OverlappedPair(actions[0], actions[1])
-
-
-def zbv(rank: int, num_ranks: int, num_microbatches: int) -> list[Op]:
-    """ZB-V (Qi et al., arXiv 2405.15362), as PyTorch orders it.
-
-    Below `2 * num_ranks - 1` microbatches the order is the one for that many, with what is too much struck out.
-    """
-    numbering = _Numbering((rank, 2 * num_ranks - 1 - rank), (0, 0))
-    steps = _zbv_steps(rank, num_ranks, max(2 * num_ranks - 1, num_microbatches))
-    actions = [numbering.action(phase, arm) for phase, arm in steps]
-    return [action for action in actions if action.microbatch < num_microbatches]
-
-
-def _zbv_steps(rank: int, num_ranks: int, num_microbatches: int) -> Iterator[tuple[Phase, int]]:
-    warmup = 2 * (num_ranks - rank) - 1
-    yield from [(F, 0)] * warmup
-    yield from [(F, 1), (F, 0)] * rank
-    yield from [(F, 1), (I, 1), (W, 1)] * (num_ranks - rank)
-    # Steady: rank forwards of arm 1 are missing; num_microbatches - warmup - rank of arm 0 are.
-    missing = num_microbatches - warmup - rank
-    for position in range(num_microbatches - num_ranks):
-        if position < missing:
-            yield F, 0
-        yield from ((I, 0), (W, 0), (F, 1), (I, 1), (W, 1))
-    # Drain: input-gradients first, the weight-gradients they left behind fill the wait.
-    yield from [(I, 0), (I, 1)] * rank
-    yield from [(I, 0), (W, 0)] * (num_ranks - rank)
-    yield from [(W, 1)] * rank
-    yield from [(W, 0)] * rank
+_SOURCE = "deepseek-ai/DualPipe README and DeepSeek-V3, arXiv 2412.19437, Table 2; hops by simulation"
 
 
 def dualpipe_v(rank: int, num_ranks: int, num_microbatches: int) -> list[Op]:
     """DualPipe cut in half (deepseek-ai/DualPipe `dualpipev.py`): one model copy, two chunks per rank."""
-    numbering = _Numbering((rank, 2 * num_ranks - 1 - rank), (0, 0))
+    numbering = Numbering((rank, 2 * num_ranks - 1 - rank), (0, 0))
     return [numbering.op(step) for step in _with_weights(_dual_steps(rank, num_ranks, num_microbatches))]
 
 
@@ -81,7 +39,7 @@ def dualpipe(rank: int, num_ranks: int, num_microbatches: int) -> list[Op]:
     half = num_microbatches // 2
     copies = ((rank, 0), (2 * num_ranks - 1 - rank, half))  # (stage, first microbatch) of the first and second copy
     near, far = copies if rank < num_ranks // 2 else copies[::-1]
-    numbering = _Numbering((near[0], far[0]), (near[1], far[1]))
+    numbering = Numbering((near[0], far[0]), (near[1], far[1]))
     depth = min(rank, num_ranks - 1 - rank)
     return [numbering.op(step) for step in _with_weights(_dual_steps(depth, num_ranks // 2, half))]
 
@@ -119,3 +77,61 @@ def _with_weights(steps: Iterator[Step]) -> Iterator[Step]:
             continue
         owed += [arm for phase, arm in step if phase is I]
         yield step
+
+
+def _bubble(at: Point) -> float:
+    half = at.p / 2 - 1
+    return half * (at.f + 2 * at.full - 3 * at.w) + at.c * ((at.p - 1) * at.m / at.p + 3 * half)
+
+
+def _v_bubble(at: Point) -> float:
+    hops = 2 * (at.p - 1) * at.m / at.p + 2 * (at.p - 2)
+    return (at.p - 1) * (at.f + 2 * at.full - 3 * at.w) / 2 + at.c * hops
+
+
+def _holds(at: Point) -> bool:
+    return abs(at.f - at.b) <= TOLERANCE and weight_shortest(at)
+
+
+DUALPIPE_V = Schedule(
+    name="DualPipeV",
+    precedence=11,
+    order=lambda r, at: dualpipe_v(r, at.num_ranks, at.num_microbatches),
+    num_chunks=2,
+    placement=Placement.V,
+    splits_backward=True,
+    has_pairs=True,
+    min_microbatches_per_rank=2,
+    torch_runs=lambda _ranks, _microbatches: True,
+    law=Law(
+        bubble=_v_bubble,
+        formula="(P−1)·(T_F&B + T_b − 3T_W)/2 with T_F&B = T",
+        holds=_holds,
+        domain="M ≥ 2P, T_F = T_B ≥ T_W, a pair takes as long as its parts",
+        hop_formula="c·(2(P−1)M/P + 2(P−2))",
+        hop_holds=lambda at: equal(at) and at.m % at.p == 0 and most(4 * (at.p - 1) * at.c, at.f),
+        hop_domain="T_F = T_B = T_W, P divides M, 4(P−1)·c ≤ T_F",
+        source=_SOURCE,
+    ),
+)
+DUALPIPE = Schedule(
+    name="DualPipe",
+    precedence=12,
+    order=lambda r, at: dualpipe(r, at.num_ranks, at.num_microbatches),
+    placement=Placement.TWO_COPIES,
+    splits_backward=True,
+    has_pairs=True,
+    min_microbatches_per_rank=2,
+    needs_even=True,
+    in_frameworks=False,
+    law=Law(
+        bubble=_bubble,
+        formula="(P/2−1)·(T_F&B + T_b − 3T_W) with T_F&B = T",
+        holds=_holds,
+        domain="P and M even, M ≥ 2P, T_F = T_B ≥ T_W, a pair takes as long as its parts",
+        hop_formula="c·((P−1)M/P + 3(P/2−1))",
+        hop_holds=lambda at: equal(at) and at.p >= 4 and at.m % at.p == 0 and most((at.p / 2 - 1) * at.c, at.f),
+        hop_domain="T_F = T_B = T_W, P ≥ 4 divides M, (P/2−1)·c ≤ T_F",
+        source=_SOURCE,
+    ),
+)

@@ -7,42 +7,22 @@ microbatches M/2 to M-1); each of them is 1/P of the model.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from traceanalyzer.errors import DomainError
-from traceanalyzer.schedule import Op, RankOrders, ScheduleName
-from traceanalyzer.theory.schedules.orders import interleaved, single, v_shaped
-
-_LOOPED = (ScheduleName.INTERLEAVED_1F1B, ScheduleName.LOOPED_BFS, ScheduleName.INTERLEAVED_ZERO_BUBBLE)
-_V_SHAPED = (ScheduleName.ZBV, ScheduleName.DUALPIPE_V)
-_GROUPED = (ScheduleName.INTERLEAVED_1F1B, ScheduleName.INTERLEAVED_ZERO_BUBBLE)
-
-
-@dataclass(frozen=True, slots=True)
-class _Point:
-    """What an order depends on."""
-
-    num_ranks: int
-    num_microbatches: int
-    num_chunks: int
-    group_size: int
+from traceanalyzer.schedule import RankOrders, ScheduleName
+from traceanalyzer.theory.schedules.known import schedule
+from traceanalyzer.theory.schedules.record import OrderPoint, Placement, Schedule
 
 
 def chunks_per_rank(name: ScheduleName) -> int | None:
     """Pieces of one model copy on every rank: a fixed number, or None where it is free (2 or more)."""
-    if name in _LOOPED:
-        return None
-    return 2 if name in _V_SHAPED else 1
+    return schedule(name).num_chunks
 
 
 def placement(name: ScheduleName, num_ranks: int, num_chunks: int = 1) -> tuple[int, ...]:
     """The rank of every stage. DualPipe has the stages of both its copies. Raises `DomainError`."""
     _check_chunks(name, num_ranks, num_chunks)
     forth = tuple(range(num_ranks))
-    if name in _V_SHAPED or name is ScheduleName.DUALPIPE:
-        return forth + forth[::-1]
-    return forth * num_chunks
+    return forth * num_chunks if schedule(name).placement is Placement.LOOP else forth + forth[::-1]
 
 
 def order(
@@ -59,8 +39,8 @@ def order(
     groups of at least `num_ranks`. Raises `DomainError` where the schedule does not exist.
     """
     group = check(name, num_ranks, num_microbatches, num_chunks, group_size)
-    point = _Point(num_ranks, num_microbatches, num_chunks, group)
-    return [_RANK_ORDERS[name](rank, point) for rank in range(num_ranks)]
+    point = OrderPoint(num_ranks, num_microbatches, num_chunks, group)
+    return [schedule(name).order(rank, point) for rank in range(num_ranks)]
 
 
 def check(
@@ -77,48 +57,22 @@ def check(
     _check_chunks(name, num_ranks, num_chunks)
     if num_microbatches < 1:
         raise DomainError(f"a step needs microbatches, got {num_microbatches}", "ask for at least 1 microbatch")
-    _check_dualpipe(name, num_ranks, num_microbatches)
-    if name in _GROUPED:
+    _check_microbatches(schedule(name), num_ranks, num_microbatches)
+    if schedule(name).is_grouped:
         return _group_size(name, num_ranks, num_microbatches, group_size)
     if group_size is not None:
         raise DomainError(f"{name} has no groups of microbatches", "leave the group size out")
     return num_microbatches
 
 
-_RANK_ORDERS: dict[ScheduleName, Callable[[int, _Point], list[Op]]] = {
-    ScheduleName.ACCUMULATION: lambda r, at: single.sequential(r, at.num_microbatches),
-    ScheduleName.SEQUENTIAL: lambda r, at: single.sequential(r, at.num_microbatches),
-    ScheduleName.GPIPE: lambda r, at: single.gpipe(r, at.num_microbatches),
-    ScheduleName.ONE_F_ONE_B: lambda r, at: single.one_forward_one_backward(
-        r, at.num_microbatches, at.num_ranks - 1 - r
-    ),
-    ScheduleName.EAGER_1F1B: lambda r, at: single.one_forward_one_backward(
-        r, at.num_microbatches, 2 * (at.num_ranks - 1 - r)
-    ),
-    ScheduleName.INTERLEAVED_1F1B: lambda r, at: interleaved.interleaved_1f1b(
-        r, at.num_ranks, at.num_microbatches, at.num_chunks, at.group_size
-    ),
-    ScheduleName.LOOPED_BFS: lambda r, at: interleaved.looped_bfs(r, at.num_ranks, at.num_microbatches, at.num_chunks),
-    ScheduleName.ZB_H1: lambda r, at: interleaved.zero_bubble_1f1b(r, at.num_ranks, at.num_microbatches),
-    ScheduleName.ZB_H2: lambda r, at: interleaved.zero_bubble_1f1b(
-        r, at.num_ranks, at.num_microbatches, warmup_per_hop=2
-    ),
-    ScheduleName.INTERLEAVED_ZERO_BUBBLE: lambda r, at: interleaved.zero_bubble_1f1b(
-        r, at.num_ranks, at.num_microbatches, at.num_chunks, at.group_size
-    ),
-    ScheduleName.ZBV: lambda r, at: v_shaped.zbv(r, at.num_ranks, at.num_microbatches),
-    ScheduleName.DUALPIPE: lambda r, at: v_shaped.dualpipe(r, at.num_ranks, at.num_microbatches),
-    ScheduleName.DUALPIPE_V: lambda r, at: v_shaped.dualpipe_v(r, at.num_ranks, at.num_microbatches),
-}
-
-
 def _check_chunks(name: ScheduleName, num_ranks: int, num_chunks: int) -> None:
     if num_ranks < 1:
         raise DomainError(f"a pipeline needs ranks, got {num_ranks}", "ask for at least 1 rank")
-    if name is ScheduleName.ACCUMULATION and num_ranks != 1:
+    most = schedule(name).max_ranks
+    if most is not None and num_ranks > most:
         raise DomainError(
-            f"gradient accumulation has no pipeline, so {num_ranks} ranks cannot share the model",
-            "ask for 1 rank, or for another schedule",
+            f"{name} has no pipeline, so {num_ranks} ranks cannot share the model",
+            f"ask for {most} rank, or for another schedule",
         )
     fixed = chunks_per_rank(name)
     if fixed is None and num_chunks < 2:
@@ -127,17 +81,16 @@ def _check_chunks(name: ScheduleName, num_ranks: int, num_chunks: int) -> None:
         raise DomainError(f"{name} has {fixed} chunk(s) per rank, not {num_chunks}", f"ask for {fixed}")
 
 
-def _check_dualpipe(name: ScheduleName, num_ranks: int, num_microbatches: int) -> None:
-    if name not in (ScheduleName.DUALPIPE, ScheduleName.DUALPIPE_V):
-        return
-    if num_microbatches < 2 * num_ranks:
+def _check_microbatches(record: Schedule, num_ranks: int, num_microbatches: int) -> None:
+    least = record.min_microbatches_per_rank * num_ranks
+    if num_microbatches < least:
         raise DomainError(
-            f"{name} on {num_ranks} ranks needs at least {2 * num_ranks} microbatches, got {num_microbatches}",
-            f"ask for {2 * num_ranks} microbatches or more, or for fewer ranks",
+            f"{record.name} on {num_ranks} ranks needs at least {least} microbatches, got {num_microbatches}",
+            f"ask for {least} microbatches or more, or for fewer ranks",
         )
-    if name is ScheduleName.DUALPIPE and (num_ranks % 2 or num_microbatches % 2):
+    if record.needs_even and (num_ranks % 2 or num_microbatches % 2):
         raise DomainError(
-            f"DualPipe feeds from both ends, so ranks and microbatches must be even: got {num_ranks} ranks and "
+            f"{record.name} feeds from both ends, so ranks and microbatches must be even: got {num_ranks} ranks and "
             f"{num_microbatches} microbatches",
             f"ask for {num_ranks + num_ranks % 2} ranks and {num_microbatches + num_microbatches % 2} microbatches",
         )
