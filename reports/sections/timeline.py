@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.charts import exchanges, timeline
 from reports.page.model import Section
-from reports.sections.material import Material
+from reports.sections.material import Material, reason
 
 
 def section(material: Material) -> Section:
@@ -17,7 +17,6 @@ def section(material: Material) -> Section:
         "timeline-section",
         "Timeline",
         [actions, collectives],
-        "bubble",
-        absent="These traces hold neither timed pipeline actions nor timed all-to-alls.",
+        absent=f"These traces hold neither timed pipeline actions nor timed all-to-alls: {reason(material.review.quality, 'bubble')}.",
         lead="Measured actions above the ideal ones, on one time axis. The view opens on the step of median length.",
     )

@@ -74,7 +74,7 @@ def facts(measured: AllToAll) -> Terms | None:
             ("Permutation, per step over ranks", measured.permutation_ms, "ms"),
             ("Exchange of counts, per step over ranks", measured.count_exchange_ms, "ms"),
             *loads.overhead_texts(measured),
-            ("Expert time on padding, per step over ranks", measured.padding_ms, "ms"),
+            ("Expert time on padding, per step over ranks", measured.padding_ms or None, "ms"),
             ("Dispatch, longest member's transfer", measured.dispatch_transfer_us, "us"),
             ("Dispatch at the peak of its links, without latency", measured.dispatch_at_peak_us, "us"),
         ],
