@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+
 import msgspec
 import polars as pl
 import pytest
@@ -263,7 +264,8 @@ def test_the_charts_of_a_case_say_what_they_show() -> None:
     assert split is not None
     assert "Basis: clock." in split.caption
     load = loads.load_chart(
-        token_flow.rank_loads(token_flow.exchanges(expert_tables_["routing"], empty(COLLECTIVE_SPLITS))), experts_review.all_to_all
+        token_flow.rank_loads(token_flow.exchanges(expert_tables_["routing"], empty(COLLECTIVE_SPLITS))),
+        experts_review.all_to_all,
     )
     assert load is not None
     assert "by chance 1.03× (1.02× to 1.04×)" in load.caption

@@ -59,7 +59,7 @@ def milliseconds(ms: float) -> str:
 
 def byte_count(count: float) -> str:
     """A number of bytes, for example `512 B`, `4.74 MiB`."""
-    return _prefixed(count, _BINARY, "B")
+    return _prefixed(count, _BINARY, "B") if abs(count) >= 1024 else f"{round(count):,} B"
 
 
 def flops_rate(flops_per_second: float) -> str:
