@@ -19,7 +19,7 @@ def terminal(page: Page, width: int = WIDE) -> str:
     """The page, in lines of at most `width` columns as far as words allow."""
     blocks = [
         _wrapped(page.preface, width),
-        *(_wrapped(warning, width, "! ") for warning in page.warnings),
+        "\n".join(_wrapped(warning, width, "! ") for warning in page.warnings),
         "\n".join(_wrapped(sentence, width) for sentence in page.verdict),
         "\n".join(_tiles(page.tiles, width)),
         *("\n".join(_section(section, page.path, width)) for section in page.sections if section.in_terminal),

@@ -287,7 +287,7 @@ def test_causes_lead_from_the_ideal_step_to_the_measured_one() -> None:
 
 
 def test_without_an_attribution_there_is_no_chart_of_it() -> None:
-    assert causes.excess_chart(msgspec.structs.replace(measured(pipeline_case()[0]), attribution_ms=None)) is None
+    assert causes.excess(msgspec.structs.replace(measured(pipeline_case()[0]), attribution_ms=None)) is None
 
 
 def test_lists_are_cut_and_say_so() -> None:

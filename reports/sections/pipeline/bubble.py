@@ -34,7 +34,7 @@ def section(material: Material) -> Section:
     if bubble is not None and measured:
         parts += [bubble_chart(bubble, table), step_chart(bubble), forms_grid(bubble), stage_grid(bubble)]
     if bubble is not None:
-        parts += [causes.excess_chart(bubble), causes.culprits(bubble), causes.waiting(bubble)]
+        parts += [causes.excess(bubble), causes.culprits(bubble), causes.waiting(bubble)]
     return material.section(
         "bubble",
         "Pipeline bubble",

@@ -37,13 +37,15 @@ def excess_rows(attribution: AttributionMs) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
-def excess_chart(bubble: Bubble) -> Chart | None:
-    """What makes the steps longer than their ideal; None if that is not known."""
+def excess(bubble: Bubble) -> Chart | Grid | None:
+    """What makes the steps longer than their ideal; only numbers if nothing does, None if that is not known."""
     attribution = bubble.attribution_ms
     if attribution is None:
         return None
-    rows = excess_rows(attribution)
-    low, high = min([0.0, *rows["start"].to_list()]), max([0.0, *rows["end"].to_list()])
+    rows, numbers = excess_rows(attribution), cause_grid(attribution, bubble.culprits)
+    if rows.is_empty():
+        return numbers
+    low, high = min(0.0, *rows["start"].to_list()), max(0.0, *rows["end"].to_list())
     room = 0.16 * max(high - low, 1e-9)
     return Chart(
         id="excess",
@@ -55,7 +57,7 @@ def excess_chart(bubble: Bubble) -> Chart | None:
         caption=f"Measured {milliseconds(attribution.measured)}, ideal {milliseconds(attribution.ideal)}, mean over steps. The "
         "causes sum to the difference exactly; slack is the part of a delay that waiting in the ideal absorbs.",
         half=True,
-        numbers=cause_grid(attribution, bubble.culprits),
+        numbers=numbers,
     )
 
 
