@@ -52,17 +52,19 @@ def fact_text(name: str, value: object) -> str:
         return ""
     if name == "layout" and isinstance(plain, Mapping):
         degrees = cast("Mapping[str, object]", plain)
-        return " ".join(f"{degree.upper()}={degrees[degree]}" for degree in _DEGREES if degree in degrees)
+        return " ".join(
+            f"{name.upper()}={fact_text(name, degrees.get(name))}" for name in _DEGREES if degrees.get(name)
+        )
     if name == "places" and isinstance(plain, list):
         places = cast("list[Mapping[str, object]]", plain)
         few = [f"rank {row['rank']} is {row['pipeline_rank']} of {row['of']}" for row in places[:_MOST_PLACES]]
         return ", ".join(few) + (", …" if len(places) > _MOST_PLACES else "")
     if isinstance(plain, Mapping):
         parts = cast("Mapping[str, object]", plain)
-        return ", ".join(f"{key} {part}" for key, part in parts.items() if part not in (None, False, 0))
+        return ", ".join(f"{key} {fact_text(key, part)}" for key, part in parts.items() if part)
     if isinstance(plain, int) and not isinstance(plain, bool):
         return f"{plain:,}"
-    return f"{plain:g}" if isinstance(plain, float) else str(plain)
+    return digits(plain) if isinstance(plain, float) else str(plain)
 
 
 def method(material: Material) -> Section:

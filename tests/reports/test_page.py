@@ -149,7 +149,7 @@ PATHS = [path for path in paths_of(to_builtins(EVERYTHING)) if path]
 @settings(deadline=None, max_examples=60)
 @given(
     path=st.sampled_from(PATHS),
-    value=st.sampled_from([None, math.nan, math.inf, -1, 0, "", "<b>x</b>", [], {}, 10**30, True]),
+    value=st.sampled_from([None, math.nan, math.inf, -1, 0, "", "<b>x</b>", [], {}, 2**40, True]),
 )
 def test_no_value_of_a_review_breaks_the_page(path: tuple[str | int, ...], value: object) -> None:
     slow = {name: getattr(NOTHING, name) for name in {"step", "mfu", "bubble"} - {path[0]}}  # their charts take long

@@ -5,9 +5,10 @@ Measured quantities have three significant digits, and counts have all of theirs
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Concatenate, Literal, ParamSpec
 
 Unit = Literal["share", "ms", "us", "ns", "ratio", "count", "bytes", "flops", "flops_per_second", "number"]
 
@@ -19,6 +20,20 @@ _DECIMAL = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3,
 _BINARY = ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"))
 
 
+Options = ParamSpec("Options")
+
+
+def _known(write: Callable[Concatenate[float, Options], str]) -> Callable[Concatenate[float, Options], str]:
+    """A dash for what is no number."""
+
+    @functools.wraps(write)
+    def written(value: float, *args: Options.args, **options: Options.kwargs) -> str:
+        return write(value, *args, **options) if math.isfinite(value) else NOTHING
+
+    return written
+
+
+@_known
 def digits(value: float, significant: int = 3) -> str:
     """A number with `significant` digits, for example `0.345`, `12.3`; digits before the point are all kept."""
     if value == 0:
@@ -30,6 +45,7 @@ def digits(value: float, significant: int = 3) -> str:
     return f"{round(value, max(0, decimals)):,.{max(0, decimals)}f}".replace("-", "−")
 
 
+@_known
 def percent(share: float, decimals: int | None = None) -> str:
     """A share as a percentage, for example `27.3%`, `5.88%`, `0.041%`."""
     value = 100 * share
@@ -43,11 +59,13 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.2f} points".replace("-", "−")
 
 
+@_known
 def times(ratio: float, decimals: int = 2) -> str:
     """A ratio, for example `2.40×`."""
     return f"{ratio:.{decimals}f}×"
 
 
+@_known
 def milliseconds(ms: float) -> str:
     """A duration in the unit that suits it, for example `1.67 s`, `12.3 ms`, `500 µs`."""
     if abs(ms) < 0.5e-6:
@@ -57,16 +75,19 @@ def milliseconds(ms: float) -> str:
     return f"{digits(ms * factor)} {unit}"
 
 
+@_known
 def byte_count(count: float) -> str:
     """A number of bytes, for example `512 B`, `4.74 MiB`."""
     return _prefixed(count, _BINARY, "B") if abs(count) >= 1024 else f"{round(count):,} B"
 
 
+@_known
 def flops_rate(flops_per_second: float) -> str:
     """A rate of floating-point operations, for example `989 TFLOP/s`."""
     return _prefixed(flops_per_second, _DECIMAL, "FLOP/s")
 
 
+@_known
 def flops_count(flops: float) -> str:
     """A number of floating-point operations, for example `12.3 TFLOP`."""
     return _prefixed(flops, _DECIMAL, "FLOP")
@@ -85,7 +106,7 @@ _SPELLINGS: dict[Unit, Callable[[float], str]] = {
     "us": lambda value: milliseconds(value / 1e3),
     "ns": lambda value: milliseconds(value / 1e6),
     "ratio": times,
-    "count": lambda value: f"{round(value):,}",
+    "count": _known(lambda value: f"{round(value):,}"),
     "bytes": byte_count,
     "flops": flops_count,
     "flops_per_second": flops_rate,
@@ -95,7 +116,7 @@ _SPELLINGS: dict[Unit, Callable[[float], str]] = {
 
 def quantity(value: float | None, unit: Unit) -> str:
     """A value with its unit; a dash for an unknown one."""
-    return NOTHING if value is None or not math.isfinite(value) else _SPELLINGS[unit](value)
+    return NOTHING if value is None else _SPELLINGS[unit](value)
 
 
 def counted(number: int, noun: str) -> str:
