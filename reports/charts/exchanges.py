@@ -32,7 +32,7 @@ class Exchanges:
 def lay_out(collectives: pl.DataFrame, origin_ns: int | None, limit: int = MAX_BARS) -> Exchanges | None:
     """Bars of the timed all-to-alls of the steps nearest to the median one; None without any.
 
-    `origin_ns` is the pipeline timeline's zero where there is one; else the shown step's first arrival is zero.
+    `origin_ns` is the pipeline timeline's zero if there is one; else the shown step's first arrival is zero.
     """
     timed = all_to_alls(collectives)
     if timed.is_empty():

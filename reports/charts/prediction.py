@@ -89,7 +89,7 @@ def timelines(predictions: Sequence[Prediction]) -> Chart:
         sketch=lambda width: sketch(predictions, width),
         title="Timelines",
         label="Timeline of every schedule on one time axis: one row per rank.",
-        caption=f"Numbers are microbatches; the second tone is a rank's other chunk. Drag to pan, Ctrl and wheel to zoom.{cut}",
+        caption=f"Numbers in bars are microbatches. The second tone marks a rank's other chunk. Drag to pan, Ctrl and wheel to zoom.{cut}",
         legend=(*((PHASE_NAMES[phase], PHASES[phase]) for phase in phases), ("idle", "var(--idle)")),
     )
 
@@ -231,7 +231,7 @@ def sweep_chart(swept: Sweep) -> Chart:
         draw=lambda: _sweep_figure(swept, titles, what),
         title=f"Bubble over {what}",
         label=f"Bubble of every schedule over {what}.",
-        caption="Lines: simulation (equal ones cover each other). Dots: closed form, where one holds.",
+        caption="Lines: simulation (equal ones cover each other). Dots: the closed form, if one holds.",
         legend=_legend(titles),
         numbers=_sweep_grid(swept, titles, what),
     )

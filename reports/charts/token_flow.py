@@ -20,7 +20,7 @@ def all_to_alls(collectives: pl.DataFrame) -> pl.DataFrame:
 
 
 def routed(routing: pl.DataFrame) -> pl.DataFrame:
-    """The routing rows to use: the side file's where there are any, else those inferred from split sizes."""
+    """The routing rows to use: the side file's if there are any, else those inferred from split sizes."""
     if "group" not in routing.columns:
         routing = routing.with_columns(group=pl.lit("", pl.String))
     known = routing.filter(pl.col("tokens").is_not_null())
@@ -31,7 +31,7 @@ def routed(routing: pl.DataFrame) -> pl.DataFrame:
 def exchanges(routing: pl.DataFrame, collectives: pl.DataFrame) -> pl.DataFrame:
     """Token copies sent from rank to rank: step, layer, group, source, destination, tokens.
 
-    From the routing table; where there is none, from the split sizes of the dispatch all-to-alls.
+    From the routing table; without one, from the split sizes of the dispatch all-to-alls.
     """
     known = routed(routing).drop_nulls(["rank", "expert_rank"])
     if not known.is_empty():
