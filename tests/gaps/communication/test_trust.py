@@ -108,7 +108,7 @@ def test_the_bubble_is_given_with_what_the_clocks_move_it_by(pipeline: Planted) 
 def test_the_bubble_is_withheld_when_clocks_hide_it(pipeline: Planted) -> None:
     analysis = result(pipeline, 20_000_000)
     assert analysis.review.bubble is None
-    assert "may be off by 20 ms" in reasons(analysis)["bubble"]
+    assert "may be off by 20.0 ms" in reasons(analysis)["bubble"]
     owners = {row.owner: row.share for row in analysis.review.accounting.owners}
     assert owners["communication"] > 0  # exposed, and neither wait nor transfer
     assert analysis.tables["p2p"].filter(pl.col("basis") == "clock").is_empty()
