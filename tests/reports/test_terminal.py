@@ -11,6 +11,7 @@ from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Page, Section
 from reports.page.terminal import grid_lines, terminal
 from reports.review_page import review_page
+from traceanalyzer.cli.table import NAMES as TABLES
 from traceanalyzer.review.result import Withheld
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
@@ -37,6 +38,14 @@ def test_a_table_lines_up_with_text_to_the_left_and_numbers_to_the_right() -> No
 def test_a_cut_table_names_the_command_that_shows_all() -> None:
     cut = list(grid_lines(loads(few=1), "runs/my job"))
     assert cut[-1] == "    … 2 more: traceanalyzer analyze 'runs/my job' --json review.json"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_command_for_all_rows_names_a_table_that_there_is(name: str) -> None:
+    grids = [
+        part for section in review_page(*CASES[name]()).sections for part in section.parts if isinstance(part, Grid)
+    ]
+    assert {grid.all_rows for grid in grids} <= {"review.json", *TABLES}
 
 
 def test_a_table_that_is_not_for_a_terminal_is_left_out() -> None:

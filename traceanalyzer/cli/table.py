@@ -23,6 +23,7 @@ _READ = ("events", "ranks", "defects")
 _MEASURED = (
     "steps",
     "actions",
+    "ideal_actions",
     "kernels",
     "collectives",
     "p2p",
@@ -35,14 +36,18 @@ _MEASURED = (
     "attribution",
     "blame",
     "ops",
+    "roofline",
     "step_records",
 )
 _EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
 
 
-@click.command("table", epilog=f"NAME is one of {', '.join((*_READ, *_MEASURED, *_EXPERTS))}.")
+NAMES = (*_READ, *_MEASURED, *_EXPERTS)
+
+
+@click.command("table", epilog=f"NAME is one of {', '.join(NAMES)}.")
 @click.argument("path")
-@click.argument("name", type=click.Choice([*_READ, *_MEASURED, *_EXPERTS]), metavar="NAME")
+@click.argument("name", type=click.Choice(NAMES), metavar="NAME")
 @click.option(
     "--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends."
 )
