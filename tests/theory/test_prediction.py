@@ -41,8 +41,8 @@ def test_the_textbook_question(capsysbinary: pytest.CaptureFixture[bytes]) -> No
 def test_text_sets_simulation_beside_formula_and_draws_one_axis(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predict", "-s", "1f1b,gpipe,dualpipe", "-p", "4", "-m", "9"]) == 0
     text = capsys.readouterr().out
-    row = next(line for line in text.splitlines() if line.startswith("1F1B "))
-    assert row.split()[1:4] == ["25.00%", "25.00%", "33.33%"]
+    row = next(line for line in text.splitlines() if line.startswith("    1F1B "))
+    assert row.split()[1:4] == ["25.0%", "25.0%", "33.3%"]
     assert "! DualPipe: DualPipe feeds from both ends" in text
     timelines = [line for line in text.splitlines() if line.startswith("    0 ")]
     assert len(timelines) == 2

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from traceanalyzer.gaps.checks.causes import cause_sentences
 from traceanalyzer.gaps.checks.experts import worth_of
-from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE, theory_share
+from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
 from traceanalyzer.gaps.sample.coverage import ledger_sentences, next_sentences, one_rank_sentences, sample_sentences
 from traceanalyzer.review.experts import AllToAllTheory
 from traceanalyzer.review.result import (
@@ -24,6 +24,7 @@ from traceanalyzer.review.result import (
     Withheld,
 )
 from traceanalyzer.review.sample import Figure, RankFigures, Sample
+from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import counted, flops_rate, milliseconds, n_of_n, percent, points, times
 
 MIN_OVERHEAD_SHARE = 0.005

@@ -31,7 +31,7 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
         refuse_loss,
         summary,
     )
-    from traceanalyzer.cli.output import write_bytes
+    from traceanalyzer.output import write_result
     from traceanalyzer.tables.computation.taxonomy import unmatched_kernels
     from traceanalyzer.traces.nccl.records import read_contents
 
@@ -45,7 +45,7 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
             "unmatched_kernels": unknown.to_dicts(),
             "records": {"flight_recorder": records.flight.height, "nccl_inspector": records.inspector.height},
         }
-        write_bytes(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        write_result(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if json_file != "-":
         lines = [*summary(traces), *kernel_lines(traces.kernel_times, unknown), *record_lines(records)]
         announce([path, *lines], click.echo)

@@ -30,9 +30,9 @@ def command(path: str, placement: str | None, redundant: int, ranks: int, groups
     is judged on steps it was not made from.
     """
     from traceanalyzer.analysis.assemble import analyze, read
-    from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import InputError
     from traceanalyzer.gaps.experts.placement import PlacementOptions, placement_file, propose
+    from traceanalyzer.output import write_result
 
     analysis = analyze(read(path))
     options = PlacementOptions(num_ranks=ranks, num_redundant=redundant, num_groups=groups, num_nodes=nodes)
@@ -43,7 +43,7 @@ def command(path: str, placement: str | None, redundant: int, ranks: int, groups
             "keep the routing side file of every rank beside the traces: split sizes tell ranks, not experts",
         )
     if placement is not None:
-        write_bytes(placement, json.dumps(placement_file(layers, redundant), indent=1).encode() + b"\n")
+        write_result(placement, json.dumps(placement_file(layers, redundant), indent=1).encode() + b"\n")
     if placement != "-":
         click.echo("\n".join(_lines(layers, redundant, analysis.review.all_to_all)))
 

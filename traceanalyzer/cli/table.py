@@ -23,6 +23,7 @@ _READ = ("events", "ranks", "defects")
 _MEASURED = (
     "steps",
     "actions",
+    "ideal_actions",
     "kernels",
     "collectives",
     "p2p",
@@ -35,15 +36,18 @@ _MEASURED = (
     "attribution",
     "blame",
     "ops",
+    "roofline",
     "step_records",
 )
 _EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
-_FORMULA = r"^[=+\-@\t\r]"
 
 
-@click.command("table", epilog=f"NAME is one of {', '.join((*_READ, *_MEASURED, *_EXPERTS))}.")
+NAMES = (*_READ, *_MEASURED, *_EXPERTS)
+
+
+@click.command("table", epilog=f"NAME is one of {', '.join(NAMES)}.")
 @click.argument("path")
-@click.argument("name", type=click.Choice([*_READ, *_MEASURED, *_EXPERTS]), metavar="NAME")
+@click.argument("name", type=click.Choice(NAMES), metavar="NAME")
 @click.option(
     "--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends."
 )
@@ -65,8 +69,8 @@ def command(
     """Print one table of PATH. Text cells that a spreadsheet would run as a formula get a leading ' in CSV."""
     import polars as pl
 
-    from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import UsageError
+    from traceanalyzer.output import write_result
 
     ranges = None if ranks is None else number_ranges("--ranks", ranks)
     frame = _table(path, name, rank_map, columns)
@@ -78,7 +82,7 @@ def command(
     kind = kind or _kind_of(output)
     if head is not None or kind == "text":
         frame = frame.head(20 if head is None else head)
-    write_bytes(output, render(frame, kind))
+    write_result(output, render(frame, kind))
 
 
 def _table(path: str, name: str, rank_map: Path | None, columns: Path | None) -> pl.DataFrame:
@@ -100,29 +104,20 @@ def render(frame: pl.DataFrame, kind: str) -> bytes:
     """A table as text, CSV, JSON or Parquet."""
     import polars as pl
 
+    from traceanalyzer.output import csv_text, flat
+
     if kind == "parquet":
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         return buffer.getvalue()
-    nested = [column for column, dtype in frame.schema.items() if dtype.is_nested()]
-    text = [column for column, dtype in frame.schema.items() if isinstance(dtype, pl.String | pl.Categorical | pl.Enum)]
     if kind == "json":
-        return frame.with_columns(pl.col(text).cast(pl.String)).write_json().encode() + b"\n"
-    lists = [
-        pl.concat_str(pl.lit("["), pl.col(c).cast(pl.List(pl.String)).list.join(" "), pl.lit("]")).alias(c)
-        for c in nested
-    ]
-    flat = frame.with_columns(*lists, pl.col(text).cast(pl.String))
+        words = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+        return frame.with_columns(pl.col(words).cast(pl.String)).write_json().encode() + b"\n"
     if kind == "csv":
-        words = [column for column, dtype in flat.schema.items() if dtype == pl.String]
-        safe = [
-            pl.when(pl.col(c).str.contains(_FORMULA)).then(pl.concat_str(pl.lit("'"), c)).otherwise(c).alias(c)
-            for c in words
-        ]
-        return flat.with_columns(safe).write_csv().encode()
+        return csv_text(frame).encode()
     printable = pl.col(pl.String).str.replace_all(r"[\pC\s]+", " ").str.slice(0, 60)
     with pl.Config(
         tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, fmt_str_lengths=60, tbl_formatting="NOTHING",
         tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, tbl_cell_alignment="LEFT",
     ):  # fmt: skip
-        return (str(flat.with_columns(printable)) + "\n").encode()
+        return (str(flat(frame).with_columns(printable)) + "\n").encode()

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from traceanalyzer.cli.text.pipeline import cause_lines, next_lines, straggler_lines, what_if_lines
+from reports.sections.findings import worth
+from reports.sections.pipeline.causes import cause_grid
 from traceanalyzer.gaps.checks.causes import cause_findings, cause_sentences, with_mfu_points
 from traceanalyzer.review.pipeline import AttributionMs, Culprit, RemedyWorth
-from traceanalyzer.review.result import Bubble, Finding, to_builtins
+from traceanalyzer.review.result import Bubble, Finding
 from traceanalyzer.schema import CAUSE
 
 NOTHING = dict.fromkeys(CAUSE.categories, 0.0)
@@ -76,16 +77,17 @@ def test_worth_in_mfu_points_is_work_over_a_shorter_step() -> None:
 
 def test_the_text_closes_and_names_who_was_not_captured() -> None:
     culprits = [culprit("outside_sample", None, [], 7), culprit("jitter", 3, [1], 3)]
-    bubble = to_builtins(bubble_of({"outside_sample": 7, "jitter": 3}, culprits, [remedy("jitter", 2)]))  # type: ignore[arg-type]
-    text = "\n".join(cause_lines(bubble))
-    assert "measured phase        110.00" in text
-    assert "computation 70.00 + bubble of the schedule 30.00" in text
-    assert "not captured +7.00" in text
-    assert "2.00 ms  mend jitter" in text
-    assert (
-        list(cause_lines(None))
-        == list(straggler_lines([]))
-        == list(next_lines(None))
-        == list(what_if_lines(None))
-        == []
+    bubble = bubble_of({"outside_sample": 7, "jitter": 3}, culprits, [remedy("jitter", 2)])
+    assert bubble.attribution_ms is not None
+    grid = cause_grid(bubble.attribution_ms, bubble.culprits)
+    assert grid is not None
+    assert grid.rows == (
+        ("measured phase", "110 ms", ""),
+        ("ideal", "100 ms", "computation 70.0 ms + bubble of the schedule 30.0 ms"),
+        ("outside sample", "+7.00 ms", "not captured +7.00 ms"),
+        ("jitter", "+3.00 ms", "rank 3 +3.00 ms"),
     )
+    remedies = worth(bubble)
+    assert remedies is not None
+    assert remedies.rows == (("mend jitter", "2.00 ms"),)
+    assert worth(None) is None

@@ -13,6 +13,7 @@ from traceanalyzer.hardware import parse_dtype
 from traceanalyzer.job import Job
 from traceanalyzer.review.memory import Memory, RankMemory
 from traceanalyzer.review.result import Finding, Withheld
+from traceanalyzer.review.words import byte_count
 from traceanalyzer.theory.model.activation_memory import stage_activation_bytes
 from traceanalyzer.theory.simulator.in_flight import in_flight, peaks
 
@@ -130,7 +131,7 @@ def _findings(rows: list[RankMemory]) -> Iterable[Finding]:
         passed=passed,
         worth_ms=None,
         worth_mfu_points=None,
-        evidence=f"rank {worst.rank} keeps {(worst.peak_bytes or 0) / 2**20:.2f} MiB at most, {ratio:.2f} times what "
+        evidence=f"rank {worst.rank} keeps {byte_count(worst.peak_bytes or 0)} at most, {ratio:.2f} times what "
         f"{worst.predicted_in_flight} microbatches in flight take",
         action=None
         if passed

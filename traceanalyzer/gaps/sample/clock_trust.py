@@ -18,6 +18,7 @@ from traceanalyzer.gaps.pipeline.bubble import PipelineGap, transfers_of, withou
 from traceanalyzer.measurements.communication.collectives import hidden_by_clocks, naming_hidden_by_clocks
 from traceanalyzer.measurements.pipeline.bubble import bubble, dependency_ns
 from traceanalyzer.review.result import ClockEffect, Withheld
+from traceanalyzer.review.words import milliseconds
 from traceanalyzer.tables import Tables
 
 MOVED_SHARE = 0.25
@@ -109,8 +110,8 @@ def trusted_pipeline(
     if not hidden:
         return found, (effect,)
     reason = (
-        f"the clocks of these ranks may be off by {residual / 1e6:.3g} ms, which moves the dependency of "
-        f"{dependency / 1e6:.3g} ms by up to {uncertain / 1e6:.3g} ms"
+        f"the clocks of these ranks may be off by {milliseconds(residual / 1e6)}, which moves the dependency of "
+        f"{milliseconds(dependency / 1e6)} by up to {milliseconds(uncertain / 1e6)}"
     )
     return without_pipeline(reason), (effect,)
 

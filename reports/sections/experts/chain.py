@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from reports.page.parts import Grid
-from reports.page.text import Unit, quantity
+from reports.page.model import Grid
+from traceanalyzer.review.words import Unit, quantity
 
 MAX_ROWS = 32
 _COLUMNS: tuple[tuple[str, str, Unit], ...] = (
@@ -33,18 +33,19 @@ def chain_grid(chain: pl.DataFrame) -> Grid | None:
         .sort("combine_caused_wait_ns", "layer", "rank", descending=[True, False, False], nulls_last=True)
     )
     shown = [column for column in _COLUMNS if means[column[1]].null_count() < means.height]
-    rows = tuple(
-        (str(row["layer"]), str(row["rank"]), *(quantity(row[name], unit) for _, name, unit in shown))
-        for row in means.head(MAX_ROWS).iter_rows(named=True)
-    )
-    left_out = means.height - len(rows)
     return Grid(
         id="expert-chain",
-        title="Layer by layer and rank by rank, forward, mean over steps: tokens, bytes, transfer, experts, who waits",
+        title="Forward, layer by layer and rank by rank, mean over steps",
         columns=("layer", "rank", *(title for title, _, _ in shown)),
-        rows=rows,
+        rows=tuple(
+            (str(row["layer"]), str(row["rank"]), *(quantity(row[name], unit) for _, name, unit in shown))
+            for row in means.head(MAX_ROWS).iter_rows(named=True)
+        ),
         numeric=frozenset(range(len(shown) + 2)),
-        note="Load: tokens received ÷ the mean over ranks. Bytes: received at dispatch over links. Waits: at combine; others "
-        "wait: what the other ranks wait there for this one, summed."
-        + (f" {left_out} further rows are in the table expert_chain." if left_out else ""),
+        note="Load: tokens received ÷ the mean over ranks. Bytes: received at dispatch over links. Waits: at combine. Others "
+        "wait: the sum of what the other ranks wait there for this one.",
+        num_rows=means.height,
+        all_rows="expert_chain",
+        csv="expert_chain",
+        few=0,
     )
