@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+from msgspec import to_builtins
 
 from reports.page.output import write_whole
+from traceanalyzer.review import Review
 
 
-def render(review: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], path: Path) -> Path:
+def render(review: Review | Mapping[str, Any], tables: Mapping[str, pl.DataFrame], path: Path) -> Path:
     """Write the report of `review` and `tables` to `path`: one HTML file that needs no network.
 
     Tables are known by name: actions, ideal_actions, bubble, accounting, collectives, routing, steps; any may be
@@ -20,4 +22,5 @@ def render(review: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], path: 
     """
     from reports.page.compose import compose  # noqa: PLC0415 - the drawing library takes seconds to import
 
-    return write_whole(compose(review, tables), path)
+    plain = to_builtins(review) if isinstance(review, Review) else review
+    return write_whole(compose(plain, tables), path)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from markupsafe import Markup
+from msgspec import to_builtins
 
 from reports.page.downloads import script_json
 from reports.page.embedding import bokeh_script, embedded, own_file, policy, template
 from reports.page.text import emphasised
 from reports.prediction.sections import inputs, sections, verdict
-from traceanalyzer.theory.prediction.record import Predicted
+from traceanalyzer.theory.prediction.record import Predicted, PredictionRecord
 
 
-def compose(predicted: Predicted, record: Mapping[str, Any]) -> str:
+def compose(predicted: Predicted, record: PredictionRecord) -> str:
     """The whole page as HTML text."""
     parts = sections(predicted)
     divs, drawing = embedded(parts)
@@ -30,5 +28,5 @@ def compose(predicted: Predicted, record: Mapping[str, Any]) -> str:
         verdict=[emphasised(sentence) for sentence in verdict(predicted)],
         sections=parts,
         divs=divs,
-        record=Markup(script_json(record)),  # noqa: S704 - inert by construction
+        record=Markup(script_json(to_builtins(record))),  # noqa: S704 - inert by construction
     )

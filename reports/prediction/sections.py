@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from reports.page.output import write_whole
 from reports.page.parts import Chart, Grid, Part, Section, Terms
 from reports.page.text import quantity, safe_text
 from traceanalyzer.theory.prediction.comparison import Prediction
-from traceanalyzer.theory.prediction.record import Predicted
+from traceanalyzer.theory.prediction.record import Predicted, PredictionRecord
 
 
-def render_prediction(predicted: Predicted, record: Mapping[str, Any], path: Path) -> Path:
+def render_prediction(predicted: Predicted, record: PredictionRecord, path: Path) -> Path:
     """Write the page; `record` is embedded as JSON. The file is written whole or not at all. Raises `OutputError`."""
     from reports.prediction.compose import compose  # noqa: PLC0415 - the drawing library takes seconds to import
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from msgspec import to_builtins
 from planted import Faults, Job, plant
 from tiny_trace import TinyRank, run_of
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.cli.text.review import review_text
-from traceanalyzer.review.result import to_builtins
 from traceanalyzer.tables.steps.parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
 from traceanalyzer.tables.steps.windows import steps
 from traceanalyzer.traces import read_traces

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 import pytest
+from msgspec import to_builtins
 
 from traceanalyzer.analysis.assemble import Run, analyze, read, with_declaration
 from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.measurements.efficiency.recompute import forward_operators, recomputed
 from traceanalyzer.model import ModelShape
-from traceanalyzer.review.result import Review, to_builtins
+from traceanalyzer.review import Review
 from traceanalyzer.schema import EVENTS, KERNELS, conform
 from traceanalyzer.traces.read import read_traces
 

@@ -20,7 +20,7 @@ from report_cases import base_review, expert_case, hostile, mfu_case, pipeline_c
 
 from reports.page.compose import compose
 from reports.page.downloads import csv_text
-from traceanalyzer.review.result import json_schema
+from traceanalyzer.review import json_schema
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
 

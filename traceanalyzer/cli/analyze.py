@@ -42,7 +42,7 @@ def command(
     from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.cli.text.review import review_text
-    from traceanalyzer.review.result import to_builtins, to_json
+    from traceanalyzer.review import to_json
 
     declared = declaration(**described)
     only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)
@@ -52,6 +52,6 @@ def command(
     if json_file is not None:
         write_bytes(json_file, to_json(review))
     if json_file != "-":
-        click.echo(review_text(to_builtins(review)))
+        click.echo(review_text(review))
     if strict:
         refuse_loss(path, run.traces.defects)

@@ -43,7 +43,7 @@ def command(
     from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import UsageError
-    from traceanalyzer.review.result import to_builtins, to_json
+    from traceanalyzer.review import to_json
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
@@ -53,7 +53,7 @@ def command(
     analysis = analyze(with_declaration(run, declared))
     if json_file is not None:
         write_bytes(json_file, to_json(analysis.review))
-    written = render(to_builtins(analysis.review), analysis.tables, output)
+    written = render(analysis.review, analysis.tables, output)
     if json_file == "-":
         return
     for line in analysis.review.warnings:

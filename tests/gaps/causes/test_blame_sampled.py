@@ -6,12 +6,12 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from msgspec import to_builtins
 from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.cli.text.review import review_text
-from traceanalyzer.review.pipeline import AttributionMs
-from traceanalyzer.review.result import Bubble, to_builtins
+from traceanalyzer.review import AttributionMs, Bubble
 
 JOB = Job(p2p_bytes=1 << 20)
 CAUSES = ("stage", "straggler", "transfer", "chunk_comm", "host", "jitter", "slack", "outside_sample", "unexplained")

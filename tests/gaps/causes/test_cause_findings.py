@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from traceanalyzer.cli.text.pipeline import cause_lines, next_lines, straggler_lines, what_if_lines
 from traceanalyzer.gaps.checks.causes import cause_findings, cause_sentences, with_mfu_points
-from traceanalyzer.review.pipeline import AttributionMs, Culprit, RemedyWorth
-from traceanalyzer.review.result import Bubble, Finding, to_builtins
+from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth
 from traceanalyzer.schema import CAUSE
 
 NOTHING = dict.fromkeys(CAUSE.categories, 0.0)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
+from msgspec import to_builtins
 from planted import Faults, Planted, plant
 from planted import Job as PlantedJob
 
@@ -14,7 +15,6 @@ from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.job import ClockOffset, Job, RankRecord
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
-from traceanalyzer.review.result import to_builtins
 from traceanalyzer.schema import COLLECTIVES, P2P, RANKS, conform, empty
 from traceanalyzer.tables.clocks.alignment import CONVERSION_NS, clocks
 

@@ -9,6 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
+from msgspec import to_builtins  # noqa: E402
 from run_jobs import run_job, small  # noqa: E402
 
 from instrumented_runs.jobs.transformer import stage, token_loss  # noqa: E402
@@ -19,7 +20,6 @@ from traceanalyzer.errors import DomainError  # noqa: E402
 from traceanalyzer.gaps.pipeline.bubble import pipeline_gap  # noqa: E402
 from traceanalyzer.gaps.pipeline.memory import memory_gap  # noqa: E402
 from traceanalyzer.model import ModelShape  # noqa: E402
-from traceanalyzer.review.result import to_builtins  # noqa: E402
 from traceanalyzer.schema import COMMUNICATIONS, STEP_RECORDS, empty  # noqa: E402
 from traceanalyzer.tables import build_tables  # noqa: E402
 from traceanalyzer.theory.model.activation_memory import stage_activation_bytes  # noqa: E402

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 from planted import Faults, Job, plant
 
 from reports import render
@@ -14,7 +15,6 @@ from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
 from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.gaps.sample.claims import CLAIMS, forbidden, told
-from traceanalyzer.review.result import to_builtins
 
 JOB = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4, num_steps=2)
 EVERYONE = ("All ranks", "Where the time of the ranks went")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from msgspec import to_builtins
+
 from traceanalyzer.cli.text.efficiency import roofline_lines
 from traceanalyzer.cli.text.experts import expert_lines, sharding_lines
 from traceanalyzer.cli.text.job import job_lines
@@ -13,12 +15,14 @@ from traceanalyzer.cli.text.owners import owner_lines
 from traceanalyzer.cli.text.pipeline import cause_lines, next_lines, straggler_lines, what_if_lines
 from traceanalyzer.cli.text.recorded import recorded_lines
 from traceanalyzer.cli.text.sample import sample_lines
+from traceanalyzer.review import Review
 
 _WIDTH = 100
 
 
-def review_text(review: Mapping[str, Any]) -> str:
+def review_text(found: Review | Mapping[str, Any]) -> str:
     """The first screen: whether the capture is representative, warnings, verdict, headline numbers beside theory, owners, stages, what is withheld."""
+    review: Mapping[str, Any] = to_builtins(found) if isinstance(found, Review) else found
     blocks = [
         [] if review["quality"]["representative"] is False else [review["quality"]["capture_sentence"]],
         [f"! {line}" for line in review["warnings"]],

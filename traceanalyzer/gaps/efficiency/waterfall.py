@@ -23,7 +23,7 @@ from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
 from traceanalyzer.gaps.pipeline.bubble import theory_share
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes
-from traceanalyzer.review.result import Bubble, WaterfallStep, Withheld
+from traceanalyzer.review import Bubble, WaterfallStep, Withheld
 from traceanalyzer.review.words import milliseconds
 from traceanalyzer.tables import Tables
 from traceanalyzer.theory.model.flops import Recompute, flops_per_token

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import covered_within
+from traceanalyzer.review.vocabulary import CaptureCheckName
 
 MAX_SLOWDOWN = 0.05
 """Profiled step over unprofiled step, less one."""
@@ -23,7 +24,7 @@ _FEWEST_STEPS = 3
 class CaptureCheck:
     """One check; `value` is None where it cannot be made, and `text` then says why."""
 
-    name: str
+    name: CaptureCheckName
     value: float | None
     limit: float
     text: str
