@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
+from msgspec import to_builtins
 
 from reports.review_page import review_page
 from traceanalyzer.output import write_result
-from traceanalyzer.review.result import Review, to_builtins
+from traceanalyzer.review import Review
 
 
 def render(review: Review, tables: Mapping[str, pl.DataFrame], path: Path) -> Path:

@@ -11,7 +11,7 @@ from reports.sections import efficiency, findings, headline, job, owners, qualit
 from reports.sections.experts import all_to_all
 from reports.sections.material import Material, withheld
 from reports.sections.pipeline import bubble, memory, what_if
-from traceanalyzer.review.result import Review
+from traceanalyzer.review import Review
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     sample.section,
@@ -39,12 +39,12 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
     """Everything that a reader of `review` sees. Tables are known by name, and any may be missing."""
     material = Material(review, frames)
     made = [section(material) for section in SECTIONS]
-    tool = " ".join(review.tool[key] for key in ("name", "version") if key in review.tool)
+    tool = f"{review.tool.name} {review.tool.version}"
     checked = review.quality.capture_sentence if review.quality.representative is not False else ""
     return Page(
         title="Performance review",
         subject=headline.subject(review),
-        path=review.source.get("path", ""),
+        path=review.source.path,
         warnings=tuple(review.warnings),
         verdict=headline.verdict(review),
         preface=checked,

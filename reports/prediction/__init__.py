@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from reports.prediction.page import prediction_page
 from traceanalyzer.output import write_result
-from traceanalyzer.theory.prediction.record import Predicted
+from traceanalyzer.theory.prediction.record import Predicted, PredictionRecord
 
 
-def render_prediction(predicted: Predicted, record: Mapping[str, Any], path: Path) -> Path:
+def render_prediction(predicted: Predicted, record: PredictionRecord, path: Path) -> Path:
     """Write the page with `record` inside. The file is written whole or not at all. Raises `OutputError`."""
     from reports.page.html import html  # noqa: PLC0415 - templates and drawing take long to import
 
-    write_result(path, html(prediction_page(predicted), "prediction", record).encode())
+    write_result(path, html(prediction_page(predicted), "prediction", to_builtins(record)).encode())
     return path

@@ -12,8 +12,8 @@ from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Section, Terms
 from reports.page.text import chart_text
 from reports.sections.material import Material
-from traceanalyzer.review.efficiency import RooflineShape
-from traceanalyzer.review.result import Fact, Mfu, WaterfallStep
+from traceanalyzer.review import Fact, Mfu, RooflineShape, WaterfallStep
+from traceanalyzer.review.vocabulary import Recomputation
 from traceanalyzer.review.words import digits, flops_rate, percent
 
 CLOSED = 0.05
@@ -24,7 +24,7 @@ _BARS = {"name": pl.String, "start": pl.Float64, "end": pl.Float64, "color": pl.
 def section(material: Material) -> Section:
     """What the MFU is made of."""
     review = material.review
-    parts = [waterfall_chart(review.mfu, review.waterfall), mfu_terms(review.mfu, review.job.get("recompute"))]
+    parts = [waterfall_chart(review.mfu, review.waterfall), mfu_terms(review.mfu, review.job.recompute)]
     return material.section(
         "mfu",
         "MFU",
@@ -97,7 +97,7 @@ def waterfall_chart(mfu: Mfu, waterfall: Sequence[WaterfallStep]) -> Chart | Non
     )
 
 
-def mfu_terms(mfu: Mfu, recompute: Fact | None) -> Terms | None:
+def mfu_terms(mfu: Mfu, recompute: Fact[Recomputation | None] | None) -> Terms | None:
     """What the MFU is made of."""
     peak = "" if mfu.peak_flops_per_device is None else flops_rate(mfu.peak_flops_per_device)
     return figures(
@@ -120,7 +120,7 @@ def mfu_terms(mfu: Mfu, recompute: Fact | None) -> Terms | None:
     )
 
 
-def _recompute(fact: Fact | None) -> str:
+def _recompute(fact: Fact[Recomputation | None] | None) -> str:
     if fact is None or fact.value is None:
         return "not known: HFU counts none"
     return f"{fact.value} ({fact.source})"

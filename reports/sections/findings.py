@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from reports.page.grids import grid
 from reports.page.model import Finding, Findings, Grid, Section
 from reports.sections.material import Material
-from traceanalyzer.review import result
-from traceanalyzer.review.pipeline import StragglerFigures
-from traceanalyzer.review.result import Bubble
+from traceanalyzer import review
+from traceanalyzer.review import Bubble, StragglerFigures
 from traceanalyzer.review.words import digits, milliseconds, percent
 
 _NS_PER_MS = 1e6
@@ -17,25 +16,25 @@ _NS_PER_MS = 1e6
 
 def section(material: Material) -> Section:
     """Findings with the worthiest first, and beside them the ranks and remedies behind them."""
-    review = material.review
-    listed = findings(review.findings, material.origin_ns)
+    found = material.review
+    listed = findings(found.findings, material.origin_ns)
     lead = "What causes the gaps, the most costly first. Each saving is for that remedy alone; savings do not add up."
     failed = any(not each.passed for each in listed.entries)
     return material.section(
         "findings",
         "Findings",
-        [listed if listed.entries else None, stragglers(review.stragglers), worth(review.bubble)],
+        [listed if listed.entries else None, stragglers(found.stragglers), worth(found.bubble)],
         absent="No check was made of this run.",
         lead=lead if failed else "",
     )
 
 
-def findings(found: Sequence[result.Finding], origin_ns: int | None) -> Findings:
+def findings(found: Sequence[review.Finding], origin_ns: int | None) -> Findings:
     """Failed checks first; windows in ms since `origin_ns`, the timeline's zero."""
     return Findings(entries=tuple(sorted((_finding(each, origin_ns) for each in found), key=lambda f: f.passed)))
 
 
-def _finding(found: result.Finding, origin_ns: int | None) -> Finding:
+def _finding(found: review.Finding, origin_ns: int | None) -> Finding:
     worth = [f"{milliseconds(found.worth_ms)} per step"] if found.worth_ms else []
     worth += [f"{digits(found.worth_mfu_points)} MFU points"] if found.worth_mfu_points else []
     start_ms, end_ms = _since(origin_ns, found.start_ns), _since(origin_ns, found.end_ns)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
-
 from reports.page.model import Tile
 from reports.sections.material import reason
-from traceanalyzer.review import result
-from traceanalyzer.review.result import Review
+from traceanalyzer import review as found
+from traceanalyzer.review import Degrees, Review
 from traceanalyzer.review.words import counted
 
 REQUIRED_TILES = {
@@ -23,32 +20,22 @@ _OF_THEORY = ("bubble", "all_to_all")
 
 def subject(review: Review) -> str:
     """The job in a few words: schedule, stages, microbatches, degrees, device."""
-
-    def known(name: str) -> object:
-        return review.job[name].value if name in review.job else None
-
-    said = [str(known("schedule") or "")]
-    for name, noun in (("num_stages", "stage"), ("num_microbatches", "microbatch")):
-        count = known(name)
-        if isinstance(count, int) and count > 1:
-            said.append(f"{count:,} {noun}{'es' if noun.endswith('h') else 's'}")
-    said.append(_degrees(known("layout")))
-    hardware = known("hardware")
-    device = cast("Mapping[str, object]", hardware).get("device") if isinstance(hardware, Mapping) else hardware
-    said += [str(fact or "") for fact in (known("compute_mode"), known("backend"), device)]
+    job = review.job
+    said = [job.schedule.value if job.schedule else ""]
+    for fact, noun in ((job.num_stages, "stage"), (job.num_microbatches, "microbatch")):
+        if fact is not None and fact.value > 1:
+            said.append(counted(fact.value, noun))
+    said.append(_degrees(job.layout.value) if job.layout else "")
+    said += [fact.value for fact in (job.compute_mode, job.backend) if fact is not None]
+    said.append(job.hardware.value.device if job.hardware else "")
     steps = review.step.duration_ms.num_steps
     said.append(f"{counted(steps, 'step')} measured" if steps else "")
     return " · ".join(text for text in said if text)
 
 
-def _degrees(layout: object) -> str:
-    if not isinstance(layout, Mapping):
-        return ""
-    degrees = cast("Mapping[str, object]", layout)
-    shown = {name: degrees.get(name) for name in ("pp", "dp", "tp", "ep")}
-    return " × ".join(
-        f"{name.upper()} {degree}" for name, degree in shown.items() if isinstance(degree, int) and degree > 1
-    )
+def _degrees(layout: Degrees) -> str:
+    shown = {"PP": layout.pp, "DP": layout.dp, "TP": layout.tp, "EP": layout.ep}
+    return " × ".join(f"{name} {degree}" for name, degree in shown.items() if degree and degree > 1)
 
 
 def verdict(review: Review) -> tuple[str, ...]:
@@ -63,7 +50,7 @@ def tiles(review: Review) -> tuple[Tile, ...]:
     return (*required, *given.values())
 
 
-def _tile(tile: result.Tile, review: Review) -> Tile:
+def _tile(tile: found.Tile, review: Review) -> Tile:
     if tile.status == "withheld" or not tile.value_text:
         return Tile(
             id=tile.id,

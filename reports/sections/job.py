@@ -11,7 +11,7 @@ from reports.page.grids import grid
 from reports.page.model import Grid, Section, Terms
 from reports.sections.headline import tiles
 from reports.sections.material import Material
-from traceanalyzer.review.result import Fact, Source, Term
+from traceanalyzer.review import JobFacts, SourceFile, Term
 from traceanalyzer.review.words import counted, digits, spaced
 
 MAX_FILES = 64
@@ -24,9 +24,9 @@ def job(material: Material) -> Section:
     return material.section("job", "The job", [job_facts(material.review.job)], absent="Nothing is known of the job.")
 
 
-def job_facts(job: Mapping[str, Fact]) -> Grid | None:
+def job_facts(job: JobFacts) -> Grid | None:
     """What the traces say first; a terminal leaves out what the run's own description says."""
-    known = [(name, fact, fact_text(name, fact.value)) for name, fact in job.items()]
+    known = [(name, fact, fact_text(name, fact.value)) for name, fact in job.known()]
     told = sorted((row for row in known if row[2]), key=lambda row: row[1].basis == "run.json")
     return grid(
         "job-facts",
@@ -79,7 +79,7 @@ def method(material: Material) -> Section:
 def provenance(material: Material) -> Section:
     """Which files, versions and seeds the review rests on."""
     review = material.review
-    path = review.source.get("path")
+    path = review.source.path
     source = Terms(entries=(("Source", path),)) if path else None
     parts = [_terms(review.provenance), source, source_files(review.files)]
     return material.section(
@@ -91,7 +91,7 @@ def _terms(terms: Sequence[Term]) -> Terms | None:
     return Terms(entries=tuple((each.term, each.text) for each in terms)) if terms else None
 
 
-def source_files(files: Sequence[Source]) -> Grid | None:
+def source_files(files: Sequence[SourceFile]) -> Grid | None:
     """The trace files behind the review."""
     return grid(
         "files",

@@ -10,7 +10,7 @@ import polars as pl
 
 from reports.charts import exchanges, timeline
 from reports.page.model import Part, Section
-from traceanalyzer.review.result import Quality, Review
+from traceanalyzer.review import Quality, Review
 from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, EXPERT_CHAIN, ROUTING, empty
 
 _SCHEMAS = {

@@ -10,8 +10,7 @@ from reports.charts import elements as charts
 from reports.charts.palette import OWNERS, STEP_PHASES
 from reports.page.model import Chart, Grid, Section
 from reports.sections.material import Material
-from traceanalyzer.review.result import Accounting, OwnerShare
-from traceanalyzer.review.sample import Figure
+from traceanalyzer.review import Accounting, Figure, OwnerShare
 from traceanalyzer.review.words import milliseconds, n_of_n, percent, spaced
 
 PHASE_NAMES = {

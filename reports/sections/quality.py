@@ -9,8 +9,7 @@ import msgspec
 from reports.page.grids import figures, grid
 from reports.page.model import Grid, Section, Terms
 from reports.sections.material import Material, withheld
-from traceanalyzer.review.capture import CaptureCheckFigures
-from traceanalyzer.review.result import ClockEffect, Quality, ValidityFigures
+from traceanalyzer.review import CaptureCheckFigures, ClockEffect, Quality, ValidityFigures
 from traceanalyzer.review.words import NOTHING, milliseconds, quantity, spaced
 
 MAX_DEFECTS = 100

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reports.page.grids import grid
 from reports.page.model import Grid, Section
 from reports.sections.material import Material
-from traceanalyzer.review.recorded import Recorded, RecordedOperation
+from traceanalyzer.review import Recorded, RecordedOperation
 from traceanalyzer.review.words import digits, spaced
 
 _FEW = 8

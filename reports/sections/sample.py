@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reports.page.grids import figures, grid
 from reports.page.model import Grid, Section, Terms
 from reports.sections.material import Material
-from traceanalyzer.review.sample import RankFigures, Sample, WaitRange
+from traceanalyzer.review import RankFigures, Sample, WaitRange
 from traceanalyzer.review.words import ranks_text
 
 MAX_ROWS = 24

@@ -9,7 +9,7 @@ from reports.sections.material import Material, reason
 
 def section(material: Material) -> Section:
     """Both timelines, as far as they could be measured."""
-    schedule = material.review.job.get("schedule")
+    schedule = material.review.job.schedule
     ordered = schedule is None or schedule.value != "unknown"
     actions = timeline.chart(material.actions, ordered=ordered) if material.actions else None
     collectives = exchanges.chart(material.exchanges, actions) if material.exchanges else None

@@ -13,7 +13,7 @@ from gpipe_run import GPIPE, review_of, with_job
 from tiny_trace import BASE_NS, TinyRank, run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.result import json_schema, to_json
+from traceanalyzer.review import json_schema, to_json
 
 # GPipe, P=2, M=2, forward 10 ms, backward 20 ms, nothing late: bubble (P-1)/(M+P-1) = 1/3.
 
@@ -123,7 +123,8 @@ def test_a_run_without_pipeline_invents_no_bubble(tmp_path: Path) -> None:
 def test_review_satisfies_the_schema_in_the_package(tmp_path: Path) -> None:
     stored = json.loads(resources.files("traceanalyzer.review").joinpath("review.schema.json").read_text())
     assert stored == json_schema(), (
-        "run `python -m traceanalyzer.review.result > traceanalyzer/review/review.schema.json`"
+        "run `python -c 'from traceanalyzer.review import schema_text as text; print(text(), end=\"\")' "
+        "> traceanalyzer/review/review.schema.json`"
     )
     review = analyze(read(run_of(tmp_path, GPIPE))).review
     jsonschema.validate(json.loads(to_json(review)), stored)

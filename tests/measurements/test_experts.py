@@ -278,7 +278,7 @@ def test_expert_loads_without_side_file_are_withheld_and_plan_says_why(tmp_path:
 
 
 def _review(folder: Path) -> dict[str, Any]:
-    from traceanalyzer.review.result import to_builtins  # noqa: PLC0415 - one test alone
+    from msgspec import to_builtins  # noqa: PLC0415 - one test alone
 
     return to_builtins(analyze(read(folder)).review)
 

@@ -17,7 +17,7 @@ from traceanalyzer.analysis.assemble import Run, analyze, read, with_declaration
 from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.measurements.efficiency.recompute import forward_operators, recomputed
 from traceanalyzer.model import ModelShape
-from traceanalyzer.review.result import Review
+from traceanalyzer.review import Review
 from traceanalyzer.schema import EVENTS, KERNELS, conform
 from traceanalyzer.traces.read import read_traces
 

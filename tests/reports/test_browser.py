@@ -9,12 +9,12 @@ from typing import Any
 import polars as pl
 import pytest
 from browser import DRAWN, opened, until
+from msgspec import to_builtins
 from report_cases import expert_case, hostile, mfu_case, pipeline_case
 from report_factory import pipeline_actions
 
 from reports import render
 from reports.charts.palette import PHASES
-from traceanalyzer.review.result import to_builtins
 
 pytestmark = pytest.mark.browser
 

@@ -17,8 +17,7 @@ from reports.sections.experts import loads
 from reports.sections.experts.chain import chain_grid
 from reports.sections.pipeline import bubble as pipeline
 from reports.sections.pipeline import causes
-from traceanalyzer.review.pipeline import Culprit, StageBubble
-from traceanalyzer.review.result import Accounting, Bubble, OwnerShare, PhaseShare, Review, WaterfallStep
+from traceanalyzer.review import Accounting, Bubble, Culprit, OwnerShare, PhaseShare, Review, StageBubble, WaterfallStep
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.schema import (
     ACCOUNTING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reports.sections.efficiency import roofline_grid
-from traceanalyzer.review.efficiency import RooflineShape
+from traceanalyzer.review import RooflineShape
 
 SHAPE = RooflineShape(
     name="aten::_scaled_mm", kind="gemm", dtype="c10::BFloat16", shape="8x16 16x4", num_calls=3.0, ms=4.0,

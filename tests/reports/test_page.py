@@ -17,11 +17,12 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import to_builtins
 from report_cases import base_review, changed, expert_case, hostile, mfu_case, pipeline_case, review_of
 
 from reports import report
 from traceanalyzer.output import csv_text
-from traceanalyzer.review.result import Review, Source, Withheld, to_builtins
+from traceanalyzer.review import Review, Source, Withheld
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
 

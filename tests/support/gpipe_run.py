@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from msgspec import to_builtins
+
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.result import to_builtins
 
 GPIPE = [
     "0F0@0-10000 0F1@10000-20000 0B0@50000-70000 0B1@70000-90000",

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import polars as pl
+from msgspec import to_builtins
 from report_factory import (
     MS,
     accounting_table,
@@ -17,7 +18,7 @@ from report_factory import (
     steps_table,
 )
 
-from traceanalyzer.review.result import Review, to_builtins
+from traceanalyzer.review import Review
 
 Case = tuple[Review, dict[str, pl.DataFrame]]
 

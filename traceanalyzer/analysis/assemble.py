@@ -23,15 +23,17 @@ from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.capture.validity import Validity
 from traceanalyzer.measurements.efficiency.mfu import median_step, step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
-from traceanalyzer.review.result import (
+from traceanalyzer.review import (
     Accounting,
     Finding,
     OwnerShare,
     PhaseShare,
     Review,
     Source,
+    SourceFile,
     StepDuration,
     StepFigures,
+    Tool,
     ValidityFigures,
 )
 from traceanalyzer.schema import OPS, conform
@@ -76,10 +78,10 @@ def _review(run: Run, found: Measured) -> Review:
     if tables.steps.is_empty() and found.recorded is not None:
         words = Coverage(ledger=recorded_sentences(found.recorded))
     return Review(
-        tool={"name": "traceanalyzer", "version": __version__},
+        tool=Tool(name="traceanalyzer", version=__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        source={"path": run.path},
-        files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
+        source=Source(path=run.path),
+        files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
         headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
         warnings=warnings(found.trust.reasons, result, run.job),
         quality=result,

@@ -11,25 +11,28 @@ from traceanalyzer.gaps.checks.causes import cause_sentences
 from traceanalyzer.gaps.checks.experts import worth_of
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
 from traceanalyzer.gaps.sample.coverage import ledger_sentences, next_sentences, one_rank_sentences, sample_sentences
-from traceanalyzer.review.experts import AllToAllTheory
-from traceanalyzer.review.result import (
+from traceanalyzer.review import (
     Accounting,
     AllToAll,
+    AllToAllTheory,
     Bubble,
+    Figure,
     Headline,
     Mfu,
     Quality,
+    RankFigures,
+    Sample,
     StepFigures,
     Tile,
     Withheld,
 )
-from traceanalyzer.review.sample import Figure, RankFigures, Sample
 from traceanalyzer.review.theory import theory_share
+from traceanalyzer.review.vocabulary import TileId
 from traceanalyzer.review.words import counted, flops_rate, milliseconds, n_of_n, percent, points, times
 
 MIN_OVERHEAD_SHARE = 0.005
 MIN_WAIT_SHARE = 0.01
-_DEFINITIONS = {
+_DEFINITIONS: dict[TileId, str] = {
     "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over ranks, median over steps",
     "all_to_all": "tokens received by the fullest rank ÷ mean over ranks, averaged over layers and steps",
     "mfu": "model FLOPs per step ÷ (step time × peak × devices)",
@@ -37,7 +40,7 @@ _DEFINITIONS = {
     "step_time": "the longest rank's step window, median over the captured steps",
 }
 
-_FIGURES = {
+_FIGURES: dict[TileId, tuple[str, ...]] = {
     "bubble": ("bubble.measured_share",),
     "all_to_all": ("all_to_all.rank_load_max_over_mean",),
     "mfu": ("mfu.mfu_unprofiled", "mfu.mfu"),
@@ -210,7 +213,7 @@ def _profiled(mfu: float, unprofiled: float) -> str:
     return f"{percent(mfu)} under the profiler, which makes the step {times(unprofiled / mfu)} as long"
 
 
-def _withheld_tile(tile: str, title: str, reason: str) -> Tile:
+def _withheld_tile(tile: TileId, title: str, reason: str) -> Tile:
     return Tile(
         id=tile,
         title=title,

@@ -34,11 +34,17 @@ from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.ledger.device import ambiguous_ns, device_accounting
 from traceanalyzer.measurements.ledger.main_thread import accounting
 from traceanalyzer.measurements.ledger.phases import gradient_exchanges, step_phases
-from traceanalyzer.review.experts import AllToAll, ExpertSharding
-from traceanalyzer.review.pipeline import StragglerFigures
-from traceanalyzer.review.recorded import Recorded
-from traceanalyzer.review.result import Bubble, ClockEffect, Mfu, Withheld
-from traceanalyzer.review.sample import Sample
+from traceanalyzer.review import (
+    AllToAll,
+    Bubble,
+    ClockEffect,
+    ExpertSharding,
+    Mfu,
+    Recorded,
+    Sample,
+    StragglerFigures,
+    Withheld,
+)
 from traceanalyzer.schema import ACTIONS, conform
 from traceanalyzer.tables import Tables, build_tables, of_steps
 from traceanalyzer.tables.actions.op_tables import tables_of_ops

@@ -43,7 +43,7 @@ def command(
     from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.cli.screen import screen_width
     from traceanalyzer.output import write_result
-    from traceanalyzer.review.result import to_json
+    from traceanalyzer.review import to_json
 
     declared = declaration(**described)
     only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from traceanalyzer.gaps.experts.placement import LayerPlacement
-    from traceanalyzer.review.result import AllToAll
+    from traceanalyzer.review import AllToAll
 
 
 @click.command("plan")

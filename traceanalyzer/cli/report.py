@@ -43,7 +43,7 @@ def command(
     from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
-    from traceanalyzer.review.result import to_json
+    from traceanalyzer.review import to_json
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from traceanalyzer.review.part import Part
+from traceanalyzer.review.vocabulary import MicrobatchSize, PipelineCause, StragglerCause
 
 
-class BubbleTheory(Struct, frozen=True, kw_only=True):
+class BubbleTheory(Part, frozen=True, kw_only=True):
     """What the same schedule gives with equal stages, free transfer, no jitter and no host delay."""
 
     closed_form_share: Annotated[
@@ -24,7 +27,7 @@ class BubbleTheory(Struct, frozen=True, kw_only=True):
     source: str | None
 
 
-class StageBubble(Struct, frozen=True, kw_only=True):
+class StageBubble(Part, frozen=True, kw_only=True):
     """One rank's share of the bubble, median over steps, milliseconds."""
 
     stage: Annotated[list[int], Meta(description="Stages the rank holds.")]
@@ -38,7 +41,7 @@ class StageBubble(Struct, frozen=True, kw_only=True):
     chunk_ms: float
 
 
-class StepBubble(Struct, frozen=True, kw_only=True):
+class StepBubble(Part, frozen=True, kw_only=True):
     """The bubble of one step over all ranks of one pipeline."""
 
     step: int
@@ -46,7 +49,7 @@ class StepBubble(Struct, frozen=True, kw_only=True):
     measured_share: float
 
 
-class AttributionMs(Struct, frozen=True, kw_only=True):
+class AttributionMs(Part, frozen=True, kw_only=True):
     """Milliseconds per step, means over steps, of each step's longest pipeline.
 
     `measured` = `ideal` + stage + straggler + transfer + chunk_comm + host + jitter + slack + outside_sample +
@@ -69,45 +72,45 @@ class AttributionMs(Struct, frozen=True, kw_only=True):
     unexplained: Annotated[float, Meta(description="Starting later than possible without a known reason.")]
 
 
-class Culprit(Struct, frozen=True, kw_only=True):
+class Culprit(Part, frozen=True, kw_only=True):
     """What one rank adds to the step by one cause."""
 
-    cause: str
+    cause: PipelineCause
     culprit: Annotated[int | None, Meta(description="Rank; null: not captured.")]
     stages: Annotated[list[int], Meta(description="Stages the rank holds.")]
     ms: float
 
 
-class WaiterBlame(Struct, frozen=True, kw_only=True):
+class WaiterBlame(Part, frozen=True, kw_only=True):
     """What one rank's waiting consists of."""
 
     waiter: int
     culprit: Annotated[int | None, Meta(description="Rank that is waited for; null: not captured.")]
-    cause: str
+    cause: PipelineCause
     ms: Annotated[float, Meta(description="Per step, mean over steps. Largest 100; all in the table `blame`.")]
 
 
-class RemedyWorth(Struct, frozen=True, kw_only=True):
+class RemedyWorth(Part, frozen=True, kw_only=True):
     """What one remedy alone saves, by replay."""
 
     remedy: str
-    cause: str
+    cause: PipelineCause
     rank: Annotated[int | None, Meta(description="null: of all ranks.")]
     stage: int | None
     ms: Annotated[float, Meta(description="Per step, mean over steps. Never add them up; may be negative.")]
 
 
-class StragglerFigures(Struct, frozen=True, kw_only=True):
+class StragglerFigures(Part, frozen=True, kw_only=True):
     """A rank that computes more slowly than the median."""
 
     rank: int
     stage: list[int]
-    cause: Annotated[str, Meta(description="`stage`, `straggler`, or `stage or rank` where not separable.")]
+    cause: Annotated[StragglerCause, Meta(description="`stage or rank` where not separable.")]
     slowdown: Annotated[float, Meta(description="Ideal step with this rank's own durations ÷ ideal step.")]
     cost_ms: Annotated[float, Meta(description="Its part in the attribution, per step.")]
 
 
-class WhatIfFigures(Struct, frozen=True, kw_only=True):
+class WhatIfFigures(Part, frozen=True, kw_only=True):
     """Slowdowns under the definitions of Lin et al. (OSDI 2025, arXiv 2505.05713); ratios of means, never added."""
 
     slowdown: Annotated[float, Meta(description="S = T ÷ T_ideal (Eq. 1).")]
@@ -132,13 +135,13 @@ class WhatIfFigures(Struct, frozen=True, kw_only=True):
     ]
 
 
-class ScheduleOption(Struct, frozen=True, kw_only=True):
+class ScheduleOption(Part, frozen=True, kw_only=True):
     """Another schedule at this run's times, simulated with equal stages and free transfer."""
 
     schedule: str
     num_chunks: int
     num_microbatches: int
-    microbatch: Annotated[str, Meta(description="`same` or `half` as large: the global batch stays as it is.")]
+    microbatch: Annotated[MicrobatchSize, Meta(description="Its size: the global batch stays as it is.")]
     phase_ms: float
     saves_ms: Annotated[float, Meta(description="Against this run's own order, simulated the same way.")]
     bubble_share: float
@@ -148,7 +151,7 @@ class ScheduleOption(Struct, frozen=True, kw_only=True):
     is_current: bool
 
 
-class LayerMove(Struct, frozen=True, kw_only=True):
+class LayerMove(Part, frozen=True, kw_only=True):
     """Layers that would even out the stages, if a layer takes the median time."""
 
     from_stage: int
@@ -157,10 +160,40 @@ class LayerMove(Struct, frozen=True, kw_only=True):
     saves_ms: float
 
 
-class NextSchedules(Struct, frozen=True, kw_only=True):
+class NextSchedules(Part, frozen=True, kw_only=True):
     """What follows for the schedule; fastest first."""
 
     assumptions: str
     options: list[ScheduleOption]
     refused: Annotated[dict[str, str], Meta(description="Schedules that do not exist here, and why.")]
     layers_to_move: LayerMove | None
+
+
+class Bubble(Part, frozen=True, kw_only=True):
+    """The pipeline bubble. Medians over steps; shares summed over the ranks of a pipeline."""
+
+    measured_share: Annotated[
+        float | None, Meta(description="Dependency ÷ pipeline phase: the one set against theory.")
+    ]
+    measured_ratio: Annotated[float | None, Meta(description="Dependency ÷ chunk spans.")]
+    span_share: Annotated[float | None, Meta(description="Dependency inside the ranks' own windows ÷ these windows.")]
+    idle_share: Annotated[float | None, Meta(description="All time outside chunk spans ÷ pipeline phase.")]
+    transfer_share: Annotated[float | None, Meta(description="Exposed transfer ÷ pipeline phase; null on gloo.")]
+    share_of_step: Annotated[float | None, Meta(description="Dependency ÷ step; never set against a closed form.")]
+    overhead_share: Annotated[float | None, Meta(description="Overhead ÷ pipeline phase.")]
+    phase_ms: float | None
+    theory: BubbleTheory | None
+    stages: list[StageBubble]
+    steps: list[StepBubble]
+    attribution_ms: Annotated[
+        AttributionMs | None, Meta(description="Why steps are longer than their ideal; null where not told.")
+    ] = None
+    culprits: Annotated[list[Culprit], Meta(description="What the attribution consists of, largest first.")] = []
+    blame: Annotated[list[WaiterBlame], Meta(description="What each rank's waiting consists of, largest first.")] = []
+    worth: Annotated[list[RemedyWorth], Meta(description="What each remedy alone would save, largest first.")] = []
+    stragglers_separable: Annotated[
+        bool | None, Meta(description="Every stage has 3 replicas or more; else `stage` means rank or stage.")
+    ] = None
+    replay_error: Annotated[
+        float | None, Meta(description="|replay - measured| ÷ measured; beyond 0.02 worth is withheld.")
+    ] = None

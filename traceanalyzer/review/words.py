@@ -120,8 +120,9 @@ def quantity(value: float | None, unit: Unit) -> str:
 
 
 def counted(number: int, noun: str) -> str:
-    """A count with its noun in the right number, for example `1 rank`, `4 ranks`."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    """A count with its noun in the right number, for example `1 rank`, `4 ranks`, `2 microbatches`."""
+    plural = f"{noun}es" if noun.endswith(("h", "s", "x")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
 
 
 def spaced(name: str) -> str:

@@ -8,7 +8,7 @@ from reports.page.model import Grid, Note, Part, Section, Terms
 from reports.sections.experts import loads, volumes
 from reports.sections.experts.chain import chain_grid
 from reports.sections.material import Material
-from traceanalyzer.review.experts import AllToAll
+from traceanalyzer.review import AllToAll
 from traceanalyzer.review.words import counted, spaced
 
 MAX_GROUPS = 200

@@ -12,7 +12,7 @@ from reports.charts.time_axis import NS_PER_MS
 from reports.charts.token_flow import all_to_alls
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Part
-from traceanalyzer.review.experts import AllToAll, HotSpot
+from traceanalyzer.review import AllToAll, HotSpot
 from traceanalyzer.review.words import digits, percent, quantity, times
 
 MAX_MATRIX_RANKS = 64

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reports.page.grids import figures, grid
 from reports.page.model import Part
-from traceanalyzer.review.experts import AllToAll, ExpertSharding
+from traceanalyzer.review import AllToAll, ExpertSharding
 from traceanalyzer.review.words import digits, spaced, times
 
 

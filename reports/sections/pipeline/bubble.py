@@ -13,7 +13,7 @@ from reports.page.model import Chart, Grid, Part, Section
 from reports.sections.material import Material
 from reports.sections.pipeline import causes
 from reports.sections.pipeline.what_if import what_if
-from traceanalyzer.review.result import Bubble
+from traceanalyzer.review import Bubble
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import Unit, percent, quantity
 

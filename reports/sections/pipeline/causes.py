@@ -9,8 +9,7 @@ from reports.charts import elements as charts
 from reports.charts.palette import LOSS, REFERENCE, RESULT
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid
-from traceanalyzer.review.pipeline import AttributionMs, Culprit
-from traceanalyzer.review.result import Bubble
+from traceanalyzer.review import AttributionMs, Bubble, Culprit
 from traceanalyzer.review.words import milliseconds, spaced
 
 _ENDS = ("measured", "ideal", "schedule")

@@ -9,8 +9,7 @@ from reports.charts.palette import REFERENCE, RESULT
 from reports.page.grids import figures, grid
 from reports.page.model import Chart, Section
 from reports.sections.material import Material
-from traceanalyzer.review.memory import RankMemory
-from traceanalyzer.review.result import StepFigures
+from traceanalyzer.review import RankMemory, StepFigures
 from traceanalyzer.review.words import NOTHING, milliseconds, times
 
 

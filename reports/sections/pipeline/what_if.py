@@ -5,7 +5,7 @@ from __future__ import annotations
 from reports.page.grids import grid
 from reports.page.model import Grid, Note, Part, Section
 from reports.sections.material import Material
-from traceanalyzer.review.pipeline import LayerMove, NextSchedules, ScheduleOption, WhatIfFigures
+from traceanalyzer.review import LayerMove, NextSchedules, ScheduleOption, WhatIfFigures
 from traceanalyzer.review.words import counted, milliseconds, percent, times
 
 

@@ -9,8 +9,7 @@ import pytest
 from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.pipeline import AttributionMs
-from traceanalyzer.review.result import Bubble
+from traceanalyzer.review import AttributionMs, Bubble
 
 CLOCKS = {1: 3_000_000, 2: -3_000_000}
 CAUSES = [name for name in AttributionMs.__struct_fields__ if name not in ("measured", "ideal", "schedule")]

@@ -20,7 +20,7 @@ pytest.importorskip("torch", reason="reference jobs need torch")
 from run_jobs import run_job, small
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
-from traceanalyzer.review.result import Bubble
+from traceanalyzer.review import Bubble
 
 pytestmark = pytest.mark.runs
 

@@ -10,8 +10,7 @@ from planted import Faults, Job, plant
 
 import reports
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
-from traceanalyzer.review.pipeline import AttributionMs
-from traceanalyzer.review.result import Bubble
+from traceanalyzer.review import AttributionMs, Bubble
 
 JOB = Job(p2p_bytes=1 << 20)
 CAUSES = ("stage", "straggler", "transfer", "chunk_comm", "host", "jitter", "slack", "outside_sample", "unexplained")

@@ -9,8 +9,7 @@ import pytest
 from reports.sections.findings import worth
 from reports.sections.pipeline.causes import cause_grid
 from traceanalyzer.gaps.checks.causes import cause_findings, cause_sentences, with_mfu_points
-from traceanalyzer.review.pipeline import AttributionMs, Culprit, RemedyWorth
-from traceanalyzer.review.result import Bubble, Finding
+from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth
 from traceanalyzer.schema import CAUSE
 
 NOTHING = dict.fromkeys(CAUSE.categories, 0.0)

@@ -22,7 +22,7 @@ from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.efficiency.shape_flops import SHAPE_FLOPS
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset
-from traceanalyzer.review.result import Finding, Mfu
+from traceanalyzer.review import Finding, Mfu
 from traceanalyzer.schema import RANKS, STEPS, conform
 from traceanalyzer.theory.model.flops import Recompute
 

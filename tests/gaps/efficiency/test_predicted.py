@@ -12,7 +12,7 @@ import reports
 from traceanalyzer.analysis.assemble import analyze, read, with_declaration
 from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.model_configs import find_preset
-from traceanalyzer.review.result import Review
+from traceanalyzer.review import Review
 
 JOB = Job(schedule="1F1B", pp=4, num_microbatches=8, num_steps=3, steps_ahead=0)
 DECLARED = Declaration(model=find_preset("gpt2").shape, sequence_length=1024, tokens_per_step=2**16, dtype="bf16")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from traceanalyzer.gaps.checks.experts import expert_findings
-from traceanalyzer.review.experts import AllToAll, AllToAllTheory, ExpertWorth
+from traceanalyzer.review import AllToAll, AllToAllTheory, ExpertWorth
 
 
 def uneven(padded_share: float | None, saved_ms: float) -> AllToAll:

@@ -14,7 +14,7 @@ from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.measurements.communication.repaired_links import with_repaired
 from traceanalyzer.measurements.communication.slow_exchange import expected_transfers, slow_ports
 from traceanalyzer.measurements.experts.traffic import traffic
-from traceanalyzer.review.result import AllToAll, Review
+from traceanalyzer.review import AllToAll, Review
 from traceanalyzer.review.words import milliseconds
 from traceanalyzer.schema import COLLECTIVE_SPLITS, conform
 

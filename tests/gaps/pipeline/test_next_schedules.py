@@ -14,7 +14,7 @@ from traceanalyzer.gaps.pipeline.next_schedules import Batch, batch_of, next_sch
 from traceanalyzer.job import Job
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
-from traceanalyzer.review.pipeline import NextSchedules, ScheduleOption
+from traceanalyzer.review import NextSchedules, ScheduleOption
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.schema import ACTIONS, conform
 

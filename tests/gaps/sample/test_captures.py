@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from gpipe_run import GPIPE, with_job
+from msgspec import to_builtins
 from tiny_trace import run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.result import to_builtins
 from traceanalyzer.traces.capture.ingest import ingest
 
 

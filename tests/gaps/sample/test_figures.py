@@ -13,14 +13,14 @@ import msgspec
 import polars as pl
 import pytest
 from gpipe_run import GPIPE, review_of, with_job
-from msgspec import Struct
+from msgspec import Struct, to_builtins
 from planted import Faults, Job, plant
 from tiny_trace import run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.errors import UsageError
 from traceanalyzer.gaps.sample.bounds import Sections, figures
-from traceanalyzer.review.result import Review, to_builtins
+from traceanalyzer.review import Review
 from traceanalyzer.schema import STEPS, WAIT_BOUNDS
 
 DESCRIPTIONS = {"headline", "quality", "sample"}

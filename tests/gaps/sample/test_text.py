@@ -6,13 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from msgspec import to_builtins
 from planted import Faults, Job, plant
 
 import reports
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
 from traceanalyzer.gaps.sample.claims import CLAIMS, forbidden, told
-from traceanalyzer.review.result import Review, to_builtins
+from traceanalyzer.review import Review
 
 JOB = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4, num_steps=2)
 EVERYONE = ("All ranks", "Where the time of the ranks went")

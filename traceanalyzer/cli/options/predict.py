@@ -17,7 +17,7 @@ from traceanalyzer.model_configs import presets
 from traceanalyzer.schedule import ScheduleName, actions_of
 from traceanalyzer.theory.model.stage_times import Cut, from_model, from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Refusal, Workload, predict_all, predict_order, sweep
-from traceanalyzer.theory.prediction.record import Predicted, Sweep
+from traceanalyzer.theory.prediction.record import Predicted, Sweep, Varied
 from traceanalyzer.theory.schedules.known import parse_schedule_name, schedules
 from traceanalyzer.theory.schedules.order_csv import read_orders, stage_ranks_of, write_orders
 from traceanalyzer.theory.schedules.orders import chunks_per_rank, order
@@ -239,7 +239,7 @@ def written_order(given: Options) -> bytes:
     return write_orders(orders).encode()
 
 
-_VARIED = {"stages": "num_ranks", "microbatches": "num_microbatches", "chunks": "num_chunks"}
+_VARIED: dict[str, Varied] = {"stages": "num_ranks", "microbatches": "num_microbatches", "chunks": "num_chunks"}
 
 
 def _sweep(text: str, names: list[ScheduleName], workload: Workload) -> Sweep:

@@ -19,15 +19,16 @@ from traceanalyzer.gaps.pipeline.next_schedules import batch_of, next_schedules
 from traceanalyzer.gaps.pipeline.sampled import sampled_pipeline
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.ledger.intervals import covered_within
-from traceanalyzer.review.pipeline import (
+from traceanalyzer.review import (
     AttributionMs,
+    Bubble,
     Culprit,
     NextSchedules,
     RemedyWorth,
     StragglerFigures,
     WaiterBlame,
+    Withheld,
 )
-from traceanalyzer.review.result import Bubble, Withheld
 from traceanalyzer.schema import ATTRIBUTION, BLAME, RECEIVES, conform, empty
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.experts.directions import COMPUTE_KINDS

@@ -17,6 +17,7 @@ import polars as pl
 
 from traceanalyzer.gaps.causes.blame import Blamed
 from traceanalyzer.gaps.causes.graph import DependencyGraph, Vector, replay
+from traceanalyzer.review.vocabulary import PipelineCause
 
 MAX_REPLAY_ERROR = 0.02
 MIN_CAUSE_SHARE = 0.002
@@ -31,7 +32,7 @@ class Remedy:
     """One thing that could be put right."""
 
     title: str
-    cause: str
+    cause: PipelineCause
     rank: int | None = None
     stage: int | None = None
 
@@ -96,13 +97,13 @@ def _remedies(steps: Sequence[tuple[DependencyGraph, Blamed]], attribution: pl.D
             yield Remedy(title, cause)
 
 
-_BY_RANK = {
+_BY_RANK: dict[PipelineCause, str] = {
     "straggler": "repair rank {rank}: it runs as fast as its stage's other ranks",
     "host": "let rank {rank} start and send when it can",
     "transfer": "free transfer of what rank {rank} sends",
     "chunk_comm": "communication inside the actions of rank {rank} at its median",
 }
-_OVERALL = {
+_OVERALL: dict[PipelineCause, str] = {
     "host": "let every rank start and send when it can",
     "transfer": "free transfer",
     "chunk_comm": "communication inside chunks at its median",

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from traceanalyzer.review.pipeline import AttributionMs, Culprit, RemedyWorth
-from traceanalyzer.review.result import Bubble, Finding
+from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth
 from traceanalyzer.review.words import milliseconds, percent
 
 MIN_SHARE = 0.01

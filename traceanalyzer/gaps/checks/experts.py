@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from traceanalyzer.review.result import AllToAll, Finding
+from traceanalyzer.review import AllToAll, Finding
 from traceanalyzer.review.words import milliseconds, percent, times
 
 MIN_SAVED_SHARE = 0.02

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from traceanalyzer.gaps.checks.causes import cause_findings
 from traceanalyzer.gaps.checks.experts import expert_findings
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
-from traceanalyzer.review.result import AllToAll, Bubble, Finding, ValidityFigures
+from traceanalyzer.review import AllToAll, Bubble, Finding, ValidityFigures
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import milliseconds, percent
 

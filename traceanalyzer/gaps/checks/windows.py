@@ -8,7 +8,7 @@ import polars as pl
 from msgspec.structs import replace
 
 from traceanalyzer.measurements.pipeline.bubble import gaps_before
-from traceanalyzer.review.result import Finding
+from traceanalyzer.review import Finding
 
 _LENGTH = (pl.col("end_ns") - pl.col("start_ns")).alias("amount")
 

@@ -13,7 +13,7 @@ from traceanalyzer.measurements.communication.recorded import (
     missing_callers,
     unfinished_calls,
 )
-from traceanalyzer.review.recorded import (
+from traceanalyzer.review import (
     LateRank,
     Mismatch,
     MissingCall,
@@ -22,6 +22,7 @@ from traceanalyzer.review.recorded import (
     RecordedSource,
     UnfinishedCall,
 )
+from traceanalyzer.review.vocabulary import RecordSource
 from traceanalyzer.review.words import counted, milliseconds
 from traceanalyzer.traces.nccl.records import Records
 
@@ -84,7 +85,10 @@ def _ranks(ranks: list[int]) -> str:
 
 
 def _sources(records: Records, splits: pl.DataFrame, *, alone: bool) -> list[RecordedSource]:
-    parts = (("flight_recorder", records.flight, "rank"), ("nccl_inspector", records.inspector, "job_rank"))
+    parts: tuple[tuple[RecordSource, pl.DataFrame, str], ...] = (
+        ("flight_recorder", records.flight, "rank"),
+        ("nccl_inspector", records.inspector, "job_rank"),
+    )
     return [
         RecordedSource(
             source=name,

@@ -12,8 +12,7 @@ from traceanalyzer.gaps.efficiency.operators import MAX_DIFFERENCE, RecordedOper
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.efficiency.roofline import roofline
-from traceanalyzer.review.efficiency import RooflineShape
-from traceanalyzer.review.result import Finding, Withheld
+from traceanalyzer.review import Finding, RooflineShape, Withheld
 from traceanalyzer.review.words import flops_count, percent
 from traceanalyzer.theory.model.flops import Convention, flops_per_token
 

@@ -15,7 +15,7 @@ from traceanalyzer.gaps.efficiency.peak import Peak, Recorded, Roofs, device_pea
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.capture.validity import Validity
 from traceanalyzer.measurements.efficiency.mfu import median_step, utilisation, wall_clock_step_ns
-from traceanalyzer.review.result import ConventionMfu, Mfu, Withheld
+from traceanalyzer.review import ConventionMfu, Mfu, Withheld
 from traceanalyzer.review.words import flops_count
 from traceanalyzer.tables import Tables
 from traceanalyzer.theory.model.flops import Convention, FlopsPerToken, flops_per_token

@@ -22,7 +22,7 @@ import polars as pl
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes
-from traceanalyzer.review.result import Bubble, WaterfallStep, Withheld
+from traceanalyzer.review import Bubble, WaterfallStep, Withheld
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import milliseconds
 from traceanalyzer.tables import Tables

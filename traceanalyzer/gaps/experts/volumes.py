@@ -11,8 +11,7 @@ from traceanalyzer.job import Job
 from traceanalyzer.measurements.experts.all_to_all import complete_layers
 from traceanalyzer.measurements.experts.traffic import EXCHANGE, byte_loads
 from traceanalyzer.model import ModelShape
-from traceanalyzer.review.experts import Volume, VolumeTheory
-from traceanalyzer.review.result import Withheld
+from traceanalyzer.review import Volume, VolumeTheory, Withheld
 from traceanalyzer.theory.experts.network import Port, Topology, all_to_all_ns
 from traceanalyzer.theory.experts.volumes import (
     ExpertLayer,

@@ -10,7 +10,7 @@ from traceanalyzer.gaps.pipeline.actions import pipeline_actions
 from traceanalyzer.gaps.pipeline.ideal import UNORDERED, IdealPipeline, ideal_pipeline, measured_orders
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.pipeline.bubble import bubble, dependency_ns, shares_by_step
-from traceanalyzer.review.result import Bubble, BubbleTheory, StageBubble, StepBubble, Withheld
+from traceanalyzer.review import Bubble, BubbleTheory, StageBubble, StepBubble, Withheld
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.schema import ACTIONS, BUBBLE, empty
 from traceanalyzer.tables import Tables

@@ -11,7 +11,7 @@ import polars as pl
 
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.job import Job
-from traceanalyzer.review.result import BubbleTheory, Withheld
+from traceanalyzer.review import BubbleTheory, Withheld
 from traceanalyzer.schedule import Action, Op, OverlappedPair, Phase, RankOrders, ScheduleName
 from traceanalyzer.theory.schedules.closed_forms import ClosedForm, bubble_share
 from traceanalyzer.theory.schedules.recognise import recognise

@@ -11,8 +11,7 @@ from traceanalyzer.errors import DomainError, UsageError
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.hardware import parse_dtype
 from traceanalyzer.job import Job
-from traceanalyzer.review.memory import Memory, RankMemory
-from traceanalyzer.review.result import Finding, Withheld
+from traceanalyzer.review import Finding, Memory, RankMemory, Withheld
 from traceanalyzer.review.words import byte_count
 from traceanalyzer.theory.model.activation_memory import stage_activation_bytes
 from traceanalyzer.theory.simulator.in_flight import in_flight, peaks

@@ -15,7 +15,7 @@ from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.gaps.pipeline.ideal import measured_orders, uniform_times
 from traceanalyzer.job import Job
-from traceanalyzer.review.pipeline import LayerMove, NextSchedules, ScheduleOption
+from traceanalyzer.review import LayerMove, NextSchedules, ScheduleOption
 from traceanalyzer.schedule import Action, ScheduleName
 from traceanalyzer.theory.model.stage_times import from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Workload, predict

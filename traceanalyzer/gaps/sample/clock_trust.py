@@ -17,7 +17,7 @@ import polars as pl
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap, transfers_of, without_pipeline
 from traceanalyzer.measurements.communication.collectives import hidden_by_clocks, naming_hidden_by_clocks
 from traceanalyzer.measurements.pipeline.bubble import bubble, dependency_ns
-from traceanalyzer.review.result import ClockEffect, Withheld
+from traceanalyzer.review import ClockEffect, Withheld
 from traceanalyzer.review.words import milliseconds
 from traceanalyzer.tables import Tables
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from traceanalyzer.review.result import OwnerShare, Quality, StepFigures
-from traceanalyzer.review.sample import OwnRouting, RankFigures, Sample
+from traceanalyzer.review import OwnerShare, OwnRouting, Quality, RankFigures, Sample, StepFigures
 from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
 
 _OWNERS = {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import covered_within
+from traceanalyzer.review.vocabulary import CaptureCheckName
 from traceanalyzer.review.words import milliseconds, percent
 
 MAX_SLOWDOWN = 0.05
@@ -24,7 +25,7 @@ _FEWEST_STEPS = 3
 class CaptureCheck:
     """One check; `value` is None where it cannot be made, and `text` then says why."""
 
-    name: str
+    name: CaptureCheckName
     value: float | None
     limit: float
     text: str

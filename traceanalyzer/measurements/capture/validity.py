@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.review.vocabulary import HostVerdict
+
 MAX_PRESSURE_SHARE = 0.10
 MAX_SPREAD = 0.05
 """Coefficient of variation of equal actions (same stage and phase) over microbatches and steps."""
@@ -19,8 +21,8 @@ MAX_SPREAD = 0.05
 class Validity:
     """Verdict on the timeline with the figures behind it; None where a figure was not recorded."""
 
-    verdict: str
-    """`faithful`, `distorted` or `unknown` (nothing was recorded)."""
+    verdict: HostVerdict
+    """`unknown`: nothing was recorded."""
     cpu_pressure_share: float | None
     involuntary_switches_per_second: float | None
     action_spread: float | None
@@ -42,7 +44,7 @@ def validity(step_records: pl.DataFrame, actions: pl.DataFrame, windows: pl.Data
     if spread is not None and spread > MAX_SPREAD:
         reasons.append(f"equal actions vary by {spread:.1%} (coefficient of variation; limit {MAX_SPREAD:.0%})")
     known = pressure is not None or spread is not None
-    verdict = "distorted" if reasons else "faithful" if known else "unknown"
+    verdict: HostVerdict = "distorted" if reasons else "faithful" if known else "unknown"
     return Validity(verdict, pressure, switches, spread, tuple(reasons))
 
 

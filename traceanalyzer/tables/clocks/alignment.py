@@ -22,6 +22,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.job import ClockOffset, Job, RankRecord
+from traceanalyzer.review.vocabulary import ClockBasis
 from traceanalyzer.schema import CLOCKS, conform
 from traceanalyzer.tables.clocks.solving import ClockLine, clock_bounds, solve_clocks
 
@@ -36,8 +37,7 @@ _SAME_HOST_NS = 100_000
 class ClockState:
     """How well the ranks' clocks agree."""
 
-    basis: str
-    """`single_rank`, `same_boot`, `same_host`, `recorded`, `matched` or `unknown`."""
+    basis: ClockBasis
     residual_ns: int | None
     """Largest uncertainty of an offset; None where none was measured."""
 
@@ -67,7 +67,7 @@ def clocks(
 
 def _chosen(
     ranks: pl.DataFrame, records: dict[int, RankRecord], solved: dict[int, ClockLine], span: tuple[int, int]
-) -> tuple[str, dict[int, ClockLine]]:
+) -> tuple[ClockBasis, dict[int, ClockLine]]:
     """Basis and the lines it gives."""
     present = sorted(ranks["rank"].unique().to_list())
     recorded = _recorded_lines(records, present, span)
@@ -146,7 +146,7 @@ def _line(offsets: list[ClockOffset]) -> tuple[int, int, float]:
     return first.at_ns, offset, change / elapsed if drifts else 0.0
 
 
-def _state(basis: str, lines: dict[int, ClockLine], present: list[int]) -> ClockState:
+def _state(basis: ClockBasis, lines: dict[int, ClockLine], present: list[int]) -> ClockState:
     residuals = [line.residual_ns for line in lines.values()]
     if basis == "unknown" or len(residuals) < len(present) or math.isinf(max(residuals)):
         return ClockState(basis, None)
