@@ -22,7 +22,7 @@ from report_cases import base_review, changed, expert_case, hostile, mfu_case, p
 
 from reports import report
 from traceanalyzer.output import csv_text
-from traceanalyzer.review import Review, Source, Withheld
+from traceanalyzer.review import Review, SourceFile, Withheld
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
 
@@ -264,8 +264,18 @@ def test_findings_come_worst_first_with_their_window_on_the_timelines_axis() -> 
 
 def test_long_lists_are_cut_and_counted() -> None:
     fields = base_review()
-    fields["quality"]["defects"] = [{"code": f"c{i}", "severity": "loss"} for i in range(150)]
-    files = [Source(rank=i, file=f"f{i}") for i in range(100)]
+    defect = {
+        "severity": "loss",
+        "file": "f",
+        "rank": 0,
+        "byte_from": 0,
+        "byte_to": 1,
+        "events_affected": 1,
+        "action": "skipped",
+    }
+    said = {"affects": [], "message": "cut", "hint": "copy again"}
+    fields["quality"]["defects"] = [{"code": f"c{i}", **defect, **said} for i in range(150)]
+    files = [SourceFile(rank=i, file=f"f{i}") for i in range(100)]
     prose = Elements(report(msgspec.structs.replace(review_of(fields), files=files), {})).prose
     assert "50 more rows are in review.json." in prose
     assert "36 more rows are in review.json." in prose

@@ -66,11 +66,11 @@ def base_review() -> dict[str, Any]:
         "quality": {
             "verdict": "complete", "num_ranks_expected": 4, "num_ranks_found": 4, "num_steps_used": 3,
             "events_seen": 120_345, "events_kept": 120_300, "events_dropped": {"metadata": 45}, "ranks_lost": [],
-            "clock_residual_ns": 0, "clock_basis": "one host", "defects": [], "withheld": [],
+            "clock_residual_ns": 0, "clock_basis": "same_host", "defects": [], "withheld": [],
         },
         "job": {
             "schedule": field("1F1B"), "num_stages": field(4), "num_microbatches": field(8), "num_chunks": field(1),
-            "layout": field({"pp": 4, "dp": 1, "tp": 1, "ep": 1}), "model": field(None), "hardware": field({"device": "cpu", "num_devices": 4}),
+            "layout": field({"pp": 4, "dp": 1, "tp": 1, "ep": 1}), "hardware": field({"device": "cpu", "num_devices": 4}),
         },
         "step": {"duration_ms": {"median": None, "p05": None, "p95": None, "values": [], "num_steps": 0}, "open_end": False, "unprofiled_ms": None, "wall_clock_ms": None},
         "accounting": {"owners": [], "phases": [], "ambiguous_ns": None},
@@ -201,7 +201,7 @@ def expert_case() -> Case:
     review["quality"]["defects"] = [
         {
             "code": "json.truncated", "severity": "loss", "file": "traces/rank00003.json.gz", "rank": 3, "byte_from": 120_000,
-            "byte_to": 120_512, "action": "skipped", "affects": ["all_to_all"], "message": "the file ends inside an event",
+            "byte_to": 120_512, "events_affected": 1, "action": "skipped", "affects": ["all_to_all"], "message": "the file ends inside an event",
             "hint": "copy the trace again",
         }
     ]  # fmt: skip
