@@ -224,7 +224,7 @@ def test_the_review_inside_is_the_review() -> None:
     bubble = msgspec.structs.replace(review.bubble, span_share=math.nan)
     page = Elements(report(msgspec.structs.replace(review, bubble=bubble), tables))
     inside = json.loads(next(text for attrs, text in page.scripts if attrs.get("id") == "review"))
-    plain = to_builtins(review)
+    plain = json.loads(msgspec.json.encode(review))
     assert inside == {**plain, "bubble": {**plain["bubble"], "span_share": None}}
 
 
