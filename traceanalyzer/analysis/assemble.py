@@ -13,8 +13,9 @@ from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
 from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
-from traceanalyzer.gaps.checks.causes import with_mfu_points
-from traceanalyzer.gaps.checks.pipeline import by_worth, findings
+from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.registry import findings as checked
+from traceanalyzer.gaps.checks.registry import with_mfu_points
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import recorded_sentences
 from traceanalyzer.gaps.pipeline.actions import pipelines
@@ -77,12 +78,13 @@ def _review(run: Run, found: Measured) -> Review:
     words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
     if tables.steps.is_empty() and found.recorded is not None:
         words = Coverage(ledger=recorded_sentences(found.recorded))
+    findings = _findings(found, figures, step.duration_ms.median)
     return Review(
         tool=Tool(name="traceanalyzer", version=__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source=Source(path=run.path),
         files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
+        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known, findings),
         warnings=warnings(found.trust.reasons, result, run.job),
         quality=result,
         validity=figures,
@@ -94,7 +96,7 @@ def _review(run: Run, found: Measured) -> Review:
         expert_sharding=found.sharding,
         mfu=mfu,
         waterfall=found.way.steps,
-        findings=_findings(found, figures, step.duration_ms.median),
+        findings=findings,
         method=method(found.pipeline.figures, mfu, tables, found.recomputed),
         provenance=provenance(run.job, run.path, __version__),
         stragglers=found.stragglers,
@@ -109,10 +111,19 @@ def _review(run: Run, found: Measured) -> Review:
 
 
 def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
-    checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
-    checked += found.memory.findings
-    placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
-    return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
+    memory = found.memory.figures
+    judged = Judged(
+        validity=figures,
+        bubble=found.bubble,
+        all_to_all=found.all_to_all,
+        next_schedules=found.causes.next_schedules,
+        step_ms=step_ms,
+        memory=memory.stages if memory else (),
+        flops=found.efficiency.flops,
+        recompute=found.efficiency.recompute,
+    )
+    placed = with_windows(checked(judged), found.pipeline.actions, found.messages, found.tables.collectives)
+    return with_mfu_points(placed, found.utilisation.figures.mfu, step_ms)
 
 
 def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.checks.causes import cause_sentences
-from traceanalyzer.gaps.checks.experts import worth_of
+from traceanalyzer.analysis.story import story_sentences
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
 from traceanalyzer.gaps.sample.coverage import ledger_sentences, next_sentences, one_rank_sentences, sample_sentences
 from traceanalyzer.review import (
@@ -17,6 +16,7 @@ from traceanalyzer.review import (
     AllToAllTheory,
     Bubble,
     Figure,
+    Finding,
     Headline,
     Mfu,
     Quality,
@@ -85,6 +85,7 @@ def headline(
     withheld: Sequence[Withheld],
     words: Coverage,
     figures: Mapping[str, Figure],
+    findings: Sequence[Finding],
 ) -> Headline:
     """Sentences and tiles. Bubble, all-to-all and MFU always have a tile: a number, or why there is none."""
     reasons = {item.metric: item.reason for item in withheld}
@@ -98,13 +99,13 @@ def headline(
     tiles = [_with_ranks(tile, figures) for tile in tiles]
     sentences = [
         *_bubble_sentences(bubble),
-        *cause_sentences(bubble),
-        *_all_to_all_sentences(all_to_all, words),
+        *_all_to_all_sentences(all_to_all),
         *_mfu_sentences(mfu),
     ]
     if not sentences or words.alone is not None:
         sentences = [*words.ledger, *words.rank, *sentences]
-    return Headline(sentences=[*words.lead, *sentences, *words.next], tiles=tiles)
+    told = story_sentences(findings, step.duration_ms.median)
+    return Headline(sentences=[*told, *words.lead, *sentences, *words.next], tiles=tiles)
 
 
 def _with_ranks(tile: Tile, figures: Mapping[str, Figure]) -> Tile:
@@ -147,7 +148,7 @@ def _bubble_sentences(bubble: Bubble | None) -> list[str]:
     share, name = theory
     gap = bubble.measured_share - share
     if abs(gap) <= BUBBLE_TOLERANCE * share:
-        verdict = "the schedule itself explains it"
+        verdict = "that is the schedule's own bubble"
     elif gap > 0:
         verdict = f"{points(gap).lstrip('+')} of it are not the schedule's"
     else:
@@ -166,19 +167,15 @@ def _worst_stage(bubble: Bubble) -> list[str]:
     return [f"{what} another {percent(bubble.overhead_share)}, {where}."]
 
 
-def _all_to_all_sentences(all_to_all: AllToAll | None, words: Coverage) -> list[str]:
+def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
     if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
         return []
     ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
     sentences = [f"The fullest rank receives {times(ratio)} the mean number of tokens{_against_chance(ratio, theory)}."]
-    worth, wait = worth_of(all_to_all, "balanced_experts"), all_to_all.wait_share
-    cost = all_to_all.imbalance_cost_ms if worth is None else worth
-    if cost is not None and wait is not None and wait >= MIN_WAIT_SHARE:
+    wait = all_to_all.wait_share
+    if wait is not None and wait >= MIN_WAIT_SHARE:
         who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
-        sentences.append(
-            f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}; balanced experts would shorten "
-            f"{'their' if words.next else 'the'} step by {'up to ' if worth is None else ''}{milliseconds(cost)}."
-        )
+        sentences.append(f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}.")
     return sentences
 
 

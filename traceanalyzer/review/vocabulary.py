@@ -102,3 +102,8 @@ StageSide = Literal["upstream", "downstream", "this"]
 def words(vocabulary: object) -> list[str]:
     """The words of a vocabulary, in its order."""
     return list(get_args(vocabulary))
+
+
+RemedyClass = Literal["fault", "change", "ideal"]
+"""`fault`: repair of a rank, link, host or load beyond chance; `change`: schedule, microbatches, placement, stage cut;
+`ideal`: what no run has (free transfer, no jitter)."""
