@@ -105,7 +105,7 @@ def headline(
     if not sentences or words.alone is not None:
         sentences = [*words.ledger, *words.rank, *sentences]
     told = story_sentences(findings, step.duration_ms.median)
-    return Headline(sentences=[*told, *words.lead, *sentences, *words.next], tiles=tiles)
+    return Headline(sentences=[*words.lead, *told, *sentences, *words.next], tiles=tiles)
 
 
 def _with_ranks(tile: Tile, figures: Mapping[str, Figure]) -> Tile:
