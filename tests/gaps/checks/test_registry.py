@@ -80,7 +80,7 @@ def test_every_check_fails_on_a_planted_run_and_passes_on_a_clean_one(tmp_path: 
     passed: set[str] = set()
     for name, (job, faults) in planted.items():
         folder = tmp_path / name.replace(" ", "-")
-        plant(job, folder, faults)
+        plant(job, faults, folder)
         review = analyze(read(str(folder))).review
         failed |= {each.id for each in review.findings if not each.passed}
         passed |= {each.id for each in review.findings if each.passed}
