@@ -10,7 +10,7 @@ from reports.page.grids import figures, grid
 from reports.page.model import Grid, Section, Terms
 from reports.sections.material import Material, withheld
 from traceanalyzer.review import CaptureCheckFigures, ClockEffect, Quality, ValidityFigures
-from traceanalyzer.review.words import NOTHING, milliseconds, quantity, spaced
+from traceanalyzer.review.words import NOTHING, counted, milliseconds, quantity, spaced
 
 MAX_DEFECTS = 100
 _RESULTS = {True: "passed", False: "failed", None: "not known"}
@@ -28,6 +28,7 @@ def section(material: Material) -> Section:
             capture_checks(review.quality),
             defects(review.quality),
             clock_effects(review.quality),
+            overlaps(review.quality),
             withheld_grid(review.quality),
         ],
     )
@@ -115,6 +116,18 @@ def _place(defect: dict[str, Any]) -> str:
     rank = "" if defect.get("rank") is None else f"rank {defect['rank']}"
     place = "" if defect.get("byte_from") is None else f"bytes {defect['byte_from']} to {defect.get('byte_to')}"
     return ", ".join(str(part) for part in (defect.get("file"), rank, place) if part)
+
+
+def overlaps(quality: Quality) -> Terms | None:
+    """Compute actions of one rank that overlap: by rounding, and by more."""
+    found = quality.overlaps
+    if found is None:
+        return None
+    cut = f"{counted(found.num_clipped, 'overlap')} of at most 0.5% of the shorter action, {milliseconds(found.clipped_ms)} in all"
+    apart = f"{counted(found.num_steps_apart, 'step')} with larger overlaps"
+    return Terms(
+        title="Actions that overlap", entries=(("Cut at the later start", cut), ("Left out of the bubble", apart))
+    )
 
 
 def clock_effects(quality: Quality) -> Grid | None:

@@ -25,6 +25,7 @@ from traceanalyzer.review import (
     Fact,
     JobFacts,
     Mfu,
+    OverlapFigures,
     Quality,
     Term,
     Withheld,
@@ -32,6 +33,7 @@ from traceanalyzer.review import (
 from traceanalyzer.review.vocabulary import CaptureVerdict, FactSource, Recomputation
 from traceanalyzer.review.words import ranks_text
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.actions.overlaps import overlapping_steps
 from traceanalyzer.traces.defects import losses
 
 Value = TypeVar("Value")
@@ -158,6 +160,20 @@ def quality(
         defects=[Defect(**row) for row in traces.defects.iter_rows(named=True)],
         withheld=withheld,
         clock_effects=list(clock_effects),
+        overlaps=_overlaps(tables),
+    )
+
+
+def _overlaps(tables: Tables) -> OverlapFigures | None:
+    """What was cut off compute actions that overlapped by rounding, and the steps in which some overlap by more."""
+    apart = overlapping_steps(tables.actions, ["step"]).height
+    if not apart and not tables.overlaps.num:
+        return None
+    return OverlapFigures(
+        num_clipped=tables.overlaps.num,
+        clipped_ms=tables.overlaps.total_ns / 1e6,
+        largest_us=tables.overlaps.largest_ns / 1e3,
+        num_steps_apart=apart,
     )
 
 

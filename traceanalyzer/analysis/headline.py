@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from msgspec.structs import replace
 
 from traceanalyzer.analysis.story import story_sentences
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
+from traceanalyzer.gaps.pipeline.verdict import schedule_explains
 from traceanalyzer.gaps.sample.coverage import ledger_sentences, next_sentences, one_rank_sentences, sample_sentences
 from traceanalyzer.review import (
     Accounting,
@@ -32,8 +34,10 @@ from traceanalyzer.review.words import counted, flops_rate, milliseconds, n_of_n
 
 MIN_OVERHEAD_SHARE = 0.005
 MIN_WAIT_SHARE = 0.01
+MAX_RANKS = 8
+"""Ranks of a pipeline that a sentence names."""
 _DEFINITIONS: dict[TileId, str] = {
-    "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over ranks, median over steps",
+    "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over the ranks of all whole captured pipelines, median over steps",
     "all_to_all": "tokens received by the fullest rank ÷ mean over ranks, averaged over layers and steps",
     "mfu": "model FLOPs per step ÷ (step time × peak × devices)",
     "between_chunks": "time of a rank outside its chunks ÷ its first chunk's start to its last chunk's end",
@@ -142,18 +146,49 @@ def _bubble_sentences(bubble: Bubble | None) -> list[str]:
     if bubble is None or bubble.measured_share is None:
         return []
     theory = theory_share(bubble)
-    measured = f"The pipeline is idle for {percent(bubble.measured_share)} of its phase"
+    measured = f"The pipeline is idle for {percent(bubble.measured_share)} of its phase{_of_pipelines(bubble)}"
     if theory is None:
         return [f"{measured}; there is no theory for this order of actions."]
     share, name = theory
     gap = bubble.measured_share - share
     if abs(gap) <= BUBBLE_TOLERANCE * share:
-        verdict = "that is the schedule's own bubble"
+        explained = schedule_explains(bubble.largest_fault, bubble.fault_limit_ms or 0.0)
+        verdict = "the schedule itself explains it" if explained else "as much as the schedule alone would give"
     elif gap > 0:
         verdict = f"{points(gap).lstrip('+')} of it are not the schedule's"
     else:
         verdict = "less than equal stages would give: stages are unequal, or actions overlap"
-    return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_worst_stage(bubble)]
+    return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_pipelines(bubble), *_worst_stage(bubble)]
+
+
+def _pipelines(bubble: Bubble) -> list[str]:
+    """The slowest of several pipelines, and the rank of another that falls behind its replicas, where either counts."""
+    sentences: list[str] = []
+    limit = bubble.fault_limit_ms or 0.0
+    slowest = next((each for each in bubble.pipelines if each.is_slowest), None)
+    others = [each.phase_ms for each in bubble.pipelines if not each.is_slowest]
+    if slowest is not None and others and slowest.phase_ms - median(others) > limit:
+        ranks = ", ".join(map(str, slowest.ranks[:MAX_RANKS])) + (", ..." if len(slowest.ranks) > MAX_RANKS else "")
+        sentences.append(
+            f"The slowest of {len(bubble.pipelines)} pipelines is that of ranks {ranks}: its phase takes "
+            f"{milliseconds(slowest.phase_ms)}, the median of the others {milliseconds(median(others))}; it is idle for "
+            f"{percent(slowest.measured_share)}."
+        )
+    fault = bubble.largest_fault
+    if fault is not None and fault.pipeline is None and not schedule_explains(fault, limit):
+        sentences.append(
+            f"Rank {fault.rank} computes {milliseconds(fault.ms)} per step longer than the median of its stage's ranks."
+        )
+    return sentences
+
+
+def _of_pipelines(bubble: Bubble) -> str:
+    """How many of the job's pipelines the share is of; nothing where it is the only one."""
+    found, expected = bubble.num_pipelines, bubble.num_pipelines_expected
+    if found is None or (found == 1 and expected in (None, 1)):
+        return ""
+    known = f"{found} of {expected}" if expected is not None else f"{found}"
+    return f" ({known} pipelines)"
 
 
 def _worst_stage(bubble: Bubble) -> list[str]:

@@ -20,15 +20,14 @@ from traceanalyzer.gaps.experts.imbalance import ExpertGap, expert_gap
 from traceanalyzer.gaps.experts.sharding import expert_gemms, expert_sharding
 from traceanalyzer.gaps.op_study.figures import WhatIfGap, what_if_gap
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap, pipeline_gap
+from traceanalyzer.gaps.pipeline.communication import main_thread_ranks
 from traceanalyzer.gaps.pipeline.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.sample.captured import sample
 from traceanalyzer.gaps.sample.claims import by_coverage, forbidden, told
 from traceanalyzer.gaps.sample.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
-from traceanalyzer.job import Job
+from traceanalyzer.gaps.sample.clocked_splits import clocked_splits
 from traceanalyzer.measurements.capture.validity import Validity, validity
-from traceanalyzer.measurements.communication.collectives import split_collectives
 from traceanalyzer.measurements.communication.links import links
-from traceanalyzer.measurements.communication.messages import split_messages
 from traceanalyzer.measurements.communication.wait_bounds import wait_bounds
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.ledger.device import ambiguous_ns, device_accounting
@@ -150,7 +149,7 @@ class Measured:
         reasons: dict[str, str] = {}
         if self.trust.action_spread is None:
             reasons["validity.action_spread"] = (
-                "no compute actions of at least 1 ms on the host, four or more of a kind"
+                "no rank computes on its host in four or more equal actions of at least 1 ms"
             )
         if self.sharding is not None and not self.sharding.gemms:
             reasons["expert_sharding.gemms"] = (
@@ -165,18 +164,20 @@ def measure(run: Run) -> Measured:
     tables, alone = _tables(run), run.ops is None and run.traces.events.is_empty()
     if run.steps is not None:
         tables = of_steps(tables, run.steps)
-    peaks, one_clock = links(tables.ranks), tables.clock.one_clock
-    splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
-    messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
-    trusted = trusted_splits(splits, messages)
+    peaks = links(tables.ranks)
+    trusted = trusted_splits(*clocked_splits(tables))
     splits, messages = trusted.splits, trusted.messages
     exchanged = communications(splits, messages)
     account = _account(tables, splits, exchanged)
     hides_transfer = trusted.hidden.get("p2p")
-    pipeline, clocked = trusted_pipeline(pipeline_gap(tables, run.job, exchanged, hides_transfer), tables, exchanged)
+    pipeline, clocked = trusted_pipeline(
+        pipeline_gap(tables, run.job, splits, exchanged, hides_transfer), tables, exchanged
+    )
     causes = pipeline_causes(pipeline, tables, run.job, run.declared)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
-    trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
+    on_host = main_thread_ranks(tables)
+    judged = tables.actions if pipeline.actions.is_empty() else pipeline.actions
+    trust = validity(run.step_records, judged.join(on_host, on="rank", how="semi"), tables.steps)
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
@@ -203,7 +204,7 @@ def measure(run: Run) -> Measured:
             experts.tables.collectives,
             experts.tables.traffic,
             run.job,
-            expert_gemms(tables.expert_computation, operators.timed) if _is_hardware_time(run.job, trust) else [],
+            expert_gemms(tables.expert_computation, operators.timed) if utilisation.faithful else [],
         ),
         utilisation=utilisation,
         prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
@@ -228,11 +229,6 @@ def _tables(run: Run) -> Tables:
         run.traces.events, run.traces.ranks, run.job, run.routing_records, run.declared.action_pattern
     )
     return tables if told.is_empty() else with_recorded(tables, told)
-
-
-def _is_hardware_time(job: Job | None, trust: Validity) -> bool:
-    """Whether computation took what the hardware needs for it."""
-    return not trust.reasons and (job is None or job.compute_mode != "paced")
 
 
 def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:

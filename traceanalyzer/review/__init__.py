@@ -30,8 +30,10 @@ from traceanalyzer.review.pipeline import (
     Bubble,
     BubbleTheory,
     Culprit,
+    Fault,
     LayerMove,
     NextSchedules,
+    PipelineBubble,
     RemedyWorth,
     ScheduleOption,
     StageBubble,
@@ -40,7 +42,15 @@ from traceanalyzer.review.pipeline import (
     WaiterBlame,
     WhatIfFigures,
 )
-from traceanalyzer.review.quality import CaptureCheckFigures, ClockEffect, Defect, Quality, ValidityFigures, Withheld
+from traceanalyzer.review.quality import (
+    CaptureCheckFigures,
+    ClockEffect,
+    Defect,
+    OverlapFigures,
+    Quality,
+    ValidityFigures,
+    Withheld,
+)
 from traceanalyzer.review.recorded import (
     LateRank,
     Mismatch,
@@ -76,6 +86,7 @@ __all__ = [
     "ExpertSharding",
     "ExpertWorth",
     "Fact",
+    "Fault",
     "Figure",
     "Finding",
     "Headline",
@@ -89,10 +100,12 @@ __all__ = [
     "Mismatch",
     "MissingCall",
     "NextSchedules",
+    "OverlapFigures",
     "OwnLoads",
     "OwnRouting",
     "OwnerShare",
     "PhaseShare",
+    "PipelineBubble",
     "Place",
     "PlacementAdvice",
     "Quality",

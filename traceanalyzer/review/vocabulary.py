@@ -39,7 +39,16 @@ StepPhase = Literal["F", "B", "I", "W", "optimizer", "grad_sync", "before_chunks
 
 # Pipelines.
 PipelineCause = Literal[
-    "stage", "straggler", "transfer", "chunk_comm", "host", "jitter", "slack", "outside_sample", "unexplained"
+    "stage",
+    "straggler",
+    "transfer",
+    "chunk_comm",
+    "overlap_dp",
+    "host",
+    "jitter",
+    "slack",
+    "outside_sample",
+    "unexplained",
 ]
 """What can make a pipeline step longer than its ideal."""
 StragglerCause = Literal["stage", "straggler", "stage or rank"]

@@ -77,6 +77,9 @@ BUBBLE = pl.Schema(
         "drain_ns": pl.Int64,
         "transfer_ns": pl.Int64,
         "overhead_ns": pl.Int64,
+        "dp_wait_ns": pl.Int64,  # exposed communication between replicas: until the last of them had arrived
+        "dp_transfer_ns": pl.Int64,  # and from there on, or all of it where the wait cannot be told
+        "chunk_dp_ns": pl.Int64,  # the same inside chunk spans, and so part of `chunk_ns`
         "span_dependency_ns": pl.Int64,  # dependency inside the rank's own window
     }
 )

@@ -6,7 +6,7 @@ Ranks whose traces hold kernels are *device* ranks; on all others the main threa
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -17,6 +17,7 @@ from traceanalyzer.tables.actions.device import device_actions
 from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
 from traceanalyzer.tables.actions.labelled import actions
 from traceanalyzer.tables.actions.labels import Labels
+from traceanalyzer.tables.actions.overlaps import Overlaps, without_overlaps
 from traceanalyzer.tables.clocks.alignment import ClockState, clocks, on_one_clock
 from traceanalyzer.tables.communication.calls import calls
 from traceanalyzer.tables.communication.collectives import collectives
@@ -28,6 +29,7 @@ from traceanalyzer.tables.communication.receives import receives
 from traceanalyzer.tables.computation.kernels import kernels
 from traceanalyzer.tables.computation.operators import expert_computation, operators
 from traceanalyzer.tables.experts.routing import routing
+from traceanalyzer.tables.groups.replicas import with_gradient_roles
 from traceanalyzer.tables.steps.parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
 from traceanalyzer.tables.steps.windows import device_steps, steps
 
@@ -64,6 +66,8 @@ class Tables:
     clocks: pl.DataFrame
     pipelines: pl.DataFrame | None = None
     """`rank`, `pipeline`, `is_whole` where the input itself tells (op tables)."""
+    overlaps: Overlaps = field(default_factory=Overlaps)
+    """What was cut off actions that overlapped by rounding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +97,15 @@ def build_tables(
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
     )
+    exchanged = with_gradient_roles(exchanged, kernel_table, ranks)
     aligned = on_one_clock(events, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
     pattern = action_pattern or (job.action_pattern if job is not None else None)
     labels = Labels(_places(ranks, job, messages), pattern)
     on_device, inferred = _device_actions(aligned, kernel_table, exchanged, messages, labels)
-    computed = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
+    found = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
+    computed, overlaps = without_overlaps(found)
     passes = [main_thread_passes(main, windows), device_passes(kernel_table)]
     updates = optimizer_ranges(aligned)
     return Tables(
@@ -120,6 +126,7 @@ def build_tables(
         routing=routing(routing_records, exchanged, windows),
         clock=clock,
         clocks=clock_table,
+        overlaps=overlaps,
     )
 
 

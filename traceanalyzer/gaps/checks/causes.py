@@ -20,6 +20,10 @@ _TITLES = {
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
     "transfer": ("Messages between stages cost nothing", "Messages between stages delay the step"),
     "chunk_comm": ("Communication inside chunks is even", "Communication inside chunks delays the step"),
+    "overlap_dp": (
+        "Exchanges between replicas slow no computation",
+        "Exchanges between replicas slow the computation beside them",
+    ),
     "host": ("The host keeps up", "The host starts actions late"),
     "jitter": ("Equal actions take equally long", "Equal actions vary in length"),
 }
@@ -28,6 +32,7 @@ _ACTIONS = {
     "straggler": "look at the device of rank {rank}: clocks, temperature, neighbours",
     "transfer": "look at the link that rank {rank} sends over, or overlap its messages",
     "chunk_comm": "look at the collectives inside the actions of rank {rank}",
+    "overlap_dp": "compare rank {rank} with fewer channels or later buckets for what replicas exchange",
     "host": "look at what the host of rank {rank} does between actions",
     "jitter": "look for what disturbs rank {rank}: garbage collection, other processes, varying sequence lengths",
 }
@@ -37,6 +42,7 @@ _PHRASES = {
     "straggler": "slow computation on {who}",
     "transfer": "messages that {who} sends",
     "chunk_comm": "communication inside the chunks of {who}",
+    "overlap_dp": "computation slowed beside exchanges between replicas on {who}",
     "host": "late starts by the host of {who}",
     "jitter": "varying durations on {who}",
     "slack": "waiting of the schedule's own on {who}",
@@ -105,15 +111,16 @@ _WHY = {
     "straggler": "A rank that falls behind its replicas holds up its pipeline and, in the gradient sync, all others.",
     "transfer": "A message that is not hidden behind computation delays the stage that waits for it.",
     "chunk_comm": "Collectives inside chunks lengthen the action, and with it everything that waits for it.",
+    "overlap_dp": "Kernels of an exchange between replicas take device time from the computation beside them.",
     "host": "A late launch leaves the device idle although its inputs are there.",
     "jitter": "The pipeline waits for the slowest microbatch of every round.",
 }
 _REMEDIES: dict[str, RemedyClass] = {
-    "stage": "fault", "straggler": "fault", "transfer": "fault", "chunk_comm": "fault", "host": "fault", "jitter": "ideal",
+    "stage": "fault", "straggler": "fault", "transfer": "fault", "chunk_comm": "fault", "overlap_dp": "change", "host": "fault", "jitter": "ideal",
 }  # fmt: skip
 _WINDOWS: dict[str, Window] = {
     "stage": "longest_action", "straggler": "longest_action", "transfer": "sent_message",
-    "chunk_comm": "collective_inside", "host": "late_start", "jitter": "beyond_usual",
+    "chunk_comm": "collective_inside", "overlap_dp": "beyond_usual", "host": "late_start", "jitter": "beyond_usual",
 }  # fmt: skip
 
 CHECKS = tuple(

@@ -62,7 +62,7 @@ def utilisation_gap(
     peak = found if isinstance(found, Peak) else None
     roofs = device_roofs(recorded, job.hardware if job else None, declared.peak_flops_per_device, dtype)
     durations = _durations(tables.steps, step_records, job)
-    distorted = _not_faithful(job, validity)
+    distorted = _not_faithful(job, validity, on_device=not tables.kernels.is_empty())
     reason = (
         distorted
         or (trained if isinstance(trained, str) else None)
@@ -96,10 +96,11 @@ def _durations(windows: pl.DataFrame, step_records: pl.DataFrame, job: Job | Non
     )
 
 
-def _not_faithful(job: Job | None, validity: Validity) -> str | None:
+def _not_faithful(job: Job | None, validity: Validity, *, on_device: bool) -> str | None:
+    """Why computations did not take the time the hardware needs. What a host does cannot lengthen a device's kernels."""
     if job is not None and job.compute_mode == "paced":
         return "paced run: each computation is followed by a sleep, so its time is not the hardware's"
-    if validity.verdict == "distorted":
+    if validity.verdict == "distorted" and not on_device:
         return f"the host distorted the timeline: {'; '.join(validity.reasons)}"
     return None
 

@@ -14,10 +14,13 @@ from traceanalyzer.measurements.pipeline.unordered import with_message_needs
 from traceanalyzer.schedule import Op, Phase, RankOrders, ScheduleName, actions_of
 from traceanalyzer.tables import ClockState, Tables
 from traceanalyzer.tables.actions.inferred import pipeline_places
+from traceanalyzer.tables.actions.overlaps import overlapping_steps
+from traceanalyzer.tables.clocks.alignment import same_clock
 from traceanalyzer.theory.schedules.known import full_backward_loops
 from traceanalyzer.theory.schedules.orders import order, placement
 
 _STEP = ["pipeline", "step"]
+_OVERLAP = "in every step compute actions of one rank overlap, so its time cannot be cut at them"
 MIN_STAGES = 2
 MAX_EARLY_NS = 500_000
 """What an action may start before its input was computed where clocks are said to agree: Kineto converts CPU clocks to
@@ -40,11 +43,12 @@ class PipelineActions:
 def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     """The actions that the job's bubble can be measured on."""
     nothing = tables.actions.clear()
-    members = pipelines(tables, job)
+    members = with_clocks(pipelines(tables, job), tables)
     reason = _why_not(tables, members)
     if reason is not None:
         return PipelineActions(nothing, reason)
-    actions = tables.actions.join(members.filter("is_whole").select("rank", "pipeline"), on="rank")
+    chosen = members.filter(pl.col("is_whole") & pl.col("shares_clock"))
+    actions = tables.actions.join(chosen.select("rank", "pipeline"), on="rank")
     if tables.actions_inferred:
         named = _with_chunks(actions)
         if named.is_empty() and not actions.is_empty():
@@ -53,7 +57,10 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     reason = _why_no_pipeline(actions)
     if reason is not None:
         return PipelineActions(nothing, reason)
-    whole = complete_steps(actions, job)
+    complete = complete_steps(actions, job)
+    whole = complete.join(overlapping_steps(complete, _STEP), on=_STEP, how="anti")
+    if whole.is_empty() and complete.height:
+        return PipelineActions(whole, _OVERLAP)
     return PipelineActions(whole, _why_not_whole(whole, tables.clock), tables.actions_inferred)
 
 
@@ -74,8 +81,9 @@ def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
         return PipelineActions(
             kept, "these unlabelled chunks are in the order of no schedule known by name, and ranks do unequal numbers"
         )
-    if has_overlaps(kept):
-        return PipelineActions(kept.clear(), "compute actions of one rank overlap, so its time cannot be cut at them")
+    kept = kept.join(overlapping_steps(kept, _STEP), on=_STEP, how="anti")
+    if kept.is_empty():
+        return PipelineActions(kept, _OVERLAP)
     messages = tables.p2p.filter(pl.col("role") == "pp")
     return PipelineActions(with_message_needs(kept, messages), None, inferred=True, unordered=True)
 
@@ -96,8 +104,6 @@ def _why_not_whole(whole: pl.DataFrame, clock: ClockState) -> str | None:
     """Why complete steps cannot be measured; None if they can."""
     if whole.is_empty():
         return "no step holds forward and backward of every stage and microbatch exactly once"
-    if has_overlaps(whole):
-        return "compute actions of one rank overlap, so its time cannot be cut at them"
     return contradiction(whole, clock)
 
 
@@ -123,6 +129,24 @@ def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
     return known.select("rank", pl.col("pipeline").cast(pl.Int32), whole)
 
 
+def with_clocks(members: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    """Add `shares_clock` to `rank`, `pipeline`: the times of all ranks of the pipeline that are here may be compared."""
+    references = same_clock(tables.ranks, tables.clocks, tables.clock)
+    single = pl.col("reference").is_not_null().all() & (pl.col("reference").n_unique() == 1)
+    return members.join(references, on="rank", how="left", maintain_order="left").with_columns(
+        single.over("pipeline").alias("shares_clock")
+    ).drop("reference")  # fmt: skip
+
+
+def _no_clock(ranks: pl.DataFrame) -> str:
+    """Why times of different ranks cannot be compared; hosts are named only where the traces tell them."""
+    if ranks["host"].drop_nulls().n_unique() > 1:
+        return "the ranks ran on different hosts and their clocks could not be compared"
+    return (
+        "nothing tells that these ranks share a clock, and no operation that two of them took part in compares theirs"
+    )
+
+
 def expected_ranks(ranks: pl.DataFrame, job: Job | None) -> int | None:
     """How many ranks the job has, from its description, else from what the traces say of the world size."""
     if job is not None:
@@ -138,10 +162,11 @@ def _why_not(tables: Tables, members: pl.DataFrame) -> str | None:
             "no pipeline: these traces label no compute actions (compute:2F0, PP:2F0, or an action_pattern in the job "
             "file) and hold no pipeline messages"
         )
-    if not tables.clock.one_clock:
-        return "the ranks ran on different hosts and their clocks could not be compared"
+    if not members["shares_clock"].any():
+        return _no_clock(tables.ranks)
     if members["is_whole"].any():
-        return None
+        whole = members.filter("is_whole")
+        return None if whole["shares_clock"].any() else _no_clock(tables.ranks)
     found = tables.ranks["rank"].n_unique()
     return (
         f"no pipeline is here with all its ranks ({found} captured): the bubble of a pipeline needs one rank per stage"
@@ -184,13 +209,6 @@ def contradiction(actions: pl.DataFrame, clock: ClockState) -> str | None:
         f"{action} on rank {row['rank']} starts {row['early_ns'] / 1e6:.3g} ms before what it needs was computed: the "
         "clocks of the ranks disagree, or labels are wrong"
     )
-
-
-def has_overlaps(actions: pl.DataFrame) -> bool:
-    """Whether some rank runs two actions at once."""
-    previous = pl.col("end_ns").shift(1).over("rank", "step")
-    ordered = actions.sort("rank", "step", "start_ns", "end_ns")
-    return not ordered.filter(pl.col("start_ns") < previous).is_empty()
 
 
 def _with_chunks(actions: pl.DataFrame) -> pl.DataFrame:

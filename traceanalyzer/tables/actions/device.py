@@ -2,7 +2,8 @@
 
 An action is what its CPU range launched: the range runs ahead of the device, so a kernel belongs to the action whose
 range holds the *launch* (backward kernels are launched from the autograd thread while the main thread's range is open).
-Its span is first to last of these kernels, without the pipeline's own sends and receives.
+Its span is first to last of these kernels, without the pipeline's own sends and receives, exchanges between replicas
+(`tables.replicas`) and the optimizer.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import polars as pl
 from traceanalyzer.schema import ACTIONS, conform
 from traceanalyzer.tables.actions.labelled import labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels
+from traceanalyzer.tables.groups.replicas import beside_chunks
 
 _KEYS = ["rank", "step"]
 
@@ -41,11 +43,18 @@ def device_actions(
 
 
 def chunk_kernels(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
-    """Launched kernels that can be part of a chunk: computation, and communication other than the pipeline's own."""
+    """Launched kernels that can start or end a chunk: computation, and communication between the ranks that share it.
+
+    Not among them are the pipeline's own messages, exchanges between replicas, and the optimizer.
+    """
     pipeline = communications.filter(pl.col("role") == "pp").select("rank", "cycle", "index")
-    return kernels.filter(
-        pl.col("launch_start_ns").is_not_null() & pl.col("step").is_not_null() & (pl.col("kind") != "copy")
-    ).join(pipeline, on=["rank", "cycle", "index"], how="anti")
+    return (
+        kernels.filter(
+            pl.col("launch_start_ns").is_not_null() & pl.col("step").is_not_null() & (pl.col("kind") != "copy")
+        )
+        .join(pipeline, on=["rank", "cycle", "index"], how="anti")
+        .join(beside_chunks(kernels, communications), on=["rank", "cycle", "index"], how="anti")
+    )
 
 
 def ordered(spans: pl.DataFrame) -> pl.DataFrame:

@@ -15,7 +15,7 @@ from traceanalyzer.schema import OPTIMIZER, PASSES, conform
 from traceanalyzer.tables.steps.windows import COMPUTE_KINDS, assign_steps, on_main_thread
 
 _RANGE = r"^Optimizer\.step#"
-_KERNEL = r"(?i)adam|adagrad|lambstage|sgd"
+OPTIMIZER_KERNEL = r"(?i)adam|adagrad|lambstage|sgd"
 _AUTOGRAD = "autograd::engine::evaluate_function"
 _COMMUNICATION = r"^(c10d::|_c10d_functional|gloo:|nccl:|record_param_comms)"
 _STEP = ["rank", "step"]
@@ -48,7 +48,7 @@ def optimizer_on_device(ranges: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataF
     by_range = launched.group_by("rank", "_from").agg(pl.col("start_ns").min(), pl.col("end_ns").max())
     named = (
         kernels.join(ranges, on="rank", how="anti")
-        .filter(pl.col("step").is_not_null() & pl.col("name").cast(pl.String).str.contains(_KERNEL))
+        .filter(pl.col("step").is_not_null() & pl.col("name").cast(pl.String).str.contains(OPTIMIZER_KERNEL))
         .group_by(_STEP)
         .agg(pl.col("start_ns").min(), pl.col("end_ns").max())
     )
