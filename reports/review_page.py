@@ -7,7 +7,19 @@ from collections.abc import Callable, Mapping
 import polars as pl
 
 from reports.page.model import Page, Section
-from reports.sections import efficiency, findings, headline, job, owners, quality, recorded, sample, tables, timeline
+from reports.sections import (
+    efficiency,
+    findings,
+    headline,
+    job,
+    kernels,
+    owners,
+    quality,
+    recorded,
+    sample,
+    tables,
+    timeline,
+)
 from reports.sections.experts import all_to_all
 from reports.sections.material import Material, withheld
 from reports.sections.pipeline import bubble, memory, what_if
@@ -24,6 +36,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     efficiency.section,
     efficiency.roofline,
     owners.section,
+    kernels.section,
     memory.steps,
     memory.memory,
     job.job,

@@ -11,6 +11,7 @@ from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.causes.causes import PipelineCauses, pipeline_causes, with_causes
 from traceanalyzer.gaps.communication.recorded import recorded_figures
 from traceanalyzer.gaps.efficiency.declaration import declared_recompute
+from traceanalyzer.gaps.efficiency.kernels import KernelGap, kernel_gap
 from traceanalyzer.gaps.efficiency.operators import recorded_operators
 from traceanalyzer.gaps.efficiency.prediction import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.efficiency.shapes import EfficiencyGap, efficiency_gap
@@ -88,6 +89,7 @@ class Measured:
     way: Waterfall
     efficiency: EfficiencyGap
     memory: MemoryGap
+    kernel_time: KernelGap
     waits: pl.DataFrame
     """`WAIT_BOUNDS`."""
     captured: Sample
@@ -175,7 +177,7 @@ def measure(run: Run) -> Measured:
     )
     causes = pipeline_causes(pipeline, tables, run.job, run.declared)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
-    on_host = main_thread_ranks(tables)
+    on_host = main_thread_ranks(tables).join(tables.host_ranks, on="rank", how="semi")
     judged = tables.actions if pipeline.actions.is_empty() else pipeline.actions
     trust = validity(run.step_records, judged.join(on_host, on="rank", how="semi"), tables.steps)
     operators = recorded_operators(run.traces.events, tables)
@@ -211,6 +213,7 @@ def measure(run: Run) -> Measured:
         way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps, declared_recompute(run.job, run.declared)),
         memory=memory_gap(pipeline, run.step_records, run.job),
+        kernel_time=kernel_gap(tables, splits, messages, account),
         waits=waits,
         captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
         recomputed=operators.recomputed,
@@ -243,7 +246,7 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
     )
     phases = step_phases(tables.steps, chunks, tables.optimizer, gradient_exchanges(splits))
     parts = [
-        accounting(on_main, computed, tables.operators, tables.receives, splits, phases),
+        accounting(on_main, computed, tables.operators, tables.receives, splits, phases, hosts=tables.host_ranks),
         device_accounting(on_device, tables.kernels, exchanged, phases),
     ]
     return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")

@@ -24,6 +24,14 @@ from traceanalyzer.review.experts import (
 from traceanalyzer.review.file import REVIEW_FILE, decode_review, json_schema, read_review, schema_text, to_json
 from traceanalyzer.review.headline import Finding, Headline, Tile
 from traceanalyzer.review.job import Degrees, Fact, JobFacts, Place
+from traceanalyzer.review.kernels import (
+    Communication,
+    CommunicationGroup,
+    KernelClass,
+    KernelName,
+    KernelPhase,
+    Kernels,
+)
 from traceanalyzer.review.memory import Memory, RankMemory
 from traceanalyzer.review.pipeline import (
     AttributionMs,
@@ -76,6 +84,8 @@ __all__ = [
     "BubbleTheory",
     "CaptureCheckFigures",
     "ClockEffect",
+    "Communication",
+    "CommunicationGroup",
     "ConventionMfu",
     "Culprit",
     "Defect",
@@ -92,6 +102,10 @@ __all__ = [
     "Headline",
     "HotSpot",
     "JobFacts",
+    "KernelClass",
+    "KernelName",
+    "KernelPhase",
+    "Kernels",
     "LateRank",
     "LayerMove",
     "LoadFigures",

@@ -14,6 +14,7 @@ from traceanalyzer.review.efficiency import Mfu, RooflineShape, WaterfallStep
 from traceanalyzer.review.experts import AllToAll, ExpertSharding
 from traceanalyzer.review.headline import Finding, Headline
 from traceanalyzer.review.job import JobFacts
+from traceanalyzer.review.kernels import Communication, Kernels
 from traceanalyzer.review.memory import Memory
 from traceanalyzer.review.part import Part
 from traceanalyzer.review.pipeline import Bubble, NextSchedules, StragglerFigures, WhatIfFigures
@@ -95,3 +96,5 @@ class Review(Part, frozen=True, kw_only=True):
     recorded: Annotated[
         Recorded | None, Meta(description="Flight-recorder dumps and NCCL Inspector records; null without.")
     ] = None
+    kernels: Annotated[Kernels | None, Meta(description="Kernel time; null without devices.")] = None
+    communication: Annotated[Communication | None, Meta(description="By group; null without any.")] = None

@@ -18,7 +18,7 @@ DefectAction = Literal["kept", "clamped", "renamed", "repaired", "skipped", "ass
 """What reading did about a defect."""
 AffectedMetric = Literal["bubble", "all_to_all", "mfu", "step", "launch", "recorded"]
 """What a defect may have changed."""
-ClockBasis = Literal["single_rank", "same_boot", "same_host", "recorded", "matched", "op_table", "unknown"]
+ClockBasis = Literal["single_rank", "same_boot", "same_host", "recorded", "matched", "one_file", "op_table", "unknown"]
 """How the ranks' clocks were put on one; the times of an op table are taken as they are."""
 
 # The job.

@@ -165,13 +165,15 @@ def _coupled(actions: pl.DataFrame, tables: Tables) -> bool:
 def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Add `launched_ns`: when the call ended that launched an action's first kernel, on device ranks.
 
-    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. An op
-    table tells no launches, so a late start stays unexplained.
+    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. Op tables
+    and marks alone tell no launches, so a late start stays unexplained.
     """
     messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
     work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")
     launches = work.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
-    of_main = pl.col("rank").is_in(main_thread_ranks(tables)["rank"].unique().to_list())
+    of_main = pl.col("rank").is_in(
+        main_thread_ranks(tables).join(tables.host_ranks, on="rank", how="semi")["rank"].unique().to_list()
+    )
     return actions.join(launches, on=["rank", "start_ns"], how="left", maintain_order="left").with_columns(
         pl.when(of_main).then("start_ns").otherwise("launched_ns").alias("launched_ns")
     )

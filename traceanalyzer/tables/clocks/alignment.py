@@ -10,6 +10,7 @@ In order of preference:
 * a recorded ping-pong offset, interpolated between its two measurements;
 * offsets solved from matched operations (`clock_solving`), within each set of ranks that such operations join: pipelines
   side by side that nothing joins have a clock each;
+* ranks that one file holds stand on the time axis that its writer put them on;
 * unknown.
 
 A recorded offset within its own uncertainty is never applied.
@@ -109,7 +110,14 @@ def _chosen(
         return "recorded", recorded
     if any(line.reference not in (None, rank) for rank, line in solved.items()):
         return "matched", _significant(solved)
-    return "unknown", {}
+    return _of_one_file(ranks, present) if not apart else ("unknown", {})
+
+
+def _of_one_file(ranks: pl.DataFrame, present: list[int]) -> tuple[ClockBasis, dict[int, ClockLine]]:
+    """One file has one time axis: whoever wrote it put the ranks on it."""
+    if ranks["file"].n_unique() > 1:
+        return "unknown", {}
+    return "one_file", {rank: ClockLine(0.0, 0.0, math.inf, 0) for rank in present}
 
 
 def _on_one_host(ranks: pl.DataFrame, records: dict[int, RankRecord]) -> bool:
