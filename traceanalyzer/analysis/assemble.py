@@ -86,7 +86,7 @@ def _review(run: Run, found: Measured) -> Review:
         source=Source(path=run.path),
         files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
         headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known, findings),
-        warnings=warnings(found.trust.reasons, result, run.job),
+        warnings=warnings(found.trust.reasons, result, run.job, tables.kernels),
         quality=result,
         validity=figures,
         job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),

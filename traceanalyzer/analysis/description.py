@@ -34,6 +34,7 @@ from traceanalyzer.review.vocabulary import CaptureVerdict, FactSource, Recomput
 from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.overlaps import overlapping_steps
+from traceanalyzer.tables.computation.taxonomy import unknown_names
 from traceanalyzer.traces.defects import losses
 
 Value = TypeVar("Value")
@@ -74,6 +75,8 @@ def _given(declared: Declaration) -> JobFacts:
         dtype=_said(declared.dtype),
         recompute=_said(cast("Recomputation | None", declared.recompute)),
         peak_flops_per_device=_said(declared.peak_flops_per_device),
+        flops_per_token=_said(declared.flops.per_token if declared.flops else None),
+        flops_per_step=_said(declared.flops.per_step if declared.flops else None),
     )
 
 
@@ -177,7 +180,7 @@ def _overlaps(tables: Tables) -> OverlapFigures | None:
     )
 
 
-def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None) -> list[str]:
+def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None, kernels: pl.DataFrame) -> list[str]:
     """What a reader must know before any number; whether the capture is representative comes first."""
     lines = [] if result.representative is not False else [result.capture_sentence]
     lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
@@ -193,6 +196,9 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
     if lost:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(lost.items()))
         lines.append(f"{sum(lost.values()):,} of {result.events_seen:,} events could not be used: {reasons}.")
+    unknown = unknown_names(kernels)
+    if unknown is not None:
+        lines.append(unknown)
     if job is not None and job.compute_mode == "paced":
         lines.append(
             "Paced run: every computation is followed by a sleep to a set length, so that the timeline is faithful."

@@ -5,7 +5,7 @@ Ranks whose traces hold kernels are *device* ranks; on all others the main threa
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
@@ -35,6 +35,7 @@ from traceanalyzer.tables.computation.phases import (
     phase_ranges,
     phases_of_kernels,
 )
+from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.experts.routing import routing
 from traceanalyzer.tables.groups.replicas import with_gradient_roles
 from traceanalyzer.tables.steps.marks import with_iterations
@@ -104,13 +105,15 @@ def build_tables(
     job: Job | None,
     routing_records: pl.DataFrame,
     action_pattern: str | None = None,
+    kernel_rules: Sequence[KernelRule] = (),
 ) -> Tables:
     """Every table of a run from its events (`EVENTS`), ranks (`RANKS`), description and routing side file.
 
     `action_pattern` labels actions in the job's own way (`tables.action_labels`); default: what the description says.
+    `kernel_rules` are tried before those of the package.
     Raises `UsageError` where it is no such pattern.
     """
-    own = _joint(events, ranks, job)
+    own = _joint(events, ranks, job, kernel_rules)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
@@ -198,8 +201,8 @@ def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
     )
 
 
-def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> _Joint:
-    on_device = kernels(events)
+def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, rules: Sequence[KernelRule]) -> _Joint:
+    on_device = kernels(events, rules)
     main = events.join(on_device, on="rank", how="anti")
     windows = pl.concat([with_iterations(steps(main), main), device_steps(on_device)]).sort("rank", "start_ns")
     of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)

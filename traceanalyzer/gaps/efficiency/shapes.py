@@ -9,11 +9,12 @@ import polars as pl
 
 from traceanalyzer.gaps.efficiency.declaration import Training
 from traceanalyzer.gaps.efficiency.operators import RecordedOperators, recorded_flops
+from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.efficiency.roofline import roofline
 from traceanalyzer.review import RooflineShape, Withheld
-from traceanalyzer.theory.model.flops import Convention, flops_per_token
+from traceanalyzer.theory.model.flops import Convention
 
 MAX_SHAPES = 12
 """Shapes listed in the review; the table `roofline` has all."""
@@ -86,7 +87,5 @@ def _declared_flops(
     recorded = recorded_flops(operators, windows, trained.num_devices) if trained else None
     if trained is None or recorded is None or not trained.hardware_flops_known:
         return None
-    counted = flops_per_token(
-        trained.model, trained.sequence_length, Convention.FULL_ATTENTION, recompute=trained.recompute
-    )
-    return recorded, float(counted.hardware * trained.tokens_per_step)
+    counted = step_flops(trained, Convention.FULL_ATTENTION)
+    return None if counted is None else (recorded, counted.hardware)
