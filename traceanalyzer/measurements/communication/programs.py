@@ -101,7 +101,7 @@ def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.col("end_ns").cum_max().shift(1).over("rank").alias("_previous_ns"))
     )  # fmt: skip
     gap = (pl.col("start_ns") - pl.col("_previous_ns")).clip(lower_bound=0).fill_null(0)
-    released = (pl.col("_ended_ns") > pl.col("_previous_ns")).fill_null(value=False)
+    released = (pl.col("_ended_ns") > pl.col("_previous_ns").fill_null(0)).fill_null(value=False)
     free_at = pl.when(released).then("_ended_ns").otherwise("_previous_ns")
     host = (pl.min_horizontal("start_ns", "launch_end_ns") - free_at).clip(lower_bound=0).fill_null(0)
     first = released | pl.any_horizontal(
