@@ -24,7 +24,9 @@ class Programs:
 
     operations: pl.DataFrame
     """`rank`, `step`, `operation` (its place in the rank's program), `stream`, `kind`, `role`, `group`, `direction`,
-    `start_ns`, `end_ns`, `launch_end_ns`, `transfer_ns` (null: not known), `matches`, `waits` (whether it can wait)."""
+    `start_ns`, `end_ns`, `launch_end_ns`, `transfer_ns` (null: not known), `matches`, `waits` (whether it can wait),
+    `is_used`: the computation that follows in the program needs it (receives of a pipeline, and collectives of which a
+    member computed as soon as they ended)."""
     blocks: pl.DataFrame
     """`rank`, `step`, `block`, `operation` (the next one of the program), `start_ns`, `end_ns`, `compute_ns`, `gap_ns`
     (inside the block), `host_ns` (late launches, the one before the block included), `before_host_ns` (that one alone),
@@ -34,7 +36,20 @@ class Programs:
 def programs(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame) -> Programs:
     """Programs of device ranks from `KERNELS`, `COLLECTIVE_SPLITS` and `P2P_SPLITS`."""
     operations = _operations(kernels, splits, messages)
-    return Programs(operations, _blocks(kernels, operations))
+    blocks = _blocks(kernels, operations)
+    return Programs(_with_use(operations, blocks), blocks)
+
+
+def _with_use(operations: pl.DataFrame, blocks: pl.DataFrame) -> pl.DataFrame:
+    """Add `is_used`."""
+    released = blocks.select("rank", pl.col("released_by").alias("operation"), pl.lit(value=True).alias("_released"))
+    rows = operations.join(
+        released.drop_nulls().unique(), on=["rank", "operation"], how="left", maintain_order="left"
+    ).with_columns(pl.col("_released").fill_null(value=False))
+    receives = pl.col("direction").fill_null("").str.contains("receive")
+    collective = pl.col("_released").any().over(pl.col("matches").list.first()) & (pl.col("matches").list.len() > 0)
+    is_p2p = pl.col("kind") == "send_recv"
+    return rows.with_columns(pl.when(is_p2p).then(receives).otherwise(collective).alias("is_used")).drop("_released")
 
 
 def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame) -> pl.DataFrame:
