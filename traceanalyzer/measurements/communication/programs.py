@@ -2,8 +2,8 @@
 
 An *operation* is one communication kernel of a rank: a collective, or the messages of one kernel. Operations and
 computations are ordered by their launches, so that the same place in the program is compared on different ranks, however
-late one of them is. A *block* is a run of computation kernels between two operations of the program, cut where a kernel was
-released by the end of an operation (it starts within 20 µs of it, and the device computed nothing before).
+late one of them is. A *block* is a run of computation kernels between two operations of the program, cut where an operation
+launched before ended while the device computed nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Programs:
     blocks: pl.DataFrame
     """`rank`, `step`, `block`, `operation` (the next one of the program), `start_ns`, `end_ns`, `compute_ns`, `gap_ns`
     (inside the block), `host_ns` (late launches, the one before the block included), `before_host_ns` (that one alone),
-    `released_by` (an operation, null without)."""
+    `released_by` (the operation that ended before it while nothing was computed; null without), `released_ns` (how long
+    before it)."""
 
 
 def programs(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame) -> Programs:
@@ -42,7 +43,9 @@ def programs(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame
 
 def _with_use(operations: pl.DataFrame, blocks: pl.DataFrame) -> pl.DataFrame:
     """Add `is_used`."""
-    released = blocks.select("rank", pl.col("released_by").alias("operation"), pl.lit(value=True).alias("_released"))
+    released = blocks.filter(pl.col("released_ns") <= RELEASED_WITHIN_NS).select(
+        "rank", pl.col("released_by").alias("operation"), pl.lit(value=True).alias("_released")
+    )
     rows = operations.join(
         released.drop_nulls().unique(), on=["rank", "operation"], how="left", maintain_order="left"
     ).with_columns(pl.col("_released").fill_null(value=False))
@@ -104,19 +107,22 @@ def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     rows = rows.sort("_launched_ns").join_asof(
         before, on="_launched_ns", by="rank", strategy="backward", check_sortedness=False
     )
-    ends = operations.select("rank", pl.col("end_ns").alias("_ended_ns"), pl.col("operation").alias("released_by"))
+    ends = operations.filter(pl.col("direction").ne_missing("send")).select(
+        "rank", pl.col("end_ns").alias("_ended_ns"), pl.col("operation").alias("released_by")
+    )
     rows = (
         rows.with_columns(pl.col("operation").fill_null(0))
         .sort("start_ns")
         .join_asof(
             ends.sort("_ended_ns"), left_on="start_ns", right_on="_ended_ns", by="rank", strategy="backward",
-            tolerance=RELEASED_WITHIN_NS, coalesce=False, check_sortedness=False,
+            coalesce=False, check_sortedness=False,
         )
         .sort("rank", "start_ns", "end_ns")
         .with_columns(pl.col("end_ns").cum_max().shift(1).over("rank").alias("_previous_ns"))
     )  # fmt: skip
     gap = (pl.col("start_ns") - pl.col("_previous_ns")).clip(lower_bound=0).fill_null(0)
-    released = (pl.col("_ended_ns") > pl.col("_previous_ns").fill_null(0)).fill_null(value=False)
+    idle = (pl.col("_ended_ns") > pl.col("_previous_ns").fill_null(0)).fill_null(value=False)
+    released = idle & (pl.col("released_by") < pl.col("operation"))
     free_at = pl.when(released).then("_ended_ns").otherwise("_previous_ns")
     host = (pl.min_horizontal("start_ns", "launch_end_ns") - free_at).clip(lower_bound=0).fill_null(0)
     first = released | pl.any_horizontal(
@@ -129,12 +135,13 @@ def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
         .clip(lower_bound=0)
         .alias("_busy_ns"),
         pl.when(released).then("released_by").alias("released_by"),
+        pl.when(released).then(pl.col("start_ns") - pl.col("_ended_ns")).alias("released_ns"),
         first.cum_sum().over("rank").alias("block"),
     )
     return (
         rows.group_by("rank", "block", maintain_order=True)
         .agg(
-            pl.col("step", "operation", "released_by").first(),
+            pl.col("step", "operation", "released_by", "released_ns").first(),
             pl.col("start_ns").min(),
             pl.col("end_ns").max(),
             pl.col("_busy_ns").sum().alias("compute_ns"),
