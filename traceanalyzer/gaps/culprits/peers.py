@@ -88,7 +88,9 @@ def segments(nodes: pl.DataFrame, found: Programs, directions: pl.DataFrame) -> 
         .agg(pl.col(PARTS).sum())
         .join(first.cast({"rank": pl.Int64, "step": pl.Int64}), on=["rank", "step"], how="left")
         .with_columns((pl.col("operation") - pl.col("_first").fill_null(0)).alias("place"))
-        .with_columns((pl.struct("step", "place") == pl.struct("step", "place").min().over("rank")).alias("is_first"))
+        .with_columns(
+            ((pl.col("step") == pl.col("step").min().over("rank")) & (pl.col("place") <= 0)).alias("is_first"),
+        )
         .join(peers(found.operations).cast({"rank": pl.Int64}), on="rank", how="left")
         .join(_expert_segments(found.operations, directions), on=["rank", "operation"], how="left")
         .with_columns(pl.col("is_experts").fill_null(value=False))

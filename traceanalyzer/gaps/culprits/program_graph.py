@@ -105,8 +105,8 @@ class _Rank:
     """End, node, operation that follows in the program."""
     operations: dict[int, Timed] = field(default_factory=dict[int, Timed])
     streams: dict[int, Timed] = field(default_factory=dict[int, Timed])
-    awaited: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
-    """End, node, operation: those that the next computation of the program needs."""
+    awaited: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
+    """End, node, operation, and from when on the next computation needs it."""
 
 
 def _add_rank(building: _Building, blocks: pl.DataFrame, operations: pl.DataFrame) -> None:
@@ -126,7 +126,9 @@ def _add_block(building: _Building, state: _Rank, row: Mapping[str, Any]) -> Non
     needed = [state.blocks[-1][:2]] if state.blocks else []
     released = state.operations.get(row["released_by"])
     needed += [released] if released else []
-    used = [each for each in state.awaited if each[0] <= start and each[2] < row["operation"]]
+    used = [
+        each for each in state.awaited if each[0] <= start and each[2] < row["operation"] and each[3] < row["end_ns"]
+    ]
     state.awaited = [each for each in state.awaited if each not in used]
     needed += [each[:2] for each in used]
     before = max(start - max(end for end, _ in needed), 0) if needed else 0
@@ -164,5 +166,5 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
         for match in row["matches"]:
             building.members.setdefault(match, []).append(arrival)
     state.streams[row["stream"]] = state.operations[row["operation"]] = (row["end_ns"], end)
-    if row["is_used"]:
-        state.awaited.append((row["end_ns"], end, row["operation"]))
+    if row["used_ns"] is not None:
+        state.awaited.append((row["end_ns"], end, row["operation"], row["used_ns"]))

@@ -25,8 +25,7 @@ class Programs:
     operations: pl.DataFrame
     """`rank`, `step`, `operation` (its place in the rank's program), `stream`, `kind`, `role`, `group`, `direction`,
     `start_ns`, `end_ns`, `launch_end_ns`, `transfer_ns` (null: not known), `matches`, `waits` (whether it can wait),
-    `is_used`: the computation that follows in the program needs it (receives of a pipeline, and collectives of which a
-    member computed as soon as they ended)."""
+    `used_ns`: the next computation from then on needs it (null: not known)."""
     blocks: pl.DataFrame
     """`rank`, `step`, `block`, `operation` (the next one of the program), `start_ns`, `end_ns`, `compute_ns`, `gap_ns`
     (inside the block), `host_ns` (late launches, the one before the block included), `before_host_ns` (that one alone),
@@ -34,25 +33,66 @@ class Programs:
     before it)."""
 
 
-def programs(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame) -> Programs:
-    """Programs of device ranks from `KERNELS`, `COLLECTIVE_SPLITS` and `P2P_SPLITS`."""
+def programs(
+    kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame, actions: pl.DataFrame | None = None
+) -> Programs:
+    """Programs of device ranks from `KERNELS`, `COLLECTIVE_SPLITS`, `P2P_SPLITS` and `ACTIONS`."""
     operations = _operations(kernels, splits, messages)
     blocks = _blocks(kernels, operations)
-    return Programs(_with_use(operations, blocks), blocks)
+    used = _used_receives(messages, actions) if actions is not None else _NOT_USED
+    return Programs(_with_use(operations, blocks, used), blocks)
 
 
-def _with_use(operations: pl.DataFrame, blocks: pl.DataFrame) -> pl.DataFrame:
-    """Add `is_used`."""
+_NOT_USED = pl.DataFrame(schema={"rank": pl.Int32, "index": pl.Int64, "used_ns": pl.Int64})
+
+
+def _with_use(operations: pl.DataFrame, blocks: pl.DataFrame, receives: pl.DataFrame) -> pl.DataFrame:
+    """Add `used_ns`: of collectives of which a member computed as soon as they ended, their own end."""
     released = blocks.filter(pl.col("released_ns") <= RELEASED_WITHIN_NS).select(
         "rank", pl.col("released_by").alias("operation"), pl.lit(value=True).alias("_released")
     )
-    rows = operations.join(
-        released.drop_nulls().unique(), on=["rank", "operation"], how="left", maintain_order="left"
-    ).with_columns(pl.col("_released").fill_null(value=False))
-    receives = pl.col("direction").fill_null("").str.contains("receive")
-    collective = pl.col("_released").any().over(pl.col("matches").list.first()) & (pl.col("matches").list.len() > 0)
-    is_p2p = pl.col("kind") == "send_recv"
-    return rows.with_columns(pl.when(is_p2p).then(receives).otherwise(collective).alias("is_used")).drop("_released")
+    rows = operations.join(released.unique(), on=["rank", "operation"], how="left", maintain_order="left")
+    rows = rows.join(receives, on=["rank", "index"], how="left", maintain_order="left")
+    first = pl.col("matches").list.first()
+    awaited = first.is_not_null() & pl.col("_released").fill_null(value=False).any().over(first)
+    collective = pl.when(awaited).then("end_ns")
+    return rows.with_columns(
+        pl.when(pl.col("kind") == "send_recv").then("used_ns").otherwise(collective).alias("used_ns")
+    ).drop("_released")
+
+
+def _used_receives(messages: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
+    """`rank`, `index`, `used_ns` of receives: the n-th from the stage before is for the n-th forward, and so on.
+
+    Only for ranks of one stage, and where there are as many receives as actions that need one.
+    """
+    stages = actions.group_by("rank").agg(pl.col("stage").unique()).filter(pl.col("stage").list.len() == 1)
+    stages = stages.select("rank", pl.col("stage").list.first())
+    last = stages["stage"].max()
+    if stages.is_empty() or not isinstance(last, int):
+        return _NOT_USED
+    alike = ["rank", "step", "_forward"]
+    received = (
+        messages.filter((pl.col("direction") == "receive") & (pl.col("role") == "pp") & pl.col("index").is_not_null())
+        .join(stages, on="rank")
+        .join(stages.rename({"rank": "peer", "stage": "_from"}), on="peer")
+        .with_columns((pl.col("_from") < pl.col("stage")).alias("_forward"))
+        .sort(pl.coalesce("launch_start_ns", "start_ns"), "start_ns")
+        .with_columns(pl.int_range(pl.len()).over(alike).alias("_n"), pl.len().over(alike).alias("_num"))
+    )
+    needing = (
+        actions.filter(pl.col("phase").cast(pl.String) != "W")
+        .join(stages, on=["rank", "stage"])
+        .with_columns((pl.col("phase").cast(pl.String) == "F").alias("_forward"))
+        .sort("start_ns")
+        .select(*alike, pl.col("start_ns").alias("used_ns"), pl.int_range(pl.len()).over(alike).alias("_n"),
+                pl.len().over(alike).alias("_num"))
+    )  # fmt: skip
+    return (
+        received.join(needing, on=[*alike, "_n", "_num"])
+        .group_by("rank", "index")
+        .agg(pl.col("used_ns").min())
+    )
 
 
 def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame) -> pl.DataFrame:
