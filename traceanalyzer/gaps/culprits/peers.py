@@ -100,11 +100,27 @@ def segments(nodes: pl.DataFrame, found: Programs, directions: pl.DataFrame) -> 
         others = _median_of_others(whole, part, alike)
         base = pl.when(pl.col("peers").is_not_null() & (pl.len().over(alike) > 1)).then(others)
         whole = whole.with_columns(base.alias(f"base_{part}"))
+    whole = _with_usual_host(whole)
     hidden = pl.when(~pl.col("is_experts")).then("base_compute_ns").alias("base_compute_ns")
     return (
         whole.with_columns(hidden, (pl.len().over(alike) - 1).alias("num_peers"))
         .drop("_first")
         .sort("rank", "step", "operation")
+    )
+
+
+def _with_usual_host(rows: pl.DataFrame) -> pl.DataFrame:
+    """The base of late launches on ranks without peers: no more in sum than the median of the other ranks of the step."""
+    host = pl.when(~pl.col("is_first")).then("host_ns").otherwise(0).sum().alias("_own")
+    totals = rows.group_by("rank", "step").agg(host)
+    totals = totals.with_columns(_median_of_others(totals, "_own", ["step"]).alias("_usual"))
+    share = (pl.col("_usual") / pl.col("_own")).clip(upper_bound=1.0)
+    usual = pl.when(pl.col("_own") > 0).then((pl.col("host_ns") * share).round().cast(pl.Int64))
+    alone = pl.col("peers").is_null()
+    return (
+        rows.join(totals, on=["rank", "step"], how="left", maintain_order="left")
+        .with_columns(pl.when(alone).then(usual).otherwise("base_host_ns").alias("base_host_ns"))
+        .drop("_own", "_usual")
     )
 
 

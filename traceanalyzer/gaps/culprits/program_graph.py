@@ -17,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from traceanalyzer.gaps.replay import ReplayGraph, replay, replay_graph
-from traceanalyzer.measurements.communication.programs import RELEASED_WITHIN_NS, Programs
+from traceanalyzer.measurements.communication.programs import LAUNCH_LATENCY_NS, RELEASED_WITHIN_NS, Programs
 
 Array = npt.NDArray[np.int64]
 Timed = tuple[int, int]
@@ -33,6 +33,8 @@ NODES = pl.Schema(
         "host_ns": pl.Int64,  # late launches
         "other_ns": pl.Int64,  # other delays
         "fixed_ns": pl.Int64,  # transfers
+        "from_ns": pl.Int64,  # when all that it needs had ended, and its own end (arrivals: when it arrived)
+        "to_ns": pl.Int64,
     }
 )
 
@@ -62,19 +64,23 @@ class ProgramGraph:
 @dataclass(slots=True)
 class _Building:
     needs: list[list[int]] = field(default_factory=list[list[int]])
-    rows: list[tuple[int, int, int, int, int, int, int]] = field(
-        default_factory=list[tuple[int, int, int, int, int, int, int]]
-    )
+    rows: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
     ends: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
     members: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     """Arrivals by match."""
     meeting: list[tuple[list[int], int]] = field(default_factory=list[tuple[list[int], int]])
     """Matches and the end that waits for their members."""
 
-    def add(self, needs: list[int], place: tuple[int, int, int], parts: tuple[int, int, int, int]) -> int:
+    def add(
+        self,
+        needs: list[int],
+        place: tuple[int, int, int],
+        parts: tuple[int, int, int, int],
+        window: tuple[int, int],
+    ) -> int:
         """A node of a rank, step and operation with its computation, late launch, other delay and transfer."""
         self.needs.append(needs)
-        self.rows.append((*place, *parts))
+        self.rows.append((*place, *parts, *window))
         return len(self.needs) - 1
 
 
@@ -138,6 +144,7 @@ def _add_block(building: _Building, state: _Rank, row: Mapping[str, Any]) -> Non
         [each for _, each in needed],
         (row["rank"], row["step"], row["operation"]),
         (row["compute_ns"], min(host, delays), max(delays - host, 0), 0),
+        (start - before, row["end_ns"]),
     )
     state.blocks.append((row["end_ns"], node, row["operation"]))
     building.ends[row["step"], row["rank"]] = node
@@ -154,12 +161,12 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
     needed += [each for each in state.operations.values() if last < each[0] <= start <= each[0] + RELEASED_WITHIN_NS]
     last = max((end for end, _ in needed), default=start)
     delay = max(start - last, 0)
-    launched = row["launch_end_ns"]
-    host = max(min(start, launched) - last, 0) if launched is not None else 0
+    host = _late_launch(row["launch_end_ns"], last, start)
     place = (row["rank"], row["step"], row["operation"])
-    arrival = building.add([each for _, each in needed], place, (0, host, delay - host, 0))
+    arrival = building.add([each for _, each in needed], place, (0, host, delay - host, 0), (last, start))
     known = row["transfer_ns"] is not None and bool(row["matches"])
-    end = building.add([arrival], place, (0, 0, 0, row["transfer_ns"] if known else row["end_ns"] - start))
+    lasts = row["transfer_ns"] if known else row["end_ns"] - start
+    end = building.add([arrival], place, (0, 0, 0, lasts), (start, row["end_ns"]))
     if known:
         if row["waits"]:
             building.meeting.append((row["matches"], end))
@@ -168,3 +175,10 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
     state.streams[row["stream"]] = state.operations[row["operation"]] = (row["end_ns"], end)
     if row["used_ns"] is not None:
         state.awaited.append((row["end_ns"], end, row["operation"], row["used_ns"]))
+
+
+def _late_launch(launched: int | None, free_at: int, start: int) -> int:
+    """As `late_launch_ns` of the programs."""
+    if launched is None or launched <= free_at:
+        return 0
+    return (start if start <= launched + LAUNCH_LATENCY_NS else min(start, launched)) - free_at

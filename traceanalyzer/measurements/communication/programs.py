@@ -14,6 +14,8 @@ import polars as pl
 
 RELEASED_WITHIN_NS = 20_000
 """A kernel that starts so soon after the end of an operation was waiting for it (design: releasing the next kernel)."""
+LAUNCH_LATENCY_NS = 10_000
+"""From a launch to the start of its kernel on an idle device, at most."""
 COMPUTING = ["gemm", "attention", "other", "fused"]
 _RANK = "rank"
 
@@ -137,6 +139,13 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
     )
 
 
+def late_launch_ns(free_at: pl.Expr) -> pl.Expr:
+    """How long a kernel starts after `free_at` for its launch; a start at once after a late launch is the launch's too."""
+    launched, start = pl.col("launch_end_ns"), pl.col("start_ns")
+    at_once = (launched > free_at) & (start <= launched + LAUNCH_LATENCY_NS)
+    return (pl.when(at_once).then(start).otherwise(pl.min_horizontal(start, launched)) - free_at).clip(lower_bound=0)
+
+
 def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     """Computation kernels joined to blocks."""
     launched = pl.coalesce("launch_start_ns", "start_ns")
@@ -164,7 +173,7 @@ def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     idle = (pl.col("_ended_ns") > pl.col("_previous_ns").fill_null(0)).fill_null(value=False)
     released = idle & (pl.col("released_by") < pl.col("operation"))
     free_at = pl.when(released).then("_ended_ns").otherwise("_previous_ns")
-    host = (pl.min_horizontal("start_ns", "launch_end_ns") - free_at).clip(lower_bound=0).fill_null(0)
+    host = late_launch_ns(free_at).fill_null(0)
     first = released | pl.any_horizontal(
         [(pl.col(name) != pl.col(name).shift(1).over("rank")).fill_null(value=True) for name in ("operation", "step")]
     )
