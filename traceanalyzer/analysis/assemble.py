@@ -14,6 +14,7 @@ from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.gaps.checks.causes import with_mfu_points
+from traceanalyzer.gaps.checks.culprits import culprit_findings, without_victims
 from traceanalyzer.gaps.checks.pipeline import by_worth, findings
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import recorded_sentences
@@ -96,6 +97,7 @@ def _review(run: Run, found: Measured) -> Review:
         method=method(found.pipeline.figures, mfu, tables, found.recomputed),
         provenance=provenance(run.job, run.path, __version__),
         stragglers=found.stragglers,
+        culprits=list(found.culprits.faults),
         next_schedules=found.causes.next_schedules,
         memory=found.memory.figures,
         what_if=found.study.figures,
@@ -108,7 +110,7 @@ def _review(run: Run, found: Measured) -> Review:
 
 def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
     checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
-    checked += found.memory.findings
+    checked = [*without_victims(checked, found.culprits.faults), *found.memory.findings, *culprit_findings(found.culprits)]
     placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
     return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
 
@@ -142,6 +144,8 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "expert_chain": experts.expert_chain,
         "exchanges": experts.exchanges,
         "expert_blame": experts.expert_blame,
+        "culprits": found.culprits.table,
+        "late_members": found.culprits.late_table,
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }

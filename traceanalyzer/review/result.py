@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from traceanalyzer.review.capture import CaptureCheckFigures
+from traceanalyzer.review.culprits import RankFault
 from traceanalyzer.review.efficiency import RooflineShape
 from traceanalyzer.review.experts import AllToAll, ExpertSharding
 from traceanalyzer.review.memory import Memory
@@ -300,6 +301,9 @@ class Review(Struct, frozen=True, kw_only=True):
     method: list[Term]
     provenance: list[Term]
     stragglers: Annotated[list[StragglerFigures], Meta(description="Ranks that compute slowly, costliest first.")] = []
+    culprits: Annotated[
+        list[RankFault], Meta(description="Ranks that lengthen the step beyond their peers, largest first.")
+    ] = []
     next_schedules: Annotated[
         NextSchedules | None, Meta(description="Other schedules at this run's times; null without a pipeline.")
     ] = None

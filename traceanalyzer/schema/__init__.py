@@ -32,6 +32,7 @@ from traceanalyzer.schema.communication import (
     P2P_SPLITS,
     WAIT_BOUNDS,
 )
+from traceanalyzer.schema.culprits import CULPRITS, LATE_MEMBERS
 from traceanalyzer.schema.experts import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, ROUTING, TRAFFIC
 from traceanalyzer.schema.pipeline import (
     ACCOUNTING,
@@ -58,6 +59,7 @@ __all__ = [
     "COLLECTIVES",
     "COLLECTIVE_SPLITS",
     "COMMUNICATIONS",
+    "CULPRITS",
     "DEFECTS",
     "DIRECTION",
     "EVENTS",
@@ -67,6 +69,7 @@ __all__ = [
     "GATHERED",
     "KERNELS",
     "KERNEL_KIND",
+    "LATE_MEMBERS",
     "LOAD_STATISTICS",
     "MATCH_BASIS",
     "OPS",
@@ -116,6 +119,8 @@ TABLES: dict[str, pl.Schema] = {
     "expert_chain": EXPERT_CHAIN,
     "exchanges": EXCHANGES,
     "expert_blame": EXPERT_BLAME,
+    "culprits": CULPRITS,
+    "late_members": LATE_MEMBERS,
 }
 
 

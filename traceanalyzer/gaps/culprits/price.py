@@ -17,6 +17,8 @@ MIN_SHARE = 0.005
 """Of the step: less is no fault."""
 ASSUMED_NOISE = 0.02
 """Of the step, where one step tells no spread."""
+RECURRING_SHARE = 0.8
+"""Of five steps or more, so many must show a fault."""
 MAX_CANDIDATES = 8
 """Ranks that are replayed: those with most beyond their peers."""
 _KEY = ["rank", "step", "operation"]
@@ -25,18 +27,40 @@ Array = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """What the repair of one rank saves per step, in nanoseconds."""
+class Saving:
+    """Per step, in nanoseconds."""
 
-    rank: int
     ns: float
     low: float
     high: float
-    parts: dict[str, float]
+    recurs: bool
+
+    @property
+    def noise(self) -> float:
+        """Half the width of the bounds."""
+        return (self.high - self.low) / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What the repair of one rank saves."""
+
+    rank: int
+    whole: Saving
+    parts: dict[str, Saving]
     """By part of `PARTS`: that part alone."""
     num_steps: int
-    recurs: bool
     basis: str
+
+    @property
+    def part(self) -> str:
+        """The part that alone saves most."""
+        return max(PARTS, key=lambda part: self.parts[part].ns)
+
+    def told(self, least_ns: float) -> Saving:
+        """The saving of the largest part where the others are nothing, else of the whole."""
+        others = [abs(self.parts[part].ns) for part in PARTS if part != self.part]
+        return self.parts[self.part] if max(others) < least_ns else self.whole
 
 
 def step_weights(graph: ProgramGraph) -> Array:
@@ -103,10 +127,10 @@ def _price(graph: ProgramGraph, segments: pl.DataFrame, rows: pl.DataFrame, rank
     saved = sign * (lengths[:, :1] - lengths[:, 1:])
     if len(saved) > 1 and twin is None and saved[0, -1] - saved[0, 0] > MIN_SHARE * np.median(lengths[:, 0]):
         saved = saved[1:]  # what the first step may owe to the profiler's start is most of what it has to tell
-    low, high, recurs = _spread(saved[:, 0], float(np.median(lengths[:, 0])))
-    parts = {part: float(np.median(saved[:, 1 + at])) for at, part in enumerate(PARTS)}
+    step_ns = float(np.median(lengths[:, 0]))
+    parts = {part: _spread(saved[:, 1 + at], step_ns) for at, part in enumerate(PARTS)}
     basis = "replica" if twin is not None else "replay"
-    return Price(rank, float(np.median(saved[:, 0])), low, high, parts, len(saved), recurs, basis)
+    return Price(rank, _spread(saved[:, 0], step_ns), parts, len(saved), basis)
 
 
 def _twin(segments: pl.DataFrame, rank: int, alone: set[int]) -> int | None:
@@ -136,14 +160,14 @@ def _with_times_of(rows: pl.DataFrame, segments: pl.DataFrame, twin: int, rank: 
     return joined
 
 
-def _spread(saved: npt.NDArray[np.int64], step_ns: float) -> tuple[float, float, bool]:
-    """Bounds of the median and whether every step has it (with many, four of five)."""
+def _spread(saved: npt.NDArray[np.int64], step_ns: float) -> Saving:
+    """The median with its bounds, and whether every step has it (with many, four of five)."""
     middle = float(np.median(saved))
     if len(saved) == 1:
-        return max(middle - ASSUMED_NOISE * step_ns, 0.0), middle + ASSUMED_NOISE * step_ns, middle > 0
+        return Saving(middle, middle - ASSUMED_NOISE * step_ns, middle + ASSUMED_NOISE * step_ns, middle > 0)
     if len(saved) < 5:
-        return float(saved.min()), float(saved.max()), bool((saved > 0).all())
+        return Saving(middle, float(saved.min()), float(saved.max()), bool((saved > 0).all()))
     picked = np.random.default_rng(0).integers(0, len(saved), (1000, len(saved)))
     medians = np.median(saved[picked], axis=1)
     low, high = np.quantile(medians, [0.025, 0.975])
-    return float(low), float(high), bool((saved > 0).mean() >= 0.8)  # noqa: PLR2004 - four of five
+    return Saving(middle, float(low), float(high), bool((saved > 0).mean() >= RECURRING_SHARE))

@@ -165,7 +165,7 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
     place = (row["rank"], row["step"], row["operation"])
     arrival = building.add([each for _, each in needed], place, (0, host, delay - host, 0), (last, start))
     known = row["transfer_ns"] is not None and bool(row["matches"])
-    lasts = row["transfer_ns"] if known else row["end_ns"] - start
+    lasts: int = row["transfer_ns"] if known else row["end_ns"] - start
     end = building.add([arrival], place, (0, 0, 0, lasts), (start, row["end_ns"]))
     if known:
         if row["waits"]:
