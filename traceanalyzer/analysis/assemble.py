@@ -14,6 +14,7 @@ from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.culprits import without_victims
 from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.registry import with_mfu_points
 from traceanalyzer.gaps.checks.windows import with_windows
@@ -101,6 +102,7 @@ def _review(run: Run, found: Measured) -> Review:
         method=method(found.pipeline.figures, mfu, tables, found.recomputed),
         provenance=provenance(run.job, run.path, __version__),
         stragglers=found.stragglers,
+        culprits=list(found.culprits.faults),
         next_schedules=found.causes.next_schedules,
         memory=found.memory.figures,
         what_if=found.study.figures,
@@ -124,8 +126,11 @@ def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) 
         memory=memory.stages if memory else (),
         flops=found.efficiency.flops,
         recompute=found.efficiency.recompute,
+        faults=found.culprits.faults,
+        num_compared=found.culprits.num_compared,
     )
-    placed = with_windows(checked(judged), found.pipeline.actions, found.messages, found.tables.collectives)
+    told = without_victims(checked(judged), found.culprits.faults)
+    placed = with_windows(told, found.pipeline.actions, found.messages, found.tables.collectives)
     return with_mfu_points(placed, found.utilisation.figures.mfu, step_ms)
 
 
@@ -160,6 +165,8 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "expert_chain": experts.expert_chain,
         "exchanges": experts.exchanges,
         "expert_blame": experts.expert_blame,
+        "culprits": found.culprits.table,
+        "late_members": found.culprits.late_table,
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -9,7 +10,9 @@ from msgspec.structs import replace
 
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.causes.causes import PipelineCauses, pipeline_causes, with_causes
+from traceanalyzer.gaps.checks.culprits import slow_ranks
 from traceanalyzer.gaps.communication.recorded import recorded_figures
+from traceanalyzer.gaps.culprits.culprits import CulpritGap, culprit_gap, stage_of
 from traceanalyzer.gaps.efficiency.declaration import declared_recompute
 from traceanalyzer.gaps.efficiency.kernels import KernelGap, kernel_gap
 from traceanalyzer.gaps.efficiency.operators import recorded_operators
@@ -30,6 +33,7 @@ from traceanalyzer.gaps.sample.clocked_splits import clocked_splits
 from traceanalyzer.measurements.capture.validity import Validity, validity
 from traceanalyzer.measurements.communication.links import links
 from traceanalyzer.measurements.communication.wait_bounds import wait_bounds
+from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.ledger.device import ambiguous_ns, device_accounting
 from traceanalyzer.measurements.ledger.main_thread import accounting
@@ -48,6 +52,7 @@ from traceanalyzer.review import (
 from traceanalyzer.schema import ACTIONS, conform
 from traceanalyzer.tables import Tables, build_tables, of_steps
 from traceanalyzer.tables.actions.op_tables import tables_of_ops
+from traceanalyzer.tables.clocks.alignment import on_one_clock
 from traceanalyzer.tables.communication.communications import communications
 from traceanalyzer.tables.communication.records import (
     recorded_collectives,
@@ -81,6 +86,8 @@ class Measured:
     trust: Validity
     pipeline: PipelineGap
     causes: PipelineCauses
+    culprits: CulpritGap
+    """Ranks that lengthen the step beyond their peers."""
     study: WhatIfGap
     experts: ExpertGap
     sharding: ExpertSharding | None
@@ -110,7 +117,9 @@ class Measured:
     def stragglers(self) -> list[StragglerFigures]:
         """Slow ranks, where these ranks tell."""
         silent = any("stragglers" in claim.fields for claim in forbidden(self.captured).values())
-        return [] if silent else list(self.causes.stragglers)
+        known: list[StragglerFigures] = [] if silent else list(self.causes.stragglers)
+        step = median_step(self.tables.steps) if self.culprits.faults else None
+        return slow_ranks(known, self.culprits.faults, stage_of(self.actions), step[1] / 1e6 if step else None)
 
     @property
     def mfu(self) -> Mfu:
@@ -126,6 +135,7 @@ class Measured:
             self.trusted,
             self.pipeline,
             self.causes,
+            self.culprits,
             self.study,
             self.experts,
             self.utilisation,
@@ -200,6 +210,7 @@ def measure(run: Run) -> Measured:
         trust=trust,
         pipeline=pipeline,
         causes=causes,
+        culprits=culprit_gap(tables, splits, messages, actions, experts.tables.collectives, _events_of(run, tables)),
         study=what_if_gap(run.ops),
         experts=experts,
         sharding=expert_sharding(
@@ -218,6 +229,11 @@ def measure(run: Run) -> Measured:
         captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
         recomputed=operators.recomputed,
     )
+
+
+def _events_of(run: Run, tables: Tables) -> Callable[[int], pl.DataFrame]:
+    """Events of one rank on the tables' clock."""
+    return lambda rank: on_one_clock(run.traces.events.filter(pl.col("rank") == rank), tables.clocks)
 
 
 def _tables(run: Run) -> Tables:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceanalyzer.review.culprits import RankFault
 from traceanalyzer.review.efficiency import ConventionMfu, Mfu, RooflineShape, WaterfallStep
 from traceanalyzer.review.experts import (
     AllToAll,
@@ -123,6 +124,7 @@ __all__ = [
     "Place",
     "PlacementAdvice",
     "Quality",
+    "RankFault",
     "RankFigures",
     "RankMemory",
     "Recorded",

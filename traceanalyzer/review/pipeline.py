@@ -150,9 +150,21 @@ class StragglerFigures(Part, frozen=True, kw_only=True):
 
     rank: int
     stage: list[int]
-    cause: Annotated[StragglerCause, Meta(description="`stage or rank` where not separable.")]
-    slowdown: Annotated[float, Meta(description="Ideal step with this rank's own durations ÷ ideal step.")]
-    cost_ms: Annotated[float, Meta(description="Its part in the attribution, per step.")]
+    cause: Annotated[
+        StragglerCause,
+        Meta(
+            description="`stage`, `straggler`, or `stage or rank` where not separable; of `culprits`: `computation`, `host`, "
+            "`late_starts`."
+        ),
+    ]
+    slowdown: Annotated[
+        float,
+        Meta(
+            description="Ideal step with this rank's own durations ÷ ideal step; of `culprits`: step ÷ step with the rank as "
+            "its peers."
+        ),
+    ]
+    cost_ms: Annotated[float, Meta(description="Its part in the attribution, per step; of `culprits`: `ms`.")]
 
 
 class WhatIfFigures(Part, frozen=True, kw_only=True):

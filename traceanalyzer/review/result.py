@@ -10,6 +10,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from traceanalyzer.review.culprits import RankFault
 from traceanalyzer.review.efficiency import Mfu, RooflineShape, WaterfallStep
 from traceanalyzer.review.experts import AllToAll, ExpertSharding
 from traceanalyzer.review.headline import Finding, Headline
@@ -76,6 +77,9 @@ class Review(Part, frozen=True, kw_only=True):
     method: list[Term]
     provenance: list[Term]
     stragglers: Annotated[list[StragglerFigures], Meta(description="Ranks that compute slowly, costliest first.")] = []
+    culprits: Annotated[
+        list[RankFault], Meta(description="Ranks that lengthen the step beyond their peers, largest first.")
+    ] = []
     next_schedules: Annotated[
         NextSchedules | None, Meta(description="Other schedules at this run's times; null without a pipeline.")
     ] = None

@@ -51,7 +51,9 @@ PipelineCause = Literal[
     "unexplained",
 ]
 """What can make a pipeline step longer than its ideal."""
-StragglerCause = Literal["stage", "straggler", "stage or rank"]
+RankCause = Literal["computation", "host", "late_starts", "late"]
+"""`host`: late launches; `late_starts`: nothing recorded tells why kernels start late; `late`: only lateness is known."""
+StragglerCause = Literal["stage", "straggler", "stage or rank", "computation", "host", "late_starts", "late"]
 """`stage or rank`: there are too few replicas to tell the two apart."""
 MicrobatchSize = Literal["same", "half"]
 InFlightBasis = Literal["loop", "actions"]
@@ -116,3 +118,5 @@ def words(vocabulary: object) -> list[str]:
 RemedyClass = Literal["fault", "change", "ideal"]
 """`fault`: repair of a rank, link, host or load beyond chance; `change`: schedule, microbatches, placement, stage cut;
 `ideal`: what no run has (free transfer, no jitter)."""
+FaultBasis = Literal["replay", "replica", "waits"]
+"""`replica`: a captured pipeline replayed at this rank's times; `waits`: only bounds."""

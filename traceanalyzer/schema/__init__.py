@@ -33,6 +33,7 @@ from traceanalyzer.schema.communication import (
     P2P_SPLITS,
     WAIT_BOUNDS,
 )
+from traceanalyzer.schema.culprits import CULPRITS, LATE_MEMBERS
 from traceanalyzer.schema.experts import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, ROUTING, TRAFFIC
 from traceanalyzer.schema.kernel_time import (
     BANDWIDTHS,
@@ -68,6 +69,7 @@ __all__ = [
     "COLLECTIVE_SPLITS",
     "COMMUNICATIONS",
     "COMMUNICATION_GROUPS",
+    "CULPRITS",
     "DEFECTS",
     "DIRECTION",
     "EVENTS",
@@ -80,6 +82,7 @@ __all__ = [
     "KERNEL_KIND",
     "KERNEL_NAMES",
     "KERNEL_PHASES",
+    "LATE_MEMBERS",
     "LOAD_STATISTICS",
     "MATCH_BASIS",
     "OPS",
@@ -136,6 +139,8 @@ TABLES: dict[str, pl.Schema] = {
     "expert_chain": EXPERT_CHAIN,
     "exchanges": EXCHANGES,
     "expert_blame": EXPERT_BLAME,
+    "culprits": CULPRITS,
+    "late_members": LATE_MEMBERS,
 }
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
-from traceanalyzer.review import AllToAll, Bubble, NextSchedules, RankMemory, ValidityFigures
+from traceanalyzer.review import AllToAll, Bubble, NextSchedules, RankFault, RankMemory, ValidityFigures
 from traceanalyzer.review.vocabulary import RemedyClass
 
 Window = Literal["longest_action", "beyond_usual", "late_start", "sent_message", "collective_inside"]
@@ -30,6 +30,9 @@ class Judged:
     noise_share: float = 0.02
     """Half-width of the confidence interval of the step time over the step time."""
     memory: Sequence[RankMemory] = ()
+    faults: Sequence[RankFault] = ()
+    num_compared: int = 0
+    """Ranks that were compared with peers."""
     flops: tuple[float, float] | None = None
     """Of one step: by the recorded shapes, and as declared."""
     recompute: tuple[str, Recomputed] | None = None
@@ -53,6 +56,8 @@ class Verdict:
     """For this run; else the check's own."""
     title: str | None = None
     """Where the check's own titles do not say it."""
+    window: tuple[int, int] | None = None
+    """The moment that shows it, where the judge knows it."""
     culprit: str | None = None
     """Who or what, in words: `rank 3 (stage 1)`."""
 

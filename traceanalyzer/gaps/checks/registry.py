@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.checks import causes, declared, experts, memory, pipeline, timeline
+from traceanalyzer.gaps.checks import causes, culprits, declared, experts, memory, pipeline, timeline
 from traceanalyzer.gaps.checks.check import Check, Judged
 from traceanalyzer.review import Finding
 
@@ -14,6 +14,7 @@ CHECKS: tuple[Check, ...] = (
     *timeline.CHECKS,
     *pipeline.CHECKS,
     *causes.CHECKS,
+    *culprits.CHECKS,
     *experts.CHECKS,
     *memory.CHECKS,
     *declared.CHECKS,
@@ -41,6 +42,8 @@ def _finding(check: Check, judged: Judged) -> Finding | None:
         evidence=verdict.evidence,
         action=None if verdict.passed else verdict.action or check.action,
         rank=verdict.rank,
+        start_ns=verdict.window[0] if verdict.window else None,
+        end_ns=verdict.window[1] if verdict.window else None,
     )
 
 

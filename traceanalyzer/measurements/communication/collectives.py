@@ -130,7 +130,7 @@ def _with_members(rows: pl.DataFrame) -> pl.DataFrame:
         .agg(
             (pl.col("kind").is_in(SYMMETRIC).all() | exchanged).alias("_equal"),
             pl.when(_duration().is_not_null().all()).then(_duration().min()).alias("_shortest"),
-            pl.when(_duration().is_not_null().all())
+            pl.when(_duration().is_not_null().all() & ((_duration() == _duration().min()).sum() == 1))
             .then(pl.col("rank").filter(_duration() == _duration().min()).min())
             .alias("_last"),
             (pl.col("end_ns").max() - pl.col("end_ns").min()).alias("_end_spread"),
