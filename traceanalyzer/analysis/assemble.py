@@ -110,7 +110,11 @@ def _review(run: Run, found: Measured) -> Review:
 
 def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
     checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
-    checked = [*without_victims(checked, found.culprits.faults), *found.memory.findings, *culprit_findings(found.culprits)]
+    checked = [
+        *without_victims(checked, found.culprits.faults),
+        *found.memory.findings,
+        *culprit_findings(found.culprits),
+    ]
     placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
     return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
 

@@ -110,7 +110,7 @@ class Measured:
     def stragglers(self) -> list[StragglerFigures]:
         """Slow ranks, where these ranks tell."""
         silent = any("stragglers" in claim.fields for claim in forbidden(self.captured).values())
-        known = [] if silent else self.causes.stragglers
+        known = () if silent else self.causes.stragglers
         step = median_step(self.tables.steps) if self.culprits.faults else None
         return slow_ranks(known, self.culprits.faults, stage_of(self.actions), step[1] / 1e6 if step else None)
 

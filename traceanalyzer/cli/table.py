@@ -34,6 +34,8 @@ _MEASURED = (
     "bubble",
     "attribution",
     "blame",
+    "culprits",
+    "late_members",
     "ops",
     "step_records",
 )

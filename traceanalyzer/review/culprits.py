@@ -12,10 +12,12 @@ class RankFault(Struct, frozen=True, kw_only=True):
 
     rank: int
     cause: Annotated[
-        str, Meta(description="`computation`, `host` (late launches), `late_starts` (nothing recorded tells why), `late`.")
+        str,
+        Meta(description="`computation`, `host` (late launches), `late_starts` (nothing recorded tells why), `late`."),
     ]
     ms: Annotated[
-        float | None, Meta(description="Per step, by replay with this rank alone at its peers' level; null: only bounds.")
+        float | None,
+        Meta(description="Per step, by replay with this rank alone at its peers' level; null: only bounds."),
     ]
     share_of_step: float | None
     low: Annotated[float, Meta(description="Of `ms`.")]
@@ -24,10 +26,13 @@ class RankFault(Struct, frozen=True, kw_only=True):
     kernel: Annotated[str | None, Meta(description="Name that takes longest beyond the peers'.")] = None
     call: Annotated[str | None, Meta(description="What the launching thread did instead; null: not recorded.")] = None
     basis: Annotated[
-        str, Meta(description="`replay`, `replica` (a captured pipeline replayed at this rank's times), `waits` (bounds).")
+        str,
+        Meta(description="`replay`, `replica` (a captured pipeline replayed at this rank's times), `waits` (bounds)."),
     ]
     peers: Annotated[list[int], Meta(description="Ranks that do the same work.")] = []
-    slowdown: Annotated[float | None, Meta(description="Own time beyond the peers': theirs is 1; of computation.")] = None
+    slowdown: Annotated[float | None, Meta(description="Own time beyond the peers': theirs is 1; of computation.")] = (
+        None
+    )
     num_steps: Annotated[int, Meta(description="Steps it was seen in.")] = 1
     start_ns: Annotated[int | None, Meta(description="Where it shows best.")] = None
     end_ns: int | None = None

@@ -32,7 +32,9 @@ def culprit_findings(found: CulpritGap) -> list[Finding]:
         return [_finding(fault) for fault in found.faults]
     if not found.num_compared:
         return []
-    evidence = f"{counted(found.num_compared, 'rank')} compared at every place of the program: none costs the step anything"
+    evidence = (
+        f"{counted(found.num_compared, 'rank')} compared at every place of the program: none costs the step anything"
+    )
     return [
         Finding(
             id="ranks.alike", title="Ranks that do the same work take equally long", passed=True, worth_ms=None,

@@ -30,8 +30,6 @@ from traceanalyzer.tables import Tables
 
 MAX_OPERATIONS = 300_000
 """Longer programs are not replayed."""
-KNOWN_SHARE = 0.95
-"""Of a rank's operations with other captured ranks: so many must have a known transfer."""
 _CAUSES = {"compute_ns": "computation", "host_ns": "host", "other_ns": "late_starts"}
 
 
@@ -90,7 +88,7 @@ def culprit_gap(
         events: gives `EVENTS` of a rank on the tables' clock.
     """
     late = late_members(splits)
-    if tables.steps["rank"].n_unique() < 2 or splits.height + messages.height > MAX_OPERATIONS:  # noqa: PLR2004
+    if tables.steps["rank"].n_unique() < 2 or splits.height + messages.height > MAX_OPERATIONS:
         return CulpritGap(late_table=late)
     found = programs(tables.kernels, splits, messages, actions)
     graph = program_graph(found)
@@ -102,7 +100,7 @@ def culprit_gap(
     told = [
         (price, fault)
         for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found))
-        if (fault := _fault(whole, price, known=_is_known(found, price))) is not None
+        if (fault := _fault(whole, price, known=_is_known(found, price, step_ns))) is not None
     ]
     told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
     return CulpritGap(
@@ -124,22 +122,28 @@ def _cut_off(found: Programs) -> set[int]:
     """Ranks most of whose messages go to ranks that were not captured."""
     sent = found.operations.filter(pl.col("kind") == "send_recv").group_by("rank")
     unmatched = sent.agg((pl.col("matches").list.len() == 0).mean().alias("share"))
-    return {int(rank) for rank in unmatched.filter(pl.col("share") > 0.5)["rank"]}  # noqa: PLR2004 - most
+    return {int(rank) for rank in unmatched.filter(pl.col("share") > 0.5)["rank"]}
 
 
-def _is_known(found: Programs, price: Price) -> bool:
-    """Whether transfers are known where the rank exchanges with others (of one cut off: in its collectives)."""
-    own = found.operations.filter(pl.col("rank") == price.rank)
+def _is_known(found: Programs, price: Price, step_ns: float) -> bool:
+    """Whether what is not known of transfers is too short to matter on any rank.
+
+    A rank cut off from its pipeline is replayed in another's place, so its own do not matter.
+    """
     if price.basis == "replica":
         return True
-    known = own.select((pl.col("transfer_ns").is_not_null() & (pl.col("matches").list.len() > 0)).mean()).item()
-    return known is not None and known >= KNOWN_SHARE
+    unknown = found.operations.filter(pl.col("transfer_ns").is_null() | (pl.col("matches").list.len() == 0))
+    lasting = (
+        unknown.group_by("rank", "step").agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))["ns"].max()
+    )
+    return not isinstance(lasting, int) or lasting <= MAX_REPLAY_ERROR * step_ns
 
 
 def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
     """The fault that a price tells; None where it is too small, or does not recur."""
     saving = price.told(whole.least_ns)
-    if not saving.recurs or saving.ns <= max(whole.least_ns, saving.noise):
+    above_noise = saving.ns > saving.noise or saving.low > whole.least_ns  # every step of a few has it
+    if not saving.recurs or saving.ns <= whole.least_ns or not above_noise:
         return None
     cause, others = _CAUSES[price.part], whole.members(price.rank)
     priced = known and whole.error <= MAX_REPLAY_ERROR
@@ -149,7 +153,9 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
             return None
     evidence, kernel, call = _evidence(whole, price, others)
     if not priced:
-        evidence += f"; others wait for it up to {milliseconds(saving.high / 1e6)} per step: a bound, the saving is not known"
+        evidence += (
+            f"; others wait for it up to {milliseconds(saving.high / 1e6)} per step: a bound, the saving is not known"
+        )
     elif price.num_steps == 1:
         evidence += "; seen in one step, so whether it recurs is not known"
     moment = _moment(whole, price)
@@ -198,7 +204,11 @@ def _evidence(whole: _Compared, price: Price, others: list[int]) -> tuple[str, s
     ms = milliseconds(float(own.group_by("step").agg(beyond.alias("ns"))["ns"].median() or 0) / 1e6)  # pyright: ignore[reportArgumentType]
     if price.part == "other_ns":
         hint = "which is consistent with another process on the device, throttling, or a wait that was not recorded"
-        return f"kernels of {who} start {ms} per step later{beside} on an idle device although launched in time, {hint}", None, None
+        return (
+            f"kernels of {who} start {ms} per step later{beside} on an idle device although launched in time, {hint}",
+            None,
+            None,
+        )
     host = host_evidence(
         whole.events(price.rank), whole.kernels, price.rank, pauses(whole.graph.nodes, whole.segments, price.rank)
     )
@@ -210,7 +220,9 @@ def _moment(whole: _Compared, price: Price) -> tuple[int, int] | None:
     """Where the rank is furthest beyond its base."""
     own = whole.segments.filter((pl.col("rank") == price.rank) & ~pl.col("is_first"))
     beyond = (pl.col(price.part) - pl.col(f"base_{price.part}").fill_null(0)).alias("_beyond")
-    worst = own.select("rank", "step", "operation", beyond).sort("_beyond", "operation", descending=[True, False]).head(1)
+    worst = (
+        own.select("rank", "step", "operation", beyond).sort("_beyond", "operation", descending=[True, False]).head(1)
+    )
     nodes = whole.graph.nodes.join(worst, on=["rank", "step", "operation"]).filter(pl.col(price.part) > 0)
     rows = nodes.sort(price.part, descending=True).select("from_ns", "to_ns")
     return None if rows.is_empty() else (int(rows["from_ns"][0]), int(rows["to_ns"][0]))

@@ -104,7 +104,9 @@ def host_evidence(events: pl.DataFrame, kernels: pl.DataFrame, rank: int, found:
     filled: dict[str, int] = {}
     whole = sum(found["host_ns"].to_list())
     for start, end, host in found.iter_rows():
-        covered = (pl.min_horizontal("end_ns", pl.lit(end)) - pl.max_horizontal("start_ns", pl.lit(start))).alias("covered")
+        covered = (pl.min_horizontal("end_ns", pl.lit(end)) - pl.max_horizontal("start_ns", pl.lit(start))).alias(
+            "covered"
+        )
         inside = on_thread.with_columns(covered).filter(pl.col("covered") >= MIN_COVERED * host)
         if inside.height:
             name = inside.sort("duration_ns", "name").row(0, named=True)["name"]

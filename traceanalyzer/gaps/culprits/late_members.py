@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema.culprits import LATE_MEMBERS
 from traceanalyzer.schema import conform
+from traceanalyzer.schema.culprits import LATE_MEMBERS
 
 
 def late_members(splits: pl.DataFrame) -> pl.DataFrame:
@@ -14,7 +14,9 @@ def late_members(splits: pl.DataFrame) -> pl.DataFrame:
     The first operation of a rank's capture does not count: profilers start their ranks one after the other.
     """
     known = splits.filter(pl.all_horizontal(pl.col("match", "late_rank", "wait_ns", "step").is_not_null()))
-    first = splits.filter(pl.col("match").is_not_null()).group_by("rank").agg(pl.col("match").sort_by("start_ns").first())
+    first = (
+        splits.filter(pl.col("match").is_not_null()).group_by("rank").agg(pl.col("match").sort_by("start_ns").first())
+    )
     by_operation = (
         known.join(first.select("match").unique(), on="match", how="anti")
         .group_by("group", "role", "kind", "match", "step")

@@ -137,9 +137,7 @@ def _median_of_others(rows: pl.DataFrame, part: str, alike: list[str]) -> pl.Ser
 
     low, high = (num - 2) // 2, (num - 1) // 2
     return (
-        rows.with_columns(ordered.alias("_ordered"))
-        .select(((other(low) + other(high)) // 2).alias("base"))
-        .to_series()
+        rows.with_columns(ordered.alias("_ordered")).select(((other(low) + other(high)) // 2).alias("base")).to_series()
     )
 
 

@@ -76,7 +76,9 @@ def replay_error(graph: ProgramGraph, measured_ns: float) -> float:
 
 def candidates(segments: pl.DataFrame, step_ns: float) -> list[int]:
     """Ranks with more to do or to wait for than their peers, most first."""
-    beyond = pl.sum_horizontal([(pl.col(part) - pl.col(f"base_{part}")).clip(lower_bound=0).fill_null(0) for part in PARTS])
+    beyond = pl.sum_horizontal(
+        [(pl.col(part) - pl.col(f"base_{part}")).clip(lower_bound=0).fill_null(0) for part in PARTS]
+    )
     by_step = segments.filter(~pl.col("is_first")).group_by("rank", "step").agg(beyond.sum().alias("beyond"))
     return (
         by_step.group_by("rank")
@@ -96,7 +98,10 @@ def prices(graph: ProgramGraph, segments: pl.DataFrame, ranks: Sequence[int], al
 def _leveled(graph: ProgramGraph, segments: pl.DataFrame) -> pl.DataFrame:
     """Nodes in order with each part at the level of the peers, `to_compute_ns`, ...: shared in proportion."""
     levels = segments.select(
-        *_KEY, "is_first", *[pl.col(part).alias(f"_whole_{part}") for part in PARTS], *[f"base_{part}" for part in PARTS]
+        *_KEY,
+        "is_first",
+        *[pl.col(part).alias(f"_whole_{part}") for part in PARTS],
+        *[f"base_{part}" for part in PARTS],
     )
     rows = graph.nodes.join(levels, on=_KEY, how="left", maintain_order="left").with_columns(
         pl.col("is_first").fill_null(value=True)

@@ -153,9 +153,7 @@ def _add_block(building: _Building, state: _Rank, row: Mapping[str, Any]) -> Non
 def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) -> None:
     start = row["start_ns"]
     needed = [state.streams[row["stream"]]] if row["stream"] in state.streams else []
-    done = next(
-        (each[:2] for each in reversed(state.blocks) if each[0] <= start and each[2] <= row["operation"]), None
-    )
+    done = next((each[:2] for each in reversed(state.blocks) if each[0] <= start and each[2] <= row["operation"]), None)
     needed += [done] if done else []
     last = max((end for end, _ in needed), default=0)
     needed += [each for each in state.operations.values() if last < each[0] <= start <= each[0] + RELEASED_WITHIN_NS]
@@ -164,8 +162,9 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
     host = _late_launch(row["launch_end_ns"], last, start)
     place = (row["rank"], row["step"], row["operation"])
     arrival = building.add([each for _, each in needed], place, (0, host, delay - host, 0), (last, start))
-    known = row["transfer_ns"] is not None and bool(row["matches"])
-    lasts: int = row["transfer_ns"] if known else row["end_ns"] - start
+    transfer: int | None = row["transfer_ns"]
+    known = transfer is not None and bool(row["matches"])
+    lasts = transfer if transfer is not None and known else row["end_ns"] - start
     end = building.add([arrival], place, (0, 0, 0, lasts), (start, row["end_ns"]))
     if known:
         if row["waits"]:
