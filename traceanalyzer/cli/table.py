@@ -42,6 +42,8 @@ _MEASURED = (
     "bubble",
     "attribution",
     "blame",
+    "culprits",
+    "late_members",
     "ops",
     "roofline",
     "step_records",

@@ -30,8 +30,6 @@ from traceanalyzer.tables import Tables
 
 MAX_OPERATIONS = 300_000
 """Longer programs are not replayed."""
-KNOWN_SHARE = 0.95
-"""Of a rank's operations with other captured ranks: so many must have a known transfer."""
 _CAUSES: dict[str, RankCause] = {"compute_ns": "computation", "host_ns": "host", "other_ns": "late_starts"}
 
 
@@ -102,16 +100,23 @@ def culprit_gap(
     told = [
         (price, fault)
         for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found))
-        if (fault := _fault(whole, price, known=_is_known(found, price))) is not None
+        if (fault := _fault(whole, price, known=_is_known(found, price, step_ns))) is not None
     ]
     told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
     return CulpritGap(
         faults=tuple(fault for _, fault in told),
-        num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique(),
+        num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
+        if _is_told(whole, tables)
+        else 0,
         late_table=late,
         table=_table(told),
         withheld=_withheld(whole, told),
     )
+
+
+def _is_told(whole: _Compared, tables: Tables) -> bool:
+    """Whether silence means that nobody stands out: the replay follows the steps, and there is more than one."""
+    return whole.error <= MAX_REPLAY_ERROR and tables.steps["step"].n_unique() > 1
 
 
 def _measured_step(steps: pl.DataFrame) -> float:
@@ -127,19 +132,25 @@ def _cut_off(found: Programs) -> set[int]:
     return {int(rank) for rank in unmatched.filter(pl.col("share") > 0.5)["rank"]}
 
 
-def _is_known(found: Programs, price: Price) -> bool:
-    """Whether transfers are known where the rank exchanges with others (of one cut off: in its collectives)."""
-    own = found.operations.filter(pl.col("rank") == price.rank)
+def _is_known(found: Programs, price: Price, step_ns: float) -> bool:
+    """Whether what is not known of transfers is too short to matter on any rank.
+
+    A rank cut off from its pipeline is replayed in another's place, so its own do not matter.
+    """
     if price.basis == "replica":
         return True
-    known = own.select((pl.col("transfer_ns").is_not_null() & (pl.col("matches").list.len() > 0)).mean()).item()
-    return known is not None and known >= KNOWN_SHARE
+    unknown = found.operations.filter(pl.col("transfer_ns").is_null() | (pl.col("matches").list.len() == 0))
+    lasting = (
+        unknown.group_by("rank", "step").agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))["ns"].max()
+    )
+    return not isinstance(lasting, int) or lasting <= MAX_REPLAY_ERROR * step_ns
 
 
 def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
     """The fault that a price tells; None where it is too small, or does not recur."""
     saving = price.told(whole.least_ns)
-    if not saving.recurs or saving.ns <= max(whole.least_ns, saving.noise):
+    above_noise = saving.ns > saving.noise or saving.low > whole.least_ns  # every step of a few has it
+    if not saving.recurs or saving.ns <= whole.least_ns or not above_noise:
         return None
     cause, others = _CAUSES[price.part], whole.members(price.rank)
     basis: FaultBasis = "replica" if price.basis == "replica" else "replay"

@@ -162,8 +162,9 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
     host = _late_launch(row["launch_end_ns"], last, start)
     place = (row["rank"], row["step"], row["operation"])
     arrival = building.add([each for _, each in needed], place, (0, host, delay - host, 0), (last, start))
-    known = row["transfer_ns"] is not None and bool(row["matches"])
-    lasts: int = row["end_ns"] - start if row["transfer_ns"] is None or not known else row["transfer_ns"]
+    transfer: int | None = row["transfer_ns"]
+    known = transfer is not None and bool(row["matches"])
+    lasts = transfer if transfer is not None and known else row["end_ns"] - start
     end = building.add([arrival], place, (0, 0, 0, lasts), (start, row["end_ns"]))
     if known:
         if row["waits"]:

@@ -26,7 +26,8 @@ class Programs:
 
     operations: pl.DataFrame
     """`rank`, `step`, `operation` (its place in the rank's program), `stream`, `kind`, `role`, `group`, `direction`,
-    `start_ns`, `end_ns`, `launch_end_ns`, `transfer_ns` (null: not known), `matches`, `waits` (whether it can wait),
+    `start_ns`, `end_ns`, `launch_end_ns`, `transfer_ns` (null: not known),
+    `unsure_ns` (how far off it may be; all of the operation where it is not known), `matches`, `waits` (whether it can wait),
     `used_ns`: the next computation from then on needs it (null: not known)."""
     blocks: pl.DataFrame
     """`rank`, `step`, `block`, `operation` (the next one of the program), `start_ns`, `end_ns`, `compute_ns`, `gap_ns`
@@ -94,9 +95,14 @@ def _used_receives(messages: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFram
 
 
 def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame) -> pl.DataFrame:
-    shared = ["rank", "step", "stream", "index", "start_ns", "end_ns", "launch_start_ns", "transfer_ns"]
+    shared = ["rank", "step", "stream", "index", "start_ns", "end_ns", "launch_start_ns"]
+    lasting = pl.col("end_ns") - pl.col("start_ns")
+    by_clock = pl.when(pl.col("basis") == "none").then(lasting - pl.col("wait_clock_ns"))
+    unsure = pl.when(by_clock.is_not_null()).then(pl.col("clock_residual_ns").fill_null(0)).otherwise(lasting)
     collectives = splits.select(
         *shared,
+        pl.coalesce("transfer_ns", by_clock).alias("transfer_ns"),
+        pl.when(pl.col("transfer_ns").is_null()).then(unsure).otherwise(0).alias("unsure_ns"),
         "kind",
         pl.col("role").cast(pl.String),
         "group",
@@ -107,6 +113,8 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
     sends = pl.col("direction") == "send"
     p2p = messages.select(
         *shared,
+        "transfer_ns",
+        pl.when(pl.col("transfer_ns").is_null()).then(lasting).otherwise(0).alias("unsure_ns"),
         pl.lit("send_recv").alias("kind"),
         pl.col("role").cast(pl.String),
         pl.lit(None, pl.String).alias("group"),
@@ -123,6 +131,7 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
         pl.col("start_ns").min(),
         pl.col("end_ns").max(),
         pl.when(pl.col("transfer_ns").null_count() == 0).then(pl.col("transfer_ns").max()).alias("transfer_ns"),
+        pl.col("unsure_ns").max(),
         pl.col("_match").drop_nulls().sort().alias("matches"),
         pl.col("waits").any(),
     )
