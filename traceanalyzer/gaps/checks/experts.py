@@ -73,9 +73,7 @@ def _balance_action(all_to_all: AllToAll) -> str:
             "another rank is hot in every step: balance the router (auxiliary loss, bias); no placement fits all steps"
         )
     if patterns == {"steady"}:
-        return (
-            f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan)"
-        )
+        return f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan experts)"
     return f"rebalance the experts of rank {all_to_all.slowest_rank}, or their placement"
 
 
@@ -92,7 +90,9 @@ def _placement(judged: Judged) -> Verdict | None:
             f"packing experts by load takes the fullest rank from {times(placement.rank_load_before)} to "
             f"{times(placement.rank_load_after)} the mean, {how}; no replicas"
         ),
-        action=None if passed else f"move {placement.num_moved} experts: traceanalyzer plan PATH --placement FILE",
+        action=None
+        if passed
+        else f"move {placement.num_moved} experts: traceanalyzer plan experts PATH --placement FILE",
     )
 
 
@@ -137,7 +137,7 @@ CHECKS = (
         passed="No other placement of experts would help",
         failed="Another placement of experts would help",
         why=f"Packing experts by their measured load evens the ranks; told from {percent(MIN_SAVED_SHARE)} of the step on.",
-        action="move experts: traceanalyzer plan PATH --placement FILE",
+        action="move experts: traceanalyzer plan experts PATH --placement FILE",
         judge=_placement,
         remedy="change",
     ),
