@@ -41,7 +41,7 @@ _DEFINITIONS: dict[TileId, str] = {
     "all_to_all": "tokens received by the fullest rank ÷ mean over ranks, averaged over layers and steps",
     "mfu": "model FLOPs per step ÷ (step time × peak × devices)",
     "between_chunks": "time of a rank outside its chunks ÷ its first chunk's start to its last chunk's end",
-    "step_time": "the longest rank's step window, median over the captured steps",
+    "step_time": "the longest rank's step window, median over the typical steps",
 }
 
 _FIGURES: dict[TileId, tuple[str, ...]] = {
@@ -108,7 +108,9 @@ def headline(
     ]
     if not sentences or words.alone is not None:
         sentences = [*words.ledger, *words.rank, *sentences]
-    told = story_sentences(findings, step.duration_ms.median)
+    median = step.duration_ms.median
+    noise = step.noise_ms / median if step.noise_ms is not None and median else 0.0
+    told = story_sentences(findings, median, noise)
     return Headline(sentences=[*words.lead, *told, *sentences, *words.next], tiles=tiles)
 
 
@@ -326,8 +328,16 @@ def _step_tile(step: StepFigures) -> Tile:
         title="Step time",
         value_text=milliseconds(step.duration_ms.median),
         theory_text=unprofiled,
-        gap_text=f"{counted(step.duration_ms.num_steps, 'step')} captured",
+        gap_text=_num_steps(step),
         status="neutral",
         note="the window's end is not bounded by a following step" if step.open_end else None,
         definition=_DEFINITIONS["step_time"],
     )
+
+
+def _num_steps(step: StepFigures) -> str:
+    """How many steps the figure is of, for example `2 of 3 steps captured`."""
+    num_typical, num_captured = step.duration_ms.num_steps, step.num_captured
+    if num_captured is None or num_captured == num_typical:
+        return f"{counted(num_typical, 'step')} captured"
+    return f"{num_typical} of {counted(num_captured, 'step')} captured"

@@ -30,6 +30,7 @@ from traceanalyzer.gaps.sample.captured import sample
 from traceanalyzer.gaps.sample.claims import by_coverage, forbidden, told
 from traceanalyzer.gaps.sample.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
 from traceanalyzer.gaps.sample.clocked_splits import clocked_splits
+from traceanalyzer.gaps.sample.steps import CapturedSteps
 from traceanalyzer.measurements.capture.validity import Validity, validity
 from traceanalyzer.measurements.communication.links import links
 from traceanalyzer.measurements.communication.wait_bounds import wait_bounds
@@ -68,6 +69,9 @@ class Measured:
     """Tables, measurements and gaps of one run."""
 
     tables: Tables
+    """Of the typical steps, as are all measurements."""
+    everything: CapturedSteps
+    """What is printed and drawn of all steps."""
     trusted: TrustedSplits
     clock_effects: tuple[ClockEffect, ...]
     """What the clocks' uncertainty does to metrics that compare ranks."""
@@ -75,8 +79,6 @@ class Measured:
     """`ACTIONS`, with stages and microbatches where they had to be inferred."""
     messages: pl.DataFrame
     """`P2P_SPLITS`."""
-    exchanged: pl.DataFrame
-    """`COMMUNICATIONS`."""
     account: pl.DataFrame
     """`ACCOUNTING`."""
     ambiguous_ns: int | None
@@ -178,9 +180,12 @@ def measure(run: Run) -> Measured:
         tables = of_steps(tables, run.steps)
     peaks = links(tables.ranks)
     trusted = trusted_splits(*clocked_splits(tables))
-    splits, messages = trusted.splits, trusted.messages
-    exchanged = communications(splits, messages)
-    account = _account(tables, splits, exchanged)
+    exchanged = communications(trusted.splits, trusted.messages)
+    account = _account(tables, trusted.splits, exchanged)
+    everything = CapturedSteps(tables, trusted.splits, trusted.messages, exchanged, account)
+    typical = everything.typical()
+    tables, splits, messages = typical.tables, typical.splits, typical.messages
+    exchanged, account = typical.exchanged, typical.account
     hides_transfer = trusted.hidden.get("p2p")
     pipeline, clocked = trusted_pipeline(
         pipeline_gap(tables, run.job, splits, exchanged, hides_transfer), tables, exchanged
@@ -199,14 +204,14 @@ def measure(run: Run) -> Measured:
     blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
     return Measured(
         tables=tables,
+        everything=everything,
         trusted=trusted,
         clock_effects=(*trusted.effects, *clocked),
         actions=actions,
         messages=messages,
-        exchanged=exchanged,
         account=account,
         ambiguous_ns=_ambiguous_ns(tables, exchanged),
-        recorded=recorded_figures(run.records, splits, alone=alone),
+        recorded=recorded_figures(run.records, everything.splits, alone=alone),
         trust=trust,
         pipeline=pipeline,
         causes=causes,

@@ -71,7 +71,7 @@ from traceanalyzer.review.recorded import (
 )
 from traceanalyzer.review.result import SCHEMA_VERSION, Review, Source, SourceFile, Term, Tool
 from traceanalyzer.review.sample import Figure, OwnRouting, RankFigures, Sample, WaitRange
-from traceanalyzer.review.step import Accounting, OwnerShare, PhaseShare, StepDuration, StepFigures
+from traceanalyzer.review.step import Accounting, OwnerShare, PhaseShare, StepApart, StepDuration, StepFigures
 
 __all__ = [
     "REVIEW_FILE",
@@ -140,6 +140,7 @@ __all__ = [
     "Source",
     "SourceFile",
     "StageBubble",
+    "StepApart",
     "StepBubble",
     "StepDuration",
     "StepFigures",

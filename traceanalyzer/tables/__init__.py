@@ -38,6 +38,7 @@ from traceanalyzer.tables.computation.phases import (
 from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.experts.routing import routing
 from traceanalyzer.tables.groups.replicas import with_gradient_roles
+from traceanalyzer.tables.steps.basis import STEP_RANGES, FoundSteps, StepBasis, find_steps
 from traceanalyzer.tables.steps.marks import with_iterations
 from traceanalyzer.tables.steps.parts import (
     device_passes,
@@ -46,9 +47,10 @@ from traceanalyzer.tables.steps.parts import (
     optimizer_ranges,
     phases_by_thread,
 )
+from traceanalyzer.tables.steps.typical import typical_steps, with_typical
 from traceanalyzer.tables.steps.windows import device_steps, steps
 
-__all__ = ["ClockState", "Tables", "build_tables", "of_steps"]
+__all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +89,17 @@ class Tables:
     """`rank`, `pipeline`, `is_whole` where the input itself tells (op tables)."""
     overlaps: Overlaps = field(default_factory=Overlaps)
     """What was cut off actions that overlapped by rounding."""
+    step_basis: StepBasis = field(default_factory=StepBasis)
+    """How steps are told."""
+    step_ranges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=STEP_RANGES))
+    """`STEP_RANGES`, on the ranks' own clocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Joint:
     """What is needed of all ranks to solve their clocks, on the ranks' own clocks at first."""
 
+    found: FoundSteps
     windows: pl.DataFrame
     kernels: pl.DataFrame
     collectives: pl.DataFrame
@@ -113,7 +120,8 @@ def build_tables(
     `kernel_rules` are tried before those of the package.
     Raises `UsageError` where it is no such pattern.
     """
-    own = _joint(events, ranks, job, kernel_rules)
+    pattern = action_pattern or (job.action_pattern if job is not None else None)
+    own = _joint(events, ranks, job, pattern, kernel_rules)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
@@ -122,7 +130,6 @@ def build_tables(
     aligned = on_one_clock(events, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
-    pattern = action_pattern or (job.action_pattern if job is not None else None)
     labels = Labels(_places(ranks, job, messages), pattern)
     on_device, inferred = _device_actions(aligned, windows, kernel_table, exchanged, messages, labels)
     found = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
@@ -131,7 +138,7 @@ def build_tables(
     updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
-        steps=windows,
+        steps=with_typical(windows),
         kernels=kernel_table,
         actions=computed,
         actions_inferred=inferred,
@@ -150,6 +157,8 @@ def build_tables(
         overlaps=overlaps,
         kernel_phases=kernel_time,
         host_ranks=recorded_hosts(main),
+        step_basis=own.found.basis,
+        step_ranges=own.found.ranges,
     )
 
 
@@ -180,11 +189,23 @@ def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.
 
 
 def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
-    """The tables with these steps alone; kernels stay as they are, for windows cut them. Raises `UsageError`."""
+    """The tables with these steps alone, all of them typical: they were chosen. Raises `UsageError`."""
     here = sorted(set(tables.steps["step"]))
     if not set(steps) & set(here):
         shown = ", ".join(map(str, here[:8])) + (", ..." if len(here) > 8 else "")
         raise UsageError("none of the chosen steps is here", f"choose among the steps that are: {shown or 'none'}")
+
+    kept = _with_steps(tables, steps)
+    return replace(kept, steps=with_typical(kept.steps, chosen=True))
+
+
+def of_typical_steps(tables: Tables) -> Tables:
+    """The tables with the steps alone that every figure speaks of."""
+    return _with_steps(tables, typical_steps(tables.steps))
+
+
+def _with_steps(tables: Tables, steps: Collection[int]) -> Tables:
+    """Rows of these steps; kernels stay as they are, for windows cut them."""
 
     def chosen(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.filter(pl.col("step").is_in(list(steps)))
@@ -201,12 +222,17 @@ def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
     )
 
 
-def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, rules: Sequence[KernelRule]) -> _Joint:
-    on_device = kernels(events, rules)
+def _joint(
+    events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, pattern: str | None, rules: Sequence[KernelRule]
+) -> _Joint:
+    found = find_steps(events, pattern)
+    on_device = kernels(events, rules, found.ranges)
     main = events.join(on_device, on="rank", how="anti")
-    windows = pl.concat([with_iterations(steps(main), main), device_steps(on_device)]).sort("rank", "start_ns")
+    own_windows = with_iterations(steps(main, found.ranges), main)
+    windows = pl.concat([own_windows, device_steps(on_device, found.ranges)]).sort("rank", "start_ns")
     of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)
     return _Joint(
+        found=found,
         windows=windows,
         kernels=on_device,
         collectives=_together(collectives(main, windows, ranks, job), of_devices),

@@ -23,14 +23,19 @@ def steps(material: Material) -> Section:
             ("Median", duration.median, "ms"),
             ("5th percentile", duration.p05, "ms"),
             ("95th percentile", duration.p95, "ms"),
-            ("Steps", duration.num_steps, "count"),
+            ("Typical steps", duration.num_steps, "count"),
+            ("Captured steps", step.num_captured, "count"),
+            ("Told by", step.basis or "nothing: the whole capture is one step"),
+            ("Noise of the median, ±", step.noise_ms, "ms"),
+            *((f"Step {each.step}, set apart: {each.reason}", each.duration_ms, "ms") for each in step.set_apart[:8]),
+            ("Price of steps set apart, per step", step.set_apart_cost_ms, "ms"),
             ("By the loop's clock, same steps", step.wall_clock_ms, "ms"),
             ("Without the profiler", step.unprofiled_ms, "ms"),
             ("End", "open: no following step bounds it, so it has no spread" if step.open_end else ""),
         ],
     )
     known = duration.median is not None
-    return material.section("steps", "Step time", [step_chart(step), facts] if known else [], "step", in_terminal=False)
+    return material.section("steps", "Step time", [step_chart(step), facts] if known else [], "step")
 
 
 def step_chart(step: StepFigures) -> Chart | None:

@@ -75,6 +75,7 @@ def utilisation_gap(
     distorted = _not_faithful(job, validity, on_device=not tables.kernels.is_empty())
     reason = (
         distorted
+        or _unclear_steps(tables)
         or (trained if isinstance(trained, str) else None)
         or (found if isinstance(found, str) else None)
         or (_not_done(known, recorded_flops(operators, tables.steps, known.num_devices)) if known else None)
@@ -133,6 +134,17 @@ def _as_recorded(
         dtype=declared.dtype or (job.dtype if job else None),
         flops=DeclaredFlops(per_step=recorded, basis="recorded_shapes"),
     )
+
+
+def _unclear_steps(tables: Tables) -> str | None:
+    """FLOPs are declared per step: what is a step must be known."""
+    basis = tables.step_basis
+    if basis.conflict is not None:
+        return f"what is a step is not clear: {basis.conflict}"
+    if basis.name is None and tables.steps.height:
+        why = f" ({basis.why_none})" if basis.why_none else ""
+        return f"nothing in these traces tells one step from the next, so how many they hold is not known{why}"
+    return None
 
 
 def _not_done(trained: Training, recorded: float | None) -> str | None:

@@ -25,10 +25,10 @@ _LAUNCHES = ["cuda_runtime", "cuda_driver", "runtime"]
 _COPY_DIRECTIONS = {"HtoD": "h2d", "DtoH": "d2h", "DtoD": "d2d", "HostToDevice": "h2d", "DeviceToHost": "d2h"}
 
 
-def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = ()) -> pl.DataFrame:
+def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = (), ranges: pl.DataFrame | None = None) -> pl.DataFrame:
     """Kernels and copies of every rank (`KERNELS`), sorted by rank and start. Empty for CPU traces.
 
-    `rules` are tried before those of the package.
+    `rules` are tried before those of the package; `ranges` is `STEP_RANGES`, by default as found in the events.
     """
     device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_DEVICE))
     if device.is_empty():
@@ -43,7 +43,8 @@ def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = ()) -> pl.DataFr
         .join(_launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left")
         .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
     )
-    known = _with_kind(_with_step(cut_at_next_start(rows), step_ranges(events)), rules)
+    told = step_ranges(events) if ranges is None else ranges
+    known = _with_kind(_with_step(cut_at_next_start(rows), told), rules)
     return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
 
 
