@@ -13,6 +13,7 @@ from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
 from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
+from traceanalyzer.analysis.step_figures import step_figures, step_findings, step_warnings, with_rates
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.culprits import without_victims
 from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points
@@ -22,7 +23,6 @@ from traceanalyzer.gaps.communication.recorded import recorded_sentences
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import Sections
 from traceanalyzer.gaps.sample.bounds import figures as bounded
-from traceanalyzer.gaps.sample.step_figures import step_figures, step_findings, step_warnings, with_rates
 from traceanalyzer.measurements.capture.validity import Validity
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
 from traceanalyzer.review import (
