@@ -35,7 +35,7 @@ def steps(material: Material) -> Section:
         ],
     )
     known = duration.median is not None
-    return material.section("steps", "Step time", [step_chart(step), facts] if known else [], "step")
+    return material.section("steps", "Steps", [step_chart(step), facts] if known else [], "step")
 
 
 def step_chart(step: StepFigures) -> Chart | None:
