@@ -164,7 +164,9 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
         evidence += (
             f"; others wait for it up to {milliseconds(saving.high / 1e6)} per step: a bound, the saving is not known"
         )
-    elif price.num_steps == 1:
+    elif price.basis == "replica":
+        evidence += "; priced as if a captured pipeline had these times, for its own was not captured whole"
+    if priced and price.num_steps == 1:
         evidence += "; seen in one step, so whether it recurs is not known"
     moment = _moment(whole, price)
     return RankFault(

@@ -14,6 +14,7 @@ from traceanalyzer.measurements.communication.programs import Programs
 
 SHARING = ["dp", "tp", "ep", "cp"]
 """Roles of groups whose members do the same work."""
+EXPERTS_BETWEEN = ["dispatch>combine", "combine_backward>dispatch_backward"]
 PARTS = ["compute_ns", "host_ns", "other_ns"]
 _SEGMENT = ["rank", "step", "operation"]
 
@@ -142,16 +143,16 @@ def _median_of_others(rows: pl.DataFrame, part: str, alike: list[str]) -> pl.Ser
 
 
 def _expert_segments(operations: pl.DataFrame, directions: pl.DataFrame) -> pl.DataFrame:
-    """`rank`, `operation`, `is_experts`: segments that end with a combine and begin after its dispatch."""
+    """`rank`, `operation`, `is_experts`: segments between an exchange that brings tokens to experts and the next one."""
     told = directions.select("rank", "index", pl.col("direction").cast(pl.String).alias("_told"))
     known = (
         operations.join(told.unique(["rank", "index"]), on=["rank", "index"], how="left")
         .with_columns(pl.coalesce("_told", "direction").alias("_direction"))
         .sort("rank", "operation")
     )
-    before = pl.col("_direction").shift(1).over("rank")
+    pair = pl.concat_str(pl.col("_direction").shift(1).over("rank"), pl.lit(">"), "_direction")
     return known.select(
         pl.col("rank").cast(pl.Int64),
         pl.col("operation").cast(pl.Int64),
-        ((pl.col("_direction") == "combine") & (before == "dispatch")).fill_null(value=False).alias("is_experts"),
+        pair.is_in(EXPERTS_BETWEEN).fill_null(value=False).alias("is_experts"),
     )

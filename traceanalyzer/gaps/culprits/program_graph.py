@@ -113,6 +113,7 @@ class _Rank:
     streams: dict[int, Timed] = field(default_factory=dict[int, Timed])
     awaited: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
     """End, node, operation, and from when on the next computation needs it."""
+    used_ns: dict[int, int] = field(default_factory=dict[int, int])
 
 
 def _add_rank(building: _Building, blocks: pl.DataFrame, operations: pl.DataFrame) -> None:
@@ -131,14 +132,16 @@ def _add_block(building: _Building, state: _Rank, row: Mapping[str, Any]) -> Non
     start = row["start_ns"]
     needed = [state.blocks[-1][:2]] if state.blocks else []
     released = state.operations.get(row["released_by"])
-    needed += [released] if released else []
+    if released and state.used_ns.get(row["released_by"], 0) < row["end_ns"]:  # else it is for a later computation
+        needed.append(released)
     used = [
         each for each in state.awaited if each[0] <= start and each[2] < row["operation"] and each[3] < row["end_ns"]
     ]
     state.awaited = [each for each in state.awaited if each not in used]
     needed += [each[:2] for each in used]
     before = max(start - max(end for end, _ in needed), 0) if needed else 0
-    host = min(row["before_host_ns"], before) + row["host_ns"] - row["before_host_ns"]
+    late = _late_launch(row["launch_end_ns"], start - before, start)
+    host = late + row["host_ns"] - row["before_host_ns"]
     delays = before + row["end_ns"] - start - row["compute_ns"]
     node = building.add(
         [each for _, each in needed],
@@ -173,6 +176,7 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
             building.members.setdefault(match, []).append(arrival)
     state.streams[row["stream"]] = state.operations[row["operation"]] = (row["end_ns"], end)
     if row["used_ns"] is not None:
+        state.used_ns[row["operation"]] = row["used_ns"]
         state.awaited.append((row["end_ns"], end, row["operation"], row["used_ns"]))
 
 

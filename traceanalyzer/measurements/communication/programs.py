@@ -32,8 +32,8 @@ class Programs:
     blocks: pl.DataFrame
     """`rank`, `step`, `block`, `operation` (the next one of the program), `start_ns`, `end_ns`, `compute_ns`, `gap_ns`
     (inside the block), `host_ns` (late launches, the one before the block included), `before_host_ns` (that one alone),
-    `released_by` (the operation that ended before it while nothing was computed; null without), `released_ns` (how long
-    before it)."""
+    `launch_end_ns` (of its first kernel), `released_by` (the operation that ended before it while nothing was computed;
+    null without), `released_ns` (how long before it)."""
 
 
 def programs(
@@ -197,7 +197,7 @@ def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     return (
         rows.group_by("rank", "block", maintain_order=True)
         .agg(
-            pl.col("step", "operation", "released_by", "released_ns").first(),
+            pl.col("step", "operation", "released_by", "released_ns", "launch_end_ns").first(),
             pl.col("start_ns").min(),
             pl.col("end_ns").max(),
             pl.col("_busy_ns").sum().alias("compute_ns"),
