@@ -90,7 +90,7 @@ def test_nobody_is_named_where_ranks_are_alike(job: Job, tmp_path: Path) -> None
     review = review_of(job, CLEAN, tmp_path)
     assert review.culprits == []
     passed = {each.id: each.passed for each in review.findings}
-    assert passed.get("ranks.alike", job.dp == 1)
+    assert passed.get("ranks.computation", job.dp == 1)
 
 
 def test_the_replica_of_a_captured_pipeline_is_priced_in_its_place(tmp_path: Path) -> None:
