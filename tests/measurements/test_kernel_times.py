@@ -7,12 +7,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from msgspec import to_builtins
 from tiny_device import GEMM, TinyDevice
 from traceanalyzer.cli.text.review import review_text
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.cli import main
-from traceanalyzer.review.result import to_builtins
 from traceanalyzer.schema import TABLES
 
 ALL_REDUCE = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)"

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from msgspec import to_builtins
 from step_loop import Loop
 from traceanalyzer.cli.text.review import review_text
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.measurements.capture.noise import step_noise
-from traceanalyzer.review.result import to_builtins
 from traceanalyzer.schema import STEPS, conform
 from traceanalyzer.tables.steps.typical import typical_steps, with_typical
 

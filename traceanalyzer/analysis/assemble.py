@@ -33,10 +33,10 @@ from traceanalyzer.review import (
     Review,
     Source,
     SourceFile,
+    StepFigures,
     Tool,
     ValidityFigures,
 )
-from traceanalyzer.review.step import StepFigures
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, OPS, conform
 from traceanalyzer.tables.actions.op_tables import ops_of_actions
 

@@ -201,7 +201,7 @@ def measure(run: Run) -> Measured:
     own, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
     experts = expert_gap(tables, splits, run.job, run.routing_records, own, hides_split, causes.steps)
     waits = wait_bounds(splits, messages, peaks)
-    blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
+    blames = Blames(pipeline=causes, experts=experts.tables.expert_blame)
     return Measured(
         tables=tables,
         everything=everything,
@@ -226,7 +226,7 @@ def measure(run: Run) -> Measured:
         ),
         utilisation=utilisation,
         prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
-        way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
+        way=waterfall(utilisation, bubble, account, tables, operators.timed, splits, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps, declared_recompute(run.job, run.declared)),
         memory=memory_gap(pipeline, run.step_records, run.job),
         kernel_time=kernel_gap(tables, splits, messages, account),

@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.measurements.capture.noise import step_noise
 from traceanalyzer.measurements.efficiency.mfu import median_step, step_durations, wall_clock_step_ns
-from traceanalyzer.review.result import Finding, Mfu
-from traceanalyzer.review.step import StepApart, StepDuration, StepFigures
+from traceanalyzer.review import Finding, Mfu, StepApart, StepDuration, StepFigures
 from traceanalyzer.review.words import counted, milliseconds
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.steps.typical import PRICED, outliers, step_lengths

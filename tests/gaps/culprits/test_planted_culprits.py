@@ -9,7 +9,7 @@ import pytest
 from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.result import Review
+from traceanalyzer.review import Review
 
 CLEAN = Faults(varying_compute=0.01, varying_transfer=0.2)
 

@@ -20,7 +20,12 @@ from traceanalyzer.gaps.pipeline.bubble import pipeline_gap  # noqa: E402
 from traceanalyzer.gaps.pipeline.memory import memory_gap  # noqa: E402
 from traceanalyzer.model import ModelShape  # noqa: E402
 from traceanalyzer.review.words import byte_count  # noqa: E402
-from traceanalyzer.schema import COMMUNICATIONS, STEP_RECORDS, empty  # noqa: E402
+from traceanalyzer.schema import (  # noqa: E402
+    COLLECTIVE_SPLITS,
+    COMMUNICATIONS,
+    STEP_RECORDS,
+    empty,
+)
 from traceanalyzer.tables import build_tables  # noqa: E402
 from traceanalyzer.theory.model.activation_memory import stage_activation_bytes  # noqa: E402
 
@@ -85,7 +90,9 @@ def test_a_run_says_what_its_ranks_hold_and_what_they_should(tmp_path: Path) -> 
     # without side files the timeline itself says what is in flight; bytes are not guessed
     run = read(tmp_path)
     tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
-    bare = memory_gap(pipeline_gap(tables, None, empty(COMMUNICATIONS)), empty(STEP_RECORDS), None)
+    bare = memory_gap(
+        pipeline_gap(tables, None, empty(COLLECTIVE_SPLITS), empty(COMMUNICATIONS)), empty(STEP_RECORDS), None
+    )
     assert bare.figures is not None
     assert [(r.in_flight, r.in_flight_basis, r.peak_bytes, r.predicted_bytes) for r in bare.figures.stages] == [
         (4, "actions", None, None)

@@ -8,14 +8,7 @@ import polars as pl
 
 from traceanalyzer.measurements.communication.groups import Overlap, bandwidths, communication_groups, overlap
 from traceanalyzer.measurements.efficiency.kernel_times import kernel_classes, kernel_names, rank_summary
-from traceanalyzer.review.kernels import (
-    Communication,
-    CommunicationGroup,
-    KernelClass,
-    KernelName,
-    KernelPhase,
-    Kernels,
-)
+from traceanalyzer.review import Communication, CommunicationGroup, KernelClass, KernelName, KernelPhase, Kernels
 from traceanalyzer.tables import Tables
 
 NUM_TOP = 20

@@ -138,7 +138,7 @@ def with_clocks(members: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     ).drop("reference")  # fmt: skip
 
 
-def _no_clock(ranks: pl.DataFrame) -> str:
+def no_clock(ranks: pl.DataFrame) -> str:
     """Why times of different ranks cannot be compared; hosts are named only where the traces tell them."""
     if ranks["host"].drop_nulls().n_unique() > 1:
         return "the ranks ran on different hosts and their clocks could not be compared"
@@ -189,10 +189,10 @@ def _why_not(tables: Tables, members: pl.DataFrame) -> str | None:
             "file) and hold no pipeline messages"
         )
     if not members["shares_clock"].any():
-        return _no_clock(tables.ranks)
+        return no_clock(tables.ranks)
     if members["is_whole"].any():
         whole = members.filter("is_whole")
-        return None if whole["shares_clock"].any() else _no_clock(tables.ranks)
+        return None if whole["shares_clock"].any() else no_clock(tables.ranks)
     found = tables.ranks["rank"].n_unique()
     return (
         f"no pipeline is here with all its ranks ({found} captured): the bubble of a pipeline needs one rank per stage"

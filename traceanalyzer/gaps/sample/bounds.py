@@ -13,8 +13,10 @@ from traceanalyzer.review import (
     Accounting,
     AllToAll,
     Bubble,
+    Communication,
     ExpertSharding,
     Figure,
+    Kernels,
     Memory,
     Mfu,
     NextSchedules,
@@ -26,7 +28,6 @@ from traceanalyzer.review import (
     ValidityFigures,
     WhatIfFigures,
 )
-from traceanalyzer.review.kernels import Communication, Kernels
 from traceanalyzer.review.vocabulary import Coverage, FigureScope
 
 NO_FIGURES = ("num_", "slowest_rank", "tokens_per_step", "from_stage", "to_stage")

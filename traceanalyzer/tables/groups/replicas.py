@@ -25,20 +25,13 @@ def between_replicas() -> pl.Expr:
 
 
 def with_gradient_roles(collectives: pl.DataFrame, kernels: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
-    """`COLLECTIVES` of device ranks in which all-reduces that no role is known of and that no forward needs are gradients'.
+    """`COLLECTIVES` of device ranks in which all-reduces of known groups that no forward needs are gradients'.
 
-    A tensor-parallel group reduces in forward too, and the thread that launches forwards launches those. A group whose
-    all-reduces all leave from another thread, or after the last backward of the step, reduces gradients.
+    A tensor-parallel group reduces in forward too, and the thread that launches forwards launches those. A group of unknown
+    role whose all-reduces all leave from another thread, or after the last backward of the step, reduces gradients.
     """
-    unknown = collectives.filter(
-        pl.col("role").is_null() & (pl.col("kind") == "all_reduce") & pl.col("index").is_not_null()
-    )
-    if unknown.is_empty() or kernels.is_empty():
-        return collectives
-    launched = unknown.join(_in_forward(kernels), on=_KERNEL, how="inner")
-    serves = launched.group_by(_group()).agg(pl.col("in_forward").any())
-    reducing = serves.filter(~pl.col("in_forward")).get_column("_group").to_list()
-    found = pl.col("role").is_null() & (pl.col("kind") == "all_reduce") & _group().is_in(reducing)
+    reducing = _reducing(collectives.filter(pl.col("group").is_not_null()), kernels, ["group"])
+    found = _roleless() & pl.col("group").is_in(reducing.get_column("group").to_list())
     role = (
         pl.when(pl.col("group") == pl.lit(world_group(ranks), pl.String)).then(pl.lit("world")).otherwise(pl.lit("dp"))
     )
@@ -52,10 +45,17 @@ def with_gradient_roles(collectives: pl.DataFrame, kernels: pl.DataFrame, ranks:
     )
 
 
-def _group() -> pl.Expr:
-    """A group's members, else the stream of its kernels."""
-    stream = pl.concat_str(pl.col("rank").cast(pl.String), pl.lit("/"), pl.col("stream").cast(pl.String))
-    return pl.coalesce("group", stream).alias("_group")
+def _roleless() -> pl.Expr:
+    return pl.col("role").is_null() & (pl.col("kind") == "all_reduce") & pl.col("index").is_not_null()
+
+
+def _reducing(collectives: pl.DataFrame, kernels: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    """The `keys` of all-reduces without a role of which no forward launches any."""
+    unknown = collectives.filter(_roleless())
+    if unknown.is_empty():
+        return unknown.select(keys)
+    launched = unknown.join(_in_forward(kernels), on=_KERNEL, how="inner")
+    return launched.group_by(keys).agg(pl.col("in_forward").any()).filter(~pl.col("in_forward")).select(keys)
 
 
 def _in_forward(kernels: pl.DataFrame) -> pl.DataFrame:
@@ -80,7 +80,13 @@ def _in_forward(kernels: pl.DataFrame) -> pl.DataFrame:
 
 def beside_chunks(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
     """Kernels of exchanges between replicas and of the optimizer: `rank`, `cycle`, `index`."""
-    exchanging = communications.filter(between_replicas()).select(*_KERNEL, "stream")
+    streams = _reducing(communications, kernels, ["rank", "stream"])  # of communicators whose group is not known
+    exchanging = pl.concat(
+        [
+            communications.filter(between_replicas()),
+            communications.filter(_roleless()).join(streams, on=["rank", "stream"], how="semi"),
+        ]
+    ).select(*_KERNEL, "stream")
     computing = kernels.filter(pl.col("kind").cast(pl.String).is_in(COMPUTE_KINDS))
     busy = (pl.col("end_ns") - pl.col("start_ns")).sum()
     main = (
