@@ -1,0 +1,179 @@
+"""The whole flow: traces → tables → measurements → gaps → review."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import polars as pl
+
+from traceanalyzer import __version__
+from traceanalyzer.analysis.description import job_facts, method, provenance, quality, warnings
+from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
+from traceanalyzer.analysis.measure import Measured, measure
+from traceanalyzer.analysis.representative import capture_figures
+from traceanalyzer.analysis.run import Run, read, with_declaration
+from traceanalyzer.gaps.checks.causes import with_mfu_points
+from traceanalyzer.gaps.checks.pipeline import by_worth, findings
+from traceanalyzer.gaps.checks.windows import with_windows
+from traceanalyzer.gaps.communication.recorded import recorded_sentences
+from traceanalyzer.gaps.pipeline.actions import pipelines
+from traceanalyzer.gaps.sample.bounds import Sections
+from traceanalyzer.gaps.sample.bounds import figures as bounded
+from traceanalyzer.measurements.capture.validity import Validity
+from traceanalyzer.measurements.efficiency.mfu import median_step, step_durations, wall_clock_step_ns
+from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
+from traceanalyzer.review.result import (
+    Accounting,
+    Finding,
+    OwnerShare,
+    PhaseShare,
+    Review,
+    Source,
+    StepDuration,
+    StepFigures,
+    ValidityFigures,
+)
+from traceanalyzer.schema import OPS, conform
+from traceanalyzer.tables import Tables
+from traceanalyzer.tables.actions.op_tables import ops_of_actions
+
+__all__ = ["Analysis", "Run", "analyze", "read", "with_declaration"]
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The review and the tables that the report draws."""
+
+    review: Review
+    tables: dict[str, pl.DataFrame]
+
+
+def analyze(run: Run) -> Analysis:
+    """Measure a run and set it against theory."""
+    found = measure(run)
+    return Analysis(_review(run, found), _drawn(run, found))
+
+
+def _review(run: Run, found: Measured) -> Review:
+    tables, bubble, withheld = found.tables, found.bubble, found.withheld
+    step, figures = _step_figures(tables, run), _validity_figures(found.trust)
+    checks = capture_figures(run, tables, step)
+    result = quality(run, tables, checks, withheld, found.clock_effects)
+    owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
+    accounting = Accounting(
+        owners=owners,
+        phases=[PhaseShare(**row) for row in phase_shares(found.account).iter_rows(named=True)],
+        ambiguous_ns=found.ambiguous_ns,
+    )
+    mfu = found.mfu
+    sections = Sections(
+        step, figures, accounting, bubble, found.all_to_all, mfu,
+        found.causes.next_schedules, found.memory.figures, found.study.figures, found.sharding, found.recorded,
+    )  # fmt: skip
+    known = bounded(sections, found.captured, result, found.waits, tables.steps)
+    words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
+    if tables.steps.is_empty() and found.recorded is not None:
+        words = Coverage(ledger=recorded_sentences(found.recorded))
+    return Review(
+        tool={"name": "traceanalyzer", "version": __version__},
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        source={"path": run.path},
+        files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
+        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
+        warnings=warnings(found.trust.reasons, result, run.job),
+        quality=result,
+        validity=figures,
+        job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),
+        step=step,
+        accounting=accounting,
+        bubble=bubble,
+        all_to_all=found.all_to_all,
+        expert_sharding=found.sharding,
+        mfu=mfu,
+        waterfall=found.way.steps,
+        findings=_findings(found, figures, step.duration_ms.median),
+        method=method(found.pipeline.figures, mfu, tables, found.recomputed),
+        provenance=provenance(run.job, run.path, __version__),
+        stragglers=found.stragglers,
+        next_schedules=found.causes.next_schedules,
+        memory=found.memory.figures,
+        what_if=found.study.figures,
+        roofline=found.efficiency.shapes,
+        sample=found.captured,
+        figures=known,
+        recorded=found.recorded,
+    )
+
+
+def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
+    checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
+    checked += found.memory.findings
+    placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
+    return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
+
+
+def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
+    """Tables by the name under which the report draws them and the `table` command prints them."""
+    tables, experts = found.tables, found.experts.tables
+    ops = run.ops
+    if ops is None:
+        ops = conform(ops_of_actions(tables.actions, pipelines(tables, run.job)), OPS)
+    return {
+        "ranks": tables.ranks,
+        "steps": tables.steps,
+        "actions": found.actions,
+        "ideal_actions": found.pipeline.ideal_actions,
+        "bubble": found.pipeline.table,
+        "attribution": found.causes.attribution_table,
+        "blame": found.causes.blame_table,
+        "ops": ops,
+        "accounting": found.account,
+        "kernels": tables.kernels,
+        "roofline": found.efficiency.table,
+        "collectives": experts.collectives,
+        "p2p": found.messages,
+        "communications": found.exchanged,
+        "clocks": tables.clocks,
+        "wait_bounds": found.waits,
+        "routing": experts.routing,
+        "traffic": experts.traffic,
+        "load_statistics": experts.load_statistics,
+        "expert_chain": experts.expert_chain,
+        "exchanges": experts.exchanges,
+        "expert_blame": experts.expert_blame,
+        "defects": run.traces.defects,
+        "step_records": run.step_records,
+    }
+
+
+def _step_figures(tables: Tables, run: Run) -> StepFigures:
+    durations = step_durations(tables.steps)["duration_ns"] / 1e6
+    shown = median_step(tables.steps) if len(durations) else None
+    wall = wall_clock_step_ns(run.step_records, shown[0]) if shown else None
+
+    def quantile(share: float) -> float | None:
+        return durations.quantile(share, "linear") if len(durations) else None
+
+    return StepFigures(
+        duration_ms=StepDuration(
+            median=shown[1] / 1e6 if shown else None,
+            p05=quantile(0.05),
+            p95=quantile(0.95),
+            values=durations.to_list(),
+            num_steps=len(durations),
+        ),
+        open_end=bool(tables.steps["open_end"].any()),
+        unprofiled_ms=run.job.unprofiled_step_ms if run.job else None,
+        wall_clock_ms=wall / 1e6 if wall is not None else None,
+    )
+
+
+def _validity_figures(trust: Validity) -> ValidityFigures:
+    return ValidityFigures(
+        verdict=trust.verdict,
+        cpu_pressure_share=trust.cpu_pressure_share,
+        involuntary_switches_per_second=trust.involuntary_switches_per_second,
+        action_spread=trust.action_spread,
+        reasons=list(trust.reasons),
+    )
