@@ -70,6 +70,7 @@ def _review(run: Run, found: Measured) -> Review:
     sections = Sections(
         step, figures, accounting, bubble, found.all_to_all, mfu,
         found.causes.next_schedules, found.memory.figures, found.study.figures, found.sharding, found.recorded,
+        found.kernel_time.kernels, found.kernel_time.communication,
     )  # fmt: skip
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
     words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
@@ -103,6 +104,8 @@ def _review(run: Run, found: Measured) -> Review:
         sample=found.captured,
         figures=known,
         recorded=found.recorded,
+        kernels=found.kernel_time.kernels,
+        communication=found.kernel_time.communication,
     )
 
 
@@ -130,6 +133,8 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "ops": ops,
         "accounting": found.account,
         "kernels": tables.kernels,
+        "kernel_phases": tables.kernel_phases,
+        **found.kernel_time.tables,
         "roofline": found.efficiency.table,
         "collectives": experts.collectives,
         "p2p": found.messages,

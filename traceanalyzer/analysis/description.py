@@ -18,7 +18,7 @@ from traceanalyzer.job import Job
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.review.capture import CaptureCheckFigures
 from traceanalyzer.review.result import Bubble, ClockEffect, Fact, Mfu, Quality, Term, Withheld
-from traceanalyzer.review.words import ranks_text
+from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.traces.defects import losses
 
@@ -153,6 +153,7 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
         lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")
     if job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
+    lines += _defect_lines(result.defects)
     lost = _lost_events(result)
     if lost:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(lost.items()))
@@ -161,6 +162,25 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
         lines.append(
             "Paced run: every computation is followed by a sleep to a set length, so that the timeline is faithful."
         )
+    return lines
+
+
+_FIRST_SCREEN = ("device.late_end",)
+"""Defects that change every figure: said before any of them."""
+
+
+def _defect_lines(defects: Sequence[dict[str, Any]]) -> list[str]:
+    """A sentence for every such code: the rank with most events, what about them, and what to do."""
+    lines: list[str] = []
+    for code in _FIRST_SCREEN:
+        rows = sorted((row for row in defects if row["code"] == code), key=lambda row: -row["events_affected"])
+        if not rows:
+            continue
+        worst, others = rows[0], len(rows) - 1
+        where = f"Rank {worst['rank']}: " if worst["rank"] is not None else ""
+        count = counted(worst["events_affected"], "event") + (f"; {counted(others, 'more rank')}" if others else "")
+        hint = f"; {worst['hint']}" if worst["hint"] else ""
+        lines.append(f"{where}{worst['message']} ({count}){hint}.")
     return lines
 
 

@@ -18,6 +18,7 @@ from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap, utilisatio
 from traceanalyzer.gaps.efficiency.waterfall import Blames, Waterfall, waterfall
 from traceanalyzer.gaps.experts.imbalance import ExpertGap, expert_gap
 from traceanalyzer.gaps.experts.sharding import expert_gemms, expert_sharding
+from traceanalyzer.gaps.kernel_figures import KernelGap, kernel_gap
 from traceanalyzer.gaps.op_study.figures import WhatIfGap, what_if_gap
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap, pipeline_gap
 from traceanalyzer.gaps.pipeline.memory import MemoryGap, memory_gap
@@ -83,6 +84,7 @@ class Measured:
     way: Waterfall
     efficiency: EfficiencyGap
     memory: MemoryGap
+    kernel_time: KernelGap
     waits: pl.DataFrame
     """`WAIT_BOUNDS`."""
     captured: Sample
@@ -170,7 +172,7 @@ def measure(run: Run) -> Measured:
     pipeline, clocked = trusted_pipeline(pipeline_gap(tables, run.job, exchanged, hides_transfer), tables, exchanged)
     causes = pipeline_causes(pipeline, tables, run.job, run.declared)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
-    trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
+    trust = validity(run.step_records, actions.join(tables.host_ranks, on="rank", how="semi"), tables.steps)
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
@@ -204,6 +206,7 @@ def measure(run: Run) -> Measured:
         way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps, declared_recompute(run.job, run.declared)),
         memory=memory_gap(pipeline, run.step_records, run.job),
+        kernel_time=kernel_gap(tables, splits, messages, account),
         waits=waits,
         captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
         recomputed=operators.recomputed,
@@ -241,7 +244,7 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
     )
     phases = step_phases(tables.steps, chunks, tables.optimizer, gradient_exchanges(splits))
     parts = [
-        accounting(on_main, computed, tables.operators, tables.receives, splits, phases),
+        accounting(on_main, computed, tables.operators, tables.receives, splits, phases, hosts=tables.host_ranks),
         device_accounting(on_device, tables.kernels, exchanged, phases),
     ]
     return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")

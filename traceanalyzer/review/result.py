@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from traceanalyzer.gaps.kernel_review import Communication, Kernels
 from traceanalyzer.review.capture import CaptureCheckFigures
 from traceanalyzer.review.efficiency import RooflineShape
 from traceanalyzer.review.experts import AllToAll, ExpertSharding
@@ -103,7 +104,8 @@ class Quality(Struct, frozen=True, kw_only=True):
     events_dropped: Annotated[dict[str, int], Meta(description="Events left out, by reason; they add up with kept.")]
     clock_residual_ns: Annotated[int | None, Meta(description="Largest uncertainty of a rank's clock offset.")]
     clock_basis: Annotated[
-        str, Meta(description="`single_rank`, `same_boot`, `same_host`, `recorded`, `matched` or `unknown`.")
+        str,
+        Meta(description="`single_rank`, `same_boot`, `same_host`, `recorded`, `matched`, `one_file` or `unknown`."),
     ]
     defects: list[dict[str, Any]]
     withheld: list[Withheld]
@@ -317,6 +319,8 @@ class Review(Struct, frozen=True, kw_only=True):
     expert_sharding: Annotated[
         ExpertSharding | None, Meta(description="Bytes and matrix multiplications of expert layers, by EP or by TP.")
     ] = None
+    kernels: Annotated[Kernels | None, Meta(description="Kernel time; null without devices.")] = None
+    communication: Annotated[Communication | None, Meta(description="By group; null without any.")] = None
     recorded: Annotated[
         Recorded | None, Meta(description="Flight-recorder dumps and NCCL Inspector records; null without.")
     ] = None

@@ -44,7 +44,7 @@ PASSES = pl.Schema(
     {
         "rank": pl.Int32,
         "step": pl.Int32,
-        "phase": PHASE,  # F or B
+        "phase": PHASE,  # F or B; I and W where ranges tell them
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
     }

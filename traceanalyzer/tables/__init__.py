@@ -6,16 +6,16 @@ Ranks whose traces hold kernels are *device* ranks; on all others the main threa
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.job import Job
-from traceanalyzer.schema import ACTIONS
+from traceanalyzer.schema import ACTIONS, KERNEL_PHASES, empty
 from traceanalyzer.tables.actions.device import device_actions
 from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
-from traceanalyzer.tables.actions.labelled import actions
+from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels
 from traceanalyzer.tables.clocks.alignment import ClockState, clocks, on_one_clock
 from traceanalyzer.tables.communication.calls import calls
@@ -26,9 +26,23 @@ from traceanalyzer.tables.communication.linked import linked_calls
 from traceanalyzer.tables.communication.messages import cpu_messages
 from traceanalyzer.tables.communication.receives import receives
 from traceanalyzer.tables.computation.kernels import kernels
-from traceanalyzer.tables.computation.operators import expert_computation, operators
+from traceanalyzer.tables.computation.operators import expert_computation, operators, recorded_hosts
 from traceanalyzer.tables.experts.routing import routing
-from traceanalyzer.tables.steps.parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
+from traceanalyzer.tables.kernel_phases import (
+    annotated,
+    annotated_passes,
+    kernel_phases,
+    phase_ranges,
+    phases_of_kernels,
+)
+from traceanalyzer.tables.mark_steps import with_iterations
+from traceanalyzer.tables.steps.parts import (
+    device_passes,
+    main_thread_passes,
+    optimizer_on_device,
+    optimizer_ranges,
+    phases_by_thread,
+)
 from traceanalyzer.tables.steps.windows import device_steps, steps
 
 __all__ = ["ClockState", "Tables", "build_tables", "of_steps"]
@@ -62,6 +76,10 @@ class Tables:
     routing: pl.DataFrame
     clock: ClockState
     clocks: pl.DataFrame
+    kernel_phases: pl.DataFrame = field(default_factory=lambda: empty(KERNEL_PHASES))
+    """`KERNEL_PHASES`."""
+    host_ranks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"rank": pl.Int32}))
+    """`rank`: ranks without kernels whose main thread was recorded, and is the device."""
     pipelines: pl.DataFrame | None = None
     """`rank`, `pipeline`, `is_whole` where the input itself tells (op tables)."""
 
@@ -98,9 +116,9 @@ def build_tables(
     received = receives(main, windows)
     pattern = action_pattern or (job.action_pattern if job is not None else None)
     labels = Labels(_places(ranks, job, messages), pattern)
-    on_device, inferred = _device_actions(aligned, kernel_table, exchanged, messages, labels)
+    on_device, inferred = _device_actions(aligned, windows, kernel_table, exchanged, messages, labels)
     computed = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
-    passes = [main_thread_passes(main, windows), device_passes(kernel_table)]
+    passes, kernel_time = _phases(aligned, main, windows, kernel_table, computed, labels)
     updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
@@ -108,7 +126,7 @@ def build_tables(
         kernels=kernel_table,
         actions=computed,
         actions_inferred=inferred,
-        passes=pl.concat(passes).join(computed, on="rank", how="anti"),
+        passes=passes,
         optimizer=pl.concat(
             [updates.join(kernel_table, on="rank", how="anti"), optimizer_on_device(updates, kernel_table)]
         ),
@@ -120,7 +138,27 @@ def build_tables(
         routing=routing(routing_records, exchanged, windows),
         clock=clock,
         clocks=clock_table,
+        kernel_phases=kernel_time,
+        host_ranks=recorded_hosts(main),
     )
+
+
+def _phases(
+    events: pl.DataFrame,
+    main: pl.DataFrame,
+    windows: pl.DataFrame,
+    kernel_table: pl.DataFrame,
+    computed: pl.DataFrame,
+    labels: Labels,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`PASSES` of ranks without actions, by what their ranges mark, else by threads; and `KERNEL_PHASES`."""
+    on_device = events.join(kernel_table, on="rank", how="semi")
+    marked = annotated(kernel_table, phase_ranges(on_device))
+    by_range = annotated_passes(marked)
+    by_thread = pl.concat([main_thread_passes(main, windows), device_passes(kernel_table)])
+    passes = pl.concat([by_range, by_thread.join(by_range, on="rank", how="anti")])
+    phases = phases_of_kernels(kernel_table, labelled_ranges(on_device, labels), marked, phases_by_thread(kernel_table))
+    return passes.join(computed, on="rank", how="anti"), kernel_phases(kernel_table, phases)
 
 
 def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.DataFrame:
@@ -156,7 +194,7 @@ def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
 def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> _Joint:
     on_device = kernels(events)
     main = events.join(on_device, on="rank", how="anti")
-    windows = pl.concat([steps(main), device_steps(on_device)]).sort("rank", "start_ns")
+    windows = pl.concat([with_iterations(steps(main), main), device_steps(on_device)]).sort("rank", "start_ns")
     of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)
     return _Joint(
         windows=windows,
@@ -173,13 +211,19 @@ def _together(main: pl.DataFrame, device: pl.DataFrame) -> pl.DataFrame:
 
 
 def _device_actions(
-    events: pl.DataFrame, kernel_table: pl.DataFrame, exchanged: pl.DataFrame, messages: pl.DataFrame, labels: Labels
+    events: pl.DataFrame,
+    windows: pl.DataFrame,
+    kernel_table: pl.DataFrame,
+    exchanged: pl.DataFrame,
+    messages: pl.DataFrame,
+    labels: Labels,
 ) -> tuple[pl.DataFrame, bool]:
     """Labelled actions of device ranks, else those that launches and messages tell; and whether it was the latter."""
     if kernel_table.is_empty():
         return pl.DataFrame(schema=ACTIONS), False
     joined = communications(exchanged, messages)
-    labelled = device_actions(events.join(kernel_table, on="rank", how="semi"), kernel_table, joined, labels)
+    on_device = events.join(kernel_table, on="rank", how="semi")
+    labelled = device_actions(on_device, kernel_table, joined, labels, windows)
     if labelled.height:
         return labelled, False
     inferred = inferred_actions(kernel_table, joined, messages)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from traceanalyzer.cli.kernel_text import communication_lines, kernel_lines
 from traceanalyzer.cli.text.efficiency import roofline_lines
 from traceanalyzer.cli.text.experts import expert_lines, sharding_lines
 from traceanalyzer.cli.text.job import job_lines
@@ -36,6 +37,8 @@ def review_text(review: Mapping[str, Any]) -> str:
         list(_waterfall(review["waterfall"])),
         list(roofline_lines(review["roofline"])),
         list(owner_lines(review["accounting"], review["figures"])),
+        list(communication_lines(review["communication"])),
+        list(kernel_lines(review["kernels"])),
         list(_findings(review["findings"])),
         list(job_lines(review["job"])),
         list(_withheld(review["quality"])),

@@ -147,7 +147,7 @@ def _with_communication(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     On CPU ranks these are the collectives inside it: their main thread runs one thing at a time. Actions of op tables are
     computations alone.
     """
-    on_main = _main_thread_ranks(tables)
+    on_main = tables.host_ranks
     pipeline = tables.p2p.filter(pl.col("role") == "pp")
     kinds = pl.col("kind").cast(pl.String)
     computing = tables.kernels.filter(kinds.is_in(COMPUTE_KINDS))
@@ -174,21 +174,16 @@ def _coupled(actions: pl.DataFrame, tables: Tables) -> bool:
     return bool(covered_within(actions, shared, "start_ns", "end_ns", "_shared_ns")["_shared_ns"].sum())
 
 
-def _main_thread_ranks(tables: Tables) -> pl.DataFrame:
-    """Ranks of CPU traces, whose main thread is the device."""
-    return tables.ranks.filter(pl.col("rank_source").ne_missing("op_table")).join(tables.kernels, on="rank", how="anti")
-
-
 def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Add `launched_ns`: when the call ended that launched an action's first kernel, on device ranks.
 
-    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. An op
-    table tells no launches, so a late start stays unexplained.
+    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. Op tables
+    and marks alone tell no launches, so a late start stays unexplained.
     """
     messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
     work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")
     launches = work.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
-    of_main = pl.col("rank").is_in(_main_thread_ranks(tables)["rank"].unique().to_list())
+    of_main = pl.col("rank").is_in(tables.host_ranks["rank"].to_list())
     return actions.join(launches, on=["rank", "start_ns"], how="left", maintain_order="left").with_columns(
         pl.when(of_main).then("start_ns").otherwise("launched_ns").alias("launched_ns")
     )

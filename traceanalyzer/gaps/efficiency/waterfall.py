@@ -33,7 +33,7 @@ _OWNERS = {
     "wait": "waiting",
     "communication": "exposed communication",
     "copy": "copies",
-    "queued": "queued on the device",
+    "queued": "launched, not started",
     "launch_gap": "launch gaps",
     "host": "host",
     "unknown": "unknown",

@@ -125,10 +125,36 @@ def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
             pl.col("group").rank("dense").cast(pl.Int64).alias("pipeline") - 1, pl.col("num_ranks").alias("size")
         )
     else:
-        world = expected_ranks(tables.ranks, job)
+        world = expected_ranks(tables.ranks, job) or _ranks_of_one_file(tables)
         known = present.with_columns(pl.lit(0).alias("pipeline"), pl.lit(world, pl.Int64).alias("size"))
     whole = (pl.len().over("pipeline") == pl.col("size")).alias("is_whole")
     return known.select("rank", pl.col("pipeline").cast(pl.Int32), whole)
+
+
+def _ranks_of_one_file(tables: Tables) -> int | None:
+    """How many ranks a pipeline has that one file, which is the whole input, holds completely; None if that is not sure.
+
+    Its stages are numbered without a gap and lie on one rank each, and the last one does not wait for further ones: it
+    runs one forward before its first backward, or all of them (GPipe).
+    """
+    actions, ranks = tables.actions, tables.ranks
+    num = ranks["rank"].n_unique()
+    if num == 1 or ranks["file"].n_unique() != 1 or actions["rank"].n_unique() != num:
+        return None
+    holders = actions.group_by("stage").agg(pl.col("rank").n_unique())
+    last = holders["stage"].max()
+    if holders["rank"].max() != 1 or last != holders.height - 1:
+        return None
+    forward = pl.col("phase") == "F"
+    ahead = (
+        actions.filter(pl.col("stage") == last)
+        .group_by("step")
+        .agg(
+            (forward & (pl.col("start_ns") < pl.col("start_ns").filter(~forward).min())).sum().alias("ahead"),
+            forward.sum().alias("all"),
+        )
+    )
+    return num if ahead.select(((pl.col("ahead") == 1) | (pl.col("ahead") == pl.col("all"))).all()).item() else None
 
 
 def expected_ranks(ranks: pl.DataFrame, job: Job | None) -> int | None:

@@ -9,6 +9,7 @@ from typing import cast
 import polars as pl
 from msgspec import Struct
 
+from traceanalyzer.gaps.kernel_review import Communication, Kernels
 from traceanalyzer.review.experts import ExpertSharding
 from traceanalyzer.review.memory import Memory, RankMemory
 from traceanalyzer.review.pipeline import NextSchedules, WhatIfFigures
@@ -38,6 +39,8 @@ _BASES = {
     "what_if": "a replay of all operations of the op table",
     "expert_sharding": "bytes of expert layers, mean over the members of a group",
     "recorded": "records of the communication library",
+    "kernels": "kernels of device ranks",
+    "communication": "kernels that communicate and compute, of device ranks",
     "mfu": "the declared job's FLOPs and the captured ranks' step time",
 }
 _EXACT = ("bubble.theory", "all_to_all.theory", "mfu.flops_per", "mfu.hardware_flops", "mfu.peak", "validity", "memory")
@@ -65,6 +68,8 @@ class Sections:
     what_if: WhatIfFigures | None = None
     expert_sharding: ExpertSharding | None = None
     recorded: Recorded | None = None
+    kernels: Kernels | None = None
+    communication: Communication | None = None
 
 
 def figures(

@@ -10,16 +10,19 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import ACTIONS, conform
-from traceanalyzer.tables.actions.labelled import labelled_ranges
+from traceanalyzer.tables.actions.labelled import device_labels, labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels
 
 _KEYS = ["rank", "step"]
 
 
 def device_actions(
-    events: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, labels: Labels
+    events: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, labels: Labels, windows: pl.DataFrame
 ) -> pl.DataFrame:
-    """Labelled actions (`ACTIONS`) from `EVENTS`, `KERNELS` and `COMMUNICATIONS`, sorted by rank, step and start."""
+    """Labelled actions (`ACTIONS`) from `EVENTS`, `KERNELS` and `COMMUNICATIONS`, sorted by rank, step and start.
+
+    `windows` is `STEPS`: what is labelled on the device itself is of the step in which it starts.
+    """
     ranges = labelled_ranges(events, labels).rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
     work = chunk_kernels(kernels, communications)
     inside = (
@@ -37,7 +40,8 @@ def device_actions(
     spans = inside.group_by([*_KEYS, "stage", "phase", "microbatch", "range_start_ns"]).agg(
         pl.col("start_ns").min(), pl.col("end_ns").max()
     )
-    return ordered(spans)
+    own = device_labels(events, labels, windows).drop("position")
+    return ordered(pl.concat([conform(spans, ACTIONS).drop("position"), own]))
 
 
 def chunk_kernels(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:

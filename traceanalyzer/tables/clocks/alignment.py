@@ -9,6 +9,7 @@ In order of preference:
   more than they and the host could explain;
 * a recorded ping-pong offset, interpolated between its two measurements;
 * offsets solved from matched operations (`clock_solving`);
+* ranks that one file holds stand on the time axis that its writer put them on;
 * unknown.
 
 A recorded offset within its own uncertainty is never applied.
@@ -37,7 +38,7 @@ class ClockState:
     """How well the ranks' clocks agree."""
 
     basis: str
-    """`single_rank`, `same_boot`, `same_host`, `recorded`, `matched` or `unknown`."""
+    """`single_rank`, `same_boot`, `same_host`, `recorded`, `matched`, `one_file` or `unknown`."""
     residual_ns: int | None
     """Largest uncertainty of an offset; None where none was measured."""
 
@@ -83,7 +84,14 @@ def _chosen(
         return "recorded", recorded
     if len(solved) == len(present):
         return "matched", _significant(solved)
-    return "unknown", {}
+    return _of_one_file(ranks, present) if not apart else ("unknown", {})
+
+
+def _of_one_file(ranks: pl.DataFrame, present: list[int]) -> tuple[str, dict[int, ClockLine]]:
+    """One file has one time axis: whoever wrote it put the ranks on it."""
+    if ranks["file"].n_unique() > 1:
+        return "unknown", {}
+    return "one_file", {rank: ClockLine(0.0, 0.0, math.inf, 0) for rank in present}
 
 
 def _on_one_host(ranks: pl.DataFrame, records: dict[int, RankRecord]) -> bool:

@@ -2,6 +2,10 @@
 
 A kernel belongs to the step whose CPU range holds its launch, whenever it ran. Several kernels of one graph launch share
 that launch.
+
+A stream runs its kernels one after the other. A kernel that is recorded to run on after the next one of its stream started,
+by more than programmatic launches overlap, has a wrong end: it is cut at that start. Kernels of graphs are left alone, for
+branches of a graph run at once under one stream's number.
 """
 
 from __future__ import annotations
@@ -11,6 +15,7 @@ import polars as pl
 from traceanalyzer.schema import KERNELS, conform
 from traceanalyzer.tables.computation.taxonomy import classify
 from traceanalyzer.tables.steps.windows import step_ranges
+from traceanalyzer.tables.streams import cut_at_next_start
 
 _DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
 """Categories of device work; the last two are what writers of 2021 called copies."""
@@ -33,7 +38,7 @@ def kernels(events: pl.DataFrame) -> pl.DataFrame:
         .join(_launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left")
         .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
     )
-    known = _with_kind(_with_step(rows, step_ranges(events)))
+    known = _with_kind(_with_step(cut_at_next_start(rows), step_ranges(events)))
     return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
 
 

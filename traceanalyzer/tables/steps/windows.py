@@ -155,8 +155,9 @@ def device_steps(kernels: pl.DataFrame) -> pl.DataFrame:
         .group_by(keys)
         .agg(pl.col("end_ns").max().alias("tail_end_ns"))
     )
+    ended = ~pl.col("cut").fill_null(value=False)  # an end that is not known bounds no step
     on_compute_stream = (
-        kernels.filter(pl.col("step").is_not_null())
+        kernels.filter(pl.col("step").is_not_null() & ended)
         .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
         .group_by(*keys, "step")
         .agg(pl.col("end_ns").max().alias("boundary_ns"))
