@@ -10,7 +10,7 @@ import polars as pl
 from traceanalyzer import __version__
 from traceanalyzer.analysis.description import job_facts, method, provenance, quality, warnings
 from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
-from traceanalyzer.analysis.measure import Measured, measure
+from traceanalyzer.analysis.measure import NO_KERNELS, Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.gaps.checks.causes import with_mfu_points
@@ -74,7 +74,9 @@ def _review(run: Run, found: Measured) -> Review:
     )  # fmt: skip
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
     words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
-    if tables.steps.is_empty() and found.recorded is not None:
+    if tables.steps.is_empty() and tables.unrecorded_devices:
+        words = Coverage(ledger=[f"Nothing is measured: {NO_KERNELS}."])
+    elif tables.steps.is_empty() and found.recorded is not None:
         words = Coverage(ledger=recorded_sentences(found.recorded))
     return Review(
         tool={"name": "traceanalyzer", "version": __version__},
@@ -134,6 +136,7 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "accounting": found.account,
         "kernels": tables.kernels,
         "kernel_phases": tables.kernel_phases,
+        "missing_kernels": tables.missing_kernels,
         **found.kernel_time.tables,
         "roofline": found.efficiency.table,
         "collectives": experts.collectives,

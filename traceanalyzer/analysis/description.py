@@ -22,7 +22,7 @@ from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.traces.defects import losses
 
-_NO_LOSS = {"not_an_object", "empty_object", "not_chosen"}
+_NO_LOSS = {"not_an_object", "empty_object", "not_chosen", "duplicate"}
 
 
 def job_facts(
@@ -165,7 +165,10 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
     return lines
 
 
-_FIRST_SCREEN = ("device.late_end",)
+_FIRST_SCREEN = (
+    "device.no_kernels", "device.kernels_missing", "device.late_end", "event.duplicates",
+    "rank.merged", "rank.devices", "rank.several_devices",
+)  # fmt: skip
 """Defects that change every figure: said before any of them."""
 
 
@@ -178,9 +181,12 @@ def _defect_lines(defects: Sequence[dict[str, Any]]) -> list[str]:
             continue
         worst, others = rows[0], len(rows) - 1
         where = f"Rank {worst['rank']}: " if worst["rank"] is not None else ""
-        count = counted(worst["events_affected"], "event") + (f"; {counted(others, 'more rank')}" if others else "")
+        counts = [counted(worst["events_affected"], "event")] if worst["events_affected"] else []
+        counts += [counted(others, "more rank")] if others else []
+        count = f" ({'; '.join(counts)})" if counts else ""
         hint = f"; {worst['hint']}" if worst["hint"] else ""
-        lines.append(f"{where}{worst['message']} ({count}){hint}.")
+        what = worst["message"] if where else worst["message"][:1].upper() + worst["message"][1:]
+        lines.append(f"{where}{what}{count}{hint}".rstrip("?") + ("?" if hint.endswith("?") else "."))
     return lines
 
 

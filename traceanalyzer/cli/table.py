@@ -25,6 +25,7 @@ _MEASURED = (
     "actions",
     "kernels",
     "kernel_phases",
+    "missing_kernels",
     "kernel_classes",
     "kernel_names",
     "communication_groups",

@@ -28,6 +28,19 @@ KERNELS = pl.Schema(
     }
 )
 
+MISSING_KERNELS = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "cycle": pl.Int32,
+        "step": pl.Int32,  # whose CPU range holds the launch; null outside steps
+        "name": pl.String,  # of the launching call
+        "launch_start_ns": pl.Int64,
+        "launch_end_ns": pl.Int64,
+        "correlation": pl.UInt64,
+    }
+)
+"""Launches whose kernel was not recorded, though later ones were."""
+
 KERNEL_PHASES = pl.Schema(
     {
         "rank": pl.Int32,

@@ -13,6 +13,7 @@ STEPS = pl.Schema(
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
         "open_end": pl.Boolean,  # the window's end was not bounded by a following step
+        "num_missing_kernels": pl.Int64,  # launches in the step whose kernel was not recorded; null: no device
     }
 )
 

@@ -12,7 +12,7 @@ import polars as pl
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.job import Job
-from traceanalyzer.schema import ACTIONS, KERNEL_PHASES, empty
+from traceanalyzer.schema import ACTIONS, KERNEL_PHASES, MISSING_KERNELS, STEPS, conform, empty
 from traceanalyzer.tables.actions.device import device_actions
 from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
 from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
@@ -36,6 +36,7 @@ from traceanalyzer.tables.kernel_phases import (
     phases_of_kernels,
 )
 from traceanalyzer.tables.mark_steps import with_iterations
+from traceanalyzer.tables.missing_kernels import missing_kernels, ranks_without_kernels
 from traceanalyzer.tables.steps.parts import (
     device_passes,
     main_thread_passes,
@@ -78,6 +79,10 @@ class Tables:
     clocks: pl.DataFrame
     kernel_phases: pl.DataFrame = field(default_factory=lambda: empty(KERNEL_PHASES))
     """`KERNEL_PHASES`."""
+    missing_kernels: pl.DataFrame = field(default_factory=lambda: empty(MISSING_KERNELS))
+    """`MISSING_KERNELS`."""
+    unrecorded_devices: tuple[int, ...] = ()
+    """Ranks that launched kernels and of which no kernel is here: nothing is measured on them."""
     host_ranks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"rank": pl.Int32}))
     """`rank`: ranks without kernels whose main thread was recorded, and is the device."""
     pipelines: pl.DataFrame | None = None
@@ -106,11 +111,15 @@ def build_tables(
     `action_pattern` labels actions in the job's own way (`tables.action_labels`); default: what the description says.
     Raises `UsageError` where it is no such pattern.
     """
+    unrecorded = ranks_without_kernels(events)
+    events = events.join(unrecorded, on="rank", how="anti")
     own = _joint(events, ranks, job)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
     )
+    lost = on_one_clock(missing_kernels(events), clock_table)
+    windows = _with_missing(windows, lost, kernel_table)
     aligned = on_one_clock(events, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
@@ -139,8 +148,19 @@ def build_tables(
         clock=clock,
         clocks=clock_table,
         kernel_phases=kernel_time,
+        missing_kernels=lost,
+        unrecorded_devices=tuple(sorted(unrecorded["rank"].to_list())),
         host_ranks=recorded_hosts(main),
     )
+
+
+def _with_missing(windows: pl.DataFrame, lost: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:
+    """`STEPS` with the number of kernels that are missing in each."""
+    counts = lost.group_by("rank", "step").agg(pl.len().cast(pl.Int64).alias("num_missing_kernels"))
+    on_device = pl.col("rank").is_in(kernel_table["rank"].unique().to_list())
+    found = windows.drop("num_missing_kernels").join(counts, on=["rank", "step"], how="left", maintain_order="left")
+    known = pl.when(on_device).then(pl.col("num_missing_kernels").fill_null(0)).alias("num_missing_kernels")
+    return conform(found.with_columns(known), STEPS)
 
 
 def _phases(

@@ -17,15 +17,15 @@ from traceanalyzer.tables.computation.taxonomy import classify
 from traceanalyzer.tables.steps.windows import step_ranges
 from traceanalyzer.tables.streams import cut_at_next_start
 
-_DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
+DEVICE_CATEGORIES = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
 """Categories of device work; the last two are what writers of 2021 called copies."""
-_LAUNCHES = ["cuda_runtime", "cuda_driver", "runtime"]
+LAUNCH_CATEGORIES = ["cuda_runtime", "cuda_driver", "runtime"]
 _COPY_DIRECTIONS = {"HtoD": "h2d", "DtoH": "d2h", "DtoD": "d2d", "HostToDevice": "h2d", "DeviceToHost": "d2h"}
 
 
 def kernels(events: pl.DataFrame) -> pl.DataFrame:
     """Kernels and copies of every rank (`KERNELS`), sorted by rank and start. Empty for CPU traces."""
-    device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_DEVICE))
+    device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(DEVICE_CATEGORIES))
     if device.is_empty():
         return pl.DataFrame(schema=KERNELS)
     graph = pl.col("args").str.extract(r'"graph id"\s*:\s*(\d+)').cast(pl.Int64, strict=False)
@@ -38,7 +38,7 @@ def kernels(events: pl.DataFrame) -> pl.DataFrame:
         .join(_launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left")
         .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
     )
-    known = _with_kind(_with_step(cut_at_next_start(rows), step_ranges(events)))
+    known = _with_kind(with_step(cut_at_next_start(rows), step_ranges(events)))
     return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
 
 
@@ -49,7 +49,7 @@ def _launches(events: pl.DataFrame) -> pl.DataFrame:
         events.filter(
             (pl.col("ph") == "X")
             & pl.col("correlation").is_not_null()
-            & pl.col("category").cast(pl.String).is_in(_LAUNCHES)
+            & pl.col("category").cast(pl.String).is_in(LAUNCH_CATEGORIES)
         )
         .select(
             "rank",
@@ -64,8 +64,8 @@ def _launches(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _with_step(rows: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
-    """Add `step` by launch. A rank without step ranges has one step, 0, that holds every launch."""
+def with_step(rows: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
+    """Add `step` to rows with `launch_start_ns`, by launch; `ranges` as `step_ranges` gives them. A rank without step ranges has one step, 0, that holds every launch."""
     marked = ranges.select("rank").unique().with_columns(pl.lit(value=True).alias("marked"))
     inside = pl.col("launch_start_ns") < pl.col("range_end_ns")
     found = (

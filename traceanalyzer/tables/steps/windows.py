@@ -80,6 +80,7 @@ def _marked_steps(events: pl.DataFrame) -> pl.DataFrame:
         .with_columns(
             pl.coalesce(following, "range_end_ns").alias("end_ns"),
             pl.lit(value=False).alias("open_end"),
+            pl.lit(None, pl.Int64).alias("num_missing_kernels"),
         )
         .select("cycle", *STEPS.names())
     )
