@@ -81,7 +81,7 @@ def _review(run: Run, found: Measured) -> Review:
         source={"path": run.path},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
         headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
-        warnings=warnings(found.trust.reasons, result, run.job),
+        warnings=warnings(found.trust.reasons, result, run.job, tables.kernels),
         quality=result,
         validity=figures,
         job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),

@@ -20,6 +20,7 @@ from traceanalyzer.review.capture import CaptureCheckFigures
 from traceanalyzer.review.result import Bubble, ClockEffect, Fact, Mfu, Quality, Term, Withheld
 from traceanalyzer.review.words import ranks_text
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.computation.taxonomy import unknown_names
 from traceanalyzer.traces.defects import losses
 
 _NO_LOSS = {"not_an_object", "empty_object", "not_chosen"}
@@ -60,6 +61,8 @@ def _given(declared: Declaration) -> dict[str, Any]:
         "dtype": declared.dtype,
         "recompute": declared.recompute,
         "peak_flops_per_device": declared.peak_flops_per_device,
+        "flops_per_token": declared.flops.per_token if declared.flops else None,
+        "flops_per_step": declared.flops.per_step if declared.flops else None,
     }
     return {name: value for name, value in plain.items() if value is not None}
 
@@ -142,7 +145,7 @@ def quality(
     )
 
 
-def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None) -> list[str]:
+def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None, kernels: pl.DataFrame) -> list[str]:
     """What a reader must know before any number; whether the capture is representative comes first."""
     lines = [] if result.representative is not False else [result.capture_sentence]
     lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
@@ -157,6 +160,9 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
     if lost:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(lost.items()))
         lines.append(f"{sum(lost.values()):,} of {result.events_seen:,} events could not be used: {reasons}.")
+    unknown = unknown_names(kernels)
+    if unknown is not None:
+        lines.append(unknown)
     if job is not None and job.compute_mode == "paced":
         lines.append(
             "Paced run: every computation is followed by a sleep to a set length, so that the timeline is faithful."

@@ -219,7 +219,12 @@ def _tables(run: Run) -> Tables:
     if run.traces.events.is_empty():
         return tables_of_records(run.traces.ranks, told, recorded_messages(dumps.flight, dumps.inspector))
     tables = build_tables(
-        run.traces.events, run.traces.ranks, run.job, run.routing_records, run.declared.action_pattern
+        run.traces.events,
+        run.traces.ranks,
+        run.job,
+        run.routing_records,
+        run.declared.action_pattern,
+        run.declared.kernel_rules,
     )
     return tables if told.is_empty() else with_recorded(tables, told)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.kernel_rules import kernel_rules_option, load_kernel_rules
 from traceanalyzer.cli.options.reading import (
     columns_option,
     load_columns,
@@ -52,6 +53,7 @@ _FORMULA = r"^[=+\-@\t\r]"
 @click.option("--head", type=click.IntRange(0), metavar="N", help="Only the first N rows (text: 20 by default).")
 @columns_option
 @rank_map_option
+@kernel_rules_option
 def command(
     path: str,
     name: str,
@@ -61,6 +63,7 @@ def command(
     head: int | None,
     rank_map: Path | None,
     columns: Path | None,
+    kernel_rules: str | None,
 ) -> None:
     """Print one table of PATH. Text cells that a spreadsheet would run as a formula get a leading ' in CSV."""
     import polars as pl
@@ -69,7 +72,7 @@ def command(
     from traceanalyzer.errors import UsageError
 
     ranges = None if ranks is None else number_ranges("--ranks", ranks)
-    frame = _table(path, name, rank_map, columns)
+    frame = _table(path, name, rank_map, columns, kernel_rules)
     if ranges is not None:
         if "rank" not in frame.columns:
             raise UsageError(f"the table {name} has no rank to choose by", "leave --ranks out")
@@ -81,13 +84,16 @@ def command(
     write_bytes(output, render(frame, kind))
 
 
-def _table(path: str, name: str, rank_map: Path | None, columns: Path | None) -> pl.DataFrame:
+def _table(path: str, name: str, rank_map: Path | None, columns: Path | None, kernel_rules: str | None) -> pl.DataFrame:
     from traceanalyzer.traces import read_traces
 
     if name in (*_MEASURED, *_EXPERTS):
-        from traceanalyzer.analysis.assemble import analyze, read
+        from traceanalyzer.analysis.assemble import analyze, read, with_declaration
+        from traceanalyzer.gaps.efficiency.declaration import Declaration
 
-        return analyze(read(path, load_columns(columns), rank_map=load_rank_map(rank_map))).tables[name]
+        rules = Declaration(kernel_rules=load_kernel_rules(kernel_rules))
+        run = read(path, load_columns(columns), rank_map=load_rank_map(rank_map))
+        return analyze(with_declaration(run, rules)).tables[name]
     traces = read_traces(path, rank_map=load_rank_map(rank_map))
     return {"events": traces.events, "ranks": traces.ranks, "defects": traces.defects}[name]
 

@@ -5,7 +5,7 @@ Ranks whose traces hold kernels are *device* ranks; on all others the main threa
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -27,6 +27,7 @@ from traceanalyzer.tables.communication.messages import cpu_messages
 from traceanalyzer.tables.communication.receives import receives
 from traceanalyzer.tables.computation.kernels import kernels
 from traceanalyzer.tables.computation.operators import expert_computation, operators
+from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.experts.routing import routing
 from traceanalyzer.tables.steps.parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
 from traceanalyzer.tables.steps.windows import device_steps, steps
@@ -82,13 +83,15 @@ def build_tables(
     job: Job | None,
     routing_records: pl.DataFrame,
     action_pattern: str | None = None,
+    kernel_rules: Sequence[KernelRule] = (),
 ) -> Tables:
     """Every table of a run from its events (`EVENTS`), ranks (`RANKS`), description and routing side file.
 
     `action_pattern` labels actions in the job's own way (`tables.action_labels`); default: what the description says.
+    `kernel_rules` are tried before those of the package.
     Raises `UsageError` where it is no such pattern.
     """
-    own = _joint(events, ranks, job)
+    own = _joint(events, ranks, job, kernel_rules)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
@@ -153,8 +156,8 @@ def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
     )
 
 
-def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> _Joint:
-    on_device = kernels(events)
+def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, rules: Sequence[KernelRule]) -> _Joint:
+    on_device = kernels(events, rules)
     main = events.join(on_device, on="rank", how="anti")
     windows = pl.concat([steps(main), device_steps(on_device)]).sort("rank", "start_ns")
     of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)

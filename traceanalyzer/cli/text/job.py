@@ -31,7 +31,20 @@ def _value(name: str, value: Any) -> str:  # noqa: ANN401 - a fact is JSON
         return ", ".join(few) + (", ..." if len(value) > _MOST_PLACES else "")
     if isinstance(value, Mapping):
         parts = cast("Mapping[str, object]", value)
-        return ", ".join(f"{key} {part}" for key, part in parts.items() if part not in (None, False, 0))
+        return ", ".join(f"{key} {_part(part)}" for key, part in parts.items() if part)
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _part(value: Any) -> str:  # noqa: ANN401 - a fact is JSON
+    """A property of a model: kinds of layers by number, long lists by length, nested sizes by name."""
+    if isinstance(value, Mapping):
+        parts = cast("Mapping[str, object]", value)
+        return "(" + ", ".join(f"{key} {_part(part)}" for key, part in parts.items() if part) + ")"
+    if not isinstance(value, list | tuple):
+        return str(value)
+    items = cast("list[object]", list(value))  # pyright: ignore[reportUnknownArgumentType]
+    if all(isinstance(item, str) for item in items):
+        return " + ".join(f"{items.count(kind)} {kind}" for kind in dict.fromkeys(items))
+    return f"{len(items)} of them" if len(items) > _MOST_PLACES else " ".join(map(str, items))

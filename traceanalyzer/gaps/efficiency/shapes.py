@@ -10,12 +10,13 @@ import polars as pl
 from traceanalyzer.gaps.efficiency.declaration import Training
 from traceanalyzer.gaps.efficiency.operators import MAX_DIFFERENCE, RecordedOperators, recorded_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
+from traceanalyzer.gaps.step_flops import step_flops
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.efficiency.roofline import roofline
 from traceanalyzer.review.efficiency import RooflineShape
 from traceanalyzer.review.result import Finding, Withheld
 from traceanalyzer.review.words import flops_count, percent
-from traceanalyzer.theory.model.flops import Convention, flops_per_token
+from traceanalyzer.theory.model.flops import Convention
 
 MAX_SHAPES = 12
 """Shapes listed in the review; the table `roofline` has all."""
@@ -82,10 +83,8 @@ def _declared_flops(operators: RecordedOperators, trained: Training | None, wind
     recorded = recorded_flops(operators, windows, trained.num_devices) if trained else None
     if trained is None or recorded is None or not trained.hardware_flops_known:
         return []
-    counted = flops_per_token(
-        trained.model, trained.sequence_length, Convention.FULL_ATTENTION, recompute=trained.recompute
-    )
-    return [_finding(recorded, float(counted.hardware * trained.tokens_per_step))]
+    counted = step_flops(trained, Convention.FULL_ATTENTION)
+    return [] if counted is None else [_finding(recorded, counted.hardware)]
 
 
 def _declared_recompute(found: Recomputed, declared: str | None) -> list[Finding]:

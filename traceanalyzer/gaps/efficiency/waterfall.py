@@ -15,18 +15,18 @@ causes of `BLAME` in the proportion of what they made other ranks wait, and wait
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from traceanalyzer.analysis.headline import theory_share
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
+from traceanalyzer.gaps.step_flops import step_flops
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes
 from traceanalyzer.review.result import Bubble, WaterfallStep, Withheld
 from traceanalyzer.review.words import milliseconds
 from traceanalyzer.tables import Tables
-from traceanalyzer.theory.model.flops import Recompute, flops_per_token
 
 _OWNERS = {
     "transfer": "exposed transfer",
@@ -143,15 +143,18 @@ def waterfall(
         excess=_weights(blames.pipeline, step),
         expert_excess=_weights(blames.experts, step),
     )
-    flops = flops_per_token(trained.model, trained.sequence_length, recompute=trained.recompute)
-    attention = flops.core_attention * trained.tokens_per_step
-    again = 0.0 if trained.recompute is Recompute.NONE else float(attention)
+    flops = step_flops(trained)
+    if flops is None:
+        return Waterfall([], ())
+    attention = flops.attention or 0.0
     counted = ClassFlops(
-        gemm=flops.total * trained.tokens_per_step - 3.0 * attention,
-        attention=3.0 * attention,
-        recomputed_gemm=flops.recomputed * trained.tokens_per_step - again,
-        recomputed_attention=again,
+        gemm=flops.total - attention,
+        attention=attention,
+        recomputed_gemm=flops.recomputed - flops.recomputed_attention,
+        recomputed_attention=flops.recomputed_attention,
     )
+    if flops.attention is None:  # the count does not tell attention apart: nor can its time be
+        time = replace(time, classes={"other": sum(time.classes.values())})
     achievable = peak.achievable.flops_per_second if peak.achievable else None
     ideal_ms = (counted.gemm + counted.attention) / (peak.flops_per_second * trained.num_devices / 1e3)
     busy_ms = sum(time.classes.values())
