@@ -81,7 +81,7 @@ def _review(run: Run, found: Measured) -> Review:
         source={"path": run.path},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
         headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
-        warnings=warnings(found.trust.reasons, result, run.job, tables.kernels),
+        warnings=warnings(found.trust.reasons, result, run.job, tables.kernels, _not_counted(found)),
         quality=result,
         validity=figures,
         job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),
@@ -104,6 +104,13 @@ def _review(run: Run, found: Measured) -> Review:
         figures=known,
         recorded=found.recorded,
     )
+
+
+def _not_counted(found: Measured) -> str:
+    """The part of the model that the shown FLOPs leave out, in words."""
+    trained = found.utilisation.training
+    shown = found.utilisation.figures.mfu is not None and trained is not None and trained.flops is None
+    return trained.model.not_counted if shown and trained and trained.model else ""
 
 
 def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:

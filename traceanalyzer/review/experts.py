@@ -225,7 +225,10 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     imbalance_cost_spread_ms: Annotated[float | None, Meta(description="Interquartile range of it over steps.")]
     bus_bandwidth_gbps: Annotated[float | None, Meta(description="GB/s as nccl-tests count it, median; devices only.")]
     loads_source: Annotated[
-        str | None, Meta(description="`side_file`, `splits`, or `bytes` where split lists were cut.")
+        str | None,
+        Meta(
+            description="`side_file`, `splits`, `unpaired_splits` (of all-to-alls without a partner), or `bytes` where split lists were cut."
+        ),
     ]
     theory: AllToAllTheory | None
     overlapped_share: Annotated[float | None, Meta(description="Part of all-to-all time that computation covers.")] = (

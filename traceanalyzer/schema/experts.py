@@ -15,7 +15,7 @@ ROUTING = pl.Schema(
         "expert": pl.Int32,  # null where only the receiving rank is known
         "expert_rank": pl.Int32,  # rank that holds the expert
         "tokens": pl.Int64,  # token copies routed there
-        "source": pl.String,  # side_file or splits
+        "source": pl.String,  # side_file, splits or unpaired_splits
     }
 )
 

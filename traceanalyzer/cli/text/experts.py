@@ -69,7 +69,8 @@ def _overheads(figures: Mapping[str, Any]) -> Iterator[str]:
 
 def _loads(figures: Mapping[str, Any]) -> Iterator[str]:
     if figures["loads"]:
-        yield "Expert load               max/mean     CV    Gini  entropy   idle"
+        title = "Rows exchanged" if figures["loads_source"] == "unpaired_splits" else "Expert load"
+        yield f"{title:<26}max/mean     CV    Gini  entropy   idle"
     for row in figures["loads"]:
         name = f"{row['side']} per {row['unit']}"
         yield (
