@@ -23,8 +23,10 @@ def _balance(judged: Judged) -> Verdict | None:
     if all_to_all is None:
         return None
     theory, ratio = all_to_all.theory, all_to_all.rank_load_max_over_mean
-    if ratio is None or theory is None or theory.chance_rank_high is None or theory.chance_rank is None:
+    if ratio is None:
         return None
+    if theory is None or theory.chance_rank_high is None or theory.chance_rank is None:
+        return _balance_without_chance(judged, all_to_all, ratio)
     passed = ratio <= theory.chance_rank_high
     worth = worth_of(all_to_all, "balanced_experts")
     blamed = next((item for item in all_to_all.blame if item.cause == "experts"), None)
@@ -51,6 +53,22 @@ def _balance(judged: Judged) -> Verdict | None:
         worth_ms=None if passed else saved,
         evidence=evidence,
         action=None if passed else _LESS_PADDING if levelled else _balance_action(all_to_all),
+        rank=all_to_all.slowest_rank,
+    )
+
+
+def _balance_without_chance(judged: Judged, all_to_all: AllToAll, ratio: float) -> Verdict | None:
+    """What balance is worth where the loads of single experts, and so chance, are not known."""
+    saved = worth_of(all_to_all, "balanced_experts")
+    if saved is None:
+        return None
+    passed = saved <= judged.least_ms
+    return Verdict(
+        passed=passed,
+        title=None if passed else "Expert load is uneven",
+        worth_ms=None if passed else saved,
+        evidence=f"the fullest rank receives {times(ratio)} the mean; what chance alone gives is not known",
+        action=None if passed else _balance_action(all_to_all),
         rank=all_to_all.slowest_rank,
     )
 

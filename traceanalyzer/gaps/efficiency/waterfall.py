@@ -23,9 +23,9 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 
 from traceanalyzer.gaps.causes.causes import PipelineCauses
+from traceanalyzer.gaps.causes.slow_ranks import slow_computation_ms, slowness_ms, sync_waits_ms
 from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
-from traceanalyzer.gaps.causes.slow_ranks import slow_computation_ms, slowness_ms, sync_waits_ms
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes
 from traceanalyzer.review import Bubble, WaterfallStep, Withheld

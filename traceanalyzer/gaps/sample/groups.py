@@ -64,6 +64,9 @@ def _recorded(tables: Tables) -> pl.DataFrame:
     described = listed.join(described_roles(listed), on=["group", "pg_name"])
     parts = [
         frame.select("rank", pl.col("role").cast(pl.String), "group")
+        .drop_nulls()
+        .unique()
+        .sort("rank", "role", "group")
         for frame in (described, tables.p2p, tables.collectives)
     ]
-    return pl.concat(parts).drop_nulls().unique(maintain_order=True)
+    return pl.concat(parts).unique(maintain_order=True)
