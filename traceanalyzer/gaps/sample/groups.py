@@ -49,7 +49,9 @@ def _labelled_pipelines(tables: Tables) -> dict[int, Members]:
     """Whole pipelines that nothing but labelled actions tells, by rank, first stage first."""
     known = pipelines(tables, None).filter(pl.col("is_whole").fill_null(value=False))
     first = tables.actions.group_by("rank").agg(pl.col("stage").min())
-    rows = known.join(first, on="rank").sort("pipeline", "stage").group_by("pipeline").agg("rank")
+    held = known.join(first, on="rank").sort("pipeline", "stage", "rank")
+    distinct = pl.col("stage").n_unique().over("pipeline") == pl.len().over("pipeline")  # replicas hold one stage alike
+    rows = held.filter(distinct).group_by("pipeline", maintain_order=True).agg("rank")
     return {rank: tuple(members) for _, members in rows.iter_rows() if len(members) > 1 for rank in members}
 
 
