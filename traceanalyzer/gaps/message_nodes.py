@@ -41,6 +41,10 @@ class MessageNodes:
     """Rank of the end that came last."""
     launched_ns: list[int | None] = field(default_factory=list[int | None])
     """When the call ended that launched that end; null: not told."""
+    receive: list[tuple[int, int]] = field(default_factory=list[tuple[int, int]])
+    """Rank and kernel that received it."""
+    consumer: list[int] = field(default_factory=list[int])
+    """The action that needs it."""
     awaited: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     """Of every action that is given a message: the nodes of all messages that arrive in the same kernel."""
 
@@ -142,6 +146,8 @@ def _nodes(chosen: list[tuple[Edge, dict[str, Any]]], places: Mapping[str, list[
         nodes.needs.append(list(dict.fromkeys(needs)))
         nodes.late_rank.append(row[f"{late}_rank"])
         nodes.launched_ns.append(row[f"{late}_launched_ns"])
+        nodes.receive.append((row["receive_rank"], row["receive_index"]))
+        nodes.consumer.append(consumer)
         nodes.awaited[consumer] = [first + at for at in inside[row["receive_rank"], row["receive_index"]]]
     return nodes
 
