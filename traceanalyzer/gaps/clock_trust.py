@@ -2,7 +2,7 @@
 
 A wait by `clock` is wrong by up to the residuals of both ranks' clocks. Summed over a kind of communication, that is the
 uncertainty of its wait and transfer; where it is of their order the split is taken back, and what is
-built on it is withheld with the reason. Waits by `durations` need no clock, but naming who was late does.
+built on it is withheld with the reason. Waits by `durations` need no clock, nor does naming who was late by them.
 
 The bubble's dependency compares an action's start with its producer's end. Its uncertainty is the largest change when
 every clock is moved by its residual: all up, all down, and neighbours against each other.
@@ -46,7 +46,7 @@ def trusted_splits(splits: pl.DataFrame, messages: pl.DataFrame) -> TrustedSplit
     parts = {kind: splits.filter(pl.col("kind") == kind) for kind in kinds} | {"p2p": messages}
     hidden = {kind: reason for kind, part in parts.items() if (reason := hidden_by_clocks(part)) is not None}
     nameless = [kind for kind in kinds if naming_hidden_by_clocks(parts[kind])]
-    unnamed = pl.col("kind").is_in(nameless)
+    unnamed = pl.col("kind").is_in(nameless) & (pl.col("basis") == "clock")
     taken = _taken_back(splits, pl.col("kind").is_in(list(hidden))).with_columns(
         pl.when(~unnamed).then("late_rank").alias("late_rank")
     )

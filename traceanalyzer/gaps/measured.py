@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
 from traceanalyzer.gaps.coverage_claims import by_coverage, forbidden, told
+from traceanalyzer.gaps.culprit_findings import Culprits, culprits, slow_ranks
 from traceanalyzer.gaps.declaration import declared_recompute
 from traceanalyzer.gaps.efficiency import EfficiencyGap, efficiency_gap
 from traceanalyzer.gaps.expert_review import AllToAll, ExpertSharding
@@ -26,6 +27,7 @@ from traceanalyzer.gaps.review import Bubble, ClockEffect, Mfu, Withheld
 from traceanalyzer.gaps.run import Run
 from traceanalyzer.gaps.sample import sample
 from traceanalyzer.gaps.sample_review import Sample
+from traceanalyzer.gaps.suspects import suspects
 from traceanalyzer.gaps.utilisation import UtilisationGap, utilisation_gap
 from traceanalyzer.gaps.waterfall import Blames, Waterfall, waterfall
 from traceanalyzer.gaps.what_if_review import WhatIfGap, what_if_gap
@@ -70,6 +72,8 @@ class Measured:
     trust: Validity
     pipeline: PipelineGap
     causes: PipelineCauses
+    culprits: Culprits
+    """Ranks that keep their groups waiting."""
     study: WhatIfGap
     experts: ExpertGap
     sharding: ExpertSharding | None
@@ -98,7 +102,7 @@ class Measured:
     def stragglers(self) -> list[StragglerFigures]:
         """Slow ranks, where these ranks tell."""
         silent = any("stragglers" in claim.fields for claim in forbidden(self.captured).values())
-        return [] if silent else list(self.causes.stragglers)
+        return [] if silent else slow_ranks(self.causes.stragglers, self.culprits.stragglers)
 
     @property
     def mfu(self) -> Mfu:
@@ -170,6 +174,8 @@ def measure(run: Run) -> Measured:
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
     own, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
+    graphs = [graph for graph, _ in causes.steps]
+    suspected = suspects(tables, splits, messages, exchanged, graphs)
     experts = expert_gap(tables, splits, run.job, run.routing_records, own, hides_split, causes.steps)
     waits = wait_bounds(splits, messages, peaks)
     blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
@@ -186,6 +192,7 @@ def measure(run: Run) -> Measured:
         trust=trust,
         pipeline=pipeline,
         causes=causes,
+        culprits=culprits(suspected, tables, run.traces.events),
         study=what_if_gap(run.ops),
         experts=experts,
         sharding=expert_sharding(

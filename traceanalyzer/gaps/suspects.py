@@ -6,6 +6,7 @@ computing, waiting for its host, or idle without a known reason. It is named whe
 
 * over the steps or over the stretches (Student's t; at least 3 standard errors), or where one stretch stands out of all;
 * and beyond three times the spread (MAD) of the others, with three or more of them;
+* or, of a single step with four or more members, where its repair saves four times as much as that of any other;
 
 and where replaying all ranks with this one at the others' time makes the step shorter by more than half a percent and
 more than the savings spread over the steps. A rank that is late because others kept it waiting has no excess.
@@ -40,6 +41,8 @@ NUM_SPREADS = 3 * 1.4826
 """Times the median absolute deviation: three standard deviations of a normal spread."""
 MIN_OTHERS = 3
 """Other members whose spread can be told."""
+MIN_LEAD = 4.0
+"""In a single step: times the savings of any other rank, which make one stand out among four or more."""
 MIN_ALIKE = 5
 """Stretches at one place in the step, over ranks and steps, of which one can stand out."""
 _T95 = {2: 12.71, 3: 4.30, 4: 3.18}
@@ -194,6 +197,8 @@ class _Candidate:
     excess: Floats
     """By stretch; nothing where it is not priced."""
     high_ms: float
+    is_sure: bool
+    """Beyond chance by its excess alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,9 +223,10 @@ class _Judge:
                 excess[0] = 0.0  # ranks may begin apart because their profilers did
             per_step = self._per_step(work, excess)
             mean = float(per_step.mean())
-            if mean > MIN_SHARE * self.step_ns and self._beyond_chance(work, at, kind, excess):
+            sure = mean > MIN_SHARE * self.step_ns and self._beyond_chance(work, at, kind, excess)
+            if mean > MIN_SHARE * self.step_ns and (sure or self.typical.sum() == 1):
                 high = min(mean, self._most(work, at, excess))
-                found.append(_Candidate(work, at, kind, excess, high / 1e6))
+                found.append(_Candidate(work, at, kind, excess, high / 1e6, sure))
         return found
 
     def _per_step(self, work: GroupWork, excess: Floats) -> Floats:
@@ -266,19 +272,22 @@ class _Judge:
         base = np.array(graph.costs, dtype=np.int64)
         scenarios = [base, *(repaired_costs(graph, base, by_rank, each.work, each.at, each.kind) for each in judged)]
         lengths = step_lengths(graph, np.stack(scenarios, axis=1))[self.typical]
+        savings = (lengths[:, :1] - lengths[:, 1:]).astype(np.float64)
+        noise = (savings.max(axis=0) - savings.min(axis=0)) / 2 / np.sqrt(len(savings))
+        means: list[float] = savings.mean(axis=0).tolist()
         found: list[Suspect] = []
-        for column, each in enumerate(judged, 1):
-            savings = (lengths[:, 0] - lengths[:, column]).astype(np.float64)
-            noise = float(savings.max() - savings.min()) / 2 / np.sqrt(len(savings))
-            if savings.mean() >= max(MIN_SHARE * self.step_ns, noise):
-                found.append(self._suspect(each, by_rank, float(savings.mean()) / 1e6))
+        for at, each in enumerate(judged):
+            rivals = [mean for mean, other in zip(means, judged, strict=True) if other is not each and other.kind == each.kind]
+            alone = len(each.work.ranks) > MIN_OTHERS and means[at] >= MIN_LEAD * max([0.0, *rivals])
+            if means[at] >= max(MIN_SHARE * self.step_ns, float(noise[at])) and (each.is_sure or alone):
+                found.append(self._suspect(each, by_rank, means[at] / 1e6))
         return found
 
     def bounded(self, judged: Sequence[_Candidate]) -> list[Suspect]:
         """Those that may cost enough, without a replay."""
         by_rank = {each.rank: each for each in self.ranks}
         least = MIN_SHARE * self.step_ns / 1e6
-        return [self._suspect(each, by_rank, None) for each in judged if each.high_ms >= least]
+        return [self._suspect(each, by_rank, None) for each in judged if each.is_sure and each.high_ms >= least]
 
     def _suspect(self, each: _Candidate, by_rank: dict[int, RankPieces], worth_ms: float | None) -> Suspect:
         work, at, num = each.work, each.at, int(self.typical.sum())

@@ -63,8 +63,8 @@ def split_collectives(
         .alias("wait_high_ns"),
     )
     by_clock_known = pl.lit(one_clock) & pl.col("start_ns").is_not_null()
-    by_duration = pl.col("start_ns").is_null() & pl.col("wait_durations_ns").is_not_null()
-    late = pl.when(by_clock_known).then("late_rank").when(by_duration).then("_last")
+    by_duration = pl.col("wait_durations_ns").is_not_null()  # needs no clock
+    late = pl.when(by_duration).then("_last").when(by_clock_known).then("late_rank")
     measured = measured.with_columns(late.alias("late_rank"))  # clocks that cannot be compared tell nobody's lateness
     split = _with_basis(measured).with_columns((duration - pl.col("wait_ns")).alias("transfer_ns"))
     return conform(with_bandwidth(split), COLLECTIVE_SPLITS).sort("rank", "start_ns")
@@ -130,13 +130,18 @@ def _with_members(rows: pl.DataFrame) -> pl.DataFrame:
             (pl.col("kind").is_in(SYMMETRIC).all() | exchanged).alias("_equal"),
             pl.when(_duration().is_not_null().all()).then(_duration().min()).alias("_shortest"),
             pl.when(_duration().is_not_null().all())
-            .then(pl.col("rank").filter(_duration() == _duration().min()).min())
+            .then(_only(pl.col("rank").filter(_duration() == _duration().min())))
             .alias("_last"),
             (pl.col("end_ns").max() - pl.col("end_ns").min()).alias("_end_spread"),
             sparse.any().alias("_sparse"),
         )
     )
     return rows.join(together, on="match", how="left", maintain_order="left")
+
+
+def _only(ranks: pl.Expr) -> pl.Expr:
+    """The rank if there is one alone: of several that came last at once nobody is late."""
+    return pl.when(ranks.len() == 1).then(ranks.first())
 
 
 def _with_latest_arrival(rows: pl.DataFrame) -> pl.DataFrame:
@@ -211,8 +216,11 @@ def hidden_by_clocks(splits: pl.DataFrame) -> str | None:
 
 
 def naming_hidden_by_clocks(splits: pl.DataFrame) -> bool:
-    """Whether the clocks' residuals are of the order of the waits by any basis, so that who came last is not known."""
-    wait, residual = _wait_and_residual(splits.filter(pl.col("late_rank").is_not_null()))
+    """Whether the clocks' residuals are of the order of the waits by clock, so that who came last is not known.
+
+    Waits by `durations` tell it without a clock: the shortest duration.
+    """
+    wait, residual = _wait_and_residual(splits.filter(pl.col("late_rank").is_not_null() & (pl.col("basis") == "clock")))
     return residual > wait * RESIDUAL_SHARE
 
 

@@ -161,6 +161,7 @@ def _pieces(
     host_ns, gap_ns = np.zeros(len(piece_from), np.int64), np.zeros(len(piece_from), np.int64)
     np.add.at(host_ns, of_gap, host)
     np.add.at(gap_ns, of_gap, waited)
+    operations = _operations(exchanged, starts, ends, posts, piece_to, origin)
     length = piece_to - piece_from
     outside = np.zeros(len(piece_from), np.int64)
     np.add.at(outside, of_gap[holes], waited[holes])
@@ -173,12 +174,17 @@ def _pieces(
         host_ns=host_ns,
         idle_ns=gap_ns - host_ns,
         released_by=_released_by({int(of_gap[gap]): found for gap, found in releasing.items()}, awaited, piece_from),
-        operations=_operations(exchanged, starts, ends, posts, piece_to, origin),
+        operations=operations,
         kernel_piece=np.searchsorted(piece_to, work.end, "left").clip(0, max(len(piece_to) - 1, 0)),
         kernel_ns=work.end - work.start,
         kernel_names=work.names,
-        stalls=_stalls(rank, work, gaps, available, host),
-    )  # fmt: skip
+        stalls=pl.concat(
+            [
+                _stalls(rank, available, host, work.launched[gaps], [work.threads[at] for at in gaps.tolist()]),
+                _late_operations(rank, exchanged, operations),
+            ]
+        ).sort("start_ns"),
+    )
 
 
 def _releasing(gap_from: Vector, gap_to: Vector, ends: Vector) -> dict[int, list[int]]:
@@ -279,15 +285,21 @@ def _followed(starts: Vector, ends: Vector, ready: Vector) -> Vector:
     return np.where(waited & (last < np.arange(len(starts))), last, -1)
 
 
-def _stalls(rank: int, work: _Work, gaps: Vector, available: Vector, host: Vector) -> pl.DataFrame:
+def _stalls(rank: int, start: Vector, host: Vector, launched: Vector, threads: list[str | None]) -> pl.DataFrame:
     late = np.flatnonzero(host > 0)
-    at = gaps[late]
     return pl.DataFrame(
         {
             "rank": pl.Series([rank] * len(late), dtype=pl.Int32),
-            "start_ns": available[late],
-            "end_ns": available[late] + host[late],
-            "launch_start_ns": work.launched[at],
-            "thread": pl.Series([work.threads[each] for each in at.tolist()], dtype=pl.String),
+            "start_ns": start[late],
+            "end_ns": start[late] + host[late],
+            "launch_start_ns": launched[late],
+            "thread": pl.Series([threads[at] for at in late.tolist()], dtype=pl.String),
         }
     )
+
+
+def _late_operations(rank: int, exchanged: pl.DataFrame, operations: Operations) -> pl.DataFrame:
+    """Stalls before communications."""
+    launched = exchanged["launch_start_ns"].fill_null(NO_LAUNCH).to_numpy().astype(np.int64)
+    ready = operations.start_ns - operations.host_ns - operations.idle_ns
+    return _stalls(rank, ready, operations.host_ns, launched, exchanged["launch_thread"].cast(pl.String).to_list())
