@@ -40,7 +40,7 @@ def _culprits(culprits: Sequence[Mapping[str, Any]], cause: str) -> str:
 def straggler_lines(stragglers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """Ranks slower than the median, with their slowdown."""
     if stragglers:
-        yield "Slow ranks (slowdown: the ideal step with this rank's own durations ÷ the ideal step)"
+        yield "Slow ranks (slowdown: the step ÷ the step without it)"
     for each in stragglers[:_SHOWN]:
         stages = ",".join(map(str, each["stage"]))
         yield f"  rank {each['rank']:>4}  stage {stages:<6} {each['cause']:<14} {each['slowdown']:.3f}×  {each['cost_ms']:.2f} ms"

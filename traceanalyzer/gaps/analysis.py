@@ -9,6 +9,7 @@ import polars as pl
 
 from traceanalyzer import __version__
 from traceanalyzer.gaps.cause_findings import with_mfu_points
+from traceanalyzer.gaps.culprit_findings import with_culprits
 from traceanalyzer.gaps.description import job_facts, method, provenance, quality, warnings
 from traceanalyzer.gaps.figures import Sections
 from traceanalyzer.gaps.figures import figures as bounded
@@ -108,7 +109,8 @@ def _review(run: Run, found: Measured) -> Review:
 
 def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
     checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
-    checked += [*found.memory.findings, *found.culprits.findings]
+    checked += found.memory.findings
+    checked = with_culprits(checked, found.culprits.findings)
     placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
     return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
 

@@ -6,7 +6,7 @@ steps, and so add up: measured = ideal + Σ causes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -54,20 +54,22 @@ def attribute(
     messages: pl.DataFrame | None = None,
     *,
     coupled: bool = False,
+    slow: Collection[int] = (),
 ) -> Attributed:
     """Blame and worth of complete pipeline steps.
 
     Args:
-        actions: `ACTIONS` with `pipeline`, actions of a rank not overlapping; optionally with `comm_ns` and
-            `launched_ns` (see `gaps.blame`).
+        actions: `ACTIONS` with `pipeline`, actions of a rank not overlapping; optionally with `launched_ns` and times
+            inside each (see `gaps.blame`).
         receives: `RECEIVES` of the main thread; empty where nothing tells what messages took.
         num_stages: stages of the whole pipeline where not all were captured.
         messages: of device ranks, as `gaps.message_nodes` gives them; then `actions` has `launched_ns`.
         coupled: ranks of different pipelines wait for each other inside actions (see `gaps.worth`).
+        slow: ranks that are known to be slower than the other ranks of their stage.
 
     Raises `InputError` where the actions cannot be put in order.
     """
-    parts = with_evened(with_duration_parts(with_arrivals(actions, receives)))
+    parts = with_evened(with_duration_parts(with_arrivals(actions, receives), slow))
     steps: list[tuple[DependencyGraph, Blamed]] = []
     for _, rows in sorted(parts.partition_by(_STEP, as_dict=True).items()):
         graph = dependency_graph(rows, num_stages, messages)

@@ -15,13 +15,16 @@ delay. Every node carries how much later it ended than in the ideal, split by ca
 * starting later than possible is `host` where the launch is known to be late (on CPU traces always: the main thread is
   the device, and outside receives it is the host's), else `unexplained`;
 * a duration beyond the ideal's is `stage` (median of the stage) + `straggler` (median of the rank beyond its stage's;
-  told apart with three or more replicas only, else all of it is `stage`) + `chunk_comm` + `jitter`.
+  told apart with three or more replicas, or where a rank keeps its group waiting; else all of it is `stage`) + `host`
+  (launched late inside the action) + `chunk_comm` + `jitter`. Waiting inside an action for a member of its group that came
+  late is that member's: `straggler` or `host` where it is known to be late by itself, else `chunk_comm`.
 
 The split of the last end is the step's: it sums to measured - ideal. What each rank's waiting adds on the way is the blame.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +38,8 @@ MIN_REPLICAS = 3
 
 _CAUSES: list[str] = CAUSE.categories.to_list()
 _ROW = {cause: row for row, cause in enumerate(_CAUSES)}
-_PARTS = ("stage", "straggler", "chunk_comm", "jitter")
+_PARTS = {"stage_ns": "stage", "straggler_ns": "straggler", "chunk_comm_ns": "chunk_comm", "chunk_host_ns": "host", "jitter_ns": "jitter"}
+"""Cause of every part of a duration that is the action's own rank's."""
 _KEYS = ["pipeline", "step"]
 
 
@@ -62,32 +66,54 @@ class Blamed:
     """`BLAME`."""
 
 
-def with_duration_parts(actions: pl.DataFrame) -> pl.DataFrame:
-    """Add `base_ns`, `stage_ns`, `straggler_ns`, `chunk_comm_ns`, `jitter_ns` and `separable`.
+def with_duration_parts(actions: pl.DataFrame, slow: Collection[int] = ()) -> pl.DataFrame:
+    """Add `base_ns`, `stage_ns`, `straggler_ns`, `chunk_comm_ns`, `chunk_host_ns`, `peer_wait_ns`, `jitter_ns`, `separable`.
 
-    `actions` is `ACTIONS` of all pipelines and steps, optionally with `comm_ns`, the exposed EP, TP and CP communication
-    inside each action. `base_ns` is the median duration of the kind (phase) over microbatches, steps and stages; the
-    parts sum to the duration less it. `separable` says whether the stage has enough replicas to tell stragglers.
+    `actions` is `ACTIONS` of all pipelines and steps, optionally with times inside each action: `comm_ns`, its exposed EP,
+    TP and CP communication; of it `waited_ns`, waiting for the member `peer` that came late, whose cause is `peer_cause`;
+    `late_ns`, in which nothing ran because launches were late. `base_ns` is the median duration of the kind (phase) over
+    microbatches, steps and stages; the parts sum to the duration less it. `separable` says whether the stage has enough
+    replicas to tell stragglers; the ranks in `slow` are told from the other ranks of their stage in any case.
     """
     duration = pl.col("end_ns") - pl.col("start_ns")
-    frame = actions if "comm_ns" in actions.columns else actions.with_columns(pl.lit(0, pl.Int64).alias("comm_ns"))
+    frame = actions.with_columns(
+        [default.alias(name) for name, default in _OPTIONAL.items() if name not in actions.columns]
+    )
     parts = frame.with_columns(
-        (duration - pl.col("comm_ns")).alias("_compute"),
+        (duration - pl.col("comm_ns") - pl.col("late_ns")).alias("_compute"),
+        (pl.col("comm_ns") - pl.col("waited_ns")).alias("_comm"),
         (pl.col("rank").n_unique().over("stage") >= MIN_REPLICAS).alias("separable"),
+        pl.col("rank").is_in(list(slow)).alias("_slow"),
     ).with_columns(
         _median("_compute", "phase").alias("_base"),
-        _median("comm_ns", "phase").alias("_base_comm"),
+        _median("_comm", "phase").alias("_base_comm"),
+        _median("waited_ns", "phase").alias("_base_wait"),
+        _median("late_ns", "phase").alias("_base_late"),
         _median("_compute", "phase", "stage").alias("_of_stage"),
         _median("_compute", "phase", "stage", "rank").alias("_of_rank"),
+        pl.col("_compute").filter(~pl.col("_slow")).median().over("phase", "stage").round().cast(pl.Int64).alias("_rest"),
     )
-    of_stage = pl.when("separable").then("_of_stage").otherwise("_of_rank")
+    of_stage = (
+        pl.when("separable").then("_of_stage").when("_slow").then(pl.coalesce("_rest", "_of_rank")).otherwise("_of_rank")
+    )
     return parts.with_columns(
-        (pl.col("_base") + pl.col("_base_comm")).alias("base_ns"),
+        pl.sum_horizontal("_base", "_base_comm", "_base_wait", "_base_late").alias("base_ns"),
         (of_stage - pl.col("_base")).alias("stage_ns"),
         (pl.col("_of_rank") - of_stage).alias("straggler_ns"),
-        (pl.col("comm_ns") - pl.col("_base_comm")).alias("chunk_comm_ns"),
+        (pl.col("_comm") - pl.col("_base_comm")).alias("chunk_comm_ns"),
+        (pl.col("late_ns") - pl.col("_base_late")).alias("chunk_host_ns"),
+        (pl.col("waited_ns") - pl.col("_base_wait")).alias("peer_wait_ns"),
         (pl.col("_compute") - pl.col("_of_rank")).alias("jitter_ns"),
-    ).drop("_compute", "_base", "_base_comm", "_of_stage", "_of_rank")
+    ).drop("_compute", "_comm", "_slow", "_base", "_base_comm", "_base_wait", "_base_late", "_of_stage", "_of_rank", "_rest")
+
+
+_OPTIONAL = {
+    "comm_ns": pl.lit(0, pl.Int64),
+    "waited_ns": pl.lit(0, pl.Int64),
+    "late_ns": pl.lit(0, pl.Int64),
+    "peer": pl.lit(None, pl.Int32),
+    "peer_cause": pl.lit(None, pl.String),
+}
 
 
 def _median(column: str, *keys: str) -> pl.Expr:
@@ -137,7 +163,8 @@ class _Walk:
 
     def __init__(self, graph: DependencyGraph, ideal_ends: Vector, base: Vector) -> None:
         actions = graph.actions
-        self.ranks: list[int] = actions["rank"].unique().sort().to_list()
+        peers = actions["peer"].drop_nulls() if "peer" in actions.columns else actions["rank"].clear()
+        self.ranks: list[int] = pl.concat([actions["rank"], peers]).unique().sort().to_list()
         position = {rank: at for at, rank in enumerate(self.ranks)}
         self.rank_of = [position[rank] for rank in actions["rank"]]
         self.origin = int(actions["start_ns"].to_numpy().min())
@@ -155,7 +182,7 @@ class _Walk:
         self._ends += [end - self.origin for end in messages.end_ns]
         self._ideal_ends: list[int] = ideal_ends.tolist() + [0] * len(messages.source)
         self._ideal_starts: list[int] = (ideal_ends - base).tolist()
-        self._parts = actions.select([f"{part}_ns" for part in _PARTS]).rows()
+        self._parts = _parts(actions, position)
         launched = "launched_ns" in actions.columns
         self._launched = (actions["launched_ns"] - self.origin).to_list() if launched else self._starts
         received = "received_ns" in actions.columns
@@ -185,8 +212,8 @@ class _Walk:
         before = self._graph.previous[node]
         self.waited[rank] += split - self.carried[before] if before != NONE else split
         end = split.copy()
-        for part, value in zip(_PARTS, self._parts[node], strict=True):
-            end[_ROW[part], rank] += value
+        for row, culprit, value in self._parts[node]:
+            end[row, culprit] += value
         self.carried[node] = end
 
     def exchange(self, node: int) -> None:
@@ -249,6 +276,19 @@ class _Walk:
                 rows.append((self.ranks[waiter], _CAUSES[cause], who, int(split[cause, culprit])))
         schema = {name: BLAME[name] for name in ("waiter", "cause", "culprit", "duration_ns")}
         return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _parts(actions: pl.DataFrame, place: Mapping[int, int]) -> list[list[tuple[int, int, int]]]:
+    """Of every action what its duration is beyond the ideal's: row of the cause, column of the culprit, nanoseconds."""
+    found: list[list[tuple[int, int, int]]] = []
+    names = [name for name in _PARTS if name in actions.columns]
+    for row in actions.iter_rows(named=True):
+        parts = [(_ROW[_PARTS[name]], place[row["rank"]], row[name]) for name in names if row[name]]
+        if row.get("peer_wait_ns"):
+            culprit = row["rank"] if row["peer"] is None else row["peer"]
+            parts.append((_ROW[row["peer_cause"] or "chunk_comm"], place[culprit], row["peer_wait_ns"]))
+        found.append(parts)
+    return found
 
 
 def _shrunk(split: Vector, lateness: int, rank: int) -> Vector:

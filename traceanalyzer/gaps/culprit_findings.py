@@ -22,7 +22,7 @@ MIN_SLOWDOWN = 1.0005
 LAUNCH_BOUND_NS = 200_000
 """Stalls that are shorter than this one by one are late launches rather than a pause."""
 _CAUSES = {"computing": "computation", "host": "host", "idle": "idle device"}
-_GROUPS = {"tp": "tensor group", "ep": "expert group", "cp": "context group", "dp": "replicas"}
+_GROUPS = {"tp": "tensor group", "ep": "expert group", "cp": "context group", "dp": "group of replicas"}
 _TITLES = {
     "computing": "Rank {rank} computes longer than the others of its {group}",
     "host": "The host of rank {rank} keeps its {group} waiting",
@@ -203,8 +203,16 @@ def _straggler(each: Suspect, stages: list[int]) -> StragglerFigures:
     )
 
 
+def with_culprits(checked: Sequence[Finding], of_groups: Sequence[Finding]) -> list[Finding]:
+    """All findings; what the pipeline says of a rank that its group names for the same is left out."""
+    named = {(each.id.rsplit(".", 1)[0], each.rank) for each in of_groups if not each.passed}
+    same = {"pipeline.stage": "culprit.computation", "pipeline.straggler": "culprit.computation", "pipeline.host": "culprit.host"}
+    kept = [each for each in checked if each.passed or (same.get(each.id), each.rank) not in named]
+    return [*kept, *of_groups]
+
+
 def slow_ranks(of_pipeline: Sequence[StragglerFigures], of_groups: Sequence[StragglerFigures]) -> list[StragglerFigures]:
     """Slow ranks, costliest first: a rank that computes slowly is listed once, by its group where that tells it."""
-    told = {each.rank for each in of_groups if each.cause == _CAUSES["computing"]}
-    rest = [each for each in of_pipeline if each.rank not in told and each.slowdown >= MIN_SLOWDOWN]
+    told = {(each.rank, each.cause == "host") for each in of_groups}
+    rest = [each for each in of_pipeline if (each.rank, each.cause == "host") not in told]
     return sorted([*of_groups, *rest], key=lambda each: -each.cost_ms)

@@ -18,7 +18,7 @@ from traceanalyzer.gaps.experts import ExpertGap, expert_gap
 from traceanalyzer.gaps.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.operators import recorded_operators
 from traceanalyzer.gaps.pipeline import PipelineGap, pipeline_gap
-from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, with_causes
+from traceanalyzer.gaps.pipeline_causes import PipelineCauses, pipeline_causes, with_causes, with_suspects
 from traceanalyzer.gaps.pipeline_review import StragglerFigures
 from traceanalyzer.gaps.predicted_mfu import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.recorded import recorded_figures
@@ -167,15 +167,16 @@ def measure(run: Run) -> Measured:
     account = _account(tables, splits, exchanged)
     hides_transfer = trusted.hidden.get("p2p")
     pipeline, clocked = trusted_pipeline(pipeline_gap(tables, run.job, exchanged, hides_transfer), tables, exchanged)
-    causes = pipeline_causes(pipeline, tables, run.job, run.declared)
+    alone_late = suspects(tables, splits, messages, exchanged)
+    causes = pipeline_causes(pipeline, tables, run.job, run.declared, (splits, alone_late))
+    suspected = suspects(tables, splits, messages, exchanged, [graph for graph, _ in causes.steps])
+    causes = with_suspects(causes, suspected)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
     trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
     own, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
-    graphs = [graph for graph, _ in causes.steps]
-    suspected = suspects(tables, splits, messages, exchanged, graphs)
     experts = expert_gap(tables, splits, run.job, run.routing_records, own, hides_split, causes.steps)
     waits = wait_bounds(splits, messages, peaks)
     blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)

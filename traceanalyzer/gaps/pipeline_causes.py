@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as dataclass_replace
 
 import polars as pl
 from msgspec.structs import replace
@@ -12,6 +14,7 @@ from traceanalyzer.gaps.attribution import Attributed, attribute
 from traceanalyzer.gaps.blame import Blamed
 from traceanalyzer.gaps.declaration import NOTHING, Declaration
 from traceanalyzer.gaps.dependency_graph import DependencyGraph
+from traceanalyzer.gaps.inside_chunks import PIPELINE_CAUSES, slow_computers, with_inside
 from traceanalyzer.gaps.message_nodes import device_messages
 from traceanalyzer.gaps.next_schedules import batch_of, next_schedules
 from traceanalyzer.gaps.pipeline import PipelineGap
@@ -25,6 +28,7 @@ from traceanalyzer.gaps.pipeline_review import (
 )
 from traceanalyzer.gaps.review import Bubble, Withheld
 from traceanalyzer.gaps.sampled_pipeline import sampled_pipeline
+from traceanalyzer.gaps.suspects import Suspects
 from traceanalyzer.gaps.worth import MAX_REPLAY_ERROR
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.intervals import covered_within
@@ -35,6 +39,8 @@ from traceanalyzer.tables.directions import COMPUTE_KINDS
 MAX_SHOWN = 100
 NO_PIPELINE = -1
 """In place of the pipeline of a rank that was not captured."""
+MIN_SLOWDOWN = 1.0005
+"""A smaller slowdown reads as 1.0: nobody is slow."""
 MIN_STRAGGLER_SHARE = 0.005
 """A rank that adds less than this share of the step is not listed as a straggler."""
 
@@ -59,9 +65,16 @@ class PipelineCauses:
 
 
 def pipeline_causes(
-    pipeline: PipelineGap, tables: Tables, job: Job | None, declared: Declaration = NOTHING
+    pipeline: PipelineGap,
+    tables: Tables,
+    job: Job | None,
+    declared: Declaration = NOTHING,
+    inside: tuple[pl.DataFrame, Suspects] | None = None,
 ) -> PipelineCauses:
-    """Explain the complete pipeline steps that the bubble was measured on, else what was captured of them."""
+    """Explain the complete pipeline steps that the bubble was measured on, else what was captured of them.
+
+    `inside` tells what passes inside actions: `COLLECTIVE_SPLITS`, and who keeps groups waiting.
+    """
     chosen, num_stages = pipeline.actions, None
     if pipeline.figures is None or chosen.is_empty():
         sampled = sampled_pipeline(tables, job)
@@ -70,9 +83,12 @@ def pipeline_causes(
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
     actions = _with_launches(_with_communication(chosen, tables), tables)
+    slow: list[int] = []
+    if inside is not None:
+        actions, slow = with_inside(actions, tables.kernels, *inside), slow_computers(inside[1])
     coupled = _coupled(actions, tables)
     try:
-        found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels), coupled=coupled)
+        found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels), coupled=coupled, slow=slow)
     except TraceAnalyzerError as error:
         return PipelineCauses(withheld=(Withheld(metric="bubble.attribution_ms", reason=error.message),))
     held = {
@@ -94,13 +110,32 @@ def pipeline_causes(
         ),
         replay_error=found.worth.replay_error,
         separable=found.separable,
-        stragglers=() if num_stages else _stragglers(found, held),
+        stragglers=() if num_stages else _stragglers(found, held, tables.kernels["rank"].unique().to_list()),
         next_schedules=_next(pipeline, job, declared),
         attribution_table=found.attribution,
         blame_table=found.blame,
         steps=() if num_stages else found.steps,
         withheld=_withheld(found, sampled=num_stages is not None, coupled=coupled),
     )
+
+
+def with_suspects(causes: PipelineCauses, suspected: Suspects) -> PipelineCauses:
+    """What repairing a rank that keeps its group waiting saves, among the remedies: all ranks were replayed for it."""
+    if causes.attribution_ms is None:
+        return causes
+    known = {(each.cause, each.rank) for each in causes.worth}
+    added = [
+        RemedyWorth(remedy=_REPAIRS[each.kind].format(rank=each.rank), cause=cause, rank=each.rank, stage=None, ms=each.worth_ms)
+        for each in suspected.found
+        if each.worth_ms is not None and (cause := PIPELINE_CAUSES.get(each.kind)) and (cause, each.rank) not in known
+    ]
+    return dataclass_replace(causes, worth=tuple(sorted([*causes.worth, *added], key=lambda each: -each.ms)))
+
+
+_REPAIRS = {
+    "computing": "repair rank {rank}: it computes as fast as the others of its group",
+    "host": "let the host of rank {rank} launch as early as the others of its group",
+}
 
 
 def _next(pipeline: PipelineGap, job: Job | None, declared: Declaration) -> NextSchedules | None:
@@ -194,20 +229,27 @@ def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     )
 
 
-def _stragglers(found: Attributed, held: dict[int, list[int]]) -> tuple[StragglerFigures, ...]:
+def _stragglers(
+    found: Attributed, held: dict[int, list[int]], on_device: Sequence[int]
+) -> tuple[StragglerFigures, ...]:  # fmt: skip
+    """Ranks that add to the step by computing longer or, on devices, by launching late; none without a slowdown."""
     slowdowns: dict[int, float] = dict(found.slowdowns.iter_rows())
     least = MIN_STRAGGLER_SHARE * found.measured_ms
-    slow = found.culprits.filter(pl.col("cause").is_in(["stage", "straggler"]) & (pl.col("ms") >= least))
-    return tuple(
+    computing = pl.col("cause").is_in(["stage", "straggler"]) & pl.col("culprit").is_in(list(slowdowns))
+    late = (pl.col("cause") == "host") & pl.col("culprit").is_in(on_device)
+    slow = found.culprits.filter((computing | late) & (pl.col("ms") >= least))
+    saved = {(each.cause, each.rank): ns / 1e6 for each, ns in found.worth.savings if each.rank is not None and each.stage is None}
+    listed = (
         StragglerFigures(
             rank=rank,
             stage=held.get(rank, []),
-            cause=cause if found.separable or cause == "straggler" else "stage or rank",
-            slowdown=slowdowns[rank],
-            cost_ms=ms,
+            cause=cause if found.separable or cause != "stage" else "stage or rank",
+            slowdown=found.measured_ms / (found.measured_ms - ms) if cause == "host" else slowdowns[rank],
+            cost_ms=saved.get((cause, rank), ms) if cause == "host" else ms,
         )
         for cause, rank, ms in slow.iter_rows()
     )
+    return tuple(each for each in listed if each.slowdown >= MIN_SLOWDOWN)
 
 
 def _withheld(found: Attributed, *, sampled: bool, coupled: bool) -> tuple[Withheld, ...]:

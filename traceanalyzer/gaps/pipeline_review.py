@@ -98,13 +98,21 @@ class RemedyWorth(Struct, frozen=True, kw_only=True):
 
 
 class StragglerFigures(Struct, frozen=True, kw_only=True):
-    """A rank that computes more slowly than the median."""
+    """A rank that makes the step longer by itself."""
 
     rank: int
     stage: list[int]
-    cause: Annotated[str, Meta(description="`stage`, `straggler`, or `stage or rank` where not separable.")]
-    slowdown: Annotated[float, Meta(description="Ideal step with this rank's own durations ÷ ideal step.")]
-    cost_ms: Annotated[float, Meta(description="Its part in the attribution, per step.")]
+    cause: Annotated[
+        str,
+        Meta(
+            description="By its group: `computation`, `host`, `idle device`, `link`. By the pipeline: `stage`, `straggler`, "
+            "`stage or rank` where not separable, `host`."
+        ),
+    ]
+    slowdown: Annotated[float, Meta(description="The step ÷ the step without it (`stage`: of the ideal step). Above 1.")]
+    cost_ms: Annotated[
+        float, Meta(description="What its repair saves per step by replay, else its part in the attribution, else at most.")
+    ]
 
 
 class WhatIfFigures(Struct, frozen=True, kw_only=True):

@@ -308,7 +308,7 @@ class _Judge:
             roles=work.roles,
             excess_ms=float(per_step.mean()) / 1e6,
             usual_ms=float(work.usual(each.kind)[at][counted].sum()) / num / 1e6,
-            caused_wait_ms=self._caused(rank) / 1e6,
+            caused_wait_ms=self._caused(rank, work) / 1e6,
             worth_ms=worth_ms,
             high_ms=each.high_ms,
             step_ms=self.step_ns / 1e6,
@@ -318,10 +318,13 @@ class _Judge:
             end_ns=max([start, *ends]),
         )
 
-    def _caused(self, rank: int) -> float:
+    def _caused(self, rank: int, work: GroupWork) -> float:
+        """Waiting for the rank; not at the first collective of a single step, to which ranks may come as their profilers did."""
+        unpriced = work.matches[:1] if len(self.steps) == 1 else ()
         late = self.splits.filter(
             (pl.col("late_rank") == rank) & (pl.col("rank") != rank)
             & pl.col("step").is_in(self.steps[self.typical].tolist())
+            & ~pl.col("match").is_in(list(unpriced))
         )  # fmt: skip
         return int(late["wait_ns"].sum()) / int(self.typical.sum())
 

@@ -100,7 +100,7 @@ _BY_RANK = {
     "straggler": "repair rank {rank}: it runs as fast as its stage's other ranks",
     "host": "let rank {rank} start and send when it can",
     "transfer": "free transfer of what rank {rank} sends",
-    "chunk_comm": "communication inside the actions of rank {rank} at its median",
+    "chunk_comm": "communication inside chunks that rank {rank} holds up at its median",
 }
 _OVERALL = {
     "host": "let every rank start and send when it can",
@@ -128,6 +128,10 @@ class _Costs:
     stage_ns: Vector
     evened_ns: Vector
     parts: dict[str, Vector]
+    peer: Vector
+    """Rank that the action waits for inside; -1 without one."""
+    peer_wait: dict[str, Vector]
+    """That waiting beyond its median, by cause."""
     late: Vector
     transfer: Vector
     host: Vector
@@ -143,7 +147,9 @@ class _Costs:
     @classmethod
     def of(cls, graph: DependencyGraph, blamed: Blamed) -> _Costs:
         actions = graph.actions
-        names = ("stage_ns", "straggler_ns", "chunk_comm_ns", "jitter_ns")
+        names = ("stage_ns", "straggler_ns", "chunk_comm_ns", "jitter_ns", "chunk_host_ns")
+        cause = actions["peer_cause"].fill_null("chunk_comm")
+        waited = actions["peer_wait_ns"].to_numpy().astype(np.int64)
         columns = {name: actions[name].to_numpy().astype(np.int64) for name in names}
         rank = actions["rank"].to_numpy().astype(np.int64)
         releaser = np.array(graph.releaser, dtype=np.int64)
@@ -154,6 +160,8 @@ class _Costs:
             stage_ns=columns["stage_ns"],
             evened_ns=actions["evened_ns"].to_numpy().astype(np.int64),
             parts={name.removesuffix("_ns"): column for name, column in columns.items()},
+            peer=actions["peer"].fill_null(-1).to_numpy().astype(np.int64),
+            peer_wait={each: waited * (cause == each).to_numpy() for each in cause.unique()},
             late=np.array(graph.late_ns, dtype=np.int64),
             transfer=np.array(graph.transfer_ns, dtype=np.int64),
             host=blamed.host_ns,
@@ -181,9 +189,11 @@ class _Costs:
         elif cause in ("straggler", "jitter", "chunk_comm"):
             duration = duration - self.parts[cause] * own
         elif cause == "host":
-            host, late = host * ~own, late * ~sent
+            host, late, duration = host * ~own, late * ~sent, duration - self.parts["chunk_host"] * own
         elif cause == "transfer":
             transfer, receiving = transfer * ~sent, receiving * ~sent
+        if cause in self.peer_wait and remedy.title != EVENED:
+            duration = duration - self.peer_wait[cause] * ((self.peer == remedy.rank) | everyone)
         return duration, late + transfer, host + receiving, exchanged
 
     def _exchanges(self, remedy: Remedy) -> Vector:

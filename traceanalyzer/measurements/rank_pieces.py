@@ -9,7 +9,7 @@ The compute kernels of a rank (all streams together) are cut into *pieces* where
 * where one is *awaited*: the next kernel launched after it never starts before it ended, for all operations of its kind.
 
 Idle time inside a piece, between a release and the piece, and between being able to start a communication and starting it
-is `host` until the launching call of what follows returned, else `idle`.
+is `host` until the launching call of what follows returned, with the launch's own latency after a late one; else `idle`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from traceanalyzer.measurements.device_accounting import COMPUTE_KINDS, MAX_RELEASE_NS
+from traceanalyzer.measurements.device_accounting import COMPUTE_KINDS, MAX_LAUNCH_GAP_NS, MAX_RELEASE_NS
 
 Vector = npt.NDArray[np.int64]
 ROUNDING_NS = 2_000
@@ -71,7 +71,8 @@ class RankPieces:
     """Its duration."""
     kernel_names: pl.Series = field(repr=False)
     stalls: pl.DataFrame = field(repr=False)
-    """Idle time that is the host's: `rank`, `start_ns`, `end_ns` (the launch returned), `launch_start_ns`, `thread`."""
+    """Idle time that is the host's: `rank`, `start_ns`, `end_ns` (the launch returned), `thread`, and whether a compute
+    kernel followed (`computes`) or a communication."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +157,7 @@ def _pieces(
     for gap, operations in releasing.items():
         available[gap] = min(max(int(gap_from[gap]), int(ends[operations].max())), int(gap_to[gap]))
     waited = gap_to - available
-    host = np.clip(work.returned[gaps] - available, 0, waited) if len(gaps) else waited
+    host = _until_launched(available, gap_to, work.returned[gaps])
     of_gap = np.searchsorted(piece_from, np.where(np.isin(np.arange(len(gaps)), holes), gap_to, gap_from), "right") - 1
     host_ns, gap_ns = np.zeros(len(piece_from), np.int64), np.zeros(len(piece_from), np.int64)
     np.add.at(host_ns, of_gap, host)
@@ -180,7 +181,7 @@ def _pieces(
         kernel_names=work.names,
         stalls=pl.concat(
             [
-                _stalls(rank, available, host, work.launched[gaps], [work.threads[at] for at in gaps.tolist()]),
+                _stalls(rank, available, host, [work.threads[at] for at in gaps.tolist()], computes=True),
                 _late_operations(rank, exchanged, operations),
             ]
         ).sort("start_ns"),
@@ -269,9 +270,16 @@ def _operations(
     ready = np.maximum(ready, np.where(after >= 0, np.minimum(ends[after], starts), origin))
     late = (starts - ready).clip(0)
     returned = exchanged["launch_end_ns"].fill_null(NO_LAUNCH).to_numpy().astype(np.int64)
-    host = np.clip(returned - ready, 0, late)
+    host = _until_launched(starts - late, starts, returned)
     index = exchanged["index"].to_numpy().astype(np.int64)
     return Operations(index, starts, ends, post, previous, after, host, late - host)
+
+
+def _until_launched(start: Vector, end: Vector, returned: Vector) -> Vector:
+    """The host's part of idle time: until the launch returned, with what a launch onto an empty device takes to start."""
+    waited = end - start
+    host = np.clip(returned - start, 0, waited)
+    return np.where((host > 0) & (waited - host <= MAX_LAUNCH_GAP_NS), waited, host)
 
 
 def _followed(starts: Vector, ends: Vector, ready: Vector) -> Vector:
@@ -285,21 +293,21 @@ def _followed(starts: Vector, ends: Vector, ready: Vector) -> Vector:
     return np.where(waited & (last < np.arange(len(starts))), last, -1)
 
 
-def _stalls(rank: int, start: Vector, host: Vector, launched: Vector, threads: list[str | None]) -> pl.DataFrame:
+def _stalls(rank: int, start: Vector, host: Vector, threads: list[str | None], *, computes: bool) -> pl.DataFrame:
     late = np.flatnonzero(host > 0)
     return pl.DataFrame(
         {
             "rank": pl.Series([rank] * len(late), dtype=pl.Int32),
             "start_ns": start[late],
             "end_ns": start[late] + host[late],
-            "launch_start_ns": launched[late],
             "thread": pl.Series([threads[at] for at in late.tolist()], dtype=pl.String),
+            "computes": pl.Series([computes] * len(late), dtype=pl.Boolean),
         }
     )
 
 
 def _late_operations(rank: int, exchanged: pl.DataFrame, operations: Operations) -> pl.DataFrame:
     """Stalls before communications."""
-    launched = exchanged["launch_start_ns"].fill_null(NO_LAUNCH).to_numpy().astype(np.int64)
     ready = operations.start_ns - operations.host_ns - operations.idle_ns
-    return _stalls(rank, ready, operations.host_ns, launched, exchanged["launch_thread"].cast(pl.String).to_list())
+    threads = exchanged["launch_thread"].cast(pl.String).to_list()
+    return _stalls(rank, ready, operations.host_ns, threads, computes=False)
