@@ -13,6 +13,9 @@ STEPS = pl.Schema(
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
         "open_end": pl.Boolean,  # the window's end was not bounded by a following step
+        "open_start": pl.Boolean,  # the capture began inside the step
+        "is_typical": pl.Boolean,  # every figure speaks of these steps
+        "set_apart": pl.String,  # why it is not typical: cut at its start, open end, first step, outlier, not on all ranks
     }
 )
 

@@ -6,7 +6,7 @@ Ranks whose traces hold kernels are *device* ranks; on all others the main threa
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -29,9 +29,11 @@ from traceanalyzer.tables.operators import expert_computation, operators
 from traceanalyzer.tables.receives import receives
 from traceanalyzer.tables.routing import routing
 from traceanalyzer.tables.step_parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
+from traceanalyzer.tables.step_basis import STEP_RANGES, FoundSteps, StepBasis, find_steps
 from traceanalyzer.tables.steps import device_steps, steps
+from traceanalyzer.tables.typical_steps import typical_steps, with_typical
 
-__all__ = ["ClockState", "Tables", "build_tables", "of_steps"]
+__all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +66,17 @@ class Tables:
     clocks: pl.DataFrame
     pipelines: pl.DataFrame | None = None
     """`rank`, `pipeline`, `is_whole` where the input itself tells (op tables)."""
+    step_basis: StepBasis = StepBasis()
+    """How steps are told."""
+    step_ranges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=STEP_RANGES))
+    """`STEP_RANGES`, on the ranks' own clocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Joint:
     """What is needed of all ranks to solve their clocks, on the ranks' own clocks at first."""
 
+    found: FoundSteps
     windows: pl.DataFrame
     kernels: pl.DataFrame
     collectives: pl.DataFrame
@@ -88,7 +95,8 @@ def build_tables(
     `action_pattern` labels actions in the job's own way (`tables.action_labels`); default: what the description says.
     Raises `UsageError` where it is no such pattern.
     """
-    own = _joint(events, ranks, job)
+    pattern = action_pattern or (job.action_pattern if job is not None else None)
+    own = _joint(events, ranks, job, pattern)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
@@ -96,7 +104,6 @@ def build_tables(
     aligned = on_one_clock(events, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
-    pattern = action_pattern or (job.action_pattern if job is not None else None)
     labels = Labels(_places(ranks, job, messages), pattern)
     on_device, inferred = _device_actions(aligned, kernel_table, exchanged, messages, labels)
     computed = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
@@ -104,7 +111,7 @@ def build_tables(
     updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
-        steps=windows,
+        steps=with_typical(windows),
         kernels=kernel_table,
         actions=computed,
         actions_inferred=inferred,
@@ -120,6 +127,8 @@ def build_tables(
         routing=routing(routing_records, exchanged, windows),
         clock=clock,
         clocks=clock_table,
+        step_basis=own.found.basis,
+        step_ranges=own.found.ranges,
     )
 
 
@@ -132,11 +141,23 @@ def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.
 
 
 def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
-    """The tables with these steps alone; kernels stay as they are, for windows cut them. Raises `UsageError`."""
+    """The tables with these steps alone, all of them typical: they were chosen. Raises `UsageError`."""
     here = sorted(set(tables.steps["step"]))
     if not set(steps) & set(here):
         shown = ", ".join(map(str, here[:8])) + (", ..." if len(here) > 8 else "")
         raise UsageError("none of the chosen steps is here", f"choose among the steps that are: {shown or 'none'}")
+
+    kept = _with_steps(tables, steps)
+    return replace(kept, steps=with_typical(kept.steps, chosen=True))
+
+
+def of_typical_steps(tables: Tables) -> Tables:
+    """The tables with the steps alone that every figure speaks of."""
+    return _with_steps(tables, typical_steps(tables.steps))
+
+
+def _with_steps(tables: Tables, steps: Collection[int]) -> Tables:
+    """Rows of these steps; kernels stay as they are, for windows cut them."""
 
     def chosen(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.filter(pl.col("step").is_in(list(steps)))
@@ -153,12 +174,14 @@ def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
     )
 
 
-def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> _Joint:
-    on_device = kernels(events)
+def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, pattern: str | None) -> _Joint:
+    found = find_steps(events, pattern)
+    on_device = kernels(events, found.ranges)
     main = events.join(on_device, on="rank", how="anti")
-    windows = pl.concat([steps(main), device_steps(on_device)]).sort("rank", "start_ns")
+    windows = pl.concat([steps(main, found.ranges), device_steps(on_device, found.ranges)]).sort("rank", "start_ns")
     of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)
     return _Joint(
+        found=found,
         windows=windows,
         kernels=on_device,
         collectives=_together(collectives(main, windows, ranks, job), of_devices),

@@ -18,8 +18,11 @@ _LAUNCHES = ["cuda_runtime", "cuda_driver", "runtime"]
 _COPY_DIRECTIONS = {"HtoD": "h2d", "DtoH": "d2h", "DtoD": "d2d", "HostToDevice": "h2d", "DeviceToHost": "d2h"}
 
 
-def kernels(events: pl.DataFrame) -> pl.DataFrame:
-    """Kernels and copies of every rank (`KERNELS`), sorted by rank and start. Empty for CPU traces."""
+def kernels(events: pl.DataFrame, ranges: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Kernels and copies of every rank (`KERNELS`), sorted by rank and start. Empty for CPU traces.
+
+    `ranges` is `STEP_RANGES`; default: as found in the events.
+    """
     device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_DEVICE))
     if device.is_empty():
         return pl.DataFrame(schema=KERNELS)
@@ -33,7 +36,7 @@ def kernels(events: pl.DataFrame) -> pl.DataFrame:
         .join(_launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left")
         .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
     )
-    known = _with_kind(_with_step(rows, step_ranges(events)))
+    known = _with_kind(_with_step(rows, step_ranges(events) if ranges is None else ranges))
     return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
 
 
