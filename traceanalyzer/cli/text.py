@@ -13,6 +13,7 @@ from traceanalyzer.cli.owner_text import owner_lines
 from traceanalyzer.cli.pipeline_text import cause_lines, next_lines, straggler_lines, what_if_lines
 from traceanalyzer.cli.recorded_text import recorded_lines
 from traceanalyzer.cli.sample_text import sample_lines
+from traceanalyzer.cli.step_text import step_lines
 
 _WIDTH = 100
 
@@ -24,6 +25,7 @@ def review_text(review: Mapping[str, Any]) -> str:
         [f"! {line}" for line in review["warnings"]],
         review["headline"]["sentences"],
         list(_tiles(review["headline"]["tiles"])),
+        list(step_lines(review["step"], review["mfu"])),
         list(sample_lines(review["sample"])),
         list(_bubble(review["bubble"])),
         list(cause_lines(review["bubble"])),

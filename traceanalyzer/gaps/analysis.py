@@ -26,16 +26,14 @@ from traceanalyzer.gaps.review import (
     PhaseShare,
     Review,
     Source,
-    StepDuration,
-    StepFigures,
     ValidityFigures,
 )
 from traceanalyzer.gaps.run import Run, read, with_declaration
+from traceanalyzer.gaps.step_figures import step_figures, step_findings, with_rates
+from traceanalyzer.gaps.step_review import StepFigures
 from traceanalyzer.measurements.accounting import owner_shares, phase_shares
-from traceanalyzer.measurements.mfu import median_step, step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.validity import Validity
-from traceanalyzer.schema import OPS, conform
-from traceanalyzer.tables import Tables
+from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, OPS, conform
 from traceanalyzer.tables.from_ops import ops_of_actions
 
 __all__ = ["Analysis", "Run", "analyze", "read", "with_declaration"]
@@ -57,7 +55,7 @@ def analyze(run: Run) -> Analysis:
 
 def _review(run: Run, found: Measured) -> Review:
     tables, bubble, withheld = found.tables, found.bubble, found.withheld
-    step, figures = _step_figures(tables, run), _validity_figures(found.trust)
+    step, figures = step_figures(tables, found.everything.tables, run), _validity_figures(found.trust)
     checks = capture_figures(run, tables, step)
     result = quality(run, tables, checks, withheld, found.clock_effects)
     owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
@@ -66,7 +64,7 @@ def _review(run: Run, found: Measured) -> Review:
         phases=[PhaseShare(**row) for row in phase_shares(found.account).iter_rows(named=True)],
         ambiguous_ns=found.ambiguous_ns,
     )
-    mfu = found.mfu
+    mfu = with_rates(found.mfu, step)
     sections = Sections(
         step, figures, accounting, bubble, found.all_to_all, mfu,
         found.causes.next_schedules, found.memory.figures, found.study.figures, found.sharding, found.recorded,
@@ -92,7 +90,7 @@ def _review(run: Run, found: Measured) -> Review:
         expert_sharding=found.sharding,
         mfu=mfu,
         waterfall=found.way.steps,
-        findings=_findings(found, figures, step.duration_ms.median),
+        findings=_findings(found, figures, step),
         method=method(found.pipeline.figures, mfu, tables, found.recomputed),
         provenance=provenance(run.job, run.path, __version__),
         stragglers=found.stragglers,
@@ -106,34 +104,36 @@ def _review(run: Run, found: Measured) -> Review:
     )
 
 
-def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
+def _findings(found: Measured, figures: ValidityFigures, step: StepFigures) -> list[Finding]:
+    step_ms = step.duration_ms.median
     checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
-    checked += found.memory.findings
+    checked += [*found.memory.findings, *step_findings(step, found.everything.tables)]
     placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
     return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
 
 
 def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
     """Tables by the name under which the report draws them and the `table` command prints them."""
-    tables, experts = found.tables, found.experts.tables
+    everything, experts = found.everything, found.experts.tables
+    tables = everything.tables
     ops = run.ops
     if ops is None:
         ops = conform(ops_of_actions(tables.actions, pipelines(tables, run.job)), OPS)
     return {
         "ranks": tables.ranks,
         "steps": tables.steps,
-        "actions": found.actions,
+        "actions": everything.with_others(found.actions, tables.actions, ACTIONS),
         "ideal_actions": found.pipeline.ideal_actions,
         "bubble": found.pipeline.table,
         "attribution": found.causes.attribution_table,
         "blame": found.causes.blame_table,
         "ops": ops,
-        "accounting": found.account,
+        "accounting": everything.account,
         "kernels": tables.kernels,
         "roofline": found.efficiency.table,
-        "collectives": experts.collectives,
-        "p2p": found.messages,
-        "communications": found.exchanged,
+        "collectives": everything.with_others(experts.collectives, everything.splits, COLLECTIVE_SPLITS),
+        "p2p": everything.messages,
+        "communications": everything.exchanged,
         "clocks": tables.clocks,
         "wait_bounds": found.waits,
         "routing": experts.routing,
@@ -145,28 +145,6 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }
-
-
-def _step_figures(tables: Tables, run: Run) -> StepFigures:
-    durations = step_durations(tables.steps)["duration_ns"] / 1e6
-    shown = median_step(tables.steps) if len(durations) else None
-    wall = wall_clock_step_ns(run.step_records, shown[0]) if shown else None
-
-    def quantile(share: float) -> float | None:
-        return durations.quantile(share, "linear") if len(durations) else None
-
-    return StepFigures(
-        duration_ms=StepDuration(
-            median=shown[1] / 1e6 if shown else None,
-            p05=quantile(0.05),
-            p95=quantile(0.95),
-            values=durations.to_list(),
-            num_steps=len(durations),
-        ),
-        open_end=bool(tables.steps["open_end"].any()),
-        unprofiled_ms=run.job.unprofiled_step_ms if run.job else None,
-        wall_clock_ms=wall / 1e6 if wall is not None else None,
-    )
 
 
 def _validity_figures(trust: Validity) -> ValidityFigures:

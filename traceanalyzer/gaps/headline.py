@@ -25,7 +25,7 @@ _DEFINITIONS = {
     "all_to_all": "tokens received by the fullest rank ÷ mean over ranks, averaged over layers and steps",
     "mfu": "model FLOPs per step ÷ (step time × peak × devices)",
     "between_chunks": "time of a rank outside its chunks ÷ its first chunk's start to its last chunk's end",
-    "step_time": "the longest rank's step window, median over the captured steps",
+    "step_time": "the longest rank's step window, median over the typical steps",
 }
 
 _FIGURES = {
@@ -294,8 +294,16 @@ def _step_tile(step: StepFigures) -> Tile:
         title="Step time",
         value_text=milliseconds(step.duration_ms.median),
         theory_text=unprofiled,
-        gap_text=f"{counted(step.duration_ms.num_steps, 'step')} captured",
+        gap_text=_num_steps(step),
         status="neutral",
         note="the window's end is not bounded by a following step" if step.open_end else None,
         definition=_DEFINITIONS["step_time"],
     )
+
+
+def _num_steps(step: StepFigures) -> str:
+    """How many steps the figure is of, for example `2 of 3 steps captured`."""
+    num_typical, num_captured = step.duration_ms.num_steps, step.num_captured
+    if num_captured is None or num_captured == num_typical:
+        return f"{counted(num_typical, 'step')} captured"
+    return f"{num_typical} of {counted(num_captured, 'step')} captured"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import polars as pl
 from msgspec.structs import replace
 
+from traceanalyzer.gaps.captured_steps import CapturedSteps
 from traceanalyzer.gaps.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
 from traceanalyzer.gaps.coverage_claims import by_coverage, forbidden, told
 from traceanalyzer.gaps.declaration import declared_recompute
@@ -52,6 +53,9 @@ class Measured:
     """Tables, measurements and gaps of one run."""
 
     tables: Tables
+    """Of the typical steps, as are all measurements."""
+    everything: CapturedSteps
+    """What is printed and drawn of all steps."""
     trusted: TrustedSplits
     clock_effects: tuple[ClockEffect, ...]
     """What the clocks' uncertainty does to metrics that compare ranks."""
@@ -59,8 +63,6 @@ class Measured:
     """`ACTIONS`, with stages and microbatches where they had to be inferred."""
     messages: pl.DataFrame
     """`P2P_SPLITS`."""
-    exchanged: pl.DataFrame
-    """`COMMUNICATIONS`."""
     account: pl.DataFrame
     """`ACCOUNTING`."""
     ambiguous_ns: int | None
@@ -158,9 +160,12 @@ def measure(run: Run) -> Measured:
     splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
     trusted = trusted_splits(splits, messages)
-    splits, messages = trusted.splits, trusted.messages
-    exchanged = communications(splits, messages)
-    account = _account(tables, splits, exchanged)
+    exchanged = communications(trusted.splits, trusted.messages)
+    account = _account(tables, trusted.splits, exchanged)
+    everything = CapturedSteps(tables, trusted.splits, trusted.messages, exchanged, account)
+    typical = everything.typical()
+    tables, splits, messages = typical.tables, typical.splits, typical.messages
+    exchanged, account = typical.exchanged, typical.account
     hides_transfer = trusted.hidden.get("p2p")
     pipeline, clocked = trusted_pipeline(pipeline_gap(tables, run.job, exchanged, hides_transfer), tables, exchanged)
     causes = pipeline_causes(pipeline, tables, run.job, run.declared)
@@ -175,14 +180,14 @@ def measure(run: Run) -> Measured:
     blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
     return Measured(
         tables=tables,
+        everything=everything,
         trusted=trusted,
         clock_effects=(*trusted.effects, *clocked),
         actions=actions,
         messages=messages,
-        exchanged=exchanged,
         account=account,
         ambiguous_ns=_ambiguous_ns(tables, exchanged),
-        recorded=recorded_figures(run.records, splits, alone=alone),
+        recorded=recorded_figures(run.records, everything.splits, alone=alone),
         trust=trust,
         pipeline=pipeline,
         causes=causes,

@@ -29,6 +29,7 @@ from traceanalyzer.gaps.pipeline_review import (
 )
 from traceanalyzer.gaps.recorded_review import Recorded
 from traceanalyzer.gaps.sample_review import Figure, Sample
+from traceanalyzer.gaps.step_review import StepDuration, StepFigures
 
 SCHEMA_VERSION = 1
 
@@ -118,25 +119,6 @@ class ValidityFigures(Struct, frozen=True, kw_only=True):
     involuntary_switches_per_second: Annotated[float | None, Meta(description="Of the worst rank.")]
     action_spread: Annotated[float | None, Meta(description="Largest coefficient of variation of equal actions.")]
     reasons: list[str]
-
-
-class StepDuration(Struct, frozen=True, kw_only=True):
-    """Milliseconds, over the captured steps whose end is known (of all, where none is)."""
-
-    median: Annotated[float | None, Meta(description="Of one real step: of an even number, the shorter middle one.")]
-    p05: float | None
-    p95: float | None
-    values: list[float]
-    num_steps: int
-
-
-class StepFigures(Struct, frozen=True, kw_only=True):
-    """Step time: the longest rank's window, which is the pace of the job."""
-
-    duration_ms: StepDuration
-    open_end: Annotated[bool, Meta(description="A window's end was not bounded by a following step.")]
-    unprofiled_ms: Annotated[float | None, Meta(description="Median of the same step without profiler, same run.")]
-    wall_clock_ms: Annotated[float | None, Meta(description="The same step by the training loop's clock.")]
 
 
 class OwnerShare(Struct, frozen=True, kw_only=True):
@@ -244,6 +226,10 @@ class Mfu(Struct, frozen=True, kw_only=True):
         ),
     ]
     predicted_step_ms: Annotated[float | None, Meta(description="The step that `predicted_mfu` is of.")]
+    tokens_per_second: Annotated[float | None, Meta(description="Of the median step.")] = None
+    tokens_per_second_all_steps: Annotated[
+        float | None, Meta(description="Over all whole steps, those set apart included.")
+    ] = None
 
 
 class Finding(Struct, frozen=True, kw_only=True):

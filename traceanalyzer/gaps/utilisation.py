@@ -65,6 +65,7 @@ def utilisation_gap(
     distorted = _not_faithful(job, validity)
     reason = (
         distorted
+        or _unclear_steps(tables)
         or (trained if isinstance(trained, str) else None)
         or (found if isinstance(found, str) else None)
         or (_not_done(known, recorded_flops(operators, tables.steps, known.num_devices)) if known else None)
@@ -101,6 +102,17 @@ def _not_faithful(job: Job | None, validity: Validity) -> str | None:
         return "paced run: each computation is followed by a sleep, so its time is not the hardware's"
     if validity.verdict == "distorted":
         return f"the host distorted the timeline: {'; '.join(validity.reasons)}"
+    return None
+
+
+def _unclear_steps(tables: Tables) -> str | None:
+    """FLOPs are declared per step: what is a step must be known."""
+    basis = tables.step_basis
+    if basis.conflict is not None:
+        return f"what is a step is not clear: {basis.conflict}"
+    if basis.name is None and tables.steps.height:
+        why = f" ({basis.why_none})" if basis.why_none else ""
+        return f"nothing in these traces tells one step from the next, so how many they hold is not known{why}"
     return None
 
 

@@ -24,6 +24,8 @@ from traceanalyzer.schema import (
 )
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.clocks import ClockState
+from traceanalyzer.tables.step_basis import StepBasis
+from traceanalyzer.tables.typical_steps import with_typical
 
 _PHASES = {"forward-compute": "F", "backward-compute": "B", "input-gradient": "I", "weight-gradient": "W"}
 _MESSAGES = {"forward-send": 1, "forward-recv": -1, "backward-send": -1, "backward-recv": 1}
@@ -47,7 +49,7 @@ def tables_of_ops(ops: pl.DataFrame, file: str) -> Tables:
     other = timed.filter(~pl.col("kind").is_in([*_PHASES, *_MESSAGES, *_COLLECTIVES]))
     return Tables(
         ranks=_ranks(timed, file),
-        steps=_steps(timed),
+        steps=with_typical(_steps(timed)),
         kernels=empty(KERNELS),
         actions=_actions(timed),
         actions_inferred=False,
@@ -64,6 +66,7 @@ def tables_of_ops(ops: pl.DataFrame, file: str) -> Tables:
         clock=ClockState("op_table", None),
         clocks=empty(CLOCKS),
         pipelines=_pipelines(places),
+        step_basis=StepBasis("op table"),
     )  # fmt: skip
 
 

@@ -90,8 +90,9 @@ def _several(candidate: Candidate | None) -> list[Candidate]:
 
 def _chosen(able: list[Candidate]) -> tuple[Candidate | None, str | None]:
     """The most trusted candidate, and what contradicts it."""
+    sure = [each for each in able if not each.needs_agreement]
     for each in able:
-        conflict = next((text for other in able if other is not each and (text := _conflict(each, other))), None)
+        conflict = next((text for other in sure if other is not each and (text := _conflict(each, other))), None)
         if conflict is None or not each.needs_agreement:
             return each, conflict or _outvoted(able, each)
     return None, None
@@ -105,7 +106,7 @@ def _outvoted(able: list[Candidate], chosen: Candidate) -> str | None:
 
 def _conflict(one: Candidate, other: Candidate) -> str | None:
     """In words, if the steps of `one` hold more or fewer than one mark of `other` each."""
-    windows, marks = _tiled(one.ranges), other.ranges.select(*PLACE, "at_ns")
+    windows, marks = _with_long_end(_tiled(one.ranges)), other.ranges.select(*PLACE, "at_ns")
     inside = marks.sort("at_ns").join_asof(
         windows.sort("start_ns").select(*PLACE, pl.col("start_ns").alias("_from"), pl.col("end_ns").alias("_to")),
         left_on="at_ns",
@@ -121,6 +122,16 @@ def _conflict(one: Candidate, other: Candidate) -> str | None:
     return (
         f"{one.basis} tells {windows.height / num_ranks:.3g} steps per rank, in which {other.basis} tells "
         f"{num_marks / num_ranks:.3g}"
+    )
+
+
+def _with_long_end(windows: pl.DataFrame) -> pl.DataFrame:
+    """The last window as long as the longest before it; a lone one to the end: what follows its range may belong to it."""
+    last = pl.col("start_ns") == pl.col("start_ns").max().over(PLACE)
+    length = (pl.col("end_ns") - pl.col("start_ns")).filter(~last).max().over(PLACE)
+    long_end = (pl.col("start_ns") + length).fill_null((1 << 63) - 1)
+    return windows.with_columns(
+        pl.when(last).then(pl.max_horizontal("end_ns", long_end)).otherwise("end_ns").alias("end_ns")
     )
 
 

@@ -166,12 +166,17 @@ def _patterns(groups: Sequence[_Group]) -> list[_Group]:
 
 
 def _pattern_length(groups: Sequence[_Group]) -> int:
-    """Optimizers that never recur are one step. The backward before the first one may be cut: it is not compared."""
-    if len({group.names for group in groups}) == len(groups):
-        return len(groups)
-    for length in range(1, _LONGEST_PATTERN + 1):
-        differ = len({group.names for group in groups[:length]}) > 1
-        if len(groups) - (0 if differ or length == 1 else 1) < 2 * length:
+    """How many groups are one step: as many as have nothing in common, or as alternate in size, until they recur.
+
+    Optimizers none of which recurs are one step, but an optimizer that runs after every backward closes a step each time.
+    The backward before the first group may be cut: it is not compared.
+    """
+    for length in range(1, min(_LONGEST_PATTERN, len(groups)) + 1):
+        names = [name for group in groups[:length] for name in group.names]
+        is_apart = len(set(names)) == len(names) and length > 1
+        is_alike = len({group.names for group in groups[:length]}) == 1
+        enough = len(groups) >= length if is_apart else len(groups) > (2 * length if length > 1 else 1)
+        if not enough or not (is_apart or is_alike):
             continue
         same_names = all(a.names == b.names for a, b in zip(groups, groups[length:], strict=False))
         if same_names and all(_alike(a, b) for a, b in zip(groups[1:], groups[1 + length :], strict=False)):

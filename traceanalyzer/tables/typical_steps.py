@@ -22,6 +22,8 @@ MAX_FIRST = 0.25
 MAX_SET_APART_SHARE = 0.1
 CUT, OPEN, FIRST, OUTLIER, PARTLY = "cut at its start", "open end", "first step", "outlier", "not on all ranks"
 """Reasons why a step is set apart."""
+PRICED = (FIRST, OUTLIER)
+"""Reasons of whole steps: their length beyond the others' has a price."""
 _LENGTHS = pl.Schema({"step": pl.Int32, "duration_ns": pl.Int64, "reason": pl.String})
 
 

@@ -1,0 +1,61 @@
+"""Step time in `review.json`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+
+class StepDuration(Struct, frozen=True, kw_only=True):
+    """Milliseconds, over the typical steps."""
+
+    median: Annotated[float | None, Meta(description="Of one real step: of an even number, the shorter middle one.")]
+    p05: float | None
+    p95: float | None
+    values: list[float]
+    num_steps: Annotated[int, Meta(description="Typical steps: every figure of this file speaks of them.")]
+
+
+class StepApart(Struct, frozen=True, kw_only=True):
+    """A captured step that no figure speaks of."""
+
+    step: int
+    duration_ms: float
+    reason: Annotated[
+        str, Meta(description="`first step`, `outlier`, `cut at its start`, `open end` or `not on all ranks`.")
+    ]
+    excess_ms: Annotated[
+        float | None, Meta(description="Beyond the median of the typical steps; null where it is not whole.")
+    ]
+
+
+class StepFigures(Struct, frozen=True, kw_only=True):
+    """Step time: the longest rank's window, which is the pace of the job."""
+
+    duration_ms: StepDuration
+    open_end: Annotated[bool, Meta(description="A window's end was not bounded by a following step.")]
+    unprofiled_ms: Annotated[float | None, Meta(description="Median of the same step without profiler, same run.")]
+    wall_clock_ms: Annotated[float | None, Meta(description="The same step by the training loop's clock.")]
+    basis: Annotated[
+        str | None,
+        Meta(
+            description="What tells steps: `ProfilerStep`, a range by its name, `Optimizer.step`, `actions`, `optimizer "
+            "kernels` or `op table`; null where nothing does and the whole capture is one step."
+        ),
+    ] = None
+    basis_conflict: Annotated[
+        str | None, Meta(description="What another mark says of the number of steps, where it differs.")
+    ] = None
+    num_captured: Annotated[int | None, Meta(description="Steps in the capture, those set apart included.")] = None
+    noise_ms: Annotated[
+        float | None, Meta(description="Half the width of the 95% interval of the median; differences below are chance.")
+    ] = None
+    noise_basis: Annotated[str | None, Meta(description="Resampled, or assumed for fewer than 5 steps.")] = None
+    set_apart: Annotated[list[StepApart], Meta(description="Captured steps that are not typical.")] = []
+    set_apart_cost_ms: Annotated[
+        float | None, Meta(description="Σ excess of whole steps set apart ÷ all whole steps: their price per step.")
+    ] = None
+    mean_all_ms: Annotated[
+        float | None, Meta(description="Mean over all whole steps, those set apart included.")
+    ] = None
