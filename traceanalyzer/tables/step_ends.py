@@ -74,10 +74,12 @@ def optimizer_kernel_steps(events: pl.DataFrame, notes: pl.DataFrame, bounds: pl
 def action_steps(notes: pl.DataFrame, bounds: pl.DataFrame, pattern: str | None) -> Candidate | None:
     """Steps that begin with a rank's first forward of the first microbatch; None where actions are not numbered."""
     forwards = pl.concat([_forwards(notes, text) for text in (_ACTION, pattern) if text is not None])
-    first = pl.struct("microbatch", pl.col("stage").fill_null(0))
-    anchors = forwards.filter(first == first.min().over(PLACE)).sort(*PLACE, "start_ns")
-    if anchors.is_empty():
+    if forwards.is_empty():
         return None
+    microbatch = pl.col("microbatch")
+    of_first = forwards.filter(microbatch == microbatch.min().over(PLACE)).with_columns(pl.col("stage").fill_null(0))
+    stage = pl.col("stage")
+    anchors = of_first.filter(stage == stage.min().over(PLACE)).sort(*PLACE, "start_ns")
     begun = _with_receives(anchors, notes)
     following = pl.col("start_ns").shift(-1).over(PLACE)
     last = bounds.select(*PLACE, pl.col("end_ns").alias("_last"))
