@@ -119,7 +119,10 @@ def test_sums_by_step() -> None:
         operator("_Linear", [], 150),
         operator("aten::mm", [[3, 5], [5, 7]], 500),  # after the last step
     )
-    assert flops_by_step(shape_flops(table), step_ranges(table)).rows() == [(0, 3, 212, 212, 2, 0), (0, 4, 210, 210, 1, 1)]
+    assert flops_by_step(shape_flops(table), step_ranges(table)).rows() == [
+        (0, 3, 212, 212, 2, 0),
+        (0, 4, 210, 210, 1, 1),
+    ]
 
 
 def test_a_rank_without_step_ranges_has_one_step() -> None:

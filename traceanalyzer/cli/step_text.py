@@ -13,11 +13,19 @@ def step_lines(step: Mapping[str, Any], mfu: Mapping[str, Any]) -> Iterator[str]
     duration = step["duration_ms"]
     if duration["median"] is None:
         return
-    told = f"told by {step['basis']}" if step["basis"] else "nothing tells one step from the next: the whole capture is one"
+    told = (
+        f"told by {step['basis']}"
+        if step["basis"]
+        else "nothing tells one step from the next: the whole capture is one"
+    )
     yield f"Steps: {duration['num_steps']} of {step['num_captured']} typical, {told}"
     if step["basis_conflict"]:
         yield f"  not clear: {step['basis_conflict']}"
     yield f"  noise of the median ± {step['noise_ms']:.3g} ms ({step['noise_basis']})"
+    for side, first in (("before", "begins inside a step"), ("after", "ends inside a step")):
+        if step[f"{side}_ms"] is not None:
+            which = "first" if side == "before" else "last"
+            yield f"  {step[f'{side}_ms']:.2f} ms {side} the {which} one belong to none: the capture {first}, or holds other work"
     for each in step["set_apart"][:_SHOWN]:
         excess = "" if each["excess_ms"] is None else f", {each['excess_ms']:+.2f} ms"
         yield f"  set apart: step {each['step']}, {each['duration_ms']:.2f} ms ({each['reason']}{excess})"

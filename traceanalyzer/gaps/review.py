@@ -29,7 +29,7 @@ from traceanalyzer.gaps.pipeline_review import (
 )
 from traceanalyzer.gaps.recorded_review import Recorded
 from traceanalyzer.gaps.sample_review import Figure, Sample
-from traceanalyzer.gaps.step_review import StepDuration, StepFigures
+from traceanalyzer.gaps.step_review import StepFigures
 
 SCHEMA_VERSION = 1
 

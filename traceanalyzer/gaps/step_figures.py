@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import polars as pl
 from msgspec.structs import replace
@@ -17,6 +18,8 @@ from traceanalyzer.tables import Tables
 from traceanalyzer.tables.typical_steps import PRICED, outliers, step_lengths
 
 _MOST_NAMED = 8
+_SURE = 2
+"""Slow steps beyond which their distance is a period."""
 
 
 def step_figures(tables: Tables, captured: Tables, run: Run) -> StepFigures:
@@ -46,6 +49,8 @@ def step_figures(tables: Tables, captured: Tables, run: Run) -> StepFigures:
         wall_clock_ms=wall / 1e6 if wall is not None else None,
         basis=captured.step_basis.name,
         basis_conflict=captured.step_basis.conflict,
+        before_ms=captured.step_basis.before_ns / 1e6 or None,
+        after_ms=captured.step_basis.after_ns / 1e6 or None,
         num_captured=captured.steps["step"].n_unique(),
         noise_ms=noise.half_width_ns / 1e6 if noise else None,
         noise_basis=noise.basis if noise else None,
@@ -83,35 +88,40 @@ def with_rates(mfu: Mfu, step: StepFigures) -> Mfu:
 
 def step_findings(step: StepFigures, captured: Tables) -> Iterator[Finding]:
     """Steps that take longer at a fixed distance, as checkpoints, garbage collection and evaluation make them."""
-    median = step.duration_ms.median
-    found = outliers(step_lengths(captured.steps))
-    if median is None or not step.mean_all_ms:
+    median, lengths = step.duration_ms.median, step_lengths(captured.steps)
+    if median is None:
         return
-    slow = found.filter(pl.col("duration_ns") > median * 1e6).sort("step")
-    period = _period(slow["step"].to_list())
+    slow = outliers(lengths).filter(pl.col("duration_ns") > median * 1e6).sort("step")
+    whole = lengths.filter(pl.col("reason").is_null())["step"].to_list()
+    period = _period(slow["step"].to_list(), whole)
     if period is None:
         return
-    num_whole = step_lengths(captured.steps).filter(pl.col("reason").is_null()).height
     excess = [ns / 1e6 - median for ns in slow["duration_ns"]]
+    longer = milliseconds(sum(excess) / len(excess))
     yield Finding(
         id="steps.periodic",
-        title=f"Every {period}th step takes longer",
+        title=f"One step in {period} takes longer"
+        if len(excess) > _SURE
+        else f"Two steps, {period} apart, take longer",
         passed=False,
-        worth_ms=sum(excess) / num_whole,
+        worth_ms=sum(excess) / len(whole),
         worth_mfu_points=None,
         evidence=(
-            f"{_steps(slow['step'].to_list())} of {counted(num_whole, 'step')} last {milliseconds(sum(excess) / len(excess))} "
-            f"longer than the median of {milliseconds(median)}"
+            f"{_steps(slow['step'].to_list())} of {counted(len(whole), 'step')} last {longer} longer than the median of "
+            f"{milliseconds(median)}"
         ),
         action="look at what runs in these steps: checkpoints, garbage collection and evaluation come at a fixed distance",
     )
 
 
-def _period(steps: Sequence[int]) -> int | None:
-    """The distance of these steps, if there are three or more, or two more than one apart, at one distance."""
-    distances = {b - a for a, b in zip(steps, steps[1:], strict=False)}
-    distance = distances.pop() if len(distances) == 1 else 1
-    return distance if distance > 1 else None
+def _period(slow: Sequence[int], whole: Sequence[int]) -> int | None:
+    """The distance of these steps, if it is one and none is missing before, between and after them."""
+    distances = {b - a for a, b in pairwise(slow)}
+    if len(distances) != 1:
+        return None
+    distance = distances.pop()
+    missing = slow[0] - distance >= min(whole) or slow[-1] + distance <= max(whole)
+    return distance if distance > 1 and not missing else None
 
 
 def _steps(steps: Sequence[int]) -> str:

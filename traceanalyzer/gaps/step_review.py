@@ -47,15 +47,20 @@ class StepFigures(Struct, frozen=True, kw_only=True):
     basis_conflict: Annotated[
         str | None, Meta(description="What another mark says of the number of steps, where it differs.")
     ] = None
+    before_ms: Annotated[
+        float | None, Meta(description="CPU time of the capture before its first step, if notable: no figure holds it.")
+    ] = None
+    after_ms: Annotated[float | None, Meta(description="The same after its last step.")] = None
     num_captured: Annotated[int | None, Meta(description="Steps in the capture, those set apart included.")] = None
     noise_ms: Annotated[
-        float | None, Meta(description="Half the width of the 95% interval of the median; differences below are chance.")
+        float | None,
+        Meta(description="Half the width of the 95% interval of the median; differences below are chance."),
     ] = None
     noise_basis: Annotated[str | None, Meta(description="Resampled, or assumed for fewer than 5 steps.")] = None
     set_apart: Annotated[list[StepApart], Meta(description="Captured steps that are not typical.")] = []
     set_apart_cost_ms: Annotated[
         float | None, Meta(description="Σ excess of whole steps set apart ÷ all whole steps: their price per step.")
     ] = None
-    mean_all_ms: Annotated[
-        float | None, Meta(description="Mean over all whole steps, those set apart included.")
-    ] = None
+    mean_all_ms: Annotated[float | None, Meta(description="Mean over all whole steps, those set apart included.")] = (
+        None
+    )

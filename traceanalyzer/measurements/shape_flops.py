@@ -90,7 +90,11 @@ def in_steps(operators: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
     A rank without step ranges has one step, 0, that holds all its operators.
     """
     placed = operators.sort("start_ns").join_asof(
-        ranges.sort("range_start_ns"), left_on="start_ns", right_on="range_start_ns", by=["rank", "cycle"], check_sortedness=False
+        ranges.sort("range_start_ns"),
+        left_on="start_ns",
+        right_on="range_start_ns",
+        by=["rank", "cycle"],
+        check_sortedness=False,
     )
     is_marked = pl.col("rank").is_in(ranges["rank"].unique().to_list())
     is_inside = pl.col("start_ns") < pl.col("range_end_ns")

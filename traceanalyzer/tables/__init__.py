@@ -28,8 +28,8 @@ from traceanalyzer.tables.linked import linked_calls
 from traceanalyzer.tables.operators import expert_computation, operators
 from traceanalyzer.tables.receives import receives
 from traceanalyzer.tables.routing import routing
-from traceanalyzer.tables.step_parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
 from traceanalyzer.tables.step_basis import STEP_RANGES, FoundSteps, StepBasis, find_steps
+from traceanalyzer.tables.step_parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
 from traceanalyzer.tables.steps import device_steps, steps
 from traceanalyzer.tables.typical_steps import typical_steps, with_typical
 
@@ -66,7 +66,7 @@ class Tables:
     clocks: pl.DataFrame
     pipelines: pl.DataFrame | None = None
     """`rank`, `pipeline`, `is_whole` where the input itself tells (op tables)."""
-    step_basis: StepBasis = StepBasis()
+    step_basis: StepBasis = field(default_factory=StepBasis)
     """How steps are told."""
     step_ranges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=STEP_RANGES))
     """`STEP_RANGES`, on the ranks' own clocks."""

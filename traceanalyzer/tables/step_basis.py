@@ -33,6 +33,8 @@ MIN_UNRECORDED_SHARE = 0.95
 """The same where the capture itself is the bound."""
 MAX_SPREAD = 0.4
 """Other marks per step, as a distance from 1, up to which two bases agree: a few steps may lack one."""
+MIN_OUTSIDE = 0.05
+"""Of a step: less time outside of all steps is not worth a word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class StepBasis:
     """What another mark says, where it says something else."""
     why_none: str | None = None
     """Why nothing tells steps."""
+    before_ns: int = 0
+    """CPU time before the first step of a rank, the most of any; 0 where it is short."""
+    after_ns: int = 0
+    """The same after the last step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,24 @@ def find_steps(events: pl.DataFrame, action_pattern: str | None = None) -> Found
         reasons = [reason for each in found if each.ranges.height and (reason := each.why_not(ranks))]
         name = profiler.basis if profiler.ranges.height else None
         return FoundSteps(_ranges(profiler, main), StepBasis(name, None, "; ".join(reasons) or None))
-    return FoundSteps(_ranges(chosen, main), StepBasis(chosen.basis, conflict))
+    ranges = _ranges(chosen, main)
+    return FoundSteps(ranges, StepBasis(chosen.basis, conflict, None, *_outside(ranges, bounds)))
+
+
+def _outside(ranges: pl.DataFrame, bounds: pl.DataFrame) -> tuple[int, int]:
+    """What the capture holds before the first and after the last step of a rank, if it is a notable part of one."""
+    length = pl.col("range_end_ns") - pl.col("range_start_ns")
+    edges = ranges.group_by(PLACE).agg(
+        pl.col("range_start_ns").min().alias("_first"),
+        pl.col("range_end_ns").max().alias("_last"),
+        length.median().alias("_usual"),
+    )
+    sides = edges.join(bounds, on=PLACE).select(
+        (pl.col("_first") - pl.col("start_ns")).alias("before"), (pl.col("end_ns") - pl.col("_last")).alias("after"), "_usual"
+    )  # fmt: skip
+    notable = [pl.col(side).filter(pl.col(side) > MIN_OUTSIDE * pl.col("_usual")).max() for side in ("before", "after")]
+    before, after = sides.select(notable).row(0)
+    return int(before or 0), int(after or 0)
 
 
 def _several(candidate: Candidate | None) -> list[Candidate]:
@@ -203,4 +226,3 @@ def _too_few(apart: pl.Expr, *, recorded: bool, of_all: bool) -> pl.Expr:
     usual = events.median() if of_all else events.filter(~apart).median()
     enough = pl.len() > 1 if of_all else (~apart).sum() > 1
     return (events < MIN_RECORDED_SHARE * usual.over("rank")) & enough.over("rank")
-

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -58,7 +59,9 @@ def optimizer_kernel_steps(events: pl.DataFrame, notes: pl.DataFrame, bounds: pl
     """Steps that end with kernels of the optimizer, by the calls that launched them; None without any."""
     del notes
     device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_DEVICE[:1]))
-    names = device.select(pl.col("name").unique().cast(pl.String)).filter(pl.col("name").str.contains(_OPTIMIZER_KERNEL))
+    names = device.select(pl.col("name").unique().cast(pl.String)).filter(
+        pl.col("name").str.contains(_OPTIMIZER_KERNEL)
+    )
     if names.is_empty():
         return None
     kernels = device.filter(pl.col("name").cast(pl.String).is_in(names["name"].to_list()))
@@ -91,9 +94,15 @@ def _forwards(notes: pl.DataFrame, pattern: str) -> pl.DataFrame:
     """Forwards whose names tell their microbatch: `rank`, `cycle`, `stage`, `microbatch`, `start_ns`."""
     groups = notes["name"].str.extract_groups(pattern).alias("_p").struct.unnest()
     parts = groups.with_columns(
-        [pl.lit(None, pl.String).alias(name) for name in ("stage", "microbatch", "number", "phase") if name not in groups.columns]
+        [
+            pl.lit(None, pl.String).alias(name)
+            for name in ("stage", "microbatch", "number", "phase")
+            if name not in groups.columns
+        ]
     )
-    rows = pl.concat([notes.select(*PLACE, "start_ns"), parts.select("stage", "microbatch", "number", "phase")], how="horizontal")
+    rows = pl.concat(
+        [notes.select(*PLACE, "start_ns"), parts.select("stage", "microbatch", "number", "phase")], how="horizontal"
+    )
     is_forward = pl.col("phase").str.to_lowercase().str.starts_with("f").fill_null(value=True)
     return (
         rows.with_columns(
@@ -154,7 +163,7 @@ def _groups(part: pl.DataFrame, backward: np.ndarray | None) -> list[_Group]:
         opens = np.diff(before) > 0
     edges = [0, *(np.flatnonzero(opens) + 1).tolist(), len(starts)]
     names, groups, counted = part["name"].to_list(), list[_Group](), 0
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         count = int(before[low]) - counted
         groups.append(_Group(tuple(names[low:high]), count, int(starts[low]), int(ends[high - 1])))
         counted = int(before[low])

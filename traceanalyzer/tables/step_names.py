@@ -28,9 +28,7 @@ _OTHER_LOOPS = (
 """Loops that are numbered and no training steps."""
 _PLAIN = r"^(?:pre)?(?:train(?:ing|er)?|global|main|outer|loop|run|current|the|my|epoch|of|profiler?|profiling)*$"
 """Letters around the number that change nothing about a step's name."""
-_REPEATED = (
-    r"(?i)^(?:.*[\].:/ ])?(?:run_)?(?:pre)?train(?:ing)?[ _-]?(?:step|iter|iteration|batch)$|^[#* ]*(?:iteration|iter)[#* ]*$"
-)
+_REPEATED = r"(?i)^(?:.*[\].:/ ])?(?:run_)?(?:pre)?train(?:ing)?[ _-]?(?:step|iter|iteration|batch)$|^[#* ]*(?:iteration|iter)[#* ]*$"
 MIN_COVERED_SHARE = 0.8
 """Of the time from the first to the last range of a family: less is not a training loop, unless the name is plain."""
 MAX_FAMILIES = 50

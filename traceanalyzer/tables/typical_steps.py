@@ -1,7 +1,7 @@
 """Which steps every figure speaks of.
 
 Only whole steps are compared. Of eight or more, those are typical whose length is within the larger of three scaled median
-absolute deviations and 5% of the median; of fewer, all but a first step that is more than 25% off. If more than a tenth
+absolute deviations and 5% of the median; of fewer, all but a first step that is more than 25% off the median. If more than a tenth
 of them would fall out, none does: then they are the run.
 """
 
@@ -18,7 +18,7 @@ MAX_DEVIATIONS = 3
 MIN_BAND = 0.05
 """Of the median: a step within it is typical, however even the others are."""
 MAX_FIRST = 0.25
-"""What a first step among few may be off the median of the others."""
+"""What the first of a few steps may be off their median."""
 MAX_SET_APART_SHARE = 0.1
 CUT, OPEN, FIRST, OUTLIER, PARTLY = "cut at its start", "open end", "first step", "outlier", "not on all ranks"
 """Reasons why a step is set apart."""
@@ -66,14 +66,12 @@ def outliers(lengths: pl.DataFrame) -> pl.DataFrame:
 
 
 def _first_step(whole: pl.DataFrame) -> pl.DataFrame:
-    """The first of a few steps, if it is off. Of two steps nobody knows which is usual: only a long first one is."""
-    first, rest = whole.head(1), whole.tail(-1)
-    usual = rest["duration_ns"].median()
-    if not isinstance(usual, int | float) or not usual:
-        return first.clear()
-    off = first["duration_ns"][0] / usual - 1
-    is_off = off > MAX_FIRST or (off < -MAX_FIRST and rest.height > 1)
-    return first.with_columns(pl.lit(FIRST).alias("reason")) if is_off else first.clear()
+    """The first of a few steps, if it is off their median, which is one of them: of an even number the shorter middle one."""
+    if whole.is_empty():
+        return whole
+    usual = whole["duration_ns"].sort()[(whole.height - 1) // 2]
+    off = (pl.col("duration_ns") - usual).abs() > MAX_FIRST * usual
+    return whole.head(1).filter(off).with_columns(pl.lit(FIRST).alias("reason"))
 
 
 def with_typical(windows: pl.DataFrame, *, chosen: bool = False) -> pl.DataFrame:
