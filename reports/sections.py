@@ -15,7 +15,7 @@ from reports.headline import declared, tiles
 from reports.job import job_facts
 from reports.parts import Finding, Part, Section, Terms
 from reports.tables import grids
-from reports.text import WITHHELD, at, number, records, safe_text, shown, withheld_reason
+from reports.text import WITHHELD, at, number, quantity, records, safe_text, shown, withheld_reason
 from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, EXPERT_CHAIN, ROUTING
 
 Review = Mapping[str, Any]
@@ -30,6 +30,8 @@ _SCHEMAS = {
     "expert_chain": EXPERT_CHAIN,
     "routing": ROUTING,
 }
+MAX_SET_APART = 8
+"""Steps set apart that are named one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,9 +202,16 @@ def _roofline_section(review: Review) -> Section:
 
 
 def _owner_section(review: Review, tables: Tables) -> Section:
-    account = table(tables, "accounting")
+    account = _of_typical_steps(table(tables, "accounting"), tables.get("steps"))
     parts = [owners.owner_chart(account), owners.phase_chart(account), owners.phase_grid(review)]
     return _section("owners", "Owners of time", parts, _because(review, "accounting"))
+
+
+def _of_typical_steps(account: pl.DataFrame, steps: pl.DataFrame | None) -> pl.DataFrame:
+    """The rows of steps that figures speak of; all of them where nothing tells which these are."""
+    if steps is None or not {"step", "set_apart"} <= set(steps.columns) or "step" not in account.columns:
+        return account
+    return account.join(steps.filter(pl.col("set_apart").is_not_null()), on="step", how="anti")
 
 
 def _step_section(review: Review) -> Section:
@@ -213,7 +222,17 @@ def _step_section(review: Review) -> Section:
         ("Median", shown(review, "ms", *path, "median")),
         ("5th percentile", shown(review, "ms", *path, "p05")),
         ("95th percentile", shown(review, "ms", *path, "p95")),
-        ("Steps", shown(review, "count", *path, "num_steps")),
+        ("Typical steps", shown(review, "count", *path, "num_steps")),
+        ("Captured steps", shown(review, "count", "step", "num_captured")),
+        ("Told by", safe_text(at(review, "step", "basis") or "nothing: the capture is one step")),
+        ("Noise of the median, ±", shown(review, "ms", "step", "noise_ms")),
+    ]
+    facts += [
+        (
+            f"Step {safe_text(row.get('step'))}, set apart: {safe_text(row.get('reason'))}",
+            quantity(row.get("duration_ms"), "ms"),
+        )
+        for row in records(review, "step", "set_apart")[:MAX_SET_APART]
     ]
     facts.append(("By the loop's clock, same steps", shown(review, "ms", "step", "wall_clock_ms")))
     facts.append(("Without the profiler", shown(review, "ms", "step", "unprofiled_ms")))

@@ -19,8 +19,6 @@ def step_lines(step: Mapping[str, Any], mfu: Mapping[str, Any]) -> Iterator[str]
         else "nothing tells one step from the next: the whole capture is one"
     )
     yield f"Steps: {duration['num_steps']} of {step['num_captured']} typical, {told}"
-    if step["basis_conflict"]:
-        yield f"  not clear: {step['basis_conflict']}"
     yield f"  noise of the median ± {step['noise_ms']:.3g} ms ({step['noise_basis']})"
     for side, first in (("before", "begins inside a step"), ("after", "ends inside a step")):
         if step[f"{side}_ms"] is not None:

@@ -29,7 +29,7 @@ from traceanalyzer.gaps.review import (
     ValidityFigures,
 )
 from traceanalyzer.gaps.run import Run, read, with_declaration
-from traceanalyzer.gaps.step_figures import step_figures, step_findings, with_rates
+from traceanalyzer.gaps.step_figures import step_figures, step_findings, step_warnings, with_rates
 from traceanalyzer.gaps.step_review import StepFigures
 from traceanalyzer.measurements.accounting import owner_shares, phase_shares
 from traceanalyzer.measurements.validity import Validity
@@ -79,7 +79,7 @@ def _review(run: Run, found: Measured) -> Review:
         source={"path": run.path},
         files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
         headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
-        warnings=warnings(found.trust.reasons, result, run.job),
+        warnings=[*warnings(found.trust.reasons, result, run.job), *step_warnings(step)],
         quality=result,
         validity=figures,
         job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),

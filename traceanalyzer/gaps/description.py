@@ -174,7 +174,7 @@ def _lost_events(result: Quality) -> dict[str, int]:
 def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -> list[Term]:
     """How the numbers are defined, for this run."""
     lines = {
-        "Step": "On CPU traces the main thread is the device: from one ProfilerStep range's start to the next one's.",
+        "Step": _step_text(tables),
         "Clock": f"{tables.clock.basis}; residual {tables.clock.residual_ns} ns.",
         "Owners": "Every nanosecond of a rank's step has one owner: compute, transfer, wait or host; they sum exactly.",
     }
@@ -228,6 +228,15 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
     if mfu.peak_basis is not None:
         lines["Peak"] = f"{mfu.peak_basis}."
     return [Term(term=term, text=text) for term, text in lines.items()]
+
+
+def _step_text(tables: Tables) -> str:
+    """What a step is, and which steps figures speak of."""
+    told = f"Told by {tables.step_basis.name}" if tables.step_basis.name else "Nothing tells steps: the capture is one"
+    return (
+        f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
+        "start. Every figure speaks of the typical steps; those set apart are listed with their price."
+    )
 
 
 def provenance(job: Job | None, path: str, version: str) -> list[Term]:

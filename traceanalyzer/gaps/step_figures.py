@@ -86,6 +86,11 @@ def with_rates(mfu: Mfu, step: StepFigures) -> Mfu:
     )
 
 
+def step_warnings(step: StepFigures) -> list[str]:
+    """What must be known before any figure per step."""
+    return [] if step.basis_conflict is None else [f"What is a step is not clear: {step.basis_conflict}."]
+
+
 def step_findings(step: StepFigures, captured: Tables) -> Iterator[Finding]:
     """Steps that take longer at a fixed distance, as checkpoints, garbage collection and evaluation make them."""
     median, lengths = step.duration_ms.median, step_lengths(captured.steps)
