@@ -11,9 +11,9 @@ import statistics
 import time
 
 from traceanalyzer.schedule import ScheduleName, actions_of
-from traceanalyzer.theory.op_times import OpTimes
-from traceanalyzer.theory.orders import chunks_per_rank, order, placement
-from traceanalyzer.theory.simulation import simulate
+from traceanalyzer.theory.schedules.orders import chunks_per_rank, order, placement
+from traceanalyzer.theory.simulator.op_times import OpTimes
+from traceanalyzer.theory.simulator.simulation import simulate
 
 NUM_RANKS, NUM_MICROBATCHES, NUM_REPETITIONS, LIMIT_US = 16, 512, 5, 6.0
 TIMES = OpTimes(forward_ns=1000, input_gradient_ns=1000, weight_gradient_ns=1000, hop_ns=10)

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from reports.output import write_whole
+from reports.page.output import write_whole
 
 
 def render(review: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], path: Path) -> Path:
@@ -18,6 +18,6 @@ def render(review: Mapping[str, Any], tables: Mapping[str, pl.DataFrame], path: 
     missing or empty, and then its part of the page says so in one line. The file is written whole or not at all.
     Raises `OutputError` where it cannot be written.
     """
-    from reports.page import compose  # noqa: PLC0415 - the drawing library takes seconds to import
+    from reports.page.compose import compose  # noqa: PLC0415 - the drawing library takes seconds to import
 
     return write_whole(compose(review, tables), path)

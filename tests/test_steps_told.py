@@ -12,7 +12,7 @@ import pytest
 from planted import Faults, Job, plant
 from step_loop import Loop
 
-from traceanalyzer.gaps.analysis import analyze, read
+from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.schema import ROUTING, empty
 from traceanalyzer.tables import Tables, build_tables
 from traceanalyzer.traces import read_traces

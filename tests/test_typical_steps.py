@@ -9,10 +9,10 @@ import polars as pl
 import pytest
 from step_loop import Loop
 
-from traceanalyzer.cli.text import review_text
-from traceanalyzer.gaps.analysis import Analysis, analyze, read
-from traceanalyzer.gaps.review import to_builtins
+from traceanalyzer.analysis.assemble import Analysis, analyze, read
+from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.measurements.noise import step_noise
+from traceanalyzer.review.result import to_builtins
 from traceanalyzer.schema import STEPS, conform
 from traceanalyzer.tables.typical_steps import typical_steps, with_typical
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from traceanalyzer.cli.job_options import declaration, job_options
-from traceanalyzer.cli.reading import (
+from traceanalyzer.cli.options.job import declaration, job_options
+from traceanalyzer.cli.options.reading import (
     choice_options,
     chosen_numbers,
     columns_option,
@@ -39,10 +39,10 @@ def command(
     **described: Any,  # noqa: ANN401 - options of several types
 ) -> None:
     """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table."""
+    from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.text import review_text
-    from traceanalyzer.gaps.analysis import analyze, read, with_declaration
-    from traceanalyzer.gaps.review import to_builtins, to_json
+    from traceanalyzer.cli.text.review import review_text
+    from traceanalyzer.review.result import to_builtins, to_json
 
     declared = declaration(**described)
     only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from traceanalyzer.cli.reading import rank_map_option
+from traceanalyzer.cli.options.reading import rank_map_option
 
 
 @click.command("check")
@@ -23,10 +23,17 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
     """Say what is in PATH and what is wrong with it: ranks, every event counted, every defect named, kernels that no rule knows."""
     import msgspec
 
+    from traceanalyzer.cli.options.reading import (
+        announce,
+        kernel_lines,
+        load_rank_map,
+        record_lines,
+        refuse_loss,
+        summary,
+    )
     from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.reading import announce, kernel_lines, load_rank_map, record_lines, refuse_loss, summary
-    from traceanalyzer.tables.taxonomy import unmatched_kernels
-    from traceanalyzer.traces.records import read_contents
+    from traceanalyzer.tables.computation.taxonomy import unmatched_kernels
+    from traceanalyzer.traces.nccl.records import read_contents
 
     traces, records = read_contents(path, load_rank_map(rank_map))
     unknown = unmatched_kernels(traces.kernel_times)

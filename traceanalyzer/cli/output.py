@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from traceanalyzer.errors import OutputError
-from traceanalyzer.traces.manifest import write_whole
+from traceanalyzer.traces.capture.manifest import write_whole
 
 
 def write_bytes(target: str, content: bytes) -> None:

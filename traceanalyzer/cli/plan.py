@@ -10,8 +10,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from traceanalyzer.gaps.placement_advice import LayerPlacement
-    from traceanalyzer.gaps.review import AllToAll
+    from traceanalyzer.gaps.experts.placement import LayerPlacement
+    from traceanalyzer.review.result import AllToAll
 
 
 @click.command("plan")
@@ -29,10 +29,10 @@ def command(path: str, placement: str | None, redundant: int, ranks: int, groups
     Hot experts get replicas (--redundant), and experts are packed onto ranks heaviest first. What the proposal would do
     is judged on steps it was not made from.
     """
+    from traceanalyzer.analysis.assemble import analyze, read
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import InputError
-    from traceanalyzer.gaps.analysis import analyze, read
-    from traceanalyzer.gaps.placement_advice import PlacementOptions, placement_file, propose
+    from traceanalyzer.gaps.experts.placement import PlacementOptions, placement_file, propose
 
     analysis = analyze(read(path))
     options = PlacementOptions(num_ranks=ranks, num_redundant=redundant, num_groups=groups, num_nodes=nodes)
@@ -49,8 +49,8 @@ def command(path: str, placement: str | None, redundant: int, ranks: int, groups
 
 
 def _lines(layers: Sequence[LayerPlacement], redundant: int, measured: AllToAll | None) -> Iterator[str]:
-    from traceanalyzer.gaps.placement_advice import advice
-    from traceanalyzer.gaps.wording import counted, milliseconds, times
+    from traceanalyzer.gaps.experts.placement import advice
+    from traceanalyzer.review.words import counted, milliseconds, times
 
     worth = {item.remedy: item.ms for item in measured.worth} if measured else {}
     summary = advice(layers, redundant, worth.get("balanced_experts"))

@@ -97,10 +97,10 @@ import click
 @click.option("--html", "html_file", metavar="FILE", help="Write the prediction as one offline HTML page.")
 def command(**options: object) -> None:
     """Predict pipeline bubble and peak memory of several schedules on one axis, by simulation and by formula."""
+    from traceanalyzer.cli.options.predict import read_options, results, written_order
     from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.predict_inputs import read_options, results, written_order
-    from traceanalyzer.cli.predict_text import prediction_text
-    from traceanalyzer.theory.prediction_record import record, to_json
+    from traceanalyzer.cli.text.prediction import prediction_text
+    from traceanalyzer.theory.prediction.record import record, to_json
 
     given = read_options(options)
     predicted = results(given)
@@ -112,7 +112,7 @@ def command(**options: object) -> None:
     if given.html_file is not None:
         from pathlib import Path
 
-        from reports.prediction import render_prediction
+        from reports.prediction.sections import render_prediction
 
         render_prediction(predicted, found, Path(given.html_file))
     if "-" in (given.json_file, given.write_order):

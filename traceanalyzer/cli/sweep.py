@@ -27,8 +27,8 @@ from instrumented_runs.sweep import (
     write_record,
 )
 from traceanalyzer.cli.output import write_bytes
-from traceanalyzer.cli.sweep_table import reviewed, sweep_table, sweep_text
 from traceanalyzer.cli.table import render
+from traceanalyzer.cli.text.sweep import reviewed, sweep_table, sweep_text
 from traceanalyzer.errors import JobError, TraceAnalyzerError, UsageError
 
 NOT_SWEPT = ("kind", "out", "compute", "order", "truth", "faults", "sweep")

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from traceanalyzer.cli.reading import columns_option, load_columns, load_rank_map, number_ranges, rank_map_option
+from traceanalyzer.cli.options.reading import (
+    columns_option,
+    load_columns,
+    load_rank_map,
+    number_ranges,
+    rank_map_option,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -79,7 +85,7 @@ def _table(path: str, name: str, rank_map: Path | None, columns: Path | None) ->
     from traceanalyzer.traces import read_traces
 
     if name in (*_MEASURED, *_EXPERTS):
-        from traceanalyzer.gaps.analysis import analyze, read
+        from traceanalyzer.analysis.assemble import analyze, read
 
         return analyze(read(path, load_columns(columns), rank_map=load_rank_map(rank_map))).tables[name]
     traces = read_traces(path, rank_map=load_rank_map(rank_map))

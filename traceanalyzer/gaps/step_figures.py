@@ -8,12 +8,12 @@ from itertools import pairwise
 import polars as pl
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.review import Finding, Mfu
-from traceanalyzer.gaps.run import Run
+from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.step_review import StepApart, StepDuration, StepFigures
-from traceanalyzer.gaps.wording import counted, milliseconds
-from traceanalyzer.measurements.mfu import median_step, step_durations, wall_clock_step_ns
+from traceanalyzer.measurements.efficiency.mfu import median_step, step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.noise import step_noise
+from traceanalyzer.review.result import Finding, Mfu
+from traceanalyzer.review.words import counted, milliseconds
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.typical_steps import PRICED, outliers, step_lengths
 

@@ -13,24 +13,24 @@ import polars as pl
 from traceanalyzer.errors import UsageError
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ACTIONS
-from traceanalyzer.tables.action_labels import Labels
-from traceanalyzer.tables.actions import actions
-from traceanalyzer.tables.calls import calls
-from traceanalyzer.tables.clocks import ClockState, clocks, on_one_clock
-from traceanalyzer.tables.collectives import collectives
-from traceanalyzer.tables.communications import communications
-from traceanalyzer.tables.cpu_messages import cpu_messages
-from traceanalyzer.tables.device_actions import device_actions
-from traceanalyzer.tables.device_collectives import device_communication
-from traceanalyzer.tables.inferred_actions import inferred_actions, pipeline_places
-from traceanalyzer.tables.kernels import kernels
-from traceanalyzer.tables.linked import linked_calls
-from traceanalyzer.tables.operators import expert_computation, operators
-from traceanalyzer.tables.receives import receives
-from traceanalyzer.tables.routing import routing
+from traceanalyzer.tables.actions.device import device_actions
+from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
+from traceanalyzer.tables.actions.labelled import actions
+from traceanalyzer.tables.actions.labels import Labels
+from traceanalyzer.tables.clocks.alignment import ClockState, clocks, on_one_clock
+from traceanalyzer.tables.communication.calls import calls
+from traceanalyzer.tables.communication.collectives import collectives
+from traceanalyzer.tables.communication.communications import communications
+from traceanalyzer.tables.communication.device_collectives import device_communication
+from traceanalyzer.tables.communication.linked import linked_calls
+from traceanalyzer.tables.communication.messages import cpu_messages
+from traceanalyzer.tables.communication.receives import receives
+from traceanalyzer.tables.computation.kernels import kernels
+from traceanalyzer.tables.computation.operators import expert_computation, operators
+from traceanalyzer.tables.experts.routing import routing
 from traceanalyzer.tables.step_basis import STEP_RANGES, FoundSteps, StepBasis, find_steps
-from traceanalyzer.tables.step_parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
-from traceanalyzer.tables.steps import device_steps, steps
+from traceanalyzer.tables.steps.parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
+from traceanalyzer.tables.steps.windows import device_steps, steps
 from traceanalyzer.tables.typical_steps import typical_steps, with_typical
 
 __all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
