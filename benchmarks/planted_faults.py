@@ -23,8 +23,7 @@ from pathlib import Path
 from planted import Faults, Job, orders, plant
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.pipeline import AttributionMs
-from traceanalyzer.review.result import Bubble
+from traceanalyzer.review import AttributionMs, Bubble
 
 CLOCKS = {1: 3_000_000, 2: -3_000_000}
 SHORT = 1 << 20

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from msgspec import to_builtins
 from planted import Faults, Job, plant
 from tiny_trace import run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.result import to_builtins
 
 Documents = Sequence[dict[str, Any]]
 JOBS = {

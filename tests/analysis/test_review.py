@@ -9,48 +9,13 @@ from typing import Any
 
 import jsonschema
 import pytest
+from gpipe_run import GPIPE, review_of, with_job
 from tiny_trace import BASE_NS, TinyRank, run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.result import json_schema, to_builtins, to_json
+from traceanalyzer.review import json_schema, to_json
 
 # GPipe, P=2, M=2, forward 10 ms, backward 20 ms, nothing late: bubble (P-1)/(M+P-1) = 1/3.
-GPIPE = [
-    "0F0@0-10000 0F1@10000-20000 0B0@50000-70000 0B1@70000-90000",
-    "1F0@10000-20000 1F1@20000-30000 1B0@30000-50000 1B1@50000-70000",
-]
-JOB: dict[str, Any] = {
-    "kind": "pipeline",
-    "layout": {"pp": 2, "dp": 1, "tp": 1, "ep": 1},
-    "model": {
-        "num_layers": 2,
-        "hidden_size": 8,
-        "num_heads": 2,
-        "num_kv_heads": 2,
-        "head_size": 4,
-        "ffn_size": 16,
-        "vocab_size": 32,
-    },
-    "compute_mode": "real",
-    "backend": "gloo",
-    "dtype": "float32",
-    "tokens_per_step": 64,
-    "sequence_length": 8,
-    "schedule": "GPipe",
-    "num_stages": 2,
-    "num_microbatches": 2,
-    "num_chunks": 1,
-    "status": "completed",
-}
-
-
-def review_of(folder: Path) -> dict[str, Any]:
-    return to_builtins(analyze(read(folder)).review)
-
-
-def with_job(folder: Path, **changes: Any) -> Path:
-    (folder / "run.json").write_text(json.dumps(JOB | changes))
-    return folder
 
 
 def clocks(*offsets: int, uncertainty: int = 1000) -> list[dict[str, Any]]:
@@ -156,9 +121,10 @@ def test_a_run_without_pipeline_invents_no_bubble(tmp_path: Path) -> None:
 
 
 def test_review_satisfies_the_schema_in_the_package(tmp_path: Path) -> None:
-    stored = json.loads(resources.files("traceanalyzer.gaps").joinpath("review.schema.json").read_text())
+    stored = json.loads(resources.files("traceanalyzer.review").joinpath("review.schema.json").read_text())
     assert stored == json_schema(), (
-        "run `python -m traceanalyzer.review.result > traceanalyzer/review/review.schema.json`"
+        "run `python -c 'from traceanalyzer.review import schema_text as text; print(text(), end=\"\")' "
+        "> traceanalyzer/review/review.schema.json`"
     )
     review = analyze(read(run_of(tmp_path, GPIPE))).review
     jsonschema.validate(json.loads(to_json(review)), stored)

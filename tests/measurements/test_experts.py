@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+from hot_experts import hot_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_trace import TinyRank
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.gaps.experts.replay import Link, replay
+from traceanalyzer.gaps.experts.replay import Link, replay_chains
 from traceanalyzer.measurements.communication.slow_exchange import (
     exchanges,
     expected_transfers,
@@ -208,17 +208,17 @@ def link(rank: int, sequence: int | None, local: float, transfer: float = 0.0, p
 
 def test_replay_follows_the_latest_member_and_each_ranks_own_transfer() -> None:
     chains = {0: [link(0, 0, 10, 5), link(0, None, 1)], 1: [link(1, 0, 30, 2), link(1, None, 1)]}
-    assert replay(chains) == 30 + 5 + 1
+    assert replay_chains(chains) == 30 + 5 + 1
 
 
 def test_replay_does_not_wait_for_a_member_that_exchanges_nothing() -> None:
     chains = {0: [link(0, 0, 10, 5, "0"), link(0, None, 20)], 1: [link(1, 0, 30, 2, "1"), link(1, None, 1)]}
-    assert replay(chains) == 35
+    assert replay_chains(chains) == 35
 
 
 def test_replay_of_an_impossible_order_says_so() -> None:
     chains = {0: [link(0, 0, 1), link(0, 1, 1)], 1: [link(1, 1, 1), link(1, 0, 1)]}
-    assert replay(chains) is None
+    assert replay_chains(chains) is None
 
 
 def test_sequences_of_a_head_truncated_rank_are_aligned() -> None:
@@ -253,23 +253,6 @@ def test_directions_of_unlabelled_exchanges_come_from_their_splits() -> None:
     ]
 
 
-def hot_run(folder: Path) -> Path:
-    """Two ranks, one layer, three steps: rank 1 gets three of four tokens and computes three times as long."""
-    for rank in range(2):
-        trace = TinyRank(rank, 2)
-        for step in range(3):
-            at = step * 1000.0
-            experts = 300.0 if rank else 100.0
-            send, receive = [10, 30], [[10, 10], [30, 30]][rank]
-            trace.step(step, at, at + 1000)
-            trace.all_to_all("dispatch", 0, at + 10, at + 20, send, receive)
-            trace.annotate("moe:experts|layer=0", at + 20, at + 20 + experts)
-            trace.all_to_all("combine", 0, at + 20 + experts, at + 330, receive, send)
-            trace.event("aten::mm", at + 400, at + 500, "cpu_op")
-        trace.write(folder)
-    return folder
-
-
 def test_a_hot_rank_reads_along_its_row_of_the_chain(tmp_path: Path) -> None:
     analysis = analyze(read(hot_run(tmp_path)))
     chain = analysis.tables["expert_chain"].filter(pl.col("step") == 0)
@@ -295,7 +278,7 @@ def test_expert_loads_without_side_file_are_withheld_and_plan_says_why(tmp_path:
 
 
 def _review(folder: Path) -> dict[str, Any]:
-    from traceanalyzer.review.result import to_builtins  # noqa: PLC0415 - one test alone
+    from msgspec import to_builtins  # noqa: PLC0415 - one test alone
 
     return to_builtins(analyze(read(folder)).review)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import polars as pl
 import pytest
 
+import reports
 from traceanalyzer.analysis.assemble import Run, analyze, read, with_declaration
-from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.measurements.efficiency.recompute import forward_operators, recomputed
 from traceanalyzer.model import ModelShape
-from traceanalyzer.review.result import Review, to_builtins
+from traceanalyzer.review import Review
 from traceanalyzer.schema import EVENTS, KERNELS, conform
 from traceanalyzer.traces.read import read_traces
 
@@ -275,13 +276,14 @@ def reviewed(run: Run, recompute: str | None = None) -> Review:
 def test_real_checkpoints_are_detected(kind: str, tmp_path: Path, *, reentrant: bool) -> None:
     run = read(str(profiled(kind, tmp_path / "rank0.json", reentrant=reentrant)))
     review = reviewed(run)
-    fact = review.job["recompute"]
+    fact = review.job.recompute
+    assert fact is not None
     assert (fact.value, fact.source) == (kind, "inferred")
     # Per step: 3 layers of 4 multiplications, and logits; with hooks torch stops before a layer's last one.
     again = {"none": 0, "selective": 0, "full": 24 if reentrant else 18, "partial": 8 if reentrant else 6}[kind]
     if kind != "none":
         assert f"operators: {again} of 26 matrix multiplications" in (fact.basis or "")
-        assert f"{kind}  (inferred 0.90: operators" in review_text(to_builtins(review))
+        assert re.search(rf"recompute +{kind} +inferred +0.900 +operators", reports.text(review, {}))
     mfu = review.mfu
     assert mfu.mfu is not None
     if kind == "partial":
@@ -298,7 +300,7 @@ def test_real_checkpoints_are_detected(kind: str, tmp_path: Path, *, reentrant: 
     )
     wrong = reviewed(run, "none" if kind == "full" else "full")
     (finding,) = [finding for finding in wrong.findings if finding.id == "recompute.as_declared"]
-    assert (finding.passed, wrong.job["recompute"].source) == (False, "declared")
+    assert (finding.passed, wrong.job.recompute.source) == (False, "declared")
 
 
 CORPUS = os.environ.get("TRACEANALYZER_CORPUS")

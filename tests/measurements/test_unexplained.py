@@ -9,7 +9,7 @@ import pytest
 from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.result import Review
+from traceanalyzer.review import Review
 
 MAX_UNKNOWN, MAX_UNEXPLAINED = 0.01, 0.02
 CASES = {

@@ -11,8 +11,11 @@ import pytest
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
 import torch.distributed as dist  # noqa: E402
-from run_jobs import losses, run_job  # noqa: E402
-from test_runs_pipeline import small  # noqa: E402
+from run_jobs import (  # noqa: E402
+    losses,
+    run_job,
+    small,
+)
 from torch.distributed import distributed_c10d  # noqa: E402
 
 from instrumented_runs.jobs.pipeline import without_outputs  # noqa: E402

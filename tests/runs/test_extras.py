@@ -15,15 +15,16 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import read_job, read_steps, run_job  # noqa: E402
-from test_runs_pipeline import small  # noqa: E402
-from test_runs_recorder import loop, step_names  # noqa: E402
+from recorded_loop import loop, step_names  # noqa: E402
+from run_jobs import (  # noqa: E402
+    read_job,
+    read_steps,
+    run_job,
+    small,
+)
 
 from instrumented_runs.pipeline import replicas  # noqa: E402
-from instrumented_runs.recorder import (
-    capture,
-    flight_dump,
-)
+from instrumented_runs.recorder import capture, flight_dump  # noqa: E402
 from instrumented_runs.recorder.capture import Window  # noqa: E402
 from instrumented_runs.recorder.device_state import DeviceState  # noqa: E402
 from instrumented_runs.recorder.flight_dump import FLIGHT_FILE, dump_flight  # noqa: E402

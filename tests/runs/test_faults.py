@@ -9,8 +9,14 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import losses, ranges, read_steps, read_trace, run_job  # noqa: E402
-from test_runs_pipeline import small  # noqa: E402
+from run_jobs import (  # noqa: E402
+    losses,
+    ranges,
+    read_steps,
+    read_trace,
+    run_job,
+    small,
+)
 
 from instrumented_runs.pacing.faults import Faults, check_faults, parse_fault, write_truth  # noqa: E402
 from instrumented_runs.settings import PipelineSettings  # noqa: E402

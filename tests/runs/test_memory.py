@@ -8,8 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import read_steps, run_job  # noqa: E402
-from test_runs_pipeline import small  # noqa: E402
+from run_jobs import (  # noqa: E402
+    read_steps,
+    run_job,
+    small,
+)
 
 from instrumented_runs.recorder.memory import InFlight, SavedBytes  # noqa: E402
 from traceanalyzer.schedule import Action  # noqa: E402

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from run_jobs import small
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
@@ -22,27 +23,6 @@ from traceanalyzer.job import ACTION_RANGE  # noqa: E402
 
 pytestmark = pytest.mark.runs
 NUM_STEPS = 2 + 1 + 1  # warm-up, profiled, unprofiled
-
-
-def small(folder: Path, **changes: object) -> PipelineSettings:
-    settings = PipelineSettings(
-        folder=str(folder),
-        num_ranks=2,
-        num_steps=1,
-        num_unprofiled_steps=1,
-        compute_mode="real",
-        num_microbatches=4,
-        hidden_size=16,
-        num_heads=2,
-        sequence_length=8,
-        microbatch_size=2,
-    )
-    settings = dataclasses.replace(settings, **changes)
-    settings, order = plan_named(settings)
-    if order is not None:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ORDER_FILE).write_text(order)
-    return settings
 
 
 def single_process_losses(settings: PipelineSettings, num_steps: int) -> list[float]:

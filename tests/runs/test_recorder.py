@@ -12,35 +12,17 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from recorded_loop import WEIRD, loop, step_names
+from run_jobs import read_job, read_steps, read_trace
 
-torch = pytest.importorskip("torch", reason="reference jobs need torch")
-
-from run_jobs import read_job, read_steps, read_trace  # noqa: E402
-
-from instrumented_runs.recorder.capture import Window, termination_postponed  # noqa: E402
-from instrumented_runs.recorder.on_demand import REQUEST_FILE  # noqa: E402
-from instrumented_runs.recorder.recording import Recorder, span  # noqa: E402
-from instrumented_runs.recorder.run_file import default_ranks  # noqa: E402
-from instrumented_runs.recorder.trace_export import publish_trace  # noqa: E402
-from traceanalyzer.errors import OutputError  # noqa: E402
-from traceanalyzer.job import RUN_FILE  # noqa: E402
-from traceanalyzer.layout import Layout  # noqa: E402
-
-WEIRD = 'größe → "quoted" \\ tab\t 100%'
-
-
-def loop(folder: Path, num_steps: int, window: Window, **options: object) -> None:
-    with Recorder(folder, window=window, **options) as recorder:
-        for _ in range(num_steps):
-            with span(WEIRD):
-                torch.ones(4, 4) @ torch.ones(4, 4)
-            recorder.step()
-
-
-def step_names(path: Path) -> list[str]:
-    with gzip.open(path) as file:
-        events = json.load(file)["traceEvents"]
-    return sorted(event["name"] for event in events if event["name"].startswith("ProfilerStep#"))
+from instrumented_runs.recorder.capture import Window, termination_postponed
+from instrumented_runs.recorder.on_demand import REQUEST_FILE
+from instrumented_runs.recorder.recording import Recorder
+from instrumented_runs.recorder.run_file import default_ranks
+from instrumented_runs.recorder.trace_export import publish_trace
+from traceanalyzer.errors import OutputError
+from traceanalyzer.job import RUN_FILE
+from traceanalyzer.layout import Layout
 
 
 @pytest.mark.runs
@@ -153,8 +135,9 @@ def test_the_recorder_needs_nothing_of_the_jobs_beside_it() -> None:
         "print('polars' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    needed = ["capture", "clocks", "device_state", "flight_dump", "gemm_peak", "host_load", "nccl_inspector"]
-    needed += ["on_demand", "recorder", "run_file", "trace_export"]
+    recorder = ["capture", "clocks", "device_state", "flight_dump", "host_load", "nccl_inspector", "on_demand"]
+    recorder += ["recording", "run_file", "trace_export"]
+    needed = ["pacing", "pacing.gemm_peak", "recorder", *(f"recorder.{name}" for name in recorder)]
     assert done.stdout == f"{[f'instrumented_runs.{name}' for name in needed]}\nFalse\n"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gzip
 import importlib
 import json
@@ -17,9 +18,16 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from instrumented_runs.settings import RunSettings
+from instrumented_runs.pipeline.plan import plan_named
+from instrumented_runs.settings import ORDER_FILE, PipelineSettings, RunSettings
 from instrumented_runs.worker import JOBS
-from traceanalyzer.job import RUN_FILE, STEPS_FILE, TRACE_FILE, Job, StepRecord
+from traceanalyzer.job import (
+    RUN_FILE,
+    STEPS_FILE,
+    TRACE_FILE,
+    Job,
+    StepRecord,
+)
 
 
 def run_job(kind: str, settings: RunSettings) -> Job:
@@ -85,3 +93,24 @@ def ranges(folder: Path, rank: int, prefix: str) -> list[tuple[str, float, float
     events = [e for e in read_trace(folder, rank)["traceEvents"] if e.get("ph") == "X"]
     named = [(e["ts"], e["ts"] + e["dur"], e["name"]) for e in events if e["name"].startswith(prefix)]
     return [(name.removeprefix(prefix), start, end) for start, end, name in sorted(named)]
+
+
+def small(folder: Path, **changes: object) -> PipelineSettings:
+    settings = PipelineSettings(
+        folder=str(folder),
+        num_ranks=2,
+        num_steps=1,
+        num_unprofiled_steps=1,
+        compute_mode="real",
+        num_microbatches=4,
+        hidden_size=16,
+        num_heads=2,
+        sequence_length=8,
+        microbatch_size=2,
+    )
+    settings = dataclasses.replace(settings, **changes)
+    settings, order = plan_named(settings)
+    if order is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / ORDER_FILE).write_text(order)
+    return settings

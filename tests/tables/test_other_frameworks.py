@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 from planted import Faults, Job, plant
-from test_planted_bubble import true_dependency_share
+from planted_truth import true_dependency_share
 
 from traceanalyzer.cli import main
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
+from trace_texts import trace_files
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import read_traces
@@ -21,15 +22,10 @@ from traceanalyzer.traces.decoding.settle import CATEGORY_ALIASES
 
 pytestmark = pytest.mark.corpus
 
-NOT_TRACES = re.compile(r"execution_traces|flightrec|straggler-op-table|reference\.csv|\.jsonl$|\.md$")
 COMMUNICATION = re.compile(
     r"nccl|rccl|deep_?ep|dpsk::ep|nvshmem|all_to_all|alltoall|get_dispatch_layout", re.IGNORECASE
 )
 Key = tuple[str, str | None]
-
-
-def trace_files(corpus: Path) -> list[Path]:
-    return sorted(p for p in corpus.rglob("*.json*") if not NOT_TRACES.search(str(p.relative_to(corpus))))
 
 
 def plain(path: Path) -> bytes:
@@ -52,10 +48,10 @@ def independent(path: Path) -> tuple[Counter[Key], Counter[Key]]:
             begun.setdefault(thread, []).append(event["ts"])
         elif phase == "E":
             numbers[key] += 1
-            sums[key] += int((event["ts"] - begun[thread].pop()) * 1000)
+            sums[key] += round((event["ts"] - begun[thread].pop()) * 1000)
         else:
             numbers[key] += 1
-            sums[key] += int(event.get("dur", Decimal(0)) * 1000)
+            sums[key] += round(event.get("dur", Decimal(0)) * 1000)
     return numbers, sums
 
 

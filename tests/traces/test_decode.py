@@ -13,6 +13,7 @@ import pytest
 from catalogue.base import BASE_NS, complete, events, text, trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trace_texts import json_values, mutated
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import Limits, read_traces
@@ -102,13 +103,6 @@ def test_malformed_text_tells_where(source: bytes, byte: int, *, ended: bool) ->
     assert (error.value.byte, error.value.ended) == (byte, ended)
 
 
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
-)
-
-
 @given(json_values)
 def test_repair_leaves_valid_json_alone(value: object) -> None:
     source = json.dumps(value).encode()
@@ -163,26 +157,6 @@ def test_whole_and_fractional_durations_sum_exactly(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     path.write_text(text(document))
     assert table(path).filter(pl.col("name") == "p")["duration_ns"].sum() == 150 * 4_000 + 50 * 4_400
-
-
-def mutated(source: bytes, rng: random.Random) -> bytes:
-    data = bytearray(source)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(data))
-        match rng.randrange(5):
-            case 0:
-                data[at] = rng.randrange(256)
-            case 1:
-                del data[at : at + rng.randint(1, 200)]
-            case 2:
-                data[at:at] = rng.choice([b'"', b"{", b"}", b"]", b"[", b",", b"\\", b"\0", b"NaN", b"\xff", b'{"ph":'])
-            case 3:
-                data[at:at] = data[at : at + rng.randint(1, 500)]
-            case _:
-                del data[at:]
-        if not data:
-            break
-    return bytes(data)
 
 
 def test_random_damage_is_read_or_refused_but_never_miscounted(tmp_path: Path) -> None:

@@ -13,24 +13,28 @@ from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
 from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
-from traceanalyzer.gaps.checks.causes import with_mfu_points
-from traceanalyzer.gaps.checks.pipeline import by_worth, findings
+from traceanalyzer.analysis.step_figures import step_figures, step_findings, step_warnings, with_rates
+from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.culprits import without_victims
+from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points
+from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import recorded_sentences
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import Sections
 from traceanalyzer.gaps.sample.bounds import figures as bounded
-from traceanalyzer.gaps.step_figures import step_figures, step_findings, step_warnings, with_rates
-from traceanalyzer.gaps.step_review import StepFigures
 from traceanalyzer.measurements.capture.validity import Validity
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
-from traceanalyzer.review.result import (
+from traceanalyzer.review import (
     Accounting,
     Finding,
     OwnerShare,
     PhaseShare,
     Review,
     Source,
+    SourceFile,
+    StepFigures,
+    Tool,
     ValidityFigures,
 )
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, OPS, conform
@@ -68,18 +72,20 @@ def _review(run: Run, found: Measured) -> Review:
     sections = Sections(
         step, figures, accounting, bubble, found.all_to_all, mfu,
         found.causes.next_schedules, found.memory.figures, found.study.figures, found.sharding, found.recorded,
+        found.kernel_time.kernels, found.kernel_time.communication,
     )  # fmt: skip
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
     words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
     if tables.steps.is_empty() and found.recorded is not None:
         words = Coverage(ledger=recorded_sentences(found.recorded))
+    findings = _findings(found, figures, step)
     return Review(
-        tool={"name": "traceanalyzer", "version": __version__},
+        tool=Tool(name="traceanalyzer", version=__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        source={"path": run.path},
-        files=[Source(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
-        warnings=[*warnings(found.trust.reasons, result, run.job), *step_warnings(step)],
+        source=Source(path=run.path),
+        files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
+        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known, findings),
+        warnings=[*warnings(found.trust.reasons, result, run.job, tables.kernels), *step_warnings(step)],
         quality=result,
         validity=figures,
         job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),
@@ -90,10 +96,11 @@ def _review(run: Run, found: Measured) -> Review:
         expert_sharding=found.sharding,
         mfu=mfu,
         waterfall=found.way.steps,
-        findings=_findings(found, figures, step),
+        findings=findings,
         method=method(found.pipeline.figures, mfu, tables, found.recomputed),
         provenance=provenance(run.job, run.path, __version__),
         stragglers=found.stragglers,
+        culprits=list(found.culprits.faults),
         next_schedules=found.causes.next_schedules,
         memory=found.memory.figures,
         what_if=found.study.figures,
@@ -101,15 +108,31 @@ def _review(run: Run, found: Measured) -> Review:
         sample=found.captured,
         figures=known,
         recorded=found.recorded,
+        kernels=found.kernel_time.kernels,
+        communication=found.kernel_time.communication,
     )
 
 
 def _findings(found: Measured, figures: ValidityFigures, step: StepFigures) -> list[Finding]:
     step_ms = step.duration_ms.median
-    checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
-    checked += [*found.memory.findings, *step_findings(step, found.everything.tables)]
-    placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
-    return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
+    memory = found.memory.figures
+    judged = Judged(
+        validity=figures,
+        bubble=found.bubble,
+        all_to_all=found.all_to_all,
+        next_schedules=found.causes.next_schedules,
+        step_ms=step_ms,
+        noise_share=step.noise_ms / step_ms if step.noise_ms is not None and step_ms else 0.02,
+        memory=memory.stages if memory else (),
+        flops=found.efficiency.flops,
+        recompute=found.efficiency.recompute,
+        faults=found.culprits.faults,
+        num_compared=found.culprits.num_compared,
+    )
+    told = without_victims(checked(judged), found.culprits.faults)
+    told = by_worth([*told, *step_findings(step, found.everything.tables)])
+    placed = with_windows(told, found.pipeline.actions, found.messages, found.tables.collectives)
+    return with_mfu_points(placed, found.utilisation.figures.mfu, step_ms)
 
 
 def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
@@ -130,6 +153,8 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "ops": ops,
         "accounting": everything.account,
         "kernels": tables.kernels,
+        "kernel_phases": tables.kernel_phases,
+        **found.kernel_time.tables,
         "roofline": found.efficiency.table,
         "collectives": everything.with_others(experts.collectives, everything.splits, COLLECTIVE_SPLITS),
         "p2p": everything.messages,
@@ -142,6 +167,8 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "expert_chain": experts.expert_chain,
         "exchanges": experts.exchanges,
         "expert_blame": experts.expert_blame,
+        "culprits": found.culprits.table,
+        "late_members": found.culprits.late_table,
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }

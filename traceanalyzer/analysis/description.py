@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from typing import TypeVar, cast
 
 import polars as pl
+from msgspec.structs import replace
 
 from traceanalyzer.analysis.representative import capture_sentence, representative
 from traceanalyzer.analysis.run import Run
@@ -14,93 +14,117 @@ from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.gaps.pipeline.actions import expected_ranks
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.gaps.sample.inferred_job import inferred_facts
-from traceanalyzer.job import Job
+from traceanalyzer.job import RUN_FILE, Job
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
-from traceanalyzer.review.capture import CaptureCheckFigures
-from traceanalyzer.review.result import Bubble, ClockEffect, Fact, Mfu, Quality, Term, Withheld
-from traceanalyzer.review.words import ranks_text
+from traceanalyzer.review import (
+    Bubble,
+    CaptureCheckFigures,
+    ClockEffect,
+    Defect,
+    Degrees,
+    Fact,
+    JobFacts,
+    Mfu,
+    OverlapFigures,
+    Quality,
+    Term,
+    Withheld,
+)
+from traceanalyzer.review.vocabulary import CaptureVerdict, FactSource, Recomputation
+from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.actions.overlaps import overlapping_steps
+from traceanalyzer.tables.computation.taxonomy import unknown_names
 from traceanalyzer.traces.defects import losses
 
+Value = TypeVar("Value")
 _NO_LOSS = {"not_an_object", "empty_object", "not_chosen"}
 
 
 def job_facts(
     job: Job | None, declared: Declaration, pipeline: PipelineGap, tables: Tables, again: Recomputed
-) -> dict[str, Fact]:
+) -> JobFacts:
     """The job's properties, each with how it is known. What was measured wins over what was declared, that over guesses."""
-    facts = inferred_facts(tables) | _recompute(again, has_steps=not tables.steps.is_empty())
+    facts = inferred_facts(tables)
+    if not tables.steps.is_empty():
+        facts = replace(facts, recompute=_recompute(again))
     if job is not None:
-        facts |= {
-            name: Fact(value=value, source="declared", basis="run.json") for name, value in _declared(job).items()
-        }
-    facts |= {name: Fact(value=value, source="declared") for name, value in _given(declared).items()}
-    if pipeline.figures is not None:
-        facts |= _measured(pipeline)
+        facts = facts.with_facts(_declared(job))
+    facts = facts.with_facts(_given(declared)).with_facts(_measured(pipeline))
     backends = sorted(tables.ranks["backend"].drop_nulls().unique())
-    if backends:
-        facts["backend"] = Fact(value=", ".join(backends), source="recorded")
-    return facts
+    return replace(facts, backend=Fact(value=", ".join(backends), source="recorded")) if backends else facts
 
 
-def _recompute(again: Recomputed, *, has_steps: bool) -> dict[str, Fact]:
-    """What backward computes again; null with the reason where traces do not tell, nothing where there is no trace."""
-    if not has_steps:
-        return {}
-    return {"recompute": Fact(value=again.value, source="inferred", confidence=again.confidence, basis=again.basis)}
+def _recompute(again: Recomputed) -> Fact[Recomputation | None]:
+    """What backward computes again; null with the reason where traces do not tell."""
+    return Fact(value=again.value, source="inferred", confidence=again.confidence, basis=again.basis)
 
 
-def _given(declared: Declaration) -> dict[str, Any]:
+def _said(value: Value | None, basis: str | None = None) -> Fact[Value] | None:
+    """A declared value; nothing where none was declared."""
+    return None if value is None else Fact(value=value, source="declared", basis=basis)
+
+
+def _given(declared: Declaration) -> JobFacts:
     """What options or a file of the job said."""
-    plain: dict[str, Any] = {
-        "model": asdict(declared.model) if declared.model else None,
-        "tokens_per_step": declared.tokens_per_step,
-        "sequence_length": declared.sequence_length,
-        "num_devices": declared.num_devices,
-        "dtype": declared.dtype,
-        "recompute": declared.recompute,
-        "peak_flops_per_device": declared.peak_flops_per_device,
-    }
-    return {name: value for name, value in plain.items() if value is not None}
+    return JobFacts(
+        model=_said(declared.model),
+        tokens_per_step=_said(declared.tokens_per_step),
+        sequence_length=_said(declared.sequence_length),
+        num_devices=_said(declared.num_devices),
+        dtype=_said(declared.dtype),
+        recompute=_said(cast("Recomputation | None", declared.recompute)),
+        peak_flops_per_device=_said(declared.peak_flops_per_device),
+        flops_per_token=_said(declared.flops.per_token if declared.flops else None),
+        flops_per_step=_said(declared.flops.per_step if declared.flops else None),
+    )
 
 
-def _declared(job: Job) -> dict[str, Any]:
-    plain: dict[str, Any] = {
-        "kind": job.kind,
-        "schedule": job.schedule,
-        "num_stages": job.num_stages,
-        "num_microbatches": job.num_microbatches,
-        "num_chunks": job.num_chunks,
-        "layout": asdict(job.layout),
-        "model": asdict(job.model),
-        "hardware": asdict(job.hardware) if job.hardware else None,
-        "compute_mode": job.compute_mode,
-        "pacing": asdict(job.pacing) if job.pacing else None,
-        "dtype": job.dtype,
-        "tokens_per_step": job.tokens_per_step,
-        "sequence_length": job.sequence_length,
-        "recompute": job.recompute,
-        "status": job.status,
-    }
-    return {name: value for name, value in plain.items() if value is not None}
+def _declared(job: Job) -> JobFacts:
+    layout = job.layout
+    return JobFacts(
+        kind=_said(job.kind, RUN_FILE),
+        schedule=_said(job.schedule, RUN_FILE),
+        num_stages=_said(job.num_stages, RUN_FILE),
+        num_microbatches=_said(job.num_microbatches, RUN_FILE),
+        num_chunks=_said(job.num_chunks, RUN_FILE),
+        layout=_said(Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep), RUN_FILE),
+        model=_said(job.model, RUN_FILE),
+        hardware=_said(job.hardware, RUN_FILE),
+        compute_mode=_said(job.compute_mode, RUN_FILE),
+        pacing=_said(job.pacing, RUN_FILE),
+        dtype=_said(job.dtype, RUN_FILE),
+        tokens_per_step=_said(job.tokens_per_step, RUN_FILE),
+        sequence_length=_said(job.sequence_length, RUN_FILE),
+        recompute=_said(cast("Recomputation | None", job.recompute), RUN_FILE),
+        status=_said(job.status, RUN_FILE),
+    )
 
 
-def _measured(pipeline: PipelineGap) -> dict[str, Fact]:
+def _measured(pipeline: PipelineGap) -> JobFacts:
     """What the measured actions say; without labels that is an inference from the order of their phases."""
+    if pipeline.figures is None:
+        return JobFacts()
     if pipeline.unordered:
         basis = "unlabelled chunks in the order of no schedule known by name"
-        return {"schedule": Fact(value="unknown", source="inferred", confidence=0.0, basis=basis)}
+        return JobFacts(schedule=Fact(value="unknown", source="inferred", confidence=0.0, basis=basis))
     by_rank = pipeline.actions.group_by("rank").agg(pl.col("stage").n_unique())
-    counts = {
-        "num_stages": pipeline.actions["stage"].n_unique(),
-        "num_microbatches": pipeline.actions["microbatch"].n_unique(),
-        "num_chunks": by_rank["stage"].max(),
-    }
-    source, confidence = ("inferred", 0.9) if pipeline.inferred else ("recorded", 1.0)
-    facts = {name: Fact(value=value, source=source, confidence=confidence) for name, value in counts.items()}
-    if pipeline.schedule is not None:
-        facts["schedule"] = Fact(value=pipeline.schedule.value, source="inferred", confidence=confidence)
-    return facts
+    source, confidence = _sureness(pipeline)
+
+    def count(value: int) -> Fact[int]:
+        return Fact(value=value, source=source, confidence=confidence)
+
+    named = pipeline.schedule
+    return JobFacts(
+        schedule=None if named is None else Fact(value=named, source="inferred", confidence=confidence),
+        num_stages=count(pipeline.actions["stage"].n_unique()),
+        num_microbatches=count(pipeline.actions["microbatch"].n_unique()),
+        num_chunks=count(max(by_rank["stage"].to_list())),
+    )
+
+
+def _sureness(pipeline: PipelineGap) -> tuple[FactSource, float]:
+    return ("inferred", 0.9) if pipeline.inferred else ("recorded", 1.0)
 
 
 def quality(
@@ -121,7 +145,7 @@ def quality(
     lost = run.promised - set(tables.ranks["rank"])
     failed = job is not None and job.status != "completed"
     partial = failed or not losses(traces.defects).is_empty() or bool(lost)
-    verdict = "partial" if partial else "sampled" if missing else "complete"
+    verdict: CaptureVerdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
         representative=representative(checks),
         capture_sentence=capture_sentence(checks),
@@ -136,13 +160,27 @@ def quality(
         events_dropped=dropped,
         clock_residual_ns=tables.clock.residual_ns,
         clock_basis=tables.clock.basis,
-        defects=traces.defects.to_dicts(),
+        defects=[Defect(**row) for row in traces.defects.iter_rows(named=True)],
         withheld=withheld,
         clock_effects=list(clock_effects),
+        overlaps=_overlaps(tables),
     )
 
 
-def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None) -> list[str]:
+def _overlaps(tables: Tables) -> OverlapFigures | None:
+    """What was cut off compute actions that overlapped by rounding, and the steps in which some overlap by more."""
+    apart = overlapping_steps(tables.actions, ["step"]).height
+    if not apart and not tables.overlaps.num:
+        return None
+    return OverlapFigures(
+        num_clipped=tables.overlaps.num,
+        clipped_ms=tables.overlaps.total_ns / 1e6,
+        largest_us=tables.overlaps.largest_ns / 1e3,
+        num_steps_apart=apart,
+    )
+
+
+def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None, kernels: pl.DataFrame) -> list[str]:
     """What a reader must know before any number; whether the capture is representative comes first."""
     lines = [] if result.representative is not False else [result.capture_sentence]
     lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
@@ -153,10 +191,14 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
         lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")
     if job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
+    lines += _defect_lines(result.defects)
     lost = _lost_events(result)
     if lost:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(lost.items()))
         lines.append(f"{sum(lost.values()):,} of {result.events_seen:,} events could not be used: {reasons}.")
+    unknown = unknown_names(kernels)
+    if unknown is not None:
+        lines.append(unknown)
     if job is not None and job.compute_mode == "paced":
         lines.append(
             "Paced run: every computation is followed by a sleep to a set length, so that the timeline is faithful."
@@ -164,9 +206,28 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
     return lines
 
 
+_FIRST_SCREEN = ("device.late_end",)
+"""Defects that change every figure: said before any of them."""
+
+
+def _defect_lines(defects: Sequence[Defect]) -> list[str]:
+    """A sentence for every such code: the rank with most events, what about them, and what to do."""
+    lines: list[str] = []
+    for code in _FIRST_SCREEN:
+        rows = sorted((row for row in defects if row.code == code), key=lambda row: -row.events_affected)
+        if not rows:
+            continue
+        worst, others = rows[0], len(rows) - 1
+        where = f"Rank {worst.rank}: " if worst.rank is not None else ""
+        count = counted(worst.events_affected, "event") + (f"; {counted(others, 'more rank')}" if others else "")
+        hint = f"; {worst.hint}" if worst.hint else ""
+        lines.append(f"{where}{worst.message} ({count}){hint}.")
+    return lines
+
+
 def _lost_events(result: Quality) -> dict[str, int]:
     """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are no event."""
-    lost = {row["code"] for row in result.defects if row["severity"] in {"loss", "error"}}
+    lost = {defect.code for defect in result.defects if defect.severity in {"loss", "error"}}
     spared = _NO_LOSS if "rank.unknown" in lost else {*_NO_LOSS, "file_left_out"}
     return {reason: count for reason, count in result.events_dropped.items() if lost and count and reason not in spared}
 

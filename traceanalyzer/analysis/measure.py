@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
 from msgspec.structs import replace
 
 from traceanalyzer.analysis.run import Run
-from traceanalyzer.gaps.captured_steps import CapturedSteps
 from traceanalyzer.gaps.causes.causes import PipelineCauses, pipeline_causes, with_causes
+from traceanalyzer.gaps.checks.culprits import slow_ranks
 from traceanalyzer.gaps.communication.recorded import recorded_figures
+from traceanalyzer.gaps.culprits.culprits import CulpritGap, culprit_gap, stage_of
 from traceanalyzer.gaps.efficiency.declaration import declared_recompute
+from traceanalyzer.gaps.efficiency.kernels import KernelGap, kernel_gap
 from traceanalyzer.gaps.efficiency.operators import recorded_operators
 from traceanalyzer.gaps.efficiency.prediction import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.efficiency.shapes import EfficiencyGap, efficiency_gap
@@ -21,28 +24,36 @@ from traceanalyzer.gaps.experts.imbalance import ExpertGap, expert_gap
 from traceanalyzer.gaps.experts.sharding import expert_gemms, expert_sharding
 from traceanalyzer.gaps.op_study.figures import WhatIfGap, what_if_gap
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap, pipeline_gap
+from traceanalyzer.gaps.pipeline.communication import main_thread_ranks
 from traceanalyzer.gaps.pipeline.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.sample.captured import sample
 from traceanalyzer.gaps.sample.claims import by_coverage, forbidden, told
 from traceanalyzer.gaps.sample.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
-from traceanalyzer.job import Job
+from traceanalyzer.gaps.sample.clocked_splits import clocked_splits
+from traceanalyzer.gaps.sample.steps import CapturedSteps
 from traceanalyzer.measurements.capture.validity import Validity, validity
-from traceanalyzer.measurements.communication.collectives import split_collectives
 from traceanalyzer.measurements.communication.links import links
-from traceanalyzer.measurements.communication.messages import split_messages
 from traceanalyzer.measurements.communication.wait_bounds import wait_bounds
+from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.ledger.device import ambiguous_ns, device_accounting
 from traceanalyzer.measurements.ledger.main_thread import accounting
 from traceanalyzer.measurements.ledger.phases import gradient_exchanges, step_phases
-from traceanalyzer.review.experts import AllToAll, ExpertSharding
-from traceanalyzer.review.pipeline import StragglerFigures
-from traceanalyzer.review.recorded import Recorded
-from traceanalyzer.review.result import Bubble, ClockEffect, Mfu, Withheld
-from traceanalyzer.review.sample import Sample
+from traceanalyzer.review import (
+    AllToAll,
+    Bubble,
+    ClockEffect,
+    ExpertSharding,
+    Mfu,
+    Recorded,
+    Sample,
+    StragglerFigures,
+    Withheld,
+)
 from traceanalyzer.schema import ACTIONS, conform
 from traceanalyzer.tables import Tables, build_tables, of_steps
 from traceanalyzer.tables.actions.op_tables import tables_of_ops
+from traceanalyzer.tables.clocks.alignment import on_one_clock
 from traceanalyzer.tables.communication.communications import communications
 from traceanalyzer.tables.communication.records import (
     recorded_collectives,
@@ -77,6 +88,8 @@ class Measured:
     trust: Validity
     pipeline: PipelineGap
     causes: PipelineCauses
+    culprits: CulpritGap
+    """Ranks that lengthen the step beyond their peers."""
     study: WhatIfGap
     experts: ExpertGap
     sharding: ExpertSharding | None
@@ -85,6 +98,7 @@ class Measured:
     way: Waterfall
     efficiency: EfficiencyGap
     memory: MemoryGap
+    kernel_time: KernelGap
     waits: pl.DataFrame
     """`WAIT_BOUNDS`."""
     captured: Sample
@@ -105,7 +119,9 @@ class Measured:
     def stragglers(self) -> list[StragglerFigures]:
         """Slow ranks, where these ranks tell."""
         silent = any("stragglers" in claim.fields for claim in forbidden(self.captured).values())
-        return [] if silent else list(self.causes.stragglers)
+        known: list[StragglerFigures] = [] if silent else list(self.causes.stragglers)
+        step = median_step(self.tables.steps) if self.culprits.faults else None
+        return slow_ranks(known, self.culprits.faults, stage_of(self.actions), step[1] / 1e6 if step else None)
 
     @property
     def mfu(self) -> Mfu:
@@ -121,6 +137,7 @@ class Measured:
             self.trusted,
             self.pipeline,
             self.causes,
+            self.culprits,
             self.study,
             self.experts,
             self.utilisation,
@@ -146,7 +163,7 @@ class Measured:
         reasons: dict[str, str] = {}
         if self.trust.action_spread is None:
             reasons["validity.action_spread"] = (
-                "no compute actions of at least 1 ms on the host, four or more of a kind"
+                "no rank computes on its host in four or more equal actions of at least 1 ms"
             )
         if self.sharding is not None and not self.sharding.gemms:
             reasons["expert_sharding.gemms"] = (
@@ -161,10 +178,8 @@ def measure(run: Run) -> Measured:
     tables, alone = _tables(run), run.ops is None and run.traces.events.is_empty()
     if run.steps is not None:
         tables = of_steps(tables, run.steps)
-    peaks, one_clock = links(tables.ranks), tables.clock.one_clock
-    splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
-    messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
-    trusted = trusted_splits(splits, messages)
+    peaks = links(tables.ranks)
+    trusted = trusted_splits(*clocked_splits(tables))
     exchanged = communications(trusted.splits, trusted.messages)
     account = _account(tables, trusted.splits, exchanged)
     everything = CapturedSteps(tables, trusted.splits, trusted.messages, exchanged, account)
@@ -172,17 +187,21 @@ def measure(run: Run) -> Measured:
     tables, splits, messages = typical.tables, typical.splits, typical.messages
     exchanged, account = typical.exchanged, typical.account
     hides_transfer = trusted.hidden.get("p2p")
-    pipeline, clocked = trusted_pipeline(pipeline_gap(tables, run.job, exchanged, hides_transfer), tables, exchanged)
+    pipeline, clocked = trusted_pipeline(
+        pipeline_gap(tables, run.job, splits, exchanged, hides_transfer), tables, exchanged
+    )
     causes = pipeline_causes(pipeline, tables, run.job, run.declared)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
-    trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
+    on_host = main_thread_ranks(tables).join(tables.host_ranks, on="rank", how="semi")
+    judged = tables.actions if pipeline.actions.is_empty() else pipeline.actions
+    trust = validity(run.step_records, judged.join(on_host, on="rank", how="semi"), tables.steps)
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
     own, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
     experts = expert_gap(tables, splits, run.job, run.routing_records, own, hides_split, causes.steps)
     waits = wait_bounds(splits, messages, peaks)
-    blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
+    blames = Blames(pipeline=causes, experts=experts.tables.expert_blame)
     return Measured(
         tables=tables,
         everything=everything,
@@ -196,23 +215,30 @@ def measure(run: Run) -> Measured:
         trust=trust,
         pipeline=pipeline,
         causes=causes,
+        culprits=culprit_gap(tables, splits, messages, actions, experts.tables.collectives, _events_of(run, tables)),
         study=what_if_gap(run.ops),
         experts=experts,
         sharding=expert_sharding(
             experts.tables.collectives,
             experts.tables.traffic,
             run.job,
-            expert_gemms(tables.expert_computation, operators.timed) if _is_hardware_time(run.job, trust) else [],
+            expert_gemms(tables.expert_computation, operators.timed) if utilisation.faithful else [],
         ),
         utilisation=utilisation,
         prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
-        way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
+        way=waterfall(utilisation, bubble, account, tables, operators.timed, splits, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps, declared_recompute(run.job, run.declared)),
         memory=memory_gap(pipeline, run.step_records, run.job),
+        kernel_time=kernel_gap(tables, splits, messages, account),
         waits=waits,
         captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
         recomputed=operators.recomputed,
     )
+
+
+def _events_of(run: Run, tables: Tables) -> Callable[[int], pl.DataFrame]:
+    """Events of one rank on the tables' clock."""
+    return lambda rank: on_one_clock(run.traces.events.filter(pl.col("rank") == rank), tables.clocks)
 
 
 def _tables(run: Run) -> Tables:
@@ -224,14 +250,14 @@ def _tables(run: Run) -> Tables:
     if run.traces.events.is_empty():
         return tables_of_records(run.traces.ranks, told, recorded_messages(dumps.flight, dumps.inspector))
     tables = build_tables(
-        run.traces.events, run.traces.ranks, run.job, run.routing_records, run.declared.action_pattern
+        run.traces.events,
+        run.traces.ranks,
+        run.job,
+        run.routing_records,
+        run.declared.action_pattern,
+        run.declared.kernel_rules,
     )
     return tables if told.is_empty() else with_recorded(tables, told)
-
-
-def _is_hardware_time(job: Job | None, trust: Validity) -> bool:
-    """Whether computation took what the hardware needs for it."""
-    return not trust.reasons and (job is None or job.compute_mode != "paced")
 
 
 def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
@@ -246,7 +272,7 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
     )
     phases = step_phases(tables.steps, chunks, tables.optimizer, gradient_exchanges(splits))
     parts = [
-        accounting(on_main, computed, tables.operators, tables.receives, splits, phases),
+        accounting(on_main, computed, tables.operators, tables.receives, splits, phases, hosts=tables.host_ranks),
         device_accounting(on_device, tables.kernels, exchanged, phases),
     ]
     return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")

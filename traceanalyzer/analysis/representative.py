@@ -8,8 +8,7 @@ import polars as pl
 
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.measurements.capture.checks import capture_checks
-from traceanalyzer.review.capture import CaptureCheckFigures
-from traceanalyzer.review.result import StepFigures
+from traceanalyzer.review import CaptureCheckFigures, StepFigures
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.clocks.alignment import on_one_clock
 

@@ -4,14 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from traceanalyzer.review.part import Part
+from traceanalyzer.review.vocabulary import (
+    Direction,
+    ExchangeCause,
+    ExpertCause,
+    ExpertPass,
+    ExpertRemedy,
+    ExpertSharded,
+    LinkPattern,
+    LoadPattern,
+    LoadSide,
+    LoadsSource,
+    LoadUnit,
+    OwnScope,
+    PortSide,
+)
 
 
-class LoadFigures(Struct, frozen=True, kw_only=True):
+class LoadFigures(Part, frozen=True, kw_only=True):
     """How uneven loads are, each figure averaged over layers and steps."""
 
-    unit: Annotated[str, Meta(description="`rank` or `expert`.")]
-    side: Annotated[str, Meta(description="`received` or `sent` token copies.")]
+    unit: LoadUnit
+    side: Annotated[LoadSide, Meta(description="Of token copies.")]
     max_over_mean: float
     max_vio: Annotated[float, Meta(description="max over mean − 1 (Wang et al. 2024).")]
     cv: Annotated[float, Meta(description="Population standard deviation over mean.")]
@@ -20,66 +37,66 @@ class LoadFigures(Struct, frozen=True, kw_only=True):
     num_idle: Annotated[float, Meta(description="Members without a token, mean over layers and steps.")]
 
 
-class HotSpot(Struct, frozen=True, kw_only=True):
+class HotSpot(Part, frozen=True, kw_only=True):
     """Who is hottest in one layer, and whether it stays the same."""
 
     layer: int | None
     group: list[int]
-    unit: Annotated[str, Meta(description="`rank` or `expert`.")]
+    unit: LoadUnit
     hottest: Annotated[int, Meta(description="Most tokens over all captured steps.")]
     persistent_share: Annotated[
         float | None, Meta(description="Part of the imbalance that is still there when steps are summed.")
     ]
-    pattern: Annotated[str | None, Meta(description="`steady`, `mixed` or `wandering`; null below three steps.")]
+    pattern: Annotated[LoadPattern | None, Meta(description="null below three steps.")]
 
 
-class ExchangeFigures(Struct, frozen=True, kw_only=True):
+class ExchangeFigures(Part, frozen=True, kw_only=True):
     """All-to-alls of one direction and cause of slowness. Milliseconds per step, mean over steps, summed over ranks."""
 
-    direction: str
-    cause: Annotated[str, Meta(description="`even`, `compute` (late member), `communication` (slow) or `mixed`.")]
+    direction: Direction
+    cause: Annotated[ExchangeCause, Meta(description="`compute`: a late member; `communication`: a slow transfer.")]
     num: int
     wait_ms: float
     transfer_ms: Annotated[float, Meta(description="Of the member with the longest transfer.")]
 
 
-class ExpertBlame(Struct, frozen=True, kw_only=True):
+class ExpertBlame(Part, frozen=True, kw_only=True):
     """Wait that a rank caused at all-to-alls, by what it was doing. Per step, mean over steps, summed over waiters."""
 
     culprit: int
-    cause: Annotated[str, Meta(description="`experts`, `other_compute`, `transfer`, `before` or `host`.")]
+    cause: ExpertCause
     ms: float
 
 
-class ExpertWorth(Struct, frozen=True, kw_only=True):
+class ExpertWorth(Part, frozen=True, kw_only=True):
     """What one remedy alone would take off the step; never added up."""
 
-    remedy: Annotated[str, Meta(description="`balanced_experts`, `repaired_link` or `full_overlap`.")]
+    remedy: ExpertRemedy
     ms: float
 
 
-class SlowPort(Struct, frozen=True, kw_only=True):
+class SlowPort(Part, frozen=True, kw_only=True):
     """A rank whose transfers take longer than the run's own line says."""
 
     group: list[int]
     rank: int
-    side: Annotated[str, Meta(description="`row` (its sends), `column` (its receives) or `row or column`.")]
+    side: Annotated[PortSide, Meta(description="`row`: its sends; `column`: its receives.")]
     excess_us: Annotated[float, Meta(description="Median over all-to-alls.")]
 
 
-class SlowLink(Struct, frozen=True, kw_only=True):
+class SlowLink(Part, frozen=True, kw_only=True):
     """What the slow transfers of a group look like in the matrix of senders and receivers."""
 
     group: list[int]
-    pattern: Annotated[str, Meta(description="`row`, `column`, `row or column`, `point` (one pair) or `mixed`.")]
+    pattern: Annotated[LinkPattern, Meta(description="`point`: one pair of ranks.")]
     sender: int | None
     receiver: int | None
 
 
-class Volume(Struct, frozen=True, kw_only=True):
+class Volume(Part, frozen=True, kw_only=True):
     """Bytes one rank sends over links in one all-to-all of one layer, mean over ranks, layers and steps."""
 
-    direction: str
+    direction: Direction
     measured_bytes: float
     routed_bytes: Annotated[
         float | None, Meta(description="From the routing table and the declared hidden size and number format.")
@@ -91,7 +108,7 @@ class Volume(Struct, frozen=True, kw_only=True):
     ] = None
 
 
-class VolumeTheory(Struct, frozen=True, kw_only=True):
+class VolumeTheory(Part, frozen=True, kw_only=True):
     """Forward bytes per rank and layer of the same experts by expert and by tensor parallelism."""
 
     expert_parallel_bytes: Annotated[float, Meta(description="Dispatch and combine: 2·k·(S/n)·(n − 1)/n.")]
@@ -114,10 +131,10 @@ class VolumeTheory(Struct, frozen=True, kw_only=True):
     ] = None
 
 
-class ExpertGemm(Struct, frozen=True, kw_only=True):
+class ExpertGemm(Part, frozen=True, kw_only=True):
     """Matrix multiplications of the experts of one kind: `[rows, inner] · [inner, columns]`."""
 
-    part: Annotated[str, Meta(description="`experts` (forward) or `experts_backward` (all its shapes together).")]
+    part: Annotated[ExpertPass, Meta(description="`experts`: forward; `experts_backward`: all its shapes together.")]
     rows: Annotated[float | None, Meta(description="Median; null backward.")]
     inner: int | None
     columns: int | None
@@ -125,10 +142,12 @@ class ExpertGemm(Struct, frozen=True, kw_only=True):
     flops_per_second: Annotated[float, Meta(description="FLOPs by shape ÷ time in these operators.")]
 
 
-class ExpertSharding(Struct, frozen=True, kw_only=True):
+class ExpertSharding(Part, frozen=True, kw_only=True):
     """Experts sharded whole or in slices: forward bytes of one rank and layer, measured and by theory."""
 
-    sharded_by: Annotated[str, Meta(description="`ep`: whole experts on every rank; `tp`: a slice of every expert.")]
+    sharded_by: Annotated[
+        ExpertSharded, Meta(description="`ep`: whole experts on every rank; `tp`: a slice of every expert.")
+    ]
     num_ranks: int
     measured_bytes: Annotated[
         float, Meta(description="Over links, mean over ranks, layers and steps; gather and reduce counted as rings.")
@@ -138,7 +157,7 @@ class ExpertSharding(Struct, frozen=True, kw_only=True):
     gemms: Annotated[list[ExpertGemm], Meta(description="Empty in paced runs and where no shapes were recorded.")] = []
 
 
-class PlacementAdvice(Struct, frozen=True, kw_only=True):
+class PlacementAdvice(Part, frozen=True, kw_only=True):
     """What another placement of the experts would do to the ranks' loads."""
 
     rank_load_before: Annotated[float, Meta(description="Largest over mean load, mean over layers and steps.")]
@@ -151,12 +170,12 @@ class PlacementAdvice(Struct, frozen=True, kw_only=True):
     num_moved: Annotated[int, Meta(description="Experts that leave their rank, summed over layers.")]
 
 
-class OwnLoads(Struct, frozen=True, kw_only=True):
+class OwnLoads(Part, frozen=True, kw_only=True):
     """What one rank says of its own all-to-alls where not all ranks tell; no ratio over ranks follows from it."""
 
     rank: int
     num_all_to_all: int
-    scope: Annotated[str, Meta(description="Always `rank`.")]
+    scope: OwnScope
     num_ranks_known: Annotated[int, Meta(description="Ranks whose split sizes are known.")]
     num_ranks: Annotated[int, Meta(description="Members of the exchanges.")]
     sent_bytes: int
@@ -168,7 +187,7 @@ class OwnLoads(Struct, frozen=True, kw_only=True):
     sent_max_over_min: Annotated[float | None, Meta(description="Largest over smallest part; null if one is empty.")]
 
 
-class AllToAllGroup(Struct, frozen=True, kw_only=True):
+class AllToAllGroup(Part, frozen=True, kw_only=True):
     """One expert group."""
 
     ranks: list[int]
@@ -183,7 +202,7 @@ class AllToAllGroup(Struct, frozen=True, kw_only=True):
     transfer_ms: float | None
 
 
-class AllToAllTheory(Struct, frozen=True, kw_only=True):
+class AllToAllTheory(Part, frozen=True, kw_only=True):
     """What balance and chance would give."""
 
     balanced_max_over_mean: float
@@ -206,7 +225,7 @@ class AllToAllTheory(Struct, frozen=True, kw_only=True):
     ]
 
 
-class AllToAll(Struct, frozen=True, kw_only=True):
+class AllToAll(Part, frozen=True, kw_only=True):
     """All-to-all imbalance. Shares are of rank-step time summed over ranks; loads are received token copies."""
 
     groups: list[AllToAllGroup]
@@ -224,9 +243,7 @@ class AllToAll(Struct, frozen=True, kw_only=True):
     ]
     imbalance_cost_spread_ms: Annotated[float | None, Meta(description="Interquartile range of it over steps.")]
     bus_bandwidth_gbps: Annotated[float | None, Meta(description="GB/s as nccl-tests count it, median; devices only.")]
-    loads_source: Annotated[
-        str | None, Meta(description="`side_file`, `splits`, or `bytes` where split lists were cut.")
-    ]
+    loads_source: Annotated[LoadsSource | None, Meta(description="`bytes`: split lists were cut.")]
     theory: AllToAllTheory | None
     overlapped_share: Annotated[float | None, Meta(description="Part of all-to-all time that computation covers.")] = (
         None

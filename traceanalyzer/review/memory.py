@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from traceanalyzer.review.part import Part
+from traceanalyzer.review.vocabulary import InFlightBasis
 
 
-class RankMemory(Struct, frozen=True, kw_only=True):
+class RankMemory(Part, frozen=True, kw_only=True):
     """What one rank holds at most, over the steps."""
 
     rank: int
     stage: Annotated[list[int], Meta(description="Stages the rank holds.")]
     in_flight: Annotated[int, Meta(description="Microbatches whose activations it holds, counted per stage.")]
-    in_flight_basis: Annotated[str, Meta(description="`loop` (its own count) or `actions` (from the timeline).")]
+    in_flight_basis: Annotated[InFlightBasis, Meta(description="`loop`: its own count; `actions`: from the timeline.")]
     predicted_in_flight: Annotated[int, Meta(description="The same in a simulation of the order that ran.")]
     peak_bytes: Annotated[
         int | None, Meta(description="Bytes kept for backward, weights left out, metered by hooks of autograd.")
@@ -25,7 +28,7 @@ class RankMemory(Struct, frozen=True, kw_only=True):
     peak_reserved_bytes: Annotated[int | None, Meta(description="What CUDA's allocator held.")]
 
 
-class Memory(Struct, frozen=True, kw_only=True):
+class Memory(Part, frozen=True, kw_only=True):
     """Memory of a pipeline's ranks against theory."""
 
     stages: list[RankMemory]

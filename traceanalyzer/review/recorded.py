@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from traceanalyzer.review.part import Part
+from traceanalyzer.review.vocabulary import RecordSource
 
 
-class RecordedSource(Struct, frozen=True, kw_only=True):
+class RecordedSource(Part, frozen=True, kw_only=True):
     """One kind of record."""
 
-    source: Annotated[str, Meta(description="`flight_recorder` or `nccl_inspector`.")]
+    source: RecordSource
     ranks: list[int]
     num_records: int
     num_joined: Annotated[int | None, Meta(description="Collectives of the traces it tells of; null without traces.")]
 
 
-class MissingCall(Struct, frozen=True, kw_only=True):
+class MissingCall(Part, frozen=True, kw_only=True):
     """A collective that some members called and others, whose history reaches far enough, did not."""
 
     group: Annotated[str, Meta(description="Name of the process group.")]
@@ -26,7 +29,7 @@ class MissingCall(Struct, frozen=True, kw_only=True):
     missing: list[int]
 
 
-class Mismatch(Struct, frozen=True, kw_only=True):
+class Mismatch(Part, frozen=True, kw_only=True):
     """One number of a group under which members called different things."""
 
     group: str
@@ -34,7 +37,7 @@ class Mismatch(Struct, frozen=True, kw_only=True):
     calls: Annotated[list[str], Meta(description="What, and the ranks that called it.")]
 
 
-class UnfinishedCall(Struct, frozen=True, kw_only=True):
+class UnfinishedCall(Part, frozen=True, kw_only=True):
     """A call that had not ended when the dump was written."""
 
     rank: int
@@ -44,7 +47,7 @@ class UnfinishedCall(Struct, frozen=True, kw_only=True):
     state: str
 
 
-class RecordedOperation(Struct, frozen=True, kw_only=True):
+class RecordedOperation(Part, frozen=True, kw_only=True):
     """Collectives of one communicator, kind and size of which all members hold a record."""
 
     communicator: str
@@ -57,16 +60,16 @@ class RecordedOperation(Struct, frozen=True, kw_only=True):
     wait_share: Annotated[float, Meta(description="How much longer members took than the shortest one.")]
 
 
-class LateRank(Struct, frozen=True, kw_only=True):
+class LateRank(Part, frozen=True, kw_only=True):
     """Waits for one rank by recorded durations: of equal bytes the last to come takes shortest. Needs no clock."""
 
-    source: str
+    source: RecordSource
     rank: int
     num_collectives: int
     wait_ms: Annotated[float, Meta(description="Summed over the waiting ranks.")]
 
 
-class Recorded(Struct, frozen=True, kw_only=True):
+class Recorded(Part, frozen=True, kw_only=True):
     """Flight-recorder dumps and NCCL Inspector records. Lists are cut to the first 20."""
 
     sources: list[RecordedSource]

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from traceanalyzer.review.part import Part
+from traceanalyzer.review.vocabulary import Coverage, FigureScope, Role, StageSide
 
 
-class Figure(Struct, frozen=True, kw_only=True):
+class Figure(Part, frozen=True, kw_only=True):
     """A number of the review with what it rests on."""
 
     value: Annotated[float | None, Meta(description="As in the review; null where only bounds are known.")]
@@ -19,19 +22,16 @@ class Figure(Struct, frozen=True, kw_only=True):
         ),
     ]
     high: float | None
-    scope: Annotated[
-        str,
-        Meta(description="What it is a figure of: `job`, `pipeline`, `group` (experts), `stage`, `rank` or `ranks`."),
-    ]
+    scope: Annotated[FigureScope, Meta(description="What it is a figure of; `group`: of experts.")]
     basis: Annotated[str, Meta(description="How it is known.")]
     num_ranks: Annotated[int, Meta(description="Ranks it was measured on (n of N).")]
     num_ranks_expected: Annotated[int | None, Meta(description="Ranks of the job (N); null where not known.")]
 
 
-class WaitRange(Struct, frozen=True, kw_only=True):
+class WaitRange(Part, frozen=True, kw_only=True):
     """Waiting inside communication of one mesh dimension, milliseconds per step, mean over steps."""
 
-    role: Annotated[str | None, Meta(description="`pp`, `ep`, `cp`, `tp`, `dp`, `world`; null where not known.")]
+    role: Annotated[Role | None, Meta(description="null where not known.")]
     num_operations: Annotated[float, Meta(description="Per step: collectives and kernels of messages.")]
     num_sampled: Annotated[float, Meta(description="Of them, those bounded from below: split, or with 7 equal ones.")]
     duration_ms: Annotated[float, Meta(description="Wait and transfer, summed over operations.")]
@@ -39,7 +39,7 @@ class WaitRange(Struct, frozen=True, kw_only=True):
     high_ms: Annotated[float, Meta(description="Σ(duration − bytes ÷ peak of the rank's links).")]
 
 
-class OwnRouting(Struct, frozen=True, kw_only=True):
+class OwnRouting(Part, frozen=True, kw_only=True):
     """Where a rank's tokens went and what its experts got, from its own split sizes; mean over layers."""
 
     num_layers: int
@@ -55,7 +55,7 @@ class OwnRouting(Struct, frozen=True, kw_only=True):
     ]
 
 
-class RankFigures(Struct, frozen=True, kw_only=True):
+class RankFigures(Part, frozen=True, kw_only=True):
     """What one rank's own trace says; medians over steps unless said otherwise."""
 
     rank: int
@@ -71,21 +71,16 @@ class RankFigures(Struct, frozen=True, kw_only=True):
     own_ms: Annotated[float | None, Meta(description="All its chunks of one microbatch.")]
     pace_ms: Annotated[float | None, Meta(description="Start to start of equal steady chunks; 1F1B only.")]
     others_cost_ms: Annotated[float | None, Meta(description="M·(pace − own), per step.")]
-    side: Annotated[str | None, Meta(description="Where the slowest stage lies: `upstream`, `downstream`, `this`.")]
+    side: Annotated[StageSide | None, Meta(description="Where the slowest stage lies, seen from this rank.")]
     side_reason: Annotated[str | None, Meta(description="Why it cannot be told.")]
     waits: list[WaitRange]
     routing: OwnRouting | None
 
 
-class Sample(Struct, frozen=True, kw_only=True):
+class Sample(Part, frozen=True, kw_only=True):
     """Which ranks were captured, what each of them says alone, and which to profile next."""
 
-    coverage: Annotated[
-        str,
-        Meta(
-            description="`all`, `pipelines` (whole ones), `expert_groups`, `replicas` (of a stage), `one_rank` or `some`."
-        ),
-    ]
+    coverage: Annotated[Coverage, Meta(description="Whole pipelines, whole expert groups, or all replicas of a stage.")]
     is_one_group: Annotated[bool, Meta(description="All captured ranks are of one whole pipeline, group or stage.")]
     num_whole_pipelines: int
     num_whole_expert_groups: int

@@ -17,11 +17,10 @@ from planted_ops import MS, Planted, run_steps
 
 pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import run_job
-from test_runs_pipeline import small
+from run_jobs import run_job, small
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
-from traceanalyzer.review.result import Bubble
+from traceanalyzer.review import Bubble
 
 pytestmark = pytest.mark.runs
 

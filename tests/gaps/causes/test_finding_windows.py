@@ -10,7 +10,7 @@ from planted import Faults, Job, plant
 from tiny_trace import BASE_NS, run_of
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
-from traceanalyzer.review.result import Finding
+from traceanalyzer.review import Finding
 
 US = 1000
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from flight_dumps import call, dumped
 from planted import Faults, Job, plant
-from test_communication_recorded import call, dumped
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main

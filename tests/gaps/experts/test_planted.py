@@ -10,7 +10,7 @@ import pytest
 from planted import Faults, Job, Planted, plant
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
-from traceanalyzer.review.result import AllToAll
+from traceanalyzer.review import AllToAll
 
 BASE: dict[str, Any] = {
     "pp": 1, "dp": 4, "ep": 4, "schedule": "1F1B", "num_microbatches": 2, "moe_layers": 2, "labels": None

@@ -19,7 +19,7 @@ from traceanalyzer.gaps.efficiency.operators import recorded_operators  # noqa: 
 from traceanalyzer.gaps.experts.placement import propose  # noqa: E402
 from traceanalyzer.gaps.experts.sharding import expert_gemms  # noqa: E402
 from traceanalyzer.job import ROUTING_FILE, RoutingRecord  # noqa: E402
-from traceanalyzer.review.experts import AllToAll  # noqa: E402
+from traceanalyzer.review import AllToAll  # noqa: E402
 
 TWINS = ("hot", "zipf")
 

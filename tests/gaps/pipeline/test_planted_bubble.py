@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import polars as pl
 import pytest
 from planted import Faults, Job, Truth, plant
+from planted_truth import true_dependency_share
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 
@@ -25,41 +24,6 @@ JOBS = {
 }
 
 
-def true_dependency_share(truth: Truth, job: Job) -> float:
-    """Median over steps of dependency ÷ phase, from the true spans by the definition in words."""
-    spans: dict[tuple[int, int, str, int, int], list[int]] = {}
-    for op in truth.device_ops:
-        found = re.fullmatch(r"(\d+)([FBIW])(\d+)", op["action"] or "")
-        if found and op["step"] > 0 and op["kind"] in ("gemm", "attention", "elementwise"):
-            key = (op["step"], op["rank"], found[2], int(found[1]), int(found[3]))
-            start, end = spans.get(key, [op["start_ns"], op["end_ns"]])
-            spans[key] = [min(start, op["start_ns"]), max(end, op["end_ns"])]
-    shares = []
-    for step in sorted({key[0] for key in spans}):
-        own = {key[1:]: span for key, span in spans.items() if key[0] == step}
-        ends = {(phase, stage, mb): end for (_, phase, stage, mb), (_, end) in own.items()}
-        first, last = min(s for s, _ in own.values()), max(e for _, e in own.values())
-        dependency = 0
-        for rank in range(job.world_size):
-            at = first
-            for start, end, phase, stage, mb in sorted(
-                (s, e, p, st, m) for (r, p, st, m), (s, e) in own.items() if r == rank
-            ):
-                if phase == "F":
-                    needed = ends.get(("F", stage - 1, mb), at)
-                elif phase == "W":
-                    needed = ends["I", stage, mb]
-                elif phase == "I":
-                    needed = ends.get(("I", stage + 1, mb), ends["F", stage, mb])
-                else:
-                    needed = ends.get(("B", stage + 1, mb), ends["F", stage, mb])
-                dependency += min(max(needed, at), start) - at
-                at = end
-            dependency += last - at
-        shares.append(dependency / ((last - first) * job.world_size))
-    return median(shares)
-
-
 def analysed(job: Job, faults: Faults, folder: Path) -> tuple[Analysis, Truth]:
     planted = plant(job, faults, folder)
     return analyze(read(planted.traces)), planted.truth
@@ -72,9 +36,9 @@ def test_dependency_share_is_the_truth_though_clocks_are_off(name: str, tmp_path
     review = analysis.review
     assert review.bubble is not None, review.quality.withheld
     assert review.bubble.measured_share == pytest.approx(true_dependency_share(truth, job), abs=0.003)
-    assert review.job["schedule"].value == job.schedule
-    assert review.job["num_microbatches"].value == job.num_microbatches
-    assert review.job["num_chunks"].value == job.num_chunks
+    assert review.job.schedule.value == job.schedule
+    assert review.job.num_microbatches.value == job.num_microbatches
+    assert review.job.num_chunks.value == job.num_chunks
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -94,9 +58,9 @@ def test_the_bubble_of_an_unlabelled_zero_bubble_run_is_measured_and_its_schedul
     review = analysis.review
     assert review.bubble is not None, review.quality.withheld
     assert review.bubble.measured_share == pytest.approx(true_dependency_share(truth, job), abs=0.003)
-    assert review.job["schedule"].value == "unknown"
-    assert review.job["schedule"].confidence == 0
-    assert "num_microbatches" not in review.job
+    assert review.job.schedule.value == "unknown"
+    assert review.job.schedule.confidence == 0
+    assert review.job.num_microbatches is None
     assert review.bubble.theory is not None
     assert review.bubble.theory.simulated_share is None
     assert review.bubble.attribution_ms is None

@@ -16,7 +16,7 @@ from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.run import read
 from traceanalyzer.gaps.experts.own_routing import own_routing
 from traceanalyzer.measurements.communication.wait_bounds import wait_bounds
-from traceanalyzer.review.sample import RankFigures
+from traceanalyzer.review import RankFigures
 from traceanalyzer.schema import COLLECTIVE_SPLITS, P2P_SPLITS, conform, empty
 
 MOE = {"pp": 1, "dp": 4, "ep": 4, "moe_layers": 2, "num_microbatches": 2, "num_steps": 4}

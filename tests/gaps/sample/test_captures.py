@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_review import GPIPE, with_job
+from gpipe_run import GPIPE, with_job
+from msgspec import to_builtins
 from tiny_trace import run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.review.result import to_builtins
 from traceanalyzer.traces.capture.ingest import ingest
 
 

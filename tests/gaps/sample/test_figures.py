@@ -12,18 +12,18 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import polars as pl
 import pytest
-from msgspec import Struct
+from gpipe_run import GPIPE, review_of, with_job
+from msgspec import Struct, to_builtins
 from planted import Faults, Job, plant
-from test_review import GPIPE, review_of, with_job
 from tiny_trace import run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.errors import UsageError
 from traceanalyzer.gaps.sample.bounds import Sections, figures
-from traceanalyzer.review.result import Review, to_builtins
+from traceanalyzer.review import Review
 from traceanalyzer.schema import STEPS, WAIT_BOUNDS
 
-DESCRIPTIONS = {"headline", "quality", "sample"}
+DESCRIPTIONS = {"tool", "source", "job", "headline", "quality", "sample"}
 """Sections of the review that say what was captured and in words what the others measure."""
 
 

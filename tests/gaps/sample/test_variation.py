@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from gpipe_run import with_job
 from planted import Faults, Job, plant
-from test_review import with_job
 from tiny_trace import run_of
 
 from traceanalyzer.analysis.measure import measure

@@ -13,7 +13,7 @@ from traceanalyzer.measurements.communication.recorded import (
     missing_callers,
     unfinished_calls,
 )
-from traceanalyzer.review.recorded import (
+from traceanalyzer.review import (
     LateRank,
     Mismatch,
     MissingCall,
@@ -22,7 +22,8 @@ from traceanalyzer.review.recorded import (
     RecordedSource,
     UnfinishedCall,
 )
-from traceanalyzer.review.words import counted
+from traceanalyzer.review.vocabulary import RecordSource
+from traceanalyzer.review.words import counted, milliseconds
 from traceanalyzer.traces.nccl.records import Records
 
 _SHOWN = 20
@@ -73,7 +74,7 @@ def recorded_sentences(found: Recorded | None) -> list[str]:
             f"{_ranks(call.missing)} {names} did not call {call.operation} number {call.sequence} of group {call.group}."
         )
     lines += [
-        f"Rank {late.rank} is waited for most: {late.wait_ms:.3g} ms over {counted(late.num_collectives, 'collective')}."
+        f"Rank {late.rank} is waited for most: {milliseconds(late.wait_ms)} over {counted(late.num_collectives, 'collective')}."
         for late in found.late[:1]
     ]
     return lines
@@ -84,7 +85,10 @@ def _ranks(ranks: list[int]) -> str:
 
 
 def _sources(records: Records, splits: pl.DataFrame, *, alone: bool) -> list[RecordedSource]:
-    parts = (("flight_recorder", records.flight, "rank"), ("nccl_inspector", records.inspector, "job_rank"))
+    parts: tuple[tuple[RecordSource, pl.DataFrame, str], ...] = (
+        ("flight_recorder", records.flight, "rank"),
+        ("nccl_inspector", records.inspector, "job_rank"),
+    )
     return [
         RecordedSource(
             source=name,

@@ -20,7 +20,7 @@ from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.gaps.pipeline.ideal import measured_orders, simulated, uniform_times
 from traceanalyzer.measurements.efficiency.mfu import utilisation
-from traceanalyzer.review.result import Withheld
+from traceanalyzer.review import Withheld
 from traceanalyzer.review.words import percent
 
 _WORK = ["compute", "transfer", "copy"]

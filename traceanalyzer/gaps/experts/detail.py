@@ -28,7 +28,7 @@ from traceanalyzer.measurements.experts.exposure import exposure
 from traceanalyzer.measurements.experts.loads import load_statistics, persistence
 from traceanalyzer.measurements.experts.overheads import expert_overheads
 from traceanalyzer.measurements.experts.traffic import traffic
-from traceanalyzer.review.experts import (
+from traceanalyzer.review import (
     ExchangeFigures,
     ExpertBlame,
     ExpertWorth,
@@ -38,6 +38,7 @@ from traceanalyzer.review.experts import (
     SlowLink,
     SlowPort,
 )
+from traceanalyzer.review.vocabulary import ExpertRemedy, LoadUnit
 from traceanalyzer.schema import empty
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.experts.directions import COMPUTE_KINDS
@@ -130,6 +131,10 @@ def hot_spots(routing: pl.DataFrame, *, uneven: bool) -> list[HotSpot]:
 
     Unless loads are `uneven` beyond chance no pattern is told: someone is always fullest.
     """
+    units: tuple[tuple[LoadUnit, pl.DataFrame], ...] = (
+        ("rank", rank_loads(routing)),
+        ("expert", expert_loads(routing)),
+    )
     return [
         HotSpot(
             layer=row["layer"],
@@ -139,7 +144,7 @@ def hot_spots(routing: pl.DataFrame, *, uneven: bool) -> list[HotSpot]:
             persistent_share=row["persistent_share"],
             pattern=row["pattern"] if uneven else None,
         )
-        for unit, loads in (("rank", rank_loads(routing)), ("expert", expert_loads(routing)))
+        for unit, loads in units
         for row in persistence(loads, unit).iter_rows(named=True)
     ]
 
@@ -202,7 +207,7 @@ def worth_figures(
         found = expert_worth(tables.steps, splits, expected, tables.expert_computation)
     else:
         found = pipelined_worth(tables.steps, splits, expected, tables.expert_computation, steps)
-    named = {
+    named: dict[ExpertRemedy, float | None] = {
         "balanced_experts": found.balanced_experts_ms,
         "repaired_link": found.repaired_link_ms,
         "full_overlap": found.full_overlap_ms,

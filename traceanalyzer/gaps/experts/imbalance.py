@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import polars as pl
 
@@ -41,8 +41,8 @@ from traceanalyzer.measurements.experts.all_to_all import (
     waits_by_direction,
 )
 from traceanalyzer.measurements.experts.traffic import aligned_sequences
-from traceanalyzer.review.experts import AllToAll, AllToAllGroup, AllToAllTheory, PlacementAdvice
-from traceanalyzer.review.result import Withheld
+from traceanalyzer.review import AllToAll, AllToAllGroup, AllToAllTheory, PlacementAdvice, Withheld
+from traceanalyzer.review.vocabulary import LoadsSource
 from traceanalyzer.schema import GATHERED
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.experts.directions import COMPUTE_KINDS, expert_kernels, with_directions
@@ -100,7 +100,9 @@ def expert_gap(
         slowest_rank=slowest_rank(times, exchanges),
         **_cost(times, withheld),
         bus_bandwidth_gbps=_bandwidth(tables, exchanges, withheld),
-        loads_source="bytes" if by_bytes else ", ".join(sorted(routing["source"].unique())) or None,
+        loads_source="bytes"
+        if by_bytes
+        else cast("LoadsSource | None", ", ".join(sorted(routing["source"].unique())) or None),
         theory=(theory := _theory(routing, _computed(loads, detail.expert_chain), times, job, withheld)),
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, steps, withheld),

@@ -6,7 +6,7 @@ import math
 
 import polars as pl
 
-from traceanalyzer.review.sample import OwnRouting
+from traceanalyzer.review import OwnRouting
 
 _Z = 1.96
 """Standard errors of a 95% interval."""

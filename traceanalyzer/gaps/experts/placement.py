@@ -10,7 +10,7 @@ import polars as pl
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.measurements.experts.all_to_all import complete_layers, expert_loads
-from traceanalyzer.review.experts import PlacementAdvice
+from traceanalyzer.review import PlacementAdvice
 from traceanalyzer.theory.experts.placement import Placement, balanced_placement
 
 FORMAT = "traceanalyzer.expert_placement"

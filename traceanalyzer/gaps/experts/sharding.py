@@ -7,7 +7,7 @@ import polars as pl
 from traceanalyzer.gaps.experts.volumes import layer_shape
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.experts.traffic import byte_loads
-from traceanalyzer.review.experts import ExpertGemm, ExpertSharding
+from traceanalyzer.review import ExpertGemm, ExpertSharding
 from traceanalyzer.theory.experts.volumes import expert_parallel_bytes, tensor_parallel_bytes
 
 _FACTORS = r"^(\d+)x(\d+) (\d+)x(\d+)$"

@@ -11,8 +11,7 @@ from traceanalyzer.job import Job
 from traceanalyzer.measurements.experts.all_to_all import complete_layers
 from traceanalyzer.measurements.experts.traffic import EXCHANGE, byte_loads
 from traceanalyzer.model import ModelShape
-from traceanalyzer.review.experts import Volume, VolumeTheory
-from traceanalyzer.review.result import Withheld
+from traceanalyzer.review import Volume, VolumeTheory, Withheld
 from traceanalyzer.theory.experts.network import Port, Topology, all_to_all_ns
 from traceanalyzer.theory.experts.volumes import (
     ExpertLayer,
@@ -88,7 +87,7 @@ def layer_shape(tokens_per_rank: float, num_ranks: int, job: Job | None) -> Expe
             tokens_per_rank=round(tokens_per_rank),
             experts_per_token=job.model.experts_per_token,
             num_experts=job.model.num_experts,
-            hidden_size=job.model.hidden_size,
+            hidden_size=job.model.expert_latent_size or job.model.hidden_size,
             bytes_per_element=BYTES[job.dtype.removeprefix("torch.")],
             num_ranks=num_ranks,
         )

@@ -9,8 +9,7 @@ import polars as pl
 from traceanalyzer.errors import InputError
 from traceanalyzer.gaps.op_study.graph import P2P
 from traceanalyzer.gaps.op_study.study import what_if
-from traceanalyzer.review.pipeline import WhatIfFigures
-from traceanalyzer.review.result import Withheld
+from traceanalyzer.review import WhatIfFigures, Withheld
 
 
 @dataclass(frozen=True, slots=True)

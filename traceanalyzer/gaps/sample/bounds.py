@@ -9,12 +9,26 @@ from typing import cast
 import polars as pl
 from msgspec import Struct
 
-from traceanalyzer.review.experts import ExpertSharding
-from traceanalyzer.review.memory import Memory, RankMemory
-from traceanalyzer.review.pipeline import NextSchedules, WhatIfFigures
-from traceanalyzer.review.recorded import Recorded
-from traceanalyzer.review.result import Accounting, AllToAll, Bubble, Mfu, Quality, StepFigures, ValidityFigures
-from traceanalyzer.review.sample import Figure, Sample
+from traceanalyzer.review import (
+    Accounting,
+    AllToAll,
+    Bubble,
+    Communication,
+    ExpertSharding,
+    Figure,
+    Kernels,
+    Memory,
+    Mfu,
+    NextSchedules,
+    Quality,
+    RankMemory,
+    Recorded,
+    Sample,
+    StepFigures,
+    ValidityFigures,
+    WhatIfFigures,
+)
+from traceanalyzer.review.vocabulary import Coverage, FigureScope
 
 NO_FIGURES = ("num_", "slowest_rank", "tokens_per_step", "from_stage", "to_stage")
 """Counts and names: they are no measurement of anything beyond themselves."""
@@ -38,6 +52,8 @@ _BASES = {
     "what_if": "a replay of all operations of the op table",
     "expert_sharding": "bytes of expert layers, mean over the members of a group",
     "recorded": "records of the communication library",
+    "kernels": "kernels of device ranks",
+    "communication": "kernels that communicate and compute, of device ranks",
     "mfu": "the declared job's FLOPs and the captured ranks' step time",
 }
 _EXACT = ("bubble.theory", "all_to_all.theory", "mfu.flops_per", "mfu.hardware_flops", "mfu.peak", "validity", "memory")
@@ -65,6 +81,8 @@ class Sections:
     what_if: WhatIfFigures | None = None
     expert_sharding: ExpertSharding | None = None
     recorded: Recorded | None = None
+    kernels: Kernels | None = None
+    communication: Communication | None = None
 
 
 def figures(
@@ -76,9 +94,10 @@ def figures(
     position (`memory.stages.0.peak_bytes`), and the owners' shares as `accounting.owners.<owner>`. `waits` is
     `WAIT_BOUNDS`, `windows` is `STEPS`.
     """
-    captured_ranks, job = _captured(captured, result), ("job", result.num_ranks_found)
+    captured_ranks = _captured(captured, result)
+    job: tuple[FigureScope, int] = ("job", result.num_ranks_found)
     pipelines = _of_pipelines(of.bubble, result)
-    places = {
+    places: dict[str, tuple[FigureScope, int]] = {
         "bubble": pipelines,
         "next_schedules": pipelines,
         "all_to_all": _of_groups(of.all_to_all, captured, result),
@@ -106,7 +125,7 @@ def _figure(
     path: str,
     value: float | None,
     bounds: tuple[float | None, float | None],
-    scope: str,
+    scope: FigureScope,
     num_ranks: int,
     result: Quality,
 ) -> Figure:
@@ -135,10 +154,13 @@ def _numbers(part: object, path: str) -> Iterator[tuple[str, float]]:
         yield path, part
 
 
-def _captured(captured: Sample, result: Quality) -> tuple[str, int]:
+def _captured(captured: Sample, result: Quality) -> tuple[FigureScope, int]:
     """Scope of what is measured on all captured ranks, and their number."""
-    only_one = {"pipelines": captured.num_whole_pipelines == 1, "expert_groups": captured.num_whole_expert_groups == 1}
-    scopes = {"all": "job", "one_rank": "rank"}
+    only_one: dict[Coverage, bool] = {
+        "pipelines": captured.num_whole_pipelines == 1,
+        "expert_groups": captured.num_whole_expert_groups == 1,
+    }
+    scopes: dict[Coverage, FigureScope] = {"all": "job", "one_rank": "rank"}
     if only_one.get(captured.coverage) and captured.is_one_group:
         scopes |= {"pipelines": "pipeline", "expert_groups": "group"}
     if captured.coverage == "replicas" and captured.is_one_group:
@@ -146,12 +168,12 @@ def _captured(captured: Sample, result: Quality) -> tuple[str, int]:
     return scopes.get(captured.coverage, "ranks"), result.num_ranks_found
 
 
-def _of_pipelines(bubble: Bubble | None, result: Quality) -> tuple[str, int]:
+def _of_pipelines(bubble: Bubble | None, result: Quality) -> tuple[FigureScope, int]:
     ranks = {rank for stage in bubble.stages for rank in stage.ranks} if bubble else set[int]()
     return "job" if len(ranks) == result.num_ranks_expected else "pipeline", len(ranks)
 
 
-def _of_groups(all_to_all: AllToAll | None, captured: Sample, result: Quality) -> tuple[str, int]:
+def _of_groups(all_to_all: AllToAll | None, captured: Sample, result: Quality) -> tuple[FigureScope, int]:
     """All-to-alls are measured on whole groups, or on captured members alone."""
     scope, found = _captured(captured, result)
     if all_to_all is None or not captured.num_whole_expert_groups:

@@ -14,8 +14,8 @@ from traceanalyzer.gaps.pipeline.ideal import rank_ops
 from traceanalyzer.gaps.sample.groups import Members, RankGroups, rank_groups
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.pipeline.one_rank import OneRank, fastest_message, one_rank
-from traceanalyzer.review.result import Bubble
-from traceanalyzer.review.sample import RankFigures, Sample, WaitRange
+from traceanalyzer.review import Bubble, RankFigures, Sample, WaitRange
+from traceanalyzer.review.vocabulary import Coverage
 from traceanalyzer.schedule import Phase
 from traceanalyzer.tables import Tables
 from traceanalyzer.theory.schedules.recognise import recognise_order
@@ -39,7 +39,7 @@ def sample(
     experts = _whole((of.experts for of in groups.values()), present)
     replicas = _whole((of.replicas for of in groups.values()), present)
     expected = expected_ranks(tables.ranks, job)
-    whole = {"pipelines": pipelines, "expert_groups": experts, "replicas": replicas}
+    whole: dict[Coverage, set[Members]] = {"pipelines": pipelines, "expert_groups": experts, "replicas": replicas}
     kind = _kind(len(present), expected, whole)
     ranks = [_rank_figures(rank, groups[rank], tables, exchanges, waits, job) for rank in sorted(present)[:MAX_RANKS]]
     following, reason = ((), None) if kind == "all" else _next(ranks, groups, expected)
@@ -62,12 +62,13 @@ def _whole(groups: Iterable[Members], present: frozenset[int]) -> set[Members]:
     return {members for members in groups if members and present.issuperset(members)}
 
 
-def _kind(found: int, expected: int | None, whole: Mapping[str, set[Members]]) -> str:
+def _kind(found: int, expected: int | None, whole: Mapping[Coverage, set[Members]]) -> Coverage:
     if expected is not None and found >= expected:
         return "all"
     if found == 1:
         return "one_rank"
-    return next((name for name, members in whole.items() if members), "some")
+    known: list[Coverage] = [name for name, members in whole.items() if members]
+    return known[0] if known else "some"
 
 
 def _rank_figures(
@@ -135,7 +136,7 @@ def _equal_stages(
         result = simulate(recognised[1], stage_ranks, _times(own))
     except TraceAnalyzerError:
         return None, None
-    return recognised[0].value, 1 - result.busy_ns[place] / result.span_ns[place]
+    return recognised[0], 1 - result.busy_ns[place] / result.span_ns[place]
 
 
 def _times(own: pl.DataFrame) -> OpTimes:

@@ -18,9 +18,7 @@ from typing import TypeVar
 
 from msgspec.structs import replace
 
-from traceanalyzer.review.experts import AllToAll
-from traceanalyzer.review.result import Bubble, Withheld
-from traceanalyzer.review.sample import Sample
+from traceanalyzer.review import AllToAll, Bubble, Sample, Withheld
 
 
 @dataclass(frozen=True, slots=True)

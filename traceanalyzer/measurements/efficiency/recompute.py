@@ -21,6 +21,7 @@ import polars as pl
 
 from traceanalyzer.measurements.efficiency.shape_flops import ATTENTION, FACTORS
 from traceanalyzer.measurements.ledger.intervals import union
+from traceanalyzer.review.vocabulary import Recomputation
 
 _THREAD = ["rank", "cycle", "thread"]
 _BACKWARD = "autograd::engine::evaluate_function"
@@ -49,7 +50,7 @@ _MOST_WITHOUT_ATTENTION = 0.8
 class Recomputed:
     """What backward computes again."""
 
-    value: str | None
+    value: Recomputation | None
     """`none`, `selective` (core attention alone), `full` (layers), `partial` (something else or not told which); None: not told."""
     basis: str
     """What says so, or why nothing does."""
@@ -197,7 +198,7 @@ def _unfused(operators: pl.DataFrame) -> bool:
     return not operators.filter((pl.col("kind") == "attention") & pl.col("name").is_in(_UNFUSED)).is_empty()
 
 
-def _kind(gemms: tuple[int, int], attentions: tuple[int, int]) -> str:
+def _kind(gemms: tuple[int, int], attentions: tuple[int, int]) -> Recomputation:
     """Of pairs computed again and at first."""
     all_attention = attentions[1] > 0 and attentions[0] >= (1 - _TOLERANCE) * attentions[1]
     if all_attention and not gemms[0]:

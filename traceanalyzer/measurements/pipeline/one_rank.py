@@ -14,6 +14,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.review.vocabulary import StageSide
+
 SIDE_SHARE = 0.9
 """Share of the steady gaps before forwards (backwards) from which the slowest stage is said to lie up- (down-)stream."""
 PACE_TOLERANCE = 0.02
@@ -40,7 +42,7 @@ class OneRank:
     """Time of all chunks of one microbatch on this rank: forward and backward."""
     pace_ns: float | None
     """Start to start of equal chunks in the steady part: the slowest stage plus the latency of messages."""
-    side: str | None
+    side: StageSide | None
     """Where the slowest stage lies: `upstream`, `downstream`, `this`; None where it cannot be told."""
     side_reason: str | None
     """Why it cannot."""
@@ -148,7 +150,7 @@ def _spread(own: pl.DataFrame) -> float:
     return float(spreads["end_ns"].sum())
 
 
-def _side(own: pl.DataFrame, own_pace_ns: float, pace_ns: float | None) -> str | None:
+def _side(own: pl.DataFrame, own_pace_ns: float, pace_ns: float | None) -> StageSide | None:
     """Where the slowest stage lies, by what the steady part waits for; `own_pace_ns` is what this rank can explain."""
     if pace_ns is None:
         return None

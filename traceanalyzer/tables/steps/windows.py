@@ -15,8 +15,8 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import STEPS, conform
-from traceanalyzer.tables.main_threads import main_threads, on_main_thread
-from traceanalyzer.tables.step_basis import STEP_RANGES, find_steps
+from traceanalyzer.tables.steps.basis import STEP_RANGES, find_steps
+from traceanalyzer.tables.steps.main_threads import main_threads, on_main_thread
 
 __all__ = [
     "COMPUTE_KINDS",
@@ -96,8 +96,9 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
         .group_by(keys)
         .agg(pl.col("end_ns").max().alias("tail_end_ns"))
     )
+    ended = ~pl.col("cut").fill_null(value=False)  # an end that is not known bounds no step
     on_compute_stream = (
-        kernels.filter(pl.col("step").is_not_null())
+        kernels.filter(pl.col("step").is_not_null() & ended)
         .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
         .group_by(*keys, "step")
         .agg(pl.col("end_ns").max().alias("boundary_ns"))
