@@ -138,7 +138,7 @@ def build_tables(
     updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
-        steps=with_typical(windows),
+        steps=with_typical(windows, with_less_work=own.found.with_less_work),
         kernels=kernel_table,
         actions=computed,
         actions_inferred=inferred,
