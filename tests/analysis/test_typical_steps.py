@@ -51,7 +51,7 @@ def test_steps_of_which_none_is_usual_are_said_to_differ(tmp_path: Path) -> None
     review = run(tmp_path, [2, 2, 14, 14.5, 14.2]).review
     assert review.step.set_apart == []
     assert review.headline.tiles[3].gap_text == "5 steps captured, of 2.00 ms to 14.5 ms"
-    assert "5 steps of 2.00 ms to 14.5 ms:" in review.headline.sentences[0]
+    assert "5 steps of 14.0 ms (2.00 ms to 14.5 ms):" in review.headline.sentences[0]
 
 
 def test_a_shorter_first_step_is_a_warm_up_where_it_skips_its_update(tmp_path: Path) -> None:
@@ -66,6 +66,36 @@ def test_a_shorter_first_step_is_a_warm_up_where_it_skips_its_update(tmp_path: P
         review = analyze(read(loop.write(tmp_path / str(skips)))).review
         assert [each.step for each in review.step.set_apart] == expected
         assert [each.reason for each in review.step.set_apart] == ["first step"] * len(expected)
+
+
+@pytest.mark.parametrize("idles_first", [True, False])
+def test_a_first_step_that_lacks_the_time_before_its_first_kernel_was_cut(*, idles_first: bool, tmp_path: Path) -> None:
+    loop = Loop()
+    for number in range(4):
+        with loop.range(f"train_step_{number}"):
+            loop.now += 3000 if idles_first else 0
+            loop.pass_through(4, 300)
+            loop.update()
+            loop.wait()
+            loop.now += 0 if idles_first else 3000
+    review = analyze(read(loop.write(tmp_path))).review
+    assert [(each.step, each.reason, each.excess_ms) for each in review.step.set_apart] == [
+        (0, "cut at its start", None)
+    ]
+    assert review.step.duration_ms.values == pytest.approx([5.8] * 3, rel=0.02)
+
+
+def test_steps_whose_numbers_a_rank_repeats_have_their_own_lengths(tmp_path: Path) -> None:
+    loop = Loop()
+    for number in (7, 8, 8, 9):
+        with loop.range(f"ProfilerStep#{number}"):
+            loop.pass_through(4, 300)
+            loop.update()
+        loop.wait()
+    steps = analyze(read(loop.write(tmp_path))).tables["steps"]
+    assert steps.select(pl.col("end_ns") - pl.col("start_ns")).to_series().to_list() == pytest.approx(
+        [2.8e6] * 4, rel=0.03
+    )
 
 
 def test_chosen_steps_are_all_spoken_of(tmp_path: Path) -> None:

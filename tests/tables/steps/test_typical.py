@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from traceanalyzer.schema import STEPS, conform
-from traceanalyzer.tables.steps.typical import typical_steps, with_typical
+from traceanalyzer.tables.steps.typical import FirstStep, typical_steps, with_typical
 
 
 def windows(*lengths: float, num_ranks: int = 2, **flags: list[int]) -> pl.DataFrame:
@@ -23,8 +23,8 @@ def windows(*lengths: float, num_ranks: int = 2, **flags: list[int]) -> pl.DataF
     return conform(pl.DataFrame(rows), STEPS)
 
 
-def apart(frame: pl.DataFrame, *, chosen: bool = False) -> dict[int, str]:
-    marked = with_typical(frame, chosen=chosen)
+def apart(frame: pl.DataFrame, first: FirstStep | None = None, *, chosen: bool = False) -> dict[int, str]:
+    marked = with_typical(frame, first, chosen=chosen)
     assert (marked["is_typical"] == marked["set_apart"].is_null()).all()
     return dict(marked.filter(pl.col("set_apart").is_not_null()).select("step", "set_apart").unique().iter_rows())
 
@@ -71,8 +71,24 @@ def test_steps_are_set_apart_by_length(lengths: tuple[float, ...], expected: dic
     ],
 )
 def test_a_shorter_first_step_that_does_less_is_a_warm_up(lengths: tuple[float, ...], expected: dict[int, str]) -> None:
-    marked = with_typical(windows(*lengths), with_less_work=[0])
-    assert dict(marked.drop_nulls("set_apart").select("step", "set_apart").unique().iter_rows()) == expected
+    assert apart(windows(*lengths), FirstStep(with_less_work=[0])) == expected
+
+
+@pytest.mark.parametrize(
+    ("lengths", "head", "expected"),
+    [
+        ((60, 145, 147), 80, {0: "cut at its start"}),
+        ((60, 145, 147), 10, {}),
+        ((60, 62, 145, 147, 146), 80, {}),
+        ((130, 145, 147), 10, {}),
+        ((40, *NINE), 40, {0: "cut at its start"}),
+        ((40, *NINE), 10, {0: "outlier"}),
+    ],
+)
+def test_a_shorter_first_step_that_lacks_the_time_before_its_first_kernel_was_cut(
+    lengths: tuple[float, ...], head: float, expected: dict[int, str]
+) -> None:
+    assert apart(windows(*lengths), FirstStep(whole_ns={0: round((lengths[0] + head) * 1e6)})) == expected
 
 
 def test_only_whole_steps_are_compared() -> None:

@@ -32,8 +32,8 @@ def ledger_sentences(
     if not shown:
         return [f"{who(quality, ranks, captured)}: the captured steps have no length."]
     spent = ", ".join(f"{_OWNERS[row.owner]} for {percent(row.share)}" for row in shown)
-    length = spread(step.duration_ms) or milliseconds(step.duration_ms.median)
-    steps = f"{counted(step.duration_ms.num_steps, 'step')} of {length}"
+    differing = f" ({text})" if (text := spread(step.duration_ms)) else ""
+    steps = f"{counted(step.duration_ms.num_steps, 'step')} of {milliseconds(step.duration_ms.median)}{differing}"
     return [f"{who(quality, ranks, captured)}, {steps}: {subject(ranks)} {spent} of its time."]
 
 

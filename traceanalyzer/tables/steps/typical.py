@@ -2,14 +2,17 @@
 
 Only whole steps are compared. Of eight or more, those are typical whose length is within the larger of three scaled median
 absolute deviations and 5% of the median; if more than a tenth of them would fall out, none does: then they are the run. Of
-fewer, all are typical but a first step that is more than 25% off the median and a warm-up: longer than the others, or with less
-work. One whose next step is alike is none: then steps differ, and nobody knows which are usual.
+fewer, all are typical but a first step that is more than 25% off the median and a warm-up (longer than the others, or with less
+work), or cut: as long as the others with the time before its first kernel. One whose next step is alike is no warm-up: then
+steps differ, and nobody knows which are usual.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
 from traceanalyzer.schema import STEPS, conform
@@ -56,49 +59,58 @@ def step_lengths(windows: pl.DataFrame) -> pl.DataFrame:
     return told if told["reason"].null_count() else told.with_columns(pl.lit(None, pl.String).alias("reason"))
 
 
-def outliers(lengths: pl.DataFrame, with_less_work: Collection[int] = ()) -> pl.DataFrame:
-    """Whole steps whose length is not that of the others, and why: `step`, `duration_ns`, `reason`; from `step_lengths`.
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """What is known of first steps beside their windows."""
 
-    `with_less_work` are steps that do less than the others.
-    """
+    with_less_work: Collection[int] = ()
+    """Steps that do less than the others."""
+    whole_ns: Mapping[int, int] = field(default_factory=dict[int, int])
+    """How long steps would be with the time before their first kernel, which their windows lack."""
+
+    def reason(self, step: int, length_ns: int, usual_ns: float, most_off_ns: float) -> str | None:
+        """Why a first step that is so far off the usual length is none like the others; None where nothing tells."""
+        if length_ns > usual_ns or step in self.with_less_work:
+            return FIRST
+        return CUT if self.whole_ns.get(step, length_ns) >= usual_ns - most_off_ns else None
+
+
+def outliers(lengths: pl.DataFrame, first: FirstStep | None = None) -> pl.DataFrame:
+    """Whole steps whose length is not that of the others, and why: `step`, `duration_ns`, `reason`; from `step_lengths`."""
+    known = first or FirstStep()
     whole = lengths.filter(pl.col("reason").is_null()).sort("step")
     if whole.height < FEWEST_COMPARED:
-        return _first_step(whole, with_less_work)
-    middle = pl.col("duration_ns").median()
-    off = (pl.col("duration_ns") - middle).abs()
-    band = pl.max_horizontal(MAX_DEVIATIONS * MAD_TO_SIGMA * off.median(), MIN_BAND * middle)
-    warms_up = (pl.col("duration_ns") > middle) | pl.col("step").is_in(list(with_less_work))
-    is_first = pl.col("step") == pl.col("step").min()
-    reason = pl.when(is_first & warms_up).then(pl.lit(FIRST)).otherwise(pl.lit(OUTLIER))
-    return whole.with_columns(reason.alias("reason")).filter(off > band)
+        return _first_of_few(whole, known)
+    durations = whole["duration_ns"]
+    middle = float(np.median(durations))
+    off = (durations - middle).abs()
+    band = max(MAX_DEVIATIONS * MAD_TO_SIGMA * float(np.median(off)), MIN_BAND * middle)
+    step, length = whole["step"][0], durations[0]
+    reason = pl.when(pl.col("step") == step).then(pl.lit(known.reason(step, length, middle, band) or OUTLIER))
+    return whole.filter(off > band).with_columns(reason.otherwise(pl.lit(OUTLIER)).alias("reason"))
 
 
-def _first_step(whole: pl.DataFrame, with_less_work: Collection[int]) -> pl.DataFrame:
-    """The first of a few steps, if it is a warm-up.
-
-    Their median is one of them: of an even number the shorter middle one.
-    """
+def _first_of_few(whole: pl.DataFrame, known: FirstStep) -> pl.DataFrame:
+    """The first step, if it was cut or is a warm-up. The median is one of the steps: of an even number the shorter middle one."""
     lengths = whole["duration_ns"].to_list()
     if len(lengths) < 2:
         return whole.clear()
     first, usual = lengths[0], sorted(lengths)[(len(lengths) - 1) // 2]
+    reason = known.reason(whole["step"][0], first, usual, MAX_FIRST * usual)
     is_off = abs(first - usual) > MAX_FIRST * usual
     is_alone = abs(lengths[1] - first) > MAX_FIRST * first
-    warms_up = first > usual or whole["step"][0] in with_less_work
-    return whole.head(int(is_off and is_alone and warms_up)).with_columns(pl.lit(FIRST).alias("reason"))
+    chosen = is_off and is_alone and reason is not None
+    return whole.head(int(chosen)).with_columns(pl.lit(reason, pl.String).alias("reason"))
 
 
-def with_typical(windows: pl.DataFrame, *, chosen: bool = False, with_less_work: Collection[int] = ()) -> pl.DataFrame:
-    """`STEPS` with `is_typical` and `set_apart`.
-
-    Steps that were `chosen` by hand are all typical. `with_less_work` are steps that do less than the others.
-    """
+def with_typical(windows: pl.DataFrame, first: FirstStep | None = None, *, chosen: bool = False) -> pl.DataFrame:
+    """`STEPS` with `is_typical` and `set_apart`. Steps that were `chosen` by hand are all typical."""
     lengths = step_lengths(windows)
     apart = lengths.filter(pl.col("reason").is_not_null())
     if chosen:
         apart = apart.clear()
     else:
-        num_whole, off = lengths.height - apart.height, outliers(lengths, with_less_work)
+        num_whole, off = lengths.height - apart.height, outliers(lengths, first)
         if num_whole < FEWEST_COMPARED or off.height <= MAX_SET_APART_SHARE * num_whole:
             apart = pl.concat([apart, off])
     reasons = apart.select("step", pl.col("reason").alias("set_apart"))
