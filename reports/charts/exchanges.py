@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,16 +30,19 @@ class Exchanges:
     left_out: str
 
 
-def lay_out(collectives: pl.DataFrame, origin_ns: int | None, limit: int = MAX_BARS) -> Exchanges | None:
+def lay_out(
+    collectives: pl.DataFrame, origin_ns: int | None, limit: int = MAX_BARS, apart: Collection[int] = ()
+) -> Exchanges | None:
     """Bars of the timed all-to-alls of the steps nearest to the median one; None without any.
 
-    `origin_ns` is the pipeline timeline's zero if there is one; else the shown step's first arrival is zero.
+    `origin_ns` is the pipeline timeline's zero if there is one; else the shown step's first arrival is zero. No step set `apart` is
+    shown first.
     """
     timed = all_to_alls(collectives)
     if timed.is_empty():
         return None
     windows = timed.group_by("step").agg(pl.col("start_ns").min(), pl.col("end_ns").max()).sort("step")
-    shown = median_step(windows)
+    shown = median_step(windows, apart)
     near = windows.sort((pl.col("step") - shown).abs(), "step")["step"].to_list()
     sizes, kept = dict(timed.group_by("step").len().iter_rows()), list[int]()
     while near and (not kept or 2 * sum(sizes[step] for step in [*kept, near[0]]) <= limit):

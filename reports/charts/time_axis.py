@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import polars as pl
@@ -14,9 +14,10 @@ MAX_LABELLED_ROWS = 24
 ROW_PIXELS = 26
 
 
-def median_step(windows: pl.DataFrame) -> int:
-    """The step (of step, start_ns, end_ns) that lasts the lower median: the most ordinary one."""
-    ordered = windows.sort(pl.col("end_ns") - pl.col("start_ns"), "step")
+def median_step(windows: pl.DataFrame, apart: Collection[int] = ()) -> int:
+    """The step (of step, start_ns, end_ns) that lasts the lower median: the most ordinary one, none set `apart` if others are here."""
+    typical = windows.filter(~pl.col("step").is_in(list(apart)))
+    ordered = (windows if typical.is_empty() else typical).sort(pl.col("end_ns") - pl.col("start_ns"), "step")
     return int(ordered["step"][(len(ordered) - 1) // 2])
 
 

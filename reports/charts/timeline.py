@@ -7,6 +7,7 @@ step's phase, so wherever a reader pans, theory stands below its measurement.
 from __future__ import annotations
 
 import functools
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,14 +41,16 @@ class Timeline:
     left_out: str
 
 
-def lay_out(actions: pl.DataFrame, ideal: pl.DataFrame, limit: int = MAX_RECTANGLES) -> Timeline | None:
-    """Bars of measured and ideal actions, at most `limit`; None without a timed action."""
+def lay_out(
+    actions: pl.DataFrame, ideal: pl.DataFrame, limit: int = MAX_RECTANGLES, apart: Collection[int] = ()
+) -> Timeline | None:
+    """Bars of measured and ideal actions, at most `limit`; None without a timed action. No step set `apart` is shown first."""
     actions = actions.drop_nulls(["rank", "step", "phase", "start_ns", "end_ns"])
     if actions.is_empty():
         return None
     ideal = ideal.drop_nulls(["rank", "phase", "start_ns", "end_ns"])
     windows = actions.group_by("step").agg(pl.col("start_ns").min(), pl.col("end_ns").max()).sort("step")
-    shown = median_step(windows)
+    shown = median_step(windows, apart)
     origin = int(windows.filter(pl.col("step") == shown)["start_ns"][0])
     measured, drawn_ideal, left_out = _within(actions, ideal, shown, limit)
     windows = windows.filter(pl.col("step").is_in(measured["step"].unique().to_list()))

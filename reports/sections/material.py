@@ -38,12 +38,18 @@ class Material:
     @cached_property
     def actions(self) -> timeline.Timeline | None:
         """The timeline of pipeline actions."""
-        return timeline.lay_out(self.table("actions"), self.table("ideal_actions"))
+        return timeline.lay_out(self.table("actions"), self.table("ideal_actions"), apart=self.set_apart)
 
     @cached_property
     def exchanges(self) -> exchanges.Exchanges | None:
         """The timeline of all-to-alls, on the same axis."""
-        return exchanges.lay_out(self.table("collectives"), self.actions.origin_ns if self.actions else None)
+        zero = self.actions.origin_ns if self.actions else None
+        return exchanges.lay_out(self.table("collectives"), zero, apart=self.set_apart)
+
+    @property
+    def set_apart(self) -> frozenset[int]:
+        """Captured steps that no figure speaks of."""
+        return frozenset(each.step for each in self.review.step.set_apart)
 
     @property
     def origin_ns(self) -> int | None:

@@ -28,13 +28,14 @@ PHASE_NAMES = {
 
 def section(material: Material) -> Section:
     """Where the ranks' time went, by owner and by phase of the step."""
-    account, review = material.table("accounting"), material.review
+    review = material.review
+    account = material.table("accounting").filter(~pl.col("step").is_in(list(material.set_apart)))
     parts = [owner_chart(account), phase_chart(account), owner_grid(review.accounting, review.figures)]
     return material.section("owners", "Owners of time", parts, "accounting")
 
 
 def owner_shares(accounting: pl.DataFrame, column: str = "owner") -> pl.DataFrame:
-    """Share of each rank's step time by owner (or phase), all steps: rank, `column`, duration_ns, share. 1 per rank."""
+    """Share of each rank's step time by owner (or phase): rank, `column`, duration_ns, share. 1 per rank."""
     known = accounting.drop_nulls(["rank", column, "duration_ns"]).with_columns(pl.col(column).cast(pl.String))
     total = known.group_by("rank", column).agg(pl.col("duration_ns").sum())
     return total.with_columns(share=pl.col("duration_ns") / pl.col("duration_ns").sum().over("rank")).sort("rank")

@@ -18,5 +18,5 @@ def section(material: Material) -> Section:
         "Timeline",
         [actions, collectives],
         absent=f"These traces hold neither timed pipeline actions nor timed all-to-alls: {reason(material.review.quality, 'bubble')}.",
-        lead="Measured actions above the ideal ones, on one time axis. The view opens on the step of median length.",
+        lead="Measured actions above the ideal ones, on one time axis. The view opens on the typical step of median length.",
     )

@@ -70,6 +70,17 @@ def test_the_median_step_is_shown(lengths: list[int], shown: int) -> None:
     assert median_step(frame) == shown
 
 
+def test_a_step_set_apart_is_not_the_one_that_a_timeline_opens_on() -> None:
+    measured = pipeline_actions(steps=(3, 4), slow_step=4)
+    assert laid_out(measured, IDEAL).shown_step == 3
+    apart = lay_out(measured, IDEAL, apart=[3])
+    assert apart is not None
+    assert apart.shown_step == 4
+    alone = lay_out(measured, IDEAL, apart=[3, 4])
+    assert alone is not None
+    assert alone.shown_step == 3
+
+
 def test_a_ranks_stages_are_numbered_as_chunks() -> None:
     chunked = actions(
         (0, 1, 0, "F", 0, 0, 1), (0, 1, 2, "F", 0, 1, 2), (1, 1, 1, "F", 0, 0, 1), (1, 1, 3, "F", 0, 1, 2)

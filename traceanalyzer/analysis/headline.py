@@ -28,6 +28,7 @@ from traceanalyzer.review import (
     Tile,
     Withheld,
 )
+from traceanalyzer.review.step import spread
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.vocabulary import TileId
 from traceanalyzer.review.words import counted, flops_rate, milliseconds, n_of_n, percent, points, times
@@ -336,8 +337,9 @@ def _step_tile(step: StepFigures) -> Tile:
 
 
 def _num_steps(step: StepFigures) -> str:
-    """How many steps the figure is of, for example `2 of 3 steps captured`."""
+    """How many steps the figure is of, for example `2 of 3 steps captured`, and how much they differ."""
     num_typical, num_captured = step.duration_ms.num_steps, step.num_captured
+    differing = f", of {text}" if (text := spread(step.duration_ms)) else ""
     if num_captured is None or num_captured == num_typical:
-        return f"{counted(num_typical, 'step')} captured"
-    return f"{num_typical} of {counted(num_captured, 'step')} captured"
+        return f"{counted(num_typical, 'step')} captured{differing}"
+    return f"{num_typical} of {counted(num_captured, 'step')} captured{differing}"

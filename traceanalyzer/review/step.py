@@ -7,7 +7,11 @@ from typing import Annotated
 from msgspec import Meta
 
 from traceanalyzer.review.part import Part
-from traceanalyzer.review.vocabulary import Owner, StepPhase
+from traceanalyzer.review.vocabulary import ApartReason, Owner, StepPhase
+from traceanalyzer.review.words import milliseconds
+
+MAX_EVEN = 0.25
+"""Of the median: typical steps whose lengths differ by more are said to differ."""
 
 
 class StepDuration(Part, frozen=True, kw_only=True):
@@ -25,9 +29,7 @@ class StepApart(Part, frozen=True, kw_only=True):
 
     step: int
     duration_ms: float
-    reason: Annotated[
-        str, Meta(description="`first step`, `outlier`, `cut at its start`, `open end` or `not on all ranks`.")
-    ]
+    reason: ApartReason
     excess_ms: Annotated[
         float | None, Meta(description="Beyond the median of the typical steps; null where it is not whole.")
     ]
@@ -67,6 +69,15 @@ class StepFigures(Part, frozen=True, kw_only=True):
     mean_all_ms: Annotated[float | None, Meta(description="Mean over all whole steps, those set apart included.")] = (
         None
     )
+
+
+def spread(duration: StepDuration) -> str:
+    """The shortest and longest typical step, where the median does not stand for all of them; else empty."""
+    if duration.median is None or len(duration.values) < 2:
+        return ""
+    shortest, longest = min(duration.values), max(duration.values)
+    differ = longest - shortest > MAX_EVEN * duration.median
+    return f"{milliseconds(shortest)} to {milliseconds(longest)}" if differ else ""
 
 
 class OwnerShare(Part, frozen=True, kw_only=True):

@@ -14,6 +14,8 @@ SEVERITY = pl.Enum(words(vocabulary.Severity))
 
 OWNER = pl.Enum(words(vocabulary.Owner))
 
+APART_REASON = pl.Enum(words(vocabulary.ApartReason))
+
 STEP_PHASE = pl.Enum(words(vocabulary.StepPhase))
 
 GATHERED = ["gather", "reduce", "reduce_backward", "gather_backward"]

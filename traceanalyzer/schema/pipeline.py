@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema.categories import CAUSE, OWNER, PHASE, STEP_PHASE
+from traceanalyzer.schema.categories import APART_REASON, CAUSE, OWNER, PHASE, STEP_PHASE
 
 STEPS = pl.Schema(
     {
@@ -15,7 +15,7 @@ STEPS = pl.Schema(
         "open_end": pl.Boolean,  # the window's end was not bounded by a following step
         "open_start": pl.Boolean,  # the capture began inside the step
         "is_typical": pl.Boolean,  # every figure speaks of these steps
-        "set_apart": pl.String,  # why it is not typical: cut at its start, open end, first step, outlier, not on all ranks
+        "set_apart": APART_REASON,  # why it is not typical
     }
 )
 

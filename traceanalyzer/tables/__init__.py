@@ -47,8 +47,8 @@ from traceanalyzer.tables.steps.parts import (
     optimizer_ranges,
     phases_by_thread,
 )
-from traceanalyzer.tables.steps.typical import typical_steps, with_typical
-from traceanalyzer.tables.steps.windows import device_steps, steps
+from traceanalyzer.tables.steps.typical import FirstStep, typical_steps, with_typical
+from traceanalyzer.tables.steps.windows import device_steps, steps, whole_lengths
 
 __all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
 
@@ -100,6 +100,7 @@ class _Joint:
     """What is needed of all ranks to solve their clocks, on the ranks' own clocks at first."""
 
     found: FoundSteps
+    first: FirstStep
     windows: pl.DataFrame
     kernels: pl.DataFrame
     collectives: pl.DataFrame
@@ -138,7 +139,7 @@ def build_tables(
     updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
-        steps=with_typical(windows),
+        steps=with_typical(windows, own.first),
         kernels=kernel_table,
         actions=computed,
         actions_inferred=inferred,
@@ -233,6 +234,7 @@ def _joint(
     of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)
     return _Joint(
         found=found,
+        first=FirstStep(found.with_less_work, whole_lengths(windows, on_device, found.ranges)),
         windows=windows,
         kernels=on_device,
         collectives=_together(collectives(main, windows, ranks, job), of_devices),

@@ -7,35 +7,79 @@ import polars as pl
 from reports.charts import elements as charts
 from reports.charts.palette import REFERENCE, RESULT
 from reports.page.grids import figures, grid
-from reports.page.model import Chart, Section
+from reports.page.model import Chart, Grid, Section, Terms
 from reports.sections.material import Material
-from traceanalyzer.review import RankMemory, StepFigures
+from traceanalyzer.review import Mfu, RankMemory, StepFigures
+from traceanalyzer.review.step import spread
 from traceanalyzer.review.words import NOTHING, milliseconds, times
 
 
 def steps(material: Material) -> Section:
-    """Every measured step, and the same step without the profiler."""
+    """Which steps the figures speak of, how long they last, and what is set apart."""
     step = material.review.step
+    known = step.duration_ms.median is not None
+    parts = [step_chart(step), _told(step), _lengths(step, material.review.mfu), _set_apart(step)] if known else []
+    return material.section("steps", "Steps", parts, "step")
+
+
+def _told(step: StepFigures) -> Terms | None:
+    """How many steps there are, and what tells one from the next."""
+    num_typical = step.duration_ms.num_steps
+    return figures(
+        "Which steps",
+        [
+            ("Typical", f"{num_typical} of {step.num_captured or num_typical} captured"),
+            ("Told by", step.basis or "nothing: the whole capture is one"),
+            ("But", step.basis_conflict or ""),
+            ("Before the first", _outside(step.before_ms, "begins inside a step")),
+            ("After the last", _outside(step.after_ms, "ends inside a step")),
+            ("End", "open: no following step bounds it, so it has no spread" if step.open_end else ""),
+        ],
+    )
+
+
+def _outside(ms: float | None, capture: str) -> str:
+    return "" if ms is None else f"{milliseconds(ms)} belong to no step: the capture {capture}, or holds other work"
+
+
+def _lengths(step: StepFigures, mfu: Mfu) -> Terms | None:
+    """Lengths of the typical steps, and what they make per second."""
     duration = step.duration_ms
-    facts = figures(
+    noise = "" if step.noise_ms is None else f"± {milliseconds(step.noise_ms)} ({step.noise_basis})"
+    differing = spread(duration)
+    over_all = bool(step.set_apart_cost_ms)
+    return figures(
         "In numbers",
         [
             ("Median", duration.median, "ms"),
             ("5th percentile", duration.p05, "ms"),
             ("95th percentile", duration.p95, "ms"),
-            ("Typical steps", duration.num_steps, "count"),
-            ("Captured steps", step.num_captured, "count"),
-            ("Told by", step.basis or "nothing: the whole capture is one step"),
-            ("Noise of the median, ±", step.noise_ms, "ms"),
-            *((f"Step {each.step}, set apart: {each.reason}", each.duration_ms, "ms") for each in step.set_apart[:8]),
-            ("Price of steps set apart, per step", step.set_apart_cost_ms, "ms"),
+            ("Spread", f"{differing}: the median does not stand for all of them" if differing else ""),
+            ("Noise of the median", noise),
+            ("Steps set apart add, per step", step.set_apart_cost_ms, "ms"),
+            ("Mean of all whole steps", step.mean_all_ms if over_all else None, "ms"),
+            ("Tokens per second", mfu.tokens_per_second, "count"),
+            ("Tokens per second, all whole steps", mfu.tokens_per_second_all_steps if over_all else None, "count"),
             ("By the loop's clock, same steps", step.wall_clock_ms, "ms"),
             ("Without the profiler", step.unprofiled_ms, "ms"),
-            ("End", "open: no following step bounds it, so it has no spread" if step.open_end else ""),
         ],
     )
-    known = duration.median is not None
-    return material.section("steps", "Steps", [step_chart(step), facts] if known else [], "step")
+
+
+def _set_apart(step: StepFigures) -> Grid | None:
+    """Captured steps that no figure speaks of."""
+    return grid(
+        "steps-apart",
+        "Set apart: no figure speaks of these steps",
+        step.set_apart,
+        [
+            ("step", lambda s: s.step, "count"),
+            ("lasts", lambda s: s.duration_ms, "ms"),
+            ("beyond the median", lambda s: s.excess_ms, "ms"),
+            ("why", lambda s: s.reason, None),
+        ],
+        half=True,
+    )
 
 
 def step_chart(step: StepFigures) -> Chart | None:

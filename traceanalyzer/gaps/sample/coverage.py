@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from traceanalyzer.review import OwnerShare, OwnRouting, Quality, RankFigures, Sample, StepFigures
+from traceanalyzer.review.step import spread
 from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
 
 _OWNERS = {
@@ -31,7 +32,8 @@ def ledger_sentences(
     if not shown:
         return [f"{who(quality, ranks, captured)}: the captured steps have no length."]
     spent = ", ".join(f"{_OWNERS[row.owner]} for {percent(row.share)}" for row in shown)
-    steps = f"{counted(step.duration_ms.num_steps, 'step')} of {milliseconds(step.duration_ms.median)}"
+    differing = f" ({text})" if (text := spread(step.duration_ms)) else ""
+    steps = f"{counted(step.duration_ms.num_steps, 'step')} of {milliseconds(step.duration_ms.median)}{differing}"
     return [f"{who(quality, ranks, captured)}, {steps}: {subject(ranks)} {spent} of its time."]
 
 

@@ -25,12 +25,13 @@ STEP_RANGES = pl.Schema(
         "range_end_ns": pl.Int64,
         "open_start": pl.Boolean,
         "open_end": pl.Boolean,
+        "less_work": pl.Boolean,  # the first step of a rank, with fewer events than every other one
     }
 )
 MIN_RECORDED_SHARE = 0.5
 """A step with recorded bounds that holds less of the usual number of events is cut by the capture."""
-MIN_UNRECORDED_SHARE = 0.95
-"""The same where the capture itself is the bound."""
+MIN_ALIKE_SHARE = 0.95
+"""Of the events of every other step: a first step with fewer does less, or was cut where the capture itself is its bound."""
 MAX_SPREAD = 0.4
 """Other marks per step, as a distance from 1, up to which two bases agree: a few steps may lack one."""
 MIN_OUTSIDE = 0.05
@@ -60,6 +61,12 @@ class FoundSteps:
     ranges: pl.DataFrame
     """`STEP_RANGES`; without rows for ranks on which nothing tells steps."""
     basis: StepBasis = field(default_factory=StepBasis)
+
+    @property
+    def with_less_work(self) -> frozenset[int]:
+        """Steps that do less than the others on every rank that has them."""
+        by_step = self.ranges.group_by("step").agg(pl.col("less_work").all())
+        return frozenset(by_step.filter("less_work")["step"])
 
 
 def find_steps(events: pl.DataFrame, action_pattern: str | None = None) -> FoundSteps:
@@ -187,9 +194,10 @@ def _unique_number() -> pl.Expr:
 
 
 def _with_cuts(rows: pl.DataFrame, main: pl.DataFrame, candidate: Candidate) -> pl.DataFrame:
-    """Add `open_start` and `open_end`: the first and last step of a rank that hold too few events of its main thread.
+    """Add `open_start`, `open_end`, `less_work`: the first and last step of a rank with too few events of its main thread.
 
-    A loop that ends while the profiler still records leaves a stump; a capture that begins at any moment cuts a step.
+    A loop that ends while the profiler still records leaves a stump; a capture that begins at any moment cuts a step; and a
+    first step may do less, as one whose update is skipped.
     """
     counts = (
         main.select(*PLACE, "start_ns")
@@ -215,14 +223,17 @@ def _with_cuts(rows: pl.DataFrame, main: pl.DataFrame, candidate: Candidate) -> 
     known = known.with_columns(open_end.fill_null(value=False).alias("open_end"))
     others = first | pl.col("open_end")
     open_start = first & ~pl.col("open_end") & _too_few(others, recorded=candidate.starts_recorded, of_all=False)
-    return known.with_columns(open_start.fill_null(value=False).alias("open_start"))
+    less_work = first & _too_few(others, recorded=False, of_all=False)
+    return known.with_columns(
+        open_start.fill_null(value=False).alias("open_start"), less_work.fill_null(value=False).alias("less_work")
+    )
 
 
 def _too_few(apart: pl.Expr, *, recorded: bool, of_all: bool) -> pl.Expr:
     """Whether a step holds too few events: of the usual number where its bounds are recorded, else of every other step."""
     events = pl.col("_events")
     if not recorded:
-        return events < MIN_UNRECORDED_SHARE * events.filter(~apart).min().over("rank")
+        return events < MIN_ALIKE_SHARE * events.filter(~apart).min().over("rank")
     usual = events.median() if of_all else events.filter(~apart).median()
     enough = pl.len() > 1 if of_all else (~apart).sum() > 1
     return (events < MIN_RECORDED_SHARE * usual.over("rank")) & enough.over("rank")

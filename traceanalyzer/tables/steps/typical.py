@@ -1,12 +1,18 @@
 """Which steps every figure speaks of.
 
 Only whole steps are compared. Of eight or more, those are typical whose length is within the larger of three scaled median
-absolute deviations and 5% of the median; of fewer, all but a first step that is more than 25% off the median. If more than a tenth
-of them would fall out, none does: then they are the run.
+absolute deviations and 5% of the median; if more than a tenth of them would fall out, none does: then they are the run. Of
+fewer, all are typical but a first step that is more than 25% off the median and a warm-up (longer than the others, or with less
+work), or cut: as long as the others with the time before its first kernel. One whose next step is alike is no warm-up: then
+steps differ, and nobody knows which are usual.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
 import polars as pl
 
 from traceanalyzer.schema import STEPS, conform
@@ -18,7 +24,7 @@ MAX_DEVIATIONS = 3
 MIN_BAND = 0.05
 """Of the median: a step within it is typical, however even the others are."""
 MAX_FIRST = 0.25
-"""What the first of a few steps may be off their median."""
+"""What the first of a few steps may be off their median, and how much its next one may differ to be like it."""
 MAX_SET_APART_SHARE = 0.1
 CUT, OPEN, FIRST, OUTLIER, PARTLY = "cut at its start", "open end", "first step", "outlier", "not on all ranks"
 """Reasons why a step is set apart."""
@@ -53,35 +59,58 @@ def step_lengths(windows: pl.DataFrame) -> pl.DataFrame:
     return told if told["reason"].null_count() else told.with_columns(pl.lit(None, pl.String).alias("reason"))
 
 
-def outliers(lengths: pl.DataFrame) -> pl.DataFrame:
+@dataclass(frozen=True, slots=True)
+class FirstStep:
+    """What is known of first steps beside their windows."""
+
+    with_less_work: Collection[int] = ()
+    """Steps that do less than the others."""
+    whole_ns: Mapping[int, int] = field(default_factory=dict[int, int])
+    """How long steps would be with the time before their first kernel, which their windows lack."""
+
+    def reason(self, step: int, length_ns: int, usual_ns: float, most_off_ns: float) -> str | None:
+        """Why a first step that is so far off the usual length is none like the others; None where nothing tells."""
+        if length_ns > usual_ns or step in self.with_less_work:
+            return FIRST
+        return CUT if self.whole_ns.get(step, length_ns) >= usual_ns - most_off_ns else None
+
+
+def outliers(lengths: pl.DataFrame, first: FirstStep | None = None) -> pl.DataFrame:
     """Whole steps whose length is not that of the others, and why: `step`, `duration_ns`, `reason`; from `step_lengths`."""
+    known = first or FirstStep()
     whole = lengths.filter(pl.col("reason").is_null()).sort("step")
     if whole.height < FEWEST_COMPARED:
-        return _first_step(whole)
-    middle = pl.col("duration_ns").median()
-    off = (pl.col("duration_ns") - middle).abs()
-    band = pl.max_horizontal(MAX_DEVIATIONS * MAD_TO_SIGMA * off.median(), MIN_BAND * middle)
-    reason = pl.when(pl.col("step") == pl.col("step").min()).then(pl.lit(FIRST)).otherwise(pl.lit(OUTLIER))
-    return whole.with_columns(reason.alias("reason")).filter(off > band)
+        return _first_of_few(whole, known)
+    durations = whole["duration_ns"]
+    middle = float(np.median(durations))
+    off = (durations - middle).abs()
+    band = max(MAX_DEVIATIONS * MAD_TO_SIGMA * float(np.median(off)), MIN_BAND * middle)
+    step, length = whole["step"][0], durations[0]
+    reason = pl.when(pl.col("step") == step).then(pl.lit(known.reason(step, length, middle, band) or OUTLIER))
+    return whole.filter(off > band).with_columns(reason.otherwise(pl.lit(OUTLIER)).alias("reason"))
 
 
-def _first_step(whole: pl.DataFrame) -> pl.DataFrame:
-    """The first of a few steps, if it is off their median, which is one of them: of an even number the shorter middle one."""
-    if whole.is_empty():
-        return whole
-    usual = whole["duration_ns"].sort()[(whole.height - 1) // 2]
-    off = (pl.col("duration_ns") - usual).abs() > MAX_FIRST * usual
-    return whole.head(1).filter(off).with_columns(pl.lit(FIRST).alias("reason"))
+def _first_of_few(whole: pl.DataFrame, known: FirstStep) -> pl.DataFrame:
+    """The first step, if it was cut or is a warm-up. The median is one of the steps: of an even number the shorter middle one."""
+    lengths = whole["duration_ns"].to_list()
+    if len(lengths) < 2:
+        return whole.clear()
+    first, usual = lengths[0], sorted(lengths)[(len(lengths) - 1) // 2]
+    reason = known.reason(whole["step"][0], first, usual, MAX_FIRST * usual)
+    is_off = abs(first - usual) > MAX_FIRST * usual
+    is_alone = abs(lengths[1] - first) > MAX_FIRST * first
+    chosen = is_off and is_alone and reason is not None
+    return whole.head(int(chosen)).with_columns(pl.lit(reason, pl.String).alias("reason"))
 
 
-def with_typical(windows: pl.DataFrame, *, chosen: bool = False) -> pl.DataFrame:
+def with_typical(windows: pl.DataFrame, first: FirstStep | None = None, *, chosen: bool = False) -> pl.DataFrame:
     """`STEPS` with `is_typical` and `set_apart`. Steps that were `chosen` by hand are all typical."""
     lengths = step_lengths(windows)
     apart = lengths.filter(pl.col("reason").is_not_null())
     if chosen:
         apart = apart.clear()
     else:
-        num_whole, off = lengths.height - apart.height, outliers(lengths)
+        num_whole, off = lengths.height - apart.height, outliers(lengths, first)
         if num_whole < FEWEST_COMPARED or off.height <= MAX_SET_APART_SHARE * num_whole:
             apart = pl.concat([apart, off])
     reasons = apart.select("step", pl.col("reason").alias("set_apart"))

@@ -79,7 +79,7 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
     """
     keys = ["rank", "cycle"]
     told = pl.DataFrame(schema=STEP_RANGES) if ranges is None else ranges
-    cuts = told.sort(*keys, "step").select(
+    cuts = told.sort(*keys, "range_start_ns").select(
         *keys,
         "step",
         "open_start",
@@ -114,8 +114,8 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
         .join(on_compute_stream, on=[*keys, "step"], how="left")
         .join(tail, on=keys, how="left")
         .join(cuts, on=[*keys, "step"], how="left")
-        .sort(*keys, "step")
         .with_columns(pl.coalesce("boundary_ns", "last_ns").alias("boundary_ns"))
+        .sort(*keys, "boundary_ns", "step")  # numbers need not grow: one that a rank repeats is made unique
     )
     alone = pl.len().over(keys) == 1
     ended = pl.col("boundary_ns").shift(1).over(keys)
@@ -134,6 +134,28 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
         ),
         STEPS,
     ).sort("rank", "start_ns")
+
+
+def whole_lengths(windows: pl.DataFrame, kernels: pl.DataFrame, ranges: pl.DataFrame) -> dict[int, int]:
+    """How long first steps would be with the time before their first kernel, by step; without those that lack none.
+
+    A device's first window (of `STEPS`) begins with its first kernel where nothing tells when the step before it ended. What it
+    lacks is the time since the begin of its range, or as much as usually passes before the first kernel of the rank's other
+    windows, whichever is longer.
+    """
+    first_kernels = kernels.group_by("rank", "step").agg(pl.col("start_ns").min().alias("_kernel_ns"))
+    begun = ranges.select("rank", "step", pl.col("range_start_ns").alias("_range_ns"))
+    start, is_first = pl.col("start_ns"), pl.col("start_ns") == pl.col("start_ns").min().over("rank")
+    usual = (pl.col("_kernel_ns") - start).clip(0).filter(~is_first).median().over("rank").cast(pl.Int64)
+    lengths = (
+        windows.join(first_kernels, on=["rank", "step"])
+        .join(begun, on=["rank", "step"], how="left")
+        .with_columns(pl.max_horizontal(start - pl.col("_range_ns"), usual).alias("_lacking_ns"))
+        .filter(is_first & (start == pl.col("_kernel_ns")) & (pl.col("_lacking_ns") > 0))
+        .group_by("step")
+        .agg((pl.col("end_ns") - start + pl.col("_lacking_ns")).max())
+    )
+    return dict(lengths.iter_rows())
 
 
 def assign_steps(intervals: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 from planted import Faults, Job, plant
-from step_loop import Loop
+from planted.step_loop import Loop
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.schema import ROUTING, empty
