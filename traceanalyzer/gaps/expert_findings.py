@@ -80,9 +80,7 @@ def _balance_action(all_to_all: AllToAll) -> str:
             "another rank is hot in every step: balance the router (auxiliary loss, bias); no placement fits all steps"
         )
     if patterns == {"steady"}:
-        return (
-            f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan)"
-        )
+        return f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan experts)"
     return f"rebalance the experts of rank {all_to_all.slowest_rank}, or their placement"
 
 
@@ -103,7 +101,9 @@ def _placement(all_to_all: AllToAll, step_ms: float | None) -> list[Finding]:
                 f"packing experts by load takes the fullest rank from {times(placement.rank_load_before)} to "
                 f"{times(placement.rank_load_after)} the mean, {judged}; no replicas"
             ),
-            action=None if passed else f"move {placement.num_moved} experts: traceanalyzer plan PATH --placement FILE",
+            action=None
+            if passed
+            else f"move {placement.num_moved} experts: traceanalyzer plan experts PATH --placement FILE",
         )
     ]
 

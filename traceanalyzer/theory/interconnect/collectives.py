@@ -101,20 +101,26 @@ def _all_to_all(size_bytes: float, members: Group, cluster: Cluster) -> Exchange
 
 
 def _ring(op: Op, size_bytes: float, members: Group, cluster: Cluster) -> Exchange:
-    rate = cluster.near_rate
-    if members.num_domains > 1:
-        rate = min(rate if members.per_domain > 1 else math.inf, members.per_domain * cluster.far_rate(members.span))
+    rate = _ring_rate(members, cluster)
+    if op is Op.SEND and members.num_domains > 1:
+        rate = cluster.far_rate(members.span)
     steps = num_steps(op, members.size)
     far_steps = num_steps(op, members.num_domains) if members.num_domains > 1 else 0
     wire = wire_bytes(op, size_bytes, members.size)
     return _best("ring", _RING, steps - far_steps, far_steps, wire / rate)
 
 
+def _ring_rate(members: Group, cluster: Cluster) -> float:
+    """Of rings that use the ports of all ranks that share a domain."""
+    if members.num_domains == 1:
+        return cluster.near_rate
+    near = cluster.near_rate if members.per_domain > 1 else math.inf
+    return min(near, members.per_domain * cluster.far_rate(members.span))
+
+
 def _tree(size_bytes: float, members: Group, cluster: Cluster) -> Exchange:
     """Chains within domains, a double binary tree between them."""
-    rate = cluster.near_rate
-    if members.num_domains > 1:
-        rate = min(rate if members.per_domain > 1 else math.inf, members.per_domain * cluster.far_rate(members.span))
+    rate = _ring_rate(members, cluster)
     near_steps = 2 * (members.per_domain - 1)
     far_steps = 2 * math.ceil(math.log2(members.num_domains)) if members.num_domains > 1 else 0
     return _best("tree", _TREE, near_steps, far_steps, 2 * size_bytes / rate)

@@ -41,7 +41,7 @@ class Cluster:
     @property
     def spec(self) -> DeviceSpec:
         """Peaks of its device."""
-        return find_device(self.device)
+        return _device(self.device)
 
     @property
     def near_rate(self) -> float:
@@ -92,6 +92,11 @@ def group(cluster: Cluster, size: int, stride: int = 1) -> Group:
     while size % per_domain:
         per_domain -= 1
     return Group(size, per_domain, size * stride)
+
+
+@cache
+def _device(name: str) -> DeviceSpec:
+    return find_device(name)
 
 
 def _cluster(row: dict[str, str]) -> Cluster:

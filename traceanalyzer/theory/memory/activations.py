@@ -27,7 +27,7 @@ class Policy(StrEnum):
     ATTENTION = "attention"
     """Core attention: scores, softmax and its dropout. Fused attention does this anyway."""
     SELECTIVE = "selective"
-    """Core attention, outputs of norms and of the MLP's non-linearity: results of matrix multiplies are kept."""
+    """Core attention, outputs of norms and of the MLP's non-linearity; with latent attention the projections up from it too."""
     FULL = "full"
     """The whole layer: its input alone is kept."""
 
@@ -69,6 +69,8 @@ class Kernels:
     fused_activation: bool = True
     """A gated MLP keeps its two inputs and the product; else the non-linearity's own output too."""
     dropout: bool = False
+    early_weights: bool = True
+    """The router's weights multiply what is inside experts, not their outputs, which then need not be kept (Megatron-Core)."""
 
 
 _ORDER = (Policy.NONE, Policy.ATTENTION, Policy.SELECTIVE, Policy.FULL)
@@ -136,7 +138,8 @@ def _attention(shape: ModelShape, recipe: Recipe, kernels: Kernels) -> Iterator[
         ranks = latent.query_rank + latent.key_value_rank
         yield Part("latents", ranks + latent.rotary_head_size, size, Split.WHOLE)
         yield Part("normed latents", ranks, linear, Split.WHOLE, Policy.SELECTIVE)
-        yield Part("queries, keys, values", heads * (2 * latent.head_size + latent.value_head_size), size, Split.TENSOR)
+        projected = heads * (2 * latent.head_size + latent.value_head_size)
+        yield Part("queries, keys, values", projected, size, Split.TENSOR, Policy.SELECTIVE)
     else:
         yield Part("queries", heads * shape.head_size, size, Split.TENSOR)
         pair = 2 * shape.num_kv_heads * shape.head_size
@@ -167,7 +170,8 @@ def _experts(shape: ModelShape, recipe: Recipe, kernels: Kernels) -> Iterator[Pa
     yield Part("scores of the router", shape.num_experts, _WORD, Split.TOKENS)
     yield Part("rows of the experts", copies * shape.hidden_size, recipe.linear_input, Split.EXPERT_ROWS)
     yield from _inner(copies * shape.expert_ffn_size, shape, recipe, kernels, Split.TOKENS, "experts")
-    yield Part("outputs to be combined", copies * shape.hidden_size, size, Split.TOKENS)
+    if not kernels.early_weights:
+        yield Part("outputs to be combined", copies * shape.hidden_size, size, Split.TOKENS)
     if shape.shared_expert_ffn_size:
         yield from _inner(shape.shared_expert_ffn_size, shape, recipe, kernels, Split.TENSOR, "shared expert")
 

@@ -21,7 +21,7 @@ from traceanalyzer.theory.memory.activations import (
 )
 from traceanalyzer.theory.memory.recipes import Recipe
 from traceanalyzer.theory.memory.sharding import Sharding
-from traceanalyzer.theory.memory.stages import Holding, distinct_ranks, held_microbatches, holdings
+from traceanalyzer.theory.memory.stages import Holding, distinct_ranks, held_microbatches, holdings, num_copies
 from traceanalyzer.theory.memory.states import gathered_bytes, local_parameters, state_bytes
 
 _GIB = 2**30
@@ -92,6 +92,7 @@ def rank_memory(
     parameters = local_parameters(training.shape, sharding.tp, sharding.ep, sharding.etp, holding)
     states = state_bytes(parameters, training.recipe, sharding)
     held = held_microbatches(training.schedule, sharding.pp, training.num_microbatches, training.num_chunks, rank)
+    held /= num_copies(training.schedule)
     logits = sum(head_bytes(training.shape, training.recipe, training.num_tokens, sharding)) if holding.head else 0.0
     activations = held * microbatch_bytes(training, sharding, holding)
     recomputed, exchanges = working_bytes(training, sharding, holding)
@@ -133,13 +134,23 @@ def working_bytes(training: Training, sharding: Sharding, holding: Holding) -> t
         kept = _by_kind(training, sharding, Policy.FULL)
     kinds = [kind for kind, count in enumerate((holding.num_dense, holding.num_moe)) if count]
     recomputed = max((everything[kind] - kept[kind] for kind in kinds), default=0.0)
-    boundary = boundary_bytes(training.shape, training.recipe, training.num_tokens, sharding)
-    exchanges = 2 * boundary if sharding.pp > 1 else 0.0
-    if sharding.ep > 1 and holding.num_moe:
-        exchanges += 2 * training.shape.experts_per_token * boundary
-    if sharding.tp > 1:
-        exchanges += 2 * boundary * sharding.token_split
+    exchanges = exchange_bytes(
+        training.shape, training.recipe, training.num_tokens, sharding, with_experts=holding.num_moe > 0
+    )
     return recomputed, exchanges
+
+
+def exchange_bytes(
+    shape: ModelShape, recipe: Recipe, num_tokens: float, sharding: Sharding, *, with_experts: bool
+) -> float:
+    """Buffers of exchanges: a message in and one out, all expert rows in and out, the gathered tokens twice."""
+    boundary = boundary_bytes(shape, recipe, num_tokens, sharding)
+    found = 2 * boundary if sharding.pp > 1 else 0.0
+    if sharding.ep > 1 and with_experts:
+        found += 2 * shape.experts_per_token * boundary
+    if sharding.tp > 1:
+        found += 2 * boundary * sharding.token_split
+    return found
 
 
 def _by_kind(training: Training, sharding: Sharding, policy: Policy) -> tuple[float, float]:

@@ -50,7 +50,7 @@ def holdings(shape: ModelShape, schedule: ScheduleName, num_ranks: int, num_chun
     """What every rank of a pipeline holds. Raises `DomainError` where layers do not suffice for the stages."""
     split = layer_split(shape.num_layers, num_ranks * num_chunks)
     ranks = placement(schedule, num_ranks, num_chunks)
-    copies = 2 if schedule is ScheduleName.DUALPIPE else 1
+    copies = num_copies(schedule)
     first = [sum(split[:stage]) for stage in range(len(split))]
     dense = [0] * num_ranks
     moe = [0] * num_ranks
@@ -65,6 +65,11 @@ def holdings(shape: ModelShape, schedule: ScheduleName, num_ranks: int, num_chun
         Holding(num_dense=dense[rank], num_moe=moe[rank], embedding=rank in ends, head=rank in heads)
         for rank in range(num_ranks)
     )
+
+
+def num_copies(schedule: ScheduleName) -> int:
+    """Copies of the model in one pipeline; half of the microbatches pass through each of DualPipe's two."""
+    return 2 if schedule is ScheduleName.DUALPIPE else 1
 
 
 @cache
@@ -111,7 +116,7 @@ _HELD: dict[ScheduleName, Callable[[_At], float]] = {
 def held_microbatches(
     schedule: ScheduleName, num_ranks: int, num_microbatches: int, num_chunks: int, rank: int
 ) -> float:
-    """Most microbatches whose activations a rank holds, in its share of the model, with equal times everywhere.
+    """Most microbatches whose activations a rank holds, in its share of one model copy, with equal times everywhere.
 
     By formula; `tests/test_memory_theory.py` holds every one to the simulated order: equal to it, for ZBV with fewer than
     2P - 1 microbatches an upper bound. Groups of interleaved schedules are as PyTorch cuts them.
