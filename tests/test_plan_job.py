@@ -438,3 +438,19 @@ def test_stored_scores_take_memory_and_time() -> None:
     stored = job(kernels=Kernels(fused_attention=False))
     assert price(stored, chosen)[0] > price(job(), chosen)[0]
     assert price(stored, chosen)[1] > price(job(), chosen)[1]
+
+
+def test_predict_prices_the_whole_job(capfd: pytest.CaptureFixture[str]) -> None:
+    common = ["predict", "-s", "1F1B,Interleaved1F1B,ZBV", "-p", "4", "-m", "16", "--model", "llama-3-8b"]
+    job_options = ["--hardware", "dgx h100", "--tp", "2", "--dp", "4", "--sequence", "8192"]
+    assert main([*common, *job_options]) == 0
+    said = capfd.readouterr().out
+    assert "32 devices of DGX H100, 64 x 8192 tokens a step" in said
+    assert main([*common, *job_options, "--json", "-"]) == 0
+    first, second, _ = json.loads(capfd.readouterr().out)["job"]
+    assert first["step_ms"] > second["step_ms"]
+    assert first["mfu"] * first["step_ms"] == pytest.approx(second["mfu"] * second["step_ms"])
+    assert first["fits"]
+    assert sum(first["parts_ms"].values()) == pytest.approx(first["step_ms"])
+    assert main(["predict", "-s", "1F1B", "-p", "4", "-m", "16", "--hardware", "dgx h100"]) == 2
+    assert main([*common, "--hardware", "dgx h100", "--tp", "3"]) == 2

@@ -57,6 +57,25 @@ import click
     show_default=True,
     help="With --model: sequences of a microbatch.",
 )
+@click.option(
+    "--hardware",
+    metavar="NAME",
+    help="With --model: a described cluster; adds MFU, memory and exchanges of the whole job.",
+)
+@click.option("--tp", type=click.IntRange(1), default=1, help="With --hardware: tensor parallelism.")
+@click.option("--cp", type=click.IntRange(1), default=1, help="With --hardware: context parallelism.")
+@click.option("--dp", type=click.IntRange(1), default=1, help="With --hardware: data-parallel replicas.")
+@click.option("--ep", type=click.IntRange(1), default=1, help="With --hardware: expert parallelism.")
+@click.option("--etp", type=click.IntRange(1), default=1, help="With --hardware: slices of an expert.")
+@click.option("--zero", type=click.IntRange(0, 3), default=1, show_default=True, help="With --hardware: ZeRO stage.")
+@click.option("--recipe", default="bf16", show_default=True, help="With --hardware: bytes per parameter, by name.")
+@click.option(
+    "--recompute",
+    type=click.Choice(["none", "selective", "full"]),
+    default="none",
+    show_default=True,
+    help="With --hardware: what backward computes again.",
+)
 @click.option("--recompute-ms", type=click.FloatRange(0), default=0.0, help="Forward run again before the gradients.")
 @click.option("--hop-us", type=click.FloatRange(0), default=0.0, help="Latency of a message between ranks.")
 @click.option(
@@ -99,12 +118,16 @@ def command(**options: object) -> None:
     """Predict pipeline bubble and peak memory of several schedules on one axis, by simulation and by formula."""
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.cli.predict_inputs import read_options, results, written_order
+    from traceanalyzer.cli.predict_job import job_record, job_text, price_job
     from traceanalyzer.cli.predict_text import prediction_text
     from traceanalyzer.theory.prediction_record import record, to_json
 
     given = read_options(options)
     predicted = results(given)
     found = record(predicted)
+    priced = None if given.hardware is None else price_job(given, predicted)
+    if priced is not None:
+        found["job"] = job_record(priced)
     if given.json_file is not None:
         write_bytes(given.json_file, to_json(found))
     if given.write_order is not None:
@@ -118,5 +141,7 @@ def command(**options: object) -> None:
     if "-" in (given.json_file, given.write_order):
         return
     click.echo(prediction_text(predicted))
+    if priced is not None:
+        click.echo("\n" + job_text(priced))
     if given.html_file is not None:
         click.echo(f"page: {given.html_file}")

@@ -15,6 +15,7 @@ from traceanalyzer.hardware import DeviceSpec, devices, find_device
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import presets
 from traceanalyzer.schedule import ScheduleName, actions_of, parse_schedule_name
+from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.op_times import OpTimes, PairMode, SendMode
 from traceanalyzer.theory.order_csv import read_orders, stage_ranks_of, write_orders
 from traceanalyzer.theory.orders import chunks_per_rank, order
@@ -50,6 +51,15 @@ class Options:
     efficiency: float
     sequence_length: int
     microbatch_size: int
+    hardware: str | None
+    tp: int
+    cp: int
+    dp: int
+    ep: int
+    etp: int
+    zero: int
+    recipe: str
+    recompute: str
     recompute_ms: float
     hop_us: float
     message_mib: float | None
@@ -71,7 +81,7 @@ def read_options(options: Mapping[str, object]) -> Options:
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value} is no number to compute with", "give a finite number")
-    given = msgspec.convert(options, Options)
+    given = _with_hardware(msgspec.convert(options, Options))
     if not given.schedules and not given.orders:
         raise UsageError("no schedule was named", "give --schedule, for example 1F1B,ZBV, or --order FILE")
     timed = [
@@ -86,6 +96,15 @@ def read_options(options: Mapping[str, object]) -> Options:
     if given.write_order is not None and len(_names(given.schedules)) != 1:
         raise UsageError("only one order can be written", "name one schedule with --write-order")
     return given
+
+
+def _with_hardware(given: Options) -> Options:
+    """A cluster names its device. Raises `UsageError` where there is no model to train on it."""
+    if given.hardware is None:
+        return given
+    if given.model is None:
+        raise UsageError("--hardware needs a model to price", "give --model")
+    return replace(given, device=given.device or find_cluster(given.hardware).device)
 
 
 def _check_size(workload: Workload) -> Workload:
@@ -118,7 +137,7 @@ def _names(text: str) -> list[ScheduleName]:
 
 
 def _workload(given: Options) -> Workload:
-    shape = None if given.model is None else _shape(given.model)
+    shape = None if given.model is None else read_shape(given.model)
     return Workload(
         num_ranks=given.num_ranks,
         num_microbatches=given.num_microbatches,
@@ -190,7 +209,8 @@ def _source(given: Options) -> str:
     return f"forward {forward:g} ms, input-gradient {inputs:g} ms, weight-gradient {weights:g} ms per rank and microbatch{chosen}"
 
 
-def _shape(name: str) -> ModelShape:
+def read_shape(name: str) -> ModelShape:
+    """The model in a file or of this name. Raises `InputError` and `UsageError`."""
     found = read_job_file(name).model
     if found is None:
         raise InputError(

@@ -98,10 +98,30 @@ def refusal(pipeline: Pipeline, num_microbatches: int) -> str:
 
 
 @cache
-def held_by_kind(pipeline: Pipeline, num_microbatches: int, first: tuple[int, ...]) -> tuple[float, ...]:
-    """Microbatches that each kind of rank holds, of all its layers."""
-    at = (pipeline.schedule, pipeline.num_ranks, num_microbatches, pipeline.num_chunks)
-    return tuple(held_microbatches(*at, rank) / num_copies(pipeline.schedule) for rank in first)
+def held_by_kind(shape: ModelShape, at: tuple[Pipeline, ...], counts: tuple[int, ...]) -> Floats:
+    """Microbatches that each kind of rank holds, of all its layers: by pipeline, number of microbatches, kind."""
+    kinds = [rank_kinds(shape, pipeline).first for pipeline in at]
+    found = np.zeros((len(at), len(counts), max(map(len, kinds))))
+    for row, (pipeline, first) in enumerate(zip(at, kinds, strict=True)):
+        copies = num_copies(pipeline.schedule)
+        for column, count in enumerate(counts):
+            for index, rank in enumerate(first):
+                held = held_microbatches(pipeline.schedule, pipeline.num_ranks, count, pipeline.num_chunks, rank)
+                found[row, column, index] = held / copies
+    return found
+
+
+@cache
+def hops_of(at: tuple[Pipeline, ...], counts: tuple[int, ...]) -> Floats:
+    """`hops` by pipeline and number of microbatches."""
+    return np.array([[hops(pipeline, count) for count in counts] for pipeline in at])
+
+
+@cache
+def refusals(at: tuple[Pipeline, ...], counts: tuple[int, ...]) -> tuple[tuple[int, int, str], ...]:
+    """Pipeline, number of microbatches (by index) and reason, of what cannot run."""
+    every = ((row, column, refusal(p, count)) for row, p in enumerate(at) for column, count in enumerate(counts))
+    return tuple(each for each in every if each[2])
 
 
 def bubble_ns(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,28 +39,48 @@ class Recompute:
 class PlaceCosts:
     """Costs of layers for every microbatch size, as arrays over S, B, Z, R, K."""
 
-    dense: tuple[LayerCost, ...]
-    moe: tuple[LayerCost, ...]
-    head: tuple[LayerCost, ...]
+    dense: Floats
+    """Rows of sizes, columns of figures, in the order of `LayerCost`."""
+    moe: Floats
+    head: Floats
     recomputes: tuple[Recompute, ...]
     fused_attention: bool
 
     def by_size(self, kind: str, name: str) -> Floats:
         """One figure of a kind of layer, by microbatch size."""
-        return np.array([getattr(cost, name) for cost in getattr(self, kind)])[None, :, None, None, None]
+        return self._table(kind)[:, _FIGURES.index(name)][None, :, None, None, None]
 
     def again(self, kind: str, name: str) -> Floats:
         """What the policies run again in a layer, by microbatch size and way of recomputing."""
-        values = [[self._again(cost, each.policy, name) for each in self.recomputes] for cost in getattr(self, kind)]
-        return np.array(values)[None, :, None, :, None]
+        table = self._table(kind)
+        full = np.array([each.policy is Policy.FULL for each in self.recomputes])
+        run_again = table[:, _FIGURES.index(name)][:, None] * full
+        if name == "forward":
+            selective = np.array([each.policy is Policy.SELECTIVE for each in self.recomputes])
+            run_again = run_again + table[:, _FIGURES.index("selective")][:, None] * selective
+            if not self.fused_attention:
+                run_again = run_again + table[:, _FIGURES.index("core_attention")][:, None] * _with_attention(
+                    self.recomputes
+                )
+        return run_again[None, :, None, :, None]
 
-    def _again(self, cost: LayerCost, policy: Policy, name: str) -> float:
-        if policy is Policy.FULL:
-            return float(getattr(cost, name))
-        if policy is Policy.NONE or name != "forward":
-            return 0.0
-        stored = 0.0 if self.fused_attention else cost.core_attention
-        return stored + (cost.selective if policy is Policy.SELECTIVE else 0.0)
+    def _table(self, kind: str) -> Floats:
+        table: Floats = getattr(self, kind)
+        return table
+
+
+_FIGURES = tuple(each.name for each in fields(LayerCost))
+_figures_of = attrgetter(*_FIGURES)
+
+
+def _figures(costs: Iterable[LayerCost]) -> Floats:
+    """Rows of sizes, columns of figures."""
+    return np.array([_figures_of(cost) for cost in costs])
+
+
+def _with_attention(recomputes: tuple[Recompute, ...]) -> Floats:
+    """Policies that run core attention again but not the whole layer."""
+    return np.array([float(each.policy in (Policy.ATTENTION, Policy.SELECTIVE)) for each in recomputes])
 
 
 def place_costs(job: PlanJob, place: Place, sizes: Sequence[int], recomputes: tuple[Recompute, ...]) -> PlaceCosts:
@@ -70,9 +91,9 @@ def place_costs(job: PlanJob, place: Place, sizes: Sequence[int], recomputes: tu
     plain = [Cell(cell.tokens, cell.tp, cell.cp, 1, 1) for cell in cells]
     has_dense = job.shape.num_moe_layers < job.shape.num_layers
     return PlaceCosts(
-        dense=tuple(_cached_layer(job, cell, moe=False) if has_dense else _NOTHING for cell in plain),
-        moe=tuple(_cached_layer(job, cell, moe=True) if job.shape.num_experts else _NOTHING for cell in cells),
-        head=tuple(_cached_head(job, cell) for cell in plain),
+        dense=_figures(_cached_layer(job, cell, moe=False) if has_dense else _NOTHING for cell in plain),
+        moe=_figures(_cached_layer(job, cell, moe=True) if job.shape.num_experts else _NOTHING for cell in cells),
+        head=_figures(_cached_head(job, cell) for cell in plain),
         recomputes=recomputes,
         fused_attention=job.kernels.fused_attention,
     )

@@ -11,7 +11,6 @@ import numpy as np
 from traceanalyzer.theory.memory.activations import Policy, head_bytes, layer_bytes, layer_parts
 from traceanalyzer.theory.memory.rank import exchange_bytes
 from traceanalyzer.theory.memory.sharding import Sharding
-from traceanalyzer.theory.memory.stages import Holding
 from traceanalyzer.theory.memory.states import gathered_bytes, local_parameters, state_bytes
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.pipelines import Floats, Pipeline, held_by_kind, rank_kinds
@@ -32,8 +31,10 @@ class PlaceMemory:
 
 def place_memory(job: PlanJob, place: Place, axes: Axes, counts: Floats) -> PlaceMemory:
     """Memory of the fullest rank, and how many layers of a rank are recomputed whole."""
-    kinds = _Kinds.of(job, place, axes)
-    held = _held(job, axes, counts, kinds.present.shape[1])
+    dp = place.replicas(job.num_devices)
+    merged = Sharding(tp=place.tp, dp=dp * place.cp, ep=place.ep, etp=place.etp)
+    kinds = _kinds(job, merged, axes.pipelines, axes.zeros)
+    held = held_by_kind(job.shape, axes.pipelines, tuple(round(float(count)) for count in counts))
     activations = _Activations.of(job, place, axes)
     spare = 1 + job.allowance.fragmentation
     base = kinds.states + job.allowance.fixed_bytes
@@ -87,45 +88,21 @@ class _Kinds:
     states: Floats
     gathered: Floats
 
-    @classmethod
-    def of(cls, job: PlanJob, place: Place, axes: Axes) -> _Kinds:
-        merged = Sharding(
-            tp=place.tp, dp=place.replicas(job.num_devices) * place.cp, ep=place.ep, etp=place.etp, zero=0
-        )
-        rows = [_kind_rows(job, merged, pipeline, axes.zeros) for pipeline in axes.pipelines]
-        width = max(len(row) for row in rows)
-        plain = np.zeros((4, len(rows), width))
-        states = np.zeros((2, len(rows), len(axes.zeros), width))
-        for index, row in enumerate(rows):
-            for column, (holding, held, gathered) in enumerate(row):
-                plain[:, index, column] = (holding.num_dense, holding.num_moe, holding.head, 1)
-                states[0, index, :, column] = held
-                states[1, index, :, column] = gathered
-        return cls(plain[0], plain[1], plain[2], plain[3] > 0, states[0], states[1])
-
-
-_Row = tuple[Holding, tuple[float, ...], tuple[float, ...]]
-
 
 @cache
-def _kind_rows(job: PlanJob, merged: Sharding, pipeline: Pipeline, zeros: tuple[int, ...]) -> tuple[_Row, ...]:
-    """States and gathered layers of every kind of rank, by ZeRO stage; CP counts as DP, which states do not tell apart."""
-    rows: list[_Row] = []
+def _kinds(job: PlanJob, merged: Sharding, at: tuple[Pipeline, ...], zeros: tuple[int, ...]) -> _Kinds:
+    """What every kind of rank holds; CP counts as DP in `merged`, which states do not tell apart."""
+    width = max(len(rank_kinds(job.shape, pipeline).first) for pipeline in at)
+    plain = np.zeros((4, len(at), width))
+    states = np.zeros((2, len(at), len(zeros), width))
     divided = [replace(merged, zero=zero) for zero in zeros]
-    for holding in rank_kinds(job.shape, pipeline).holdings:
-        parameters = local_parameters(job.shape, merged.tp, merged.ep, merged.etp, holding)
-        states = tuple(state_bytes(parameters, job.recipe, each).total for each in divided)
-        rows.append((holding, states, tuple(gathered_bytes(parameters, job.recipe, each) for each in divided)))
-    return tuple(rows)
-
-
-def _held(job: PlanJob, axes: Axes, counts: Floats, width: int) -> Floats:
-    found = np.zeros((len(axes.pipelines), len(counts), width))
-    for row, pipeline in enumerate(axes.pipelines):
-        first = rank_kinds(job.shape, pipeline).first
-        for column, count in enumerate(counts):
-            found[row, column, : len(first)] = held_by_kind(pipeline, round(count), first)
-    return found
+    for index, pipeline in enumerate(at):
+        for column, holding in enumerate(rank_kinds(job.shape, pipeline).holdings):
+            parameters = local_parameters(job.shape, merged.tp, merged.ep, merged.etp, holding)
+            plain[:, index, column] = (holding.num_dense, holding.num_moe, holding.head, 1)
+            states[0, index, :, column] = [state_bytes(parameters, job.recipe, each).total for each in divided]
+            states[1, index, :, column] = [gathered_bytes(parameters, job.recipe, each) for each in divided]
+    return _Kinds(plain[0], plain[1], plain[2], plain[3] > 0, states[0], states[1])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ bubble is filled with the mean of the other ranks. `price` takes one configurati
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
+from traceanalyzer.model import ModelShape
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.memory.activations import Policy
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.pipelines import Floats, Pipeline, bubble_ns, hops, rank_kinds
+from traceanalyzer.theory.planning.pipelines import Floats, Pipeline, bubble_ns, hops_of, rank_kinds
 from traceanalyzer.theory.planning.place_costs import (
     PlaceCosts,
     Recompute,
@@ -25,7 +26,7 @@ from traceanalyzer.theory.planning.place_costs import (
     optimizer_ns,
     place_costs,
 )
-from traceanalyzer.theory.planning.place_memory import place_memory
+from traceanalyzer.theory.planning.place_memory import PlaceMemory, place_memory
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -68,13 +69,16 @@ class Prices:
     parts_ns: dict[str, Floats]
 
 
-def prices(job: PlanJob, place: Place, axes: Axes) -> Prices:
-    """Price everything at a place; the pipelines' layers must suffice, the batch must divide."""
+def prices(job: PlanJob, place: Place, axes: Axes, memory: PlaceMemory | None = None) -> Prices:
+    """Price everything at a place; the pipelines' layers must suffice, the batch must divide.
+
+    `memory` may be given where it is known already, for these very axes.
+    """
     dp = place.replicas(job.num_devices)
     counts = np.array([job.batch_size // (dp * size) for size in axes.sizes], dtype=float)
     costs = place_costs(job, place, axes.sizes, axes.recomputes)
-    layers = _Layers.of(job, axes.pipelines)
-    memory = place_memory(job, place, axes, counts)
+    layers = _layers_of(job.shape, axes.pipelines)
+    memory = memory or place_memory(job, place, axes, counts)
     recomputed = memory.recomputed_layers
     work = _Work.of(costs, layers, recomputed)
     microbatches = np.broadcast_to(counts, (len(axes.pipelines), len(counts)))[:, :, None, None]
@@ -106,16 +110,17 @@ class _Layers:
     share: Floats
     """Of the microbatches that pass through a rank's layers: half with DualPipe, whose ranks hold two copies."""
 
-    @classmethod
-    def of(cls, job: PlanJob, at: Sequence[Pipeline]) -> _Layers:
-        kinds = [rank_kinds(job.shape, pipeline) for pipeline in at]
-        width = max(len(kind.first) for kind in kinds)
-        arrays = np.zeros((4, len(at), width))
-        for index, kind in enumerate(kinds):
-            for column, (holding, count) in enumerate(zip(kind.holdings, kind.counts, strict=True)):
-                arrays[:, index, column] = (holding.num_dense, holding.num_moe, holding.head, count)
-        share = [0.5 if pipeline.schedule is ScheduleName.DUALPIPE else 1.0 for pipeline in at]
-        return cls(*arrays, share=np.array(share)[:, None])
+
+@cache
+def _layers_of(shape: ModelShape, at: tuple[Pipeline, ...]) -> _Layers:
+    kinds = [rank_kinds(shape, pipeline) for pipeline in at]
+    width = max(len(kind.first) for kind in kinds)
+    arrays = np.zeros((4, len(at), width))
+    for index, kind in enumerate(kinds):
+        for column, (holding, count) in enumerate(zip(kind.holdings, kind.counts, strict=True)):
+            arrays[:, index, column] = (holding.num_dense, holding.num_moe, holding.head, count)
+    share = [0.5 if pipeline.schedule is ScheduleName.DUALPIPE else 1.0 for pipeline in at]
+    return _Layers(*arrays, share=np.array(share)[:, None])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +183,7 @@ def _step(
     busiest = on_slowest(whole)
     period, message = message_ns(job, place, axes, busiest)
     fill = [_others(values, work.counts, slowest) for values in _phases(work, whole)]
-    numbers = np.array(
-        [[hops(p, round(m)) for m in row] for p, row in zip(axes.pipelines, counts[:, :, 0, 0], strict=True)]
-    )
+    numbers = hops_of(axes.pipelines, tuple(round(float(each)) for each in counts[0, :, 0, 0]))
     exposed = data_parallel_ns(job, place, axes, counts, on_slowest(work.forward), on_slowest(whole - work.forward))
     ep = busiest - on_slowest(whole - _exposed_experts(work, axes))
     parts = {

@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.theory.memory.sharding import Sharding, check
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.pipelines import Floats, pipelines, refusal
+from traceanalyzer.theory.planning.pipelines import Floats, pipelines, refusals
+from traceanalyzer.theory.planning.place_memory import PlaceMemory, place_memory
 from traceanalyzer.theory.planning.pricing import Axes, Place, Prices, prices, recompute_choices
 
 NUM_RANKED = 100
@@ -24,6 +26,7 @@ MOST_SEQUENCES = 64
 FEWEST_TOKENS = 1024
 """Of a sequence on one rank that context parallelism leaves at least."""
 _MIB = 2**20
+Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,98 +163,127 @@ def _expert_places(job: PlanJob, found: Found, tp: int, cp: int, pp: int) -> Ite
 
 
 def _add(job: PlanJob, found: Found, place: Place, axes: Axes) -> None:
-    """Price a place and keep what counts."""
-    priced = prices(job, place, axes)
+    """Price what fits at a place and keep what counts."""
     dp = place.replicas(job.num_devices)
     counts = [job.batch_size // (dp * size) for size in axes.sizes]
-    runs = _runnable(found, axes, counts, priced.step_ns.shape)
-    fits = priced.memory_bytes <= job.capacity_bytes
+    memory = place_memory(job, place, axes, np.array(counts, dtype=float))
+    shape = (len(axes.pipelines), len(axes.sizes), len(axes.zeros), len(axes.recomputes))
+    memory = PlaceMemory(*(np.broadcast_to(each, shape) for each in (memory.bytes, memory.recomputed_layers)))
+    runs = _runnable(found, axes, counts, shape)
+    fits = runs & (memory.bytes <= job.capacity_bytes)
     found.num_priced += int(runs.sum())
-    found.num_feasible += int((runs & fits).sum())
-    _reject_large(job, found, place, axes, priced, runs & ~fits)
-    step = np.where(runs & fits, priced.step_ns, np.inf)
-    if np.isinf(step.min()):
+    found.num_feasible += int(fits.sum())
+    _reject_large(_At(job, place, axes, memory), found, runs & ~fits)
+    if not fits.any():
         return
-    keep = _Keep(job, found, place, axes, priced)
-    _keep_best(keep, step, counts)
-    slowest = found.ranked[NUM_RANKED - 1].step_ns if len(found.ranked) >= NUM_RANKED else np.inf
-    flat = step.reshape(-1)
+    axes, memory, fits = _narrowed(axes, memory, fits)
+    priced = prices(job, place, axes, memory)
+    step = np.where(fits, priced.step_ns, np.inf)
+    keep = _Keep(found, _At(job, place, axes, memory), priced)
+    _keep_best(keep, step)
+    _keep_fastest(keep, step.reshape(-1))
+    _keep_front(keep, step.reshape(-1))
+
+
+def _narrowed(axes: Axes, memory: PlaceMemory, fits: Bools) -> tuple[Axes, PlaceMemory, Bools]:
+    """Without pipelines, sizes and ZeRO stages of which nothing fits."""
+    rows, columns, zeros = (np.flatnonzero(fits.any(axis=others)) for others in ((1, 2, 3), (0, 2, 3), (0, 1, 3)))
+    at = np.ix_(rows, columns, zeros, np.arange(len(axes.recomputes)))
+    narrow = Axes(
+        tuple(axes.pipelines[i] for i in rows),
+        tuple(axes.sizes[i] for i in columns),
+        tuple(axes.zeros[i] for i in zeros),
+        axes.recomputes,
+    )
+    return narrow, PlaceMemory(memory.bytes[at], memory.recomputed_layers[at]), fits[at]
+
+
+def _keep_fastest(keep: _Keep, flat: Floats) -> None:
+    """Keep the `NUM_RANKED` fastest of all."""
+    ranked = keep.found.ranked
+    slowest = ranked[-1].step_ns if len(ranked) == NUM_RANKED else np.inf
     chosen = np.flatnonzero(flat < slowest)
+    if not len(chosen):
+        return
     if len(chosen) > NUM_RANKED:
         chosen = chosen[np.argpartition(flat[chosen], NUM_RANKED)[:NUM_RANKED]]
-    found.ranked += [keep.ranked(int(index)) for index in chosen]
-    if len(found.ranked) > 4 * NUM_RANKED:
-        found.ranked.sort(key=lambda each: each.step_ns)
-        del found.ranked[NUM_RANKED:]
-    _keep_front(keep, flat)
+    ranked += [keep.ranked(int(index)) for index in chosen]
+    ranked.sort(key=lambda each: each.step_ns)
+    del ranked[NUM_RANKED:]
 
 
-def _runnable(found: Found, axes: Axes, counts: list[int], shape: tuple[int, ...]) -> np.ndarray:
+def _runnable(found: Found, axes: Axes, counts: list[int], shape: tuple[int, ...]) -> Bools:
     runs = np.ones(shape[:2], dtype=bool)
-    for row, pipeline in enumerate(axes.pipelines):
-        for column, count in enumerate(counts):
-            why = refusal(pipeline, count)
-            if why:
-                runs[row, column] = False
-                found.reject(f"{pipeline.schedule} cannot run so many microbatches", shape[2] * shape[3], why, 1.0)
+    for row, column, why in refusals(axes.pipelines, tuple(counts)):
+        runs[row, column] = False
+        schedule = axes.pipelines[row].schedule
+        found.reject(f"{schedule} cannot run so many microbatches", shape[2] * shape[3], why, 1.0)
     return np.broadcast_to(runs[:, :, None, None], shape)
 
 
-def _reject_large(job: PlanJob, found: Found, place: Place, axes: Axes, priced: Prices, large: np.ndarray) -> None:
-    if not large.any():
-        return
-    over = np.where(large, priced.memory_bytes - job.capacity_bytes, np.inf)
-    least = int(over.argmin())
-    by = float(over.reshape(-1)[least]) / 2**30
-    reason = "memory"
-    known = found.rejections.get(reason)
-    nearest = _configuration(job, place, axes, priced, least).text() if known is None or by < known.by else ""
-    found.reject(reason, int(large.sum()), nearest, by, "GiB over capacity")
+@dataclass(frozen=True, slots=True)
+class _At:
+    """A place with its axes and memory: what a configuration is made from."""
+
+    job: PlanJob
+    place: Place
+    axes: Axes
+    memory: PlaceMemory
+
+    def configuration(self, index: int) -> Configuration:
+        """The configuration at a flat index."""
+        at = [int(each) for each in np.unravel_index(index, self.memory.bytes.shape)]
+        pipeline, size = self.axes.pipelines[at[0]], self.axes.sizes[at[1]]
+        place, dp = self.place, self.place.replicas(self.job.num_devices)
+        return Configuration(
+            tp=place.tp,
+            cp=place.cp,
+            pp=place.pp,
+            dp=dp,
+            ep=place.ep,
+            etp=place.etp,
+            zero=self.axes.zeros[at[2]],
+            schedule=pipeline.schedule,
+            num_chunks=pipeline.num_chunks,
+            microbatch_size=size,
+            num_microbatches=self.job.batch_size // (dp * size),
+            policy=self.axes.recomputes[at[3]].policy,
+            num_recomputed_layers=round(float(self.memory.recomputed_layers[tuple(at)])),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Keep:
-    job: PlanJob
     found: Found
-    place: Place
-    axes: Axes
+    at: _At
     priced: Prices
 
     def ranked(self, index: int) -> Ranked:
         """The configuration at a flat index, with its price."""
+        at = np.unravel_index(index, self.priced.step_ns.shape)
         return Ranked(
-            configuration=_configuration(self.job, self.place, self.axes, self.priced, index),
-            step_ns=float(self.priced.step_ns.flat[index]),
-            memory_bytes=float(self.priced.memory_bytes.flat[index]),
-            parts_ns={name: float(values.flat[index]) for name, values in self.priced.parts_ns.items()},
+            configuration=self.at.configuration(index),
+            step_ns=float(self.priced.step_ns[at]),
+            memory_bytes=float(self.priced.memory_bytes[at]),
+            parts_ns={name: float(values[at]) for name, values in self.priced.parts_ns.items()},
         )
 
 
-def _configuration(job: PlanJob, place: Place, axes: Axes, priced: Prices, index: int) -> Configuration:
-    at = [int(each) for each in np.unravel_index(index, priced.step_ns.shape)]
-    pipeline, size, zero = axes.pipelines[at[0]], axes.sizes[at[1]], axes.zeros[at[2]]
-    recompute = axes.recomputes[at[3]]
-    dp = place.replicas(job.num_devices)
-    return Configuration(
-        tp=place.tp,
-        cp=place.cp,
-        pp=place.pp,
-        dp=dp,
-        ep=place.ep,
-        etp=place.etp,
-        zero=zero,
-        schedule=pipeline.schedule,
-        num_chunks=pipeline.num_chunks,
-        microbatch_size=size,
-        num_microbatches=job.batch_size // (dp * size),
-        policy=recompute.policy,
-        num_recomputed_layers=round(float(priced.recomputed_layers.flat[index])),
-    )
+def _reject_large(at: _At, found: Found, large: Bools) -> None:
+    if not large.any():
+        return
+    over = np.where(large, at.memory.bytes - at.job.capacity_bytes, np.inf)
+    least = int(over.argmin())
+    by = float(over.reshape(-1)[least]) / 2**30
+    known = found.rejections.get("memory")
+    nearest = at.configuration(least).text() if known is None or by < known.by else ""
+    found.reject("memory", int(large.sum()), nearest, by, "GiB over capacity")
 
 
-def _keep_best(keep: _Keep, step: Floats, counts: list[int]) -> None:
-    place, axes = keep.place, keep.axes
-    domain = keep.job.cluster.domain
+def _keep_best(keep: _Keep, step: Floats) -> None:
+    place, axes, job = keep.at.place, keep.at.axes, keep.at.job
+    domain = job.cluster.domain
+    counts = [job.batch_size // (place.replicas(job.num_devices) * size) for size in axes.sizes]
     whole: list[tuple[str, object]] = [
         ("tp", place.tp),
         ("cp", place.cp),
