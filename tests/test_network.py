@@ -18,7 +18,7 @@ from traceanalyzer.theory.interconnect.dimension_volumes import (
     tensor_parallel_bytes,
 )
 from traceanalyzer.theory.interconnect.topology import clusters, find_cluster, group
-from traceanalyzer.theory.planning.gemm import Rates, gemm_ns, shape_share
+from traceanalyzer.theory.planning.prices.gemm import Rates, gemm_ns, shape_share
 from traceanalyzer.theory.planning.tensor_or_expert import compare
 from traceanalyzer.theory.volumes import ExpertLayer
 

@@ -28,9 +28,9 @@ from traceanalyzer.theory.planning.formats import WRITERS, first_written, read
 from traceanalyzer.theory.planning.formats.settings import Setting
 from traceanalyzer.theory.planning.frameworks import ANY, DEEPSPEED, MEGATRON, TORCHTITAN, Framework, find_framework
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.pipelines import CHUNKS, Pipeline, bubble_ns, hops
 from traceanalyzer.theory.planning.plan import plan
-from traceanalyzer.theory.planning.pricing import PARTS, price
+from traceanalyzer.theory.planning.prices.pipelines import CHUNKS, Pipeline, bubble_ns, hops
+from traceanalyzer.theory.planning.prices.pricing import PARTS, price
 from traceanalyzer.theory.planning.published import compare as compare_published
 from traceanalyzer.theory.planning.published import published_runs
 from traceanalyzer.theory.planning.record import record

@@ -13,8 +13,8 @@ from traceanalyzer.theory.memory.activations import Policy
 from traceanalyzer.theory.memory.recipes import find_recipe
 from traceanalyzer.theory.memory.sharding import check
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.pipelines import Pipeline, refusal
-from traceanalyzer.theory.planning.pricing import price
+from traceanalyzer.theory.planning.prices.pipelines import Pipeline, refusal
+from traceanalyzer.theory.planning.prices.pricing import price
 from traceanalyzer.theory.planning.published import mfu
 from traceanalyzer.theory.prediction import Prediction
 from traceanalyzer.theory.prediction_record import Predicted

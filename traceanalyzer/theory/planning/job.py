@@ -14,7 +14,7 @@ from traceanalyzer.theory.memory.rank import Allowance, Training
 from traceanalyzer.theory.memory.recipes import Recipe
 from traceanalyzer.theory.memory.sharding import Sharding
 from traceanalyzer.theory.planning.frameworks import ANY, Framework
-from traceanalyzer.theory.planning.gemm import Rates
+from traceanalyzer.theory.planning.prices.gemm import Rates
 
 _SEEN_SHARE = 0.985
 """Of the GiB in a device's name that its driver leaves: 78.8 of 80."""

@@ -10,13 +10,13 @@ from importlib import resources
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset
 from traceanalyzer.schedule import ScheduleName
-from traceanalyzer.theory.flops import flops_per_token
+from traceanalyzer.theory.flops import Convention, flops_per_token
 from traceanalyzer.theory.interconnect.dimension_volumes import ContextExchange
 from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.memory.activations import Kernels, Policy
 from traceanalyzer.theory.memory.recipes import find_recipe
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.pricing import price
+from traceanalyzer.theory.planning.prices.pricing import price
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,8 @@ class Published:
     configuration: Configuration
     mfu: float
     """As published, a share."""
+    convention: Convention
+    """In which it was counted."""
     source: str
 
 
@@ -56,12 +58,12 @@ def published_runs() -> tuple[Published, ...]:
 def compare(run: Published) -> Comparison:
     """Price a run as it was configured."""
     step, memory, parts = price(run.job, run.configuration)
-    return Comparison(run=run, predicted_mfu=mfu(run.job, step), memory_bytes=memory, parts_ns=parts)
+    return Comparison(run=run, predicted_mfu=mfu(run.job, step, run.convention), memory_bytes=memory, parts_ns=parts)
 
 
-def mfu(job: PlanJob, step_ns: float) -> float:
-    """Model FLOPs (causal attention counted half) over what all devices could have computed in bf16."""
-    flops = flops_per_token(job.shape, job.sequence_length).total * job.tokens_per_step
+def mfu(job: PlanJob, step_ns: float, convention: Convention = Convention.EXACT_CAUSAL) -> float:
+    """Model FLOPs over what all devices could have computed in bf16."""
+    flops = flops_per_token(job.shape, job.sequence_length, convention).total * job.tokens_per_step
     return flops / (step_ns / 1e9 * job.num_devices * job.peak)
 
 
@@ -94,6 +96,7 @@ def _run(row: dict[str, str]) -> Published:
         job=job,
         configuration=configuration,
         mfu=float(row["published_mfu"]) / 100,
+        convention=Convention.FULL_ATTENTION if stored else Convention.EXACT_CAUSAL,
         source=row["source"],
     )
 

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from traceanalyzer.errors import DomainError
 from traceanalyzer.theory.memory.sharding import Sharding, check
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.pipelines import Floats, pipelines, refusals
-from traceanalyzer.theory.planning.place_memory import PlaceMemory, place_memory
-from traceanalyzer.theory.planning.pricing import Axes, Place, Prices, prices, recompute_choices
+from traceanalyzer.theory.planning.prices.pipelines import Floats, pipelines, refusals
+from traceanalyzer.theory.planning.prices.place_memory import PlaceMemory, place_memory
+from traceanalyzer.theory.planning.prices.pricing import Axes, Place, Prices, prices, recompute_choices
 
 NUM_RANKED = 100
 MOST_SEQUENCES = 64

@@ -14,7 +14,7 @@ from traceanalyzer.errors import DomainError
 from traceanalyzer.theory.interconnect.alpha_beta import Op
 from traceanalyzer.theory.interconnect.collectives import exchange_ns
 from traceanalyzer.theory.interconnect.topology import Cluster, group
-from traceanalyzer.theory.planning.gemm import Rates, gemm_ns
+from traceanalyzer.theory.planning.prices.gemm import Rates, gemm_ns
 from traceanalyzer.theory.volumes import ExpertLayer, expert_parallel_bytes, popular_bytes, tensor_parallel_bytes
 
 

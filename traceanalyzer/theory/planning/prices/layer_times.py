@@ -18,8 +18,8 @@ from traceanalyzer.theory.interconnect.collectives import all_to_all_ports_ns, e
 from traceanalyzer.theory.interconnect.dimension_volumes import ContextExchange
 from traceanalyzer.theory.interconnect.topology import group
 from traceanalyzer.theory.memory.sharding import local_kv_heads
-from traceanalyzer.theory.planning.gemm import gemm_ns
 from traceanalyzer.theory.planning.job import PlanJob
+from traceanalyzer.theory.planning.prices.gemm import gemm_ns
 from traceanalyzer.theory.volumes import distinct_destinations, node_limited_destinations
 
 _NS = 1e9

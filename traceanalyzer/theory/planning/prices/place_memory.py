@@ -13,11 +13,11 @@ from traceanalyzer.theory.memory.rank import exchange_bytes
 from traceanalyzer.theory.memory.sharding import Sharding
 from traceanalyzer.theory.memory.states import gathered_bytes, local_parameters, state_bytes
 from traceanalyzer.theory.planning.job import PlanJob
-from traceanalyzer.theory.planning.pipelines import Floats, Pipeline, held_by_kind, rank_kinds
+from traceanalyzer.theory.planning.prices.pipelines import Floats, Pipeline, held_by_kind, rank_kinds
 
 if TYPE_CHECKING:
-    from traceanalyzer.theory.planning.place_costs import Recompute
-    from traceanalyzer.theory.planning.pricing import Axes, Place
+    from traceanalyzer.theory.planning.prices.place_costs import Recompute
+    from traceanalyzer.theory.planning.prices.pricing import Axes, Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,11 @@ from traceanalyzer.theory.interconnect.topology import group
 from traceanalyzer.theory.memory.activations import Policy
 from traceanalyzer.theory.memory.states import local_parameters
 from traceanalyzer.theory.planning.job import PlanJob
-from traceanalyzer.theory.planning.layer_times import Cell, LayerCost, head_cost, layer_cost
-from traceanalyzer.theory.planning.pipelines import Floats, Pipeline, rank_kinds
+from traceanalyzer.theory.planning.prices.layer_times import Cell, LayerCost, head_cost, layer_cost
+from traceanalyzer.theory.planning.prices.pipelines import Floats, Pipeline, rank_kinds
 
 if TYPE_CHECKING:
-    from traceanalyzer.theory.planning.pricing import Axes, Place
+    from traceanalyzer.theory.planning.prices.pricing import Axes, Place
 
 _NS = 1e9
 _WORD = 2

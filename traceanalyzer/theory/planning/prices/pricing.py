@@ -17,8 +17,8 @@ from traceanalyzer.model import ModelShape
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.memory.activations import Policy
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.pipelines import Floats, Pipeline, bubble_ns, hops_of, rank_kinds
-from traceanalyzer.theory.planning.place_costs import (
+from traceanalyzer.theory.planning.prices.pipelines import Floats, Pipeline, bubble_ns, hops_of, rank_kinds
+from traceanalyzer.theory.planning.prices.place_costs import (
     PlaceCosts,
     Recompute,
     data_parallel_ns,
@@ -26,7 +26,7 @@ from traceanalyzer.theory.planning.place_costs import (
     optimizer_ns,
     place_costs,
 )
-from traceanalyzer.theory.planning.place_memory import PlaceMemory, place_memory
+from traceanalyzer.theory.planning.prices.place_memory import PlaceMemory, place_memory
 
 
 @dataclass(frozen=True, slots=True, order=True)
