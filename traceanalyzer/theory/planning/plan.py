@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 from traceanalyzer.theory.flops import flops_per_token
 from traceanalyzer.theory.op_times import OpTimes, PairMode
@@ -33,12 +34,17 @@ class Plan:
 
     def mfu(self, ranked: Ranked) -> float:
         """Model FLOPs (causal attention counted half) over the devices' dense 16-bit peak."""
-        flops = flops_per_token(self.job.shape, self.job.sequence_length).total * self.job.tokens_per_step
+        flops = _flops_per_token(self.job) * self.job.tokens_per_step
         return flops / (ranked.step_ns / 1e9 * self.job.num_devices * self.job.peak)
 
     def tokens_per_second(self, ranked: Ranked) -> float:
         """Over all devices."""
         return self.job.tokens_per_step / ranked.step_ns * 1e9
+
+
+@cache
+def _flops_per_token(job: PlanJob) -> int:
+    return flops_per_token(job.shape, job.sequence_length).total
 
 
 def plan(job: PlanJob) -> Plan:

@@ -11,6 +11,7 @@ import numpy as np
 from traceanalyzer.theory.memory.activations import Policy, head_bytes, layer_bytes, layer_parts
 from traceanalyzer.theory.memory.rank import exchange_bytes
 from traceanalyzer.theory.memory.sharding import Sharding
+from traceanalyzer.theory.memory.stages import Holding
 from traceanalyzer.theory.memory.states import gathered_bytes, local_parameters, state_bytes
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.prices.pipelines import Floats, Pipeline, held_by_kind, rank_kinds
@@ -96,12 +97,17 @@ def _kinds(job: PlanJob, merged: Sharding, at: tuple[Pipeline, ...], zeros: tupl
     plain = np.zeros((4, len(at), width))
     states = np.zeros((2, len(at), len(zeros), width))
     divided = [replace(merged, zero=zero) for zero in zeros]
+    known: dict[Holding, tuple[list[float], list[float]]] = {}
     for index, pipeline in enumerate(at):
         for column, holding in enumerate(rank_kinds(job.shape, pipeline).holdings):
-            parameters = local_parameters(job.shape, merged.tp, merged.ep, merged.etp, holding)
+            if holding not in known:
+                parameters = local_parameters(job.shape, merged.tp, merged.ep, merged.etp, holding)
+                known[holding] = (
+                    [state_bytes(parameters, job.recipe, each).total for each in divided],
+                    [gathered_bytes(parameters, job.recipe, each) for each in divided],
+                )
             plain[:, index, column] = (holding.num_dense, holding.num_moe, holding.head, 1)
-            states[0, index, :, column] = [state_bytes(parameters, job.recipe, each).total for each in divided]
-            states[1, index, :, column] = [gathered_bytes(parameters, job.recipe, each) for each in divided]
+            states[0, index, :, column], states[1, index, :, column] = known[holding]
     return _Kinds(plain[0], plain[1], plain[2], plain[3] > 0, states[0], states[1])
 
 
