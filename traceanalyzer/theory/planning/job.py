@@ -140,5 +140,6 @@ class Configuration:
     def recompute_text(self) -> str:
         """What backward computes again, in words; empty for nothing."""
         if self.num_recomputed_layers:
-            return f"recompute {self.num_recomputed_layers} layers"
+            plural = "s" if self.num_recomputed_layers > 1 else ""
+            return f"recompute {self.num_recomputed_layers} layer{plural}"
         return "" if self.policy is Policy.NONE else f"recompute {self.policy}"
