@@ -10,11 +10,11 @@ import time
 
 import polars as pl
 
-from traceanalyzer.measurements.collectives import split_collectives
-from traceanalyzer.measurements.messages import split_messages
+from traceanalyzer.measurements.communication.collectives import split_collectives
+from traceanalyzer.measurements.communication.messages import split_messages
 from traceanalyzer.schema import COLLECTIVES, KERNELS, P2P, RANKS, conform
-from traceanalyzer.tables.clocks import clocks
-from traceanalyzer.tables.matching import match_collectives, match_messages
+from traceanalyzer.tables.clocks.alignment import clocks
+from traceanalyzer.tables.communication.matching import match_collectives, match_messages
 
 
 def synthetic(num_ranks: int, num_rows: int) -> tuple[pl.DataFrame, pl.DataFrame]:

@@ -33,7 +33,7 @@ OURS = {
     "summarize, unprepared": ("from traceanalyzer.traces import summarize", "result = summarize(path)"),
     "ingest": (
         (
-            "import tempfile\nfrom traceanalyzer.traces import prepare\nfrom traceanalyzer.traces.ingest import ingest\n"
+            "import tempfile\nfrom traceanalyzer.traces import prepare\nfrom traceanalyzer.traces.capture.ingest import ingest\n"
             "prepare()\nout = tempfile.TemporaryDirectory()"
         ),
         "result = ingest([path], out.name)",

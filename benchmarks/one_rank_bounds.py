@@ -12,9 +12,9 @@ from pathlib import Path
 
 import polars as pl
 
+from traceanalyzer.analysis.measure import Measured, measure
+from traceanalyzer.analysis.run import read
 from traceanalyzer.errors import TraceAnalyzerError
-from traceanalyzer.gaps.measured import Measured, measure
-from traceanalyzer.gaps.run import read
 
 _KEYS = ["rank", "step", "role"]
 _HEADER = f"{'input':<32} inside  of  low > 0  width  no truth  slowest stage, by rank"

@@ -22,9 +22,8 @@ from pathlib import Path
 
 from planted import Faults, Job, orders, plant
 
-from traceanalyzer.gaps.analysis import analyze, read
-from traceanalyzer.gaps.pipeline_review import AttributionMs
-from traceanalyzer.gaps.review import Bubble
+from traceanalyzer.analysis.assemble import analyze, read
+from traceanalyzer.review import AttributionMs, Bubble
 
 CLOCKS = {1: 3_000_000, 2: -3_000_000}
 SHORT = 1 << 20

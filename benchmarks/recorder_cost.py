@@ -20,10 +20,10 @@ from pathlib import Path
 
 import torch
 
-from instrumented_runs.capture import Window
-from instrumented_runs.recorder import Recorder
-from instrumented_runs.token_task import batch
-from instrumented_runs.transformer import stage, token_loss
+from instrumented_runs.jobs.token_task import batch
+from instrumented_runs.jobs.transformer import stage, token_loss
+from instrumented_runs.recorder.capture import Window
+from instrumented_runs.recorder.recording import Recorder
 from traceanalyzer.model import ModelShape
 
 SHAPE = ModelShape(

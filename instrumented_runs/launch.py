@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from instrumented_runs.nccl_inspector import DUMP_FOLDER, inspector_environment
+from instrumented_runs.recorder.nccl_inspector import DUMP_FOLDER, inspector_environment
 from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode
 from traceanalyzer.errors import JobError, OutputError, UsageError
 from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord

@@ -21,13 +21,13 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from instrumented_runs.host_staging import choose_backend, stage_messages
+from instrumented_runs.pipeline.host_staging import choose_backend, stage_messages
 from instrumented_runs.settings import FAILURE_FILE, PROGRESS, SETTINGS, Failure, RunSettings
 
 JOBS = {
-    "pipeline": "instrumented_runs.pipeline_job",
-    "experts": "instrumented_runs.expert_job",
-    "dense": "instrumented_runs.dense_job",
+    "pipeline": "instrumented_runs.jobs.pipeline",
+    "experts": "instrumented_runs.jobs.experts",
+    "dense": "instrumented_runs.jobs.dense",
 }
 """Kind of job to the module whose `run(settings)` does it."""
 

@@ -12,22 +12,22 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from traceanalyzer.gaps.analysis import Analysis as Analysis
-    from traceanalyzer.gaps.analysis import Run as Run
-    from traceanalyzer.gaps.analysis import analyze as analyze
-    from traceanalyzer.gaps.analysis import read as read
-    from traceanalyzer.theory.orders import order as order
-    from traceanalyzer.theory.simulation import simulate as simulate
+    from traceanalyzer.analysis.assemble import Analysis as Analysis
+    from traceanalyzer.analysis.assemble import Run as Run
+    from traceanalyzer.analysis.assemble import analyze as analyze
+    from traceanalyzer.analysis.assemble import read as read
+    from traceanalyzer.theory.schedules.orders import order as order
+    from traceanalyzer.theory.simulator.simulation import simulate as simulate
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Analysis": "traceanalyzer.gaps.analysis",
-    "Run": "traceanalyzer.gaps.analysis",
-    "analyze": "traceanalyzer.gaps.analysis",
-    "order": "traceanalyzer.theory.orders",
-    "read": "traceanalyzer.gaps.analysis",
-    "simulate": "traceanalyzer.theory.simulation",
+    "Analysis": "traceanalyzer.analysis.assemble",
+    "Run": "traceanalyzer.analysis.assemble",
+    "analyze": "traceanalyzer.analysis.assemble",
+    "order": "traceanalyzer.theory.schedules.orders",
+    "read": "traceanalyzer.analysis.assemble",
+    "simulate": "traceanalyzer.theory.simulator.simulation",
 }
 """Public names and the module of each, imported on first use so that the command line's help stays fast."""
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from traceanalyzer.cli.job_options import declaration, job_options
-from traceanalyzer.cli.reading import (
+from traceanalyzer.cli.options.job import declaration, job_options
+from traceanalyzer.cli.options.reading import (
     choice_options,
     chosen_numbers,
     columns_option,
@@ -39,19 +39,20 @@ def command(
     **described: Any,  # noqa: ANN401 - options of several types
 ) -> None:
     """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table."""
-    from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.text import review_text
-    from traceanalyzer.gaps.analysis import analyze, read, with_declaration
-    from traceanalyzer.gaps.review import to_builtins, to_json
+    from reports import text
+    from traceanalyzer.analysis.assemble import analyze, read, with_declaration
+    from traceanalyzer.cli.screen import screen_width
+    from traceanalyzer.output import write_result
+    from traceanalyzer.review import to_json
 
     declared = declaration(**described)
     only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)
     names = load_columns(columns)
     run = with_declaration(read(path, names, rank_map=load_rank_map(rank_map), ranks=only, steps=at), declared)
-    review = analyze(run).review
+    analysis = analyze(run)
     if json_file is not None:
-        write_bytes(json_file, to_json(review))
+        write_result(json_file, to_json(analysis.review))
     if json_file != "-":
-        click.echo(review_text(to_builtins(review)))
+        click.echo(text(analysis.review, analysis.tables, screen_width()))
     if strict:
         refuse_loss(path, run.traces.defects)

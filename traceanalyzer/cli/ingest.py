@@ -9,7 +9,7 @@ from types import FrameType
 
 import click
 
-from traceanalyzer.cli.reading import rank_map_option
+from traceanalyzer.cli.options.reading import rank_map_option
 
 
 @click.command("ingest")
@@ -28,10 +28,10 @@ def command(
 
     Sources that the capture already holds are not read again: a stopped ingest resumes, new files extend it.
     """
-    from traceanalyzer.cli.reading import Meter, announce, load_rank_map, refuse_loss, summary
+    from traceanalyzer.cli.options.reading import Meter, announce, load_rank_map, refuse_loss, summary
     from traceanalyzer.traces import Limits, summarize
-    from traceanalyzer.traces.ingest import ingest
-    from traceanalyzer.traces.records import num_record_files
+    from traceanalyzer.traces.capture.ingest import ingest
+    from traceanalyzer.traces.nccl.records import num_record_files
 
     signal.signal(signal.SIGTERM, _terminate)
     limits = Limits() if memory is None else Limits.for_memory(memory << 20)

@@ -7,8 +7,8 @@ import importlib
 import click
 
 _COMMANDS = {
-    "job": ("traceanalyzer.cli.plan_job", "Choose parallelism, schedule and batch for a model on a cluster."),
-    "experts": ("traceanalyzer.cli.plan_experts", "Propose a placement of experts from the loads of a run."),
+    "job": ("traceanalyzer.cli.planning.job", "Choose parallelism, schedule and batch for a model on a cluster."),
+    "experts": ("traceanalyzer.cli.planning.experts", "Propose a placement of experts from the loads of a run."),
 }
 
 

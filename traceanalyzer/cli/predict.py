@@ -116,22 +116,26 @@ import click
 @click.option("--html", "html_file", metavar="FILE", help="Write the prediction as one offline HTML page.")
 def command(**options: object) -> None:
     """Predict pipeline bubble and peak memory of several schedules on one axis, by simulation and by formula."""
-    from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.predict_inputs import read_options, results, written_order
-    from traceanalyzer.cli.predict_job import job_record, job_text, price_job
-    from traceanalyzer.cli.predict_text import prediction_text
-    from traceanalyzer.theory.prediction_record import record, to_json
+    from msgspec.structs import replace
+
+    from reports.page.terminal import WIDE, terminal
+    from reports.prediction.page import prediction_page
+    from traceanalyzer.cli.options.predict import read_options, results, written_order
+    from traceanalyzer.cli.planning.prices import job_record, job_text, price_job
+    from traceanalyzer.cli.screen import screen_width
+    from traceanalyzer.output import write_result
+    from traceanalyzer.theory.prediction.record import record, to_json
 
     given = read_options(options)
     predicted = results(given)
     found = record(predicted)
     priced = None if given.hardware is None else price_job(given, predicted)
     if priced is not None:
-        found["job"] = job_record(priced)
+        found = replace(found, job=job_record(priced))
     if given.json_file is not None:
-        write_bytes(given.json_file, to_json(found))
+        write_result(given.json_file, to_json(found))
     if given.write_order is not None:
-        write_bytes(given.write_order, written_order(given))
+        write_result(given.write_order, written_order(given))
     if given.html_file is not None:
         from pathlib import Path
 
@@ -140,7 +144,7 @@ def command(**options: object) -> None:
         render_prediction(predicted, found, Path(given.html_file))
     if "-" in (given.json_file, given.write_order):
         return
-    click.echo(prediction_text(predicted))
+    click.echo(terminal(prediction_page(predicted), screen_width() or WIDE))
     if priced is not None:
         click.echo("\n" + job_text(priced))
     if given.html_file is not None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
-from traceanalyzer.cli.job_options import declaration, job_options
-from traceanalyzer.cli.reading import (
+from traceanalyzer.cli.options.job import declaration, job_options
+from traceanalyzer.cli.options.reading import (
     choice_options,
     chosen_numbers,
     columns_option,
@@ -40,10 +40,10 @@ def command(
 ) -> None:
     """Write the report of the run in PATH as one offline HTML file."""
     from reports import render
-    from traceanalyzer.cli.output import write_bytes
+    from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.errors import UsageError
-    from traceanalyzer.gaps.analysis import analyze, read, with_declaration
-    from traceanalyzer.gaps.review import to_builtins, to_json
+    from traceanalyzer.output import write_result
+    from traceanalyzer.review import to_json
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
@@ -52,8 +52,8 @@ def command(
     run = read(path, load_columns(columns), rank_map=load_rank_map(rank_map), ranks=only, steps=at)
     analysis = analyze(with_declaration(run, declared))
     if json_file is not None:
-        write_bytes(json_file, to_json(analysis.review))
-    written = render(to_builtins(analysis.review), analysis.tables, output)
+        write_result(json_file, to_json(analysis.review))
+    written = render(analysis.review, analysis.tables, output)
     if json_file == "-":
         return
     for line in analysis.review.warnings:

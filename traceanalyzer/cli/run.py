@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from instrumented_runs import host_load
-from instrumented_runs.faults import check_faults, write_truth
 from instrumented_runs.launch import launch, num_cuda_devices
+from instrumented_runs.pacing.faults import check_faults, write_truth
+from instrumented_runs.recorder import host_load
 from instrumented_runs.settings import (
     ORDER_FILE,
     SETTINGS,
@@ -18,9 +18,9 @@ from instrumented_runs.settings import (
     RunSettings,
     resolve_compute_mode,
 )
-from traceanalyzer.cli.expert_options import expert_options
+from traceanalyzer.cli.options.experts import expert_options
 from traceanalyzer.errors import UsageError
-from traceanalyzer.schedule import parse_schedule_name
+from traceanalyzer.theory.schedules.known import parse_schedule_name
 
 
 @click.command()
@@ -107,13 +107,13 @@ def make_settings(
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     _check_options(kind, given, order)
     if "schedule" in given:
-        given["schedule"] = parse_schedule_name(given["schedule"]).value
+        given["schedule"] = parse_schedule_name(given["schedule"])
     num_stages = given.pop("num_stages", None)
     if "num_replicas" in given and "num_ranks" not in given:
         given["num_ranks"] = settings_type(folder=folder).num_ranks * given["num_replicas"]
     settings, files = settings_type(folder=folder, **given), dict[str, str]()
     if isinstance(settings, PipelineSettings):
-        from instrumented_runs.pipeline_plan import plan_named, plan_order
+        from instrumented_runs.pipeline.plan import plan_named, plan_order
 
         settings, text = plan_order(settings, order) if order else plan_named(settings, num_stages)
         files = {ORDER_FILE: text} if text is not None else {}

@@ -2,43 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from instrumented_runs.sweep import DONE, POINTS, point_name, read_record
+from reports.page.grids import grid
+from reports.page.terminal import grid_lines
+from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.errors import TraceAnalyzerError
-from traceanalyzer.gaps.analysis import Analysis, analyze, read
+from traceanalyzer.review.words import Unit, counted, points
 from traceanalyzer.schema.sweeps import SWEEP_POINTS
 
 WAITING = "waiting"
 """Status of a point that has not been run yet."""
-_SHARES = ("bubble_share", "simulated_share", "closed_form_share", "mfu")
-_TITLES = {
-    "bubble_share": "bubble",
-    "simulated_share": "simulated",
-    "closed_form_share": "closed form",
-    "bubble_minus_simulated": "difference",
-    "unprofiled_step_ms": "unprofiled ms",
-    "step_ms": "step ms",
-    "phase_ms": "phase ms",
-    "tokens_per_second": "tokens/s",
-    "peak_in_flight": "in flight",
-    "peak_saved_bytes": "saved KiB",
-    "rank_load_max_over_mean": "load ratio",
-    "imbalance_cost_ms": "imbalance ms",
-    "num_ranks": "ranks",
+_COLUMNS: dict[str, tuple[str, Unit]] = {
+    "num_ranks": ("ranks", "count"),
+    "step_ms": ("step", "ms"),
+    "unprofiled_step_ms": ("unprofiled", "ms"),
+    "tokens_per_second": ("tokens/s", "number"),
+    "bubble_share": ("bubble", "share"),
+    "simulated_share": ("simulated", "share"),
+    "closed_form_share": ("closed form", "share"),
+    "phase_ms": ("phase", "ms"),
+    "rank_load_max_over_mean": ("load ratio", "ratio"),
+    "imbalance_cost_ms": ("imbalance", "ms"),
+    "mfu": ("MFU", "share"),
+    "peak_in_flight": ("in flight", "count"),
+    "peak_saved_bytes": ("saved", "bytes"),
 }
+"""Heading and unit of the columns with numbers."""
 
 
 def sweep_table(
-    folder: Path, points: Sequence[Mapping[str, str]], figures: Mapping[str, dict[str, Any]]
+    folder: Path, chosen: Sequence[Mapping[str, str]], figures: Mapping[str, dict[str, Any]]
 ) -> pl.DataFrame:
     """One row per point: the swept options, then `SWEEP_POINTS`. `figures` holds the reviewed points by name."""
-    axes = dict.fromkeys(points[0], pl.String)
-    return pl.DataFrame([_row(folder, values, figures) for values in points], schema={**axes, **SWEEP_POINTS})
+    axes = dict.fromkeys(chosen[0], pl.String)
+    return pl.DataFrame([_row(folder, values, figures) for values in chosen], schema={**axes, **SWEEP_POINTS})
 
 
 def figures_of(run: Path) -> dict[str, Any]:
@@ -77,22 +80,23 @@ def reviewed(run: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def sweep_text(table: pl.DataFrame, axes: Sequence[str]) -> str:
-    """The table for a terminal: columns that no point has are left out, shares are percent."""
-    filled = [name for name in table.columns if name in axes or not table[name].is_null().all()]
-    columns = [name for name in filled if name not in ("run", "reason")]
-    titles = [_TITLES.get(name, name) for name in columns]
-    rows = [[_cell(name, value) for name, value in row.items()] for row in table.select(columns).iter_rows(named=True)]
-    widths = [max(len(cell) for cell in column) for column in zip(titles, *rows, strict=True)]
-    lines = [
-        "  ".join(
-            cell.ljust(width) if name in axes else cell.rjust(width)
-            for name, cell, width in zip(columns, line, widths, strict=True)
-        )
-        for line in (titles, *rows)
-    ]
+    """The table for a terminal; columns that no point has are left out."""
+    rows = list(table.iter_rows(named=True))
+    names = [name for name in table.columns if name not in ("run", "reason")]
+    columns = [_column(name, name in axes) for name in names]
+    found = grid("sweep", f"{counted(len(rows), 'point')} of the sweep", rows, columns, limit=len(rows), few=len(rows))
+    lines = list(grid_lines(found)) if found else []
     missing = table.filter(table["reason"].is_not_null()).select("run", "status", "reason").iter_rows()
-    reasons = [f"{run.removeprefix(f'{POINTS}/')} {status}: {reason}" for run, status, reason in missing]
-    return "\n".join([*(line.rstrip() for line in lines), *reasons])
+    return "\n".join(
+        [*lines, *(f"{run.removeprefix(f'{POINTS}/')} {status}: {reason}" for run, status, reason in missing)]
+    )
+
+
+def _column(name: str, is_axis: bool) -> tuple[str, Callable[[dict[str, Any]], Any], Unit | None]:  # noqa: FBT001
+    if name == "bubble_minus_simulated":
+        return "difference", lambda row: None if row[name] is None else points(row[name]), "number"
+    title, unit = (name, None) if is_axis else _COLUMNS.get(name, (name, None))
+    return title, lambda row: row[name], unit
 
 
 def _row(folder: Path, values: Mapping[str, str], figures: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
@@ -107,21 +111,3 @@ def _memory(analysis: Analysis) -> dict[str, int | None]:
     records = analysis.tables["step_records"].filter("profiled")
     names = ("peak_in_flight", "peak_saved_bytes")
     return {name: records[name].max() for name in names}  # pyright: ignore[reportReturnType] - integer columns
-
-
-def _cell(name: str, value: Any) -> str:  # noqa: ANN401 - any column's value
-    if value is None:
-        return "-"
-    if name in _SHARES:
-        return f"{value:.2%}"
-    if name == "bubble_minus_simulated":
-        return f"{100 * value:+.2f}"
-    if name == "peak_saved_bytes":
-        return f"{value / 1024:.0f}"
-    return (
-        f"{value:.4g}"
-        if isinstance(value, float) and abs(value) < 1000
-        else f"{value:.0f}"
-        if isinstance(value, float)
-        else str(value)
-    )

@@ -27,12 +27,21 @@ from traceanalyzer.schema.communication import (
     COLLECTIVE_SPLITS,
     COLLECTIVES,
     COMMUNICATIONS,
+    KERNEL_PHASES,
     KERNELS,
     P2P,
     P2P_SPLITS,
     WAIT_BOUNDS,
 )
+from traceanalyzer.schema.culprits import CULPRITS, LATE_MEMBERS
 from traceanalyzer.schema.experts import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, ROUTING, TRAFFIC
+from traceanalyzer.schema.kernel_time import (
+    BANDWIDTHS,
+    COMMUNICATION_GROUPS,
+    KERNEL_CLASSES,
+    KERNEL_NAMES,
+    RANK_SUMMARY,
+)
 from traceanalyzer.schema.pipeline import (
     ACCOUNTING,
     ACTIONS,
@@ -50,6 +59,7 @@ __all__ = [
     "ACCOUNTING",
     "ACTIONS",
     "ATTRIBUTION",
+    "BANDWIDTHS",
     "BASIS",
     "BLAME",
     "BUBBLE",
@@ -58,6 +68,8 @@ __all__ = [
     "COLLECTIVES",
     "COLLECTIVE_SPLITS",
     "COMMUNICATIONS",
+    "COMMUNICATION_GROUPS",
+    "CULPRITS",
     "DEFECTS",
     "DIRECTION",
     "EVENTS",
@@ -66,7 +78,11 @@ __all__ = [
     "EXPERT_CHAIN",
     "GATHERED",
     "KERNELS",
+    "KERNEL_CLASSES",
     "KERNEL_KIND",
+    "KERNEL_NAMES",
+    "KERNEL_PHASES",
+    "LATE_MEMBERS",
     "LOAD_STATISTICS",
     "MATCH_BASIS",
     "OPS",
@@ -77,6 +93,7 @@ __all__ = [
     "PASSES",
     "PHASE",
     "RANKS",
+    "RANK_SUMMARY",
     "RECEIVES",
     "ROLE",
     "ROUTING",
@@ -99,6 +116,12 @@ TABLES: dict[str, pl.Schema] = {
     "actions": ACTIONS,
     "receives": RECEIVES,
     "kernels": KERNELS,
+    "kernel_phases": KERNEL_PHASES,
+    "kernel_classes": KERNEL_CLASSES,
+    "kernel_names": KERNEL_NAMES,
+    "communication_groups": COMMUNICATION_GROUPS,
+    "bandwidths": BANDWIDTHS,
+    "rank_summary": RANK_SUMMARY,
     "p2p": P2P_SPLITS,
     "communications": COMMUNICATIONS,
     "wait_bounds": WAIT_BOUNDS,
@@ -116,6 +139,8 @@ TABLES: dict[str, pl.Schema] = {
     "expert_chain": EXPERT_CHAIN,
     "exchanges": EXCHANGES,
     "expert_blame": EXPERT_BLAME,
+    "culprits": CULPRITS,
+    "late_members": LATE_MEMBERS,
 }
 
 

@@ -4,50 +4,30 @@ from __future__ import annotations
 
 import polars as pl
 
+from traceanalyzer.review import vocabulary
+from traceanalyzer.review.vocabulary import words
 from traceanalyzer.schedule import Phase
 
 PHASE = pl.Enum([phase.value for phase in Phase])
 
-SEVERITY = pl.Enum(["info", "repair", "loss", "error"])
+SEVERITY = pl.Enum(words(vocabulary.Severity))
 
-OWNER = pl.Enum(
-    ["compute", "transfer", "wait", "communication", "copy", "queued", "launch_gap", "host", "unknown"],
-)
-"""Owners of the accounting law, in order of precedence; `communication` is transfer or wait, not separable."""
+OWNER = pl.Enum(words(vocabulary.Owner))
 
-STEP_PHASE = pl.Enum(
-    ["F", "B", "I", "W", "optimizer", "grad_sync", "before_chunks", "between_chunks", "other"],
-)
-"""What a step is doing, in order of precedence: the ledger's second axis."""
+STEP_PHASE = pl.Enum(words(vocabulary.StepPhase))
 
 GATHERED = ["gather", "reduce", "reduce_backward", "gather_backward"]
 """Directions of experts sliced over ranks: tokens of all ranks come together, results are summed and scattered."""
 
-DIRECTION = pl.Enum(
-    ["dispatch", "combine", "combine_backward", "dispatch_backward", "count_exchange", *GATHERED, "other"]
-)
+DIRECTION = pl.Enum(words(vocabulary.Direction))
 
 BASIS = pl.Enum(["durations", "clock", "own_min", "none"])
 
 KERNEL_KIND = pl.Enum(["gemm", "attention", "other", "fused", "communication", "barrier", "copy"])
 """What a device operation does; `fused` computes and communicates, `barrier` only waits for other ranks."""
 
-ROLE = pl.Enum(["pp", "ep", "cp", "tp", "dp", "world"])
-"""The mesh dimension a communication serves; `world` is the whole job."""
+ROLE = pl.Enum(words(vocabulary.Role))
 
 MATCH_BASIS = pl.Enum(["communicator_id", "sequence", "order", "none"])
 
-CAUSE = pl.Enum(
-    [
-        "stage",
-        "straggler",
-        "transfer",
-        "chunk_comm",
-        "host",
-        "jitter",
-        "slack",
-        "outside_sample",
-        "unexplained",
-    ]
-)
-"""What can make a pipeline step longer than its ideal."""
+CAUSE = pl.Enum(words(vocabulary.PipelineCause))

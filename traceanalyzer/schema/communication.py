@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema.categories import BASIS, DIRECTION, KERNEL_KIND, MATCH_BASIS, ROLE
+from traceanalyzer.schema.categories import BASIS, DIRECTION, KERNEL_KIND, MATCH_BASIS, PHASE, ROLE
 
 KERNELS = pl.Schema(
     {
@@ -24,6 +24,20 @@ KERNELS = pl.Schema(
         "launch_thread": pl.Categorical(),
         "correlation": pl.UInt64,
         "in_graph": pl.Boolean,  # launched with others by one graph launch
+        "cut": pl.Boolean,  # the recorded end was past the next start on its stream, and was put there
+    }
+)
+
+KERNEL_PHASES = pl.Schema(
+    {
+        "rank": pl.Int32,
+        "step": pl.Int32,
+        "phase": PHASE,  # F, B, I, W; null: no range and no thread tells
+        "stream": pl.Int64,
+        "kind": KERNEL_KIND,
+        "num_kernels": pl.Int64,
+        "duration_ns": pl.Int64,  # summed over kernels, however many run at once
+        "basis": pl.String,  # what tells the phase on this rank: actions, annotations, threads
     }
 )
 
@@ -159,7 +173,7 @@ CLOCKS = pl.Schema(
     {
         "rank": pl.Int32,
         "reference": pl.Int32,  # rank on whose clock everything is put
-        "basis": pl.String,  # single_rank, same_boot, same_host, recorded, matched, unknown
+        "basis": pl.String,  # single_rank, same_boot, same_host, recorded, matched, one_file, unknown
         "offset_ns": pl.Int64,  # this rank's clock less the reference's, at `at_ns`
         "drift_ppm": pl.Float64,
         "at_ns": pl.Int64,

@@ -13,6 +13,9 @@ STEPS = pl.Schema(
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
         "open_end": pl.Boolean,  # the window's end was not bounded by a following step
+        "open_start": pl.Boolean,  # the capture began inside the step
+        "is_typical": pl.Boolean,  # every figure speaks of these steps
+        "set_apart": pl.String,  # why it is not typical: cut at its start, open end, first step, outlier, not on all ranks
     }
 )
 
@@ -44,7 +47,7 @@ PASSES = pl.Schema(
     {
         "rank": pl.Int32,
         "step": pl.Int32,
-        "phase": PHASE,  # F or B
+        "phase": PHASE,  # F or B; I and W where ranges tell them
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
     }
@@ -77,6 +80,9 @@ BUBBLE = pl.Schema(
         "drain_ns": pl.Int64,
         "transfer_ns": pl.Int64,
         "overhead_ns": pl.Int64,
+        "dp_wait_ns": pl.Int64,  # exposed communication between replicas: until the last of them had arrived
+        "dp_transfer_ns": pl.Int64,  # and from there on, or all of it where the wait cannot be told
+        "chunk_dp_ns": pl.Int64,  # the same inside chunk spans, and so part of `chunk_ns`
         "span_dependency_ns": pl.Int64,  # dependency inside the rank's own window
     }
 )

@@ -1,7 +1,7 @@
 """Profiler traces of every origin to tables of events, ranks and defects."""
 
-from traceanalyzer.traces.acceleration import prepare
-from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
+from traceanalyzer.traces.decoding.compiled.acceleration import prepare
+from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.read import Summary, Traces, read_traces, summarize
 from traceanalyzer.traces.run_folder import read_job, read_routing_records, read_step_records
 from traceanalyzer.traces.tally import Counts

@@ -11,17 +11,17 @@ import polars as pl
 
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.job import RUN_FILE
+from traceanalyzer.traces.capture.manifest import Part, is_capture, load_manifest, sha256_of
+from traceanalyzer.traces.capture.parts import read_part
 from traceanalyzer.traces.defects import defect_row, defect_table
-from traceanalyzer.traces.discovery import find, is_remote
-from traceanalyzer.traces.facts import FileFacts
-from traceanalyzer.traces.identity import Placed, identify
-from traceanalyzer.traces.kernel_times import KernelTally
-from traceanalyzer.traces.label import in_order, label, rank_table
-from traceanalyzer.traces.limits import DEFAULT_LIMITS, Limits
-from traceanalyzer.traces.manifest import Part, is_capture, load_manifest, sha256_of
-from traceanalyzer.traces.parts import read_part
+from traceanalyzer.traces.input.discovery import find, is_remote
+from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
+from traceanalyzer.traces.input.source import Frames, Unusable, read_source, unusable
+from traceanalyzer.traces.kineto.facts import FileFacts
+from traceanalyzer.traces.kineto.identity import Placed, identify
+from traceanalyzer.traces.kineto.kernel_times import KernelTally
+from traceanalyzer.traces.kineto.label import in_order, label, rank_table
 from traceanalyzer.traces.run_folder import damaged_lines
-from traceanalyzer.traces.source import Frames, Unusable, read_source, unusable
 from traceanalyzer.traces.tally import Counts, total
 
 NewSink = Callable[[], Frames]

@@ -14,8 +14,8 @@ from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.hardware import parse_dtype
 from traceanalyzer.job import RUN_FILE, Job, RoutingRecord, StepRecord
 from traceanalyzer.schema import STEP_RECORDS, conform
+from traceanalyzer.traces.decoding.repair import repair_tokens
 from traceanalyzer.traces.defects import defect_row
-from traceanalyzer.traces.repair import repair_tokens
 
 ROUTING_RECORDS = pl.Schema(
     {

@@ -27,6 +27,9 @@ from traceanalyzer.theory.memory.states import gathered_bytes, local_parameters,
 _GIB = 2**30
 
 
+_ACCUMULATION = ScheduleName("GradAccumulation")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
     """What is not derived."""
@@ -46,7 +49,7 @@ class Training:
     sequence_length: int
     microbatch_size: int
     num_microbatches: int
-    schedule: ScheduleName = ScheduleName.ACCUMULATION
+    schedule: ScheduleName = _ACCUMULATION
     num_chunks: int = 1
     policy: Policy = Policy.NONE
     num_recomputed_layers: int | None = None

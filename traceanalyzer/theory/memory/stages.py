@@ -13,7 +13,7 @@ from functools import cache
 from traceanalyzer.errors import DomainError
 from traceanalyzer.model import ModelShape
 from traceanalyzer.schedule import ScheduleName
-from traceanalyzer.theory.orders import placement
+from traceanalyzer.theory.schedules.orders import placement
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +69,7 @@ def holdings(shape: ModelShape, schedule: ScheduleName, num_ranks: int, num_chun
 
 def num_copies(schedule: ScheduleName) -> int:
     """Copies of the model in one pipeline; half of the microbatches pass through each of DualPipe's two."""
-    return 2 if schedule is ScheduleName.DUALPIPE else 1
+    return 2 if schedule == ScheduleName("DualPipe") else 1
 
 
 @cache
@@ -95,21 +95,21 @@ class _At:
 
 
 _HELD: dict[ScheduleName, Callable[[_At], float]] = {
-    ScheduleName.ACCUMULATION: lambda _: 1,
-    ScheduleName.SEQUENTIAL: lambda _: 1,
-    ScheduleName.GPIPE: lambda at: at.m,
-    ScheduleName.LOOPED_BFS: lambda at: at.m,
-    ScheduleName.ONE_F_ONE_B: lambda at: min(at.m, at.p - at.rank),
-    ScheduleName.EAGER_1F1B: lambda at: min(at.m, 2 * (at.p - at.rank) - 1),
-    ScheduleName.ZB_H1: lambda at: min(at.m, at.p),
-    ScheduleName.ZB_H2: lambda at: min(at.m, 2 * at.p - 1),
-    ScheduleName.INTERLEAVED_1F1B: lambda at: (
+    ScheduleName("GradAccumulation"): lambda _: 1,
+    ScheduleName("Sequential"): lambda _: 1,
+    ScheduleName("GPipe"): lambda at: at.m,
+    ScheduleName("LoopedBFS"): lambda at: at.m,
+    ScheduleName("1F1B"): lambda at: min(at.m, at.p - at.rank),
+    ScheduleName("Eager1F1B"): lambda at: min(at.m, 2 * (at.p - at.rank) - 1),
+    ScheduleName("ZBH1"): lambda at: min(at.m, at.p),
+    ScheduleName("ZBH2"): lambda at: min(at.m, 2 * at.p - 1),
+    ScheduleName("Interleaved1F1B"): lambda at: (
         min(at.m * at.v, (at.v - 1) * at.group + 2 * (at.p - 1 - at.rank) + 1) / at.v
     ),
-    ScheduleName.INTERLEAVED_ZERO_BUBBLE: lambda at: min(at.m * at.v, (at.v - 1) * at.group + at.p) / at.v,
-    ScheduleName.ZBV: lambda at: min(at.m, at.p),
-    ScheduleName.DUALPIPE_V: lambda at: at.p + 0.5,
-    ScheduleName.DUALPIPE: lambda at: at.p + 1,
+    ScheduleName("InterleavedZeroBubble"): lambda at: min(at.m * at.v, (at.v - 1) * at.group + at.p) / at.v,
+    ScheduleName("ZBVZeroBubble"): lambda at: min(at.m, at.p),
+    ScheduleName("DualPipeV"): lambda at: at.p + 0.5,
+    ScheduleName("DualPipe"): lambda at: at.p + 1,
 }
 
 
@@ -122,6 +122,6 @@ def held_microbatches(
     2P - 1 microbatches an upper bound. Groups of interleaved schedules are as PyTorch cuts them.
     """
     at = _At(num_ranks, num_microbatches, num_chunks, rank)
-    if num_ranks == 1 and schedule in (ScheduleName.INTERLEAVED_1F1B, ScheduleName.INTERLEAVED_ZERO_BUBBLE):
+    if num_ranks == 1 and schedule in (ScheduleName("Interleaved1F1B"), ScheduleName("InterleavedZeroBubble")):
         return 1
     return _HELD[schedule](at)

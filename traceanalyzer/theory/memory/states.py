@@ -14,7 +14,7 @@ from traceanalyzer.model import ModelShape
 from traceanalyzer.theory.memory.recipes import Recipe
 from traceanalyzer.theory.memory.sharding import Sharding, local_kv_heads
 from traceanalyzer.theory.memory.stages import Holding
-from traceanalyzer.theory.parameters import layer_parameters, mtp_projection_parameters
+from traceanalyzer.theory.model.parameters import layer_parameters, mtp_projection_parameters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

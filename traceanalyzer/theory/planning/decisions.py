@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from traceanalyzer.theory.memory.recipes import Recipe
-from traceanalyzer.theory.parameters import parameters
+from traceanalyzer.theory.model.parameters import parameters
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
 from traceanalyzer.theory.planning.search import Found, Ranked
 

@@ -31,14 +31,14 @@ class Framework:
 ANY = Framework(
     name="any",
     schedules=(
-        ScheduleName.GPIPE,
-        ScheduleName.ONE_F_ONE_B,
-        ScheduleName.INTERLEAVED_1F1B,
-        ScheduleName.ZB_H1,
-        ScheduleName.INTERLEAVED_ZERO_BUBBLE,
-        ScheduleName.ZBV,
-        ScheduleName.DUALPIPE,
-        ScheduleName.DUALPIPE_V,
+        ScheduleName("GPipe"),
+        ScheduleName("1F1B"),
+        ScheduleName("Interleaved1F1B"),
+        ScheduleName("ZBH1"),
+        ScheduleName("InterleavedZeroBubble"),
+        ScheduleName("ZBVZeroBubble"),
+        ScheduleName("DualPipe"),
+        ScheduleName("DualPipeV"),
     ),
     zero=(0, 1, 2, 3),
     zero_in_pipelines=(0, 1, 2, 3),
@@ -48,7 +48,7 @@ ANY = Framework(
 )
 MEGATRON = Framework(
     name="megatron",
-    schedules=(ScheduleName.ONE_F_ONE_B, ScheduleName.INTERLEAVED_1F1B),
+    schedules=(ScheduleName("1F1B"), ScheduleName("Interleaved1F1B")),
     zero=(0, 1),
     zero_in_pipelines=(0, 1),
     policies=(Policy.NONE, Policy.SELECTIVE, Policy.FULL),
@@ -59,12 +59,12 @@ MEGATRON = Framework(
 TORCHTITAN = Framework(
     name="torchtitan",
     schedules=(
-        ScheduleName.GPIPE,
-        ScheduleName.ONE_F_ONE_B,
-        ScheduleName.INTERLEAVED_1F1B,
-        ScheduleName.INTERLEAVED_ZERO_BUBBLE,
-        ScheduleName.ZBV,
-        ScheduleName.DUALPIPE_V,
+        ScheduleName("GPipe"),
+        ScheduleName("1F1B"),
+        ScheduleName("Interleaved1F1B"),
+        ScheduleName("InterleavedZeroBubble"),
+        ScheduleName("ZBVZeroBubble"),
+        ScheduleName("DualPipeV"),
     ),
     zero=(2, 3),
     zero_in_pipelines=(2, 3),
@@ -74,7 +74,7 @@ TORCHTITAN = Framework(
 )
 DEEPSPEED = Framework(
     name="deepspeed",
-    schedules=(ScheduleName.ONE_F_ONE_B,),
+    schedules=(ScheduleName("1F1B"),),
     zero=(0, 1, 2, 3),
     zero_in_pipelines=(0, 1),
     policies=(Policy.NONE, Policy.FULL),

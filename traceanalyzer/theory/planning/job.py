@@ -20,6 +20,9 @@ _SEEN_SHARE = 0.985
 """Of the GiB in a device's name that its driver leaves: 78.8 of 80."""
 
 
+_ACCUMULATION = ScheduleName("GradAccumulation")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlanJob:
     """A model to train on so many devices of a cluster. Told from others by identity: it is the key of many caches."""
@@ -94,7 +97,7 @@ class Configuration:
     ep: int = 1
     etp: int = 1
     zero: int = 1
-    schedule: ScheduleName = ScheduleName.ACCUMULATION
+    schedule: ScheduleName = _ACCUMULATION
     num_chunks: int = 1
     microbatch_size: int = 1
     num_microbatches: int = 1

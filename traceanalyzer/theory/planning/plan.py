@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 
-from traceanalyzer.theory.flops import flops_per_token
-from traceanalyzer.theory.op_times import OpTimes, PairMode
-from traceanalyzer.theory.orders import order, placement
+from traceanalyzer.theory.model.flops import flops_per_token
 from traceanalyzer.theory.planning.decisions import Decision, Rule, decide, rules
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.search import Found, Ranked, search
-from traceanalyzer.theory.simulation import simulate
+from traceanalyzer.theory.schedules.orders import order, placement
+from traceanalyzer.theory.simulator.op_times import OpTimes, PairMode
+from traceanalyzer.theory.simulator.simulation import simulate
 
 _MOST_ACTIONS = 60_000
 

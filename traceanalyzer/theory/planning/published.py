@@ -10,11 +10,11 @@ from importlib import resources
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset
 from traceanalyzer.schedule import ScheduleName
-from traceanalyzer.theory.flops import Convention, flops_per_token
 from traceanalyzer.theory.interconnect.dimension_volumes import ContextExchange
 from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.memory.activations import Kernels, Policy
 from traceanalyzer.theory.memory.recipes import find_recipe
+from traceanalyzer.theory.model.flops import Convention, flops_per_token
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
 from traceanalyzer.theory.planning.prices.pricing import price
 

@@ -11,11 +11,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from traceanalyzer.errors import DomainError
+from traceanalyzer.theory.experts.volumes import (
+    ExpertLayer,
+    expert_parallel_bytes,
+    popular_bytes,
+    tensor_parallel_bytes,
+)
 from traceanalyzer.theory.interconnect.alpha_beta import Op
 from traceanalyzer.theory.interconnect.collectives import exchange_ns
 from traceanalyzer.theory.interconnect.topology import Cluster, group
 from traceanalyzer.theory.planning.prices.gemm import Rates, gemm_ns
-from traceanalyzer.theory.volumes import ExpertLayer, expert_parallel_bytes, popular_bytes, tensor_parallel_bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -24,7 +24,7 @@ def write(job: PlanJob, setting: Setting) -> str:  # noqa: ARG001 - all writers 
     pipelined = chosen.pp > 1
     if not sayable or chosen.policy is Policy.SELECTIVE or (pipelined and chosen.zero > 1):
         raise DomainError(f"DeepSpeed's JSON has no setting for {chosen.text()}", "plan with --framework deepspeed")
-    if pipelined and chosen.schedule is not ScheduleName.ONE_F_ONE_B:
+    if pipelined and chosen.schedule != ScheduleName("1F1B"):
         raise DomainError(f"DeepSpeed runs 1F1B, not {chosen.schedule}", "plan with --framework deepspeed")
     config: dict[str, object] = {
         "train_batch_size": setting.batch_size,
@@ -55,7 +55,7 @@ def read(config: Mapping[str, object]) -> Setting:
             pp=pp,
             dp=max(1, batch // max(1, size * accumulated)),
             zero=zero.integer("stage", default=0) if zero else 0,
-            schedule=ScheduleName.ONE_F_ONE_B if pp > 1 else ScheduleName.ACCUMULATION,
+            schedule=ScheduleName("1F1B") if pp > 1 else ScheduleName("GradAccumulation"),
             microbatch_size=size,
             num_microbatches=accumulated,
             policy=Policy.FULL if settings.table("activation_checkpointing") else Policy.NONE,

@@ -47,9 +47,9 @@ def read(arguments: Mapping[str, object]) -> Setting:
     if not devices or devices % model_parallel:
         raise InputError(f"{devices} devices do not divide by {model_parallel}", "add --world-size to the arguments")
     chunks = settings.integer("num_virtual_stages_per_pipeline_rank", default=1)
-    schedule = ScheduleName.ACCUMULATION
+    schedule = ScheduleName("GradAccumulation")
     if degrees["pp"] > 1:
-        schedule = ScheduleName.INTERLEAVED_1F1B if chunks > 1 else ScheduleName.ONE_F_ONE_B
+        schedule = ScheduleName("Interleaved1F1B") if chunks > 1 else ScheduleName("1F1B")
     size, batch = settings.integer("micro_batch_size"), settings.integer("global_batch_size")
     dp = devices // model_parallel
     policy, layers = _policy(settings, chunks)
@@ -149,9 +149,9 @@ def _parallel(chosen: Configuration) -> Iterator[str]:
     yield f"--expert-model-parallel-size {chosen.ep}"
     yield f"--expert-tensor-parallel-size {chosen.etp}"
     if chosen.zero > 1 or chosen.schedule not in (
-        ScheduleName.ACCUMULATION,
-        ScheduleName.ONE_F_ONE_B,
-        ScheduleName.INTERLEAVED_1F1B,
+        ScheduleName("GradAccumulation"),
+        ScheduleName("1F1B"),
+        ScheduleName("Interleaved1F1B"),
     ):
         raise DomainError(f"Megatron-LM has no setting for {chosen.text()}", "plan with --framework megatron")
     if chosen.zero:

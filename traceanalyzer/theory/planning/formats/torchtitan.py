@@ -13,11 +13,12 @@ from traceanalyzer.errors import DomainError, InputError
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import read_torchtitan
 from traceanalyzer.model_configs.settings import Settings
-from traceanalyzer.schedule import ScheduleName, parse_schedule_name
+from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.memory.activations import Policy
-from traceanalyzer.theory.orders import chunks_per_rank
 from traceanalyzer.theory.planning.formats.settings import Setting
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
+from traceanalyzer.theory.schedules.known import parse_schedule_name
+from traceanalyzer.theory.schedules.orders import chunks_per_rank
 
 _FLAVORS = (
     ("llama3", "8B"),
@@ -84,7 +85,7 @@ def read(config: Mapping[str, object], num_layers: int | None = None) -> Setting
     }
     recompute = settings.table("activation_checkpoint")
     batch = training.integer("global_batch_size")
-    schedule, size = ScheduleName.ACCUMULATION, training.integer("local_batch_size")
+    schedule, size = ScheduleName("GradAccumulation"), training.integer("local_batch_size")
     if degrees["pp"] > 1:
         schedule = parse_schedule_name(parallelism.text("pipeline_parallel_schedule", "1F1B"))
         size = parallelism.integer("pipeline_parallel_microbatch_size", default=1)

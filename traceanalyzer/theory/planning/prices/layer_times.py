@@ -12,15 +12,15 @@ from dataclasses import dataclass
 from functools import cache
 
 from traceanalyzer.model import ModelShape
-from traceanalyzer.theory.flops import layer_flops_per_token
+from traceanalyzer.theory.experts.volumes import distinct_destinations, node_limited_destinations
 from traceanalyzer.theory.interconnect.alpha_beta import Op
 from traceanalyzer.theory.interconnect.collectives import all_to_all_ports_ns, exchange_ns
 from traceanalyzer.theory.interconnect.dimension_volumes import ContextExchange
 from traceanalyzer.theory.interconnect.topology import group
 from traceanalyzer.theory.memory.sharding import local_kv_heads
+from traceanalyzer.theory.model.flops import layer_flops_per_token
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.prices.gemm import gemm_ns
-from traceanalyzer.theory.volumes import distinct_destinations, node_limited_destinations
 
 _NS = 1e9
 _WORD = 2

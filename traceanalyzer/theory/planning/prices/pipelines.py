@@ -1,7 +1,7 @@
 """Pipelines that a plan compares: which there are, what their ranks hold, and their bubble as a formula over arrays.
 
 The bubble of a schedule is (P−1)/v times one of four sums of T_F, T_B and T_W, and hops times the latency of a message; the
-letters, domains and sources are those of `traceanalyzer.theory.laws`, to which `tests/test_plan_job.py` holds these.
+letters, domains and sources are those of `traceanalyzer.theory.schedules.laws`, to which `tests/test_plan_job.py` holds these.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from traceanalyzer.theory.memory.stages import (
     holdings,
     num_copies,
 )
-from traceanalyzer.theory.orders import check, chunks_per_rank
 from traceanalyzer.theory.planning.frameworks import Framework
+from traceanalyzer.theory.schedules.orders import check, chunks_per_rank
 
 Floats = NDArray[np.float64]
 CHUNKS = (2, 3, 4, 5, 6, 7, 8, 12, 16)
 """Chunks per rank that are tried where a schedule leaves them open."""
 
-_FILL = (ScheduleName.GPIPE, ScheduleName.ONE_F_ONE_B, ScheduleName.INTERLEAVED_1F1B)
-_SPLIT = (ScheduleName.ZB_H1, ScheduleName.INTERLEAVED_ZERO_BUBBLE)
+_FILL = (ScheduleName("GPipe"), ScheduleName("1F1B"), ScheduleName("Interleaved1F1B"))
+_SPLIT = (ScheduleName("ZBH1"), ScheduleName("InterleavedZeroBubble"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class RankKinds:
 def pipelines(shape: ModelShape, num_ranks: int, framework: Framework) -> tuple[Pipeline, ...]:
     """Every schedule that the framework has and the model's layers suffice for."""
     if num_ranks == 1:
-        return (Pipeline(ScheduleName.ACCUMULATION, 1, 1),)
+        return (Pipeline(ScheduleName("GradAccumulation"), 1, 1),)
     found: list[Pipeline] = []
     for schedule in framework.schedules:
         fixed = chunks_per_rank(schedule)
@@ -86,13 +86,13 @@ def refusal(pipeline: Pipeline, num_microbatches: int) -> str:
     except DomainError as error:
         return error.message
     least = {
-        ScheduleName.ZBV: 2 * pipeline.num_ranks - 1,
-        ScheduleName.ZB_H1: pipeline.num_ranks,
-        ScheduleName.ONE_F_ONE_B: 1,
+        ScheduleName("ZBVZeroBubble"): 2 * pipeline.num_ranks - 1,
+        ScheduleName("ZBH1"): pipeline.num_ranks,
+        ScheduleName("1F1B"): 1,
     }.get(pipeline.schedule, 1)
     if num_microbatches < least:
         return f"{pipeline.schedule} on {pipeline.num_ranks} ranks needs {least} microbatches, not {num_microbatches}"
-    if pipeline.schedule is ScheduleName.INTERLEAVED_ZERO_BUBBLE and num_microbatches % pipeline.num_ranks:
+    if pipeline.schedule == ScheduleName("InterleavedZeroBubble") and num_microbatches % pipeline.num_ranks:
         return f"no formula tells the bubble of {pipeline.schedule} with {num_microbatches} microbatches on {pipeline.num_ranks} ranks"
     return ""
 
@@ -139,14 +139,14 @@ def bubble_ns(
             units = total[index]
         elif pipeline.schedule in _SPLIT:
             units = np.maximum(np.maximum(f + b - w, f), b)
-        elif pipeline.schedule is ScheduleName.ZBV:
+        elif pipeline.schedule == ScheduleName("ZBVZeroBubble"):
             units = np.maximum(b - w, b / 2) * 2
-        elif pipeline.schedule in (ScheduleName.DUALPIPE, ScheduleName.DUALPIPE_V):
+        elif pipeline.schedule in (ScheduleName("DualPipe"), ScheduleName("DualPipeV")):
             units = f + 2 * b - w
         else:
             continue
         p, v = pipeline.num_ranks, pipeline.num_chunks
-        if pipeline.schedule is ScheduleName.DUALPIPE:
+        if pipeline.schedule == ScheduleName("DualPipe"):
             found[index] = (p / 2 - 1) * units
             continue
         short = np.maximum(0, p - num_microbatches[index]) * (v - 1)
@@ -160,13 +160,13 @@ def hops(pipeline: Pipeline, num_microbatches: int) -> float:
     steady = 2 * (p - 1) * m / p + 2 * (p - 2)
     grouped = m % p == 0
     by_schedule = {
-        ScheduleName.GPIPE: 2 * (p - 1),
-        ScheduleName.ONE_F_ONE_B: steady,
-        ScheduleName.INTERLEAVED_1F1B: 2 * (v * p - 1) if grouped else 2 * (p - 1),
-        ScheduleName.ZB_H1: 4 * (p - 1),
-        ScheduleName.INTERLEAVED_ZERO_BUBBLE: v * p + 3 * p - 4,
-        ScheduleName.ZBV: 5 * p - 7,
-        ScheduleName.DUALPIPE: (p - 1) * m / p + 3 * (p / 2 - 1),
-        ScheduleName.DUALPIPE_V: steady,
+        ScheduleName("GPipe"): 2 * (p - 1),
+        ScheduleName("1F1B"): steady,
+        ScheduleName("Interleaved1F1B"): 2 * (v * p - 1) if grouped else 2 * (p - 1),
+        ScheduleName("ZBH1"): 4 * (p - 1),
+        ScheduleName("InterleavedZeroBubble"): v * p + 3 * p - 4,
+        ScheduleName("ZBVZeroBubble"): 5 * p - 7,
+        ScheduleName("DualPipe"): (p - 1) * m / p + 3 * (p / 2 - 1),
+        ScheduleName("DualPipeV"): steady,
     }
     return 0.0 if p == 1 else max(0.0, float(by_schedule.get(pipeline.schedule, 2 * (p - 1))))

@@ -119,7 +119,7 @@ def _layers_of(shape: ModelShape, at: tuple[Pipeline, ...]) -> _Layers:
     for index, kind in enumerate(kinds):
         for column, (holding, count) in enumerate(zip(kind.holdings, kind.counts, strict=True)):
             arrays[:, index, column] = (holding.num_dense, holding.num_moe, holding.head, count)
-    share = [0.5 if pipeline.schedule is ScheduleName.DUALPIPE else 1.0 for pipeline in at]
+    share = [0.5 if pipeline.schedule == ScheduleName("DualPipe") else 1.0 for pipeline in at]
     return _Layers(*arrays, share=np.array(share)[:, None])
 
 
@@ -224,7 +224,7 @@ def _others(values: Floats, counts: Floats, slowest: np.ndarray) -> Floats:
 
 def _exposed_experts(work: _Work, axes: Axes) -> Floats:
     """DualPipe(V) hides the exchanges of one microbatch behind the computation of another; other schedules do not."""
-    paired = (ScheduleName.DUALPIPE, ScheduleName.DUALPIPE_V)
+    paired = (ScheduleName("DualPipe"), ScheduleName("DualPipeV"))
     hides = np.array([p.schedule in paired for p in axes.pipelines])[:, None, None, None, None]
     computing = work.forward + work.inputs + work.weights + work.recompute
     return np.where(hides, np.maximum(0.0, work.ep - computing), work.ep)

@@ -1,0 +1,1 @@
+"""Expert layers: routing, exchange and computation."""

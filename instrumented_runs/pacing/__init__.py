@@ -1,0 +1,1 @@
+"""Paced computation, planted faults, and the measured peak."""

@@ -1,0 +1,1 @@
+"""Pipeline parallelism: plan, schedules, replicas and links."""

@@ -1,0 +1,40 @@
+"""Torch's flight recorder, dumped when a recording ends: the last communication calls of a rank and their states."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from pathlib import Path
+from typing import Any
+
+FLIGHT_FILE = "flight/rank{rank:05d}.pickle"
+"""In the run folder, in torch's own format; `traceanalyzer.traces.nccl.flight_recorder` reads it without running it."""
+_SOURCES = {"nccl": ("_dump_nccl_trace", "_dump_fr_trace"), "gloo": ("_dump_fr_trace", "_dump_nccl_trace")}
+"""Backend to the functions of `torch._C._distributed_c10d` that may know its calls, best first."""
+
+
+def dump_flight(folder: Path, rank: int, backend: str) -> str:
+    """Write this rank's dump; what became of it, in words. A dump that fails is no reason to lose a recording."""
+    dump = _find(backend)
+    if dump is None:
+        return "not recorded: this torch has no flight recorder"
+    path = folder / FLIGHT_FILE.format(rank=rank)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        content: bytes = dump(True, False, False)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except (OSError, RuntimeError, TypeError) as error:
+        temporary.unlink(missing_ok=True)
+        return f"not recorded: {error}".splitlines()[0]
+    return "recorded"
+
+
+def _find(backend: str) -> Any:  # noqa: ANN401 - a function of torch's bindings
+    try:
+        bindings = importlib.import_module("torch._C._distributed_c10d")
+    except ImportError:
+        return None
+    found = [getattr(bindings, name, None) for name in _SOURCES.get(backend, _SOURCES["gloo"])]
+    return next((function for function in found if function is not None), None)

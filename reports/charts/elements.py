@@ -1,0 +1,184 @@
+"""HoloViews elements with one look: what every chart but the timeline is made with."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from reports.charts.palette import NEUTRAL_INK, REFERENCE
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+ROW_HEIGHT = 30
+MAX_ROWS = 64
+"""Bars of one chart: more rows than this are cut, and the chart says so."""
+
+
+@functools.cache
+def holoviews() -> Any:  # noqa: ANN401 - HoloViews has no types
+    """HoloViews with its Bokeh backend. Imported late: it takes seconds, and only a report needs it."""
+    hv: Any = importlib.import_module("holoviews")
+    hv.extension("bokeh", logo=False)
+    return hv
+
+
+def finish(figure: Any) -> Any:  # noqa: ANN401 - Bokeh has no types
+    """Give a Bokeh figure the page's look: transparent, page fonts, no logo; colours come from the page's CSS."""
+    from bokeh.models.glyph import Glyph  # noqa: PLC0415 - lazy: 0.5 s
+
+    figure.background_fill_color = None
+    figure.border_fill_color = None
+    figure.outline_line_color = None
+    figure.min_border_right = 16
+    for drawn in figure.references():
+        if "text_font" in drawn.properties():  # of a glyph it is a column's name unless it is marked as a value
+            drawn.update(text_font={"value": FONT} if isinstance(drawn, Glyph) else FONT)
+    for axis in (*figure.xaxis, *figure.yaxis):
+        axis.axis_label_text_font = axis.major_label_text_font = FONT
+        axis.axis_label_text_font_style = "normal"
+        axis.axis_label_text_font_size = axis.major_label_text_font_size = "12px"
+        axis.minor_tick_line_color = None
+        axis.major_tick_line_color = None
+    return figure
+
+
+def render(element: Any, *, height: int, x_label: str, y_label: str = "", **opts: Any) -> Any:  # noqa: ANN401
+    """A HoloViews element as a Bokeh figure as wide as the page, without tools but hovering."""
+    hv = holoviews()
+    named = {"xlabel": x_label or " ", "ylabel": y_label or " ", "responsive": True, "height": height}
+    element = element.opts(toolbar=None, show_legend=False, show_title=False, **named, **opts)
+    figure = hv.render(element, backend="bokeh")
+    figure.xaxis.axis_label = x_label or None
+    figure.yaxis.axis_label = y_label or None
+    for tool in list(figure.tools):
+        if type(tool).__name__ != "HoverTool":
+            figure.remove_tools(tool)
+    return finish(figure)
+
+
+def as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
+    """Mark a drawn element as text or reference line, so that the page's script gives it the theme's ink."""
+    plot.handles["glyph"].tags = ["ink"]
+
+
+def stacked_bars(
+    values: pl.DataFrame,
+    rows: Sequence[str],
+    colors: Mapping[str, str],
+    *,
+    x_label: str,
+    unit: str,
+    x_end: float | None = None,
+    reference: tuple[float, str] | None = None,
+) -> Any:  # noqa: ANN401
+    """Horizontal stacked bars of `values` (row: position in `rows`; part: key of `colors`; value ≥ 0).
+
+    Parts are stacked in the order of `colors`; `reference` is a dashed line across all rows with its
+    name on top. Hovering shows the value followed by `unit`.
+    """
+    hv = holoviews()
+    order = list(colors)
+    placed = (
+        values.with_columns(order=pl.col("part").replace_strict({part: i for i, part in enumerate(order)}))
+        .sort("row", "order")
+        .with_columns(end=pl.col("value").cum_sum().over("row"))
+        .with_columns(start=pl.col("end") - pl.col("value"), below=pl.col("row") - 0.38, above=pl.col("row") + 0.38)
+        .filter(pl.col("value") > 0)
+        .with_columns(name=pl.col("row").replace_strict(dict(enumerate(rows)), return_dtype=pl.String))
+    )
+    bars = hv.Rectangles(
+        placed, kdims=["start", "below", "end", "above"], vdims=["part", "value", "name"]
+    ).opts(
+        color="part",
+        cmap=dict(colors),
+        line_width=0,
+        tools=["hover"],
+        hover_tooltips=[("", "@name"), ("", "@part"), ("", "@value{0,0.000} " + unit)],
+        colorbar=False,
+    )  # fmt: skip
+    chart = bars
+    widest = float(placed["end"].max() or 0.0)  # type: ignore[arg-type] - Float64
+    if reference is not None:
+        level, text = reference
+        line = hv.Segments([(level, -0.5, level, len(rows) - 0.5)])
+        named = hv.Labels([(level, -0.78, text)])
+        chart = (
+            bars
+            * line.opts(line_dash="dashed", line_width=2, color=NEUTRAL_INK, hooks=[as_ink])
+            * named.opts(text_font_size="12px", text_color=NEUTRAL_INK, text_align="center", hooks=[as_ink])
+        )
+        widest = max(widest, level)
+    return render(
+        chart,
+        height=(64 if reference is None else 80) + ROW_HEIGHT * len(rows),
+        x_label=x_label,
+        xlim=(0, x_end if x_end is not None else 1.1 * max(widest, 1e-9)),
+        ylim=(len(rows) - 0.4, -0.6 if reference is None else -1.1),
+        yticks=list(enumerate(rows)),
+        show_grid=True,
+        gridstyle={"ygrid_line_color": None},
+    )
+
+
+def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: float = 0.0) -> Any:  # noqa: ANN401
+    """Horizontal bars from `start` to `end` with a name, a colour and a text at their end: a waterfall.
+
+    Columns: name, start, end, color, text.
+    """
+    hv = holoviews()
+    names = values["name"].to_list()
+    placed = values.with_row_index("row").with_columns(
+        pl.col("row").cast(pl.Float64),
+        below=pl.col("row").cast(pl.Float64) - 0.36,
+        above=pl.col("row").cast(pl.Float64) + 0.36,
+        at=pl.max_horizontal("start", "end") + 0.008 * (x_end - x_start),
+    )
+    bars = hv.Rectangles(placed, kdims=["start", "below", "end", "above"], vdims=["color", "name", "text"]).opts(
+        color="color",
+        line_width=0,
+        tools=["hover"],
+        hover_tooltips=[("", "@name"), ("", "@text")],
+    )
+    texts = hv.Labels(placed, kdims=["at", "row"], vdims=["text"]).opts(
+        text_align="left", text_baseline="middle", text_font_size="12px", text_color=NEUTRAL_INK, hooks=[as_ink]
+    )
+    return render(
+        bars * texts,
+        height=60 + ROW_HEIGHT * len(names),
+        x_label=x_label,
+        xlim=(x_start, x_end),
+        ylim=(len(names) - 0.4, -0.6),
+        yticks=list(enumerate(names)),
+        show_grid=True,
+        gridstyle={"ygrid_line_color": None},
+    )
+
+
+def points(
+    values: pl.DataFrame, *, x_label: str, y_label: str, color: str, references: Mapping[str, float], y_unit: str
+) -> Any:  # noqa: ANN401
+    """Values (columns x, y) as dots, with horizontal reference lines; the y axis starts at zero."""
+    hv = holoviews()
+    dots = hv.Scatter(values, kdims=["x"], vdims=["y"]).opts(
+        size=9, color=color, tools=["hover"], hover_tooltips=[(x_label, "@x"), ("", "@y{0,0.000} " + y_unit)]
+    )
+    chart = dots
+    low, high = float(values["x"].min()), float(values["x"].max())  # type: ignore[arg-type] - Float64
+    for index, level in enumerate(references.values()):
+        line = hv.Segments([(low - 0.5, level, high + 0.5, level)])
+        dash = "dashed" if index == 0 else "dotted"
+        chart = chart * line.opts(line_dash=dash, line_width=2, color=REFERENCE)
+    top = max([float(values["y"].max()), *references.values()])  # type: ignore[arg-type] - Float64
+    ticks = sorted(set(values["x"].to_list()))
+    return render(
+        chart,
+        height=230,
+        x_label=x_label,
+        y_label=y_label,
+        xlim=(low - 0.5, high + 0.5),
+        ylim=(0, 1.15 * top or 1.0),
+        xticks=[(x, f"{x:.0f}") for x in ticks[:: max(1, len(ticks) // 20)]],
+    )

@@ -1,0 +1,68 @@
+"""Load over mean around 1: the chart of ranks and of experts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+from reports.charts import elements as charts
+from reports.charts.palette import LOSS, NEUTRAL_INK, REFERENCE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loads:
+    """How evenly token copies arrive at the places of one kind."""
+
+    word: str
+    """rank or expert."""
+    ratios: pl.DataFrame
+    """One row per place: place, mean, low, high; 1 is an even share."""
+    chance: float
+    """Half width of the band that even, independent choice gives one place in one layer of one step."""
+    copies: int
+    """Token copies per layer and step."""
+    num_samples: int
+    """Layers times steps."""
+
+
+def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
+    """Bars from 1 to each place's mean load, whiskers of its range, and the band of chance."""
+    hv = charts.holoviews()
+    place = pl.col("place").cast(pl.Float64)
+    frame = loads.ratios.with_columns(
+        name=pl.format(f"{loads.word} {{}}", "place"),
+        at=place,
+        left=place - 0.36,
+        right=place + 0.36,
+        below=pl.min_horizontal(pl.col("mean"), pl.lit(1.0)),
+        above=pl.max_horizontal(pl.col("mean"), pl.lit(1.0)),
+        color=pl.when((pl.col("mean") - 1).abs() > loads.chance).then(pl.lit(LOSS)).otherwise(pl.lit(REFERENCE)),
+    )
+    first, last = min(frame["at"].to_list()) - 0.6, max(frame["at"].to_list()) + 0.6
+    band = hv.Rectangles([(first, 1 - loads.chance, last, 1 + loads.chance)]).opts(
+        color=REFERENCE, alpha=0.22, line_width=0
+    )
+    even = hv.Segments([(first, 1.0, last, 1.0)]).opts(color=NEUTRAL_INK, line_width=1, hooks=[charts.as_ink])
+    bars = hv.Rectangles(
+        frame, kdims=["left", "below", "right", "above"], vdims=["color", "name", "mean", "low", "high"]
+    ).opts(
+        color="color",
+        line_width=0,
+        tools=["hover"],
+        hover_tooltips=[("", "@name"), ("mean", "@mean{0.000}×"), ("range", "@low{0.000}× to @high{0.000}×")],
+    )  # fmt: skip
+    whiskers = hv.Segments(frame.select("at", "low", pl.col("at").alias("same"), "high")).opts(
+        color=NEUTRAL_INK, line_width=1.5, hooks=[charts.as_ink]
+    )
+    places = loads.ratios["place"].to_list()
+    return charts.render(
+        band * bars * even * whiskers,
+        height=300,
+        x_label=loads.word,
+        y_label="load ÷ mean",
+        xlim=(first, last),
+        ylim=(0, 1.08 * max(*frame["high"].to_list(), 1 + loads.chance)),
+        xticks=[(float(p), str(p)) for p in places[:: max(1, -(-len(places) // 16))]],
+    )

@@ -1,0 +1,1 @@
+"""The page: parts, text, embedding and output."""

@@ -1,0 +1,162 @@
+"""How far the data can be trusted: coverage, losses, defects, validity, and what is withheld."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from reports.page.grids import figures, grid
+from reports.page.model import Grid, Section, Terms
+from reports.sections.material import Material, withheld
+from traceanalyzer.review import CaptureCheckFigures, ClockEffect, Quality, ValidityFigures
+from traceanalyzer.review.words import NOTHING, counted, milliseconds, quantity, spaced
+
+MAX_DEFECTS = 100
+_RESULTS = {True: "passed", False: "failed", None: "not known"}
+
+
+def section(material: Material) -> Section:
+    """What the result rests on."""
+    review = material.review
+    return material.section(
+        "quality",
+        "Data quality",
+        [
+            coverage(review.quality),
+            validity(review.validity),
+            capture_checks(review.quality),
+            defects(review.quality),
+            clock_effects(review.quality),
+            overlaps(review.quality),
+            withheld_grid(review.quality),
+        ],
+    )
+
+
+def coverage(quality: Quality) -> Terms | None:
+    """What was found of what was expected."""
+    lost = [f"{count:,} {spaced(cause)}" for cause, count in quality.events_dropped.items() if count]
+    residual = quality.clock_residual_ns
+    clocks = (
+        spaced(quality.clock_basis)
+        if residual is None
+        else f"{quantity(residual, 'ns')} ({spaced(quality.clock_basis)})"
+    )
+    expected = "an unknown number" if quality.num_ranks_expected is None else f"{quality.num_ranks_expected:,}"
+    return figures(
+        f"Capture {quality.verdict}",
+        [
+            ("Ranks", f"{quality.num_ranks_found:,} of {expected}"),
+            ("Steps used", quality.num_steps_used, "count"),
+            ("Events kept", f"{quality.events_kept:,} of {quality.events_seen:,}"),
+            ("Events dropped", ", ".join(lost)),
+            ("Clocks agree within" if residual is not None else "Clocks", clocks),
+        ],
+    )
+
+
+def validity(found: ValidityFigures) -> Terms | None:
+    """Whether the machine disturbed the measurement."""
+    return figures(
+        f"Timeline {found.verdict}",
+        [
+            ("Time under CPU pressure", found.cpu_pressure_share, "share"),
+            ("Involuntary switches per second", found.involuntary_switches_per_second, "number"),
+            ("Spread of equal actions", found.action_spread, "share"),
+            *(("Because", reason) for reason in found.reasons),
+        ],
+    )
+
+
+def capture_checks(quality: Quality) -> Grid | None:
+    """Whether the capture shows what the job does without a profiler."""
+    return grid(
+        "capture",
+        "Is the capture representative?",
+        quality.capture_checks,
+        [
+            ("check", lambda c: spaced(c.check), None),
+            ("result", _result, None),
+            ("measured", lambda c: c.value, "share"),
+            ("at most", lambda c: c.limit, "share"),
+            ("what was found", lambda c: c.text, None),
+        ],
+        note=quality.capture_sentence,
+        few=0,
+    )
+
+
+def _result(check: CaptureCheckFigures) -> str:
+    return _RESULTS[check.passed]
+
+
+def defects(quality: Quality) -> Grid | None:
+    """Problems of the data, as the reader reported them."""
+    found: list[dict[str, Any]] = [msgspec.to_builtins(each) for each in quality.defects]
+    return grid(
+        "defects",
+        "Defects of the data",
+        found,
+        [
+            ("severity", lambda d: d.get("severity"), None),
+            ("code", lambda d: d.get("code"), None),
+            ("where", _place, None),
+            ("what", lambda d: d.get("message"), None),
+            ("done", lambda d: d.get("action"), None),
+            ("affects", lambda d: d.get("affects"), None),
+            ("remedy", lambda d: d.get("hint"), None),
+        ],
+        limit=MAX_DEFECTS,
+        few=0,
+    )
+
+
+def _place(defect: dict[str, Any]) -> str:
+    rank = "" if defect.get("rank") is None else f"rank {defect['rank']}"
+    place = "" if defect.get("byte_from") is None else f"bytes {defect['byte_from']} to {defect.get('byte_to')}"
+    return ", ".join(str(part) for part in (defect.get("file"), rank, place) if part)
+
+
+def overlaps(quality: Quality) -> Terms | None:
+    """Compute actions of one rank that overlap: by rounding, and by more."""
+    found = quality.overlaps
+    if found is None:
+        return None
+    cut = f"{counted(found.num_clipped, 'overlap')} of at most 0.5% of the shorter action, {milliseconds(found.clipped_ms)} in all"
+    apart = f"{counted(found.num_steps_apart, 'step')} with larger overlaps"
+    return Terms(
+        title="Actions that overlap", entries=(("Cut at the later start", cut), ("Left out of the bubble", apart))
+    )
+
+
+def clock_effects(quality: Quality) -> Grid | None:
+    """How far the clocks' uncertainty reaches into figures that compare ranks."""
+    return grid(
+        "clock-effects",
+        "What the clocks leave uncertain",
+        quality.clock_effects,
+        [
+            ("metric", lambda e: e.metric, None),
+            ("over all ranks and steps", lambda e: e.value_ms, "ms"),
+            ("clocks", _uncertainty, "ms"),
+            ("result", lambda e: "withheld" if e.withheld else "given", None),
+        ],
+    )
+
+
+def _uncertainty(effect: ClockEffect) -> str:
+    return "error not measured" if effect.uncertainty_ms is None else f"± {milliseconds(effect.uncertainty_ms)}"
+
+
+def withheld_grid(quality: Quality) -> Grid | None:
+    """Metrics without a value, once for each reason."""
+    rows = withheld(quality)
+    return grid(
+        "withheld",
+        "Withheld",
+        rows,
+        [("metric", lambda r: r[0], None), ("reason", lambda r: r[1] or NOTHING, None)],
+        limit=max(1, len(rows)),
+        few=0,
+    )

@@ -1,0 +1,48 @@
+"""The tables at the end of the page: the first rows to look at, all of them as CSV."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from reports.page.downloads import MAX_CSV_ROWS
+from reports.page.model import Grid, Section
+from reports.sections.material import Material
+from traceanalyzer.review.words import counted
+
+MAX_SHOWN_ROWS = 12
+
+
+def section(material: Material) -> Section:
+    """One folded grid for every table with rows, in the order given."""
+    grids = [_grid(name, frame) for name, frame in material.tables.items() if not frame.is_empty()]
+    return material.section(
+        "tables",
+        "Tables",
+        grids,
+        absent="No tables came with this review.",
+        lead="The numbers behind the charts.",
+        in_terminal=False,
+    )
+
+
+def _grid(name: str, frame: pl.DataFrame) -> Grid:
+    size = counted(frame.height, "row")
+    cut = frame.height > MAX_CSV_ROWS
+    return Grid(
+        id=f"table-{name}",
+        title=f"{name} ({size})",
+        columns=tuple(frame.columns),
+        rows=tuple(tuple(_cell(value) for value in row) for row in frame.head(MAX_SHOWN_ROWS).iter_rows()),
+        numeric=frozenset(i for i, dtype in enumerate(frame.dtypes) if dtype.is_numeric()),
+        note=f"The download holds the first {MAX_CSV_ROWS:,} rows." if cut else "",
+        num_rows=frame.height,
+        all_rows=name,
+        csv=name,
+        folded=True,
+        few=0,
+    )
+
+
+def _cell(value: object) -> str:
+    """A raw value, as in the CSV: exact, so that it can be searched for."""
+    return "" if value is None else str(value)[:80]

@@ -1,0 +1,144 @@
+"""The command line: exit statuses, error lines, help that costs nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_trace import run_of
+
+from traceanalyzer.cli import COMMANDS
+
+HEAVY = ("polars", "torch", "holoviews", "bokeh", "numpy", "pandas")
+GPIPE = ["0F0@0-10 0B0@30-50", "1F0@10-20 1B0@20-30"]
+
+
+def cli(*arguments: str, cwd: Path | None = None, code: str | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", code] if code else [sys.executable, "-m", "traceanalyzer"]
+    return subprocess.run([*command, *arguments], capture_output=True, text=True, cwd=cwd, check=False, timeout=120)
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *[[name, "--help"] for name in COMMANDS]], ids=" ".join)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys; from traceanalyzer.cli import main; status = main(sys.argv[1:]);"
+        f"print([name for name in {HEAVY} if name in sys.modules], status)"
+    )
+    result = cli(*arguments, code=code)
+    assert result.stdout.splitlines()[-1] == "[] 0"
+    assert "Usage:" in result.stdout
+
+
+def test_version() -> None:
+    assert cli("--version").stdout.startswith("traceanalyzer, version ")
+
+
+@pytest.mark.parametrize(
+    ("content", "name"),
+    [
+        (b"hello, this is no trace", "trace.json"),
+        (gzip.compress(b'{"traceEvents": [{"ph": "X", "na')[:30], "r.json.gz"),
+    ],
+    ids=["not JSON", "gzip cut before its first event"],
+)
+def test_input_that_cannot_be_used(tmp_path: Path, content: bytes, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    for target in (path, tmp_path):
+        result = cli("analyze", str(target))
+        assert result.returncode == 3, result.stderr
+        reason, remedy = result.stderr.splitlines()
+        assert name in reason
+        assert reason.startswith("traceanalyzer: ")
+        assert remedy.startswith("  ")
+        assert result.stdout == ""
+
+
+@pytest.mark.parametrize("target", ["", "missing"])
+def test_a_folder_without_traces(tmp_path: Path, target: str) -> None:
+    result = cli("analyze", str(tmp_path / target))
+    assert result.returncode == 3
+    assert len(result.stderr.splitlines()) == 2
+    assert str(tmp_path) in result.stderr
+
+
+def test_wrong_usage() -> None:
+    for arguments in (["nonsense"], ["analyze"], ["analyze", "x", "--no-such-option"]):
+        result = cli(*arguments)
+        assert result.returncode == 2
+        assert len(result.stderr.splitlines()) == 2
+
+
+def test_json_goes_to_standard_output_alone(tmp_path: Path) -> None:
+    run_of(tmp_path, GPIPE)
+    result = cli("analyze", str(tmp_path), "--json", "-")
+    assert json.loads(result.stdout)["bubble"]["measured_share"] == pytest.approx(0.5)
+    assert result.returncode == 0
+
+
+def test_text_shows_measured_beside_theory(tmp_path: Path) -> None:
+    text = cli("analyze", str(run_of(tmp_path, GPIPE))).stdout
+    assert "Pipeline bubble" in text
+    assert "50.0%" in text
+    assert "withheld" in text
+
+
+def test_text_needs_no_drawing_library(tmp_path: Path) -> None:
+    run_of(tmp_path, GPIPE)
+    drawing = ("bokeh", "holoviews", "panel", "pandas", "jinja2")
+    code = (
+        "import sys; from traceanalyzer.cli import main; status = main(sys.argv[1:]);"
+        f"print([name for name in {drawing} if name in sys.modules], status)"
+    )
+    for arguments in (["analyze", str(tmp_path)], ["predict", "-s", "1f1b", "-p", "2", "-m", "4"]):
+        assert cli(*arguments, code=code).stdout.splitlines()[-1] == "[] 0"
+
+
+def test_output_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    run_of(tmp_path / "run", GPIPE)
+    target = tmp_path / "no" / "such" / "folder.json"
+    result = cli("analyze", str(tmp_path / "run"), "--json", str(target))
+    assert result.returncode == 4
+    assert len(result.stderr.splitlines()) == 2
+    assert not target.parent.exists()
+
+
+def test_names_from_traces_reach_no_terminal_unescaped(tmp_path: Path) -> None:
+    hostile = tmp_path / "evil\x1b]52;c;aGk=\x07"
+    result = cli("analyze", str(hostile))
+    assert result.returncode == 3
+    assert "\x1b" not in result.stderr
+
+
+def test_analysis_runs_without_torch(tmp_path: Path) -> None:
+    run_of(tmp_path, GPIPE)
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['instrumented_runs'] = None;"
+        "from traceanalyzer.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    for arguments in (["analyze", str(tmp_path)], ["report", str(tmp_path), "-o", str(tmp_path / "r.html")]):
+        result = cli(*arguments, code=code)
+        assert result.returncode == 0, result.stderr
+    assert (tmp_path / "r.html").stat().st_size > 100_000
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    run_of(tmp_path, GPIPE)
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "traceanalyzer", "analyze", str(tmp_path), "--json", "-"]
+    result = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False, timeout=60)
+    os.close(write_end)
+    assert "Traceback" not in result.stderr
+    assert "internal error" not in result.stderr
+
+
+def test_every_command_is_in_the_readme() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    for name in COMMANDS:
+        assert f"traceanalyzer {name}" in readme, name

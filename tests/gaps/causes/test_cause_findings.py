@@ -1,0 +1,105 @@
+"""What the causes of long steps read like."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reports.sections.findings import worth
+from reports.sections.pipeline.causes import cause_grid
+from traceanalyzer.analysis.story import story_sentences
+from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.registry import findings, with_mfu_points
+from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth, ValidityFigures
+from traceanalyzer.schema import CAUSE
+
+NOTHING = dict.fromkeys(CAUSE.categories, 0.0)
+
+
+def bubble_of(
+    causes: dict[str, float], culprits: list[Culprit], worth: list[RemedyWorth], *, separable: bool = True
+) -> Bubble:
+    measured = 100 + sum(causes.values())
+    return Bubble(
+        measured_share=None, measured_ratio=None, span_share=None, idle_share=None, transfer_share=None, share_of_step=None,
+        overhead_share=None, phase_ms=None, theory=None, stages=[], steps=[],
+        attribution_ms=AttributionMs(measured=measured, ideal=100, schedule=30, **(NOTHING | causes)),
+        culprits=culprits, worth=worth, replay_error=0.001, stragglers_separable=separable,
+    )  # fmt: skip
+
+
+def culprit(cause: str, rank: int | None, stages: list[int], ms: float) -> Culprit:
+    return Culprit(cause=cause, culprit=rank, stages=stages, ms=ms)
+
+
+def remedy(cause: str, ms: float, **who: Any) -> RemedyWorth:
+    return RemedyWorth(remedy=f"mend {cause}", cause=cause, rank=who.get("rank"), stage=who.get("stage"), ms=ms)
+
+
+def cause_findings(bubble: Bubble | None) -> list[Finding]:
+    unknown = ValidityFigures(
+        verdict="unknown", cpu_pressure_share=None, involuntary_switches_per_second=None, action_spread=None, reasons=[]
+    )
+    return findings(Judged(validity=unknown, bubble=bubble))
+
+
+def by_id(bubble: Bubble) -> dict[str, Finding]:
+    return {each.id: each for each in cause_findings(bubble)}
+
+
+def test_a_slow_stage_fails_with_its_worth() -> None:
+    culprits = [culprit("stage", 4, [1], 12), culprit("stage", 5, [1], 8), culprit("host", 2, [0], 0.5)]
+    bubble = bubble_of({"stage": 20, "host": 0.5}, culprits, [remedy("stage", 19, stage=1), remedy("stage", 9)])
+    found = by_id(bubble)
+    assert not found["pipeline.stage"].passed
+    assert found["pipeline.stage"].worth_ms == 19
+    assert "20.0 ms of it by stage 1" in found["pipeline.stage"].evidence
+    assert found["pipeline.host"].passed
+    assert found["pipeline.host"].worth_ms is None
+    told = story_sentences(cause_findings(bubble), 130.0)
+    assert told == [
+        "A stage is slower than the others: slow computation on stage 1. Its repair saves 19.0 ms of a step of 130 ms (14.6%)."
+    ]
+
+
+def test_without_replicas_rank_and_stage_are_not_told_apart() -> None:
+    bubble = bubble_of({"stage": 20}, [culprit("stage", 1, [1], 20)], [], separable=False)
+    found = by_id(bubble)
+    assert "pipeline.straggler" not in found
+    assert "not separable" in found["pipeline.stage"].evidence
+    assert found["pipeline.stage"].rank == 1
+
+
+def test_small_causes_make_no_sentence() -> None:
+    small = cause_findings(bubble_of({"host": 0.5}, [culprit("host", 2, [0], 0.5)], []))
+    assert story_sentences(small, 130.0) == ["No fault above 650 µs per step was found."]
+    assert story_sentences([], 130.0) == []
+    assert story_sentences(small, None) == []
+    assert cause_findings(None) == []
+
+
+def test_worth_in_mfu_points_is_work_over_a_shorter_step() -> None:
+    bubble = bubble_of({"host": 20}, [culprit("host", 2, [0], 20)], [remedy("host", 20, rank=2)])
+    points = {each.id: each.worth_mfu_points for each in with_mfu_points(cause_findings(bubble), 0.4, 120.0)}
+    assert points["pipeline.host"] == pytest.approx(100 * (0.4 * 120 / 100 - 0.4))  # the same work in 100 ms
+    assert points["pipeline.stage"] is None
+    assert with_mfu_points(cause_findings(bubble), None, 120.0)[0].worth_mfu_points is None
+
+
+def test_the_text_closes_and_names_who_was_not_captured() -> None:
+    culprits = [culprit("outside_sample", None, [], 7), culprit("jitter", 3, [1], 3)]
+    bubble = bubble_of({"outside_sample": 7, "jitter": 3}, culprits, [remedy("jitter", 2)])
+    assert bubble.attribution_ms is not None
+    grid = cause_grid(bubble.attribution_ms, bubble.culprits)
+    assert grid is not None
+    assert grid.rows == (
+        ("measured phase", "110 ms", ""),
+        ("ideal", "100 ms", "computation 70.0 ms + bubble of the schedule 30.0 ms"),
+        ("outside sample", "+7.00 ms", "not captured +7.00 ms"),
+        ("jitter", "+3.00 ms", "rank 3 +3.00 ms"),
+    )
+    remedies = worth(bubble)
+    assert remedies is not None
+    assert remedies.rows == (("mend jitter", "2.00 ms"),)
+    assert worth(None) is None

@@ -1,0 +1,68 @@
+"""What findings say of uneven loads."""
+
+from __future__ import annotations
+
+import pytest
+
+from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.registry import findings
+from traceanalyzer.review import AllToAll, AllToAllTheory, ExpertWorth, ValidityFigures
+
+
+def uneven(padded_share: float | None, saved_ms: float) -> AllToAll:
+    theory = AllToAllTheory(
+        balanced_max_over_mean=1.0,
+        chance_rank=1.05,
+        chance_rank_low=1.0,
+        chance_rank_high=1.1,
+        chance_expert=None,
+        chance_expert_low=None,
+        chance_expert_high=None,
+        chance_coverage=0.98,
+        combine_wait_ms=None,
+        time_per_token_us=None,
+    )
+    return AllToAll(
+        groups=[],
+        wait_share=None,
+        transfer_share=None,
+        exposed_share=None,
+        rank_load_max_over_mean=1.25,
+        expert_load_max_over_mean=None,
+        chance_max_over_mean=1.05,
+        slowest_rank=2,
+        imbalance_cost_ms=None,
+        imbalance_cost_spread_ms=None,
+        bus_bandwidth_gbps=None,
+        loads_source="side_file",
+        theory=theory,
+        padded_rows=None if padded_share is None else 100,
+        padded_share=padded_share,
+        worth=[ExpertWorth(remedy="balanced_experts", ms=saved_ms)],
+    )
+
+
+def judged(all_to_all: AllToAll, step_ms: float) -> Judged:
+    unknown = ValidityFigures(
+        verdict="unknown", cpu_pressure_share=None, involuntary_switches_per_second=None, action_spread=None, reasons=[]
+    )
+    return Judged(validity=unknown, all_to_all=all_to_all, step_ms=step_ms)
+
+
+@pytest.mark.parametrize(
+    ("padded_share", "saved_ms", "levelled"),
+    [(0.25, 0.1, True), (None, 0.1, False), (0.05, 0.1, False), (0.25, 40.0, False)],
+    ids=["filled up", "no padding", "too little padding to level", "time follows tokens all the same"],
+)
+def test_uneven_tokens_in_filled_up_buffers_are_told_as_padding(
+    padded_share: float | None, saved_ms: float, *, levelled: bool
+) -> None:
+    (found,) = [
+        item for item in findings(judged(uneven(padded_share, saved_ms), 400.0)) if item.id == "experts.balanced"
+    ]
+    assert not found.passed
+    assert found.worth_ms == saved_ms
+    assert ("padding evens" in found.title) == levelled
+    assert ("follows rows" in found.evidence) == levelled
+    assert found.action is not None
+    assert ("lower the capacity" in found.action) == levelled

@@ -1,0 +1,91 @@
+"""Placement of experts from measured loads, and the file that `plan` writes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import polars as pl
+import pytest
+from hot_experts import hot_run
+
+from traceanalyzer.cli import main
+from traceanalyzer.gaps.experts.placement import PlacementOptions, advice, placement_file, propose
+from traceanalyzer.schema import ROUTING, conform
+
+
+def routing_table(*steps: list[int]) -> pl.DataFrame:
+    """Eight experts on four ranks, two each; one source per rank sends a quarter of each load."""
+    rows = [
+        (step, 0, "0,1,2,3", source, expert, expert // 2, tokens // 4, "side_file")
+        for step, loads in enumerate(steps)
+        for expert, tokens in enumerate(loads)
+        for source in range(4)
+    ]
+    return conform(pl.DataFrame(rows, schema=list(ROUTING), orient="row"), ROUTING)
+
+
+def test_a_placement_is_judged_on_steps_it_was_not_made_from() -> None:
+    hot = [400, 400, 40, 40, 40, 40, 40, 40]
+    (steady,) = propose(routing_table(hot, hot, hot))
+    assert steady.before == pytest.approx(800 * 4 / 1040)
+    assert steady.after == pytest.approx(440 * 4 / 1040)  # the two hot experts part
+    moving = [[400 if expert == step else 80 for expert in range(8)] for step in range(4)]
+    (wandering,) = propose(routing_table(*moving))
+    assert wandering.proposed == wandering.current  # no placement helps: each step's hot expert was cold before
+    assert wandering.num_moved == 0
+    assert advice([wandering], 0, 100.0).saved_ms == 0.0  # type: ignore[union-attr] - there is a layer
+
+
+def test_redundant_experts_reach_what_packing_cannot() -> None:
+    loads = [800, 40, 40, 40, 40, 40, 40, 40]
+    (packed,), (replicated,) = (
+        propose(routing_table(loads, loads), PlacementOptions(num_redundant=extra)) for extra in (0, 4)
+    )
+    assert packed.after == pytest.approx(840 * 4 / 1080)
+    assert replicated.after == pytest.approx(360 * 4 / 1080)  # five replicas of 160 on four ranks: one holds two and 40
+    layer = placement_file([replicated], 4)["layers"][0]
+    slots = layer["physical_to_logical"]
+    assert len(slots) == 12
+    assert [slots[i] for i in layer["logical_to_physical"][0]] == [0] * layer["num_replicas"][0]
+    assert sum(layer["num_replicas"]) == 12
+    assert [expert for rank in layer["rank_experts"] for expert in rank] == slots
+
+
+def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    folder = hot_run(tmp_path / "run")
+    assert main(["plan", "experts", str(folder)]) == 3
+    assert "loads of single experts are not known" in capfd.readouterr().err
+    (folder / "routing").mkdir()
+    for rank in range(2):
+        rows = [
+            {"step": step, "layer": 0, "rank": rank, "tokens_to_expert": [4, 6, 20, 10], "send_splits": [10, 30],
+             "receive_splits": [[10, 10], [30, 30]][rank], "group": [0, 1]}
+            for step in range(3)
+        ]  # fmt: skip
+        (folder / "routing" / f"rank{rank:05d}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    (folder / "run.json").write_text(json.dumps(EXPERT_JOB))
+    out = tmp_path / "placement.json"
+    assert main(["plan", "experts", str(folder), "--placement", str(out)]) == 0
+    assert "1.50× the mean now" in capfd.readouterr().out
+    plan = json.loads(out.read_text())
+    assert sorted(plan["layers"][0]["physical_to_logical"]) == [0, 1, 2, 3]
+    assert plan["layers"][0]["rank_load_max_over_mean"] == {"before": 1.5, "after": 1.2}
+
+
+EXPERT_JOB = {
+    "kind": "experts",
+    "layout": {"dp": 2, "ep": 2},
+    "model": {
+        "num_layers": 1, "hidden_size": 8, "num_heads": 2, "num_kv_heads": 2, "head_size": 4, "ffn_size": 0,
+        "vocab_size": 32, "num_experts": 4, "experts_per_token": 2, "expert_ffn_size": 16,
+    },
+    "compute_mode": "paced",
+    "backend": "gloo",
+    "dtype": "float32",
+    "tokens_per_step": 40,
+    "sequence_length": 20,
+    "status": "completed",
+}  # fmt: skip

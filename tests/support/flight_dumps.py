@@ -1,0 +1,31 @@
+"""Flight-recorder dumps."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+START_NS = 1_790_857_026_000_000_000
+
+
+def call(number: int, operation: str = "all_reduce", duration_ms: float | None = None, **more: Any) -> dict[str, Any]:
+    """An entry of a dump: 64 floats over group 0, called at `number` ms."""
+    return {
+        "record_id": number, "pg_id": 0, "process_group": ["0", "default_pg"], "collective_seq_id": number, "p2p_seq_id": 0,
+        "op_id": number, "profiling_name": f"nccl:{operation}", "input_sizes": [[64]], "input_dtypes": ["Float"],
+        "output_sizes": [[64]], "output_dtypes": ["Float"], "state": "completed", "is_p2p": False, "retired": True,
+        "time_created_ns": START_NS + number * 1_000_000, "time_discovered_started_ns": None,
+        "time_discovered_completed_ns": None, "duration_ms": duration_ms, **more,
+    }  # fmt: skip
+
+
+def dumped(
+    folder: Path, rank: int, calls: list[dict[str, Any]], *, name: str = "nccl_trace_rank_{}", **more: Any
+) -> None:
+    size = more.pop("size", 2)
+    groups = {"0": {"name": "0", "desc": "default_pg", "ranks": str(list(range(size)))}}
+    value = {"version": "2.10", "pg_config": groups, "entries": calls} | more
+    file = folder / name.format(rank)
+    file.write_bytes(json.dumps(value).encode() if file.suffix == ".json" else pickle.dumps(value))

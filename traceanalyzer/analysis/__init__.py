@@ -1,0 +1,1 @@
+"""From a run to its result: the stages in order, the headline, and the assembly."""

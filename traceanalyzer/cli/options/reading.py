@@ -1,0 +1,222 @@
+"""What commands that read traces share: rank maps, progress, the summary of what was read."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import msgspec
+
+from traceanalyzer.errors import UsageError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from traceanalyzer.traces import Counts, Summary
+    from traceanalyzer.traces.nccl.records import Records
+
+_MAX_RANK = 1 << 31
+_MOST_CHOSEN = 1 << 20
+_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+_SHOWN = 8
+
+
+def rank_map_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--rank-map`; the command takes `rank_map` and hands it to `load_rank_map`."""
+    option = click.option(
+        "--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks."
+    )
+    return option(command)
+
+
+def columns_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--columns`; the command takes `columns` and hands it to `load_columns`."""
+    option = click.option(
+        "--columns",
+        type=click.Path(path_type=Path),
+        help="Op table: JSON object of our column names and the file's.",
+    )
+    return option(command)
+
+
+def load_columns(path: Path | None) -> dict[str, str] | None:
+    """Our names of an op table's columns and the file's from a JSON object. Raises `UsageError`."""
+    from traceanalyzer.traces.op_table import load_column_map
+
+    return None if path is None else load_column_map(path)
+
+
+def load_rank_map(path: Path | None) -> dict[str, int] | None:
+    """Ranks by file name or pattern from a JSON object. Raises `UsageError`."""
+    if path is None:
+        return None
+    hint = 'write a JSON object of file names (or patterns) and ranks: {"host_1234.*": 0}'
+    try:
+        ranks = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
+    except (msgspec.MsgspecError, OSError, RecursionError) as error:
+        raise UsageError(f"{path}: no rank map: {error}", hint) from None
+    if any(not 0 <= rank < _MAX_RANK for rank in ranks.values()):
+        raise UsageError(f"{path}: a rank is negative or too large", hint)
+    return ranks
+
+
+def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--ranks` and `--steps`; the command hands what they give to `chosen_numbers`."""
+    for name, noun in (("--steps", "steps"), ("--ranks", "ranks")):
+        command = click.option(name, metavar="LIST", help=f"Look at these {noun} alone, for example 0,4-7.")(command)
+    return command
+
+
+def chosen_numbers(option: str, text: str | None) -> frozenset[int] | None:
+    """The numbers in a list such as `0,4-7`; None without one. Raises `UsageError`."""
+    if text is None:
+        return None
+    ranges = number_ranges(option, text)
+    if sum(last - first + 1 for first, last in ranges) > _MOST_CHOSEN:
+        raise UsageError(f"{option} '{text}' names more than {_MOST_CHOSEN:,} numbers", "leave it out to take all")
+    return frozenset(number for first, last in ranges for number in range(first, last + 1))
+
+
+def number_ranges(option: str, text: str) -> list[tuple[int, int]]:
+    """First and last number of every range of a list such as `0,4-7`. Raises `UsageError`."""
+    found = [_RANGE.fullmatch(part.strip()) for part in text.split(",")]
+    ranges = [(int(match[1]), int(match[2] or match[1])) for match in found if match]
+    if len(ranges) < len(found) or any(first > last for first, last in ranges):
+        noun = option.lstrip("-")
+        raise UsageError(f"{option} '{text}' is no list of {noun}", "write numbers and ranges, for example 0,4-7")
+    return ranges
+
+
+class Meter:
+    """Progress on standard error for what takes longer than a second: bytes, rate, time left."""
+
+    def __init__(self, verb: str) -> None:
+        self._verb = verb
+        self._start = time.monotonic()
+        self._told = self._start
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that `done` of `total` bytes were read."""
+        now = time.monotonic()
+        if now - self._told < 1 or done == 0:
+            return
+        self._told = now
+        rate = done / (now - self._start)
+        left = max(0, total - done) / rate
+        end = "\r" if sys.stderr.isatty() else "\n"
+        text = f"{self._verb} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left"
+        click.echo(f"{text:<78}{end}", err=True, nl=False)
+
+
+def summary(traces: Summary) -> list[str]:
+    """Ranks, counts and defects as lines of text."""
+    lines = [_ranks_line(traces)]
+    lines += _counts_lines(traces.counts)
+    defects = grouped(traces)
+    lines += [_defect_line(row) for row in defects]
+    if not defects:
+        lines.append("no defects")
+    return lines
+
+
+def kernel_lines(times: pl.DataFrame, unmatched: pl.DataFrame) -> list[str]:
+    """Kernels that no rule of the taxonomy knows, by time, from `KERNEL_TIMES`; nothing where there are no kernels."""
+    total, unknown = int(times["duration_ns"].sum()), int(unmatched["duration_ns"].sum())
+    if times.is_empty():
+        return []
+    share = f"{unknown / total:.2%}" if total else "none"
+    known = f"kernels {int(times['num_kernels'].sum()):,} in {total / 1e6:,.1f} ms; "
+    if unmatched.is_empty():
+        return [f"{known}every name is known"]
+    lines = [f"{known}{unmatched.height} names that no rule knows take {share} of it and count as computation"]
+    for name, count, duration in unmatched.head(_SHOWN).iter_rows():
+        lines.append(f"  {duration / 1e6:>10,.3f} ms  {count:>7,} ×  {str(name)[:90]}")
+    return lines
+
+
+def record_lines(records: Records) -> list[str]:
+    """What communication libraries recorded, and what is amiss in it by itself; nothing without records."""
+    from traceanalyzer.measurements.communication.recorded import missing_callers, unfinished_calls
+
+    lines: list[str] = []
+    dumps = records.flight
+    if not dumps.is_empty():
+        missing, open_calls = missing_callers(dumps), unfinished_calls(dumps)
+        lines.append(
+            f"flight recorder: {dumps.height:,} records of {dumps['rank'].n_unique()} ranks; {missing.height:,} collectives "
+            f"that some members did not call, {open_calls.height:,} calls not known to have ended"
+        )
+    measured = records.inspector
+    if not measured.is_empty():
+        lost = f", {records.num_lost:,} damaged" if records.num_lost else ""
+        lines.append(
+            f"NCCL Inspector: {measured.height:,} records of {measured['job_rank'].n_unique()} ranks in "
+            f"{measured['communicator'].n_unique()} communicators{lost}"
+        )
+    return lines
+
+
+def _ranks_line(traces: Summary) -> str:
+    ranks = traces.ranks
+    present = sorted(set(ranks["rank"].to_list()))
+    world = ranks["world_size"].max()
+    shown = ", ".join(map(str, present[:_SHOWN])) + (", ..." if len(present) > _SHOWN else "")
+    cycles = ranks.group_by("rank").len()["len"].max()
+    more = f", {cycles} cycles" if isinstance(cycles, int) and cycles > 1 else ""
+    return f"{len(present)} of {world or 'an unknown number of'} ranks ({shown}){more}"
+
+
+def _counts_lines(counts: Counts) -> list[str]:
+    return [
+        f"events  {counts.events_seen:,} seen = {counts.events_kept:,} kept{_reasons(counts.events_dropped)}",
+        f"bytes   {counts.bytes_seen:,} seen = {counts.bytes_kept:,} used{_reasons(counts.bytes_dropped)}",
+    ]
+
+
+def _reasons(dropped: Mapping[str, int]) -> str:
+    return "".join(f" + {count:,} {reason.replace('_', ' ')}" for reason, count in sorted(dropped.items()))
+
+
+def grouped(traces: Summary) -> list[dict[str, Any]]:
+    """Defects by code over all files, worst first: severity, code, number of files and events, one message."""
+    import polars as pl
+
+    return (
+        traces.defects.group_by("severity", "code", maintain_order=True)
+        .agg(
+            pl.col("file").n_unique().alias("num_files"),
+            pl.col("events_affected").sum(),
+            pl.col("file").first(),
+            pl.col("message").first(),
+            pl.col("hint").first(),
+        )
+        .to_dicts()
+    )
+
+
+def _defect_line(row: Mapping[str, Any]) -> str:
+    where = Path(str(row["file"])).name if row["num_files"] == 1 else f"{row['num_files']} files"
+    events = f", {row['events_affected']:,} events" if row["events_affected"] else ""
+    return f"{row['severity']:<6} {row['code']:<26} {where}{events}: {row['message']}"
+
+
+def refuse_loss(path: str | Path, defects: pl.DataFrame) -> None:
+    """What `--strict` asks of every command: raise `GateError` if a row of `DEFECTS` says that data was lost."""
+    from traceanalyzer.errors import GateError
+    from traceanalyzer.traces.defects import losses
+
+    lost = losses(defects)
+    if not lost.is_empty():
+        codes = ", ".join(lost["code"].unique(maintain_order=True))
+        raise GateError(f"{path}: data was lost: {codes}", "leave --strict out to accept the loss that is stated above")
+
+
+def announce(lines: list[str], echo: Callable[[str], object]) -> None:
+    """Print lines without control characters: names come from traces."""
+    for line in lines:
+        echo("".join(c if c.isprintable() else "?" for c in line))

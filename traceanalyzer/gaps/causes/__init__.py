@@ -1,0 +1,1 @@
+"""Why pipeline steps are longer than their ideal, who causes it, and what a remedy is worth."""

@@ -1,0 +1,138 @@
+"""Why pipeline steps are longer than their ideal: one check per cause, and one sentence for the first screen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+
+from msgspec.structs import replace
+
+from traceanalyzer.gaps.checks.check import Check, Judged, Verdict, Window
+from traceanalyzer.review import Culprit, RemedyWorth
+from traceanalyzer.review.vocabulary import RemedyClass
+from traceanalyzer.review.words import milliseconds, percent
+
+MIN_SHARE = 0.01
+"""A cause below this share of the pipeline phase is none worth a finding."""
+
+_TITLES = {
+    "stage": ("Stages take equally long", "A stage is slower than the others"),
+    "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
+    "transfer": ("Messages between stages cost nothing", "Messages between stages delay the step"),
+    "chunk_comm": ("Communication inside chunks is even", "Communication inside chunks delays the step"),
+    "overlap_dp": (
+        "Exchanges between replicas slow no computation",
+        "Exchanges between replicas slow the computation beside them",
+    ),
+    "host": ("The host keeps up", "The host starts actions late"),
+    "jitter": ("Equal actions take equally long", "Equal actions vary in length"),
+}
+_ACTIONS = {
+    "stage": "move layers from stage {stages} to others, or look at what its device does",
+    "straggler": "look at the device of rank {rank}: clocks, temperature, neighbours",
+    "transfer": "look at the link that rank {rank} sends over, or overlap its messages",
+    "chunk_comm": "look at the collectives inside the actions of rank {rank}",
+    "overlap_dp": "compare rank {rank} with fewer channels or later buckets for what replicas exchange",
+    "host": "look at what the host of rank {rank} does between actions",
+    "jitter": "look for what disturbs rank {rank}: garbage collection, other processes, varying sequence lengths",
+}
+
+_PHRASES = {
+    "stage": "slow computation on {who}",
+    "straggler": "slow computation on {who}",
+    "transfer": "messages that {who} sends",
+    "chunk_comm": "communication inside the chunks of {who}",
+    "overlap_dp": "computation slowed beside exchanges between replicas on {who}",
+    "host": "late starts by the host of {who}",
+    "jitter": "varying durations on {who}",
+    "slack": "waiting of the schedule's own on {who}",
+    "outside_sample": "waiting for {who}",
+    "unexplained": "late starts without a known reason on {who}",
+}
+
+
+def _judge(cause: str, judged: Judged) -> Verdict | None:
+    """The rank that adds most, what it adds, and what its remedy alone would save."""
+    bubble = judged.bubble
+    if bubble is None or bubble.attribution_ms is None or (cause == "straggler" and not bubble.stragglers_separable):
+        return None
+    attribution = bubble.attribution_ms
+    total: float = getattr(attribution, cause)
+    share = total / attribution.measured
+    worst = next((each for each in _merged(bubble.culprits) if each.cause == cause), None)
+    evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
+    if share < MIN_SHARE or worst is None:
+        return Verdict(passed=True, evidence=evidence)
+    saved = _best(cause, worst, bubble.worth)
+    evidence += f", {milliseconds(worst.ms)} of it by {_who(worst)}"
+    if cause == "stage" and not bubble.stragglers_separable:
+        evidence += ": the stage or its rank, not separable with fewer than 3 replicas"
+    if saved is not None:
+        evidence += f"; replayed, '{saved.remedy}' saves {milliseconds(saved.ms)}"
+    return Verdict(
+        passed=False,
+        worth_ms=None if saved is None else saved.ms,
+        evidence=evidence,
+        action=_ACTIONS[cause].format(rank=worst.culprit, stages=", ".join(map(str, worst.stages)) or "?"),
+        rank=worst.culprit,
+        culprit=_PHRASES[cause].format(who=_who(worst)),
+    )
+
+
+def _best(cause: str, worst: Culprit | None, worth: Iterable[RemedyWorth]) -> RemedyWorth | None:
+    """The worth of repairing the worst culprit: of its stage or of the rank, else of the whole cause."""
+    remedies = [each for each in worth if each.cause == cause]
+    if worst is None:
+        return None
+    own = [each for each in remedies if each.rank == worst.culprit or each.stage in worst.stages]
+    overall = [each for each in remedies if each.rank is None and each.stage is None]
+    return max(own or overall, key=lambda each: each.ms, default=None)
+
+
+def _merged(culprits: Iterable[Culprit]) -> list[Culprit]:
+    """Culprits by size, those of one slow stage taken together: which of its ranks is on the longest path is chance."""
+    merged: dict[tuple[str, object], Culprit] = {}
+    for each in culprits:
+        key = (each.cause, tuple(each.stages) if each.cause == "stage" else each.culprit)
+        known = merged.get(key)
+        merged[key] = replace(known, ms=known.ms + each.ms, culprit=None) if known else each
+    return sorted(merged.values(), key=lambda each: -each.ms)
+
+
+def _who(culprit: Culprit) -> str:
+    stages = ", ".join(map(str, culprit.stages))
+    if culprit.culprit is None:
+        return f"stage {stages}" if stages else "ranks that were not captured"
+    return f"rank {culprit.culprit} (stage {stages})" if stages else f"rank {culprit.culprit}"
+
+
+_WHY = {
+    "stage": "The slowest stage sets the pace of all; the others wait for it in every microbatch.",
+    "straggler": "A rank that falls behind its replicas holds up its pipeline and, in the gradient sync, all others.",
+    "transfer": "A message that is not hidden behind computation delays the stage that waits for it.",
+    "chunk_comm": "Collectives inside chunks lengthen the action, and with it everything that waits for it.",
+    "overlap_dp": "Kernels of an exchange between replicas take device time from the computation beside them.",
+    "host": "A late launch leaves the device idle although its inputs are there.",
+    "jitter": "The pipeline waits for the slowest microbatch of every round.",
+}
+_REMEDIES: dict[str, RemedyClass] = {
+    "stage": "fault", "straggler": "fault", "transfer": "fault", "chunk_comm": "fault", "overlap_dp": "change", "host": "fault", "jitter": "ideal",
+}  # fmt: skip
+_WINDOWS: dict[str, Window] = {
+    "stage": "longest_action", "straggler": "longest_action", "transfer": "sent_message",
+    "chunk_comm": "collective_inside", "overlap_dp": "beyond_usual", "host": "late_start", "jitter": "beyond_usual",
+}  # fmt: skip
+
+CHECKS = tuple(
+    Check(
+        id=f"pipeline.{cause}",
+        passed=titles[0],
+        failed=titles[1],
+        why=f"{_WHY[cause]} Told from {percent(MIN_SHARE)} of the pipeline phase on.",
+        action=_ACTIONS[cause].format(rank="N", stages="N"),
+        judge=partial(_judge, cause),
+        remedy=_REMEDIES[cause],
+        window=_WINDOWS[cause],
+    )
+    for cause, titles in _TITLES.items()
+)

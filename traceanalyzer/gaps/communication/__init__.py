@@ -1,0 +1,1 @@
+"""Communication against what should have happened."""

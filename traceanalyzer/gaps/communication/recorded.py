@@ -1,0 +1,115 @@
+"""What flight-recorder dumps and NCCL Inspector records say of a run: who is missing, what hangs, who came last."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from traceanalyzer.measurements.communication.recorded import (
+    inspector_bandwidth,
+    late_by_durations,
+    mismatched_calls,
+    missing_callers,
+    unfinished_calls,
+)
+from traceanalyzer.review import (
+    LateRank,
+    Mismatch,
+    MissingCall,
+    Recorded,
+    RecordedOperation,
+    RecordedSource,
+    UnfinishedCall,
+)
+from traceanalyzer.review.vocabulary import RecordSource
+from traceanalyzer.review.words import counted, milliseconds
+from traceanalyzer.traces.nccl.records import Records
+
+_SHOWN = 20
+
+
+def recorded_figures(records: Records, splits: pl.DataFrame, *, alone: bool) -> Recorded | None:
+    """The section of the review; None without records. `splits` is `COLLECTIVE_SPLITS`; `alone`: they are of records only."""
+    if records.is_empty:
+        return None
+    missing, unfinished = missing_callers(records.flight), unfinished_calls(records.flight)
+    operations = inspector_bandwidth(records.inspector).head(_SHOWN)
+    return Recorded(
+        sources=_sources(records, splits, alone=alone),
+        num_missing=missing.height,
+        missing=[
+            MissingCall(group=group, operation=name, sequence=number, called=called, missing=absent)
+            for group, number, name, called, absent in missing.head(_SHOWN).iter_rows()
+        ],
+        mismatched=[
+            Mismatch(group=group, sequence=number, calls=calls)
+            for group, number, calls in mismatched_calls(records.flight).head(_SHOWN).iter_rows()
+        ],
+        num_unfinished=unfinished.height,
+        unfinished=[
+            UnfinishedCall(rank=rank, group=group, operation=name, sequence=number, state=state)
+            for rank, group, name, number, state in unfinished.head(_SHOWN).iter_rows()
+        ],
+        operations=[_operation(row) for row in operations.iter_rows(named=True)],
+        late=[
+            LateRank(source=source, rank=rank, num_collectives=count, wait_ms=wait / 1e6)
+            for source, rank, count, wait in late_by_durations(splits).iter_rows()
+        ],
+    )
+
+
+def recorded_sentences(found: Recorded | None) -> list[str]:
+    """What to say first of records without traces."""
+    if found is None:
+        return []
+    what = " and ".join(
+        f"{counted(source.num_records, 'record')} of {source.source.replace('_', ' ')} from {counted(len(source.ranks), 'rank')}"
+        for source in found.sources
+    )
+    lines = [f"No trace is here, but {what}; no step, bubble or MFU follows from them."]
+    for call in found.missing[:1]:
+        names = ", ".join(map(str, call.missing))
+        lines.append(
+            f"{_ranks(call.missing)} {names} did not call {call.operation} number {call.sequence} of group {call.group}."
+        )
+    lines += [
+        f"Rank {late.rank} is waited for most: {milliseconds(late.wait_ms)} over {counted(late.num_collectives, 'collective')}."
+        for late in found.late[:1]
+    ]
+    return lines
+
+
+def _ranks(ranks: list[int]) -> str:
+    return "Rank" if len(ranks) == 1 else "Ranks"
+
+
+def _sources(records: Records, splits: pl.DataFrame, *, alone: bool) -> list[RecordedSource]:
+    parts: tuple[tuple[RecordSource, pl.DataFrame, str], ...] = (
+        ("flight_recorder", records.flight, "rank"),
+        ("nccl_inspector", records.inspector, "job_rank"),
+    )
+    return [
+        RecordedSource(
+            source=name,
+            ranks=rows[rank].drop_nulls().unique().sort().to_list(),
+            num_records=rows.height,
+            num_joined=None if alone else splits.filter(pl.col("source") == name).height,
+        )
+        for name, rows, rank in parts
+        if not rows.is_empty()
+    ]
+
+
+def _operation(row: dict[str, Any]) -> RecordedOperation:
+    bus = row["bus_bytes_per_second"]
+    return RecordedOperation(
+        communicator=str(row["communicator"]),
+        kind=str(row["kind"]),
+        bytes=int(row["bytes"] or 0),
+        num_members=int(row["num_members"]),
+        num_operations=int(row["num_operations"]),
+        median_us=row["median_ns"] / 1e3,
+        bus_bandwidth_gbps=None if bus is None else bus / 1e9,
+        wait_share=row["wait_share"],
+    )

@@ -1,0 +1,1 @@
+"""MFU against the peak: FLOPs, waterfall, roofline."""

@@ -1,0 +1,1 @@
+"""Expert parallelism against balance, chance and volume by formula."""

@@ -1,0 +1,1 @@
+"""The published what-if study of op tables."""

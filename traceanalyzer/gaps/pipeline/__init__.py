@@ -1,0 +1,1 @@
+"""The pipeline bubble against its schedule."""

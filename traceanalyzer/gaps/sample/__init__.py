@@ -1,0 +1,1 @@
+"""What the captured ranks can and cannot tell."""

@@ -1,0 +1,1 @@
+"""Whether a capture shows what the job does when nobody looks."""

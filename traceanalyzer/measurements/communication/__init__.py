@@ -1,0 +1,1 @@
+"""Wait and transfer of collectives and messages, and bandwidth."""

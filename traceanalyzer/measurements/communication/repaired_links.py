@@ -1,0 +1,89 @@
+"""What transfers would take if slow ports were repaired.
+
+Every rank that exchanges bytes with a slow port is slowed as well, and so is the line through the group's transfers
+(`measurements.slow_exchange`). Of the other ranks' transfers, though, only the bytes exchanged with slow ports are slow:
+least squares of `latency + bytes with slow ports ÷ slow rate + other bytes ÷ rate`, each on the side (sent or received)
+that takes longer by the fit. Repaired, all bytes pass at the latter rate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from traceanalyzer.measurements.communication.slow_exchange import MIN_SAMPLES, slow_ports
+from traceanalyzer.measurements.experts.traffic import EXCHANGE
+
+NUM_ROUNDS = 5
+"""Fits, each with the sides that the one before chose."""
+MAX_LEFT = 0.5
+"""Of the squares that one rate for all bytes misses, two rates may leave so much; else the second one tells nothing."""
+
+Fit = tuple[float, float]
+"""Latency in nanoseconds, nanoseconds per byte."""
+
+
+def with_repaired(expected: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
+    """Add `repaired_ns` to `slow_exchange.expected_transfers` of `TRAFFIC`.
+
+    The group's own line where it has no slow port, and where transfers do not tell two rates apart.
+    """
+    ports = slow_ports(expected)
+    fits: dict[str, Fit] = {}
+    for (group,), of_group in ports.group_by("group"):
+        found = _fit(expected.filter(pl.col("group") == group), matrix, of_group["rank"].to_list())
+        if found is not None:
+            fits[str(group)] = found
+    schema = {"group": pl.String, "_latency": pl.Float64, "_per_byte": pl.Float64}
+    rates = pl.DataFrame([(group, *fit) for group, fit in fits.items()], schema=schema, orient="row")
+    port_bytes = pl.max_horizontal("sent_bytes", "received_bytes")
+    repaired = (pl.col("_latency") + pl.col("_per_byte") * port_bytes).round().cast(pl.Int64)
+    return (
+        expected.join(rates, on="group", how="left", maintain_order="left")
+        .with_columns(pl.coalesce(repaired, "expected_ns").alias("repaired_ns"))
+        .drop("_latency", "_per_byte")
+    )
+
+
+def _fit(transfers: pl.DataFrame, matrix: pl.DataFrame, slow: list[int]) -> Fit | None:
+    """From the transfers of ranks whose own ports are healthy; None where they tell no rate faster than the slow one."""
+    rows = transfers.filter(~pl.col("rank").is_in(slow))
+    if rows.height < MIN_SAMPLES:
+        return None
+    for side, own, other in (("sent", "source", "target"), ("received", "target", "source")):
+        with_slow = (
+            matrix.filter(pl.col(other).is_in(slow))
+            .group_by(*EXCHANGE, pl.col(own).alias("rank"))
+            .agg(pl.col("bytes").sum().alias(f"_{side}"))
+        )
+        rows = rows.join(with_slow, on=[*EXCHANGE, "rank"], how="left", nulls_equal=True)
+    sent, received = (
+        rows.select(
+            pl.lit(1.0), pl.col(f"_{side}").fill_null(0), pl.col(f"{side}_bytes") - pl.col(f"_{side}").fill_null(0)
+        ).to_numpy()
+        for side in ("sent", "received")
+    )
+    return _rates(sent, received, rows["transfer_ns"].to_numpy().astype(np.float64))
+
+
+def _rates(sent: NDArray[np.float64], received: NDArray[np.float64], duration: NDArray[np.float64]) -> Fit | None:
+    sides = np.greater_equal(sent.sum(axis=1), received.sum(axis=1))
+    found, told = np.zeros(3), 1.0
+    for _ in range(NUM_ROUNDS):
+        design = np.where(sides[:, None], sent, received)
+        alike = np.column_stack([design[:, 0], design[:, 1] + design[:, 2]])
+        if np.linalg.matrix_rank(design / design.max(axis=0).clip(1.0)) < design.shape[1]:
+            return None
+        found, missed = _least_squares(design, duration)
+        told = missed / max(_least_squares(alike, duration)[1], 1.0)
+        sides = np.greater_equal(sent @ found, received @ found)
+    latency, slow, healthy = (float(each) for each in found)
+    return (max(latency, 0.0), healthy) if told <= MAX_LEFT and 0 <= healthy < slow else None
+
+
+def _least_squares(design: NDArray[np.float64], duration: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:
+    """Coefficients, and the sum of squares they miss."""
+    scale: NDArray[np.float64] = design.max(axis=0).clip(1.0)
+    found: NDArray[np.float64] = np.linalg.pinv(design / scale) @ duration / scale
+    return found, float(np.square(design @ found - duration).sum())

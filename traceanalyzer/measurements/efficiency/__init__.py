@@ -1,0 +1,1 @@
+"""MFU, recomputation and the roofline from recorded shapes."""

@@ -1,0 +1,1 @@
+"""All-to-alls and expert load."""

@@ -1,0 +1,1 @@
+"""Interval algebra and the accounting law: every nanosecond has one owner."""

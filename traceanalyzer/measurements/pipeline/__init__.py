@@ -1,0 +1,1 @@
+"""The pipeline phase: chunks, idle time and the bubble."""

@@ -1,0 +1,70 @@
+"""The parts of `review.json` about single matrix multiplications."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from traceanalyzer.review.part import Part
+from traceanalyzer.review.vocabulary import Bound, OperatorKind
+
+
+class RooflineShape(Part, frozen=True, kw_only=True):
+    """One shape of a matrix multiplication or attention against its roof; times are means per rank and step."""
+
+    name: Annotated[str, Meta(description="Operator, as the profiler recorded it.")]
+    kind: OperatorKind
+    dtype: str | None
+    shape: Annotated[str, Meta(description="Sizes of the factors, or of query, key and value.")]
+    num_calls: Annotated[float, Meta(description="Per rank and step.")]
+    ms: float
+    flops_per_second: float
+    bound: Annotated[Bound | None, Meta(description="null where the roof is not known.")]
+    roof_share: Annotated[float | None, Meta(description="Reached share of the roof.")]
+    lost_ms: Annotated[float | None, Meta(description="Time beyond what the roof allows.")]
+
+
+class ConventionMfu(Part, frozen=True, kw_only=True):
+    """MFU in one convention of counting FLOPs."""
+
+    name: str
+    flops_per_step: float
+    mfu: float | None
+
+
+class Mfu(Part, frozen=True, kw_only=True):
+    """Model FLOPs utilisation."""
+
+    mfu: Annotated[float | None, Meta(description="flops_per_step ÷ (step × peak per device × devices).")]
+    hfu: Annotated[float | None, Meta(description="The same with recomputed FLOPs counted.")]
+    mfu_wall_clock: Annotated[float | None, Meta(description="From the loop's clock over the same profiled step.")]
+    mfu_unprofiled: Annotated[float | None, Meta(description="From the unprofiled step time.")]
+    flops_per_step: float | None
+    hardware_flops_per_step: float | None
+    flops_per_token: float | None
+    tokens_per_step: int | None
+    peak_flops_per_device: float | None
+    peak_basis: Annotated[str | None, Meta(description="`measured GEMM` with its shape, or a datasheet's figure.")]
+    num_devices: int | None
+    convention: str | None
+    conventions: list[ConventionMfu]
+    predicted_mfu: Annotated[
+        float | None,
+        Meta(
+            description="With equal stages, nobody waiting beyond the schedule and no host delay, at this run's own speeds."
+        ),
+    ]
+    predicted_step_ms: Annotated[float | None, Meta(description="The step that `predicted_mfu` is of.")]
+    tokens_per_second: Annotated[float | None, Meta(description="Of the median step.")] = None
+    tokens_per_second_all_steps: Annotated[
+        float | None, Meta(description="Over all whole steps, those set apart included.")
+    ] = None
+
+
+class WaterfallStep(Part, frozen=True, kw_only=True):
+    """One bar on the way from peak to measured, of the step of median duration."""
+
+    name: Annotated[str, Meta(description="`peak`, a loss, or `measured MFU`.")]
+    ms: Annotated[float, Meta(description="Per rank; the losses and the measured MFU sum to the step.")]
+    mfu_points: Annotated[float, Meta(description="100 · ms ÷ step.")]

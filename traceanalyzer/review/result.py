@@ -1,0 +1,104 @@
+"""`review.json`: the one result. The report, comparisons and gates read nothing else (and the tables).
+
+Every field is documented where it is declared; the JSON Schema in the package is made from these declarations. A metric
+that cannot be trusted is `null` and listed in `quality.withheld` with the reason. Shares are 0 to 1.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from traceanalyzer.review.culprits import RankFault
+from traceanalyzer.review.efficiency import Mfu, RooflineShape, WaterfallStep
+from traceanalyzer.review.experts import AllToAll, ExpertSharding
+from traceanalyzer.review.headline import Finding, Headline
+from traceanalyzer.review.job import JobFacts
+from traceanalyzer.review.kernels import Communication, Kernels
+from traceanalyzer.review.memory import Memory
+from traceanalyzer.review.part import Part
+from traceanalyzer.review.pipeline import Bubble, NextSchedules, StragglerFigures, WhatIfFigures
+from traceanalyzer.review.quality import Quality, ValidityFigures
+from traceanalyzer.review.recorded import Recorded
+from traceanalyzer.review.sample import Figure, Sample
+from traceanalyzer.review.step import Accounting, StepFigures
+
+SCHEMA_VERSION = 1
+
+
+class Term(Part, frozen=True, kw_only=True):
+    """A line of the method or provenance."""
+
+    term: str
+    text: str
+
+
+class Tool(Part, frozen=True, kw_only=True):
+    """What made the result."""
+
+    name: str
+    version: str
+
+
+class Source(Part, frozen=True, kw_only=True):
+    """What the result is of."""
+
+    path: Annotated[str, Meta(description="As it was given.")]
+
+
+class SourceFile(Part, frozen=True, kw_only=True):
+    """One file that was read."""
+
+    rank: int
+    file: str
+
+
+class Review(Part, frozen=True, kw_only=True):
+    """Everything that was found out about a run."""
+
+    schema_version: int = SCHEMA_VERSION
+    tool: Tool
+    created: Annotated[str, Meta(description="ISO 8601, UTC.")]
+    source: Source
+    files: list[SourceFile]
+    headline: Headline
+    warnings: Annotated[list[str], Meta(description="What a reader must know first.")]
+    quality: Quality
+    validity: ValidityFigures
+    job: JobFacts
+    step: StepFigures
+    accounting: Accounting
+    bubble: Bubble | None
+    all_to_all: AllToAll | None
+    mfu: Mfu
+    waterfall: Annotated[list[WaterfallStep], Meta(description="From peak to measured; empty where MFU is withheld.")]
+    findings: list[Finding]
+    method: list[Term]
+    provenance: list[Term]
+    stragglers: Annotated[list[StragglerFigures], Meta(description="Ranks that compute slowly, costliest first.")] = []
+    culprits: Annotated[
+        list[RankFault], Meta(description="Ranks that lengthen the step beyond their peers, largest first.")
+    ] = []
+    next_schedules: Annotated[
+        NextSchedules | None, Meta(description="Other schedules at this run's times; null without a pipeline.")
+    ] = None
+    memory: Annotated[Memory | None, Meta(description="Held for backward; null without a measured pipeline.")] = None
+    what_if: Annotated[
+        WhatIfFigures | None, Meta(description="The published what-if study; of op tables with all operations.")
+    ] = None
+    sample: Annotated[Sample | None, Meta(description="Which ranks were captured, and what each says alone.")] = None
+    figures: Annotated[
+        dict[str, Figure], Meta(description="Bounds, scope and ranks of every single number, by its path in this file.")
+    ] = {}
+    roofline: Annotated[
+        list[RooflineShape], Meta(description="Shapes that lose most time to their roof, from recorded shapes.")
+    ] = []
+    expert_sharding: Annotated[
+        ExpertSharding | None, Meta(description="Bytes and matrix multiplications of expert layers, by EP or by TP.")
+    ] = None
+    recorded: Annotated[
+        Recorded | None, Meta(description="Flight-recorder dumps and NCCL Inspector records; null without.")
+    ] = None
+    kernels: Annotated[Kernels | None, Meta(description="Kernel time; null without devices.")] = None
+    communication: Annotated[Communication | None, Meta(description="By group; null without any.")] = None

@@ -1,0 +1,1 @@
+"""Pipeline actions: labelled, inferred, or from op tables."""

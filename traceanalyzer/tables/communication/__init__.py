@@ -1,0 +1,1 @@
+"""Collectives and messages, matched across ranks."""

@@ -1,0 +1,1 @@
+"""Kernels and operators, and what each does."""

@@ -1,0 +1,125 @@
+"""Events → what ran on the device: kernels and copies, each with its kind and the call that launched it.
+
+A kernel belongs to the step whose CPU range holds its launch, whenever it ran. Several kernels of one graph launch share
+that launch.
+
+A stream runs its kernels one after the other. A kernel that is recorded to run on after the next one of its stream started,
+by more than programmatic launches overlap, has a wrong end: it is cut at that start. Kernels of graphs are left alone, for
+branches of a graph run at once under one stream's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import polars as pl
+
+from traceanalyzer.schema import KERNELS, conform
+from traceanalyzer.tables.computation.streams import cut_at_next_start
+from traceanalyzer.tables.computation.taxonomy import KernelRule, classify
+from traceanalyzer.tables.steps.windows import step_ranges
+
+_DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
+"""Categories of device work; the last two are what writers of 2021 called copies."""
+_LAUNCHES = ["cuda_runtime", "cuda_driver", "runtime"]
+_COPY_DIRECTIONS = {"HtoD": "h2d", "DtoH": "d2h", "DtoD": "d2d", "HostToDevice": "h2d", "DeviceToHost": "d2h"}
+
+
+def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = (), ranges: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Kernels and copies of every rank (`KERNELS`), sorted by rank and start. Empty for CPU traces.
+
+    `rules` are tried before those of the package; `ranges` is `STEP_RANGES`, by default as found in the events.
+    """
+    device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_DEVICE))
+    if device.is_empty():
+        return pl.DataFrame(schema=KERNELS)
+    graph = pl.col("args").str.extract(r'"graph id"\s*:\s*(\d+)').cast(pl.Int64, strict=False)
+    rows = (
+        device.with_columns(
+            (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"),
+            (graph.fill_null(0) > 0).alias("in_graph"),
+            pl.col("category").cast(pl.String),
+        )
+        .join(_launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left")
+        .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
+    )
+    told = step_ranges(events) if ranges is None else ranges
+    known = _with_kind(_with_step(cut_at_next_start(rows), told), rules)
+    return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
+
+
+def _launches(events: pl.DataFrame) -> pl.DataFrame:
+    """Calls that launch: keys, `launch_start_ns`, `launch_end_ns`, `launch_thread`, `is_graph`."""
+    name = pl.col("name").cast(pl.String)
+    return (
+        events.filter(
+            (pl.col("ph") == "X")
+            & pl.col("correlation").is_not_null()
+            & pl.col("category").cast(pl.String).is_in(_LAUNCHES)
+        )
+        .select(
+            "rank",
+            "cycle",
+            "correlation",
+            pl.col("start_ns").alias("launch_start_ns"),
+            (pl.col("start_ns") + pl.col("duration_ns")).alias("launch_end_ns"),
+            pl.col("thread").alias("launch_thread"),
+            name.str.contains("GraphLaunch").alias("is_graph"),
+        )
+        .unique(["rank", "cycle", "correlation"], keep="first", maintain_order=True)
+    )
+
+
+def _with_step(rows: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
+    """Add `step` by launch. A rank without step ranges has one step, 0, that holds every launch."""
+    marked = ranges.select("rank").unique().with_columns(pl.lit(value=True).alias("marked"))
+    inside = pl.col("launch_start_ns") < pl.col("range_end_ns")
+    found = (
+        rows.sort("launch_start_ns")
+        .join_asof(
+            ranges.sort("range_start_ns"),
+            left_on="launch_start_ns",
+            right_on="range_start_ns",
+            by=["rank", "cycle"],
+            strategy="backward",
+            check_sortedness=False,
+        )
+        .join(marked, on="rank", how="left")
+    )
+    launched = pl.col("launch_start_ns").is_not_null()
+    step = (
+        pl.when(pl.col("marked").is_null() & launched)
+        .then(pl.lit(0, pl.Int32))
+        .otherwise(pl.when(inside & launched).then("step"))
+    )
+    return found.with_columns(step.alias("step"))
+
+
+def _with_kind(rows: pl.DataFrame, rules: Sequence[KernelRule]) -> pl.DataFrame:
+    """Add `kind`, `operation` and `matched`. A copy between devices is communication."""
+    name = pl.col("name").cast(pl.String)
+    is_kernel = pl.col("category") == "kernel"
+    to_peer = name.str.contains(r"PtoP|PeerToPeer")
+    direction = pl.coalesce(
+        *[pl.when(name.str.contains(text)).then(pl.lit(short)) for text, short in _COPY_DIRECTIONS.items()]
+    )
+    classes = classify(rows["name"], rules).with_columns(pl.col("name").cast(pl.Categorical))
+    return (
+        rows.join(classes, on="name", how="left", maintain_order="left")
+        .with_columns(
+            pl.when(is_kernel)
+            .then("kind")
+            .when(to_peer)
+            .then(pl.lit("communication").cast(KERNELS["kind"]))
+            .otherwise(pl.lit("copy").cast(KERNELS["kind"]))
+            .alias("kind"),
+            pl.when(is_kernel)
+            .then("operation")
+            .when(to_peer)
+            .then(pl.lit("peer_copy"))
+            .otherwise(direction)
+            .alias("operation"),
+            pl.when(is_kernel).then("matched").otherwise(pl.lit(value=True)).alias("matched"),
+        )
+        .sort("rank", "cycle", "start_ns", "index")
+    )

@@ -1,0 +1,1 @@
+"""Routing of tokens and the direction of all-to-alls."""

@@ -1,0 +1,1 @@
+"""Process groups and the dimensions of the mesh."""

@@ -1,0 +1,1 @@
+"""Step windows and what a step consists of."""

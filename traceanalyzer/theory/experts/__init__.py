@@ -1,0 +1,1 @@
+"""Chance, placement, volume and network time of expert layers."""

@@ -1,0 +1,1 @@
+"""FLOPs, parameters, memory and times of a model."""

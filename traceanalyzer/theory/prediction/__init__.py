@@ -1,0 +1,1 @@
+"""Several schedules predicted for one job."""

@@ -1,0 +1,1 @@
+"""Schedules: orders, closed forms, and recognition by order."""

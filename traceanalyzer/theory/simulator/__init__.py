@@ -1,0 +1,1 @@
+"""The simulator of pipeline orders. It knows no closed form."""

@@ -1,0 +1,1 @@
+"""Captures: traces as Parquet, written once, whole or not at all."""

@@ -1,0 +1,307 @@
+"""Traces into a capture: every file once, whole or not at all, by one writer at a time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from traceanalyzer.errors import OutputError, TraceAnalyzerError
+from traceanalyzer.job import RUN_FILE
+from traceanalyzer.output import sync_folder, write_whole
+from traceanalyzer.traces.capture.lock import LOCK, locked
+from traceanalyzer.traces.capture.manifest import (
+    MANIFEST,
+    DocumentEntry,
+    Manifest,
+    SourceEntry,
+    is_capture,
+    load_manifest,
+    save_manifest,
+    sha256_of,
+)
+from traceanalyzer.traces.capture.parts import PartWriter
+from traceanalyzer.traces.capture.workers import WorkerDiedError, each, number_of_workers
+from traceanalyzer.traces.defects import defect_row
+from traceanalyzer.traces.input.discovery import Found, Source, find, is_remote, open_source
+from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
+from traceanalyzer.traces.input.source import Progress, Unusable, read_source, unusable
+from traceanalyzer.traces.kineto.identity import identify
+from traceanalyzer.traces.run_folder import SIDE_FILES
+
+_EVENTS = "events"
+_WORK = ".work"
+
+
+@dataclass(frozen=True, slots=True)
+class Ingested:
+    """What an ingest did."""
+
+    manifest: Manifest
+    num_read: int
+    num_unchanged: int
+
+
+def ingest(
+    paths: Sequence[str | Path],
+    out: str | Path,
+    *,
+    rank_map: Mapping[str, int] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+    num_workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ingested:
+    """Read all traces at `paths` into the capture `out`, making or extending it.
+
+    Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
+    `progress` is called with the bytes read so far and in all. Raises `InputError` (and leaves an existing capture as
+    it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be written.
+    """
+    found = [find(path) for path in paths]
+    folder = Path(out)
+    existed = folder.is_dir() and any(folder.iterdir())
+    try:
+        if existed and not is_capture(folder) and not _is_remainder(folder):
+            raise OutputError(f"{folder}: exists and is no capture", "choose another --out, or an empty folder")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with locked(folder):
+            return _Ingest(folder, found, rank_map, limits).run(num_workers, progress)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(
+            f"{folder}: the capture cannot be written: {reason}",
+            "free space or choose another --out; what was finished before is kept",
+        ) from None
+
+
+def _is_remainder(folder: Path) -> bool:
+    """Whether a folder holds nothing but what an ingest left that was killed before its first source was done."""
+    return {entry.name for entry in folder.iterdir()} <= {LOCK, _WORK, _EVENTS}
+
+
+class _Ingest:
+    def __init__(
+        self, folder: Path, found: Sequence[Found], rank_map: Mapping[str, int] | None, limits: Limits
+    ) -> None:
+        self._folder = folder
+        self._found = found
+        self._limits = limits
+        self._before = load_manifest(folder) if is_capture(folder) else None
+        self._rank_map = {**(self._before.rank_map if self._before else {}), **(rank_map or {})}
+        self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}
+
+    def run(self, num_workers: int | None, progress: Callable[[int, int], None] | None) -> Ingested:
+        self._clean(self._before)
+        sources = {s.path: s for found in self._found for s in found.sources}
+        todo = [s for s in sources.values() if not _unchanged(s, self._entries.get(s.path))]
+        failures: list[str] = []
+        try:
+            for source, entry in self._read(todo, num_workers, progress):
+                failures += entry.failures
+                self._entries[source.path] = entry
+                self._save(complete=False)
+            self._check(failures, [str(f.sources[0].path) for f in self._found])
+        except TraceAnalyzerError:
+            self._restore()
+            raise
+        finally:
+            shutil.rmtree(self._folder / _WORK, ignore_errors=True)
+        side_files = self._copy_side_files()
+        manifest = self._save(complete=True, side_files=side_files)
+        self._clean(manifest)
+        return Ingested(manifest, len(todo), len(sources) - len(todo))
+
+    # reading ---------------------------------------------------------------------------------------------------------
+
+    def _read(
+        self, todo: Sequence[Source], num_workers: int | None, progress: Callable[[int, int], None] | None
+    ) -> Iterator[tuple[Source, SourceEntry]]:
+        work = self._folder / _WORK
+        work.mkdir(exist_ok=True)
+        sizes = [size for s in todo if (size := _stamp(s)[0]) is not None]
+        count = _Progress(sum(sizes), progress)
+        task = partial(_read_source, str(work), self._limits)
+        workers = number_of_workers(len(todo), num_workers) if sum(sizes) > _WORTH_WORKERS else 1
+        if workers == 1:
+            for source in todo:
+                yield source, self._place(task(source, count.add_named))
+            return
+        for source, result in each(task, todo, num_workers=workers, on_bytes=count.add):
+            yield source, self._place(_entry(source, result))
+
+    def _place(self, entry: SourceEntry) -> SourceEntry:
+        """Move the parts of a source from the work folder to their final names."""
+        documents: list[DocumentEntry] = []
+        for document in entry.documents:
+            facts = document.facts
+            rank = facts.recorded_rank if facts.recorded_rank is not None else facts.name_rank
+            home = f"{_EVENTS}/rank={'unknown' if rank is None else f'{rank:05d}'}"
+            (self._folder / home).mkdir(parents=True, exist_ok=True)
+            key = f"{facts.digest[:12]}-{sha256_of(facts.file.encode())[:8]}"
+            parts = tuple(
+                msgspec.structs.replace(part, path=f"{home}/{key}-{i:04d}.parquet")
+                for i, part in enumerate(document.parts)
+            )
+            for old, new in zip(document.parts, parts, strict=True):
+                Path(old.path).replace(self._folder / new.path)
+            sync_folder(self._folder / home)
+            documents.append(DocumentEntry(facts=facts, parts=parts))
+        return msgspec.structs.replace(entry, documents=tuple(documents))
+
+    # writing ---------------------------------------------------------------------------------------------------------
+
+    def _save(self, *, complete: bool, side_files: dict[str, str] | None = None) -> Manifest:
+        before = self._before.side_files if self._before else {}
+        manifest = Manifest(
+            tool_version=version("traceanalyzer"),
+            complete=complete,
+            sources=tuple(self._entries[path] for path in sorted(self._entries)),
+            side_files={**before, **(side_files or {})},
+            rank_map=self._rank_map,
+            defects=tuple(row for found in self._found for row in found.defects),
+        )
+        save_manifest(self._folder, manifest)
+        return manifest
+
+    def _check(self, failures: list[str], paths: Sequence[str]) -> None:
+        """Refuse what reading the capture would refuse."""
+        facts = [d.facts for entry in self._entries.values() for d in entry.documents]
+        if not facts:
+            raise unusable(paths[0], failures or [f"{paths[0]}: nothing was read"])
+        identify(facts, self._rank_map)
+
+    def _restore(self) -> None:
+        """Leave the capture as it was before; nothing of a new one."""
+        if self._before is not None:
+            save_manifest(self._folder, self._before)
+            self._clean(self._before)
+            return
+        (self._folder / MANIFEST).unlink(missing_ok=True)
+        shutil.rmtree(self._folder / _EVENTS, ignore_errors=True)
+
+    def _clean(self, manifest: Manifest | None) -> None:
+        """Remove what no manifest speaks of: remains of a writer that was killed."""
+        shutil.rmtree(self._folder / _WORK, ignore_errors=True)
+        known = {p.path for s in manifest.sources for d in s.documents for p in d.parts} if manifest else set[str]()
+        for path in (self._folder / _EVENTS).glob("rank=*/*.parquet"):
+            if path.relative_to(self._folder).as_posix() not in known:
+                path.unlink(missing_ok=True)
+        for path in self._folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def _copy_side_files(self) -> dict[str, str]:
+        """Copy what stands beside the traces of a reference run, so that the capture is whole without it."""
+        folders = {found.run_folder for found in self._found if found.run_folder is not None}
+        copied: dict[str, str] = {}
+        for run_folder in folders if len(folders) == 1 else ():
+            for pattern in (RUN_FILE, *SIDE_FILES):
+                for path in sorted(run_folder.glob(pattern)):
+                    data, name = path.read_bytes(), path.relative_to(run_folder).as_posix()
+                    (self._folder / name).parent.mkdir(exist_ok=True)
+                    write_whole(self._folder / name, data)
+                    copied[name] = sha256_of(data)
+        return copied
+
+
+def _entry(source: Source, result: object) -> SourceEntry:
+    """What a worker answered; a worker that died costs its source, other errors end the ingest."""
+    if isinstance(result, SourceEntry):
+        return result
+    if not isinstance(result, WorkerDiedError):
+        raise result if isinstance(result, Exception) else TypeError(result)
+    failure = f"{source.path}: {result}"
+    defect = defect_row("file.unusable", source.path, detail=str(result))
+    return SourceEntry(
+        path=source.path,
+        num_bytes=None,
+        modified_ns=None,
+        sha256="",
+        documents=(),
+        failures=(failure,),
+        defects=(defect,),
+    )
+
+
+_WORTH_WORKERS = 4 << 20  # below this, starting processes takes longer than reading
+
+
+class _Progress:
+    def __init__(self, total: int, tell: Callable[[int, int], None] | None) -> None:
+        self._done = 0
+        self._total = total
+        self._tell = tell
+
+    def add(self, count: int) -> None:
+        self._done += count
+        if self._tell is not None:
+            self._tell(self._done, self._total)
+
+    def add_named(self, _name: str, count: int) -> None:
+        self.add(count)
+
+
+def _stamp(source: Source) -> tuple[int | None, int | None]:
+    """Size and modification time of a local source."""
+    if is_remote(source.path):
+        return None, None
+    try:
+        status = os.stat(source.path)  # noqa: PTH116 - the path may be of any form that was given
+    except OSError:
+        return None, None
+    return status.st_size, status.st_mtime_ns
+
+
+def _unchanged(source: Source, entry: SourceEntry | None) -> bool:
+    """Whether the capture holds this very file: same size and time, or else the same content."""
+    if entry is None or not entry.sha256:
+        return False
+    size, modified = _stamp(source)
+    if size is None or size != entry.num_bytes:
+        return False
+    return modified == entry.modified_ns or _hash_source(source) == entry.sha256
+
+
+def _hash_source(source: Source) -> str:
+    digest = hashlib.sha256()
+    with open_source(source.path) as file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _read_source(work: str, limits: Limits, source: Source, progress: Progress | None = None) -> SourceEntry:
+    """Read one source and write its parts into folders of its own below `work`."""
+    size, modified = _stamp(source)
+    documents: list[DocumentEntry] = []
+    failures: list[str] = []
+    defects: list[dict[str, Any]] = []
+
+    def new_sink() -> PartWriter:
+        return PartWriter(Path(tempfile.mkdtemp(dir=work)))
+
+    for result in read_source(source, limits=limits, new_sink=new_sink, progress=progress):
+        if isinstance(result, Unusable):
+            failures += [result.why] if result.why else []
+            defects += result.defects
+            continue
+        facts, sink = result
+        parts = tuple(msgspec.structs.replace(part, path=str(path)) for path, part in sink.finish(facts))
+        documents.append(DocumentEntry(facts=facts, parts=parts))
+    return SourceEntry(
+        path=source.path,
+        num_bytes=size,
+        modified_ns=modified,
+        sha256=_hash_source(source),
+        documents=tuple(documents),
+        failures=tuple(failures),
+        defects=tuple(defects),
+    )

@@ -1,0 +1,91 @@
+"""Events of one document as Parquet parts: written in bounded memory, checked against their hash when read."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import polars as pl
+
+from traceanalyzer.errors import InputError
+from traceanalyzer.traces.capture.manifest import Part, sha256_of
+from traceanalyzer.traces.decoding.settle import ROW_SCHEMA
+from traceanalyzer.traces.kineto.facts import FileFacts
+from traceanalyzer.traces.kineto.file import credible
+
+_PART_BYTES = 16 << 20  # of a frame in memory
+
+
+class PartWriter:
+    """Takes frames of one document and writes them as parts into a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._waiting: list[pl.DataFrame] = []
+        self._size = 0
+        self.files: list[Path] = []
+
+    def __call__(self, frame: pl.DataFrame) -> None:
+        """Take a frame of `ROW_SCHEMA`."""
+        if frame.height:
+            self._waiting.append(frame)
+            self._size += int(frame.estimated_size())
+        if self._size >= _PART_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what waits. Raises `OSError`."""
+        if not self._waiting:
+            return
+        path = self._folder / f"{len(self.files):04d}.parquet"
+        _write(pl.concat(self._waiting), path)
+        self.files.append(path)
+        self._waiting.clear()
+        self._size = 0
+
+    def finish(self, facts: FileFacts) -> list[tuple[Path, Part]]:
+        """Write the rest, drop rows whose time turned out to be wrong, and describe the parts (paths not final)."""
+        self.flush()
+        if facts.time_from_ns is not None:
+            for path in self.files:
+                _write(credible(pl.read_parquet(path.read_bytes()), facts), path)
+        return [(path, _describe(path)) for path in self.files]
+
+
+def _write(frame: pl.DataFrame, path: Path) -> None:
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer, compression="zstd", compression_level=1)
+    with path.open("wb") as file:
+        file.write(buffer.getbuffer())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _describe(path: Path) -> Part:
+    data = path.read_bytes()
+    return Part(
+        path=path.name,
+        sha256=sha256_of(data),
+        num_rows=pl.scan_parquet(data).select(pl.len()).collect().item(),
+        num_bytes=len(data),
+    )
+
+
+def read_part(folder: Path, part: Part) -> pl.DataFrame:
+    """The rows of a part. Raises `InputError` if it is missing or not what was written."""
+    path = folder / part.path
+    remedy = "make the capture again; Parquet alone does not notice a changed byte, its recorded hash does"
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: a part of the capture cannot be read: {error.strerror}", remedy) from None
+    if sha256_of(data) != part.sha256:
+        raise InputError(f"{path}: the part was changed or damaged after it was written", remedy)
+    try:
+        frame = pl.read_parquet(data)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise InputError(f"{path}: no Parquet file: {str(error)[:120]}", remedy) from None
+    if dict(frame.schema) != dict(ROW_SCHEMA):
+        raise InputError(f"{path}: its columns are not those of a capture", remedy)
+    return frame

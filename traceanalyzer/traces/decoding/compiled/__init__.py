@@ -1,0 +1,1 @@
+"""Decoding by compiled code, equal to the exact decoder."""

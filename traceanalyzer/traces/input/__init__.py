@@ -1,0 +1,1 @@
+"""Paths, archives and compressed files to bytes."""

@@ -1,0 +1,273 @@
+"""A path to the trace files behind it: a file, a folder, a glob or a URL; an archive holds several."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from fsspec.core import open as open_url  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
+from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
+
+from traceanalyzer.errors import InputError, NoTracesError
+from traceanalyzer.job import RUN_FILE
+from traceanalyzer.traces.defects import DefectLog, defect_row
+from traceanalyzer.traces.input.codecs import Peeked, Reader, archive_of, open_plain
+
+_CANDIDATE = re.compile(
+    r"(?i)\.(json|sqlite)(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
+)
+_LEFTOVER = re.compile(r"(?i)\.json(\.gz)?\.tmp")
+_OURS = {RUN_FILE, "review.json", "manifest.json"}
+_MAX_DEPTH = 12
+_MAX_ENTRIES = 200_000
+_MAX_MEMBERS = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One file that may hold traces."""
+
+    path: str
+    """Local path or URL."""
+    run_folder: str | None
+    explicit: bool
+    """Named by the user, not found in a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a path leads to."""
+
+    sources: tuple[Source, ...]
+    run_folder: Path | None
+    """The folder with `run.json` at the path, above a file, or the only one below it."""
+    defects: tuple[dict[str, Any], ...]
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is a URL that fsspec opens."""
+    return "://" in path or "::" in path
+
+
+def find(path: str | Path) -> Found:
+    """The files behind `path`, sorted by path. Raises `InputError` if it does not exist or nothing can be a trace."""
+    text = str(path)
+    if is_remote(text):
+        return _find_remote(text)
+    root = Path(path)
+    if not os.path.lexists(root):
+        if any(c in text for c in "*?["):
+            return _find_glob(text)
+        raise InputError(f"{text}: no such file or folder", "give a trace file, a folder of traces or a capture")
+    if root.is_dir():
+        return _find_folder(root)
+    if not root.is_file():
+        raise InputError(f"{text}: neither a file nor a folder", "pipes and devices are not opened; give a file")
+    folder = run_folder_above(root, levels=2)
+    return Found((Source(text, _text(folder), explicit=True),), folder, ())
+
+
+def run_folder_above(file: Path, *, levels: int) -> Path | None:
+    """The nearest folder above `file`, at most `levels` up, that holds a `run.json`."""
+    for folder in list(file.absolute().parents)[:levels]:
+        if (folder / RUN_FILE).is_file():
+            return folder
+    return None
+
+
+def _text(folder: Path | None) -> str | None:
+    return None if folder is None else str(folder)
+
+
+def _find_glob(pattern: str) -> Found:
+    files = sorted(
+        f
+        for f in glob.glob(pattern, recursive=True)  # noqa: PTH207 - the pattern may be absolute
+        if Path(f).is_file()
+    )
+    if not files:
+        raise InputError(f"{pattern}: nothing matches", "check the pattern; quote it so that the shell leaves it alone")
+    sources = tuple(Source(f, _text(run_folder_above(Path(f), levels=2)), explicit=True) for f in files)
+    folders = {s.run_folder for s in sources}
+    only = folders.pop() if len(folders) == 1 else None
+    return Found(sources, Path(only) if only else None, ())
+
+
+def _find_folder(root: Path) -> Found:
+    defects: list[dict[str, Any]] = []
+    real_root = root.resolve()
+    sources: list[Source] = []
+    run_folders: set[str] = set()
+    for entry, run_folder in _walk(root, None, 0, [0]):
+        if run_folder:
+            run_folders.add(run_folder)
+        name = entry.name
+        if name.startswith(".") or name in _OURS:
+            continue
+        if _LEFTOVER.search(name):
+            defects.append(defect_row("folder.leftover", entry.path))
+            continue
+        if not _CANDIDATE.search(name):
+            continue
+        problem = _problem(entry, real_root)
+        if problem:
+            defects.append(defect_row(problem, entry.path))
+        else:
+            sources.append(Source(entry.path, run_folder, explicit=False))
+    if not sources:
+        raise NoTracesError(f"{root}: no trace files here", _nothing_hint(defects))
+    only = run_folders.pop() if len(run_folders) == 1 else None
+    return Found(tuple(sorted(sources, key=lambda s: s.path)), Path(only) if only else None, tuple(defects))
+
+
+def _nothing_hint(defects: list[dict[str, Any]]) -> str:
+    left = f"; {len(defects)} unfinished or unreadable files were passed over" if defects else ""
+    return (
+        f"traces are files like rank0.json, x.pt.trace.json.gz, x.sqlite (Nsight Systems) or an archive of them{left}"
+    )
+
+
+def _walk(
+    folder: Path, run_folder: str | None, depth: int, count: list[int]
+) -> Iterator[tuple[os.DirEntry[str], str | None]]:
+    """Everything that is no folder below `folder`, with the nearest run folder; links to folders are not followed."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda e: e.name)
+    except OSError:
+        return
+    if any(e.name == RUN_FILE for e in entries):
+        run_folder = str(folder)
+    for entry in entries:
+        count[0] += 1
+        if count[0] > _MAX_ENTRIES:
+            raise InputError(
+                f"{folder}: more than {_MAX_ENTRIES} entries below the given folder", "give the folder of the traces"
+            )
+        if entry.is_dir(follow_symlinks=False):
+            if depth < _MAX_DEPTH:
+                yield from _walk(Path(entry.path), run_folder, depth + 1, count)
+        else:
+            yield entry, run_folder
+
+
+def _problem(entry: os.DirEntry[str], real_root: Path) -> str | None:
+    """The defect that keeps a candidate from being opened."""
+    try:
+        if entry.is_symlink() and not Path(entry.path).resolve(strict=True).is_relative_to(real_root):
+            return "folder.not_regular"
+        if not stat.S_ISREG(entry.stat().st_mode):
+            return "folder.not_regular"
+    except OSError:
+        return "folder.not_regular"
+    return None if os.access(entry.path, os.R_OK) else "folder.unreadable"
+
+
+def _find_remote(url: str) -> Found:
+    try:
+        system, path = cast("tuple[Any, str]", url_to_fs(url))
+        if any(c in path for c in "*?["):
+            paths = cast("list[str]", system.glob(path))
+        elif system.isdir(path):
+            paths = cast("list[str]", system.find(path))
+        else:
+            paths = [path] if system.exists(path) else []
+    except Exception as error:  # noqa: BLE001 - every file system raises its own
+        raise InputError(f"{url}: {type(error).__name__}: {error}", "check the URL and your access to it") from None
+    single = len(paths) == 1
+    names = [p for p in paths if single or (_CANDIDATE.search(p) and p.rsplit("/", 1)[-1] not in _OURS)]
+    if not names:
+        raise InputError(f"{url}: no trace files there", "give the URL of a trace file or of a folder of them")
+    sources = tuple(Source(cast("str", system.unstrip_protocol(p)), None, explicit=single) for p in sorted(names))
+    return Found(sources, None, ())
+
+
+def open_source(path: str) -> BinaryIO:
+    """Open a source for reading; a local one without following a pipe. Raises `InputError`."""
+    try:
+        if is_remote(path):
+            return cast("BinaryIO", cast("Any", open_url(path, "rb")).open())
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            os.close(handle)
+            raise InputError(f"{path}: not a regular file", "pipes and devices are not opened")
+        return os.fdopen(handle, "rb")
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror or error}", "check the path and its permissions") from None
+
+
+def documents(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[str, Peeked]]:
+    """The documents in an open file: itself, or the plain members of the archive that it is, one after the other.
+
+    Members are read from the archive and never written anywhere, so their names cannot leave it.
+    """
+    plain = open_plain(stream, log, reopen=lambda: open_source(path))
+    kind = archive_of(plain.head)
+    if kind is None:
+        yield path, plain
+    elif kind == "zip":
+        yield from _zip_members(path, stream, log)
+    else:
+        yield from _tar_members(path, plain, log)
+
+
+def _is_safe(name: str) -> bool:
+    return not name.startswith(("/", "\\")) and ".." not in re.split(r"[/\\]", name) and ":" not in name[:2]
+
+
+def _zip_members(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[str, Peeked]]:
+    try:
+        with zipfile.ZipFile(stream) as archive:
+            for info in archive.infolist()[:_MAX_MEMBERS]:
+                link = stat.S_ISLNK(info.external_attr >> 16)
+                if info.is_dir() or not _CANDIDATE.search(info.filename):
+                    continue
+                if link or not _is_safe(info.filename) or info.flag_bits & 1:
+                    log.add("codec.unsafe_member", events=0, detail=info.filename[:80])
+                    continue
+                with archive.open(info) as member:
+                    yield f"{path}/{info.filename}", open_plain(_Forgiving(cast("Reader", member), log), log)
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+        log.add("codec.corrupt", events=0, detail=f"zip: {error}")
+
+
+def _tar_members(path: str, plain: Reader, log: DefectLog) -> Iterator[tuple[str, Peeked]]:
+    try:
+        with tarfile.open(fileobj=cast("Any", plain), mode="r|") as archive:
+            for count, info in enumerate(archive):
+                if count >= _MAX_MEMBERS:
+                    break
+                if not info.isfile() or not _is_safe(info.name):
+                    if not info.isdir():
+                        log.add("codec.unsafe_member", events=0, detail=info.name[:80])
+                    continue
+                member = archive.extractfile(info) if _CANDIDATE.search(info.name) else None
+                if member is not None:
+                    yield f"{path}/{info.name}", open_plain(_Forgiving(cast("Reader", member), log), log)
+    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+        log.add("codec.corrupt", events=0, detail=f"tar: {error}")
+
+
+class _Forgiving:
+    """Ends a stream where reading it fails."""
+
+    __slots__ = ("_inner", "_log")
+
+    def __init__(self, inner: Reader, log: DefectLog) -> None:
+        self._inner = inner
+        self._log = log
+
+    def read(self, size: int) -> bytes:
+        """At most `size` bytes."""
+        try:
+            return self._inner.read(size)
+        except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError) as error:
+            self._log.add("codec.corrupt", events=0, detail=f"archive member: {error}")
+            return b""

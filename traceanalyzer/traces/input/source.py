@@ -1,0 +1,127 @@
+"""One source to documents: each read into a sink, or refused with a reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeVar, cast
+
+import polars as pl
+
+from traceanalyzer.errors import InputError, NoTracesError
+from traceanalyzer.traces.decoding.document import NotATraceError
+from traceanalyzer.traces.defects import DefectLog, defect_row
+from traceanalyzer.traces.input.discovery import Source, documents, open_source
+from traceanalyzer.traces.input.limits import Limits
+from traceanalyzer.traces.kineto.facts import FileFacts
+from traceanalyzer.traces.kineto.file import read_document
+
+Progress = Callable[[str, int], None]
+"""Called with a source and the number of its bytes, in its own codec, that were just read."""
+
+AnySink = TypeVar("AnySink", bound=Callable[[pl.DataFrame], None])
+
+
+class Frames:
+    """Keeps frames in memory."""
+
+    def __init__(self) -> None:
+        self.frames: list[pl.DataFrame] = []
+
+    def __call__(self, frame: pl.DataFrame) -> None:
+        """Take a frame."""
+        self.frames.append(frame)
+
+    def take(self) -> list[pl.DataFrame]:
+        """The frames in order; they are no longer kept."""
+        frames, self.frames = self.frames, []
+        return frames
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """A document of which nothing could be used; without `why`, only what was found about an archive."""
+
+    why: str | None
+    defects: tuple[dict[str, Any], ...]
+
+
+def read_source(
+    source: Source, *, limits: Limits, new_sink: Callable[[], AnySink], progress: Progress | None = None
+) -> Iterator[tuple[FileFacts, AnySink] | Unusable]:
+    """Every document of a source: its facts and the sink that took its frames, or why it is unusable."""
+    try:
+        stream = open_source(source.path)
+    except InputError as error:
+        if source.explicit:
+            raise
+        yield Unusable(error.message, (defect_row("folder.unreadable", source.path, detail=error.message),))
+        return
+    with stream:
+        outer = DefectLog(source.path)
+        counted = Counted(stream, source.path, progress)
+        num_documents, log = 0, outer
+        for name, plain in documents(source.path, cast("BinaryIO", counted), outer):
+            num_documents += 1
+            log = outer if name == source.path else DefectLog(name)
+            sink = new_sink()
+            try:
+                facts = read_document(plain, name, limits=limits, log=log, sink=sink, run_folder=source.run_folder)
+            except NotATraceError as error:
+                code = "file.not_a_trace" if error.foreign else "file.unusable"
+                yield Unusable(
+                    f"{name}: {error.what}",
+                    (defect_row(code, name, detail="" if error.foreign else error.what), *log.rows()),
+                )
+            else:
+                yield facts, sink
+        if num_documents and outer is not log and outer.rows():
+            yield Unusable(None, tuple(outer.rows()))
+        if not num_documents:
+            what = next((row["message"] for row in outer.rows()), "the archive holds no trace")
+            yield Unusable(f"{source.path}: {what}", (defect_row("file.unusable", source.path, detail=what),))
+
+
+class Counted:
+    """A binary file that tells how much of it was read."""
+
+    __slots__ = ("_name", "_progress", "_stream")
+
+    def __init__(self, stream: BinaryIO, name: str, progress: Progress | None) -> None:
+        self._stream = stream
+        self._name = name
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        """Bytes of the file."""
+        data = self._stream.read(size)
+        if self._progress is not None:
+            self._progress(self._name, len(data))
+        return data
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move, for archives that have their index at the end."""
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Position in the file."""
+        return self._stream.tell()
+
+    def seekable(self) -> bool:
+        """Whether the file can be moved in."""
+        return self._stream.seekable()
+
+
+def unusable(path: str, failures: Sequence[str]) -> NoTracesError:
+    """The error for a path without any usable trace."""
+    if len(failures) == 1:
+        return NoTracesError(f"{failures[0]}", _REMEDY)
+    why = "; ".join(failures[:_SHOWN]) + (f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else "")
+    return NoTracesError(f"{path}: none of {len(failures)} files can be used ({why})", _REMEDY)
+
+
+_SHOWN = 3
+_REMEDY = (
+    "give a Kineto trace that has at least one complete event (what torch.profiler's export_chrome_trace wrote), or what "
+    "nsys export --type sqlite wrote"
+)

@@ -1,0 +1,1 @@
+"""Kineto traces: files, ranks, checks."""

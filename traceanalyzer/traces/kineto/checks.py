@@ -1,0 +1,214 @@
+"""Checks over a whole file that need only a few light columns: times, launches, steps, communication, duplicates."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import cast
+
+import polars as pl
+
+from traceanalyzer.traces.defects import DefectLog
+
+KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
+RUNTIME_CATEGORIES = (
+    "cuda_runtime",
+    "cuda_driver",
+    "hip_runtime",
+    "xpu_runtime",
+    "xpu_driver",
+    "mtia_runtime",
+    "privateuse1_runtime",
+)
+_KNOWN_CATEGORIES = {
+    *KERNEL_CATEGORIES,
+    *RUNTIME_CATEGORIES,
+    *("cpu_op", "user_annotation", "gpu_user_annotation", "python_function", "ac2g", "async_cpu_to_gpu", "fwdbwd"),
+    *("cpu_instant_event", "cuda_sync", "overhead", "trace", "cuda_profiler_range", "async_gpu", "glow_runtime"),
+    *("collective_comm", "forward_backward", "hpu_op", "mtia_ccp_events", "mtia_insight", "cuda_event", "async"),
+}
+_HOST_CATEGORIES = ("cpu_op", "user_annotation", "python_function", *RUNTIME_CATEGORIES)
+_HOUR = 3_600
+_SECOND_NS = 1_000_000_000
+_FEWEST = 3
+_MOST_CHECKED = 16_000_000  # events; beyond, what checks hold in memory would outgrow the reading itself
+_FAR = 20
+_LATE_NS = 50_000  # what programmatic launches overlap is less; tables cut a kernel that overlaps more
+_ROUNDING_NS = 1_000
+_COMMUNICATION = r"(?i)^(?:nccl|rccl|mscclpp?)"
+_IN_GRAPH = r'"graph id"\s*:\s*[1-9]'
+_META = '"Collective name"|"In msg nelems"|"Process Group Name"'
+
+
+class Checks:
+    """Gathers light columns frame by frame and judges them at the end."""
+
+    __slots__ = (
+        "_categories",
+        "_comm",
+        "_comm_known",
+        "_device",
+        "_hashes",
+        "_host",
+        "_launches",
+        "_processes",
+        "_seconds",
+        "_spans",
+        "_steps",
+        "num_complete",
+    )
+
+    def __init__(self) -> None:
+        self.num_complete = 0
+        self._seconds: list[pl.Series] = []
+        self._spans: list[tuple[int, int]] = []
+        self._processes: Counter[str] = Counter()
+        self._hashes: list[pl.Series] = []
+        self._device: list[pl.DataFrame] = []
+        self._launches: list[pl.Series] = []
+        self._steps: list[pl.DataFrame] = []
+        self._categories: set[str] = set()
+        self._comm = 0
+        self._comm_known = 0
+        self._host: list[pl.DataFrame] = []
+
+    def add(self, frame: pl.DataFrame) -> None:
+        """Take what will be needed of a frame of `ROW_SCHEMA`."""
+        complete = frame.filter(pl.col("ph") == "X")
+        if complete.is_empty():
+            return
+        self.num_complete += complete.height
+        self._seconds.append((complete["start_ns"] // _SECOND_NS).clip(-(1 << 31), (1 << 31) - 1).cast(pl.Int32))
+        ends = complete["start_ns"] + complete["duration_ns"]
+        self._spans.append((cast("int", complete["start_ns"].min()), cast("int", ends.max())))
+        host = complete.filter(pl.col("category").is_in(_HOST_CATEGORIES))
+        for process, count in host["process"].drop_nulls().cast(pl.String).value_counts().iter_rows():
+            self._processes[process] += count
+        if self.num_complete <= _MOST_CHECKED:
+            self._add_details(complete, host)
+
+    def _add_details(self, complete: pl.DataFrame, host: pl.DataFrame) -> None:
+        names = pl.col("category", "name", "process", "thread").to_physical()
+        numbers = pl.col("start_ns", "duration_ns", "correlation", "external_id")
+        self._hashes.append(complete.select(pl.struct(names, numbers).hash()).to_series())
+        self._categories.update(complete["category"].drop_nulls().unique().cast(pl.String).to_list())
+        thread = pl.col("process", "thread").to_physical()
+        self._host.append(host.select(thread, "start_ns", "duration_ns"))
+        device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))
+        in_graph = pl.col("args").str.contains(_IN_GRAPH).fill_null(value=False).alias("in_graph")
+        self._device.append(
+            device.select("device", "stream", "correlation", "start_ns", "duration_ns", "category", in_graph)
+        )
+        launches = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
+        self._launches.append(launches["correlation"].drop_nulls())
+        name = pl.col("name").cast(pl.String)
+        steps = complete.filter(name.str.starts_with("ProfilerStep") & (pl.col("category") != "gpu_user_annotation"))
+        self._steps.append(steps.select(name, "process", "start_ns", "duration_ns"))
+        comm = complete.filter((pl.col("category") == "kernel") & name.str.contains(_COMMUNICATION))
+        self._comm += comm.height
+        self._comm_known += int(comm["args"].str.contains(_META).sum())
+
+    def main_process(self) -> str | None:
+        """The process with most host events."""
+        return self._processes.most_common(1)[0][0] if self._processes else None
+
+    def span(self, bounds: tuple[int, int, int] | None) -> tuple[int | None, int | None]:
+        """First start and last end of the complete events; of those within `bounds`, to the second."""
+        if not self._spans:
+            return None, None
+        first, last = min(start for start, _ in self._spans), max(end for _, end in self._spans)
+        return (max(first, bounds[0]), min(last, bounds[1])) if bounds else (first, last)
+
+    def time_bounds(self) -> tuple[int, int, int] | None:
+        """(first credible start, first that is not, number outside) if starts are far from all others, else None.
+
+        Far is more than an hour and more than twenty times the spread of the middle half. Bounds are whole seconds.
+        """
+        if self.num_complete < _FEWEST:
+            return None
+        seconds = pl.concat(self._seconds)
+        low, middle, high = (cast("int", seconds.quantile(q, "nearest")) for q in (0.25, 0.5, 0.75))
+        reach = int(max(_HOUR, _FAR * (high - low)))
+        outside = int(((seconds < middle - reach) | (seconds > middle + reach)).sum())
+        first, last = int(middle) - reach, int(middle) + reach + 1
+        return (first * _SECOND_NS, last * _SECOND_NS, outside) if outside else None
+
+    def judge(self, log: DefectLog) -> None:
+        """Report what the whole file shows; each gathered column is forgotten once it was judged."""
+        if self.num_complete > _MOST_CHECKED:
+            log.add("check.skipped", events=0, detail=f"{self.num_complete:,} events")
+            return
+        self._seconds.clear()
+        self._judge_duplicates(log)
+        unknown = sorted(self._categories - _KNOWN_CATEGORIES)
+        if unknown:
+            log.add("event.unknown_category", events=0, detail=", ".join(unknown[:5]))
+        device = pl.concat(self._device) if self._device else pl.DataFrame()
+        self._device.clear()
+        if not device.height:
+            log.add("device.none", events=0)
+        else:
+            self._judge_device(device, log)
+        del device
+        if self._comm > self._comm_known:
+            log.add("comm.no_metadata", events=self._comm - self._comm_known, detail=f"{self._comm} in all")
+        crossing = _num_crossing(pl.concat(self._host)) if self._host else 0
+        if crossing:
+            log.add("event.crossing", events=crossing)
+        self._judge_steps(log)
+
+    def _judge_duplicates(self, log: DefectLog) -> None:
+        if self._hashes:
+            hashes = pl.concat(self._hashes)
+            self._hashes.clear()
+            repeated = hashes.len() - hashes.n_unique()
+            if repeated:
+                log.add("event.duplicates", events=repeated)
+
+    def _judge_device(self, device: pl.DataFrame, log: DefectLog) -> None:
+        launches = pl.concat(self._launches) if self._launches else pl.Series(dtype=pl.UInt64)
+        self._launches.clear()
+        launched = launches.alias("correlation").unique().to_frame()
+        told = device.select("correlation").drop_nulls()
+        orphans = told.join(launched, on="correlation", how="anti").height if launches.len() else 0
+        if orphans:
+            log.add("device.no_launch", events=orphans, detail=f"of {device.height}")
+        self._judge_streams(device, log)
+
+    def _judge_streams(self, device: pl.DataFrame, log: DefectLog) -> None:
+        keys = ["device", "stream"]
+        ordered = device.filter(pl.col("stream").is_not_null() & ~pl.col("in_graph"))
+        starts = ordered.select(*keys, "start_ns").unique().sort(*keys, "start_ns")
+        following = starts.with_columns(pl.col("start_ns").shift(-1).over(keys).alias("next_ns"))
+        over = pl.col("start_ns") + pl.col("duration_ns") - pl.col("next_ns")
+        late = (
+            ordered.join(following, on=[*keys, "start_ns"], nulls_equal=True)
+            .filter(over > _LATE_NS)
+            .select(over.alias("over_ns"))
+        )
+        if late.height:
+            longest = cast("int", late["over_ns"].max()) / 1e6
+            log.add("device.late_end", events=late.height, detail=f"up to {longest:,.4g} ms beyond it")
+
+    def _judge_steps(self, log: DefectLog) -> None:
+        steps = pl.concat(self._steps) if self._steps else pl.DataFrame()
+        if not steps.height:
+            log.add("step.none", events=0)
+            return
+        ordered = steps.sort("process", "start_ns").with_columns(
+            (pl.col("start_ns") + pl.col("duration_ns")).shift(1).over("process").alias("before_ns")
+        )
+        bad = ordered.filter((pl.col("start_ns") < pl.col("before_ns")) | (pl.col("duration_ns") == 0)).height
+        bad = bad or steps.height - steps.select("process", "name").n_unique()
+        if bad:
+            log.add("step.overlapping", events=bad)
+
+
+def _num_crossing(host: pl.DataFrame) -> int:
+    """Ranges of one thread that begin inside the one before and end after it, by more than rounding."""
+    end = pl.col("start_ns") + pl.col("duration_ns")
+    order = host.sort("process", "thread", "start_ns", "duration_ns", descending=[False, False, False, True])
+    same_thread = (pl.col("process").shift(-1).eq_missing(pl.col("process"))) & (
+        pl.col("thread").shift(-1).eq_missing(pl.col("thread"))
+    )
+    crossing = same_thread & (pl.col("start_ns").shift(-1) < end - _ROUNDING_NS) & (end.shift(-1) > end + _ROUNDING_NS)
+    return int(order.select(crossing.sum()).item() or 0)

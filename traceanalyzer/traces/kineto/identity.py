@@ -1,0 +1,210 @@
+"""Which job, rank and cycle every file is: told apart, never mixed, never guessed without saying so."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import PurePosixPath
+from typing import Any
+
+from traceanalyzer.errors import InputError
+from traceanalyzer.traces.defects import defect_row
+from traceanalyzer.traces.kineto.facts import FileFacts
+
+_SHOWN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Placed:
+    """A file's place: its rank (or a rank per process), where that was read from, and the cycle."""
+
+    facts: FileFacts
+    rank: int
+    rank_source: str
+    process_ranks: Mapping[str, int]
+    """Not empty where one file holds several ranks; then `rank` is the lowest."""
+    cycle: int = 0
+
+
+def identify(
+    files: Sequence[FileFacts], rank_map: Mapping[str, int] | None
+) -> tuple[list[Placed], list[dict[str, Any]]]:
+    """Place every file and return the defects that placing found. Raises `InputError` where files contradict."""
+    defects: list[dict[str, Any]] = []
+    placed: list[Placed] = []
+    unknown: list[FileFacts] = []
+    for facts in _without_copies(files, defects):
+        place = _rank_of(facts, rank_map or {}, defects)
+        if place is None:
+            unknown.append(facts)
+        else:
+            placed.append(place)
+    if unknown:
+        placed += _settle_unknown(unknown, placed, defects)
+    _one_job(placed)
+    placed = _cycles(placed)
+    _missing(placed, defects)
+    return placed, defects
+
+
+def _without_copies(files: Sequence[FileFacts], defects: list[dict[str, Any]]) -> list[FileFacts]:
+    first: dict[str, FileFacts] = {}
+    for facts in files:
+        same = first.setdefault(facts.digest, facts)
+        if same is not facts:
+            defects.append(defect_row("file.identical", facts.file, detail=f"as {same.file}"))
+    return list(first.values())
+
+
+def _mapped(file: str, rank_map: Mapping[str, int]) -> int | None:
+    path = PurePosixPath(file)
+    for pattern, rank in rank_map.items():
+        if pattern in (file, path.name) or fnmatch.fnmatch(path.name, pattern) or fnmatch.fnmatch(file, pattern):
+            return rank
+    return None
+
+
+def _rank_of(facts: FileFacts, rank_map: Mapping[str, int], defects: list[dict[str, Any]]) -> Placed | None:
+    mapped = _mapped(facts.file, rank_map)
+    ranks = set(facts.process_ranks.values())
+    if mapped is not None:
+        return _place(facts, mapped, "rank_map")
+    if facts.recorded_rank is not None:
+        if facts.name_rank is not None and facts.name_rank != facts.recorded_rank:
+            detail = f"name {facts.name_rank}, content {facts.recorded_rank}"
+            defects.append(defect_row("rank.name_differs", facts.file, rank=facts.recorded_rank, detail=detail))
+        return _place(facts, facts.recorded_rank, "distributed_info")
+    if len(ranks) > 1:
+        return Placed(facts=facts, rank=min(ranks), rank_source="event", process_ranks=dict(facts.process_ranks))
+    if ranks:
+        return _place(facts, ranks.pop(), "event")
+    return None if facts.name_rank is None else _place(facts, facts.name_rank, "file_name")
+
+
+def _place(facts: FileFacts, rank: int, source: str) -> Placed:
+    return Placed(facts=facts, rank=rank, rank_source=source, process_ranks={})
+
+
+def _settle_unknown(unknown: list[FileFacts], placed: list[Placed], defects: list[dict[str, Any]]) -> list[Placed]:
+    """A lone file is rank 0, said aloud; one beside files with ranks is left out; several without any are refused."""
+    if placed:
+        defects += [defect_row("rank.unknown", facts.file) for facts in unknown]
+        return []
+    if len(unknown) == 1:
+        defects.append(defect_row("rank.assumed", unknown[0].file, rank=0))
+        return [_place(unknown[0], 0, "assumed")]
+    names = _listed([facts.file for facts in unknown])
+    raise InputError(
+        f"nothing tells the ranks of {names}",
+        'give --rank-map FILE, a JSON object of file names (or patterns) and ranks: {"host_1234.*": 0, "host_1235.*": 1}',
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+# jobs ----------------------------------------------------------------------------------------------------------------
+
+
+def _one_job(placed: list[Placed]) -> None:
+    jobs = _jobs(placed)
+    if len(jobs) > 1:
+        parts = "; ".join(f"{len(names)} like {min(names)}" for names in jobs[:_SHOWN])
+        raise InputError(
+            f"{len(jobs)} jobs in one place: {parts}",
+            "give the folder, files or a pattern of one of them; results of several jobs are never mixed",
+        )
+
+
+def _jobs(placed: list[Placed]) -> list[list[str]]:
+    """File names by job: by run folder, then world size, then processes of the same rank that ran at other times."""
+    groups: dict[tuple[str | None, int | None], list[Placed]] = defaultdict(list)
+    worlds = {p.facts.world_size for p in placed if p.facts.world_size is not None}
+    for place in placed:
+        world = place.facts.world_size
+        if world is None and len(worlds) == 1:
+            world = next(iter(worlds))
+        groups[place.facts.run_folder, world].append(place)
+    jobs: list[list[str]] = []
+    for members in groups.values():
+        jobs += _by_process(members)
+    return jobs
+
+
+def _by_process(members: list[Placed]) -> list[list[str]]:
+    """Split files of which one rank ran in several processes, by the runs in which their times overlap."""
+    processes: dict[int, set[tuple[str | None, str | None]]] = defaultdict(set)
+    for place in members:
+        processes[place.rank].add(_process(place))
+    several = any(len(found) > 1 for found in processes.values())
+    if not several:
+        return [[p.facts.file for p in members]]
+    runs: list[list[Placed]] = []
+    for place in sorted(members, key=_start):
+        run = next((r for r in runs if any(_same_run(place, other) for other in r)), None)
+        if run is None:
+            runs.append([place])
+        else:
+            run.append(place)
+    return [[p.facts.file for p in run] for run in runs]
+
+
+def _process(place: Placed) -> tuple[str | None, str | None]:
+    return place.facts.host, place.facts.main_process
+
+
+def _same_run(place: Placed, other: Placed) -> bool:
+    if place.rank == other.rank:
+        return _process(place) == _process(other)
+    return _overlap(place, other)
+
+
+def _start(place: Placed) -> int:
+    return place.facts.base_ns + (place.facts.start_ns or 0)
+
+
+def _end(place: Placed) -> int:
+    return place.facts.base_ns + (place.facts.end_ns or 0)
+
+
+def _overlap(one: Placed, other: Placed) -> bool:
+    return _start(one) < _end(other) and _start(other) < _end(one)
+
+
+# cycles --------------------------------------------------------------------------------------------------------------
+
+
+def _cycles(placed: list[Placed]) -> list[Placed]:
+    """Number the files of one rank by time. Raises `InputError` if two of them overlap."""
+    by_rank: dict[int, list[Placed]] = defaultdict(list)
+    for place in placed:
+        by_rank[place.rank].append(place)
+    result: list[Placed] = []
+    for rank, places in sorted(by_rank.items()):
+        ordered = sorted(places, key=lambda p: (_start(p), p.facts.file))
+        for before, after in pairwise(ordered):
+            if _overlap(before, after):
+                raise InputError(
+                    f"{before.facts.file} and {after.facts.file} both claim rank {rank} at the same time",
+                    "remove one, or tell their ranks with --rank-map",
+                )
+        result += [
+            Placed(facts=p.facts, rank=p.rank, rank_source=p.rank_source, process_ranks=p.process_ranks, cycle=cycle)
+            for cycle, p in enumerate(ordered)
+        ]
+    return result
+
+
+def _missing(placed: list[Placed], defects: list[dict[str, Any]]) -> None:
+    world = max((p.facts.world_size or 0 for p in placed), default=0)
+    present = {p.rank for p in placed} | {rank for p in placed for rank in p.process_ranks.values()}
+    missing = [rank for rank in range(min(world, 1 << 20)) if rank not in present]
+    if missing:
+        shown = ", ".join(map(str, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
+        detail = f"{len(missing)} of {world} are not here ({shown})"
+        defects.append(defect_row("rank.missing", placed[0].facts.file, events=0, detail=detail))

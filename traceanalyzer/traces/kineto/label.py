@@ -1,0 +1,75 @@
+"""Rows of files and their places to the tables `EVENTS` and `RANKS`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import polars as pl
+
+from traceanalyzer.schema import EVENTS, RANKS, conform
+from traceanalyzer.traces.kineto.file import credible
+from traceanalyzer.traces.kineto.identity import Placed
+
+
+def label(frame: pl.DataFrame, place: Placed) -> pl.DataFrame:
+    """Rows of a file (`ROW_SCHEMA`) as `EVENTS`: with rank and cycle, on the Unix epoch."""
+    rank = pl.lit(place.rank, dtype=pl.Int32)
+    if place.process_ranks:
+        process = pl.col("process").cast(pl.String)
+        rank = process.replace_strict(dict(place.process_ranks), default=place.rank, return_dtype=pl.Int32)
+    return conform(
+        credible(frame, place.facts).with_columns(
+            rank.alias("rank"),
+            pl.lit(place.cycle, dtype=pl.Int32).alias("cycle"),
+            pl.col("start_ns") + place.facts.base_ns,
+        ),
+        EVENTS,
+    )
+
+
+def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Frames of `EVENTS` as one, sorted by rank, cycle, start and position; rows without a time come last."""
+    return pl.concat(frames).sort("rank", "cycle", "start_ns", "index", nulls_last=True)
+
+
+def rank_table(placed: Sequence[Placed], events: pl.DataFrame | None) -> pl.DataFrame:
+    """The table `RANKS`: one row per rank and cycle; counts and times from `events`, or from the files' facts."""
+    rows = conform(pl.DataFrame([row for p in placed for row in _rows(p)], schema=RANKS, orient="row"), RANKS)
+    if events is not None:
+        start, end = pl.col("start_ns"), pl.col("start_ns") + pl.col("duration_ns")
+        complete = pl.col("ph") == "X"
+        measured = events.group_by(_KEYS).agg(
+            pl.len().cast(pl.Int64).alias("num_events"),
+            start.filter(complete).min().alias("start_ns"),
+            end.filter(complete).max().alias("end_ns"),
+        )
+        rows = conform(rows.drop("num_events", "start_ns", "end_ns").join(measured, on=_KEYS, how="left"), RANKS)
+    return rows.sort(_KEYS)
+
+
+_KEYS = ["rank", "cycle"]
+
+
+def _rows(place: Placed) -> list[dict[str, Any]]:
+    facts = place.facts
+    ranks = sorted(set(place.process_ranks.values())) or [place.rank]
+    alone = len(ranks) == 1
+    return [
+        {
+            "rank": rank,
+            "cycle": place.cycle,
+            "file": facts.file,
+            "rank_source": place.rank_source,
+            "world_size": facts.world_size,
+            "backend": facts.backend,
+            "host": facts.host,
+            "num_events": facts.num_events if alone else None,
+            "start_ns": facts.base_ns + facts.start_ns if alone and facts.start_ns is not None else None,
+            "end_ns": facts.base_ns + facts.end_ns if alone and facts.end_ns is not None else None,
+            "process_groups": facts.process_groups,
+            "devices": facts.devices,
+            "metadata": facts.metadata,
+        }
+        for rank in ranks
+    ]

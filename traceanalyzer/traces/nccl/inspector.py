@@ -1,0 +1,155 @@
+"""NCCL Inspector's records: what NCCL itself measured of every collective and message.
+
+One JSON object per operation, in files of one process each; all versions known (v4.0 to v5.1) share `header`, `metadata`
+and `coll_perf` or `p2p_perf`, later ones add algorithm and protocol. Lines may be cut, interleaved, pretty-printed or
+hold `nan`: what is no whole record is counted and left out. Source: NVIDIA/nccl, plugins/profiler/inspector (README,
+inspector_json.cc).
+
+Sizes are per rank; a communicator's `id` is the same on all its ranks and `rank` counts inside it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from traceanalyzer.errors import InputError
+from traceanalyzer.traces.decoding.typed_rows import typed_rows
+
+INSPECTOR = pl.Schema(
+    {
+        "file": pl.String,
+        "version": pl.String,
+        "host": pl.String,
+        "process": pl.Int64,
+        "communicator": pl.String,
+        "communicator_name": pl.String,
+        "rank": pl.Int32,  # position in the communicator
+        "num_members": pl.Int32,
+        "num_hosts": pl.Int32,
+        "kind": pl.String,  # all_reduce, ..., send, receive
+        "sequence_number": pl.Int64,  # in the communicator, messages apart
+        "peer": pl.Int32,  # position in the communicator; null for collectives
+        "bytes": pl.Int64,  # NCCL's message size of one rank
+        "duration_ns": pl.Int64,
+        "timing": pl.String,  # kernel_gpu, kernel_cpu, collective_cpu
+        "algorithm": pl.String,
+        "protocol": pl.String,
+        "start_ns": pl.Int64,  # null unless dumped with event traces
+        "end_ns": pl.Int64,
+    }
+)
+
+_KINDS = {
+    "AllReduce": "all_reduce",
+    "AllGather": "all_gather",
+    "ReduceScatter": "reduce_scatter",
+    "AlltoAll": "all_to_all",
+    "AllToAll": "all_to_all",
+    "Broadcast": "broadcast",
+    "Reduce": "reduce",
+    "Gather": "gather",
+    "Scatter": "scatter",
+    "Send": "send",
+    "Recv": "receive",
+}
+_RECORD = re.compile(r'\{\s*"header"\s*:')
+_NOT_A_NUMBER = re.compile(r":\s*-?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
+_MAX_BYTES = 1 << 30
+
+
+def read_inspector(path: Path | str) -> tuple[pl.DataFrame, int]:
+    """Records of a file or of a folder's `.log`, `.jsonl` files, plain or gzipped (`INSPECTOR`), and how many were left out.
+
+    Raises `InputError` without such files, or if one is larger than 1 GiB.
+    """
+    root = Path(path)
+    files = (
+        [root] if root.is_file() else sorted(f for f in root.glob("*") if re.search(r"\.(log|jsonl)(\.gz)?$", f.name))
+    )
+    if not files:
+        raise InputError(
+            f"{root}: no records of NCCL Inspector here", "give one of its .log or .jsonl files or their folder"
+        )
+    rows: list[dict[str, Any]] = []
+    lost = 0
+    for file in files:
+        found, broken = _records(_text(file))
+        rows += [{"file": file.name, **row} for row in found]
+        lost += broken
+    return typed_rows(rows, INSPECTOR), lost
+
+
+def _text(file: Path) -> str:
+    opener = gzip.open if file.name.endswith(".gz") else open
+    try:
+        with opener(file, "rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except (OSError, EOFError) as error:
+        raise InputError(f"{file}: cannot be read: {error}", "give the file as NCCL wrote it") from None
+    if len(data) > _MAX_BYTES:
+        raise InputError(f"{file}: holds more than 1 GiB", "split the file, or dump at longer intervals")
+    return data.decode("utf-8", "replace").replace("\0", " ")
+
+
+def _records(text: str) -> tuple[list[dict[str, Any]], int]:
+    """Every whole record of the text, and how many beginnings of records were none."""
+    clean = _NOT_A_NUMBER.sub(": null", text)
+    decoder = json.JSONDecoder()
+    rows: list[dict[str, Any]] = []
+    lost, at = 0, 0
+    while match := _RECORD.search(clean, at):
+        try:
+            record, at = decoder.raw_decode(clean, match.start())
+            row = _row(record)
+        except (ValueError, RecursionError, TypeError, AttributeError):
+            lost, at = lost + 1, max(at, match.end())
+            continue
+        if row is not None:
+            rows.append(row)
+    return rows, lost
+
+
+def _row(record: dict[str, Any]) -> dict[str, Any] | None:
+    """One operation; None for records of other kinds (statistics of the dump)."""
+    prefix = next((name for name in ("coll", "p2p") if f"{name}_perf" in record), None)
+    if prefix is None:
+        return None
+    header, meta, perf = record["header"], record.get("metadata", {}), record[f"{prefix}_perf"]
+    trace: dict[str, Any] = perf.get("event_trace_ts") or {}
+    name = str(perf.get(prefix))
+    return {
+        "version": meta.get("inspector_output_format_version"),
+        "host": meta.get("hostname"),
+        "process": _whole(meta.get("pid")),
+        "communicator": str(header.get("id")),
+        "communicator_name": header.get("comm_name"),
+        "rank": _whole(header.get("rank")),
+        "num_members": _whole(header.get("n_ranks")),
+        "num_hosts": _whole(header.get("nnodes")),
+        "kind": _KINDS.get(name, name),
+        "sequence_number": _whole(perf.get(f"{prefix}_sn")),
+        "peer": _whole(perf.get("p2p_peer")),
+        "bytes": _whole(perf.get(f"{prefix}_msg_size_bytes")),
+        "duration_ns": _nanoseconds(perf.get(f"{prefix}_exec_time_us")),
+        "timing": perf.get(f"{prefix}_timing_source"),
+        "algorithm": perf.get("coll_algo"),
+        "protocol": perf.get("coll_proto"),
+        "start_ns": _nanoseconds(trace.get(f"{prefix}_start_ts")),
+        "end_ns": _nanoseconds(trace.get(f"{prefix}_stop_ts")),
+    }
+
+
+def _whole(value: object) -> int | None:
+    known = isinstance(value, int | float) and abs(value) < 1 << 62
+    return int(value) if known and isinstance(value, int | float) else None
+
+
+def _nanoseconds(microseconds: object) -> int | None:
+    value = _whole(microseconds) if isinstance(microseconds, int) else microseconds
+    return round(value * 1000) if isinstance(value, int | float) and abs(value) < 1 << 52 else None
