@@ -8,7 +8,7 @@ from itertools import islice
 
 from traceanalyzer.theory.memory.rank import RankMemory, stage_memory
 from traceanalyzer.theory.planning.plan import Plan, bubble_share
-from traceanalyzer.theory.planning.search import Ranked
+from traceanalyzer.theory.planning.found import Ranked
 
 _GIB = 2**30
 _HEAD = ("configuration", "step", "MFU", "tokens/s/GPU", "bubble", "TP", "EP", "CP", "DP", "memory", "free")

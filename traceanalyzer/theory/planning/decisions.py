@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from traceanalyzer.theory.memory.recipes import Recipe
 from traceanalyzer.theory.model.parameters import parameters
+from traceanalyzer.theory.planning.found import Found, Ranked
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.search import Found, Ranked
 
 _GIB = 2**30
 _NAMES = {

@@ -7,8 +7,9 @@ from functools import cache
 
 from traceanalyzer.theory.model.flops import flops_per_token
 from traceanalyzer.theory.planning.decisions import Decision, Rule, decide, rules
+from traceanalyzer.theory.planning.found import Found, Ranked
 from traceanalyzer.theory.planning.job import PlanJob
-from traceanalyzer.theory.planning.search import Found, Ranked, search
+from traceanalyzer.theory.planning.search import search
 from traceanalyzer.theory.schedules.orders import order, placement
 from traceanalyzer.theory.simulator.op_times import OpTimes, PairMode
 from traceanalyzer.theory.simulator.simulation import simulate

@@ -17,7 +17,7 @@ from traceanalyzer.model import ModelShape
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.memory.activations import Policy
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.prices.pipelines import Floats, Pipeline, bubble_ns, hops_of, rank_kinds
+from traceanalyzer.theory.planning.prices.pipelines import PAIRED, Floats, Pipeline, bubble_ns, hops_of, rank_kinds
 from traceanalyzer.theory.planning.prices.place_costs import (
     PlaceCosts,
     Recompute,
@@ -224,8 +224,7 @@ def _others(values: Floats, counts: Floats, slowest: np.ndarray) -> Floats:
 
 def _exposed_experts(work: _Work, axes: Axes) -> Floats:
     """DualPipe(V) hides the exchanges of one microbatch behind the computation of another; other schedules do not."""
-    paired = (ScheduleName("DualPipe"), ScheduleName("DualPipeV"))
-    hides = np.array([p.schedule in paired for p in axes.pipelines])[:, None, None, None, None]
+    hides = np.array([p.schedule in PAIRED for p in axes.pipelines])[:, None, None, None, None]
     computing = work.forward + work.inputs + work.weights + work.recompute
     return np.where(hides, np.maximum(0.0, work.ep - computing), work.ep)
 
