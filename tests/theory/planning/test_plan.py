@@ -13,9 +13,9 @@ from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.planning.job import Configuration
 from traceanalyzer.theory.planning.plan import plan
 from traceanalyzer.theory.planning.prices.pricing import price
-from traceanalyzer.theory.planning.published import compare as compare_published
-from traceanalyzer.theory.planning.published import published_runs
 from traceanalyzer.theory.planning.record import record
+from traceanalyzer.theory.planning.runs.published import compare as compare_published
+from traceanalyzer.theory.planning.runs.published import published_runs
 
 
 def test_plan_explains_itself() -> None:

@@ -53,6 +53,11 @@ import click
     show_default=True,
     help="Share of activations and working space that the allocator cannot use.",
 )
+@click.option(
+    "--calibrate",
+    metavar="RESULT",
+    help="Take rates, host time and imbalance from a result of analyze on the same device: review.json or its folder.",
+)
 @click.option("--most", type=click.IntRange(1, 100), default=10, show_default=True, help="Configurations to list.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the plan as JSON; - is standard output.")
 @click.option("--torchtitan", metavar="FILE", help="Write the best that torchtitan can run as its job file.")
@@ -63,21 +68,27 @@ def command(**options: object) -> None:
 
     Everything that is valid is priced; nothing is run. Prices are of a run without jitter, host delay and contention.
     """
+    from dataclasses import asdict
+
     import msgspec
 
     from traceanalyzer.cli.planning.inputs import read_options
-    from traceanalyzer.cli.planning.text import plan_text
+    from traceanalyzer.cli.planning.text import calibration_text, plan_text
     from traceanalyzer.output import write_result
     from traceanalyzer.theory.planning.plan import plan
     from traceanalyzer.theory.planning.record import record
 
     given = read_options(options)
+    calibration = given.calibration()
     planned = plan(given.job())
     if given.json_file is not None:
-        write_result(given.json_file, msgspec.json.format(msgspec.json.encode(record(planned)), indent=2) + b"\n")
+        found = record(planned) | ({} if calibration is None else {"calibration": asdict(calibration)})
+        write_result(given.json_file, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     written = [_write(given.job(name), name, target) for name, target in given.outputs]
     if "-" in (given.json_file, *(target for _, target in given.outputs)):
         return
+    if calibration is not None:
+        click.echo(calibration_text(calibration) + "\n")
     click.echo(plan_text(planned, given.most))
     for line in written:
         click.echo(line)

@@ -24,6 +24,8 @@ _NAMES = {
     "pp": "pipeline messages",
     "dp": "exposed gradient and weight exchanges",
     "optimizer": "the optimizer",
+    "host": "waiting for the host",
+    "unexplained": "what the calibrating run does not explain",
 }
 _ZERO_2_LIMIT = 512
 

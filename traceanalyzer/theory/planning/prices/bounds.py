@@ -32,7 +32,7 @@ def least_ns(job: PlanJob, place: Place, axes: Axes) -> Floats:
     whole = computing + others + np.where(hides, np.maximum(0.0, experts - computing), experts)
     drained = np.array([(p.num_ranks - 1) / p.num_chunks if p.schedule in FILL else 0.0 for p in axes.pipelines])
     least = (counts[:, None] + drained[:, None, None]) * whole / place.pp
-    return least[:, :, None, :] * _ROUNDING
+    return least[:, :, None, :] * (_ROUNDING * job.step_factor)
 
 
 @cache

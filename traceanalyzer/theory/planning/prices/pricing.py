@@ -54,8 +54,10 @@ class Axes:
     recomputes: tuple[Recompute, ...]
 
 
-PARTS = ("compute", "recompute", "bubble", "tp", "ep", "cp", "pp", "dp", "optimizer")
-"""What a step is made of: it is their sum. `compute` is M times the slowest rank's computation."""
+PARTS = ("compute", "recompute", "bubble", "tp", "ep", "cp", "pp", "dp", "optimizer", "host", "unexplained")
+"""What a step is made of: it is their sum. `compute` is M times the slowest rank's computation. The last two are of calibrated
+jobs: the device waits for its host in proportion to what it computes, and steps are longer than all other parts in the same
+proportion as the measured one (less than 0 where that was shorter)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,8 @@ def _step(
         "dp": exposed,
         "optimizer": optimizer_ns(job, place, axes),
     }
+    parts["host"] = job.host_share * (parts["compute"] + parts["recompute"])
+    parts["unexplained"] = (job.step_factor - 1) * sum(parts.values(), start=np.zeros(()))
     shape = np.broadcast_shapes(*(each.shape for each in parts.values()), memory.shape)
     parts = {name: np.broadcast_to(each, shape) for name, each in parts.items()}
     step = sum(parts.values(), start=np.zeros(shape))
