@@ -44,6 +44,7 @@ class PlanOptions:
     calibrate: str | None
     most: int
     json_file: str | None
+    html_file: str | None
     torchtitan: str | None
     megatron: str | None
     deepspeed: str | None

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
+
+if TYPE_CHECKING:
+    from traceanalyzer.theory.planning.plan import Plan
 
 
 @click.command("job")
@@ -60,6 +65,12 @@ import click
 )
 @click.option("--most", type=click.IntRange(1, 100), default=10, show_default=True, help="Configurations to list.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the plan as JSON; - is standard output.")
+@click.option(
+    "--html",
+    "html_file",
+    metavar="FILE",
+    help="Write the plan as one offline HTML page, with a map of sizes and devices.",
+)
 @click.option("--torchtitan", metavar="FILE", help="Write the best that torchtitan can run as its job file.")
 @click.option("--megatron", metavar="FILE", help="Write the best that Megatron-LM can run as its arguments.")
 @click.option("--deepspeed", metavar="FILE", help="Write the best that DeepSpeed can run as its JSON.")
@@ -81,8 +92,10 @@ def command(**options: object) -> None:
     given = read_options(options)
     calibration = given.calibration()
     planned = plan(given.job())
+    found = record(planned) | ({} if calibration is None else {"calibration": asdict(calibration)})
+    if given.html_file is not None:
+        found |= _write_page(planned, found, given.html_file)
     if given.json_file is not None:
-        found = record(planned) | ({} if calibration is None else {"calibration": asdict(calibration)})
         write_result(given.json_file, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     written = [_write(given.job(name), name, target) for name, target in given.outputs]
     if "-" in (given.json_file, *(target for _, target in given.outputs)):
@@ -92,6 +105,23 @@ def command(**options: object) -> None:
     click.echo(plan_text(planned, given.most))
     for line in written:
         click.echo(line)
+    if given.html_file is not None:
+        click.echo(f"page: {given.html_file}")
+
+
+def _write_page(planned: Plan, found: dict[str, Any], target: str) -> dict[str, Any]:
+    """Write the page; what it adds to the record: other sizes and numbers of devices."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from reports.planning import render_plan
+    from traceanalyzer.theory.planning.sizes import FACTORS, sizes_and_devices
+
+    click.echo(f"searching {len(FACTORS)} sizes on {len(FACTORS)} numbers of devices", err=True)
+    cells = sizes_and_devices(planned.job)
+    added = {"sizes_and_devices": [asdict(each) for each in cells]}
+    render_plan(planned, cells, found | added, Path(target))
+    return added
 
 
 def _write(job: object, framework: str, target: str) -> str:

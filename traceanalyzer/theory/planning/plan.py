@@ -35,12 +35,17 @@ class Plan:
 
     def mfu(self, ranked: Ranked) -> float:
         """Model FLOPs (causal attention counted half) over the devices' dense 16-bit peak."""
-        flops = _flops_per_token(self.job) * self.job.tokens_per_step
-        return flops / (ranked.step_ns / 1e9 * self.job.num_devices * self.job.peak)
+        return model_flops_utilisation(self.job, ranked.step_ns)
 
     def tokens_per_second(self, ranked: Ranked) -> float:
         """Over all devices."""
         return self.job.tokens_per_step / ranked.step_ns * 1e9
+
+
+def model_flops_utilisation(job: PlanJob, step_ns: float) -> float:
+    """Of a step that takes so long, as `Plan.mfu` counts it."""
+    flops = _flops_per_token(job) * job.tokens_per_step
+    return flops / (step_ns / 1e9 * job.num_devices * job.peak)
 
 
 @cache
