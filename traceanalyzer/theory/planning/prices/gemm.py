@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import cache
 
 _NS = 1e9
-_TILES = ((256, 128), (128, 256), (128, 128), (64, 128), (128, 64), (64, 64))
 _TILE_RATE = {(256, 128): 1.0, (128, 256): 1.0, (128, 128): 0.93, (64, 128): 0.8, (128, 64): 0.8, (64, 64): 0.6}
 """What a tile reaches of the best rate: small ones read more than they compute."""
 _PARTS = (1, 2, 4)
@@ -49,13 +48,14 @@ def gemm_ns(m: int, n: int, k: int, count: int, rates: Rates, word: float = 2.0)
 @cache
 def shape_share(m: int, n: int, k: int, count: int, units: int, fill: float = FILL) -> float:
     """What the shape leaves of the best rate: the best tile's fill of edges and waves, times that of the sum."""
-    return max(
-        _tile_share(m, n, count * parts, units, tile) * k / (k + parts * fill) for tile in _TILES for parts in _PARTS
-    )
-
-
-def _tile_share(m: int, n: int, count: int, units: int, tile: tuple[int, int]) -> float:
-    tiles = math.ceil(m / tile[0]) * math.ceil(n / tile[1])
-    edges = m * n / (tiles * tile[0] * tile[1])
-    waves = count * tiles / units
-    return _TILE_RATE[tile] * edges * waves / math.ceil(waves)
+    best = 0.0
+    for (height, width), rate in _TILE_RATE.items():
+        tiles = math.ceil(m / height) * math.ceil(n / width)
+        edges = m * n / (tiles * height * width)
+        for parts in _PARTS:
+            whole_waves = rate * edges * k / (k + parts * fill)
+            if whole_waves <= best:  # more parts leave less
+                break
+            waves = count * parts * tiles / units
+            best = max(best, whole_waves * waves / math.ceil(waves))
+    return best
