@@ -5,17 +5,21 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from traceanalyzer.cli.options.job_file import read_job_file
 from traceanalyzer.errors import InputError, UsageError
+from traceanalyzer.gaps.efficiency.calibration import Calibration, calibration
+from traceanalyzer.review import REVIEW_FILE, read_review
 from traceanalyzer.theory.interconnect.dimension_volumes import ContextExchange
 from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.memory.rank import Allowance
 from traceanalyzer.theory.memory.recipes import find_recipe
 from traceanalyzer.theory.planning.frameworks import find_framework
 from traceanalyzer.theory.planning.job import PlanJob
+from traceanalyzer.theory.planning.runs.calibration import calibrated
 
 _GIB = 2**30
 
@@ -37,8 +41,10 @@ class PlanOptions:
     memory_gib: float | None
     fixed_gib: float
     fragmentation: float
+    calibrate: str | None
     most: int
     json_file: str | None
+    html_file: str | None
     torchtitan: str | None
     megatron: str | None
     deepspeed: str | None
@@ -50,7 +56,20 @@ class PlanOptions:
         return tuple((name, target) for name, target in wanted if target is not None)
 
     def job(self, framework: str | None = None) -> PlanJob:
-        """The job, for the framework that was asked for or another one. Raises where names are not known."""
+        """The job, for the framework that was asked for or another one, with the numbers of the run that calibrates it."""
+        calibration = self.calibration()
+        job = self._assumed(framework)
+        return job if calibration is None else calibrated(job, calibration.measured)
+
+    def calibration(self) -> Calibration | None:
+        """What the run has; None without one. Raises where it cannot be read or is of another device."""
+        if self.calibrate is None:
+            return None
+        path = Path(self.calibrate)
+        return calibration(read_review(path / REVIEW_FILE if path.is_dir() else path), self._assumed())
+
+    def _assumed(self, framework: str | None = None) -> PlanJob:
+        """The job as options and data say. Raises where names are not known."""
         model = read_job_file(self.model).model
         if model is None:
             raise InputError(f"{self.model}: describes a job without a model", "give a preset or a configuration file")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 import click
+
+if TYPE_CHECKING:
+    from traceanalyzer.theory.planning.plan import Plan
 
 
 @click.command("job")
@@ -53,8 +58,19 @@ import click
     show_default=True,
     help="Share of activations and working space that the allocator cannot use.",
 )
+@click.option(
+    "--calibrate",
+    metavar="RESULT",
+    help="Take rates, host time and imbalance from a result of analyze on the same device: review.json or its folder.",
+)
 @click.option("--most", type=click.IntRange(1, 100), default=10, show_default=True, help="Configurations to list.")
 @click.option("--json", "json_file", metavar="FILE", help="Write the plan as JSON; - is standard output.")
+@click.option(
+    "--html",
+    "html_file",
+    metavar="FILE",
+    help="Write the plan as one offline HTML page, with a map of sizes and devices.",
+)
 @click.option("--torchtitan", metavar="FILE", help="Write the best that torchtitan can run as its job file.")
 @click.option("--megatron", metavar="FILE", help="Write the best that Megatron-LM can run as its arguments.")
 @click.option("--deepspeed", metavar="FILE", help="Write the best that DeepSpeed can run as its JSON.")
@@ -63,24 +79,49 @@ def command(**options: object) -> None:
 
     Everything that is valid is priced; nothing is run. Prices are of a run without jitter, host delay and contention.
     """
+    from dataclasses import asdict
+
     import msgspec
 
     from traceanalyzer.cli.planning.inputs import read_options
-    from traceanalyzer.cli.planning.text import plan_text
+    from traceanalyzer.cli.planning.text import calibration_text, plan_text
     from traceanalyzer.output import write_result
     from traceanalyzer.theory.planning.plan import plan
     from traceanalyzer.theory.planning.record import record
 
     given = read_options(options)
+    calibration = given.calibration()
     planned = plan(given.job())
+    found = record(planned) | ({} if calibration is None else {"calibration": asdict(calibration)})
+    if given.html_file is not None:
+        found |= _write_page(planned, found, given.html_file)
     if given.json_file is not None:
-        write_result(given.json_file, msgspec.json.format(msgspec.json.encode(record(planned)), indent=2) + b"\n")
+        write_result(given.json_file, msgspec.json.format(msgspec.json.encode(found), indent=2) + b"\n")
     written = [_write(given.job(name), name, target) for name, target in given.outputs]
     if "-" in (given.json_file, *(target for _, target in given.outputs)):
         return
+    if calibration is not None:
+        click.echo(calibration_text(calibration) + "\n")
     click.echo(plan_text(planned, given.most))
     for line in written:
         click.echo(line)
+    if given.html_file is not None:
+        click.echo(f"page: {given.html_file}")
+
+
+def _write_page(planned: Plan, found: dict[str, Any], target: str) -> dict[str, Any]:
+    """Write the page; what it adds to the record: other sizes and numbers of devices."""
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from reports.planning import render_plan
+    from traceanalyzer.theory.planning.sizes import FACTORS, sizes_and_devices
+
+    click.echo(f"searching {len(FACTORS)} sizes on {len(FACTORS)} numbers of devices", err=True)
+    cells = sizes_and_devices(planned.job)
+    added = {"sizes_and_devices": [asdict(each) for each in cells]}
+    render_plan(planned, cells, found | added, Path(target))
+    return added
 
 
 def _write(job: object, framework: str, target: str) -> str:

@@ -15,7 +15,7 @@ from traceanalyzer.theory.memory.sharding import check
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
 from traceanalyzer.theory.planning.prices.pipelines import Pipeline, refusal
 from traceanalyzer.theory.planning.prices.pricing import price
-from traceanalyzer.theory.planning.published import mfu
+from traceanalyzer.theory.planning.runs.published import mfu
 from traceanalyzer.theory.prediction.comparison import Prediction
 from traceanalyzer.theory.prediction.record import Predicted
 

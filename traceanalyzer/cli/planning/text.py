@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
 
+from traceanalyzer.gaps.efficiency.calibration import Calibration
 from traceanalyzer.theory.memory.rank import RankMemory, stage_memory
+from traceanalyzer.theory.planning.found import Ranked
 from traceanalyzer.theory.planning.plan import Plan, bubble_share
-from traceanalyzer.theory.planning.search import Ranked
 
 _GIB = 2**30
 _HEAD = ("configuration", "step", "MFU", "tokens/s/GPU", "bubble", "TP", "EP", "CP", "DP", "memory", "free")
@@ -23,6 +24,24 @@ def plan_text(planned: Plan, most: int) -> str:
         blocks += [_aligned(rows), _remarks(planned), _memory(planned, planned.best), _front(planned), _rules(planned)]
     blocks.append(_rejected(planned))
     return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def calibration_text(calibration: Calibration) -> str:
+    """Every number that a run has, beside what a plan assumes, and how far off its predictions are."""
+    head = ("calibrated", "assumed", "measured", "held-out error", "on")
+    rows = [
+        (each.name, f"{each.assumed:.3g}", f"{each.value:.3g}", _error(each.held_out_error), each.basis)
+        for each in calibration.measured
+    ]
+    lines = _aligned([head, *rows])
+    if calibration.configuration is not None:
+        lines.append(f"step_factor is of the run's own configuration: {calibration.configuration}")
+    lines += calibration.missing
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _error(share: float | None) -> str:
+    return "none held out" if share is None else f"{share:.1%}"
 
 
 def _inputs(planned: Plan) -> list[str]:

@@ -118,7 +118,7 @@ def held_microbatches(
 ) -> float:
     """Most microbatches whose activations a rank holds, in its share of one model copy, with equal times everywhere.
 
-    By formula; `tests/test_memory_theory.py` holds every one to the simulated order: equal to it, for ZBV with fewer than
+    By formula; `tests/theory/memory/test_memory.py` holds every one to the simulated order: equal to it, for ZBV with fewer than
     2P - 1 microbatches an upper bound. Groups of interleaved schedules are as PyTorch cuts them.
     """
     at = _At(num_ranks, num_microbatches, num_chunks, rank)

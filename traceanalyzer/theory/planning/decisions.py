@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from traceanalyzer.theory.memory.recipes import Recipe
 from traceanalyzer.theory.model.parameters import parameters
+from traceanalyzer.theory.planning.found import Found, Ranked
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.search import Found, Ranked
 
 _GIB = 2**30
 _NAMES = {
@@ -24,6 +24,8 @@ _NAMES = {
     "pp": "pipeline messages",
     "dp": "exposed gradient and weight exchanges",
     "optimizer": "the optimizer",
+    "host": "waiting for the host",
+    "unexplained": "what the calibrating run does not explain",
 }
 _ZERO_2_LIMIT = 512
 

@@ -14,7 +14,7 @@ from traceanalyzer.theory.memory.rank import Allowance, Training
 from traceanalyzer.theory.memory.recipes import Recipe
 from traceanalyzer.theory.memory.sharding import Sharding
 from traceanalyzer.theory.planning.frameworks import ANY, Framework
-from traceanalyzer.theory.planning.prices.gemm import Rates
+from traceanalyzer.theory.planning.prices.gemm import FILL, Rates
 
 _SEEN_SHARE = 0.985
 """Of the GiB in a device's name that its driver leaves: 78.8 of 80."""
@@ -46,6 +46,12 @@ class PlanJob:
     """Gradients and weights travel while others are computed; what does not fit behind them is exposed."""
     memory_bytes: float | None = None
     """Of a device; None: by its name."""
+    gemm_fill: float = FILL
+    """See `prices.gemm`."""
+    host_share: float = 0.0
+    """Time in which the device waits for its host, over the time in which it computes; known of measured runs only."""
+    step_factor: float = 1.0
+    """Measured step of such a run over its prediction: what no other number explains."""
 
     def __post_init__(self) -> None:
         """Refuse what cannot be planned. Raises `UsageError`."""
@@ -53,6 +59,8 @@ class PlanJob:
             raise UsageError("nothing is known of the model", "give a preset or a configuration file")
         if min(self.num_devices, self.sequence_length, self.batch_size) < 1:
             raise UsageError("devices, sequence length and batch size must be at least 1", "give positive numbers")
+        if self.host_share < 0 or self.step_factor <= 0:
+            raise UsageError("a calibration below zero is none", "calibrate on a run with measured steps")
         if self.load_ratio < 1:
             raise UsageError(f"a load ratio of {self.load_ratio} is none", "the fullest rank has at least the mean: 1")
 
@@ -69,15 +77,20 @@ class PlanJob:
         return self.cluster.spec.peak("bf16")
 
     @property
+    def format(self) -> str:
+        """Number format that layers multiply in."""
+        if self.recipe.linear_input < 2 and "fp8" in self.cluster.spec.flops_per_second:
+            return "fp8"
+        return "fp32" if self.recipe.linear_input > 2 else "bf16"
+
+    @property
     def rates(self) -> Rates:
         """What matrix multiplies of layers reach; in fp8 where the recipe keeps fp8 inputs and the device has it."""
-        fast = self.recipe.linear_input < 2 and "fp8" in self.cluster.spec.flops_per_second
-        word = "fp32" if self.recipe.linear_input > 2 else "bf16"
-        peak = self.cluster.spec.peak("fp8" if fast else word)
         return Rates(
-            flops_per_second=peak * self.cluster.gemm,
+            flops_per_second=self.cluster.spec.peak(self.format) * self.cluster.gemm,
             memory_bytes_per_second=self.cluster.spec.memory_bytes_per_second * self.cluster.memory,
             units=self.cluster.units,
+            fill=self.gemm_fill,
         )
 
     @property

@@ -7,8 +7,9 @@ from functools import cache
 
 from traceanalyzer.theory.model.flops import flops_per_token
 from traceanalyzer.theory.planning.decisions import Decision, Rule, decide, rules
+from traceanalyzer.theory.planning.found import Found, Ranked
 from traceanalyzer.theory.planning.job import PlanJob
-from traceanalyzer.theory.planning.search import Found, Ranked, search
+from traceanalyzer.theory.planning.search import search
 from traceanalyzer.theory.schedules.orders import order, placement
 from traceanalyzer.theory.simulator.op_times import OpTimes, PairMode
 from traceanalyzer.theory.simulator.simulation import simulate
@@ -34,12 +35,17 @@ class Plan:
 
     def mfu(self, ranked: Ranked) -> float:
         """Model FLOPs (causal attention counted half) over the devices' dense 16-bit peak."""
-        flops = _flops_per_token(self.job) * self.job.tokens_per_step
-        return flops / (ranked.step_ns / 1e9 * self.job.num_devices * self.job.peak)
+        return model_flops_utilisation(self.job, ranked.step_ns)
 
     def tokens_per_second(self, ranked: Ranked) -> float:
         """Over all devices."""
         return self.job.tokens_per_step / ranked.step_ns * 1e9
+
+
+def model_flops_utilisation(job: PlanJob, step_ns: float) -> float:
+    """Of a step that takes so long, as `Plan.mfu` counts it."""
+    flops = _flops_per_token(job) * job.tokens_per_step
+    return flops / (step_ns / 1e9 * job.num_devices * job.peak)
 
 
 @cache

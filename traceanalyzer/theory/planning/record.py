@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any
 
 from traceanalyzer.theory.memory.rank import stage_memory
+from traceanalyzer.theory.planning.found import Ranked
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.plan import Plan, bubble_share
-from traceanalyzer.theory.planning.search import Ranked
 
 SCHEMA_VERSION = 1
 _NS_PER_MS = 1e6

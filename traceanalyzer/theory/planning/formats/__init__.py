@@ -10,8 +10,8 @@ from traceanalyzer.errors import DomainError, InputError
 from traceanalyzer.model_configs import megatron_arguments
 from traceanalyzer.theory.planning.formats import deepspeed, megatron, torchtitan
 from traceanalyzer.theory.planning.formats.settings import Setting
+from traceanalyzer.theory.planning.found import Ranked
 from traceanalyzer.theory.planning.job import PlanJob
-from traceanalyzer.theory.planning.search import Ranked
 
 Writer = Callable[[PlanJob, Setting], str]
 WRITERS: dict[str, Writer] = {

@@ -1,7 +1,7 @@
 """Pipelines that a plan compares: which there are, what their ranks hold, and their bubble as a formula over arrays.
 
 The bubble of a schedule is (P−1)/v times one of four sums of T_F, T_B and T_W, and hops times the latency of a message; the
-letters, domains and sources are those of `traceanalyzer.theory.schedules.laws`, to which `tests/test_plan_job.py` holds these.
+letters, domains and sources are those of `traceanalyzer.theory.schedules.laws`, to which `tests/theory/planning/test_prices.py` holds these.
 """
 
 from __future__ import annotations
@@ -30,7 +30,10 @@ Floats = NDArray[np.float64]
 CHUNKS = (2, 3, 4, 5, 6, 7, 8, 12, 16)
 """Chunks per rank that are tried where a schedule leaves them open."""
 
-_FILL = (ScheduleName("GPipe"), ScheduleName("1F1B"), ScheduleName("Interleaved1F1B"))
+FILL = (ScheduleName("GPipe"), ScheduleName("1F1B"), ScheduleName("Interleaved1F1B"))
+"""Schedules whose bubble is one filling and draining."""
+PAIRED = (ScheduleName("DualPipe"), ScheduleName("DualPipeV"))
+"""Schedules that hide the exchanges of one microbatch behind the computation of another."""
 _SPLIT = (ScheduleName("ZBH1"), ScheduleName("InterleavedZeroBubble"))
 
 
@@ -135,13 +138,13 @@ def bubble_ns(
     found = np.zeros(np.broadcast_shapes(total.shape, num_microbatches.shape))
     for index, pipeline in enumerate(at):
         f, b, w = forward[index], inputs[index], weights[index]
-        if pipeline.schedule in _FILL:
+        if pipeline.schedule in FILL:
             units = total[index]
         elif pipeline.schedule in _SPLIT:
             units = np.maximum(np.maximum(f + b - w, f), b)
         elif pipeline.schedule == ScheduleName("ZBVZeroBubble"):
             units = np.maximum(b - w, b / 2) * 2
-        elif pipeline.schedule in (ScheduleName("DualPipe"), ScheduleName("DualPipeV")):
+        elif pipeline.schedule in PAIRED:
             units = f + 2 * b - w
         else:
             continue

@@ -1,9 +1,9 @@
-"""Memory at one place, over the same axes as prices; `tests/test_plan_job.py` holds it to `memory.rank.rank_memory`."""
+"""Memory at one place, over the same axes as prices; `tests/theory/planning/test_prices.py` holds it to `memory.rank.rank_memory`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,7 +53,12 @@ def place_memory(job: PlanJob, place: Place, axes: Axes, counts: Floats) -> Plac
     whole_moe = np.minimum(recomputed[..., None], moe)
     whole_dense = np.minimum(recomputed[..., None] - whole_moe, dense)
     total = fixed + kept - whole_moe * saved[1] - whole_dense * saved[0]
-    return PlaceMemory(np.where(present, total, 0.0).max(axis=-1), recomputed)
+    return PlaceMemory(_most(np.where(present, total, 0.0)), recomputed)
+
+
+def _most(values: Floats) -> Floats:
+    """Over kinds of rank. One comparison after another: a reduction over a short last axis takes several times as long."""
+    return reduce(np.maximum, np.moveaxis(values, -1, 0))
 
 
 def _layers(
@@ -65,17 +70,25 @@ def _layers(
     present: Floats,
 ) -> Floats:
     """Layers recomputed whole: as given, or the fewest (at least one, at most all) that bring every rank under capacity."""
-    over = np.where(present, plain - capacity, 0.0)
+    given = np.array([each.num_layers or 0 for each in recomputes], dtype=float)
+    found = np.broadcast_to(given, plain.shape[:-1]).copy()
+    free = [index for index, each in enumerate(recomputes) if each.num_layers is None]
+    if free:
+        dense, moe = (each[..., free, :] for each in saved)
+        over = np.where(present, plain[..., free, :] - capacity, 0.0)
+        found[..., free] = _fewest(over, layers, (dense, moe), present)
+    return found
+
+
+def _fewest(over: Floats, layers: tuple[Floats, Floats], saved: tuple[Floats, Floats], present: Floats) -> Floats:
+    """As many layers as make up for what is over capacity, those with experts first."""
     dense, moe = layers
     of_moe = over / np.where(saved[1] > 0, saved[1], np.inf)
     left = over - moe * saved[1]
     of_dense = moe + left / np.where(saved[0] > 0, saved[0], np.inf)
     needed = np.where(left > 0, np.where(saved[0] > 0, of_dense, np.inf), of_moe)
-    fewest = np.ceil(np.maximum(needed.max(axis=-1), 1.0) - 1e-9)
-    most = np.where(present, dense + moe, 0).max(axis=-1)
-    found = np.minimum(fewest, most)
-    given = np.array([np.nan if each.num_layers is None else each.num_layers for each in recomputes], dtype=float)
-    return np.where(np.isnan(given), found, np.nan_to_num(given))
+    fewest = np.ceil(np.maximum(_most(needed), 1.0) - 1e-9)
+    return np.minimum(fewest, _most(np.where(present, dense + moe, 0)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from traceanalyzer.model import ModelShape
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.memory.activations import Policy
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
-from traceanalyzer.theory.planning.prices.pipelines import Floats, Pipeline, bubble_ns, hops_of, rank_kinds
+from traceanalyzer.theory.planning.prices.pipelines import PAIRED, Floats, Pipeline, bubble_ns, hops_of, rank_kinds
 from traceanalyzer.theory.planning.prices.place_costs import (
     PlaceCosts,
     Recompute,
@@ -54,8 +54,10 @@ class Axes:
     recomputes: tuple[Recompute, ...]
 
 
-PARTS = ("compute", "recompute", "bubble", "tp", "ep", "cp", "pp", "dp", "optimizer")
-"""What a step is made of: it is their sum. `compute` is M times the slowest rank's computation."""
+PARTS = ("compute", "recompute", "bubble", "tp", "ep", "cp", "pp", "dp", "optimizer", "host", "unexplained")
+"""What a step is made of: it is their sum. `compute` is M times the slowest rank's computation. The last two are of calibrated
+jobs: the device waits for its host in proportion to what it computes, and steps are longer than all other parts in the same
+proportion as the measured one (less than 0 where that was shorter)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +199,8 @@ def _step(
         "dp": exposed,
         "optimizer": optimizer_ns(job, place, axes),
     }
+    parts["host"] = job.host_share * (parts["compute"] + parts["recompute"])
+    parts["unexplained"] = (job.step_factor - 1) * sum(parts.values(), start=np.zeros(()))
     shape = np.broadcast_shapes(*(each.shape for each in parts.values()), memory.shape)
     parts = {name: np.broadcast_to(each, shape) for name, each in parts.items()}
     step = sum(parts.values(), start=np.zeros(shape))
@@ -224,8 +228,7 @@ def _others(values: Floats, counts: Floats, slowest: np.ndarray) -> Floats:
 
 def _exposed_experts(work: _Work, axes: Axes) -> Floats:
     """DualPipe(V) hides the exchanges of one microbatch behind the computation of another; other schedules do not."""
-    paired = (ScheduleName("DualPipe"), ScheduleName("DualPipeV"))
-    hides = np.array([p.schedule in paired for p in axes.pipelines])[:, None, None, None, None]
+    hides = np.array([p.schedule in PAIRED for p in axes.pipelines])[:, None, None, None, None]
     computing = work.forward + work.inputs + work.weights + work.recompute
     return np.where(hides, np.maximum(0.0, work.ep - computing), work.ep)
 

@@ -1,0 +1,1 @@
+"""Runs as a plan describes them: published ones, and one that calibrates it."""
