@@ -276,7 +276,8 @@ def reviewed(run: Run, recompute: str | None = None) -> Review:
 def test_real_checkpoints_are_detected(kind: str, tmp_path: Path, *, reentrant: bool) -> None:
     run = read(str(profiled(kind, tmp_path / "rank0.json", reentrant=reentrant)))
     review = reviewed(run)
-    fact = review.job["recompute"]
+    fact = review.job.recompute
+    assert fact is not None
     assert (fact.value, fact.source) == (kind, "inferred")
     # Per step: 3 layers of 4 multiplications, and logits; with hooks torch stops before a layer's last one.
     again = {"none": 0, "selective": 0, "full": 24 if reentrant else 18, "partial": 8 if reentrant else 6}[kind]
@@ -299,7 +300,7 @@ def test_real_checkpoints_are_detected(kind: str, tmp_path: Path, *, reentrant: 
     )
     wrong = reviewed(run, "none" if kind == "full" else "full")
     (finding,) = [finding for finding in wrong.findings if finding.id == "recompute.as_declared"]
-    assert (finding.passed, wrong.job["recompute"].source) == (False, "declared")
+    assert (finding.passed, wrong.job.recompute.source) == (False, "declared")
 
 
 CORPUS = os.environ.get("TRACEANALYZER_CORPUS")

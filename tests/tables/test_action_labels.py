@@ -85,8 +85,8 @@ def test_torchs_gpipe_names_no_stage_but_messages_tell_the_place(tmp_path: Path)
     assert named.review.bubble is not None
     assert runtime.review.bubble is not None
     assert named.review.bubble.measured_share == runtime.review.bubble.measured_share
-    assert named.review.job["schedule"].value == "GPipe"
-    assert named.review.job["num_microbatches"].source == "recorded"
+    assert named.review.job.schedule.value == "GPipe"
+    assert named.review.job.num_microbatches.source == "recorded"
 
 
 def test_forward_and_backward_of_a_rank_without_pipeline_are_no_actions(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def to_json(review: Review) -> bytes:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of `review.json`."""
-    return msgspec.json.schema(Review)
+    return msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(Review)))
 
 
 def schema_text() -> str:

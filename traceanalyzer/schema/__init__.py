@@ -22,6 +22,7 @@ from traceanalyzer.schema.categories import (
     SEVERITY,
     STEP_PHASE,
 )
+from traceanalyzer.schema.columns import Column, Table
 from traceanalyzer.schema.communication import (
     CLOCKS,
     COLLECTIVE_SPLITS,
@@ -32,6 +33,7 @@ from traceanalyzer.schema.communication import (
     P2P_SPLITS,
     WAIT_BOUNDS,
 )
+from traceanalyzer.schema.computation import ROOFLINE
 from traceanalyzer.schema.experts import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, ROUTING, TRAFFIC
 from traceanalyzer.schema.pipeline import (
     ACCOUNTING,
@@ -45,6 +47,7 @@ from traceanalyzer.schema.pipeline import (
     RECEIVES,
     STEPS,
 )
+from traceanalyzer.schema.registry import TABLES, result_tables
 
 __all__ = [
     "ACCOUNTING",
@@ -79,6 +82,7 @@ __all__ = [
     "RANKS",
     "RECEIVES",
     "ROLE",
+    "ROOFLINE",
     "ROUTING",
     "SEVERITY",
     "STEPS",
@@ -87,36 +91,12 @@ __all__ = [
     "TABLES",
     "TRAFFIC",
     "WAIT_BOUNDS",
+    "Column",
+    "Table",
     "conform",
     "empty",
+    "result_tables",
 ]
-
-TABLES: dict[str, pl.Schema] = {
-    "events": EVENTS,
-    "ranks": RANKS,
-    "defects": DEFECTS,
-    "steps": STEPS,
-    "actions": ACTIONS,
-    "receives": RECEIVES,
-    "kernels": KERNELS,
-    "p2p": P2P_SPLITS,
-    "communications": COMMUNICATIONS,
-    "wait_bounds": WAIT_BOUNDS,
-    "clocks": CLOCKS,
-    "collectives": COLLECTIVE_SPLITS,
-    "routing": ROUTING,
-    "step_records": STEP_RECORDS,
-    "accounting": ACCOUNTING,
-    "bubble": BUBBLE,
-    "blame": BLAME,
-    "attribution": ATTRIBUTION,
-    "ops": OPS,
-    "traffic": TRAFFIC,
-    "load_statistics": LOAD_STATISTICS,
-    "expert_chain": EXPERT_CHAIN,
-    "exchanges": EXCHANGES,
-    "expert_blame": EXPERT_BLAME,
-}
 
 
 def empty(schema: pl.Schema) -> pl.DataFrame:

@@ -36,9 +36,9 @@ def test_dependency_share_is_the_truth_though_clocks_are_off(name: str, tmp_path
     review = analysis.review
     assert review.bubble is not None, review.quality.withheld
     assert review.bubble.measured_share == pytest.approx(true_dependency_share(truth, job), abs=0.003)
-    assert review.job["schedule"].value == job.schedule
-    assert review.job["num_microbatches"].value == job.num_microbatches
-    assert review.job["num_chunks"].value == job.num_chunks
+    assert review.job.schedule.value == job.schedule
+    assert review.job.num_microbatches.value == job.num_microbatches
+    assert review.job.num_chunks.value == job.num_chunks
 
 
 @pytest.mark.parametrize("name", JOBS)
@@ -58,9 +58,9 @@ def test_the_bubble_of_an_unlabelled_zero_bubble_run_is_measured_and_its_schedul
     review = analysis.review
     assert review.bubble is not None, review.quality.withheld
     assert review.bubble.measured_share == pytest.approx(true_dependency_share(truth, job), abs=0.003)
-    assert review.job["schedule"].value == "unknown"
-    assert review.job["schedule"].confidence == 0
-    assert "num_microbatches" not in review.job
+    assert review.job.schedule.value == "unknown"
+    assert review.job.schedule.confidence == 0
+    assert review.job.num_microbatches is None
     assert review.bubble.theory is not None
     assert review.bubble.theory.simulated_share is None
     assert review.bubble.attribution_ms is None

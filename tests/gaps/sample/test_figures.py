@@ -23,7 +23,7 @@ from traceanalyzer.gaps.sample.bounds import Sections, figures
 from traceanalyzer.review import Review
 from traceanalyzer.schema import STEPS, WAIT_BOUNDS
 
-DESCRIPTIONS = {"headline", "quality", "sample"}
+DESCRIPTIONS = {"tool", "source", "job", "headline", "quality", "sample"}
 """Sections of the review that say what was captured and in words what the others measure."""
 
 

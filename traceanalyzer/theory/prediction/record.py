@@ -231,7 +231,7 @@ def to_json(found: PredictionRecord) -> bytes:
 
 def json_schema() -> dict[str, Any]:
     """JSON Schema of what `predict --json` writes."""
-    return msgspec.json.schema(PredictionRecord)
+    return msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(PredictionRecord)))
 
 
 def schema_text() -> str:
