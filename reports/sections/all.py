@@ -16,6 +16,7 @@ from reports.sections import causes, efficiency, experts, owners, pipeline, qual
 from reports.sections.expert_chain import chain_grid
 from reports.sections.headline import declared, tiles
 from reports.sections.job import job_facts
+from reports.sections.missing import with_missing
 from reports.sections.tables import grids
 from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, EXPERT_CHAIN, ROUTING
 
@@ -60,7 +61,7 @@ def table(tables: Tables, name: str) -> pl.DataFrame:
 
 def all_sections(review: Review, tables: Tables, timelines: Timelines, findings: Sequence[Finding]) -> list[Section]:
     """Every section of the page; those that do not apply hold one line saying why."""
-    return [
+    sections = [
         *_sample_section(review),
         _findings_section(review, findings),
         _timeline_section(review, timelines),
@@ -79,6 +80,7 @@ def all_sections(review: Review, tables: Tables, timelines: Timelines, findings:
         _method_section(review),
         _provenance_section(review),
     ]
+    return [with_missing(section, review, tables) for section in sections]
 
 
 def _section(section_id: str, title: str, parts: Sequence[Part | None], absent: str, lead: str = "") -> Section:

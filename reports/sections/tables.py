@@ -9,6 +9,7 @@ import polars as pl
 from reports.page.downloads import MAX_CSV_ROWS
 from reports.page.parts import Grid
 from reports.page.text import quantity, safe_text
+from traceanalyzer.schema import TABLES
 
 MAX_SHOWN_ROWS = 12
 MAX_CELL = 80
@@ -21,7 +22,8 @@ def grids(tables: Mapping[str, pl.DataFrame]) -> list[Grid]:
 
 def _grid(name: str, frame: pl.DataFrame) -> Grid:
     numeric = [i for i, dtype in enumerate(frame.dtypes) if dtype.is_numeric()]
-    note = f"{quantity(len(frame), 'count')} rows; the first {min(len(frame), MAX_SHOWN_ROWS)} are shown."
+    meaning = TABLES[name].meaning if name in TABLES else ""
+    note = f"{meaning} {quantity(len(frame), 'count')} rows; the first {min(len(frame), MAX_SHOWN_ROWS)} are shown.".lstrip()
     if len(frame) > MAX_CSV_ROWS:
         note += f" The download holds {quantity(MAX_CSV_ROWS, 'count')}; the whole: traceanalyzer table PATH {name} --format csv."
     return Grid(

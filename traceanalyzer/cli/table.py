@@ -19,31 +19,12 @@ from traceanalyzer.cli.options.reading import (
 if TYPE_CHECKING:
     import polars as pl
 
-_READ = ("events", "ranks", "defects")
-_MEASURED = (
-    "steps",
-    "actions",
-    "kernels",
-    "collectives",
-    "p2p",
-    "communications",
-    "clocks",
-    "wait_bounds",
-    "routing",
-    "accounting",
-    "bubble",
-    "attribution",
-    "blame",
-    "ops",
-    "step_records",
-)
-_EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
 _FORMULA = r"^[=+\-@\t\r]"
 
 
-@click.command("table", epilog=f"NAME is one of {', '.join((*_READ, *_MEASURED, *_EXPERTS))}.")
+@click.command("table", epilog="Without NAME all tables are listed, each with what a row of it is.")
 @click.argument("path")
-@click.argument("name", type=click.Choice([*_READ, *_MEASURED, *_EXPERTS]), metavar="NAME")
+@click.argument("name", required=False)
 @click.option(
     "--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends."
 )
@@ -54,7 +35,7 @@ _FORMULA = r"^[=+\-@\t\r]"
 @rank_map_option
 def command(
     path: str,
-    name: str,
+    name: str | None,
     kind: str | None,
     output: str,
     ranks: str | None,
@@ -62,12 +43,21 @@ def command(
     rank_map: Path | None,
     columns: Path | None,
 ) -> None:
-    """Print one table of PATH. Text cells that a spreadsheet would run as a formula get a leading ' in CSV."""
+    """Print one table of PATH: traces, or a result that was kept by `analyze --out`.
+
+    Text cells that a spreadsheet would run as a formula get a leading ' in CSV.
+    """
     import polars as pl
 
     from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import UsageError
+    from traceanalyzer.schema import TABLES
 
+    if name is None:
+        click.echo("\n".join(_listed()))
+        return
+    if name not in TABLES:
+        raise UsageError(f"there is no table {name}", f"NAME is one of {', '.join(TABLES)}")
     ranges = None if ranks is None else number_ranges("--ranks", ranks)
     frame = _table(path, name, rank_map, columns)
     if ranges is not None:
@@ -81,10 +71,28 @@ def command(
     write_bytes(output, render(frame, kind))
 
 
+def _listed() -> list[str]:
+    """Every table by name, with what a row of it is."""
+    from traceanalyzer.schema import TABLES
+
+    width = max(map(len, TABLES))
+    return [f"{name:<{width}}  {table.meaning}" for name, table in TABLES.items()]
+
+
 def _table(path: str, name: str, rank_map: Path | None, columns: Path | None) -> pl.DataFrame:
+    from traceanalyzer.analysis.kept import is_result, read_table, result_folder
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.schema import TABLES
     from traceanalyzer.traces import read_traces
 
-    if name in (*_MEASURED, *_EXPERTS):
+    if is_result(path):
+        if rank_map is not None or columns is not None:
+            raise UsageError(f"{path}: is a result, which was read already", "leave --rank-map and --columns out")
+        folder = result_folder(path)
+        if folder is None:
+            raise UsageError(f"{path}: is a review without tables", "give the folder of a result, or the traces")
+        return read_table(folder, name)
+    if TABLES[name].origin != "traces":
         from traceanalyzer.analysis.assemble import analyze, read
 
         return analyze(read(path, load_columns(columns), rank_map=load_rank_map(rank_map))).tables[name]
