@@ -1,26 +1,38 @@
-"""The HTML report: a pure function of the review and its tables."""
+"""The report: a pure function of the review and its tables."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 from msgspec import to_builtins
 
-from reports.page.output import write_whole
+from reports.review_page import review_page
+from traceanalyzer.output import write_result
 from traceanalyzer.review import Review
 
 
-def render(review: Review | Mapping[str, Any], tables: Mapping[str, pl.DataFrame], path: Path) -> Path:
+def render(review: Review, tables: Mapping[str, pl.DataFrame], path: Path) -> Path:
     """Write the report of `review` and `tables` to `path`: one HTML file that needs no network.
 
     Tables are known by name: actions, ideal_actions, bubble, accounting, collectives, routing, steps; any may be
     missing or empty, and then its part of the page says so in one line. The file is written whole or not at all.
-    Raises `OutputError` where it cannot be written.
+    Raises `OutputError` if it cannot be written.
     """
-    from reports.page.compose import compose  # noqa: PLC0415 - the drawing library takes seconds to import
+    write_result(path, report(review, tables).encode())
+    return path
 
-    plain = to_builtins(review) if isinstance(review, Review) else review
-    return write_whole(compose(plain, tables), path)
+
+def report(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
+    """The report as HTML text."""
+    from reports.page.html import html  # noqa: PLC0415 - templates and drawing take long to import
+
+    return html(review_page(review, tables), "review", to_builtins(review), tables)
+
+
+def text(review: Review, tables: Mapping[str, pl.DataFrame], width: int | None = None) -> str:
+    """The review as text for a terminal of `width` columns; lines are not wrapped without one."""
+    from reports.page.terminal import WIDE, terminal  # noqa: PLC0415 - only a terminal needs it
+
+    return terminal(review_page(review, tables), width or WIDE)

@@ -7,6 +7,7 @@ one row that names the device or refuses and says what to declare: there is no d
 from __future__ import annotations
 
 import csv
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -92,7 +93,7 @@ class DeviceSpec:
         note = f" ({self.note})" if self.note else ""
         raise UsageError(
             f"no {short} peak is known for {self.name}; known: {known}{note}",
-            "declare the dense peak in FLOP/s if the device computes in this format",
+            "declare the dense peak in TFLOP/s if the device computes in this format",
         )
 
 
@@ -124,21 +125,32 @@ def find_device(driver_name: str, num_units: int | None = None) -> DeviceSpec:
     if not found:
         raise UsageError(
             f"the peak of device '{driver_name}' is not known{_cpu_remark(name)}",
-            "declare its dense peak in FLOP/s, or let the run measure one",
+            f"{did_you_mean(name)}declare its dense peak in TFLOP/s, or let the run measure one",
         )
     spec = found[0]
     if num_units is not None and spec.num_units is not None and num_units != spec.num_units:
         raise UsageError(
             f"'{driver_name}' reports {num_units} compute units, but {spec.name} has {spec.num_units}",
-            "it is a slice of a device or another variant: declare its dense peak in FLOP/s",
+            "it is a slice of a device or another variant: declare its dense peak in TFLOP/s",
         )
     return spec
+
+
+def check_any_peak(flops_per_second: float) -> float:
+    """A declared peak, if any device has one as high. Raises `UsageError`, above all where a unit was mistaken."""
+    fastest = max((rate, spec.name) for _, spec in devices() for rate in spec.flops_per_second.values())
+    if flops_per_second <= _TOLERANCE * fastest[0]:
+        return flops_per_second
+    raise UsageError(
+        f"a peak of {flops_per_second / 1e12:.4g} TFLOP/s is above any device's: {fastest[1]} has {fastest[0] / 1e12:.4g}",
+        "give the dense peak of one device in TFLOP/s, 10¹² FLOP/s (--peak-tflops 989 for an H100 in bf16)",
+    )
 
 
 def check_declared_peak(spec: DeviceSpec, dtype: str, flops_per_second: float) -> float:
     """A declared peak, if it can be one of this device. Raises `UsageError`, above all for figures with sparsity."""
     if flops_per_second <= 0:
-        raise UsageError(f"a peak of {flops_per_second} FLOP/s is none", "declare the dense peak in FLOP/s")
+        raise UsageError(f"a peak of {flops_per_second / 1e12:g} TFLOP/s is none", "declare the dense peak in TFLOP/s")
     dense = spec.peak(dtype)
     ratio = flops_per_second / dense
     if ratio <= _TOLERANCE:
@@ -153,6 +165,22 @@ def check_declared_peak(spec: DeviceSpec, dtype: str, flops_per_second: float) -
         f"{declared}, {ratio:.2f} times its dense peak of {dense / 1e12:.4g}",
         "check the number format, and whether the figure is for one device",
     )
+
+
+def did_you_mean(name: str) -> str:
+    """Devices whose names hold the words of `name`, or are spelt like it; empty where none is."""
+    words = set(re.findall(r"[a-z]+\d*\w*|\d+\w*", name.lower())) - {
+        "nvidia",
+        "amd",
+        "instinct",
+        "geforce",
+        "tesla",
+        "tpu",
+    }
+    names = [spec.name for _, spec in devices()]
+    alike = [known for known in names if words and words <= set(re.findall(r"\w+", known.lower()))]
+    alike = alike or difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    return f"did you mean {' or '.join(alike[:4])}? Else " if alike else ""
 
 
 def _cpu_remark(name: str) -> str:

@@ -1,4 +1,4 @@
-"""The vocabulary of pipeline schedules: phases, actions and schedule names.
+"""The vocabulary of pipeline schedules: phases, actions, and names of schedules.
 
 The grammar is the one PyTorch's pipelining runtime writes: `2F0` is the forward of microbatch 0 on stage 2,
 `3B1` a full backward, `1I3` an input-gradient, `1W3` a weight-gradient; two compute actions that run as one are
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NewType
 
 from traceanalyzer.errors import UsageError
 
@@ -84,46 +85,5 @@ def actions_of(op: Op) -> tuple[Action, ...]:
     return (op.first, op.second) if isinstance(op, OverlappedPair) else (op,)
 
 
-class ScheduleName(StrEnum):
-    """Every schedule that is known by name; torch's own spelling where torch has the schedule."""
-
-    ACCUMULATION = "GradAccumulation"
-    SEQUENTIAL = "Sequential"
-    GPIPE = "GPipe"
-    ONE_F_ONE_B = "1F1B"
-    EAGER_1F1B = "Eager1F1B"
-    INTERLEAVED_1F1B = "Interleaved1F1B"
-    LOOPED_BFS = "LoopedBFS"
-    ZB_H1 = "ZBH1"
-    ZB_H2 = "ZBH2"
-    INTERLEAVED_ZERO_BUBBLE = "InterleavedZeroBubble"
-    ZBV = "ZBVZeroBubble"
-    DUALPIPE = "DualPipe"
-    DUALPIPE_V = "DualPipeV"
-
-
-_ALIASES = {
-    "naive": ScheduleName.SEQUENTIAL,
-    "afab": ScheduleName.GPIPE,
-    "filldrain": ScheduleName.GPIPE,
-    "pipedreamflush": ScheduleName.ONE_F_ONE_B,
-    "interleaved": ScheduleName.INTERLEAVED_1F1B,
-    "vpp": ScheduleName.INTERLEAVED_1F1B,
-    "bfs": ScheduleName.LOOPED_BFS,
-    "zb1p": ScheduleName.ZB_H1,
-    "zb2p": ScheduleName.ZB_H2,
-    "interleavedzb": ScheduleName.INTERLEAVED_ZERO_BUBBLE,
-    "zbv": ScheduleName.ZBV,
-}
-
-
-def parse_schedule_name(text: str) -> ScheduleName:
-    """Find a schedule by name, whatever its case, dashes or underscores. Raises `UsageError`."""
-    key = re.sub(r"[\s_-]", "", text).lower()
-    for name in ScheduleName:
-        if name.value.lower() == key:
-            return name
-    if key in _ALIASES:
-        return _ALIASES[key]
-    known = ", ".join(name.value for name in ScheduleName)
-    raise UsageError(f"no schedule is called '{text}'", f"known schedules: {known}")
+ScheduleName = NewType("ScheduleName", str)
+"""The name of a schedule as its record in `theory.schedules.families` spells it."""

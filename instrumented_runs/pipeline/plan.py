@@ -12,6 +12,7 @@ from pathlib import Path
 from instrumented_runs.settings import ORDER_FILE, PipelineSettings
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.schedule import Phase, RankOrders, ScheduleName, actions_of
+from traceanalyzer.theory.schedules.known import schedule
 from traceanalyzer.theory.schedules.order_csv import read_orders, stage_ranks_of, write_orders
 from traceanalyzer.theory.schedules.orders import check, chunks_per_rank, order, placement
 from traceanalyzer.theory.simulator.op_times import OpTimes
@@ -19,16 +20,6 @@ from traceanalyzer.theory.simulator.simulation import simulate
 
 LAYERS = 8
 """A model has at least this many layers, and as many per stage as in every other stage."""
-
-_TORCH_CLASSES = (
-    ScheduleName.GPIPE,
-    ScheduleName.ONE_F_ONE_B,
-    ScheduleName.INTERLEAVED_1F1B,
-    ScheduleName.LOOPED_BFS,
-    ScheduleName.INTERLEAVED_ZERO_BUBBLE,
-    ScheduleName.ZBV,
-    ScheduleName.DUALPIPE_V,
-)
 
 
 def plan_named(settings: PipelineSettings, num_stages: int | None = None) -> tuple[PipelineSettings, str | None]:
@@ -38,9 +29,9 @@ def plan_named(settings: PipelineSettings, num_stages: int | None = None) -> tup
     this point, with what would fit, and `UsageError` where stages, ranks and replicas do not go together.
     """
     name = ScheduleName(settings.schedule)
-    if name is ScheduleName.DUALPIPE:
+    if schedule(name).num_copies > 1:
         raise UsageError(
-            "DualPipe keeps two copies of the model, which torch's stages cannot do",
+            f"{name} keeps two copies of the model, which torch's stages cannot do",
             "DualPipeV is the same schedule with one copy",
         )
     num_chunks = settings.num_chunks or chunks_per_rank(name) or 2
@@ -49,8 +40,7 @@ def plan_named(settings: PipelineSettings, num_stages: int | None = None) -> tup
     settings = _with_layers(dataclasses.replace(settings, num_chunks=num_chunks))
     num_ranks = settings.ranks_per_pipeline
     check(name, num_ranks, settings.num_microbatches, num_chunks)
-    too_few = name is ScheduleName.ONE_F_ONE_B and settings.num_microbatches < num_ranks
-    if name in _TORCH_CLASSES and not too_few:
+    if schedule(name).torch_runs(num_ranks, settings.num_microbatches):
         return settings, None
     return settings, write_orders(order(name, num_ranks, settings.num_microbatches, num_chunks))
 

@@ -60,9 +60,9 @@
       save(await unpack(block.textContent), `${name}.csv`);
     });
   }
-  document.getElementById("review-download").addEventListener("click", () => {
-    const review = JSON.parse(document.getElementById("review").textContent);
-    save(new Blob([JSON.stringify(review, null, 2)], { type: "application/json" }), "review.json");
+  document.getElementById("download").addEventListener("click", (event) => {
+    const name = event.target.dataset.name, record = JSON.parse(document.getElementById(name).textContent);
+    save(new Blob([JSON.stringify(record, null, 2)], { type: "application/json" }), `${name}.json`);
   });
 
   // Timelines: windows by button and key, and microbatch numbers where they fit.

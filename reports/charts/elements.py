@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,8 +20,7 @@ MAX_ROWS = 64
 @functools.cache
 def holoviews() -> Any:  # noqa: ANN401 - HoloViews has no types
     """HoloViews with its Bokeh backend. Imported late: it takes seconds, and only a report needs it."""
-    import holoviews as hv  # noqa: PLC0415 - see above
-
+    hv: Any = importlib.import_module("holoviews")
     hv.extension("bokeh", logo=False)
     return hv
 

@@ -9,8 +9,8 @@ import polars as pl
 
 from reports.charts.palette import COLLECTIVE_PARTS
 from reports.charts.time_axis import AXIS, NS_PER_MS, median_step, source_of, time_figure, view
-from reports.page.parts import Button, Chart
-from reports.sections.experts import all_to_alls
+from reports.charts.token_flow import all_to_alls
+from reports.page.model import Button, Chart
 
 MAX_BARS = 10_000
 """Bars of the all-to-all timeline, two for each all-to-all."""
@@ -32,7 +32,7 @@ class Exchanges:
 def lay_out(collectives: pl.DataFrame, origin_ns: int | None, limit: int = MAX_BARS) -> Exchanges | None:
     """Bars of the timed all-to-alls of the steps nearest to the median one; None without any.
 
-    `origin_ns` is the pipeline timeline's zero where there is one; else the shown step's first arrival is zero.
+    `origin_ns` is the pipeline timeline's zero if there is one; else the shown step's first arrival is zero.
     """
     timed = all_to_alls(collectives)
     if timed.is_empty():
@@ -45,9 +45,11 @@ def lay_out(collectives: pl.DataFrame, origin_ns: int | None, limit: int = MAX_B
         kept.append(near.pop(0))
     drawn = timed.filter(pl.col("step").is_in(kept)).sort("start_ns").head(limit // 2)
     zero = origin_ns if origin_ns is not None else int(windows.filter(pl.col("step") == shown)["start_ns"][0])
-    left_out = f" {len(near)} further steps are not drawn (at most {limit} bars are)." if near else ""
+    left_out = f" {len(near)} more steps are not drawn: the limit is {limit:,} bars." if near else ""
     cut = sum(sizes[step] for step in kept) - drawn.height
-    left_out += f" The last {cut} all-to-alls of step {shown} are not drawn (at most {limit} bars are)." if cut else ""
+    left_out += (
+        f" The last {cut} all-to-alls of step {shown} are not drawn: the limit is {limit:,} bars." if cut else ""
+    )
     return Exchanges(
         bars=_bars(drawn, zero),
         windows={
@@ -82,8 +84,31 @@ def _bars(timed: pl.DataFrame, zero_ns: int) -> pl.DataFrame:
     return pl.concat(parts).filter(pl.col("end_ms") > pl.col("start_ms"))
 
 
-def draw(exchanges: Exchanges, pipeline: Any = None) -> Chart:  # noqa: ANN401 - Bokeh
-    """The all-to-all timeline; it moves together with the `pipeline` figure where there is one."""
+def chart(exchanges: Exchanges, pipeline: Chart | None = None) -> Chart:
+    """The all-to-all timeline; it moves together with the `pipeline` timeline if there is one."""
+    shown = exchanges.shown_step
+    steps = () if pipeline is not None else sorted(exchanges.windows)
+    return Chart(
+        id="all-to-all-timeline",
+        draw=lambda: _figure(exchanges, pipeline),
+        title="All-to-alls",
+        label="Timeline of all-to-alls: one row per rank, waiting apart from transfer.",
+        caption="Each all-to-all lasts from a rank's arrival to its end. A rank waits for the last member, then data moves; a rank "
+        f"that does not wait arrived last. Between all-to-alls the rank does other work.{exchanges.left_out}",
+        legend=tuple(COLLECTIVE_PARTS.items()),
+        buttons=tuple(
+            Button(
+                text=f"step {step}" + (" (median)" if step == shown else ""),
+                start_ms=view(*exchanges.windows[step])[0],
+                end_ms=view(*exchanges.windows[step])[1],
+            )
+            for step in steps
+        ),
+        time_axis=AXIS,
+    )
+
+
+def _figure(exchanges: Exchanges, pipeline: Chart | None) -> Any:  # noqa: ANN401 - Bokeh
     shown = exchanges.shown_step
     zero = "the first all-to-all" if pipeline is None else "the pipeline phase"
     figure = time_figure(
@@ -97,7 +122,7 @@ def draw(exchanges: Exchanges, pipeline: Any = None) -> Chart:  # noqa: ANN401 -
             ("start", "@start_ms{0.000} ms"),
             ("duration", "@duration_ms{0.000} ms"),
         ],
-        beside=pipeline,
+        beside=None if pipeline is None else pipeline.draw(),
     )
     frame = exchanges.bars.with_columns(duration_ms=pl.col("end_ms") - pl.col("start_ms"))
     columns = ("part", "direction", "color", "rank", "step", "layer", "row", "start_ms", "end_ms", "duration_ms")
@@ -105,22 +130,4 @@ def draw(exchanges: Exchanges, pipeline: Any = None) -> Chart:  # noqa: ANN401 -
         y="row", left="start_ms", right="end_ms", height=0.8, color="color", line_width=0.4,
         source=source_of(frame, columns),
     )  # fmt: skip
-    steps = () if pipeline is not None else sorted(exchanges.windows)
-    return Chart(
-        id="all-to-all-timeline",
-        figure=figure,
-        title="All-to-alls",
-        label="Timeline of all-to-alls: one row per rank, waiting apart from transfer.",
-        caption="Each all-to-all from a rank's arrival to its end, waiting for the last member apart from transfer; a rank "
-        f"without waiting arrived last. Between them the rank computes or does other work.{exchanges.left_out}",
-        legend=tuple(COLLECTIVE_PARTS.items()),
-        buttons=tuple(
-            Button(
-                text=f"step {step}" + (" (median)" if step == shown else ""),
-                start_ms=view(*exchanges.windows[step])[0],
-                end_ms=view(*exchanges.windows[step])[1],
-            )
-            for step in steps
-        ),
-        time_axis=AXIS,
-    )
+    return figure

@@ -8,7 +8,7 @@ import polars as pl
 
 from reports.charts import elements as charts
 from reports.charts.palette import blend, ink_on
-from reports.page.text import quantity
+from traceanalyzer.review.words import quantity
 
 MAX_NUMBERED_RANKS = 10
 """Ranks up to which a cell has room for its number."""

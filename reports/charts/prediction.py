@@ -9,8 +9,9 @@ import polars as pl
 
 from reports.charts.elements import holoviews, render
 from reports.charts.palette import NEUTRAL_INK, ODD_CHUNKS, PHASE_NAMES, PHASES, ink_on
-from reports.page.parts import Chart
-from reports.page.text import quantity
+from reports.charts.sketch import sketch
+from reports.page.model import Chart, Grid
+from traceanalyzer.review.words import NOTHING, percent
 from traceanalyzer.theory.prediction.comparison import Prediction
 from traceanalyzer.theory.prediction.record import Sweep
 from traceanalyzer.theory.simulator.in_flight import in_flight
@@ -70,20 +71,25 @@ def _placed(actions: pl.DataFrame, prediction: Prediction, first_row: float) -> 
 def timelines(predictions: Sequence[Prediction]) -> Chart:
     """All schedules, one below the other, on one time axis."""
     bars, left_out = bars_of(predictions)
-    longest = max(each.simulation.makespan_ns for each in predictions) / _NS_PER_MS
-    figure = _figure(bars, longest)
-    shown = [each for each in predictions if each.title not in left_out]
-    _add_idle(figure, bars, shown)
-    _add_bars(figure, bars)
-    _add_names(figure, bars, shown)
+
+    def draw() -> Any:  # noqa: ANN401 - Bokeh
+        longest = max(each.simulation.makespan_ns for each in predictions) / _NS_PER_MS
+        shown = [each for each in predictions if each.title not in left_out]
+        figure = _figure(bars, longest)
+        _add_idle(figure, bars, shown)
+        _add_bars(figure, bars)
+        _add_names(figure, bars, shown)
+        return figure
+
     phases = [phase for phase in PHASES if phase in set(bars["phase"].to_list())]
-    cut = f" Not drawn, because only {MAX_BARS} bars are: {', '.join(left_out)}." if left_out else ""
+    cut = f" The limit is {MAX_BARS:,} bars, so these are not drawn: {', '.join(left_out)}." if left_out else ""
     return Chart(
         id="timelines",
-        figure=figure,
+        draw=draw,
+        sketch=lambda width: sketch(predictions, width),
         title="Timelines",
         label="Timeline of every schedule on one time axis: one row per rank.",
-        caption=f"Numbers are microbatches; the second tone is a rank's other chunk. Drag to pan, Ctrl and wheel to zoom.{cut}",
+        caption=f"Numbers in bars are microbatches. The second tone marks a rank's other chunk. Drag to pan, Ctrl and wheel to zoom.{cut}",
         legend=(*((PHASE_NAMES[phase], PHASES[phase]) for phase in phases), ("idle", "var(--idle)")),
     )
 
@@ -169,7 +175,7 @@ def _add_names(figure: Any, bars: pl.DataFrame, shown: Sequence[Prediction]) -> 
 
     tops = dict(bars.group_by("schedule").agg(pl.col("row").min()).iter_rows())
     for each in shown:
-        text = f"{each.title}: bubble {quantity(each.simulation.bubble_share, 'share')}"
+        text = f"{each.title}: bubble {percent(each.simulation.bubble_share)}"
         label = Label(x=4, x_units="screen", y=tops[each.title] - 0.5, text=text, text_baseline="bottom")
         label.update(text_font_size="12px", text_color=NEUTRAL_INK)
         figure.add_layout(label)
@@ -186,17 +192,20 @@ def _legend(titles: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 def memory_over_time(predictions: Sequence[Prediction]) -> Chart:
     """Activations in flight on the rank of every schedule that holds the most."""
-    hv = holoviews()
-    chart: Any = None
-    for index, each in enumerate(predictions):
-        worst = max(range(each.simulation.num_ranks), key=each.peak_in_flight.__getitem__)
-        changes = in_flight(each.simulation.actions).filter(pl.col("rank") == worst)
-        curve = hv.Curve(_staircase(changes, each.num_chunks), kdims=["ms"], vdims=["held"]).opts(**_style(index))
-        chart = curve if chart is None else chart * curve
-    figure = render(chart, height=260, x_label="ms since the first forward began", y_label="microbatches in flight")
+
+    def draw() -> Any:  # noqa: ANN401 - Bokeh
+        hv = holoviews()
+        drawing: Any = None
+        for index, each in enumerate(predictions):
+            worst = max(range(each.simulation.num_ranks), key=each.peak_in_flight.__getitem__)
+            changes = in_flight(each.simulation.actions).filter(pl.col("rank") == worst)
+            curve = hv.Curve(_staircase(changes, each.num_chunks), kdims=["ms"], vdims=["held"]).opts(**_style(index))
+            drawing = curve if drawing is None else drawing * curve
+        return render(drawing, height=260, x_label="ms since the first forward began", y_label="microbatches in flight")
+
     return Chart(
         id="memory",
-        figure=figure,
+        draw=draw,
         title="Activations in flight over time",
         label="Microbatches whose activations are held, over time, on the rank that holds most.",
         caption="In a rank's share of the model, on the rank that holds the most at any time.",
@@ -215,30 +224,55 @@ def _staircase(changes: pl.DataFrame, num_chunks: int) -> pl.DataFrame:
 
 def sweep_chart(swept: Sweep) -> Chart:
     """Bubble of every schedule over what was varied; dots are closed forms."""
-    hv = holoviews()
-    chart: Any = None
     titles = swept.table["schedule"].unique(maintain_order=True).to_list()
+    what = swept.varied.removeprefix("num_")
+    return Chart(
+        id="sweep",
+        draw=lambda: _sweep_figure(swept, titles, what),
+        title=f"Bubble over {what}",
+        label=f"Bubble of every schedule over {what}.",
+        caption="Lines: simulation (equal ones cover each other). Dots: the closed form, if one holds.",
+        legend=_legend(titles),
+        numbers=_sweep_grid(swept, titles, what),
+    )
+
+
+def _sweep_grid(swept: Sweep, titles: Sequence[str], what: str) -> Grid:
+    """Bubble of every schedule (columns) at every point (rows)."""
+    shares = {(row["schedule"], row[swept.varied]): row["bubble_share"] for row in swept.table.iter_rows(named=True)}
+    points = sorted({point for _, point in shares})
+    return Grid(
+        id="sweep-grid",
+        title=f"Bubble over {what}",
+        columns=(what, *titles),
+        rows=tuple(
+            (str(point), *(percent(shares[t, point]) if (t, point) in shares else NOTHING for t in titles))
+            for point in points
+        ),
+        numeric=frozenset(range(1 + len(titles))),
+        folded=True,
+        few=len(points),
+    )
+
+
+def _sweep_figure(swept: Sweep, titles: Sequence[str], what: str) -> Any:  # noqa: ANN401 - Bokeh
+    hv = holoviews()
+    drawing: Any = None
     for index, title in enumerate(titles):
-        rows = swept.table.filter(pl.col("schedule") == title).sort(swept.varied)
-        points = rows.select(
-            x=pl.col(swept.varied).cast(pl.Float64),
-            simulated=100 * pl.col("bubble_share"),
-            formula=100 * pl.col("closed_form_share"),
+        points = (
+            swept.table.filter(pl.col("schedule") == title)
+            .sort(swept.varied)
+            .select(
+                x=pl.col(swept.varied).cast(pl.Float64),
+                simulated=100 * pl.col("bubble_share"),
+                formula=100 * pl.col("closed_form_share"),
+            )
         )
         layers = hv.Curve(points, kdims=["x"], vdims=["simulated"]).opts(**_style(index))
         known = points.drop_nulls("formula")
         if len(known):
             dots = hv.Scatter(known, kdims=["x"], vdims=["formula"])
             layers = layers * dots.opts(color=SERIES[index % len(SERIES)], size=7)
-        chart = layers if chart is None else chart * layers
-    what = swept.varied.removeprefix("num_")
+        drawing = layers if drawing is None else drawing * layers
     top = 100 * float(swept.table["bubble_share"].max() or 0.0)  # type: ignore[arg-type] - Float64
-    figure = render(chart, height=320, x_label=what, y_label="bubble, % of phase", ylim=(0, 1.08 * top or 1.0))
-    return Chart(
-        id="sweep",
-        figure=figure,
-        title=f"Bubble over {what}",
-        label=f"Bubble of every schedule over {what}.",
-        caption="Lines: simulation (equal ones cover each other). Dots: closed form, where one holds.",
-        legend=_legend(titles),
-    )
+    return render(drawing, height=320, x_label=what, y_label="bubble, % of phase", ylim=(0, 1.08 * top or 1.0))

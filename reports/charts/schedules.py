@@ -12,14 +12,15 @@ import polars as pl
 
 from reports.charts.palette import NEUTRAL_INK, PHASE_NAMES, PHASES, ink_on
 from reports.charts.prediction import bars_of
-from reports.page.output import write_whole
-from reports.page.text import quantity
+from traceanalyzer.output import write_result
+from traceanalyzer.review.words import percent
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.model.stage_times import from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Workload, predict
+from traceanalyzer.theory.schedules.known import schedules
 
 NUM_RANKS, NUM_MICROBATCHES, UNIT_NS = 4, 8, 2_000_000
-DRAWN = tuple(name for name in ScheduleName if name is not ScheduleName.ACCUMULATION)
+DRAWN = tuple(name for name, record in schedules().items() if record.max_ranks is None)
 _UNIT_PIXELS, _ROW, _BAR, _LEFT, _TOP, _BOTTOM = 24.0, 24, 20, 52, 8, 34
 
 
@@ -36,7 +37,7 @@ def drawing(prediction: Prediction) -> str:
     units = simulated.makespan_ns / UNIT_NS
     scale = min(_UNIT_PIXELS, 900 / units)
     width, height = _LEFT + units * scale + 8, _TOP + _ROW * simulated.num_ranks + _BOTTOM
-    title = f"{prediction.title}: bubble {quantity(simulated.bubble_share, 'share')}"
+    title = f"{prediction.title}: bubble {percent(simulated.bubble_share)}"
     size = f'viewBox="0 0 {width:.0f} {height}" width="{width:.0f}" height="{height}"'
     style = f'font-family="system-ui, sans-serif" font-size="10" role="img" aria-label="{title}"'
     lines = [f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>', f"<title>{title}</title>"]
@@ -91,7 +92,7 @@ def _text(x: float, y: float, text: str, anchor: str, color: str, size: int = 10
 def main(folder: Path) -> None:
     """Draw every schedule into `folder`."""
     for name in DRAWN:
-        write_whole(drawing(textbook(name)), folder / f"{name}.svg")
+        write_result(folder / f"{name}.svg", drawing(textbook(name)).encode())
 
 
 if __name__ == "__main__":

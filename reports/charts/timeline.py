@@ -6,6 +6,7 @@ step's phase, so wherever a reader pans, theory stands below its measurement.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +14,8 @@ import polars as pl
 
 from reports.charts.palette import NEUTRAL_INK, ODD_CHUNKS, PHASE_NAMES, PHASES, REFERENCE, ink_on
 from reports.charts.time_axis import AXIS, NS_PER_MS, median_step, name_rows, source_of, time_figure, view
-from reports.page.parts import Button, Chart
-from reports.page.text import quantity
+from reports.page.model import Button, Chart
+from traceanalyzer.review.words import milliseconds
 
 MAX_RECTANGLES = 20_000
 """Drawn bars in all: a canvas redraws this many while panning; more would stall an ordinary laptop."""
@@ -79,7 +80,7 @@ def _within(
             break
         kept.append(step)
     missing = len(steps) - len(kept)
-    left_out = f"{missing} of {len(steps)} steps are not drawn (at most {limit} bars are). " if missing else ""
+    left_out = f"{missing} of {len(steps)} steps are not drawn: the limit is {limit:,} bars. " if missing else ""
     actions = actions.filter(pl.col("step").is_in(kept))
     if len(actions) + len(ideal) * len(kept) <= limit:
         return actions, ideal, left_out
@@ -89,7 +90,7 @@ def _within(
         if sum(sizes[r] for r in drawn) + sizes[rank] > limit:
             break
         drawn.append(rank)
-    left_out += f"{len(ranks) - len(drawn)} of {len(ranks)} ranks are not drawn (at most {limit} bars are). "
+    left_out += f"{len(ranks) - len(drawn)} of {len(ranks)} ranks are not drawn: the limit is {limit:,} bars. "
     few = [frame.filter(pl.col("rank").is_in(drawn or ranks[:1])).head(limit // 2) for frame in (actions, ideal)]
     return few[0], few[1], left_out
 
@@ -133,7 +134,7 @@ def _on_rows(bars: pl.DataFrame, origin_ns: int) -> pl.DataFrame:
     )
 
 
-def draw(timeline: Timeline, *, ordered: bool = True) -> Chart:
+def chart(timeline: Timeline, *, ordered: bool = True) -> Chart:
     """The timeline as a chart named `timeline` that the page's script zooms, pans and labels.
 
     `ordered`: the schedule is known, so that bars are numbered by microbatch; else they only count.
@@ -141,14 +142,19 @@ def draw(timeline: Timeline, *, ordered: bool = True) -> Chart:
     windows = timeline.windows.with_columns(
         last_ms=pl.max_horizontal("end_ms", "ideal_end_ms"), name=pl.format("step {}", "step")
     )
-    figure = _figure(timeline, windows)
-    _add_idle_rows(figure, timeline)
-    _add_bars(figure, timeline.bars)
-    _add_ends(figure, timeline)
+
+    @functools.cache
+    def draw() -> Any:  # noqa: ANN401 - Bokeh; once: the all-to-alls share its axis
+        figure = _figure(timeline, windows)
+        _add_idle_rows(figure, timeline)
+        _add_bars(figure, timeline.bars)
+        _add_ends(figure, timeline)
+        return figure
+
     used = [phase for phase in PHASES if phase in set(timeline.bars["phase"].to_list())]
     return Chart(
         id="timeline",
-        figure=figure,
+        draw=draw,
         label=f"Timeline of step {timeline.shown_step}: one row per rank, measured above ideal.",
         caption=_caption(timeline, ordered=ordered),
         legend=(*((PHASE_NAMES[phase], PHASES[phase]) for phase in used), ("idle", "var(--idle)")),
@@ -167,14 +173,14 @@ def draw(timeline: Timeline, *, ordered: bool = True) -> Chart:
 def _caption(timeline: Timeline, *, ordered: bool) -> str:
     shown = timeline.windows.filter(pl.col("step") == timeline.shown_step).row(0, named=True)
     measured = shown["end_ms"] - shown["start_ms"]
-    text = f"Pipeline phase of step {timeline.shown_step}: {quantity(measured, 'ms')} measured"
+    text = f"Pipeline phase of step {timeline.shown_step}: {milliseconds(measured)} measured"
     if shown["ideal_end_ms"] is not None:
         ideal = shown["ideal_end_ms"] - shown["start_ms"]
-        apart = f"{quantity(abs(measured - ideal), 'ms')} {'longer' if measured > ideal else 'shorter'}"
-        text += f", {quantity(ideal, 'ms')} ideal: {apart if measured != ideal else 'the same'}"
+        apart = f"{milliseconds(abs(measured - ideal))} {'longer' if measured > ideal else 'shorter'}"
+        text += f", {milliseconds(ideal)} ideal: {apart if measured != ideal else 'the same'}"
     chunked = (timeline.bars["chunk"].cast(pl.Float64).max() or 0.0) != 0.0
     shades = " The second tone marks every other chunk of a rank." if chunked else ""
-    numbers = "are microbatches" if ordered else "count a rank's chunks; which microbatch each is cannot be known"
+    numbers = "are microbatches" if ordered else "count a rank's chunks; their microbatches are not known"
     return f"{text}. Numbers in bars {numbers}.{shades} {timeline.left_out}".strip()
 
 
@@ -213,7 +219,7 @@ def _add_idle_rows(figure: Any, timeline: Timeline) -> None:  # noqa: ANN401
 def _add_bars(figure: Any, bars: pl.DataFrame) -> None:  # noqa: ANN401
     from bokeh.models import ColumnDataSource, HoverTool, Text  # noqa: PLC0415 - lazy: 0.5 s
 
-    idle = pl.col("idle_before_ms").map_elements(lambda ms: quantity(ms, "ms"), return_dtype=pl.String)
+    idle = pl.col("idle_before_ms").map_elements(milliseconds, return_dtype=pl.String)
     frame = bars.with_columns(
         action=pl.format("{}{}{}", pl.col("stage").cast(pl.String).fill_null("?"), "phase", "microbatch"),
         duration_ms=pl.col("end_ms") - pl.col("start_ms"),

@@ -17,7 +17,8 @@ import jinja2
 from markupsafe import Markup
 
 from reports.charts.elements import finish
-from reports.page.parts import Chart, Section
+from reports.page.model import Chart, Section
+from reports.page.text import safe_text
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 _CDN = re.compile(r"https://cdn\.jsdelivr\.net/[\w@./-]*")
@@ -25,10 +26,19 @@ _CDN = re.compile(r"https://cdn\.jsdelivr\.net/[\w@./-]*")
 
 
 def template(name: str) -> jinja2.Template:
-    """A page's template; everything put into it is escaped unless it is `Markup`."""
-    loader = jinja2.FileSystemLoader(_ASSETS)
-    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    """A page's template; everything put into it is made safe to read and escaped, unless it is `Markup`."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_ASSETS),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        finalize=_safe,
+    )
     return environment.get_template(name)
+
+
+def _safe(value: object) -> object:
+    return value if isinstance(value, Markup) else safe_text(str(value))
 
 
 def own_file(name: str) -> str:
@@ -47,11 +57,11 @@ def bokeh_script() -> str:
 
 def embedded(sections: Sequence[Section]) -> tuple[dict[str, Markup], str]:
     """Every chart's place in the page by its id, and the one script that draws them all (empty without charts)."""
-    from bokeh.embed import components  # noqa: PLC0415 - lazy: 0.5 s
-
-    figures = {p.id: finish(p.figure) for s in sections for p in s.parts if isinstance(p, Chart)}
+    figures = {p.id: finish(p.draw()) for s in sections for p in s.parts if isinstance(p, Chart)}
     if not figures:
         return {}, ""
+    from bokeh.embed import components  # noqa: PLC0415 - lazy: 0.5 s
+
     script, divs = components(figures, wrap_script=False)
     return {name: Markup(div) for name, div in divs.items()}, script  # noqa: S704 - made by Bokeh from ids alone
 

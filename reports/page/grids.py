@@ -1,52 +1,77 @@
-"""Lists of the review as tables: one row for each object, one column for each field that is shown."""
+"""Lists of the review as parts of a page: tables with one row for each object, and figures with their names."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from reports.page.parts import Grid
-from reports.page.text import Unit, quantity, records, safe_text
+from reports.page.model import Grid, Terms
+from traceanalyzer.review.words import NOTHING, Unit, quantity
 
-Column = tuple[str, str, Unit | None]
-"""Heading, field, and the unit it is written with (None: as text)."""
-Columns = tuple[Column, ...]
+Row = TypeVar("Row")
+Value = str | int | float | bool | Sequence[object] | None
+Column = tuple[str, Callable[[Row], Value], Unit | None]
+"""Heading, value, and the unit it is written with (None: as text)."""
 MAX_ROWS = 10
 """Lists come largest first: more rows than this tell a reader nothing new."""
-NOTHING = "–"
 
 
-def record_grid(
-    review: Mapping[str, Any],
-    path: Sequence[str],
-    columns: Columns,
-    *,
+def grid(  # noqa: PLR0913 - what a table may have
+    grid_id: str,
     title: str,
+    rows: Sequence[Row],
+    columns: Sequence[Column[Row]],
+    *,
     note: str = "",
+    limit: int = MAX_ROWS,
+    few: int = 6,
     csv: str = "",
     half: bool = False,
-    limit: int = MAX_ROWS,
+    folded: bool = False,
 ) -> Grid | None:
-    """The list at `path` as a table of at most `limit` rows; None where the list is missing or empty."""
-    found = records(review, *path)
-    if not found:
+    """A table of at most `limit` rows, of which a terminal shows `few`; None without rows.
+
+    Columns in which no row has a value are left out.
+    """
+    if not rows:
         return None
-    cut = f"{len(found) - limit} further rows are in review.json." if len(found) > limit else ""
+    cells = [[_cell(value(row), unit) for row in rows[:limit]] for _, value, unit in columns]
+    shown = [i for i, column in enumerate(cells) if any(cell not in ("", NOTHING) for cell in column)]
     return Grid(
-        id="-".join((*path, "grid")),
+        id=grid_id,
         title=title,
-        columns=tuple(heading for heading, _, _ in columns),
-        rows=tuple(tuple(_cell(entry.get(key), unit) for _, key, unit in columns) for entry in found[:limit]),
-        numeric=frozenset(i for i, (_, _, unit) in enumerate(columns) if unit is not None),
-        note=" ".join(part for part in (note, cut) if part),
+        columns=tuple(columns[i][0] for i in shown),
+        rows=tuple(zip(*(cells[i] for i in shown), strict=True)),
+        numeric=frozenset(place for place, i in enumerate(shown) if columns[i][2] is not None),
+        note=note,
+        num_rows=len(rows),
+        all_rows=csv or "review.json",
         csv=csv,
         half=half,
+        folded=folded,
+        few=few,
     )
 
 
-def _cell(value: object, unit: Unit | None) -> str:
+def _cell(value: Value, unit: Unit | None) -> str:
     if value is None:
         return NOTHING
     if isinstance(value, bool):
         return "yes" if value else ""
-    return safe_text(value, 200).replace("_", " ") if unit is None else quantity(value, unit)
+    if isinstance(value, int | float):
+        return str(value) if unit is None else quantity(value, unit)
+    return value if isinstance(value, str) else ", ".join(map(str, value))
+
+
+Figure = tuple[str, float | None, Unit]
+"""Name, value and unit of one number."""
+
+
+def figures(title: str, entries: Iterable[Figure | tuple[str, str]], *, half: bool = True) -> Terms | None:
+    """The known ones among some numbers; None if none is known. Why others are missing is said with the data's quality."""
+    said = tuple(
+        (entry[0], entry[1]) if len(entry) == 2 else (entry[0], quantity(entry[1], entry[2]))
+        for entry in entries
+        if entry[1] is not None and entry[1] != ""
+    )
+    return Terms(title=title, entries=said, half=half) if said else None

@@ -1,1 +1,1 @@
-"""The sections of the report."""
+"""The sections of a review: one module per subject, each a function of the material to at most one section."""

@@ -1,39 +1,104 @@
-"""What is known of the job, and how."""
+"""What is known of the job, what each number means, and what the review was made from."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from reports.page.parts import Grid
-from reports.page.text import at, quantity, safe_text
+import msgspec
+
+from reports.page.grids import grid
+from reports.page.model import Grid, Section, Terms
+from reports.sections.headline import tiles
+from reports.sections.material import Material
+from traceanalyzer.review import JobFacts, SourceFile, Term
+from traceanalyzer.review.words import counted, digits, spaced
+
+MAX_FILES = 64
+_DEGREES = ("pp", "dp", "tp", "cp", "ep")
+_MOST_PLACES = 8
 
 
-def job_facts(review: Mapping[str, Any]) -> Grid | None:
-    """Every property with its source, how sure it is, and what says so; None without one."""
-    facts = at(review, "job")
-    if not isinstance(facts, Mapping) or not facts:
-        return None
-    return Grid(
-        id="job",
-        title="The job",
-        columns=("property", "value", "known by", "sure", "what says so"),
-        rows=tuple(_row(name, fact) for name, fact in facts.items() if isinstance(fact, Mapping)),
-        note="Sure: 1 where it was declared or recorded; below, an inference.",
+def job(material: Material) -> Section:
+    """Every property of the job, with how it is known."""
+    return material.section("job", "The job", [job_facts(material.review.job)], absent="Nothing is known of the job.")
+
+
+def job_facts(job: JobFacts) -> Grid | None:
+    """What the traces say first; a terminal leaves out what the run's own description says."""
+    known = [(name, fact, fact_text(name, fact.value)) for name, fact in job.known()]
+    told = sorted((row for row in known if row[2]), key=lambda row: row[1].basis == "run.json")
+    return grid(
+        "job-facts",
+        "Properties",
+        told,
+        [
+            ("property", lambda r: spaced(r[0]), None),
+            ("value", lambda r: r[2], None),
+            ("known by", lambda r: r[1].source, None),
+            ("certainty", lambda r: digits(r[1].confidence), "number"),
+            ("basis", lambda r: r[1].basis or "", None),
+        ],
+        note="Certainty is 1 for what was declared or recorded, and less for an inference.",
+        limit=64,
+        few=sum(fact.basis != "run.json" for _, fact, _ in told),
     )
 
 
-def _row(name: str, fact: Mapping[str, Any]) -> tuple[str, ...]:
-    value = fact.get("value")
-    places = [_place(entry) for entry in value if isinstance(entry, Mapping)] if isinstance(value, list) else []
-    return (
-        safe_text(name.replace("_", " "), 60),
-        safe_text(places or value, 300),
-        safe_text(fact.get("source"), 40),
-        quantity(fact.get("confidence"), "number"),
-        safe_text(fact.get("basis"), 300),
+def fact_text(name: str, value: object) -> str:
+    """The value of one property in words; empty if there is none."""
+    plain: Any = msgspec.to_builtins(value)
+    if plain is None:
+        return ""
+    if name == "layout" and isinstance(plain, Mapping):
+        degrees = cast("Mapping[str, object]", plain)
+        return " ".join(
+            f"{name.upper()}={fact_text(name, degrees.get(name))}" for name in _DEGREES if degrees.get(name)
+        )
+    if name == "places" and isinstance(plain, list):
+        places = cast("list[Mapping[str, object]]", plain)
+        few = [f"rank {row['rank']} is {row['pipeline_rank']} of {row['of']}" for row in places[:_MOST_PLACES]]
+        return ", ".join(few) + (", …" if len(places) > _MOST_PLACES else "")
+    if isinstance(plain, Mapping):
+        parts = cast("Mapping[str, object]", plain)
+        return ", ".join(f"{key} {fact_text(key, part)}" for key, part in parts.items() if part)
+    if isinstance(plain, int) and not isinstance(plain, bool):
+        return f"{plain:,}"
+    return digits(plain) if isinstance(plain, float) else str(plain)
+
+
+def method(material: Material) -> Section:
+    """What each number means."""
+    defined = tuple((tile.title, tile.definition) for tile in tiles(material.review) if tile.definition)
+    parts = [_terms(material.review.method), Terms(entries=defined, title="The numbers on top") if defined else None]
+    return material.section(
+        "method", "Method and definitions", parts, absent="The review states no method.", in_terminal=False
     )
 
 
-def _place(entry: Mapping[str, Any]) -> str:
-    return f"rank {entry.get('rank')}: {entry.get('pipeline_rank')} of {entry.get('of')}"
+def provenance(material: Material) -> Section:
+    """Which files, versions and seeds the review rests on."""
+    review = material.review
+    path = review.source.path
+    source = Terms(entries=(("Source", path),)) if path else None
+    parts = [_terms(review.provenance), source, source_files(review.files)]
+    return material.section(
+        "provenance", "Provenance", parts, absent="The review states no provenance.", in_terminal=False
+    )
+
+
+def _terms(terms: Sequence[Term]) -> Terms | None:
+    return Terms(entries=tuple((each.term, each.text) for each in terms)) if terms else None
+
+
+def source_files(files: Sequence[SourceFile]) -> Grid | None:
+    """The trace files behind the review."""
+    return grid(
+        "files",
+        counted(len(files), "trace file"),
+        files,
+        [("rank", lambda f: f.rank, None), ("file", lambda f: f.file, None)],
+        limit=MAX_FILES,
+        few=0,
+        folded=True,
+    )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import polars as pl
 
 from reports.charts import elements as charts
 from reports.charts.palette import OWNERS, STEP_PHASES
-from reports.page.parts import Chart, Grid
-from reports.page.text import number, quantity, records
+from reports.page.model import Chart, Grid, Section
+from reports.sections.material import Material
+from traceanalyzer.review import Accounting, Figure, OwnerShare
+from traceanalyzer.review.words import milliseconds, n_of_n, percent, spaced
 
-OWNER_NAMES = {"launch_gap": "launch gap"}
 PHASE_NAMES = {
     "F": "forward",
     "B": "backward",
@@ -26,6 +26,13 @@ PHASE_NAMES = {
 }
 
 
+def section(material: Material) -> Section:
+    """Where the ranks' time went, by owner and by phase of the step."""
+    account, review = material.table("accounting"), material.review
+    parts = [owner_chart(account), phase_chart(account), owner_grid(review.accounting, review.figures)]
+    return material.section("owners", "Owners of time", parts, "accounting")
+
+
 def owner_shares(accounting: pl.DataFrame, column: str = "owner") -> pl.DataFrame:
     """Share of each rank's step time by owner (or phase), all steps: rank, `column`, duration_ns, share. 1 per rank."""
     known = accounting.drop_nulls(["rank", column, "duration_ns"]).with_columns(pl.col(column).cast(pl.String))
@@ -36,30 +43,32 @@ def owner_shares(accounting: pl.DataFrame, column: str = "owner") -> pl.DataFram
 def owner_chart(accounting: pl.DataFrame) -> Chart | None:
     """Owners of each rank's time as bars that sum to 100%; None without rows."""
     return _by_rank(
-        owner_shares(accounting), "owner", OWNERS, OWNER_NAMES,
-        id="owner-chart",
+        owner_shares(accounting),
+        "owner",
+        OWNERS,
         title="Who owned each rank's time",
-        label="Share of each rank's step time by owner; every bar sums to 100 %.",
-        caption="Every nanosecond of every step has exactly one owner, so each bar sums to 100 %.",
-    )  # fmt: skip
+        label="Share of each rank's step time by owner; every bar sums to 100%.",
+        caption="Every nanosecond of every step has exactly one owner, so each bar sums to 100%.",
+    )
 
 
 def phase_chart(accounting: pl.DataFrame) -> Chart | None:
-    """What each rank's steps were doing as bars that sum to 100%; None without phases or where there is but one."""
+    """What each rank's steps were doing as bars that sum to 100%; None with fewer than two phases."""
     shares = owner_shares(accounting, "phase") if "phase" in accounting.columns else pl.DataFrame()
     if shares.is_empty() or shares["phase"].n_unique() == 1:
         return None
     return _by_rank(
-        shares, "phase", STEP_PHASES, PHASE_NAMES,
-        id="phase-chart",
+        shares,
+        "phase",
+        STEP_PHASES,
         title="What each rank's steps were doing",
-        label="Share of each rank's step time by phase of the step; every bar sums to 100 %.",
-        caption="The same time by phase of the step: inside forward and backward chunks, before, between, after them.",
-    )  # fmt: skip
+        label="Share of each rank's step time by phase of the step; every bar sums to 100%.",
+        caption="The same time by phase of the step: inside forward and backward chunks, and before, between and after them.",
+    )
 
 
 def _by_rank(
-    shares: pl.DataFrame, column: str, colors: Mapping[str, str], names: Mapping[str, str], **said: str
+    shares: pl.DataFrame, column: str, colors: Mapping[str, str], *, title: str, label: str, caption: str
 ) -> Chart | None:
     known = shares.filter(pl.col(column).is_in(list(colors)))
     ranks = known["rank"].unique().sort().to_list()[: charts.MAX_ROWS]
@@ -69,45 +78,76 @@ def _by_rank(
     values = known.filter(pl.col("rank").is_in(ranks)).select(
         row=pl.col("rank").replace_strict(place, return_dtype=pl.Int64), part=column, value=100 * pl.col("share")
     )
-    figure = charts.stacked_bars(
-        values, [f"rank {rank}" for rank in ranks], colors,
-        x_label="share of the step, %", unit="% of the rank's time", x_end=100.0,
-    )  # fmt: skip
     used = set(values.filter(pl.col("value") > 0)["part"].to_list())
     cut = known["rank"].n_unique() - len(ranks)
-    more = f" {cut} further ranks are not drawn." if cut else ""
-    legend = tuple((names.get(part, part), color) for part, color in colors.items() if part in used)
     return Chart(
-        id=said["id"],
-        figure=figure,
-        title=said["title"],
-        label=said["label"],
-        caption=said["caption"] + more,
-        legend=legend,
+        id=f"{column}-chart",
+        draw=lambda: charts.stacked_bars(
+            values,
+            [f"rank {rank}" for rank in ranks],
+            colors,
+            x_label="share of the step, %",
+            unit="% of the rank's time",
+            x_end=100.0,
+        ),
+        title=title,
+        label=label,
+        caption=caption + (f" {cut} more ranks are not drawn." if cut else ""),
+        legend=tuple((_word(part), color) for part, color in colors.items() if part in used),
     )
 
 
-def phase_grid(review: Mapping[str, Any]) -> Grid | None:
-    """Owners by phase, milliseconds per rank and step, with their sums; None where the review has no phases."""
-    cells = {
-        (str(row.get("phase")), str(row.get("owner"))): number(row.get("ms")) or 0.0
-        for row in records(review, "accounting", "phases")
-    }
-    phases = [name for name in PHASE_NAMES if any(phase == name for phase, _ in cells)]
-    owners = [name for name in OWNERS if any(owner == name for _, owner in cells)]
-    if not phases or not owners:
+def _word(part: str) -> str:
+    return PHASE_NAMES.get(part, spaced(part))
+
+
+def owner_grid(accounting: Accounting, figures: Mapping[str, Figure]) -> Grid | None:
+    """Owners with their share, and their time by phase: per rank and step. None without owners."""
+    if not accounting.owners:
         return None
+    cells = {(each.owner, each.phase): each.ms for each in accounting.phases}
+    phases = [phase for phase in PHASE_NAMES if any(key[1] == phase for key in cells)]
 
-    def line(title: str, wanted: list[str]) -> tuple[str, ...]:
-        amounts = [sum(cells.get((phase, owner), 0.0) for phase in wanted) for owner in owners]
-        return title, *(quantity(ms, "ms") if ms else "" for ms in amounts), quantity(sum(amounts), "ms")
+    def row(owned: OwnerShare) -> tuple[str, ...]:
+        by_phase = (cells.get((owned.owner, phase)) for phase in phases)
+        times = (milliseconds(ms) if ms else "" for ms in by_phase)
+        return (spaced(owned.owner), percent(owned.share), milliseconds(owned.ms), *times)
 
+    whole = sum(owned.ms for owned in accounting.owners)
+    sums = (sum(ms for (_, name), ms in cells.items() if name == phase) for phase in phases)
     return Grid(
-        id="phase-grid",
-        title="Owners by phase of the step",
-        columns=("phase", *(OWNER_NAMES.get(owner, owner) for owner in owners), "sum"),
-        rows=(*(line(PHASE_NAMES[phase], [phase]) for phase in phases), line("sum", phases)),
-        numeric=frozenset(range(1, len(owners) + 2)),
-        note="Mean per rank and step. By rank and step in the table.",
+        id="owner-grid",
+        title=f"Where the time of {_of_whom(accounting, figures)} went",
+        columns=("owner", "share", "in all", *(_word(phase) for phase in phases)),
+        rows=(
+            *(row(owned) for owned in accounting.owners),
+            ("in all", percent(1.0), milliseconds(whole), *map(milliseconds, sums)),
+        ),
+        numeric=frozenset(range(1, 3 + len(phases))),
+        note="Mean per rank and step. Owners and phases sum to every step exactly." + _bounds(accounting, figures),
         csv="accounting",
+        few=len(accounting.owners) + 1,
+    )
+
+
+def _figures(accounting: Accounting, figures: Mapping[str, Figure]) -> dict[str, Figure]:
+    """The figures of owners' shares, with what each rests on."""
+    named = {owned.owner: f"accounting.owners.{owned.owner}" for owned in accounting.owners}
+    return {owner: figures[name] for owner, name in named.items() if name in figures}
+
+
+def _of_whom(accounting: Accounting, figures: Mapping[str, Figure]) -> str:
+    first = next(iter(_figures(accounting, figures).values()), None)
+    if first is None or first.num_ranks == first.num_ranks_expected:
+        return "the ranks"
+    return n_of_n(first.num_ranks, first.num_ranks_expected)
+
+
+def _bounds(accounting: Accounting, figures: Mapping[str, Figure]) -> str:
+    """Shares of waiting and transfer that are known only within bounds."""
+    known = _figures(accounting, figures)
+    return "".join(
+        f" {owner.capitalize()} is {percent(each.low)} to {percent(each.high)}, by the ranks' own durations."
+        for owner, each in known.items()
+        if owner in ("wait", "transfer") and each.low is not None and each.high is not None and each.low < each.high
     )

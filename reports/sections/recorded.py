@@ -2,115 +2,126 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from reports.page.grids import grid
+from reports.page.model import Grid, Section
+from reports.sections.material import Material
+from traceanalyzer.review import Recorded, RecordedOperation
+from traceanalyzer.review.words import digits, spaced
 
-from reports.page.parts import Grid, Part
-from reports.page.text import WITHHELD, listed, quantity, records, safe_text
-
-
-def recorded(review: Mapping[str, Any]) -> list[Part | None]:
-    """Tables of flight-recorder dumps and NCCL Inspector records; all None where there are none."""
-    return [_sources(review), _missing(review), _unfinished(review), _late(review), _operations(review)]
+_FEW = 8
 
 
-def _sources(review: Mapping[str, Any]) -> Grid | None:
-    rows = tuple(
-        (
-            safe_text(entry.get("source"), 40).replace("_", " "),
-            safe_text(listed(entry, "ranks"), 120),
-            quantity(entry.get("num_records"), "count"),
-            "no traces" if entry.get("num_joined") is None else quantity(entry.get("num_joined"), "count"),
-        )
-        for entry in records(review, "recorded", "sources")
+def section(material: Material) -> Section | None:
+    """Flight-recorder dumps and NCCL Inspector records; None if there are none."""
+    found = material.review.recorded
+    if found is None:
+        return None
+    return material.section(
+        "recorded",
+        "Recorded by the communication library",
+        [_sources(found), _missing(found), _mismatched(found), _unfinished(found), _late(found), _operations(found)],
+        absent="The library recorded nothing.",
+        lead="What the flight recorder and NCCL Inspector wrote, joined across ranks.",
     )
-    columns = ("source", "ranks", "records", "collectives of traces it tells of")
-    return _grid("recorded-sources", "Records", columns, rows, {2, 3})
 
 
-def _missing(review: Mapping[str, Any]) -> Grid | None:
-    rows = [
-        (
-            safe_text(entry.get("operation"), 60),
-            safe_text(entry.get("group"), 60),
-            quantity(entry.get("sequence"), "count"),
-            safe_text(listed(entry, "called"), 120),
-            safe_text(listed(entry, "missing"), 120),
-        )
-        for entry in records(review, "recorded", "missing")
-    ]
-    rows += [
-        (
-            "not the same on all",
-            safe_text(entry.get("group"), 60),
-            quantity(entry.get("sequence"), "count"),
-            safe_text(listed(entry, "calls"), 300),
-            "",
-        )
-        for entry in records(review, "recorded", "mismatched")
-    ]
-    columns = ("collective", "group", "number", "called by", "not called by")
-    return _grid("recorded-missing", "Collectives that not all members called", columns, tuple(rows), {2})
-
-
-def _unfinished(review: Mapping[str, Any]) -> Grid | None:
-    rows = tuple(
-        (
-            safe_text(entry.get("rank"), 20),
-            safe_text(entry.get("operation"), 60),
-            safe_text(entry.get("group"), 60),
-            quantity(entry.get("sequence"), "count"),
-            safe_text(entry.get("state"), 40),
-        )
-        for entry in records(review, "recorded", "unfinished")
+def _sources(found: Recorded) -> Grid | None:
+    return grid(
+        "recorded-sources",
+        "Records",
+        found.sources,
+        [
+            ("source", lambda s: spaced(s.source), None),
+            ("ranks", lambda s: s.ranks, None),
+            ("records", lambda s: s.num_records, "count"),
+            ("collectives of the traces joined", lambda s: s.num_joined, "count"),
+        ],
     )
-    columns = ("rank", "call", "group", "number", "state")
-    return _grid("recorded-unfinished", "Calls not known to have ended", columns, rows, {0, 3})
 
 
-def _late(review: Mapping[str, Any]) -> Grid | None:
-    rows = tuple(
-        (
-            safe_text(entry.get("rank"), 20),
-            safe_text(entry.get("source"), 40).replace("_", " "),
-            quantity(entry.get("wait_ms"), "ms"),
-            quantity(entry.get("num_collectives"), "count"),
-        )
-        for entry in records(review, "recorded", "late")
+def _missing(found: Recorded) -> Grid | None:
+    return grid(
+        "recorded-missing",
+        f"{found.num_missing:,} collectives that not all members called",
+        found.missing,
+        [
+            ("collective", lambda m: m.operation, None),
+            ("group", lambda m: m.group, None),
+            ("number", lambda m: m.sequence, "count"),
+            ("not called by rank", lambda m: m.missing, None),
+            ("called by rank", lambda m: m.called, None),
+        ],
+        limit=20,
+        few=_FEW,
     )
-    return _grid(
+
+
+def _mismatched(found: Recorded) -> Grid | None:
+    return grid(
+        "recorded-mismatched",
+        "Collectives that differ between members",
+        found.mismatched,
+        [
+            ("group", lambda m: m.group, None),
+            ("number", lambda m: m.sequence, "count"),
+            ("calls", lambda m: m.calls, None),
+        ],
+        limit=20,
+        few=_FEW,
+    )
+
+
+def _unfinished(found: Recorded) -> Grid | None:
+    return grid(
+        "recorded-unfinished",
+        f"{found.num_unfinished:,} calls not known to have ended",
+        found.unfinished,
+        [
+            ("rank", lambda u: u.rank, None),
+            ("call", lambda u: u.operation, None),
+            ("group", lambda u: u.group, None),
+            ("number", lambda u: u.sequence, "count"),
+            ("state", lambda u: u.state, None),
+        ],
+        limit=20,
+        few=_FEW,
+    )
+
+
+def _late(found: Recorded) -> Grid | None:
+    return grid(
         "recorded-late",
-        "Waited for, by durations",
-        ("rank", "by", "wait of the others", "collectives"),
-        rows,
-        {0, 2, 3},
+        "Ranks that others wait for, by recorded durations",
+        found.late,
+        [
+            ("rank", lambda r: r.rank, None),
+            ("source", lambda r: spaced(r.source), None),
+            ("others wait", lambda r: r.wait_ms, "ms"),
+            ("collectives", lambda r: r.num_collectives, "count"),
+        ],
+        few=_FEW,
     )
 
 
-def _operations(review: Mapping[str, Any]) -> Grid | None:
-    rows = tuple(
-        (
-            safe_text(entry.get("kind"), 40),
-            quantity(entry.get("bytes"), "bytes"),
-            quantity(entry.get("num_members"), "count"),
-            quantity(entry.get("num_operations"), "count"),
-            _milliseconds(entry.get("median_us")),
-            "none defined"
-            if entry.get("bus_bandwidth_gbps") is None
-            else f"{quantity(entry['bus_bandwidth_gbps'], 'number')} GB/s",
-            quantity(entry.get("wait_share"), "share"),
-        )
-        for entry in records(review, "recorded", "operations")
+def _operations(found: Recorded) -> Grid | None:
+    return grid(
+        "recorded-operations",
+        "Speed by size",
+        found.operations,
+        [
+            ("collective", lambda o: o.kind, None),
+            ("size", lambda o: o.bytes, "bytes"),
+            ("ranks", lambda o: o.num_members, "count"),
+            ("times", lambda o: o.num_operations, "count"),
+            ("shortest member, median", lambda o: o.median_us, "us"),
+            ("bus bandwidth", _bandwidth, "number"),
+            ("waiting", lambda o: o.wait_share, "share"),
+        ],
+        limit=20,
+        few=_FEW,
     )
-    columns = ("collective", "bytes", "ranks", "times", "shortest, median", "bus bandwidth", "waiting")
-    return _grid("recorded-operations", "Speed by size", columns, rows, {1, 2, 3, 4, 5, 6})
 
 
-def _milliseconds(microseconds: object) -> str:
-    return quantity(microseconds / 1e3, "ms") if isinstance(microseconds, int | float) else WITHHELD
-
-
-def _grid(
-    grid_id: str, title: str, columns: tuple[str, ...], rows: tuple[tuple[str, ...], ...], numeric: set[int]
-) -> Grid | None:
-    return Grid(id=grid_id, title=title, columns=columns, rows=rows, numeric=frozenset(numeric)) if rows else None
+def _bandwidth(operation: RecordedOperation) -> str | None:
+    rate = operation.bus_bandwidth_gbps
+    return None if rate is None else f"{digits(rate)} GB/s"

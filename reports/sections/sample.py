@@ -1,114 +1,90 @@
-"""The section on a sample of ranks: what each says alone, its waits as ranges, and which ranks to profile next."""
+"""A sample of ranks: what each of them says alone, its waits as ranges, and which ranks to profile next."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
-from reports.page.grids import NOTHING, Columns, record_grid
-from reports.page.parts import Grid, Part, Terms
-from reports.page.text import at, listed, number, quantity, records, safe_text
+from reports.page.grids import figures, grid
+from reports.page.model import Grid, Section, Terms
+from reports.sections.material import Material
+from traceanalyzer.review import RankFigures, Sample, WaitRange
+from traceanalyzer.review.words import ranks_text
 
 MAX_ROWS = 24
-MAX_LISTED = 16
-_SIDES = {"this": "this one, or none is slower", "upstream": "before it", "downstream": "behind it"}
+_FEW = 8
+_SIDES = {"this": "this one, or none is slower", "upstream": "before it", "downstream": "after it"}
 
 
-def is_sample(review: Mapping[str, Any]) -> bool:
-    """Whether ranks of the job are not here, so that the page needs this section."""
-    return isinstance(at(review, "sample"), Mapping) and at(review, "sample", "coverage") != "all"
-
-
-def parts(review: Mapping[str, Any]) -> list[Part | None]:
-    """Next ranks, bounds of owners, ranks by their own traces, and waits; nothing where all ranks are here."""
-    if not is_sample(review):
-        return []
-    return [_next(review), _ranks(review), _waits(review)]
-
-
-def _next(review: Mapping[str, Any]) -> Terms:
-    entries = [
-        (
-            title,
-            ": ".join(text for text in (_listed(review, key), safe_text(at(review, "sample", why) or "", 300)) if text),
-        )
-        for title, key, why in (
-            ("Profile next", "next_ranks", "next_reason"),
-            ("A sample for everything", "recommended_ranks", "recommended_reason"),
-        )
-    ]
-    entries += [
-        (f"Share of time in {owner}", _range(at(review, "figures", f"accounting.owners.{owner}")))
-        for owner in ("wait", "transfer")
-    ]
-    return Terms(title="What these ranks can tell", entries=tuple(entry for entry in entries if entry[1]), half=True)
-
-
-def _listed(review: Mapping[str, Any], key: str) -> str:
-    ranks = [f"{number(rank) or 0:.0f}" for rank in listed(review, "sample", key)]
-    more = f", … ({len(ranks)})" if len(ranks) > MAX_LISTED else ""
-    noun = "rank" if len(ranks) == 1 else "ranks"
-    return f"{noun} {', '.join(ranks[:MAX_LISTED])}{more}" if ranks else ""
-
-
-def _range(figure: object) -> str:
-    low, high = number(at(figure, "low")), number(at(figure, "high"))
-    if low is None or high is None or low == high:
-        return ""
-    return f"{quantity(low, 'share')} to {quantity(high, 'share')}, by the ranks' own durations"
-
-
-def _ranks(review: Mapping[str, Any]) -> Grid | None:
-    columns: Columns = (
-        ("rank", "rank", "count"),
-        ("stages", "stages", None),
-        ("own time per microbatch", "own_ms", "ms"),
-        ("pace", "pace_ms", "ms"),
-        ("others cost it per step", "others_cost_ms", "ms"),
-        ("between chunks", "between_chunks_share", "share"),
-        ("with equal stages", "equal_stages_share", "share"),
-        ("slowest stage", "side", None),
+def section(material: Material) -> Section | None:
+    """Of a capture that lacks ranks; None for a complete one."""
+    sample = material.review.sample
+    if sample is None or sample.coverage == "all":
+        return None
+    return material.section(
+        "sample",
+        "Ranks that were captured",
+        [_next(sample), _ranks(sample), _waits(sample)],
+        lead="Some ranks of the job are missing. This section shows what the captured ranks know, and which to profile next.",
     )
-    paced = [
-        {**each, "stages": ", ".join(map(str, listed(each, "stages"))) or NOTHING, "side": _side(each)}
-        for each in records(review, "sample", "ranks")
-        if number(each.get("own_ms")) is not None
-    ]
-    return record_grid(
-        {"sample_ranks": paced},
-        ("sample_ranks",),
-        columns,
-        title="The pipeline as each rank sees it",
-        note="Each row is one rank's own trace: medians over its steps. Between chunks is of its own window, not the job's bubble.",
+
+
+def _next(sample: Sample) -> Terms | None:
+    return figures(
+        "What to capture",
+        [
+            ("Profile next", _listed(sample.next_ranks, sample.next_reason)),
+            ("A sample that answers everything", _listed(sample.recommended_ranks, sample.recommended_reason)),
+        ],
+    )
+
+
+def _listed(ranks: Sequence[int], why: str | None) -> str:
+    return ": ".join(text for text in (ranks_text(ranks, 16) if ranks else "", why or "") if text)
+
+
+def _ranks(sample: Sample) -> Grid | None:
+    return grid(
+        "sample-ranks",
+        "The pipeline as each rank sees it",
+        [rank for rank in sample.ranks if rank.own_ms is not None],
+        [
+            ("rank", lambda r: r.rank, "count"),
+            ("stages", lambda r: r.stages, None),
+            ("own time per microbatch", lambda r: r.own_ms, "ms"),
+            ("pace", lambda r: r.pace_ms, "ms"),
+            ("others cost it, per step", lambda r: r.others_cost_ms, "ms"),
+            ("between chunks", lambda r: r.between_chunks_share, "share"),
+            ("with equal stages", lambda r: r.equal_stages_share, "share"),
+            ("slowest stage", _side, None),
+        ],
+        note="Each row is one rank's own trace, medians over its steps. Shares are of the rank's own window; they are not the "
+        "job's bubble.",
         limit=MAX_ROWS,
+        few=_FEW,
     )
 
 
-def _side(each: Mapping[str, Any]) -> str:
-    return _SIDES.get(str(each.get("side"))) or f"cannot be told: {each.get('side_reason')}"
+def _side(rank: RankFigures) -> str:
+    return _SIDES.get(rank.side or "") or f"not known: {rank.side_reason}"
 
 
-def _waits(review: Mapping[str, Any]) -> Grid | None:
-    columns: Columns = (
-        ("rank", "rank", "count"),
-        ("mesh dimension", "role", None),
-        ("inside communication", "duration_ms", "ms"),
-        ("waiting, low estimate", "low_ms", "ms"),
-        ("waiting, high estimate", "high_ms", "ms"),
-        ("operations per step", "num_operations", "count"),
-        ("bounded from below", "num_sampled", "count"),
-    )
-    rows = [
-        {**wait, "rank": each.get("rank"), "role": wait.get("role") or "unknown"}
-        for each in records(review, "sample", "ranks")
-        for wait in records(each, "waits")
-    ]
-    return record_grid(
-        {"sample_waits": rows},
-        ("sample_waits",),
-        columns,
-        title="Waiting inside communication, per step",
-        note="At least: duration less twice the shortest equal operation of the rank. At most: less bytes over the peak of its links. "
-        "Time under computation counts too.",
+def _waits(sample: Sample) -> Grid | None:
+    rows: list[tuple[int, WaitRange]] = [(rank.rank, wait) for rank in sample.ranks for wait in rank.waits]
+    return grid(
+        "sample-waits",
+        "Waiting inside communication, per step",
+        rows,
+        [
+            ("rank", lambda r: r[0], "count"),
+            ("mesh dimension", lambda r: r[1].role or "unknown", None),
+            ("inside communication", lambda r: r[1].duration_ms, "ms"),
+            ("waiting, low estimate", lambda r: r[1].low_ms, "ms"),
+            ("waiting, high estimate", lambda r: r[1].high_ms, "ms"),
+            ("operations", lambda r: r[1].num_operations, "count"),
+            ("bounded from below", lambda r: r[1].num_sampled, "count"),
+        ],
+        note="Low: duration less twice the shortest equal operation of the rank. High: duration less bytes ÷ peak of its links. "
+        "Time under computation is included.",
         limit=MAX_ROWS,
+        few=_FEW,
     )

@@ -88,6 +88,17 @@ def test_text_shows_measured_beside_theory(tmp_path: Path) -> None:
     assert "withheld" in text
 
 
+def test_text_needs_no_drawing_library(tmp_path: Path) -> None:
+    run_of(tmp_path, GPIPE)
+    drawing = ("bokeh", "holoviews", "panel", "pandas", "jinja2")
+    code = (
+        "import sys; from traceanalyzer.cli import main; status = main(sys.argv[1:]);"
+        f"print([name for name in {drawing} if name in sys.modules], status)"
+    )
+    for arguments in (["analyze", str(tmp_path)], ["predict", "-s", "1f1b", "-p", "2", "-m", "4"]):
+        assert cli(*arguments, code=code).stdout.splitlines()[-1] == "[] 0"
+
+
 def test_output_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     run_of(tmp_path / "run", GPIPE)
     target = tmp_path / "no" / "such" / "folder.json"

@@ -67,7 +67,7 @@ def test_a_result_is_printed_again(run: Path, tmp_path: Path, capsys: Caught) ->
         assert main(["analyze", str(path)]) == 0
         assert capsys.readouterr().out == first
     assert main(["analyze", str(tmp_path / "result"), "--json", "-"]) == 0
-    assert capsys.readouterr().out == (tmp_path / "result/review.json").read_text()
+    assert json.loads(capsys.readouterr().out) == json.loads((tmp_path / "result/review.json").read_text())
 
 
 def test_tables_of_a_result(result: Path, capsys: Caught) -> None:
@@ -165,12 +165,12 @@ def test_a_result_that_cannot_be_written_leaves_nothing(
 
     monkeypatch.setattr(kept, "write_whole", full)
     with pytest.raises(OutputError, match="No space left"):
-        kept.write_result(analysis.review, analysis.tables, out)
+        kept.keep_result(analysis.review, analysis.tables, out)
     assert (out / "review.json").read_bytes() == before
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["result", "run"]
 
 
-def test_a_run_folder_with_a_review_beside_its_traces_is_a_run(run: Path, capsys: Caught) -> None:
+def test_a_run_folder_with_a_review_beside_its_traces_is_a_run(run: Path) -> None:
     assert main(["analyze", str(run), "--json", str(run / "review.json")]) == 0
     assert main(["analyze", str(run), "--ranks", "0"]) == 0
     assert not kept.is_result(run)

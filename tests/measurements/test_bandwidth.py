@@ -153,4 +153,4 @@ def test_waits_of_the_order_of_the_clocks_residual_are_withheld() -> None:
     vague = clocks.with_columns(pl.Series("residual_ns", [0, 60]))
     reason = hidden_by_clocks(split_collectives(frame, one_clock=True, clocks=vague))
     assert reason is not None
-    assert "0.0001 ms" in reason
+    assert "100 ns" in reason

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traceanalyzer.measurements.pipeline.bubble import bubble, shares_by_step
+from traceanalyzer.measurements.pipeline.bubble import IDLE_PARTS, bubble, gaps_before, shares_by_step
+from traceanalyzer.measurements.pipeline.replica_waits import NO_EXCHANGES
 from traceanalyzer.schema import ACTIONS, STEPS, conform
 
 COLUMNS = ["rank", "stage", "phase", "microbatch", "start_ns", "end_ns"]
@@ -89,12 +90,50 @@ def timelines(draw: st.DrawFn) -> list[tuple[int, int, str, int, int, int]]:
     return rows
 
 
+@st.composite
+def exchanges(draw: st.DrawFn) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Messages on their way, and exchanges between replicas with the moment their transfer begins; any whatever."""
+    span = st.tuples(st.integers(0, 2), st.integers(0, 90), st.integers(0, 30))
+    messages = [(rank, at, at + length) for rank, at, length in draw(st.lists(span, max_size=5))]
+    replicas = [
+        (rank, 1, at, at + draw(st.integers(0, length)), at + length)
+        for rank, at, length in draw(st.lists(span, max_size=5))
+    ]
+    columns = {"rank": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64}
+    return (
+        pl.DataFrame(messages, schema=columns, orient="row"),
+        pl.DataFrame(replicas, schema=NO_EXCHANGES.schema, orient="row"),
+    )
+
+
+def raster(start: int, end: int, intervals: list[tuple[int, int]]) -> set[int]:
+    return {at for low, high in intervals for at in range(max(low, start), min(high, end))}
+
+
+@given(timelines(), exchanges())
+def test_parts_of_late_starts_are_what_a_raster_counts(
+    rows: list[tuple[int, int, str, int, int, int]], given_: tuple[pl.DataFrame, pl.DataFrame]
+) -> None:
+    messages, replicas = given_
+    gaps = gaps_before(actions(rows), messages, replicas)
+    for row in gaps.iter_rows(named=True):
+        own = [frame.filter(pl.col("rank") == row["rank"]) for frame in given_]
+        late = (row["ready_ns"], row["start_ns"])
+        sent = raster(*late, list(own[0].select("start_ns", "end_ns").iter_rows()))
+        moved = raster(*late, list(own[1].select("transfer_start_ns", "end_ns").iter_rows())) - sent
+        waited = raster(*late, list(own[1].select("start_ns", "end_ns").iter_rows())) - sent - moved
+        assert (row["transfer_ns"], row["dp_transfer_ns"], row["dp_wait_ns"]) == (len(sent), len(moved), len(waited))
+        assert row["overhead_ns"] == late[1] - late[0] - len(sent | moved | waited)
+    table = bubble(actions(rows), messages, replicas)
+    assert (table.select(pl.sum_horizontal("chunk_ns", *IDLE_PARTS)).to_series() == table["phase_ns"]).all()
+
+
 @given(timelines(), st.randoms(use_true_random=False))
 def test_parts_sum_to_the_phase_and_input_order_changes_nothing(
     rows: list[tuple[int, int, str, int, int, int]], random: object
 ) -> None:
     table = bubble(actions(rows))
-    parts = ["chunk_ns", "warmup_ns", "steady_ns", "drain_ns", "transfer_ns", "overhead_ns"]
+    parts = ["chunk_ns", *IDLE_PARTS]
     assert (table.select(pl.sum_horizontal(parts)).to_series() == table["phase_ns"]).all()
     assert all((table[part] >= 0).all() for part in parts)
     busy = {r: sum(e - s for rank, *_, s, e in rows if rank == r) for r in table["rank"]}
@@ -102,3 +141,14 @@ def test_parts_sum_to_the_phase_and_input_order_changes_nothing(
     shuffled = list(rows)
     random.shuffle(shuffled)  # type: ignore[attr-defined]
     assert bubble(actions(shuffled)).equals(table)
+
+
+def test_pooled_shares_are_sums_over_whole_pipelines_of_the_fullest_steps() -> None:
+    slow = [(rank + 2, stage, phase, mb, 2 * start, 2 * end) for rank, stage, phase, mb, start, end in HAND]
+    first = pl.concat([actions(HAND), actions(slow).with_columns(pl.lit(1, pl.Int32).alias("pipeline"))])
+    both = pl.concat([first, actions(HAND, step=2)])  # the second pipeline is not whole in step 2
+    table = bubble(both)
+    (row,) = shares_by_step(table, pl.DataFrame(schema=STEPS), pooled=True).iter_rows(named=True)
+    assert row["step"] == 1
+    assert row["measured_share"] == pytest.approx((63 + 126) / (186 + 372))
+    assert row["phase_ns"] == pytest.approx((93 + 186) / 2)

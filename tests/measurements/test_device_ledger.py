@@ -182,3 +182,10 @@ def test_time_under_two_dimensions_that_release_nothing_is_counted_as_ambiguous(
     assert ambiguous_ns(windows, kernels, communications) == 10 * US
     alone = tables_of(both[:1], both[:1])
     assert ambiguous_ns(*alone) == 0
+
+
+def test_launched_work_that_does_not_start_is_queued_for_a_reason_that_is_not_recorded() -> None:
+    table = table_of([kernel(0, 0, 10, -1), kernel(1, 45, 60, 20)], [])
+    causes = table.select(pl.col("owner").cast(pl.String), "cause", "duration_ns").rows()
+    assert ("queued", "not recorded", 25 * US) in causes  # after the launching call returned
+    assert ("host", "before launch", 10 * US) in causes  # before it

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.gaps.experts.replay import Link, replay
+from traceanalyzer.gaps.experts.replay import Link, replay_chains
 from traceanalyzer.measurements.communication.slow_exchange import (
     exchanges,
     expected_transfers,
@@ -208,17 +208,17 @@ def link(rank: int, sequence: int | None, local: float, transfer: float = 0.0, p
 
 def test_replay_follows_the_latest_member_and_each_ranks_own_transfer() -> None:
     chains = {0: [link(0, 0, 10, 5), link(0, None, 1)], 1: [link(1, 0, 30, 2), link(1, None, 1)]}
-    assert replay(chains) == 30 + 5 + 1
+    assert replay_chains(chains) == 30 + 5 + 1
 
 
 def test_replay_does_not_wait_for_a_member_that_exchanges_nothing() -> None:
     chains = {0: [link(0, 0, 10, 5, "0"), link(0, None, 20)], 1: [link(1, 0, 30, 2, "1"), link(1, None, 1)]}
-    assert replay(chains) == 35
+    assert replay_chains(chains) == 35
 
 
 def test_replay_of_an_impossible_order_says_so() -> None:
     chains = {0: [link(0, 0, 1), link(0, 1, 1)], 1: [link(1, 1, 1), link(1, 0, 1)]}
-    assert replay(chains) is None
+    assert replay_chains(chains) is None
 
 
 def test_sequences_of_a_head_truncated_rank_are_aligned() -> None:

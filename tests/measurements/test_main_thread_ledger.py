@@ -74,7 +74,7 @@ def test_every_nanosecond_has_the_owner_and_the_phase_that_precedence_says(
         (r, s, e) for r, s, e in receives if any(q == r and a <= s and e <= b for q, a, b in acts + ops if b >= a)
     ]
     expected: dict[tuple[int, int, str, str], int] = {}
-    for rank, step, start, end, _ in WINDOWS.iter_rows():
+    for rank, step, start, end, *_ in WINDOWS.iter_rows():
         for at in range(start, end):
             if covers(transfers, rank, at):
                 owner = "transfer"

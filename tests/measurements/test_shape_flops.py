@@ -11,6 +11,7 @@ import pytest
 from traceanalyzer.measurements.efficiency.shape_flops import ATTENTION, FACTORS, flops_by_step, shape_flops
 from traceanalyzer.model_configs import read_model_config
 from traceanalyzer.schema import EVENTS, conform
+from traceanalyzer.tables.steps.windows import step_ranges
 from traceanalyzer.theory.model.flops import Convention, flops_per_token
 from traceanalyzer.traces.read import read_traces
 
@@ -118,12 +119,15 @@ def test_sums_by_step() -> None:
         operator("_Linear", [], 150),
         operator("aten::mm", [[3, 5], [5, 7]], 500),  # after the last step
     )
-    assert flops_by_step(shape_flops(table), table).rows() == [(0, 3, 212, 212, 2, 0), (0, 4, 210, 210, 1, 1)]
+    assert flops_by_step(shape_flops(table), step_ranges(table)).rows() == [
+        (0, 3, 212, 212, 2, 0),
+        (0, 4, 210, 210, 1, 1),
+    ]
 
 
 def test_a_rank_without_step_ranges_has_one_step() -> None:
     table = events(operator("aten::mm", [[3, 5], [5, 7]], 10), operator("aten::mm", [[3, 5], [5, 7]], 50))
-    assert flops_by_step(shape_flops(table), table).rows() == [(0, 0, 420, 420, 2, 0)]
+    assert flops_by_step(shape_flops(table), step_ranges(table)).rows() == [(0, 0, 420, 420, 2, 0)]
 
 
 def test_least_traffic() -> None:
@@ -204,7 +208,7 @@ def test_a_recorded_training_step_is_the_declared_job(name: str, tmp_path: Path)
             model(torch.zeros(batch, length, dtype=torch.long)).backward()
             recording.step()
     events_read = read_traces(tmp_path).events
-    by_step = flops_by_step(shape_flops(events_read), events_read)
+    by_step = flops_by_step(shape_flops(events_read), step_ranges(events_read))
     declared = flops_per_token(shape, length, Convention.FULL_ATTENTION).total * batch * length
     assert by_step["flops"].to_list() == [declared] * num_steps
     assert by_step["num_unread"].sum() == 0

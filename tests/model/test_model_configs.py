@@ -240,7 +240,7 @@ def test_language_model_of_a_multimodal_one() -> None:
         (LLAMA3_8B | {"num_hidden_layers": 10**9}, "1000000000 layers"),
         (LLAMA3_8B | {"tie_word_embeddings": "no"}, "'tie_word_embeddings' is 'no'"),
         (DEEPSEEK_V3 | {"attention_bias": True}, "biases in latent attention"),
-        (LLAMA3_8B | {"vocab_size": 0}, "hidden size, heads and vocabulary must be at least 1"),
+        (LLAMA3_8B | {"vocab_size": 0}, "hidden size and vocabulary must be at least 1"),
         (DEEPSEEK_V3 | {"num_experts_per_tok": 257}, "visits 257 of 256 experts"),
         ({"weights": []}, "neither a Hugging Face config.json nor"),
     ],

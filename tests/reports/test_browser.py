@@ -9,6 +9,7 @@ from typing import Any
 import polars as pl
 import pytest
 from browser import DRAWN, opened, until
+from msgspec import to_builtins
 from report_cases import expert_case, hostile, mfu_case, pipeline_case
 from report_factory import pipeline_actions
 
@@ -168,7 +169,7 @@ def test_downloads_hold_the_table_and_the_review(chromium: Any, reports: dict[st
     with page.expect_download() as waiting:
         page.click("text=download review.json")
     waiting.value.save_as(tmp_path / "review.json")
-    assert json.loads((tmp_path / "review.json").read_text(encoding="utf-8")) == pipeline_case()[0]
+    assert json.loads((tmp_path / "review.json").read_text(encoding="utf-8")) == to_builtins(pipeline_case()[0])
 
 
 @pytest.mark.parametrize("width", [1280, 390])
@@ -199,4 +200,4 @@ def test_the_most_bars_that_are_drawn_still_open(chromium: Any, tmp_path: Path) 
     found = opened(chromium, render(review, tables, tmp_path / "large.html"))
     assert found.complaints == []
     text = found.page.locator("#timeline figcaption").inner_text()
-    assert "are not drawn (at most 20000 bars are)" in text
+    assert "are not drawn: the limit is 20,000 bars." in text

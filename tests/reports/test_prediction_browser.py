@@ -31,8 +31,8 @@ def test_it_opens_without_a_request_or_a_complaint_and_draws_every_chart(chromiu
 
 
 def test_it_says_the_schedules_bubbles_as_a_reader_computes_them(chromium: Any, page: Path) -> None:
-    text = opened(chromium, page, ready=None).page.inner_text("main").replace("\u202f", " ")
-    assert "27.3 %" in text  # (P - 1) / (M + P - 1) = 3 / 11
+    text = opened(chromium, page, ready=None).page.inner_text("main")
+    assert "27.3%" in text  # (P - 1) / (M + P - 1) = 3 / 11
     assert "ZBVZeroBubble" in text
 
 

@@ -8,7 +8,7 @@ from report_factory import EPOCH_NS, MS, expert_tables, pipeline_actions
 
 from reports.charts import exchanges
 from reports.charts.time_axis import median_step
-from reports.charts.timeline import Timeline, draw, lay_out
+from reports.charts.timeline import Timeline, chart, lay_out
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, conform, empty
 
 
@@ -86,13 +86,13 @@ def test_no_timed_action_means_no_timeline() -> None:
 def test_steps_that_do_not_fit_are_left_out_and_counted() -> None:
     timeline = laid_out(pipeline_actions(), pipeline_actions(steps=(0,), slow_step=None), limit=150)
     assert timeline.windows["step"].to_list() == [5]
-    assert timeline.left_out.strip() == "2 of 3 steps are not drawn (at most 150 bars are)."
+    assert timeline.left_out.strip() == "2 of 3 steps are not drawn: the limit is 150 bars."
 
 
 def test_ranks_that_do_not_fit_are_left_out_and_counted() -> None:
     timeline = laid_out(pipeline_actions(), pipeline_actions(steps=(0,), slow_step=None), limit=80)
     assert timeline.bars["rank"].unique().sort().to_list() == [0, 1]
-    assert "2 of 4 ranks are not drawn (at most 80 bars are)." in timeline.left_out
+    assert "2 of 4 ranks are not drawn: the limit is 80 bars." in timeline.left_out
 
 
 @settings(deadline=None, max_examples=40)
@@ -166,10 +166,10 @@ def test_too_many_all_to_alls_are_cut_by_step_and_counted() -> None:
     laid = exchanges.lay_out(expert_tables()["collectives"], None, limit=64)
     assert laid is not None
     assert laid.bars.height <= 64
-    assert laid.left_out == " 2 further steps are not drawn (at most 64 bars are)."
+    assert laid.left_out == " 2 more steps are not drawn: the limit is 64 bars."
 
 
 def test_bars_of_an_unknown_schedule_are_not_called_microbatches() -> None:
     laid = laid_out(pipeline_actions(), empty(ACTIONS))
-    assert "are microbatches" in draw(laid).caption
-    assert "are microbatches" not in draw(laid, ordered=False).caption
+    assert "are microbatches" in chart(laid).caption
+    assert "are microbatches" not in chart(laid, ordered=False).caption

@@ -25,17 +25,17 @@ def test_a_report_is_written_whole_and_only_for_its_owner(tmp_path: Path) -> Non
 
 
 def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(OutputError, match=r"missing/report\.html: No such file or directory"):
-        render({}, {}, tmp_path / "missing" / "report.html")
-    with pytest.raises(OutputError, match="is no ordinary file"):
-        render({}, {}, tmp_path)
+    with pytest.raises(OutputError, match=r"missing/report\.html: cannot be written: No such file or directory"):
+        render(mfu_case()[0], {}, tmp_path / "missing" / "report.html")
+    with pytest.raises(OutputError, match="not a regular file"):
+        render(mfu_case()[0], {}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 def test_a_device_is_no_target() -> None:
-    with pytest.raises(OutputError, match="is no ordinary file"):
-        render({}, {}, Path("/dev/full"))
+    with pytest.raises(OutputError, match="not a regular file"):
+        render(mfu_case()[0], {}, Path("/dev/full"))
 
 
 def test_a_failed_write_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -47,6 +47,6 @@ def test_a_failed_write_keeps_the_old_report(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputError, match="No space left on device"):
-        render({}, {}, target)
+        render(mfu_case()[0], {}, target)
     assert target.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["report.html"]

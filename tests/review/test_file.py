@@ -76,19 +76,21 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def refusal(content: bytes) -> str | None:
     """The one line that refuses `content`; None if it is a review."""
+    refused: InputError | None = None
     try:
         assert isinstance(decode_review(content, "some.json"), Review)
     except InputError as error:
-        assert error.message.startswith("some.json: ")
-        assert "\n" not in error.message
-        assert error.hint
-        return error.message
-    return None
+        refused = error
+    if refused is None:
+        return None
+    assert refused.message.startswith("some.json: ")
+    assert "\n" not in refused.message
+    assert refused.hint
+    return refused.message
 
 
-@given(seed=st.integers(0, 2**32 - 1))
-def test_random_damage_to_bytes_is_never_a_traceback(content: bytes, seed: int) -> None:
-    rng = random.Random(seed)
+@given(rng=st.randoms(use_true_random=False))
+def test_random_damage_to_bytes_is_never_a_traceback(content: bytes, rng: random.Random) -> None:
     data = bytearray(content)
     for _ in range(rng.randint(1, 4)):
         at = rng.randrange(len(data))
@@ -111,9 +113,8 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 ODD = [None, True, -1, 10**30, 0.5, "", "word", [], [0], {}, {"a": 1}, [[]]]
 
 
-@given(seed=st.integers(0, 2**32 - 1))
-def test_values_of_other_types_are_never_a_traceback(content: bytes, seed: int) -> None:
-    rng = random.Random(seed)
+@given(rng=st.randoms(use_true_random=False))
+def test_values_of_other_types_are_never_a_traceback(content: bytes, rng: random.Random) -> None:
     review = json.loads(content)
     *outer, last = rng.choice(places(review))
     place = review

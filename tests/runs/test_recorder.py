@@ -135,8 +135,9 @@ def test_the_recorder_needs_nothing_of_the_jobs_beside_it() -> None:
         "print('polars' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    needed = ["capture", "clocks", "device_state", "flight_dump", "gemm_peak", "host_load", "nccl_inspector"]
-    needed += ["on_demand", "recorder", "run_file", "trace_export"]
+    recorder = ["capture", "clocks", "device_state", "flight_dump", "host_load", "nccl_inspector", "on_demand"]
+    recorder += ["recording", "run_file", "trace_export"]
+    needed = ["pacing", "pacing.gemm_peak", "recorder", *(f"recorder.{name}" for name in recorder)]
     assert done.stdout == f"{[f'instrumented_runs.{name}' for name in needed]}\nFalse\n"
 
 

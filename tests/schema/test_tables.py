@@ -66,8 +66,8 @@ def test_every_table_and_column_says_what_it_is() -> None:
         for text in (table.meaning, *(column.meaning for column in table.columns.values())):
             assert text.endswith(".")
             assert text[0].isupper() or text[0] in "`0"
-        times = [column for column, dtype in table.schema.items() if column.endswith("_ns") and dtype != pl.Int64]
-        assert times == []
+        for column, dtype in table.schema.items():
+            assert dtype == pl.Int64 or not column.endswith("_ns") or column.startswith(("mean_", "median_"))
 
 
 @pytest.mark.parametrize(

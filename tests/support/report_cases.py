@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import polars as pl
+from msgspec import to_builtins
 from report_factory import (
     MS,
     accounting_table,
@@ -16,13 +18,15 @@ from report_factory import (
     steps_table,
 )
 
-Case = tuple[dict[str, Any], dict[str, pl.DataFrame]]
+from traceanalyzer.review import Review
+
+Case = tuple[Review, dict[str, pl.DataFrame]]
 
 
 NO_MFU = dict.fromkeys(
     (
         "mfu", "hfu", "mfu_wall_clock", "mfu_unprofiled", "flops_per_step", "hardware_flops_per_step", "flops_per_token",
-        "tokens_per_step", "peak_flops_per_device", "peak_basis", "num_devices", "convention", "predicted_mfu",
+        "tokens_per_step", "peak_flops_per_device", "peak_basis", "num_devices", "convention", "predicted_mfu", "predicted_step_ms",
     )
 ) | {"conventions": []}  # fmt: skip
 
@@ -38,6 +42,11 @@ def field(value: object, source: str = "declared") -> dict[str, Any]:
 
 def withheld_tile(tile_id: str, title: str, reason: str) -> dict[str, str]:
     return tile(tile_id, title, status="withheld", note=reason)
+
+
+def review_of(fields: dict[str, Any]) -> Review:
+    """The review that has these fields."""
+    return msgspec.convert(fields, Review)
 
 
 def base_review() -> dict[str, Any]:
@@ -56,15 +65,15 @@ def base_review() -> dict[str, Any]:
         },
         "quality": {
             "verdict": "complete", "num_ranks_expected": 4, "num_ranks_found": 4, "num_steps_used": 3,
-            "events_seen": 120_345, "events_kept": 120_300, "events_dropped": {"metadata": 45},
-            "clock_residual_ns": 0, "clock_basis": "one host", "defects": [], "withheld": [],
+            "events_seen": 120_345, "events_kept": 120_300, "events_dropped": {"metadata": 45}, "ranks_lost": [],
+            "clock_residual_ns": 0, "clock_basis": "same_host", "defects": [], "withheld": [],
         },
         "job": {
             "schedule": field("1F1B"), "num_stages": field(4), "num_microbatches": field(8), "num_chunks": field(1),
-            "layout": field({"pp": 4, "dp": 1, "tp": 1, "ep": 1}), "model": field(None), "hardware": field({"device": "cpu", "num_devices": 4}),
+            "layout": field({"pp": 4, "dp": 1, "tp": 1, "ep": 1}), "hardware": field({"device": "cpu", "num_devices": 4}),
         },
         "step": {"duration_ms": {"median": None, "p05": None, "p95": None, "values": [], "num_steps": 0}, "open_end": False, "unprofiled_ms": None, "wall_clock_ms": None},
-        "accounting": {"owners": []},
+        "accounting": {"owners": [], "phases": [], "ambiguous_ns": None},
         "bubble": None, "all_to_all": None, "mfu": NO_MFU, "waterfall": [], "stragglers": [], "findings": [], "memory": None,
         "method": [{"term": "Bubble", "text": "Pipeline phase less this rank's chunk spans; theory is compared with its dependency part."}],
         "provenance": [{"term": "Seed", "text": "0"}, {"term": "torch", "text": "2.13.0"}],
@@ -134,7 +143,9 @@ def pipeline_case() -> Case:
         "worth": [{"remedy": "no host delay", "cause": "host", "rank": None, "stage": None, "ms": 4.0}],
     }  # fmt: skip
     review["accounting"] = {
-        "owners": [{"owner": "compute", "share": 0.727, "ms": 4800.0}, {"owner": "wait", "share": 0.26, "ms": 1710.0}]
+        "owners": [{"owner": "compute", "share": 0.727, "ms": 4800.0}, {"owner": "wait", "share": 0.26, "ms": 1710.0}],
+        "phases": [{"phase": "F", "owner": "compute", "share": 0.727, "ms": 4800.0}],
+        "ambiguous_ns": None,
     }
     first = actions.filter(pl.col("step") == 3)
     review["findings"] = [
@@ -153,7 +164,7 @@ def pipeline_case() -> Case:
         "actions": actions, "ideal_actions": ideal, "bubble": bubble, "accounting": accounting_table(bubble),
         "steps": steps_table(actions),
     }  # fmt: skip
-    return json.loads(json.dumps(review)), tables
+    return review_of(review), tables
 
 
 def expert_case() -> Case:
@@ -175,8 +186,8 @@ def expert_case() -> Case:
             withheld_tile("mfu", "MFU", "paced run: computations are stretched by sleeping"),
         ],
     }  # fmt: skip
+    del review["job"]["schedule"]
     review["job"] |= {
-        "schedule": field(None),
         "num_stages": field(1),
         "num_microbatches": field(1),
         "layout": field({"pp": 1, "dp": 4, "tp": 1, "ep": 4}),
@@ -190,7 +201,7 @@ def expert_case() -> Case:
     review["quality"]["defects"] = [
         {
             "code": "json.truncated", "severity": "loss", "file": "traces/rank00003.json.gz", "rank": 3, "byte_from": 120_000,
-            "byte_to": 120_512, "action": "skipped", "affects": ["all_to_all"], "message": "the file ends inside an event",
+            "byte_to": 120_512, "events_affected": 1, "action": "skipped", "affects": ["all_to_all"], "message": "the file ends inside an event",
             "hint": "copy the trace again",
         }
     ]  # fmt: skip
@@ -210,8 +221,8 @@ def expert_case() -> Case:
             "combine_wait_ms": 1050.0, "time_per_token_us": 100.0,
         },
     }  # fmt: skip
-    review["stragglers"] = [{"rank": 1, "stage": [0], "cause": "expert load", "slowdown": 2.4, "cost_ms": 350.0}]
-    return json.loads(json.dumps(review)), tables
+    review["stragglers"] = [{"rank": 1, "stage": [0], "cause": "straggler", "slowdown": 2.4, "cost_ms": 350.0}]
+    return review_of(review), tables
 
 
 def mfu_case() -> Case:
@@ -227,7 +238,7 @@ def mfu_case() -> Case:
     }  # fmt: skip
     review["mfu"] = {
         "mfu": 0.613, "hfu": 0.655, "flops_per_step": 4.2e11, "peak_flops_per_device": 8.82e10, "convention": "PaLM, full attention",
-        "predicted_mfu": None, "flops_per_token": 4.1e8, "mfu_wall_clock": 0.612, "mfu_unprofiled": 0.622, "tokens_per_step": 1024,
+        "predicted_mfu": None, "predicted_step_ms": None, "flops_per_token": 4.1e8, "mfu_wall_clock": 0.612, "mfu_unprofiled": 0.622, "tokens_per_step": 1024,
         "hardware_flops_per_step": 4.5e11, "peak_basis": "measured GEMM 1024×1024×1024", "num_devices": 1,
         "conventions": [
             {"name": "PaLM, full attention", "flops_per_step": 4.2e11, "mfu": 0.613},
@@ -250,7 +261,7 @@ def mfu_case() -> Case:
         {"metric": "all_to_all", "reason": "no experts in this job"},
         {"metric": "mfu.predicted_mfu", "reason": "no prediction for a CPU"},
     ]
-    return json.loads(json.dumps(review)), {}
+    return review_of(review), {}
 
 
 PAYLOADS = (
@@ -267,20 +278,33 @@ PAYLOADS = (
 )
 
 
-def everywhere(value: Any, change: Callable[[str], str]) -> Any:
-    """A review with every string changed."""
-    if isinstance(value, dict):
-        return {key: everywhere(entry, change) for key, entry in value.items()}
-    if isinstance(value, list):
-        return [everywhere(entry, change) for entry in value]
-    return change(value) if isinstance(value, str) else value
+def strings(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Paths of all strings in plain data."""
+    if isinstance(value, dict | list):
+        for key, entry in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from strings(entry, (*path, key))
+    elif isinstance(value, str):
+        yield path
+
+
+def changed(review: Review, path: tuple[Any, ...], change: Callable[[Any], Any]) -> Review | None:
+    """The review with one value changed; None if its schema does not allow it."""
+    plain = to_builtins(review)
+    target = plain
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = change(target[path[-1]])
+    try:
+        return msgspec.convert(plain, Review, str_keys=True)
+    except msgspec.ValidationError:
+        return None
 
 
 def hostile(case: Case) -> Case:
-    """A case whose every name, sentence and text column is an attack."""
-    count = iter(range(10**6))
-    review = everywhere(case[0], lambda text: f"{text[:12]}{PAYLOADS[next(count) % len(PAYLOADS)]}")
-    # a tile keeps its id and status, a phase its letter: what is no text of the trace
+    """A case whose every name, sentence and text column is an attack, as far as the schema leaves it open."""
+    review, payloads = case[0], itertools.cycle(PAYLOADS)
+    for path in strings(to_builtins(review)):
+        review = changed(review, path, lambda text: f"{text[:12]}{next(payloads)}") or review
     tables = {
         name: frame.with_columns(
             pl.format("{}" + PAYLOADS[0].replace("{", "").replace("}", ""), pl.col(column)).alias(column)

@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, ROUTING, STEPS
+from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, ROUTING, STEPS, conform
 
 MS = 1_000_000
 EPOCH_NS = 1_760_000_000_000_000_000
@@ -103,7 +103,7 @@ def accounting_table(bubble: pl.DataFrame) -> pl.DataFrame:
 def steps_table(actions: pl.DataFrame) -> pl.DataFrame:
     spans = actions.group_by("step").agg(pl.col("start_ns").min(), pl.col("end_ns").max())
     ranks = actions.select("rank").unique()
-    return ranks.join(spans, how="cross").with_columns(open_end=False).select(list(STEPS)).cast(dict(STEPS))
+    return conform(ranks.join(spans, how="cross").with_columns(open_end=False), STEPS)
 
 
 def expert_tables(

@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from planted import Faults, Job, plant
 
+from traceanalyzer.analysis.assemble import analyze, read
+from traceanalyzer.gaps.pipeline.actions import no_clock
 from traceanalyzer.tables.clocks.alignment import on_one_clock
 from traceanalyzer.tables.clocks.solving import solve_clocks
 
@@ -88,6 +90,29 @@ def test_ranks_without_a_common_operation_have_unknown_clocks(tmp_path: Path) ->
     assert measured.p2p["wait_ns"].null_count() == measured.p2p.height
 
 
+def test_pipelines_side_by_side_that_nothing_joins_have_a_clock_each(tmp_path: Path) -> None:
+    job = Job(pp=3, dp=2, ranks_per_host=1, num_microbatches=4, global_norm=False, overlapped="never")
+    offsets = {1: 7_000_000_000, 2: 4_000_000, 3: 7_001_000_000, 5: 6_998_000_000}
+    planted = plant(job, Faults(clock_offset_ns=offsets), tmp_path)
+    measured = measure(planted.traces)
+    assert (measured.tables.clock.basis, measured.tables.clock.num_clocks) == ("matched", 2)
+    assert dict(measured.tables.clocks.select("rank", "reference").iter_rows()) == {0: 0, 1: 1, 2: 0, 3: 1, 4: 0, 5: 1}
+    bubble = analyze(read(planted.traces)).review.bubble
+    (tmp_path / "one").mkdir()
+    alone = analyze(read(plant(job, Faults(), tmp_path / "one").traces)).review.bubble
+    assert bubble is not None
+    assert alone is not None
+    assert bubble.measured_share == pytest.approx(alone.measured_share, abs=0.002)
+    assert bubble.num_pipelines == 2
+
+
+def test_hosts_are_only_named_where_they_are_known() -> None:
+    told = no_clock(pl.DataFrame({"host": ["a", "b"]}))
+    untold = no_clock(pl.DataFrame({"host": [None, None]}, schema={"host": pl.String}))
+    assert "different hosts" in told
+    assert "host" not in untold
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     offset=st.integers(-10_000_000, 10_000_000),
@@ -129,7 +154,7 @@ def test_residuals_add_up_along_the_path() -> None:
     assert lines[1].first_ns == pytest.approx(10, abs=1)
     assert lines[2].first_ns == pytest.approx(110, abs=1)
     assert lines[2].residual_ns == pytest.approx(lines[1].residual_ns + 10, abs=1)
-    assert 3 not in lines
+    assert [lines[rank].reference for rank in range(4)] == [0, 0, 0, 3]
 
 
 def test_bounds_that_contradict_each_other_widen_the_residual() -> None:
@@ -146,7 +171,7 @@ def test_one_sided_bounds_give_no_clock() -> None:
         {"rank": [0], "other": [1], "at_ns": [0], "low_ns": [None], "high_ns": [5]},
         schema_overrides={"low_ns": pl.Int64},
     )
-    assert set(solve_clocks(bounds, [0, 1], 0, 1)) == {0}
+    assert {rank: line.reference for rank, line in solve_clocks(bounds, [0, 1], 0, 1).items()} == {0: 0, 1: 1}
 
 
 def test_times_move_and_durations_do_not() -> None:
@@ -156,3 +181,29 @@ def test_times_move_and_durations_do_not() -> None:
     )
     moved = on_one_clock(frame, table)
     assert moved.rows() == [(0, 1_000_000, None, 7), (1, 1_000_000 - 1000 - 10, 2_000_000 - 1000 - 20, 7)]
+
+
+def test_equal_ways_round_are_a_tie_whatever_their_order() -> None:
+    """Rank 3 is as far over rank 1 as over rank 2, on different lines; the rows' order decides nothing."""
+    rows = [(0, 1, -10, 10), (0, 2, -10, 10), (1, 3, 90, 110), (2, 3, 80, 100)]
+    timed = [(a, b, at, low, high) for a, b, low, high in rows for at in (0, 1000)]
+    found = [
+        solve_clocks(
+            pl.DataFrame(order, schema=["rank", "other", "at_ns", "low_ns", "high_ns"], orient="row"),
+            [0, 1, 2, 3],
+            0,
+            1000,
+        )
+        for order in (timed, timed[::-1])
+    ]
+    assert found[0] == found[1]
+    assert found[0][3].first_ns == pytest.approx(90, abs=1)
+
+
+def test_sets_of_ranks_that_nothing_joins_have_a_clock_each() -> None:
+    rows = [(0, 2, at, 990, 1010) for at in (0, 1000)] + [(1, 3, at, -510, -490) for at in (0, 1000)]
+    bounds = pl.DataFrame(rows, schema=["rank", "other", "at_ns", "low_ns", "high_ns"], orient="row")
+    lines = solve_clocks(bounds, [0, 1, 2, 3, 4], 0, 1000)
+    assert {rank: line.reference for rank, line in lines.items()} == {0: 0, 1: 1, 2: 0, 3: 1, 4: 4}
+    assert lines[2].first_ns == pytest.approx(1000, abs=1)
+    assert lines[3].first_ns == pytest.approx(-500, abs=1)

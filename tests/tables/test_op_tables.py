@@ -130,7 +130,7 @@ def test_ops_are_exported_and_read_back(tmp_path: Path, capfd: pytest.CaptureFix
     text = capfd.readouterr().out
     assert "Why steps are longer than their ideal" in text
     assert "unexplained" in text  # an op table tells no launches, so no host can be blamed
-    assert "<- this run" in text
+    assert "(this run)" in text
 
 
 def test_late_starts_are_no_hosts_without_launches(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_pictures_are_current(name: ScheduleName) -> None:
 
 def test_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "mine.csv").write_text(write_orders(order(ScheduleName.ZBV, 4, 8, 2)), encoding="utf-8")
+    (tmp_path / "mine.csv").write_text(write_orders(order(ScheduleName("ZBVZeroBubble"), 4, 8, 2)), encoding="utf-8")
     commands = re.findall(r"^    traceanalyzer (predict .*)$", PAGE, flags=re.MULTILINE)
     assert len(commands) == 5
     for command in commands:

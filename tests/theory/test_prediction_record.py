@@ -45,6 +45,10 @@ def test_a_prediction_satisfies_it_and_is_read_back_equal(
 def test_the_schema_refuses_what_is_no_prediction(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     assert main(["predict", *CASES["one"], "--json", "-"]) == 0
     found = json.loads(capsysbinary.readouterr().out)
-    for change in ({"speed": 1}, {"schedules": [{"name": "1F1B"}]}, {"inputs": {**found["inputs"], "sends": "carrier"}}):
+    for change in (
+        {"speed": 1},
+        {"schedules": [{"name": "1F1B"}]},
+        {"inputs": {**found["inputs"], "sends": "carrier"}},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate(found | change, stored())

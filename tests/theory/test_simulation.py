@@ -9,8 +9,9 @@ import pytest
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.schedule import Action, OverlappedPair, Phase, RankOrders, ScheduleName, actions_of, parse_op
+from traceanalyzer.theory.schedules.families.interleaved import interleaved_1f1b
+from traceanalyzer.theory.schedules.known import schedules
 from traceanalyzer.theory.schedules.orders import chunks_per_rank, order, placement
-from traceanalyzer.theory.schedules.orders.interleaved import interleaved_1f1b
 from traceanalyzer.theory.simulator.deadlock import DeadlockError
 from traceanalyzer.theory.simulator.op_times import OpTimes, PairMode, SendMode
 from traceanalyzer.theory.simulator.simulation import Simulation, simulate
@@ -33,9 +34,9 @@ def run(name: ScheduleName, num_ranks: int, num_microbatches: int, times: OpTime
     return simulate(order(name, num_ranks, num_microbatches, num_chunks), placement(name, num_ranks, num_chunks), times)
 
 
-@pytest.mark.parametrize("name", [name for name in S if name is not S.ACCUMULATION])
+@pytest.mark.parametrize("name", [name for name in schedules() if name != "GradAccumulation"])
 def test_every_row_of_an_independent_simulation(name: ScheduleName) -> None:
-    rows = read("schedules.csv").filter(pl.col("schedule") == name.value)
+    rows = read("schedules.csv").filter(pl.col("schedule") == name)
     assert rows.height >= 50
     for row in rows.iter_rows(named=True):
         num_chunks = row["chunks"]
@@ -66,8 +67,8 @@ def test_dualpipe_with_overlapped_pairs_of_any_length() -> None:
             weight_gradient_ns=round(row["weight_gradient"] * UNIT),
             pair_share=row["pair_time"] / (row["forward"] + row["input_gradient"] + row["weight_gradient"]),
         )
-        whole = run(S.DUALPIPE, row["ranks"], row["microbatches"], times)
-        half = run(S.DUALPIPE_V, row["ranks"] // 2, row["microbatches"], times)
+        whole = run(S("DualPipe"), row["ranks"], row["microbatches"], times)
+        half = run(S("DualPipeV"), row["ranks"] // 2, row["microbatches"], times)
         assert whole.bubble_ns / whole.num_ranks / UNIT == pytest.approx(row["dualpipe_bubble"], abs=1e-3), row
         assert half.bubble_ns / half.num_ranks / UNIT == pytest.approx(row["dualpipe_v_bubble"], abs=1e-3), row
         assert max(whole.peak_in_flight) == max(half.peak_in_flight) == row["activations"], row
@@ -75,7 +76,7 @@ def test_dualpipe_with_overlapped_pairs_of_any_length() -> None:
 
 def test_messages_of_one_step() -> None:
     for row in read("pipeline_messages.csv").iter_rows(named=True):
-        name = S.INTERLEAVED_1F1B if row["chunks"] > 1 else S.ONE_F_ONE_B
+        name = S("Interleaved1F1B") if row["chunks"] > 1 else S("1F1B")
         orders = order(name, row["ranks"], row["microbatches"], row["chunks"])
         times = OpTimes(forward_ns=1, message_bytes=1000)
         simulated = simulate(orders, placement(name, row["ranks"], row["chunks"]), times)
@@ -88,7 +89,7 @@ def test_messages_of_one_step() -> None:
 )
 def test_late_sends_of_pairs_cost_dualpipe_v_half_its_gain(pairs: PairMode, share: float) -> None:
     times = OpTimes(forward_ns=UNIT, input_gradient_ns=UNIT, weight_gradient_ns=UNIT, pairs=pairs)
-    assert run(S.DUALPIPE_V, 4, 8, times).bubble_share == pytest.approx(share, abs=5e-5)
+    assert run(S("DualPipeV"), 4, 8, times).bubble_share == pytest.approx(share, abs=5e-5)
 
 
 def test_a_late_message_leaves_at_the_end_of_its_pair() -> None:
@@ -106,7 +107,7 @@ def test_a_late_message_leaves_at_the_end_of_its_pair() -> None:
 
 def test_two_stages_two_microbatches_by_hand() -> None:
     times = OpTimes(forward_ns=[10, 20], backward_ns=[30, 40], hop_ns=5)
-    simulated = simulate(order(S.ONE_F_ONE_B, 2, 2), (0, 1), times)
+    simulated = simulate(order(S("1F1B"), 2, 2), (0, 1), times)
     # 0F0 0-10, 0F1 10-20, 1F0 15-35, 1B0 35-75, 0B0 80-110, 1F1 75-95, 1B1 95-135, 0B1 140-170
     table = simulated.actions.select("rank", "stage", "phase", "microbatch", "start_ns", "end_ns").rows()
     assert table == [
@@ -121,7 +122,7 @@ def test_two_stages_two_microbatches_by_hand() -> None:
 
 def test_recompute_lengthens_every_backward_and_only_those() -> None:
     plain, again = (
-        run(S.ZB_H1, 2, 4, OpTimes(forward_ns=10, input_gradient_ns=10, weight_gradient_ns=10, recompute_ns=extra))
+        run(S("ZBH1"), 2, 4, OpTimes(forward_ns=10, input_gradient_ns=10, weight_gradient_ns=10, recompute_ns=extra))
         for extra in (0, 10)
     )
     assert sum(again.busy_ns) - sum(plain.busy_ns) == 2 * 4 * 10
@@ -151,13 +152,13 @@ def test_1f1b_deadlocks_where_sends_wait_for_their_receiver() -> None:
     """Why implementations batch a send with the receive that goes the other way."""
     times = OpTimes(forward_ns=10, backward_ns=20, sends=SendMode.RENDEZVOUS)
     with pytest.raises(DeadlockError, match="rank 0 waits to send the result of 0F1 to rank 1; rank 1 waits to send"):
-        run(S.ONE_F_ONE_B, 2, 4, times)
-    assert run(S.GPIPE, 2, 4, times).bubble_share == pytest.approx(1 / 5)
+        run(S("1F1B"), 2, 4, times)
+    assert run(S("GPipe"), 2, 4, times).bubble_share == pytest.approx(1 / 5)
 
 
 def test_the_step_ends_after_reduction_and_optimizer() -> None:
     times = OpTimes(forward_ns=10, backward_ns=20, gradient_reduction_ns=[5, 40], optimizer_ns=[7, 3])
-    simulated = simulate(order(S.ONE_F_ONE_B, 2, 2), (0, 1), times)
+    simulated = simulate(order(S("1F1B"), 2, 2), (0, 1), times)
     assert simulated.makespan_ns == 90
     last_end = simulated.actions.filter(pl.col("rank") == 1)["end_ns"].max()
     assert simulated.step_ns == max(90 + 5, last_end + 40) + 7  # type: ignore[operator] - an integer
@@ -170,7 +171,7 @@ def test_stages_that_share_ranks_exchange_no_message() -> None:
 
 def test_torch_does_the_first_stages_whole_backward_in_its_weight_gradient() -> None:
     """Measured orders bring their own durations: `I` of stage 0 takes nothing, `W` everything."""
-    orders = order(S.ZB_H1, 2, 4)
+    orders = order(S("ZBH1"), 2, 4)
     measured = {
         a: 0 if a.phase is Phase.INPUT_GRADIENT and a.stage == 0 else 10
         for ops in orders
@@ -224,7 +225,7 @@ def test_the_interleaved_order_with_a_short_last_group_deadlocks() -> None:
     """Why Megatron-LM refuses it (P=4, v=3, M=5)."""
     orders = [interleaved_1f1b(rank, 4, 5, 3, 4) for rank in range(4)]
     with pytest.raises(DeadlockError):
-        simulate(orders, placement(S.INTERLEAVED_1F1B, 4, 3), OpTimes(forward_ns=1, backward_ns=2))
+        simulate(orders, placement(S("Interleaved1F1B"), 4, 3), OpTimes(forward_ns=1, backward_ns=2))
 
 
 @pytest.mark.parametrize(

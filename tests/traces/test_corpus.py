@@ -48,10 +48,10 @@ def independent(path: Path) -> tuple[Counter[Key], Counter[Key]]:
             begun.setdefault(thread, []).append(event["ts"])
         elif phase == "E":
             numbers[key] += 1
-            sums[key] += int((event["ts"] - begun[thread].pop()) * 1000)
+            sums[key] += round((event["ts"] - begun[thread].pop()) * 1000)
         else:
             numbers[key] += 1
-            sums[key] += int(event.get("dur", Decimal(0)) * 1000)
+            sums[key] += round(event.get("dur", Decimal(0)) * 1000)
     return numbers, sums
 
 

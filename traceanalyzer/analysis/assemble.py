@@ -13,15 +13,17 @@ from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
 from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
-from traceanalyzer.gaps.checks.causes import with_mfu_points
-from traceanalyzer.gaps.checks.pipeline import by_worth, findings
+from traceanalyzer.analysis.step_figures import step_figures, step_findings, step_warnings, with_rates
+from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.culprits import without_victims
+from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points
+from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import recorded_sentences
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import Sections
 from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.capture.validity import Validity
-from traceanalyzer.measurements.efficiency.mfu import median_step, step_durations, wall_clock_step_ns
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
 from traceanalyzer.review import (
     Accounting,
@@ -31,13 +33,11 @@ from traceanalyzer.review import (
     Review,
     Source,
     SourceFile,
-    StepDuration,
     StepFigures,
     Tool,
     ValidityFigures,
 )
-from traceanalyzer.schema import OPS, conform
-from traceanalyzer.tables import Tables
+from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, OPS, conform
 from traceanalyzer.tables.actions.op_tables import ops_of_actions
 
 __all__ = ["Analysis", "Run", "analyze", "read", "with_declaration"]
@@ -59,7 +59,7 @@ def analyze(run: Run) -> Analysis:
 
 def _review(run: Run, found: Measured) -> Review:
     tables, bubble, withheld = found.tables, found.bubble, found.withheld
-    step, figures = _step_figures(tables, run), _validity_figures(found.trust)
+    step, figures = step_figures(tables, found.everything.tables, run), _validity_figures(found.trust)
     checks = capture_figures(run, tables, step)
     result = quality(run, tables, checks, withheld, found.clock_effects)
     owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
@@ -68,22 +68,24 @@ def _review(run: Run, found: Measured) -> Review:
         phases=[PhaseShare(**row) for row in phase_shares(found.account).iter_rows(named=True)],
         ambiguous_ns=found.ambiguous_ns,
     )
-    mfu = found.mfu
+    mfu = with_rates(found.mfu, step)
     sections = Sections(
         step, figures, accounting, bubble, found.all_to_all, mfu,
         found.causes.next_schedules, found.memory.figures, found.study.figures, found.sharding, found.recorded,
+        found.kernel_time.kernels, found.kernel_time.communication,
     )  # fmt: skip
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
     words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
     if tables.steps.is_empty() and found.recorded is not None:
         words = Coverage(ledger=recorded_sentences(found.recorded))
+    findings = _findings(found, figures, step)
     return Review(
         tool=Tool(name="traceanalyzer", version=__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source=Source(path=run.path),
         files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known),
-        warnings=warnings(found.trust.reasons, result, run.job),
+        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known, findings),
+        warnings=[*warnings(found.trust.reasons, result, run.job, tables.kernels), *step_warnings(step)],
         quality=result,
         validity=figures,
         job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),
@@ -94,10 +96,11 @@ def _review(run: Run, found: Measured) -> Review:
         expert_sharding=found.sharding,
         mfu=mfu,
         waterfall=found.way.steps,
-        findings=_findings(found, figures, step.duration_ms.median),
+        findings=findings,
         method=method(found.pipeline.figures, mfu, tables, found.recomputed),
         provenance=provenance(run.job, run.path, __version__),
         stragglers=found.stragglers,
+        culprits=list(found.culprits.faults),
         next_schedules=found.causes.next_schedules,
         memory=found.memory.figures,
         what_if=found.study.figures,
@@ -105,37 +108,57 @@ def _review(run: Run, found: Measured) -> Review:
         sample=found.captured,
         figures=known,
         recorded=found.recorded,
+        kernels=found.kernel_time.kernels,
+        communication=found.kernel_time.communication,
     )
 
 
-def _findings(found: Measured, figures: ValidityFigures, step_ms: float | None) -> list[Finding]:
-    checked = [*findings(found.bubble, found.all_to_all, figures, step_ms), *found.efficiency.findings]
-    checked += found.memory.findings
-    placed = with_windows(checked, found.pipeline.actions, found.messages, found.tables.collectives)
-    return with_mfu_points(by_worth(placed), found.utilisation.figures.mfu, step_ms)
+def _findings(found: Measured, figures: ValidityFigures, step: StepFigures) -> list[Finding]:
+    step_ms = step.duration_ms.median
+    memory = found.memory.figures
+    judged = Judged(
+        validity=figures,
+        bubble=found.bubble,
+        all_to_all=found.all_to_all,
+        next_schedules=found.causes.next_schedules,
+        step_ms=step_ms,
+        noise_share=step.noise_ms / step_ms if step.noise_ms is not None and step_ms else 0.02,
+        memory=memory.stages if memory else (),
+        flops=found.efficiency.flops,
+        recompute=found.efficiency.recompute,
+        faults=found.culprits.faults,
+        num_compared=found.culprits.num_compared,
+    )
+    told = without_victims(checked(judged), found.culprits.faults)
+    told = by_worth([*told, *step_findings(step, found.everything.tables)])
+    placed = with_windows(told, found.pipeline.actions, found.messages, found.tables.collectives)
+    return with_mfu_points(placed, found.utilisation.figures.mfu, step_ms)
 
 
 def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
     """Tables by the name under which the report draws them and the `table` command prints them."""
-    tables, experts = found.tables, found.experts.tables
+    everything, experts = found.everything, found.experts.tables
+    tables = everything.tables
     ops = run.ops
     if ops is None:
         ops = conform(ops_of_actions(tables.actions, pipelines(tables, run.job)), OPS)
     return {
         "ranks": tables.ranks,
         "steps": tables.steps,
-        "actions": found.actions,
+        "actions": everything.with_others(found.actions, tables.actions, ACTIONS),
         "ideal_actions": found.pipeline.ideal_actions,
         "bubble": found.pipeline.table,
         "attribution": found.causes.attribution_table,
         "blame": found.causes.blame_table,
         "ops": ops,
-        "accounting": found.account,
+        "accounting": everything.account,
         "kernels": tables.kernels,
+        "kernel_phases": tables.kernel_phases,
+        **found.kernel_time.tables,
         "roofline": found.efficiency.table,
-        "collectives": experts.collectives,
-        "p2p": found.messages,
-        "communications": found.exchanged,
+        "collectives": everything.with_others(experts.collectives, everything.splits, COLLECTIVE_SPLITS),
+        "p2p": everything.messages,
+        "communications": everything.exchanged,
         "clocks": tables.clocks,
         "wait_bounds": found.waits,
         "routing": experts.routing,
@@ -144,31 +167,11 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "expert_chain": experts.expert_chain,
         "exchanges": experts.exchanges,
         "expert_blame": experts.expert_blame,
+        "culprits": found.culprits.table,
+        "late_members": found.culprits.late_table,
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }
-
-
-def _step_figures(tables: Tables, run: Run) -> StepFigures:
-    durations = step_durations(tables.steps)["duration_ns"] / 1e6
-    shown = median_step(tables.steps) if len(durations) else None
-    wall = wall_clock_step_ns(run.step_records, shown[0]) if shown else None
-
-    def quantile(share: float) -> float | None:
-        return durations.quantile(share, "linear") if len(durations) else None
-
-    return StepFigures(
-        duration_ms=StepDuration(
-            median=shown[1] / 1e6 if shown else None,
-            p05=quantile(0.05),
-            p95=quantile(0.95),
-            values=durations.to_list(),
-            num_steps=len(durations),
-        ),
-        open_end=bool(tables.steps["open_end"].any()),
-        unprofiled_ms=run.job.unprofiled_step_ms if run.job else None,
-        wall_clock_ms=wall / 1e6 if wall is not None else None,
-    )
 
 
 def _validity_figures(trust: Validity) -> ValidityFigures:

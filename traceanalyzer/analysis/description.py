@@ -25,13 +25,16 @@ from traceanalyzer.review import (
     Fact,
     JobFacts,
     Mfu,
+    OverlapFigures,
     Quality,
     Term,
     Withheld,
 )
 from traceanalyzer.review.vocabulary import CaptureVerdict, FactSource, Recomputation
-from traceanalyzer.review.words import ranks_text
+from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.actions.overlaps import overlapping_steps
+from traceanalyzer.tables.computation.taxonomy import unknown_names
 from traceanalyzer.traces.defects import losses
 
 Value = TypeVar("Value")
@@ -72,6 +75,8 @@ def _given(declared: Declaration) -> JobFacts:
         dtype=_said(declared.dtype),
         recompute=_said(cast("Recomputation | None", declared.recompute)),
         peak_flops_per_device=_said(declared.peak_flops_per_device),
+        flops_per_token=_said(declared.flops.per_token if declared.flops else None),
+        flops_per_step=_said(declared.flops.per_step if declared.flops else None),
     )
 
 
@@ -111,7 +116,7 @@ def _measured(pipeline: PipelineGap) -> JobFacts:
 
     named = pipeline.schedule
     return JobFacts(
-        schedule=None if named is None else Fact(value=named.value, source="inferred", confidence=confidence),
+        schedule=None if named is None else Fact(value=named, source="inferred", confidence=confidence),
         num_stages=count(pipeline.actions["stage"].n_unique()),
         num_microbatches=count(pipeline.actions["microbatch"].n_unique()),
         num_chunks=count(max(by_rank["stage"].to_list())),
@@ -158,10 +163,24 @@ def quality(
         defects=[Defect(**row) for row in traces.defects.iter_rows(named=True)],
         withheld=withheld,
         clock_effects=list(clock_effects),
+        overlaps=_overlaps(tables),
     )
 
 
-def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None) -> list[str]:
+def _overlaps(tables: Tables) -> OverlapFigures | None:
+    """What was cut off compute actions that overlapped by rounding, and the steps in which some overlap by more."""
+    apart = overlapping_steps(tables.actions, ["step"]).height
+    if not apart and not tables.overlaps.num:
+        return None
+    return OverlapFigures(
+        num_clipped=tables.overlaps.num,
+        clipped_ms=tables.overlaps.total_ns / 1e6,
+        largest_us=tables.overlaps.largest_ns / 1e3,
+        num_steps_apart=apart,
+    )
+
+
+def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None, kernels: pl.DataFrame) -> list[str]:
     """What a reader must know before any number; whether the capture is representative comes first."""
     lines = [] if result.representative is not False else [result.capture_sentence]
     lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
@@ -172,14 +191,37 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
         lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")
     if job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
+    lines += _defect_lines(result.defects)
     lost = _lost_events(result)
     if lost:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(lost.items()))
         lines.append(f"{sum(lost.values()):,} of {result.events_seen:,} events could not be used: {reasons}.")
+    unknown = unknown_names(kernels)
+    if unknown is not None:
+        lines.append(unknown)
     if job is not None and job.compute_mode == "paced":
         lines.append(
             "Paced run: every computation is followed by a sleep to a set length, so that the timeline is faithful."
         )
+    return lines
+
+
+_FIRST_SCREEN = ("device.late_end",)
+"""Defects that change every figure: said before any of them."""
+
+
+def _defect_lines(defects: Sequence[Defect]) -> list[str]:
+    """A sentence for every such code: the rank with most events, what about them, and what to do."""
+    lines: list[str] = []
+    for code in _FIRST_SCREEN:
+        rows = sorted((row for row in defects if row.code == code), key=lambda row: -row.events_affected)
+        if not rows:
+            continue
+        worst, others = rows[0], len(rows) - 1
+        where = f"Rank {worst.rank}: " if worst.rank is not None else ""
+        count = counted(worst.events_affected, "event") + (f"; {counted(others, 'more rank')}" if others else "")
+        hint = f"; {worst.hint}" if worst.hint else ""
+        lines.append(f"{where}{worst.message} ({count}){hint}.")
     return lines
 
 
@@ -193,7 +235,7 @@ def _lost_events(result: Quality) -> dict[str, int]:
 def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -> list[Term]:
     """How the numbers are defined, for this run."""
     lines = {
-        "Step": "On CPU traces the main thread is the device: from one ProfilerStep range's start to the next one's.",
+        "Step": _step_text(tables),
         "Clock": f"{tables.clock.basis}; residual {tables.clock.residual_ns} ns.",
         "Owners": "Every nanosecond of a rank's step has one owner: compute, transfer, wait or host; they sum exactly.",
     }
@@ -247,6 +289,15 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
     if mfu.peak_basis is not None:
         lines["Peak"] = f"{mfu.peak_basis}."
     return [Term(term=term, text=text) for term, text in lines.items()]
+
+
+def _step_text(tables: Tables) -> str:
+    """What a step is, and which steps figures speak of."""
+    told = f"Told by {tables.step_basis.name}" if tables.step_basis.name else "Nothing tells steps: the capture is one"
+    return (
+        f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
+        "start. Every figure speaks of the typical steps; those set apart are listed with their price."
+    )
 
 
 def provenance(job: Job | None, path: str, version: str) -> list[Term]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.checks.causes import cause_sentences
-from traceanalyzer.gaps.checks.experts import worth_of
-from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE, theory_share
+from traceanalyzer.analysis.story import story_sentences
+from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
+from traceanalyzer.gaps.pipeline.verdict import schedule_explains
 from traceanalyzer.gaps.sample.coverage import ledger_sentences, next_sentences, one_rank_sentences, sample_sentences
 from traceanalyzer.review import (
     Accounting,
@@ -17,6 +18,7 @@ from traceanalyzer.review import (
     AllToAllTheory,
     Bubble,
     Figure,
+    Finding,
     Headline,
     Mfu,
     Quality,
@@ -26,17 +28,20 @@ from traceanalyzer.review import (
     Tile,
     Withheld,
 )
+from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.vocabulary import TileId
 from traceanalyzer.review.words import counted, flops_rate, milliseconds, n_of_n, percent, points, times
 
 MIN_OVERHEAD_SHARE = 0.005
 MIN_WAIT_SHARE = 0.01
+MAX_RANKS = 8
+"""Ranks of a pipeline that a sentence names."""
 _DEFINITIONS: dict[TileId, str] = {
-    "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over ranks, median over steps",
+    "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over the ranks of all whole captured pipelines, median over steps",
     "all_to_all": "tokens received by the fullest rank ÷ mean over ranks, averaged over layers and steps",
     "mfu": "model FLOPs per step ÷ (step time × peak × devices)",
     "between_chunks": "time of a rank outside its chunks ÷ its first chunk's start to its last chunk's end",
-    "step_time": "the longest rank's step window, median over the captured steps",
+    "step_time": "the longest rank's step window, median over the typical steps",
 }
 
 _FIGURES: dict[TileId, tuple[str, ...]] = {
@@ -84,6 +89,7 @@ def headline(
     withheld: Sequence[Withheld],
     words: Coverage,
     figures: Mapping[str, Figure],
+    findings: Sequence[Finding],
 ) -> Headline:
     """Sentences and tiles. Bubble, all-to-all and MFU always have a tile: a number, or why there is none."""
     reasons = {item.metric: item.reason for item in withheld}
@@ -97,13 +103,15 @@ def headline(
     tiles = [_with_ranks(tile, figures) for tile in tiles]
     sentences = [
         *_bubble_sentences(bubble),
-        *cause_sentences(bubble),
-        *_all_to_all_sentences(all_to_all, words),
+        *_all_to_all_sentences(all_to_all),
         *_mfu_sentences(mfu),
     ]
     if not sentences or words.alone is not None:
         sentences = [*words.ledger, *words.rank, *sentences]
-    return Headline(sentences=[*words.lead, *sentences, *words.next], tiles=tiles)
+    median = step.duration_ms.median
+    noise = step.noise_ms / median if step.noise_ms is not None and median else 0.0
+    told = story_sentences(findings, median, noise)
+    return Headline(sentences=[*words.lead, *told, *sentences, *words.next], tiles=tiles)
 
 
 def _with_ranks(tile: Tile, figures: Mapping[str, Figure]) -> Tile:
@@ -140,18 +148,49 @@ def _bubble_sentences(bubble: Bubble | None) -> list[str]:
     if bubble is None or bubble.measured_share is None:
         return []
     theory = theory_share(bubble)
-    measured = f"The pipeline is idle for {percent(bubble.measured_share)} of its phase"
+    measured = f"The pipeline is idle for {percent(bubble.measured_share)} of its phase{_of_pipelines(bubble)}"
     if theory is None:
         return [f"{measured}; there is no theory for this order of actions."]
     share, name = theory
     gap = bubble.measured_share - share
     if abs(gap) <= BUBBLE_TOLERANCE * share:
-        verdict = "the schedule itself explains it"
+        explained = schedule_explains(bubble.largest_fault, bubble.fault_limit_ms or 0.0)
+        verdict = "the schedule itself explains it" if explained else "as much as the schedule alone would give"
     elif gap > 0:
         verdict = f"{points(gap).lstrip('+')} of it are not the schedule's"
     else:
         verdict = "less than equal stages would give: stages are unequal, or actions overlap"
-    return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_worst_stage(bubble)]
+    return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_pipelines(bubble), *_worst_stage(bubble)]
+
+
+def _pipelines(bubble: Bubble) -> list[str]:
+    """The slowest of several pipelines, and the rank of another that falls behind its replicas, where either counts."""
+    sentences: list[str] = []
+    limit = bubble.fault_limit_ms or 0.0
+    slowest = next((each for each in bubble.pipelines if each.is_slowest), None)
+    others = [each.phase_ms for each in bubble.pipelines if not each.is_slowest]
+    if slowest is not None and others and slowest.phase_ms - median(others) > limit:
+        ranks = ", ".join(map(str, slowest.ranks[:MAX_RANKS])) + (", ..." if len(slowest.ranks) > MAX_RANKS else "")
+        sentences.append(
+            f"The slowest of {len(bubble.pipelines)} pipelines is that of ranks {ranks}: its phase takes "
+            f"{milliseconds(slowest.phase_ms)}, the median of the others {milliseconds(median(others))}; it is idle for "
+            f"{percent(slowest.measured_share)}."
+        )
+    fault = bubble.largest_fault
+    if fault is not None and fault.pipeline is None and not schedule_explains(fault, limit):
+        sentences.append(
+            f"Rank {fault.rank} computes {milliseconds(fault.ms)} per step longer than the median of its stage's ranks."
+        )
+    return sentences
+
+
+def _of_pipelines(bubble: Bubble) -> str:
+    """How many of the job's pipelines the share is of; nothing where it is the only one."""
+    found, expected = bubble.num_pipelines, bubble.num_pipelines_expected
+    if found is None or (found == 1 and expected in (None, 1)):
+        return ""
+    known = f"{found} of {expected}" if expected is not None else f"{found}"
+    return f" ({known} pipelines)"
 
 
 def _worst_stage(bubble: Bubble) -> list[str]:
@@ -165,19 +204,15 @@ def _worst_stage(bubble: Bubble) -> list[str]:
     return [f"{what} another {percent(bubble.overhead_share)}, {where}."]
 
 
-def _all_to_all_sentences(all_to_all: AllToAll | None, words: Coverage) -> list[str]:
+def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
     if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
         return []
     ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
     sentences = [f"The fullest rank receives {times(ratio)} the mean number of tokens{_against_chance(ratio, theory)}."]
-    worth, wait = worth_of(all_to_all, "balanced_experts"), all_to_all.wait_share
-    cost = all_to_all.imbalance_cost_ms if worth is None else worth
-    if cost is not None and wait is not None and wait >= MIN_WAIT_SHARE:
+    wait = all_to_all.wait_share
+    if wait is not None and wait >= MIN_WAIT_SHARE:
         who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
-        sentences.append(
-            f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}; balanced experts would shorten "
-            f"{'their' if words.next else 'the'} step by {'up to ' if worth is None else ''}{milliseconds(cost)}."
-        )
+        sentences.append(f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}.")
     return sentences
 
 
@@ -293,8 +328,16 @@ def _step_tile(step: StepFigures) -> Tile:
         title="Step time",
         value_text=milliseconds(step.duration_ms.median),
         theory_text=unprofiled,
-        gap_text=f"{counted(step.duration_ms.num_steps, 'step')} captured",
+        gap_text=_num_steps(step),
         status="neutral",
         note="the window's end is not bounded by a following step" if step.open_end else None,
         definition=_DEFINITIONS["step_time"],
     )
+
+
+def _num_steps(step: StepFigures) -> str:
+    """How many steps the figure is of, for example `2 of 3 steps captured`."""
+    num_typical, num_captured = step.duration_ms.num_steps, step.num_captured
+    if num_captured is None or num_captured == num_typical:
+        return f"{counted(num_typical, 'step')} captured"
+    return f"{num_typical} of {counted(num_captured, 'step')} captured"

@@ -21,9 +21,9 @@ import msgspec
 import polars as pl
 
 from traceanalyzer.errors import InputError, OutputError, UsageError
+from traceanalyzer.output import sync_folder, write_whole
 from traceanalyzer.review import REVIEW_FILE, Review, read_review, to_json
 from traceanalyzer.schema import TABLES, result_tables
-from traceanalyzer.traces.capture.manifest import sync_folder, write_whole
 
 TABLES_FOLDER = "tables"
 _HEAD_BYTES = 1 << 16
@@ -50,7 +50,7 @@ def is_result(path: Path | str) -> bool:
     return False
 
 
-def write_result(review: Review, tables: Mapping[str, pl.DataFrame], path: Path | str) -> None:
+def keep_result(review: Review, tables: Mapping[str, pl.DataFrame], path: Path | str) -> None:
     """Keep a result in the folder `path`, replacing a result that is there.
 
     Raises `UsageError` if something else is there, `OutputError` if it cannot be written; then nothing is left behind.

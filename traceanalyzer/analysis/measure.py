@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -9,8 +10,11 @@ from msgspec.structs import replace
 
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.causes.causes import PipelineCauses, pipeline_causes, with_causes
+from traceanalyzer.gaps.checks.culprits import slow_ranks
 from traceanalyzer.gaps.communication.recorded import recorded_figures
+from traceanalyzer.gaps.culprits.culprits import CulpritGap, culprit_gap, stage_of
 from traceanalyzer.gaps.efficiency.declaration import declared_recompute
+from traceanalyzer.gaps.efficiency.kernels import KernelGap, kernel_gap
 from traceanalyzer.gaps.efficiency.operators import recorded_operators
 from traceanalyzer.gaps.efficiency.prediction import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.efficiency.shapes import EfficiencyGap, efficiency_gap
@@ -20,16 +24,17 @@ from traceanalyzer.gaps.experts.imbalance import ExpertGap, expert_gap
 from traceanalyzer.gaps.experts.sharding import expert_gemms, expert_sharding
 from traceanalyzer.gaps.op_study.figures import WhatIfGap, what_if_gap
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap, pipeline_gap
+from traceanalyzer.gaps.pipeline.communication import main_thread_ranks
 from traceanalyzer.gaps.pipeline.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.sample.captured import sample
 from traceanalyzer.gaps.sample.claims import by_coverage, forbidden, told
 from traceanalyzer.gaps.sample.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
-from traceanalyzer.job import Job
+from traceanalyzer.gaps.sample.clocked_splits import clocked_splits
+from traceanalyzer.gaps.sample.steps import CapturedSteps
 from traceanalyzer.measurements.capture.validity import Validity, validity
-from traceanalyzer.measurements.communication.collectives import split_collectives
 from traceanalyzer.measurements.communication.links import links
-from traceanalyzer.measurements.communication.messages import split_messages
 from traceanalyzer.measurements.communication.wait_bounds import wait_bounds
+from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.ledger.device import ambiguous_ns, device_accounting
 from traceanalyzer.measurements.ledger.main_thread import accounting
@@ -48,6 +53,7 @@ from traceanalyzer.review import (
 from traceanalyzer.schema import ACTIONS, conform
 from traceanalyzer.tables import Tables, build_tables, of_steps
 from traceanalyzer.tables.actions.op_tables import tables_of_ops
+from traceanalyzer.tables.clocks.alignment import on_one_clock
 from traceanalyzer.tables.communication.communications import communications
 from traceanalyzer.tables.communication.records import (
     recorded_collectives,
@@ -63,6 +69,9 @@ class Measured:
     """Tables, measurements and gaps of one run."""
 
     tables: Tables
+    """Of the typical steps, as are all measurements."""
+    everything: CapturedSteps
+    """What is printed and drawn of all steps."""
     trusted: TrustedSplits
     clock_effects: tuple[ClockEffect, ...]
     """What the clocks' uncertainty does to metrics that compare ranks."""
@@ -70,8 +79,6 @@ class Measured:
     """`ACTIONS`, with stages and microbatches where they had to be inferred."""
     messages: pl.DataFrame
     """`P2P_SPLITS`."""
-    exchanged: pl.DataFrame
-    """`COMMUNICATIONS`."""
     account: pl.DataFrame
     """`ACCOUNTING`."""
     ambiguous_ns: int | None
@@ -81,6 +88,8 @@ class Measured:
     trust: Validity
     pipeline: PipelineGap
     causes: PipelineCauses
+    culprits: CulpritGap
+    """Ranks that lengthen the step beyond their peers."""
     study: WhatIfGap
     experts: ExpertGap
     sharding: ExpertSharding | None
@@ -89,6 +98,7 @@ class Measured:
     way: Waterfall
     efficiency: EfficiencyGap
     memory: MemoryGap
+    kernel_time: KernelGap
     waits: pl.DataFrame
     """`WAIT_BOUNDS`."""
     captured: Sample
@@ -109,7 +119,9 @@ class Measured:
     def stragglers(self) -> list[StragglerFigures]:
         """Slow ranks, where these ranks tell."""
         silent = any("stragglers" in claim.fields for claim in forbidden(self.captured).values())
-        return [] if silent else list(self.causes.stragglers)
+        known: list[StragglerFigures] = [] if silent else list(self.causes.stragglers)
+        step = median_step(self.tables.steps) if self.culprits.faults else None
+        return slow_ranks(known, self.culprits.faults, stage_of(self.actions), step[1] / 1e6 if step else None)
 
     @property
     def mfu(self) -> Mfu:
@@ -125,6 +137,7 @@ class Measured:
             self.trusted,
             self.pipeline,
             self.causes,
+            self.culprits,
             self.study,
             self.experts,
             self.utilisation,
@@ -150,7 +163,7 @@ class Measured:
         reasons: dict[str, str] = {}
         if self.trust.action_spread is None:
             reasons["validity.action_spread"] = (
-                "no compute actions of at least 1 ms on the host, four or more of a kind"
+                "no rank computes on its host in four or more equal actions of at least 1 ms"
             )
         if self.sharding is not None and not self.sharding.gemms:
             reasons["expert_sharding.gemms"] = (
@@ -165,55 +178,67 @@ def measure(run: Run) -> Measured:
     tables, alone = _tables(run), run.ops is None and run.traces.events.is_empty()
     if run.steps is not None:
         tables = of_steps(tables, run.steps)
-    peaks, one_clock = links(tables.ranks), tables.clock.one_clock
-    splits = split_collectives(tables.collectives, one_clock=one_clock, links=peaks, clocks=tables.clocks)
-    messages = split_messages(tables.p2p, tables.kernels, one_clock=one_clock, links=peaks, clocks=tables.clocks)
-    trusted = trusted_splits(splits, messages)
-    splits, messages = trusted.splits, trusted.messages
-    exchanged = communications(splits, messages)
-    account = _account(tables, splits, exchanged)
+    peaks = links(tables.ranks)
+    trusted = trusted_splits(*clocked_splits(tables))
+    exchanged = communications(trusted.splits, trusted.messages)
+    account = _account(tables, trusted.splits, exchanged)
+    everything = CapturedSteps(tables, trusted.splits, trusted.messages, exchanged, account)
+    typical = everything.typical()
+    tables, splits, messages = typical.tables, typical.splits, typical.messages
+    exchanged, account = typical.exchanged, typical.account
     hides_transfer = trusted.hidden.get("p2p")
-    pipeline, clocked = trusted_pipeline(pipeline_gap(tables, run.job, exchanged, hides_transfer), tables, exchanged)
+    pipeline, clocked = trusted_pipeline(
+        pipeline_gap(tables, run.job, splits, exchanged, hides_transfer), tables, exchanged
+    )
     causes = pipeline_causes(pipeline, tables, run.job, run.declared)
     actions = tables.actions if pipeline.actions.is_empty() else conform(pipeline.actions, ACTIONS)
-    trust = validity(run.step_records, actions.join(tables.kernels, on="rank", how="anti"), tables.steps)
+    on_host = main_thread_ranks(tables).join(tables.host_ranks, on="rank", how="semi")
+    judged = tables.actions if pipeline.actions.is_empty() else pipeline.actions
+    trust = validity(run.step_records, judged.join(on_host, on="rank", how="semi"), tables.steps)
     operators = recorded_operators(run.traces.events, tables)
     utilisation = utilisation_gap(tables, run.step_records, run.job, run.declared, operators, trust)
     bubble = with_causes(pipeline.figures, causes)
     own, hides_split = read_execution_exchanges(run.path), trusted.hidden.get("all_to_all")
     experts = expert_gap(tables, splits, run.job, run.routing_records, own, hides_split, causes.steps)
     waits = wait_bounds(splits, messages, peaks)
-    blames = Blames(pipeline=causes.blame_table, experts=experts.tables.expert_blame)
+    blames = Blames(pipeline=causes, experts=experts.tables.expert_blame)
     return Measured(
         tables=tables,
+        everything=everything,
         trusted=trusted,
         clock_effects=(*trusted.effects, *clocked),
         actions=actions,
         messages=messages,
-        exchanged=exchanged,
         account=account,
         ambiguous_ns=_ambiguous_ns(tables, exchanged),
-        recorded=recorded_figures(run.records, splits, alone=alone),
+        recorded=recorded_figures(run.records, everything.splits, alone=alone),
         trust=trust,
         pipeline=pipeline,
         causes=causes,
+        culprits=culprit_gap(tables, splits, messages, actions, experts.tables.collectives, _events_of(run, tables)),
         study=what_if_gap(run.ops),
         experts=experts,
         sharding=expert_sharding(
             experts.tables.collectives,
             experts.tables.traffic,
             run.job,
-            expert_gemms(tables.expert_computation, operators.timed) if _is_hardware_time(run.job, trust) else [],
+            expert_gemms(tables.expert_computation, operators.timed) if utilisation.faithful else [],
         ),
         utilisation=utilisation,
         prediction=predicted_mfu(utilisation, pipeline, account, exchanged),
-        way=waterfall(utilisation, bubble, account, tables, operators.timed, blames),
+        way=waterfall(utilisation, bubble, account, tables, operators.timed, splits, blames),
         efficiency=efficiency_gap(operators, utilisation, tables.steps, declared_recompute(run.job, run.declared)),
         memory=memory_gap(pipeline, run.step_records, run.job),
+        kernel_time=kernel_gap(tables, splits, messages, account),
         waits=waits,
         captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
         recomputed=operators.recomputed,
     )
+
+
+def _events_of(run: Run, tables: Tables) -> Callable[[int], pl.DataFrame]:
+    """Events of one rank on the tables' clock."""
+    return lambda rank: on_one_clock(run.traces.events.filter(pl.col("rank") == rank), tables.clocks)
 
 
 def _tables(run: Run) -> Tables:
@@ -225,14 +250,14 @@ def _tables(run: Run) -> Tables:
     if run.traces.events.is_empty():
         return tables_of_records(run.traces.ranks, told, recorded_messages(dumps.flight, dumps.inspector))
     tables = build_tables(
-        run.traces.events, run.traces.ranks, run.job, run.routing_records, run.declared.action_pattern
+        run.traces.events,
+        run.traces.ranks,
+        run.job,
+        run.routing_records,
+        run.declared.action_pattern,
+        run.declared.kernel_rules,
     )
     return tables if told.is_empty() else with_recorded(tables, told)
-
-
-def _is_hardware_time(job: Job | None, trust: Validity) -> bool:
-    """Whether computation took what the hardware needs for it."""
-    return not trust.reasons and (job is None or job.compute_mode != "paced")
 
 
 def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
@@ -247,7 +272,7 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
     )
     phases = step_phases(tables.steps, chunks, tables.optimizer, gradient_exchanges(splits))
     parts = [
-        accounting(on_main, computed, tables.operators, tables.receives, splits, phases),
+        accounting(on_main, computed, tables.operators, tables.receives, splits, phases, hosts=tables.host_ranks),
         device_accounting(on_device, tables.kernels, exchanged, phases),
     ]
     return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")

@@ -27,10 +27,11 @@ def command(path: str, json_file: str | None, out: str | None, *, strict: bool, 
 
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
-    from traceanalyzer.analysis.kept import write_result
-    from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.text.review import review_text
+    from reports import text
+    from traceanalyzer.analysis.kept import keep_result
+    from traceanalyzer.cli.screen import screen_width
     from traceanalyzer.errors import UsageError
+    from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
 
     result = kept(path, asked)
@@ -40,11 +41,11 @@ def command(path: str, json_file: str | None, out: str | None, *, strict: bool, 
         result = measured(path, asked)
     review = result.review
     if out is not None:
-        write_result(review, result.tables, out)
+        keep_result(review, result.tables, out)
     if json_file is not None:
-        write_bytes(json_file, to_json(review))
+        write_result(json_file, to_json(review))
     if json_file != "-":
-        click.echo(review_text(review))
+        click.echo(text(review, result.tables, screen_width()))
     if strict:
         refuse_lost(path, review.quality.defects)
 

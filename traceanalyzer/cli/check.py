@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from traceanalyzer.cli.options.kernel_rules import kernel_rules_option, load_kernel_rules
 from traceanalyzer.cli.options.reading import rank_map_option
 
 
@@ -18,8 +19,9 @@ from traceanalyzer.cli.options.reading import rank_map_option
     metavar="FILE",
     help="Write ranks, counts, defects and unmatched kernels as JSON; - is standard output.",
 )
+@kernel_rules_option
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
-def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: bool) -> None:
+def command(path: str, rank_map: Path | None, json_file: str | None, kernel_rules: str | None, *, strict: bool) -> None:
     """Say what is in PATH and what is wrong with it: ranks, every event counted, every defect named, kernels that no rule knows."""
     import msgspec
 
@@ -31,12 +33,12 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
         refuse_loss,
         summary,
     )
-    from traceanalyzer.cli.output import write_bytes
+    from traceanalyzer.output import write_result
     from traceanalyzer.tables.computation.taxonomy import unmatched_kernels
     from traceanalyzer.traces.nccl.records import read_contents
 
     traces, records = read_contents(path, load_rank_map(rank_map))
-    unknown = unmatched_kernels(traces.kernel_times)
+    unknown = unmatched_kernels(traces.kernel_times, load_kernel_rules(kernel_rules))
     if json_file is not None:
         result = {
             "ranks": traces.ranks.drop("process_groups", "devices", "metadata").to_dicts(),
@@ -45,7 +47,7 @@ def command(path: str, rank_map: Path | None, json_file: str | None, *, strict: 
             "unmatched_kernels": unknown.to_dicts(),
             "records": {"flight_recorder": records.flight.height, "nccl_inspector": records.inspector.height},
         }
-        write_bytes(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        write_result(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if json_file != "-":
         lines = [*summary(traces), *kernel_lines(traces.kernel_times, unknown), *record_lines(records)]
         announce([path, *lines], click.echo)

@@ -57,6 +57,25 @@ import click
     show_default=True,
     help="With --model: sequences of a microbatch.",
 )
+@click.option(
+    "--hardware",
+    metavar="NAME",
+    help="With --model: a described cluster; adds MFU, memory and exchanges of the whole job.",
+)
+@click.option("--tp", type=click.IntRange(1), default=1, help="With --hardware: tensor parallelism.")
+@click.option("--cp", type=click.IntRange(1), default=1, help="With --hardware: context parallelism.")
+@click.option("--dp", type=click.IntRange(1), default=1, help="With --hardware: data-parallel replicas.")
+@click.option("--ep", type=click.IntRange(1), default=1, help="With --hardware: expert parallelism.")
+@click.option("--etp", type=click.IntRange(1), default=1, help="With --hardware: slices of an expert.")
+@click.option("--zero", type=click.IntRange(0, 3), default=1, show_default=True, help="With --hardware: ZeRO stage.")
+@click.option("--recipe", default="bf16", show_default=True, help="With --hardware: bytes per parameter, by name.")
+@click.option(
+    "--recompute",
+    type=click.Choice(["none", "selective", "full"]),
+    default="none",
+    show_default=True,
+    help="With --hardware: what backward computes again.",
+)
 @click.option("--recompute-ms", type=click.FloatRange(0), default=0.0, help="Forward run again before the gradients.")
 @click.option("--hop-us", type=click.FloatRange(0), default=0.0, help="Latency of a message between ranks.")
 @click.option(
@@ -97,26 +116,36 @@ import click
 @click.option("--html", "html_file", metavar="FILE", help="Write the prediction as one offline HTML page.")
 def command(**options: object) -> None:
     """Predict pipeline bubble and peak memory of several schedules on one axis, by simulation and by formula."""
+    from msgspec.structs import replace
+
+    from reports.page.terminal import WIDE, terminal
+    from reports.prediction.page import prediction_page
     from traceanalyzer.cli.options.predict import read_options, results, written_order
-    from traceanalyzer.cli.output import write_bytes
-    from traceanalyzer.cli.text.prediction import prediction_text
+    from traceanalyzer.cli.planning.prices import job_record, job_text, price_job
+    from traceanalyzer.cli.screen import screen_width
+    from traceanalyzer.output import write_result
     from traceanalyzer.theory.prediction.record import record, to_json
 
     given = read_options(options)
     predicted = results(given)
     found = record(predicted)
+    priced = None if given.hardware is None else price_job(given, predicted)
+    if priced is not None:
+        found = replace(found, job=job_record(priced))
     if given.json_file is not None:
-        write_bytes(given.json_file, to_json(found))
+        write_result(given.json_file, to_json(found))
     if given.write_order is not None:
-        write_bytes(given.write_order, written_order(given))
+        write_result(given.write_order, written_order(given))
     if given.html_file is not None:
         from pathlib import Path
 
-        from reports.prediction.sections import render_prediction
+        from reports.prediction import render_prediction
 
         render_prediction(predicted, found, Path(given.html_file))
     if "-" in (given.json_file, given.write_order):
         return
-    click.echo(prediction_text(predicted))
+    click.echo(terminal(prediction_page(predicted), screen_width() or WIDE))
+    if priced is not None:
+        click.echo("\n" + job_text(priced))
     if given.html_file is not None:
         click.echo(f"page: {given.html_file}")

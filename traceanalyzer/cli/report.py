@@ -28,15 +28,15 @@ def command(path: str, output: Path, json_file: str | None, **asked: Any) -> Non
     """
     from reports import render
     from traceanalyzer.cli.analyze import kept, measured
-    from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import UsageError
+    from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
     result = kept(path, asked) or measured(path, asked)
     if json_file is not None:
-        write_bytes(json_file, to_json(result.review))
+        write_result(json_file, to_json(result.review))
     written = render(result.review, result.tables, output)
     if json_file == "-":
         return

@@ -20,7 +20,7 @@ from instrumented_runs.settings import (
 )
 from traceanalyzer.cli.options.experts import expert_options
 from traceanalyzer.errors import UsageError
-from traceanalyzer.schedule import parse_schedule_name
+from traceanalyzer.theory.schedules.known import parse_schedule_name
 
 
 @click.command()
@@ -107,7 +107,7 @@ def make_settings(
     given = {name: value for name, value in options.items() if value is not None and value != ()}
     _check_options(kind, given, order)
     if "schedule" in given:
-        given["schedule"] = parse_schedule_name(given["schedule"]).value
+        given["schedule"] = parse_schedule_name(given["schedule"])
     num_stages = given.pop("num_stages", None)
     if "num_replicas" in given and "num_ranks" not in given:
         given["num_ranks"] = settings_type(folder=folder).num_ranks * given["num_replicas"]

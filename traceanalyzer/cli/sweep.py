@@ -26,10 +26,10 @@ from instrumented_runs.sweep import (
     points,
     write_record,
 )
-from traceanalyzer.cli.output import write_bytes
+from traceanalyzer.cli.sweep_table import reviewed, sweep_table, sweep_text
 from traceanalyzer.cli.table import render
-from traceanalyzer.cli.text.sweep import reviewed, sweep_table, sweep_text
 from traceanalyzer.errors import JobError, TraceAnalyzerError, UsageError
+from traceanalyzer.output import write_result
 
 NOT_SWEPT = ("kind", "out", "compute", "order", "truth", "faults", "sweep")
 """Parameters of `run` that are the same at all points."""
@@ -139,7 +139,7 @@ def _options(
 
 def _write(folder: Path, table: Any) -> None:  # noqa: ANN401 - a frame; polars is imported late
     for kind in ("csv", "json", "parquet"):
-        write_bytes(str(folder / f"sweep.{kind}"), render(table, kind))
+        write_result(str(folder / f"sweep.{kind}"), render(table, kind))
 
 
 def _tell(text: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.options.kernel_rules import kernel_rules_option, load_kernel_rules
 from traceanalyzer.cli.options.reading import (
     columns_option,
     load_columns,
@@ -18,8 +19,6 @@ from traceanalyzer.cli.options.reading import (
 
 if TYPE_CHECKING:
     import polars as pl
-
-_FORMULA = r"^[=+\-@\t\r]"
 
 
 @click.command("table", epilog="Without NAME all tables are listed, each with what a row of it is.")
@@ -33,6 +32,7 @@ _FORMULA = r"^[=+\-@\t\r]"
 @click.option("--head", type=click.IntRange(0), metavar="N", help="Only the first N rows (text: 20 by default).")
 @columns_option
 @rank_map_option
+@kernel_rules_option
 def command(
     path: str,
     name: str | None,
@@ -42,6 +42,7 @@ def command(
     head: int | None,
     rank_map: Path | None,
     columns: Path | None,
+    kernel_rules: str | None,
 ) -> None:
     """Print one table of PATH: traces, or a result that was kept by `analyze --out`.
 
@@ -49,8 +50,8 @@ def command(
     """
     import polars as pl
 
-    from traceanalyzer.cli.output import write_bytes
     from traceanalyzer.errors import UsageError
+    from traceanalyzer.output import write_result
     from traceanalyzer.schema import TABLES
 
     if name is None:
@@ -59,7 +60,7 @@ def command(
     if name not in TABLES:
         raise UsageError(f"there is no table {name}", f"NAME is one of {', '.join(TABLES)}")
     ranges = None if ranks is None else number_ranges("--ranks", ranks)
-    frame = _table(path, name, rank_map, columns)
+    frame = _table(path, name, rank_map, columns, kernel_rules)
     if ranges is not None:
         if "rank" not in frame.columns:
             raise UsageError(f"the table {name} has no rank to choose by", "leave --ranks out")
@@ -68,7 +69,7 @@ def command(
     kind = kind or _kind_of(output)
     if head is not None or kind == "text":
         frame = frame.head(20 if head is None else head)
-    write_bytes(output, render(frame, kind))
+    write_result(output, render(frame, kind))
 
 
 def _listed() -> list[str]:
@@ -79,23 +80,29 @@ def _listed() -> list[str]:
     return [f"{name:<{width}}  {table.meaning}" for name, table in TABLES.items()]
 
 
-def _table(path: str, name: str, rank_map: Path | None, columns: Path | None) -> pl.DataFrame:
+def _table(path: str, name: str, rank_map: Path | None, columns: Path | None, kernel_rules: str | None) -> pl.DataFrame:
     from traceanalyzer.analysis.kept import is_result, read_table, result_folder
     from traceanalyzer.errors import UsageError
     from traceanalyzer.schema import TABLES
     from traceanalyzer.traces import read_traces
 
     if is_result(path):
-        if rank_map is not None or columns is not None:
-            raise UsageError(f"{path}: is a result, which was read already", "leave --rank-map and --columns out")
+        given = {"--rank-map": rank_map, "--columns": columns, "--kernel-rules": kernel_rules}
+        for option in (name for name, value in given.items() if value is not None):
+            raise UsageError(
+                f"{path}: is a result, which {option} cannot change", "leave the option out, or give the traces"
+            )
         folder = result_folder(path)
         if folder is None:
             raise UsageError(f"{path}: is a review without tables", "give the folder of a result, or the traces")
         return read_table(folder, name)
     if TABLES[name].origin != "traces":
-        from traceanalyzer.analysis.assemble import analyze, read
+        from traceanalyzer.analysis.assemble import analyze, read, with_declaration
+        from traceanalyzer.gaps.efficiency.declaration import Declaration
 
-        return analyze(read(path, load_columns(columns), rank_map=load_rank_map(rank_map))).tables[name]
+        rules = Declaration(kernel_rules=load_kernel_rules(kernel_rules))
+        run = read(path, load_columns(columns), rank_map=load_rank_map(rank_map))
+        return analyze(with_declaration(run, rules)).tables[name]
     traces = read_traces(path, rank_map=load_rank_map(rank_map))
     return {"events": traces.events, "ranks": traces.ranks, "defects": traces.defects}[name]
 
@@ -108,29 +115,20 @@ def render(frame: pl.DataFrame, kind: str) -> bytes:
     """A table as text, CSV, JSON or Parquet."""
     import polars as pl
 
+    from traceanalyzer.output import csv_text, flat
+
     if kind == "parquet":
         buffer = io.BytesIO()
         frame.write_parquet(buffer)
         return buffer.getvalue()
-    nested = [column for column, dtype in frame.schema.items() if dtype.is_nested()]
-    text = [column for column, dtype in frame.schema.items() if isinstance(dtype, pl.String | pl.Categorical | pl.Enum)]
     if kind == "json":
-        return frame.with_columns(pl.col(text).cast(pl.String)).write_json().encode() + b"\n"
-    lists = [
-        pl.concat_str(pl.lit("["), pl.col(c).cast(pl.List(pl.String)).list.join(" "), pl.lit("]")).alias(c)
-        for c in nested
-    ]
-    flat = frame.with_columns(*lists, pl.col(text).cast(pl.String))
+        words = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+        return frame.with_columns(pl.col(words).cast(pl.String)).write_json().encode() + b"\n"
     if kind == "csv":
-        words = [column for column, dtype in flat.schema.items() if dtype == pl.String]
-        safe = [
-            pl.when(pl.col(c).str.contains(_FORMULA)).then(pl.concat_str(pl.lit("'"), c)).otherwise(c).alias(c)
-            for c in words
-        ]
-        return flat.with_columns(safe).write_csv().encode()
+        return csv_text(frame).encode()
     printable = pl.col(pl.String).str.replace_all(r"[\pC\s]+", " ").str.slice(0, 60)
     with pl.Config(
         tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, fmt_str_lengths=60, tbl_formatting="NOTHING",
         tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, tbl_cell_alignment="LEFT",
     ):  # fmt: skip
-        return (str(flat.with_columns(printable)) + "\n").encode()
+        return (str(flat(frame).with_columns(printable)) + "\n").encode()

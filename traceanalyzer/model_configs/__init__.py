@@ -42,7 +42,7 @@ def read_model_config(config: Mapping[str, object], source: str = "the model's c
 def _read(config: Mapping[str, object], source: str) -> ModelShape:
     if "model_type" in config or "text_config" in config:
         return read_huggingface(config, source)
-    if "num_attention_heads" in config and "num_layers" in config:
+    if "num_attention_heads" in config and ({"num_layers", "hybrid_layer_pattern"} & set(config)):
         return read_megatron(config, source)
     if "dim" in config or "model" in config:
         return read_torchtitan(config, source)

@@ -8,8 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from traceanalyzer.errors import InputError
 from traceanalyzer.model import LatentAttention, ModelShape
+from traceanalyzer.model_configs.megatron_layers import (
+    hybrid_pattern,
+    layer_flags,
+    num_layers,
+    refuse_uncounted,
+    with_layer_kinds,
+)
 from traceanalyzer.model_configs.settings import Extras, Settings, expert_layers, with_extras
 
 _NEGATIONS = {
@@ -25,11 +31,10 @@ _ALIASES = {
     "activations_checkpoint_method": "recompute_method",
     "add_bias": "add_bias_linear",
     "bias": "add_bias_linear",
+    "num_moe_experts": "num_experts",
 }
 """NeMo's names of arguments."""
 _GATED = ("swiglu", "fast-swiglu")
-
-_PATTERN_TERM = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,5}))?")
 
 
 def megatron_arguments(command: str | Sequence[str]) -> dict[str, object]:
@@ -102,12 +107,12 @@ def read_megatron(arguments: Mapping[str, object], source: str = "Megatron-LM's 
     settings = Settings(arguments, source)
     hidden = settings.integer("hidden_size")
     heads = settings.integer("num_attention_heads")
-    num_layers = settings.num_layers("num_layers")
+    refuse_uncounted(settings)
     gated = settings.flag("swiglu")
     latent = _latent(settings) if settings.flag("multi_latent_attention") else None
     groups = settings.integer("num_query_groups", default=heads) if settings.flag("group_query_attention") else heads
     shape = ModelShape(
-        num_layers=num_layers,
+        num_layers=num_layers(settings),
         hidden_size=hidden,
         num_heads=heads,
         num_kv_heads=groups,
@@ -119,7 +124,8 @@ def read_megatron(arguments: Mapping[str, object], source: str = "Megatron-LM's 
         num_mtp_layers=settings.integer("mtp_num_layers", default=0),
         latent_attention=latent,
     )
-    return with_extras(_with_experts(shape, settings), _extras(settings, shape))
+    shape = with_layer_kinds(_with_experts(shape, settings), settings)
+    return with_extras(shape, _extras(settings, shape))
 
 
 def _default_ffn(hidden: int, *, gated: bool) -> int:
@@ -157,6 +163,8 @@ def _extras(settings: Settings, shape: ModelShape) -> Extras:
         mlp_bias=linear,
         norm_bias=layer_norm,
         head_norm=settings.flag("qk_layernorm") and not latent,
+        sinks=settings.text("softmax_type") == "learnable",
+        shared_expert_gate=settings.flag("moe_shared_expert_gate"),
     )
     if learned and settings.has("max_position_embeddings"):
         return replace(extras, num_positions=settings.integer("max_position_embeddings"))
@@ -167,8 +175,11 @@ def _with_experts(shape: ModelShape, settings: Settings) -> ModelShape:
     num_experts = settings.integer("num_experts", default=0)
     if not num_experts:
         return shape
-    pattern = _layer_pattern(settings, shape.num_layers)
-    num_dense, layers = expert_layers(shape.num_layers, lambda layer: pattern[layer])
+    if hybrid_pattern(settings):
+        num_dense, layers = 0, ()
+    else:
+        pattern = _layer_pattern(settings, shape.num_layers)
+        num_dense, layers = expert_layers(shape.num_layers, lambda layer: pattern[layer])
     if num_dense == shape.num_layers:
         return shape
     return replace(
@@ -177,6 +188,9 @@ def _with_experts(shape: ModelShape, settings: Settings) -> ModelShape:
         experts_per_token=settings.integer("moe_router_topk", default=2),
         expert_ffn_size=settings.integer("moe_ffn_hidden_size", default=shape.ffn_size),
         shared_expert_ffn_size=settings.integer("moe_shared_expert_intermediate_size", default=0),
+        expert_latent_size=settings.integer("moe_latent_size", default=0),
+        expert_groups=settings.integer("moe_router_num_groups", default=0),
+        groups_per_token=settings.integer("moe_router_group_topk", default=0),
         num_dense_layers=num_dense,
         moe_layers=layers,
     )
@@ -187,22 +201,4 @@ def _layer_pattern(settings: Settings, num_layers: int) -> list[bool]:
     given = settings.config.get("moe_layer_freq", 1)
     if isinstance(given, int) and given > 0:
         return [layer % given == 0 for layer in range(num_layers)]
-    pattern = settings.sequence("moe_layer_freq") or _expand(str(given), num_layers)
-    if len(pattern) != num_layers or not set(pattern) <= {0, 1}:
-        raise InputError(
-            f"{settings.source}: moe_layer_freq {given!r} does not say for each of {num_layers} layers if it has experts",
-            "write a number, a list of 0 and 1, or text like ([0]*3+[1]*58)",
-        )
-    return [bool(value) for value in pattern]
-
-
-def _expand(text: str, num_layers: int) -> list[object]:
-    """The list a pattern such as `([0]*3+[1]*58)` means, without evaluating it; empty if it is none."""
-    plain = re.sub(r"[\s'\"]", "", text).removeprefix("(").removesuffix(")")
-    terms = [_PATTERN_TERM.fullmatch(term) for term in plain.split("+")]
-    layers: list[object] = []
-    for term in terms:
-        if term is None or len(layers) > num_layers:
-            return []
-        layers += [int(value) for value in term[1].split(",")] * int(term[2] or 1)
-    return layers
+    return [bool(value) for value in layer_flags(settings, "moe_layer_freq", num_layers)]

@@ -111,17 +111,26 @@ def with_extras(shape: ModelShape, extras: Extras) -> ModelShape:
 
 
 def _layer_extras(shape: ModelShape, extras: Extras, layer: int) -> int:
-    hidden, heads = shape.hidden_size, shape.num_heads
-    qkv = (heads + 2 * shape.num_kv_heads) * shape.head_size
-    count = qkv * extras.qkv_bias + hidden * extras.output_bias + heads * extras.sinks
-    count += 2 * shape.head_size * extras.head_norm
-    count += (heads + shape.num_kv_heads) * shape.head_size * extras.full_norm
-    count += hidden * (extras.norms_per_layer - 2) + 2 * hidden * extras.norm_bias
+    hidden = shape.hidden_size
+    mixer, feed_forward = shape.mixer(layer), shape.feed_forward(layer)
+    norms = (mixer != "none") + (feed_forward != "none")
+    count = _attention_extras(shape, extras) if mixer == "attention" else 0
+    count += hidden * (extras.norms_per_layer - 2) + norms * hidden * extras.norm_bias
     into_mlp = 2 if shape.gated_mlp else 1
-    if not shape.is_moe_layer(layer):
+    if feed_forward == "none":
+        return count
+    if feed_forward == "mlp":
         return count + (into_mlp * shape.ffn_size + hidden) * extras.mlp_bias
     count += shape.num_experts * (into_mlp * shape.expert_ffn_size + hidden) * extras.mlp_bias
     return count + shape.num_experts * extras.router_bias + hidden * extras.shared_expert_gate
+
+
+def _attention_extras(shape: ModelShape, extras: Extras) -> int:
+    heads, groups = shape.num_heads, shape.num_kv_heads
+    qkv = (heads * (2 if shape.output_gate else 1) + 2 * groups) * shape.head_size
+    count = qkv * extras.qkv_bias + shape.hidden_size * extras.output_bias + heads * extras.sinks
+    count += 2 * shape.head_size * extras.head_norm
+    return count + (heads + groups) * shape.head_size * extras.full_norm
 
 
 def expert_layers(num_layers: int, has_experts: Callable[[int], bool]) -> tuple[int, tuple[int, ...]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from traceanalyzer.review.culprits import RankFault
 from traceanalyzer.review.efficiency import ConventionMfu, Mfu, RooflineShape, WaterfallStep
 from traceanalyzer.review.experts import (
     AllToAll,
@@ -24,14 +25,24 @@ from traceanalyzer.review.experts import (
 from traceanalyzer.review.file import REVIEW_FILE, decode_review, json_schema, read_review, schema_text, to_json
 from traceanalyzer.review.headline import Finding, Headline, Tile
 from traceanalyzer.review.job import Degrees, Fact, JobFacts, Place
+from traceanalyzer.review.kernels import (
+    Communication,
+    CommunicationGroup,
+    KernelClass,
+    KernelName,
+    KernelPhase,
+    Kernels,
+)
 from traceanalyzer.review.memory import Memory, RankMemory
 from traceanalyzer.review.pipeline import (
     AttributionMs,
     Bubble,
     BubbleTheory,
     Culprit,
+    Fault,
     LayerMove,
     NextSchedules,
+    PipelineBubble,
     RemedyWorth,
     ScheduleOption,
     StageBubble,
@@ -40,7 +51,15 @@ from traceanalyzer.review.pipeline import (
     WaiterBlame,
     WhatIfFigures,
 )
-from traceanalyzer.review.quality import CaptureCheckFigures, ClockEffect, Defect, Quality, ValidityFigures, Withheld
+from traceanalyzer.review.quality import (
+    CaptureCheckFigures,
+    ClockEffect,
+    Defect,
+    OverlapFigures,
+    Quality,
+    ValidityFigures,
+    Withheld,
+)
 from traceanalyzer.review.recorded import (
     LateRank,
     Mismatch,
@@ -52,7 +71,7 @@ from traceanalyzer.review.recorded import (
 )
 from traceanalyzer.review.result import SCHEMA_VERSION, Review, Source, SourceFile, Term, Tool
 from traceanalyzer.review.sample import Figure, OwnRouting, RankFigures, Sample, WaitRange
-from traceanalyzer.review.step import Accounting, OwnerShare, PhaseShare, StepDuration, StepFigures
+from traceanalyzer.review.step import Accounting, OwnerShare, PhaseShare, StepApart, StepDuration, StepFigures
 
 __all__ = [
     "REVIEW_FILE",
@@ -66,6 +85,8 @@ __all__ = [
     "BubbleTheory",
     "CaptureCheckFigures",
     "ClockEffect",
+    "Communication",
+    "CommunicationGroup",
     "ConventionMfu",
     "Culprit",
     "Defect",
@@ -76,11 +97,16 @@ __all__ = [
     "ExpertSharding",
     "ExpertWorth",
     "Fact",
+    "Fault",
     "Figure",
     "Finding",
     "Headline",
     "HotSpot",
     "JobFacts",
+    "KernelClass",
+    "KernelName",
+    "KernelPhase",
+    "Kernels",
     "LateRank",
     "LayerMove",
     "LoadFigures",
@@ -89,13 +115,16 @@ __all__ = [
     "Mismatch",
     "MissingCall",
     "NextSchedules",
+    "OverlapFigures",
     "OwnLoads",
     "OwnRouting",
     "OwnerShare",
     "PhaseShare",
+    "PipelineBubble",
     "Place",
     "PlacementAdvice",
     "Quality",
+    "RankFault",
     "RankFigures",
     "RankMemory",
     "Recorded",
@@ -111,6 +140,7 @@ __all__ = [
     "Source",
     "SourceFile",
     "StageBubble",
+    "StepApart",
     "StepBubble",
     "StepDuration",
     "StepFigures",

@@ -56,6 +56,10 @@ class Mfu(Part, frozen=True, kw_only=True):
         ),
     ]
     predicted_step_ms: Annotated[float | None, Meta(description="The step that `predicted_mfu` is of.")]
+    tokens_per_second: Annotated[float | None, Meta(description="Of the median step.")] = None
+    tokens_per_second_all_steps: Annotated[
+        float | None, Meta(description="Over all whole steps, those set apart included.")
+    ] = None
 
 
 class WaterfallStep(Part, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from traceanalyzer.review.part import Part
-from traceanalyzer.review.vocabulary import TileId, TileStatus
+from traceanalyzer.review.vocabulary import RemedyClass, TileId, TileStatus
 
 
 class Tile(Part, frozen=True, kw_only=True):
@@ -36,6 +36,11 @@ class Finding(Part, frozen=True, kw_only=True):
     id: str
     title: str
     passed: bool
+    remedy: Annotated[
+        RemedyClass | None,
+        Meta(description="Class of the remedy; null: passed, or nothing to repair in the job itself."),
+    ] = None
+    culprit: Annotated[str | None, Meta(description="Who or what, in words; null where nobody is named.")] = None
     worth_ms: float | None
     worth_mfu_points: float | None
     evidence: str

@@ -66,6 +66,8 @@ class JobFacts(Part, frozen=True, kw_only=True, omit_defaults=True):
     hardware: Fact[Hardware] | None = None
     num_devices: Fact[int] | None = None
     peak_flops_per_device: Fact[float] | None = None
+    flops_per_token: Annotated[Fact[float] | None, Meta(description="Declared: forward and backward.")] = None
+    flops_per_step: Annotated[Fact[float] | None, Meta(description="Declared: of the whole job.")] = None
     compute_mode: Annotated[Fact[str] | None, Meta(description="`real` or `paced`.")] = None
     pacing: Fact[Pacing] | None = None
     dtype: Fact[str] | None = None

@@ -17,7 +17,10 @@ class BubbleTheory(Part, frozen=True, kw_only=True):
         float | None, Meta(description="Share of the pipeline phase; null outside its domain.")
     ]
     closed_form_ratio: Annotated[float | None, Meta(description="Ratio to ideal compute time.")]
-    simulated_share: Annotated[float | None, Meta(description="Simulation of this run's order, stages made equal.")]
+    simulated_share: Annotated[
+        float | None,
+        Meta(description="Simulation of this run's order at medians, pooled over pipelines as the measured share is."),
+    ]
     simulated_ratio: float | None
     simulated_span_share: Annotated[float | None, Meta(description="Same, in the ranks' own windows.")]
     simulated_phase_ms: Annotated[float | None, Meta(description="Length of the simulated pipeline phase.")]
@@ -39,6 +42,31 @@ class StageBubble(Part, frozen=True, kw_only=True):
     transfer_ms: Annotated[float | None, Meta(description="null where the backend records no transfer (gloo).")]
     overhead_ms: float
     chunk_ms: float
+    dp_wait_ms: Annotated[
+        float,
+        Meta(description="Exposed exchanges between replicas outside chunks, until the last of them had arrived."),
+    ] = 0.0
+    dp_transfer_ms: Annotated[
+        float, Meta(description="The same from there on; all of it where the wait cannot be told.")
+    ] = 0.0
+    chunk_dp_ms: Annotated[float, Meta(description="The same inside chunk spans, and so part of `chunk_ms`.")] = 0.0
+    replica_wait_ms: Annotated[
+        float | None, Meta(description="Waiting for slower replicas after the pipeline phase; null where not told.")
+    ] = None
+
+
+class PipelineBubble(Part, frozen=True, kw_only=True):
+    """The bubble of one whole captured pipeline, medians over steps."""
+
+    pipeline: int
+    ranks: Annotated[list[int], Meta(description="In the order of their stages.")]
+    measured_share: Annotated[float, Meta(description="Dependency ÷ pipeline phase.")]
+    phase_ms: float
+    replica_wait_ms: Annotated[
+        float | None,
+        Meta(description="Mean rank's waiting for slower replicas after the phase; null where not told."),
+    ]
+    is_slowest: Annotated[bool, Meta(description="Its phase is the longest of those captured.")]
 
 
 class StepBubble(Part, frozen=True, kw_only=True):
@@ -52,7 +80,7 @@ class StepBubble(Part, frozen=True, kw_only=True):
 class AttributionMs(Part, frozen=True, kw_only=True):
     """Milliseconds per step, means over steps, of each step's longest pipeline.
 
-    `measured` = `ideal` + stage + straggler + transfer + chunk_comm + host + jitter + slack + outside_sample +
+    `measured` = `ideal` + stage + straggler + transfer + chunk_comm + overlap_dp + host + jitter + slack + outside_sample +
     unexplained, and `ideal` = computation (mean over ranks) + `schedule`.
     """
 
@@ -62,7 +90,10 @@ class AttributionMs(Part, frozen=True, kw_only=True):
     stage: Annotated[float, Meta(description="Stages slower than the median (rank and stage where not separable).")]
     straggler: Annotated[float, Meta(description="Ranks slower than their stage's other ranks (3 or more).")]
     transfer: Annotated[float, Meta(description="Messages between stages on their way.")]
-    chunk_comm: Annotated[float, Meta(description="EP, TP and CP communication inside actions beyond its median.")]
+    chunk_comm: Annotated[float, Meta(description="Communication inside actions (EP, TP, CP, DP) beyond its median.")]
+    overlap_dp: Annotated[
+        float, Meta(description="Actions beside which replicas exchange data, beyond their kind.")
+    ] = 0.0
     host: Annotated[float, Meta(description="Starting or sending later than possible, proven to be the host's.")]
     jitter: Annotated[float, Meta(description="Actions beyond their rank's median.")]
     slack: Annotated[float, Meta(description="What the ideal's own waiting absorbs; 0 or less.")]
@@ -79,6 +110,20 @@ class Culprit(Part, frozen=True, kw_only=True):
     culprit: Annotated[int | None, Meta(description="Rank; null: not captured.")]
     stages: Annotated[list[int], Meta(description="Stages the rank holds.")]
     ms: float
+
+
+class Fault(Part, frozen=True, kw_only=True):
+    """What a repair of one rank, host or load would take away."""
+
+    pipeline: Annotated[int | None, Meta(description="null: a pipeline that was not captured whole.")]
+    cause: PipelineCause
+    rank: int
+    ms: Annotated[
+        float,
+        Meta(
+            description="Per step, mean over steps: added to its pipeline's phase, or computed beyond its stage's ranks."
+        ),
+    ]
 
 
 class WaiterBlame(Part, frozen=True, kw_only=True):
@@ -105,9 +150,21 @@ class StragglerFigures(Part, frozen=True, kw_only=True):
 
     rank: int
     stage: list[int]
-    cause: Annotated[StragglerCause, Meta(description="`stage or rank` where not separable.")]
-    slowdown: Annotated[float, Meta(description="Ideal step with this rank's own durations ÷ ideal step.")]
-    cost_ms: Annotated[float, Meta(description="Its part in the attribution, per step.")]
+    cause: Annotated[
+        StragglerCause,
+        Meta(
+            description="`stage`, `straggler`, or `stage or rank` where not separable; of `culprits`: `computation`, `host`, "
+            "`late_starts`."
+        ),
+    ]
+    slowdown: Annotated[
+        float,
+        Meta(
+            description="Ideal step with this rank's own durations ÷ ideal step; of `culprits`: step ÷ step with the rank as "
+            "its peers."
+        ),
+    ]
+    cost_ms: Annotated[float, Meta(description="Its part in the attribution, per step; of `culprits`: `ms`.")]
 
 
 class WhatIfFigures(Part, frozen=True, kw_only=True):
@@ -170,7 +227,7 @@ class NextSchedules(Part, frozen=True, kw_only=True):
 
 
 class Bubble(Part, frozen=True, kw_only=True):
-    """The pipeline bubble. Medians over steps; shares summed over the ranks of a pipeline."""
+    """The pipeline bubble. Medians over steps; shares are sums over the ranks of all whole captured pipelines."""
 
     measured_share: Annotated[
         float | None, Meta(description="Dependency ÷ pipeline phase: the one set against theory.")
@@ -181,7 +238,7 @@ class Bubble(Part, frozen=True, kw_only=True):
     transfer_share: Annotated[float | None, Meta(description="Exposed transfer ÷ pipeline phase; null on gloo.")]
     share_of_step: Annotated[float | None, Meta(description="Dependency ÷ step; never set against a closed form.")]
     overhead_share: Annotated[float | None, Meta(description="Overhead ÷ pipeline phase.")]
-    phase_ms: float | None
+    phase_ms: Annotated[float | None, Meta(description="Length of the pipeline phase, mean over ranks.")]
     theory: BubbleTheory | None
     stages: list[StageBubble]
     steps: list[StepBubble]
@@ -196,4 +253,22 @@ class Bubble(Part, frozen=True, kw_only=True):
     ] = None
     replay_error: Annotated[
         float | None, Meta(description="|replay - measured| ÷ measured; beyond 0.02 worth is withheld.")
+    ] = None
+    pipelines: Annotated[list[PipelineBubble], Meta(description="Every whole captured pipeline.")] = []
+    num_pipelines: Annotated[int | None, Meta(description="Whole captured pipelines that the shares are of.")] = None
+    num_pipelines_expected: Annotated[int | None, Meta(description="Of the job; null where not known.")] = None
+    exposed_dp_share: Annotated[
+        float | None, Meta(description="Exposed exchanges between replicas outside chunk spans ÷ pipeline phase.")
+    ] = None
+    replica_wait_ms: Annotated[
+        float | None,
+        Meta(
+            description="Mean rank's waiting for slower replicas after its own pipeline phase, in the reduction of "
+            "gradients; no part of the bubble. null where not told, or with one pipeline."
+        ),
+    ] = None
+    largest_fault: Annotated[Fault | None, Meta(description="The costliest fault of any captured pipeline.")] = None
+    fault_limit_ms: Annotated[
+        float | None,
+        Meta(description="What a fault must cost per step to count: 0.5% of the step or its noise, the larger."),
     ] = None

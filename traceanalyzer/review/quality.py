@@ -67,6 +67,17 @@ class CaptureCheckFigures(Part, frozen=True, kw_only=True):
     text: Annotated[str, Meta(description="What was found, or why nothing can be said.")]
 
 
+class OverlapFigures(Part, frozen=True, kw_only=True):
+    """Compute actions of one rank that overlap."""
+
+    num_clipped: Annotated[
+        int, Meta(description="Overlaps of at most 0.5% of the shorter action: cut at the later start.")
+    ]
+    clipped_ms: Annotated[float, Meta(description="What was cut in all.")]
+    largest_us: Annotated[float, Meta(description="The largest cut.")]
+    num_steps_apart: Annotated[int, Meta(description="Steps with a larger overlap: no bubble is measured on them.")]
+
+
 class Quality(Part, frozen=True, kw_only=True):
     """What the result rests on."""
 
@@ -90,6 +101,7 @@ class Quality(Part, frozen=True, kw_only=True):
     defects: list[Defect]
     withheld: list[Withheld]
     clock_effects: list[ClockEffect] = []
+    overlaps: Annotated[OverlapFigures | None, Meta(description="null where no compute actions overlap.")] = None
 
 
 class ValidityFigures(Part, frozen=True, kw_only=True):

@@ -10,10 +10,12 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from traceanalyzer.review.culprits import RankFault
 from traceanalyzer.review.efficiency import Mfu, RooflineShape, WaterfallStep
 from traceanalyzer.review.experts import AllToAll, ExpertSharding
 from traceanalyzer.review.headline import Finding, Headline
 from traceanalyzer.review.job import JobFacts
+from traceanalyzer.review.kernels import Communication, Kernels
 from traceanalyzer.review.memory import Memory
 from traceanalyzer.review.part import Part
 from traceanalyzer.review.pipeline import Bubble, NextSchedules, StragglerFigures, WhatIfFigures
@@ -75,6 +77,9 @@ class Review(Part, frozen=True, kw_only=True):
     method: list[Term]
     provenance: list[Term]
     stragglers: Annotated[list[StragglerFigures], Meta(description="Ranks that compute slowly, costliest first.")] = []
+    culprits: Annotated[
+        list[RankFault], Meta(description="Ranks that lengthen the step beyond their peers, largest first.")
+    ] = []
     next_schedules: Annotated[
         NextSchedules | None, Meta(description="Other schedules at this run's times; null without a pipeline.")
     ] = None
@@ -95,3 +100,5 @@ class Review(Part, frozen=True, kw_only=True):
     recorded: Annotated[
         Recorded | None, Meta(description="Flight-recorder dumps and NCCL Inspector records; null without.")
     ] = None
+    kernels: Annotated[Kernels | None, Meta(description="Kernel time; null without devices.")] = None
+    communication: Annotated[Communication | None, Meta(description="By group; null without any.")] = None

@@ -11,13 +11,26 @@ from traceanalyzer.review.vocabulary import Owner, StepPhase
 
 
 class StepDuration(Part, frozen=True, kw_only=True):
-    """Milliseconds, over the captured steps whose end is known (of all, where none is)."""
+    """Milliseconds, over the typical steps."""
 
     median: Annotated[float | None, Meta(description="Of one real step: of an even number, the shorter middle one.")]
     p05: float | None
     p95: float | None
     values: list[float]
-    num_steps: int
+    num_steps: Annotated[int, Meta(description="Typical steps: every figure of this file speaks of them.")]
+
+
+class StepApart(Part, frozen=True, kw_only=True):
+    """A captured step that no figure speaks of."""
+
+    step: int
+    duration_ms: float
+    reason: Annotated[
+        str, Meta(description="`first step`, `outlier`, `cut at its start`, `open end` or `not on all ranks`.")
+    ]
+    excess_ms: Annotated[
+        float | None, Meta(description="Beyond the median of the typical steps; null where it is not whole.")
+    ]
 
 
 class StepFigures(Part, frozen=True, kw_only=True):
@@ -27,6 +40,33 @@ class StepFigures(Part, frozen=True, kw_only=True):
     open_end: Annotated[bool, Meta(description="A window's end was not bounded by a following step.")]
     unprofiled_ms: Annotated[float | None, Meta(description="Median of the same step without profiler, same run.")]
     wall_clock_ms: Annotated[float | None, Meta(description="The same step by the training loop's clock.")]
+    basis: Annotated[
+        str | None,
+        Meta(
+            description="What tells steps: `ProfilerStep`, a range by its name, `Optimizer.step`, `actions`, `optimizer "
+            "kernels` or `op table`; null where nothing does and the whole capture is one step."
+        ),
+    ] = None
+    basis_conflict: Annotated[
+        str | None, Meta(description="What another mark says of the number of steps, where it differs.")
+    ] = None
+    before_ms: Annotated[
+        float | None, Meta(description="CPU time of the capture before its first step, if notable: no figure holds it.")
+    ] = None
+    after_ms: Annotated[float | None, Meta(description="The same after its last step.")] = None
+    num_captured: Annotated[int | None, Meta(description="Steps in the capture, those set apart included.")] = None
+    noise_ms: Annotated[
+        float | None,
+        Meta(description="Half the width of the 95% interval of the median; differences below are chance."),
+    ] = None
+    noise_basis: Annotated[str | None, Meta(description="Resampled, or assumed for fewer than 5 steps.")] = None
+    set_apart: Annotated[list[StepApart], Meta(description="Captured steps that are not typical.")] = []
+    set_apart_cost_ms: Annotated[
+        float | None, Meta(description="Σ excess of whole steps set apart ÷ all whole steps: their price per step.")
+    ] = None
+    mean_all_ms: Annotated[float | None, Meta(description="Mean over all whole steps, those set apart included.")] = (
+        None
+    )
 
 
 class OwnerShare(Part, frozen=True, kw_only=True):

@@ -18,7 +18,7 @@ DefectAction = Literal["kept", "clamped", "renamed", "repaired", "skipped", "ass
 """What reading did about a defect."""
 AffectedMetric = Literal["bubble", "all_to_all", "mfu", "step", "launch", "recorded"]
 """What a defect may have changed."""
-ClockBasis = Literal["single_rank", "same_boot", "same_host", "recorded", "matched", "op_table", "unknown"]
+ClockBasis = Literal["single_rank", "same_boot", "same_host", "recorded", "matched", "one_file", "op_table", "unknown"]
 """How the ranks' clocks were put on one; the times of an op table are taken as they are."""
 
 # The job.
@@ -39,10 +39,21 @@ StepPhase = Literal["F", "B", "I", "W", "optimizer", "grad_sync", "before_chunks
 
 # Pipelines.
 PipelineCause = Literal[
-    "stage", "straggler", "transfer", "chunk_comm", "host", "jitter", "slack", "outside_sample", "unexplained"
+    "stage",
+    "straggler",
+    "transfer",
+    "chunk_comm",
+    "overlap_dp",
+    "host",
+    "jitter",
+    "slack",
+    "outside_sample",
+    "unexplained",
 ]
 """What can make a pipeline step longer than its ideal."""
-StragglerCause = Literal["stage", "straggler", "stage or rank"]
+RankCause = Literal["computation", "host", "late_starts", "late"]
+"""`host`: late launches; `late_starts`: nothing recorded tells why kernels start late; `late`: only lateness is known."""
+StragglerCause = Literal["stage", "straggler", "stage or rank", "computation", "host", "late_starts", "late"]
 """`stage or rank`: there are too few replicas to tell the two apart."""
 MicrobatchSize = Literal["same", "half"]
 InFlightBasis = Literal["loop", "actions"]
@@ -102,3 +113,10 @@ StageSide = Literal["upstream", "downstream", "this"]
 def words(vocabulary: object) -> list[str]:
     """The words of a vocabulary, in its order."""
     return list(get_args(vocabulary))
+
+
+RemedyClass = Literal["fault", "change", "ideal"]
+"""`fault`: repair of a rank, link, host or load beyond chance; `change`: schedule, microbatches, placement, stage cut;
+`ideal`: what no run has (free transfer, no jitter)."""
+FaultBasis = Literal["replay", "replica", "waits"]
+"""`replica`: a captured pipeline replayed at this rank's times; `waits`: only bounds."""

@@ -1,50 +1,133 @@
-"""Numbers in words, the same everywhere: terminal, verdict and report tiles."""
+"""Numbers in words. Every number of the terminal, the verdict, the tiles and the tables is written here, in one form.
+
+Measured quantities have three significant digits, and counts have all of theirs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Concatenate, Literal, ParamSpec
+
+Unit = Literal["share", "ms", "us", "ns", "ratio", "count", "bytes", "flops", "flops_per_second", "number"]
+
+NOTHING = "–"
+"""Stands for a value that is not known."""
+
+_TIMES = ((1e3, 1e-3, "s"), (1.0, 1.0, "ms"), (1e-3, 1e3, "µs"), (0.0, 1e6, "ns"))
+_DECIMAL = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_BINARY = ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"))
 
 
-def percent(share: float, digits: int = 1) -> str:
-    """A share as a percentage, for example `27.3%`."""
-    return f"{100 * share:.{digits}f}%"
+Options = ParamSpec("Options")
+
+
+def _known(write: Callable[Concatenate[float, Options], str]) -> Callable[Concatenate[float, Options], str]:
+    """A dash for what is no number."""
+
+    @functools.wraps(write)
+    def written(value: float, *args: Options.args, **options: Options.kwargs) -> str:
+        return write(value, *args, **options) if math.isfinite(value) else NOTHING
+
+    return written
+
+
+@_known
+def digits(value: float, significant: int = 3) -> str:
+    """A number with `significant` digits, for example `0.345`, `12.3`; digits before the point are all kept."""
+    if value == 0:
+        return "0"
+    decimals = significant - 1 - math.floor(math.log10(abs(value)))
+    rounded = round(value, decimals)
+    if abs(rounded) >= 10.0 ** (significant - decimals):  # 9.996 has become 10.0
+        decimals -= 1
+    return f"{round(value, max(0, decimals)):,.{max(0, decimals)}f}".replace("-", "−")
+
+
+@_known
+def percent(share: float, decimals: int | None = None) -> str:
+    """A share as a percentage, for example `27.3%`, `5.88%`, `0.041%`."""
+    value = 100 * share
+    if decimals is not None:
+        return f"{value:.{decimals}f}%".replace("-", "−")
+    return f"{digits(value, 3 if abs(value) >= 1 else 2)}%"
 
 
 def points(difference: float) -> str:
-    """A difference of shares in percentage points with its sign, for example `+0.4 points`."""
-    return f"{100 * difference:+.2f} points"
+    """A difference of shares in percentage points with its sign, for example `+0.40 points`."""
+    return f"{100 * difference:+.2f} points".replace("-", "−")
 
 
-def times(ratio: float) -> str:
+@_known
+def times(ratio: float, decimals: int = 2) -> str:
     """A ratio, for example `2.40×`."""
-    return f"{ratio:.2f}×"
+    return f"{ratio:.{decimals}f}×"
 
 
+@_known
 def milliseconds(ms: float) -> str:
-    """A duration with three significant digits, for example `12.3 ms`, `1.23 s`."""
-    if abs(ms) >= 1000:
-        return f"{ms / 1000:.2f} s"
-    if abs(ms) >= 100:
-        return f"{ms:.0f} ms"
-    return f"{ms:.1f} ms" if abs(ms) >= 10 else f"{ms:.2f} ms"
+    """A duration in the unit that suits it, for example `1.67 s`, `12.3 ms`, `500 µs`."""
+    if abs(ms) < 0.5e-6:
+        return "0 ms"
+    size = abs(ms) * (1 + 5e-4)  # 999.6 ms is written 1.00 s
+    factor, unit = next((factor, unit) for least, factor, unit in _TIMES if size >= least)
+    return f"{digits(ms * factor)} {unit}"
 
 
+@_known
+def byte_count(count: float) -> str:
+    """A number of bytes, for example `512 B`, `4.74 MiB`."""
+    return _prefixed(count, _BINARY, "B") if abs(count) >= 1024 else f"{round(count):,} B"
+
+
+@_known
 def flops_rate(flops_per_second: float) -> str:
     """A rate of floating-point operations, for example `989 TFLOP/s`."""
-    for factor, unit in ((1e15, "PFLOP/s"), (1e12, "TFLOP/s"), (1e9, "GFLOP/s"), (1e6, "MFLOP/s")):
-        if flops_per_second >= factor:
-            return f"{flops_per_second / factor:.3g} {unit}"
-    return f"{flops_per_second:.3g} FLOP/s"
+    return _prefixed(flops_per_second, _DECIMAL, "FLOP/s")
 
 
+@_known
 def flops_count(flops: float) -> str:
     """A number of floating-point operations, for example `12.3 TFLOP`."""
-    return flops_rate(flops).removesuffix("/s")
+    return _prefixed(flops, _DECIMAL, "FLOP")
+
+
+def _prefixed(value: float, prefixes: Sequence[tuple[float, str]], unit: str) -> str:
+    for factor, prefix in prefixes:
+        if abs(value) >= factor:
+            return f"{digits(value / factor)} {prefix}{unit}"
+    return f"{digits(value)} {unit}"
+
+
+_SPELLINGS: dict[Unit, Callable[[float], str]] = {
+    "share": percent,
+    "ms": milliseconds,
+    "us": lambda value: milliseconds(value / 1e3),
+    "ns": lambda value: milliseconds(value / 1e6),
+    "ratio": times,
+    "count": _known(lambda value: f"{round(value):,}"),
+    "bytes": byte_count,
+    "flops": flops_count,
+    "flops_per_second": flops_rate,
+    "number": digits,
+}
+
+
+def quantity(value: float | None, unit: Unit) -> str:
+    """A value with its unit; a dash for an unknown one."""
+    return NOTHING if value is None else _SPELLINGS[unit](value)
 
 
 def counted(number: int, noun: str) -> str:
-    """A count with its noun in the right number, for example `1 rank`, `4 ranks`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    """A count with its noun in the right number, for example `1 rank`, `4 ranks`, `2 microbatches`."""
+    plural = f"{noun}es" if noun.endswith(("h", "s", "x")) else f"{noun}s"
+    return f"{number:,} {noun if number == 1 else plural}"
+
+
+def spaced(name: str) -> str:
+    """A word of the schema as a reader's word, for example `chunk comm` of `chunk_comm`."""
+    return name.replace("_", " ")
 
 
 def ranks_text(ranks: Sequence[int], most: int = 8) -> str:

@@ -28,13 +28,22 @@ from traceanalyzer.schema.communication import (
     COLLECTIVE_SPLITS,
     COLLECTIVES,
     COMMUNICATIONS,
+    KERNEL_PHASES,
     KERNELS,
     P2P,
     P2P_SPLITS,
     WAIT_BOUNDS,
 )
 from traceanalyzer.schema.computation import ROOFLINE
+from traceanalyzer.schema.culprits import CULPRITS, LATE_MEMBERS
 from traceanalyzer.schema.experts import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, ROUTING, TRAFFIC
+from traceanalyzer.schema.kernel_time import (
+    BANDWIDTHS,
+    COMMUNICATION_GROUPS,
+    KERNEL_CLASSES,
+    KERNEL_NAMES,
+    RANK_SUMMARY,
+)
 from traceanalyzer.schema.pipeline import (
     ACCOUNTING,
     ACTIONS,
@@ -53,6 +62,7 @@ __all__ = [
     "ACCOUNTING",
     "ACTIONS",
     "ATTRIBUTION",
+    "BANDWIDTHS",
     "BASIS",
     "BLAME",
     "BUBBLE",
@@ -61,6 +71,8 @@ __all__ = [
     "COLLECTIVES",
     "COLLECTIVE_SPLITS",
     "COMMUNICATIONS",
+    "COMMUNICATION_GROUPS",
+    "CULPRITS",
     "DEFECTS",
     "DIRECTION",
     "EVENTS",
@@ -69,7 +81,11 @@ __all__ = [
     "EXPERT_CHAIN",
     "GATHERED",
     "KERNELS",
+    "KERNEL_CLASSES",
     "KERNEL_KIND",
+    "KERNEL_NAMES",
+    "KERNEL_PHASES",
+    "LATE_MEMBERS",
     "LOAD_STATISTICS",
     "MATCH_BASIS",
     "OPS",
@@ -80,6 +96,7 @@ __all__ = [
     "PASSES",
     "PHASE",
     "RANKS",
+    "RANK_SUMMARY",
     "RECEIVES",
     "ROLE",
     "ROOFLINE",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema.categories import KERNEL_KIND
+from traceanalyzer.schema.categories import KERNEL_KIND, PHASE
 from traceanalyzer.schema.columns import (
     BETWEEN_HOSTS,
     CYCLE,
@@ -55,9 +55,26 @@ KERNELS_TABLE = Table(
         "launch_thread": Column(pl.Categorical(), "Host thread of the launching call."),
         "correlation": Column(pl.UInt64, "Number that joins the kernel to its launching call."),
         "in_graph": Column(pl.Boolean, "Whether it was launched with others by one graph launch."),
+        "cut": Column(pl.Boolean, "Whether its recorded end was past the next start on its stream, and was put there."),
     },
 )
 KERNELS = KERNELS_TABLE.schema
+
+KERNEL_PHASES_TABLE = Table(
+    name="kernel_phases",
+    meaning="One row per rank, step, phase, stream and kind of kernel: the kernels and their time.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "phase": Column(PHASE, "Phase that launched them; null where neither a range nor a thread tells it."),
+        "stream": STREAM,
+        "kind": Column(KERNEL_KIND, "What the kernels do."),
+        "num_kernels": Column(pl.Int64, "Kernels."),
+        "duration_ns": Column(pl.Int64, "Their durations, summed, however many run at once."),
+        "basis": Column(pl.String, "What tells the phase on this rank: `actions`, `annotations` or `threads`."),
+    },
+)
+KERNEL_PHASES = KERNEL_PHASES_TABLE.schema
 
 COLLECTIVES_COLUMNS: Columns = {
     "rank": RANK,

@@ -16,6 +16,11 @@ STEPS_TABLE = Table(
         "start_ns": START,
         "end_ns": END,
         "open_end": Column(pl.Boolean, "Whether no following step bounds the window's end."),
+        "open_start": Column(pl.Boolean, "Whether the capture began inside the step."),
+        "is_typical": Column(pl.Boolean, "Whether the figures speak of this step."),
+        "set_apart": Column(
+            pl.String, "Why it is not typical: cut at its start, open end, first step, outlier, or not on all ranks."
+        ),
     },
 )
 STEPS = STEPS_TABLE.schema
@@ -49,7 +54,7 @@ RECEIVES = schema_of(RECEIVES_COLUMNS)
 PASSES_COLUMNS: Columns = {
     "rank": RANK,
     "step": STEP,
-    "phase": Column(PHASE, "Forward or backward."),
+    "phase": Column(PHASE, "F or B; I and W where ranges tell them."),
     "start_ns": START,
     "end_ns": END,
 }
@@ -93,6 +98,11 @@ BUBBLE_TABLE = Table(
         "drain_ns": Column(pl.Int64, "Dependency after the rank's last action."),
         "transfer_ns": Column(pl.Int64, "Exposed transfer; null on gloo."),
         "overhead_ns": Column(pl.Int64, "Idle time that neither dependency nor transfer explains."),
+        "dp_wait_ns": Column(pl.Int64, "Exposed communication between replicas, until the last of them had arrived."),
+        "dp_transfer_ns": Column(
+            pl.Int64, "Exposed communication between replicas from there on; all of it where the wait cannot be told."
+        ),
+        "chunk_dp_ns": Column(pl.Int64, "The same inside chunk spans, and so a part of `chunk_ns`."),
         "span_dependency_ns": Column(pl.Int64, "Dependency inside the rank's own window."),
     },
 )

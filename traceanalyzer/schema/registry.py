@@ -8,11 +8,13 @@ from traceanalyzer.schema.communication import (
     CLOCKS_TABLE,
     COLLECTIVE_SPLITS_TABLE,
     COMMUNICATIONS_TABLE,
+    KERNEL_PHASES_TABLE,
     KERNELS_TABLE,
     P2P_SPLITS_TABLE,
     WAIT_BOUNDS_TABLE,
 )
 from traceanalyzer.schema.computation import ROOFLINE_TABLE
+from traceanalyzer.schema.culprits import CULPRITS_TABLE, LATE_MEMBERS_TABLE
 from traceanalyzer.schema.experts import (
     EXCHANGES_TABLE,
     EXPERT_BLAME_TABLE,
@@ -20,6 +22,13 @@ from traceanalyzer.schema.experts import (
     LOAD_STATISTICS_TABLE,
     ROUTING_TABLE,
     TRAFFIC_TABLE,
+)
+from traceanalyzer.schema.kernel_time import (
+    BANDWIDTHS_TABLE,
+    COMMUNICATION_GROUPS_TABLE,
+    KERNEL_CLASSES_TABLE,
+    KERNEL_NAMES_TABLE,
+    RANK_SUMMARY_TABLE,
 )
 from traceanalyzer.schema.pipeline import (
     ACCOUNTING_TABLE,
@@ -47,11 +56,17 @@ TABLES: dict[str, Table] = {
         BLAME_TABLE,
         OPS_TABLE,
         ACCOUNTING_TABLE,
+        RANK_SUMMARY_TABLE,
         KERNELS_TABLE,
+        KERNEL_PHASES_TABLE,
+        KERNEL_CLASSES_TABLE,
+        KERNEL_NAMES_TABLE,
         ROOFLINE_TABLE,
         COLLECTIVE_SPLITS_TABLE,
         P2P_SPLITS_TABLE,
         COMMUNICATIONS_TABLE,
+        COMMUNICATION_GROUPS_TABLE,
+        BANDWIDTHS_TABLE,
         CLOCKS_TABLE,
         WAIT_BOUNDS_TABLE,
         ROUTING_TABLE,
@@ -60,6 +75,8 @@ TABLES: dict[str, Table] = {
         EXPERT_CHAIN_TABLE,
         EXCHANGES_TABLE,
         EXPERT_BLAME_TABLE,
+        CULPRITS_TABLE,
+        LATE_MEMBERS_TABLE,
     )
 }
 """By name, in the order of the flow."""

@@ -5,18 +5,19 @@ Ranks whose traces hold kernels are *device* ranks; on all others the main threa
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.job import Job
-from traceanalyzer.schema import ACTIONS
+from traceanalyzer.schema import ACTIONS, KERNEL_PHASES, empty
 from traceanalyzer.tables.actions.device import device_actions
 from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
-from traceanalyzer.tables.actions.labelled import actions
+from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels
+from traceanalyzer.tables.actions.overlaps import Overlaps, without_overlaps
 from traceanalyzer.tables.clocks.alignment import ClockState, clocks, on_one_clock
 from traceanalyzer.tables.communication.calls import calls
 from traceanalyzer.tables.communication.collectives import collectives
@@ -26,12 +27,30 @@ from traceanalyzer.tables.communication.linked import linked_calls
 from traceanalyzer.tables.communication.messages import cpu_messages
 from traceanalyzer.tables.communication.receives import receives
 from traceanalyzer.tables.computation.kernels import kernels
-from traceanalyzer.tables.computation.operators import expert_computation, operators
+from traceanalyzer.tables.computation.operators import expert_computation, operators, recorded_hosts
+from traceanalyzer.tables.computation.phases import (
+    annotated,
+    annotated_passes,
+    kernel_phases,
+    phase_ranges,
+    phases_of_kernels,
+)
+from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.experts.routing import routing
-from traceanalyzer.tables.steps.parts import device_passes, main_thread_passes, optimizer_on_device, optimizer_ranges
+from traceanalyzer.tables.groups.replicas import with_gradient_roles
+from traceanalyzer.tables.steps.basis import STEP_RANGES, FoundSteps, StepBasis, find_steps
+from traceanalyzer.tables.steps.marks import with_iterations
+from traceanalyzer.tables.steps.parts import (
+    device_passes,
+    main_thread_passes,
+    optimizer_on_device,
+    optimizer_ranges,
+    phases_by_thread,
+)
+from traceanalyzer.tables.steps.typical import typical_steps, with_typical
 from traceanalyzer.tables.steps.windows import device_steps, steps
 
-__all__ = ["ClockState", "Tables", "build_tables", "of_steps"]
+__all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +81,25 @@ class Tables:
     routing: pl.DataFrame
     clock: ClockState
     clocks: pl.DataFrame
+    kernel_phases: pl.DataFrame = field(default_factory=lambda: empty(KERNEL_PHASES))
+    """`KERNEL_PHASES`."""
+    host_ranks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"rank": pl.Int32}))
+    """`rank`: ranks without kernels whose main thread was recorded, and is the device."""
     pipelines: pl.DataFrame | None = None
     """`rank`, `pipeline`, `is_whole` where the input itself tells (op tables)."""
+    overlaps: Overlaps = field(default_factory=Overlaps)
+    """What was cut off actions that overlapped by rounding."""
+    step_basis: StepBasis = field(default_factory=StepBasis)
+    """How steps are told."""
+    step_ranges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=STEP_RANGES))
+    """`STEP_RANGES`, on the ranks' own clocks."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Joint:
     """What is needed of all ranks to solve their clocks, on the ranks' own clocks at first."""
 
+    found: FoundSteps
     windows: pl.DataFrame
     kernels: pl.DataFrame
     collectives: pl.DataFrame
@@ -82,33 +112,37 @@ def build_tables(
     job: Job | None,
     routing_records: pl.DataFrame,
     action_pattern: str | None = None,
+    kernel_rules: Sequence[KernelRule] = (),
 ) -> Tables:
     """Every table of a run from its events (`EVENTS`), ranks (`RANKS`), description and routing side file.
 
     `action_pattern` labels actions in the job's own way (`tables.action_labels`); default: what the description says.
+    `kernel_rules` are tried before those of the package.
     Raises `UsageError` where it is no such pattern.
     """
-    own = _joint(events, ranks, job)
+    pattern = action_pattern or (job.action_pattern if job is not None else None)
+    own = _joint(events, ranks, job, pattern, kernel_rules)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
     )
+    exchanged = with_gradient_roles(exchanged, kernel_table, ranks)
     aligned = on_one_clock(events, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
-    pattern = action_pattern or (job.action_pattern if job is not None else None)
     labels = Labels(_places(ranks, job, messages), pattern)
-    on_device, inferred = _device_actions(aligned, kernel_table, exchanged, messages, labels)
-    computed = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
-    passes = [main_thread_passes(main, windows), device_passes(kernel_table)]
+    on_device, inferred = _device_actions(aligned, windows, kernel_table, exchanged, messages, labels)
+    found = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
+    computed, overlaps = without_overlaps(found)
+    passes, kernel_time = _phases(aligned, main, windows, kernel_table, computed, labels)
     updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
-        steps=windows,
+        steps=with_typical(windows),
         kernels=kernel_table,
         actions=computed,
         actions_inferred=inferred,
-        passes=pl.concat(passes).join(computed, on="rank", how="anti"),
+        passes=passes,
         optimizer=pl.concat(
             [updates.join(kernel_table, on="rank", how="anti"), optimizer_on_device(updates, kernel_table)]
         ),
@@ -120,7 +154,30 @@ def build_tables(
         routing=routing(routing_records, exchanged, windows),
         clock=clock,
         clocks=clock_table,
+        overlaps=overlaps,
+        kernel_phases=kernel_time,
+        host_ranks=recorded_hosts(main),
+        step_basis=own.found.basis,
+        step_ranges=own.found.ranges,
     )
+
+
+def _phases(
+    events: pl.DataFrame,
+    main: pl.DataFrame,
+    windows: pl.DataFrame,
+    kernel_table: pl.DataFrame,
+    computed: pl.DataFrame,
+    labels: Labels,
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """`PASSES` of ranks without actions, by what their ranges mark, else by threads; and `KERNEL_PHASES`."""
+    on_device = events.join(kernel_table, on="rank", how="semi")
+    marked = annotated(kernel_table, phase_ranges(on_device))
+    by_range = annotated_passes(marked)
+    by_thread = pl.concat([main_thread_passes(main, windows), device_passes(kernel_table)])
+    passes = pl.concat([by_range, by_thread.join(by_range, on="rank", how="anti")])
+    phases = phases_of_kernels(kernel_table, labelled_ranges(on_device, labels), marked, phases_by_thread(kernel_table))
+    return passes.join(computed, on="rank", how="anti"), kernel_phases(kernel_table, phases)
 
 
 def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.DataFrame:
@@ -132,11 +189,23 @@ def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.
 
 
 def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
-    """The tables with these steps alone; kernels stay as they are, for windows cut them. Raises `UsageError`."""
+    """The tables with these steps alone, all of them typical: they were chosen. Raises `UsageError`."""
     here = sorted(set(tables.steps["step"]))
     if not set(steps) & set(here):
         shown = ", ".join(map(str, here[:8])) + (", ..." if len(here) > 8 else "")
         raise UsageError("none of the chosen steps is here", f"choose among the steps that are: {shown or 'none'}")
+
+    kept = _with_steps(tables, steps)
+    return replace(kept, steps=with_typical(kept.steps, chosen=True))
+
+
+def of_typical_steps(tables: Tables) -> Tables:
+    """The tables with the steps alone that every figure speaks of."""
+    return _with_steps(tables, typical_steps(tables.steps))
+
+
+def _with_steps(tables: Tables, steps: Collection[int]) -> Tables:
+    """Rows of these steps; kernels stay as they are, for windows cut them."""
 
     def chosen(frame: pl.DataFrame) -> pl.DataFrame:
         return frame.filter(pl.col("step").is_in(list(steps)))
@@ -153,12 +222,17 @@ def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
     )
 
 
-def _joint(events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> _Joint:
-    on_device = kernels(events)
+def _joint(
+    events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, pattern: str | None, rules: Sequence[KernelRule]
+) -> _Joint:
+    found = find_steps(events, pattern)
+    on_device = kernels(events, rules, found.ranges)
     main = events.join(on_device, on="rank", how="anti")
-    windows = pl.concat([steps(main), device_steps(on_device)]).sort("rank", "start_ns")
+    own_windows = with_iterations(steps(main, found.ranges), main)
+    windows = pl.concat([own_windows, device_steps(on_device, found.ranges)]).sort("rank", "start_ns")
     of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)
     return _Joint(
+        found=found,
         windows=windows,
         kernels=on_device,
         collectives=_together(collectives(main, windows, ranks, job), of_devices),
@@ -173,13 +247,19 @@ def _together(main: pl.DataFrame, device: pl.DataFrame) -> pl.DataFrame:
 
 
 def _device_actions(
-    events: pl.DataFrame, kernel_table: pl.DataFrame, exchanged: pl.DataFrame, messages: pl.DataFrame, labels: Labels
+    events: pl.DataFrame,
+    windows: pl.DataFrame,
+    kernel_table: pl.DataFrame,
+    exchanged: pl.DataFrame,
+    messages: pl.DataFrame,
+    labels: Labels,
 ) -> tuple[pl.DataFrame, bool]:
     """Labelled actions of device ranks, else those that launches and messages tell; and whether it was the latter."""
     if kernel_table.is_empty():
         return pl.DataFrame(schema=ACTIONS), False
     joined = communications(exchanged, messages)
-    labelled = device_actions(events.join(kernel_table, on="rank", how="semi"), kernel_table, joined, labels)
+    on_device = events.join(kernel_table, on="rank", how="semi")
+    labelled = device_actions(on_device, kernel_table, joined, labels, windows)
     if labelled.height:
         return labelled, False
     inferred = inferred_actions(kernel_table, joined, messages)

@@ -132,7 +132,11 @@ CODES: dict[str, Code] = {
     "device.none": Code("info", "kept", (), "no device events: on CPU traces the main thread is the device", ""),
     "device.no_launch": Code("repair", "kept", ("launch",), "kernels whose launch is not in the trace", ""),
     "device.late_end": Code(
-        "repair", "kept", _ALL, "a kernel runs past the start of a later one on its stream by more than 1 ms", ""
+        "repair",
+        "clamped",
+        _ALL,
+        "kernels run more than 50 us past the start of the next one on their stream, so their end is wrong; they are cut there",
+        "",
     ),
     "comm.no_metadata": Code(
         "repair", "kept", ("all_to_all",), "communication kernels without arguments that tell what they did", ""

@@ -148,11 +148,11 @@ def test_communication_inside_chunks_is_set_apart() -> None:
 
 
 CASES = [
-    (ScheduleName.ONE_F_ONE_B, 4, 8, 1),
-    (ScheduleName.GPIPE, 3, 5, 1),
-    (ScheduleName.INTERLEAVED_1F1B, 4, 8, 2),
-    (ScheduleName.ZB_H1, 4, 8, 1),
-    (ScheduleName.ZBV, 4, 8, 2),
+    (ScheduleName("1F1B"), 4, 8, 1),
+    (ScheduleName("GPipe"), 3, 5, 1),
+    (ScheduleName("Interleaved1F1B"), 4, 8, 2),
+    (ScheduleName("ZBH1"), 4, 8, 1),
+    (ScheduleName("ZBVZeroBubble"), 4, 8, 2),
 ]
 
 

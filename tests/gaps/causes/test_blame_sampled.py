@@ -6,11 +6,10 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from msgspec import to_builtins
 from planted import Faults, Job, plant
 
+import reports
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
-from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.review import AttributionMs, Bubble
 
 JOB = Job(p2p_bytes=1 << 20)
@@ -52,7 +51,7 @@ def test_it_closes_exactly_and_withholds_the_bubble(missing: set[int], tmp_path:
     assert "bubble.measured_share" in withheld
     assert "bubble" not in withheld
     assert analysis.review.stragglers == []
-    assert ("outside_sample" in review_text(to_builtins(analysis.review))) == (missing != {0})
+    assert ("outside sample" in reports.text(analysis.review, analysis.tables)) == (missing != {0})
 
 
 @pytest.mark.parametrize("missing", [{0}, {3}, {0, 3}], ids=str)

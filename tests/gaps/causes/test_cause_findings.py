@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec import to_builtins
 
-from traceanalyzer.cli.text.pipeline import cause_lines, next_lines, straggler_lines, what_if_lines
-from traceanalyzer.gaps.checks.causes import cause_findings, cause_sentences, with_mfu_points
-from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth
+from reports.sections.findings import worth
+from reports.sections.pipeline.causes import cause_grid
+from traceanalyzer.analysis.story import story_sentences
+from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.registry import findings, with_mfu_points
+from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth, ValidityFigures
 from traceanalyzer.schema import CAUSE
 
 NOTHING = dict.fromkeys(CAUSE.categories, 0.0)
@@ -35,6 +37,13 @@ def remedy(cause: str, ms: float, **who: Any) -> RemedyWorth:
     return RemedyWorth(remedy=f"mend {cause}", cause=cause, rank=who.get("rank"), stage=who.get("stage"), ms=ms)
 
 
+def cause_findings(bubble: Bubble | None) -> list[Finding]:
+    unknown = ValidityFigures(
+        verdict="unknown", cpu_pressure_share=None, involuntary_switches_per_second=None, action_spread=None, reasons=[]
+    )
+    return findings(Judged(validity=unknown, bubble=bubble))
+
+
 def by_id(bubble: Bubble) -> dict[str, Finding]:
     return {each.id: each for each in cause_findings(bubble)}
 
@@ -48,8 +57,10 @@ def test_a_slow_stage_fails_with_its_worth() -> None:
     assert "20.0 ms of it by stage 1" in found["pipeline.stage"].evidence
     assert found["pipeline.host"].passed
     assert found["pipeline.host"].worth_ms is None
-    assert "slow computation on stage 1, 20.0 ms" in cause_sentences(bubble)[0]
-    assert "'mend stage' alone would save 19.0 ms" in cause_sentences(bubble)[0]
+    told = story_sentences(cause_findings(bubble), 130.0)
+    assert told == [
+        "A stage is slower than the others: slow computation on stage 1. Its repair saves 19.0 ms of a step of 130 ms (14.6%)."
+    ]
 
 
 def test_without_replicas_rank_and_stage_are_not_told_apart() -> None:
@@ -61,8 +72,10 @@ def test_without_replicas_rank_and_stage_are_not_told_apart() -> None:
 
 
 def test_small_causes_make_no_sentence() -> None:
-    assert cause_sentences(bubble_of({"host": 0.5}, [culprit("host", 2, [0], 0.5)], [])) == []
-    assert cause_sentences(None) == []
+    small = cause_findings(bubble_of({"host": 0.5}, [culprit("host", 2, [0], 0.5)], []))
+    assert story_sentences(small, 130.0) == ["No fault above 650 µs per step was found."]
+    assert story_sentences([], 130.0) == []
+    assert story_sentences(small, None) == []
     assert cause_findings(None) == []
 
 
@@ -76,16 +89,17 @@ def test_worth_in_mfu_points_is_work_over_a_shorter_step() -> None:
 
 def test_the_text_closes_and_names_who_was_not_captured() -> None:
     culprits = [culprit("outside_sample", None, [], 7), culprit("jitter", 3, [1], 3)]
-    bubble = to_builtins(bubble_of({"outside_sample": 7, "jitter": 3}, culprits, [remedy("jitter", 2)]))  # type: ignore[arg-type]
-    text = "\n".join(cause_lines(bubble))
-    assert "measured phase        110.00" in text
-    assert "computation 70.00 + bubble of the schedule 30.00" in text
-    assert "not captured +7.00" in text
-    assert "2.00 ms  mend jitter" in text
-    assert (
-        list(cause_lines(None))
-        == list(straggler_lines([]))
-        == list(next_lines(None))
-        == list(what_if_lines(None))
-        == []
+    bubble = bubble_of({"outside_sample": 7, "jitter": 3}, culprits, [remedy("jitter", 2)])
+    assert bubble.attribution_ms is not None
+    grid = cause_grid(bubble.attribution_ms, bubble.culprits)
+    assert grid is not None
+    assert grid.rows == (
+        ("measured phase", "110 ms", ""),
+        ("ideal", "100 ms", "computation 70.0 ms + bubble of the schedule 30.0 ms"),
+        ("outside sample", "+7.00 ms", "not captured +7.00 ms"),
+        ("jitter", "+3.00 ms", "rank 3 +3.00 ms"),
     )
+    remedies = worth(bubble)
+    assert remedies is not None
+    assert remedies.rows == (("mend jitter", "2.00 ms"),)
+    assert worth(None) is None

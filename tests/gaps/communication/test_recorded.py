@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,8 @@ def test_dumps_alone_say_who_is_missing_what_hangs_and_who_came_last(
     }
     text = text_of("analyze", tmp_path, capfd)
     assert "No trace is here, but 5 records of flight recorder from 2 ranks" in text
-    assert "missing: nccl:all_reduce number 3 of group 0: rank 1; called by 0" in text
+    assert "1 collectives that not all members called" in text
+    assert re.search(r"nccl:all_reduce +0 +3 +1 +0\n", text)
     assert "1 collectives that some members did not call, 1 calls not known to have ended" in text_of(
         "check", tmp_path, capfd
     )
@@ -94,7 +96,7 @@ def test_inspector_alone_gives_bandwidth_and_the_last_to_come(
     assert set(rows["group"]) == {"0,1,2,3"}
     assert rows["bus_bytes_per_second"].unique().to_list() == [pytest.approx(by_hand * 1e9)]
     assert "8 records of 4 ranks in 1 communicators" in text_of("check", tmp_path, capfd)
-    assert "15.73 GB/s on the bus" in text_of("analyze", tmp_path, capfd)
+    assert "15.7 GB/s" in text_of("analyze", tmp_path, capfd)
 
 
 def test_dumps_and_inspector_together_are_kept_apart(tmp_path: Path) -> None:

@@ -6,15 +6,15 @@ from dataclasses import replace
 
 import polars as pl
 import pytest
-from msgspec import to_builtins
 from planted import Faults, Planted, plant
 from planted import Job as PlantedJob
 
+import reports
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
-from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.job import ClockOffset, Job, RankRecord
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
+from traceanalyzer.review.words import milliseconds
 from traceanalyzer.schema import COLLECTIVES, P2P, RANKS, conform, empty
 from traceanalyzer.tables.clocks.alignment import CONVERSION_NS, clocks
 
@@ -74,7 +74,7 @@ def test_a_small_residual_is_stated_beside_what_it_touches(experts: Planted) -> 
     assert found.uncertainty_ms == pytest.approx(pairs * 1_000 / 1e6)  # rank 0's clock is exact by definition
     assert not found.withheld
     assert "all_to_all.wait_share" not in reasons(analysis)
-    assert f"± {found.uncertainty_ms:.3g} ms" in review_text(to_builtins(analysis.review))
+    assert f"± {milliseconds(found.uncertainty_ms)}" in reports.text(analysis.review, analysis.tables)
 
 
 def test_a_residual_of_the_order_of_the_waits_withholds_them_and_nothing_else(experts: Planted) -> None:
@@ -108,7 +108,7 @@ def test_the_bubble_is_given_with_what_the_clocks_move_it_by(pipeline: Planted) 
 def test_the_bubble_is_withheld_when_clocks_hide_it(pipeline: Planted) -> None:
     analysis = result(pipeline, 20_000_000)
     assert analysis.review.bubble is None
-    assert "may be off by 20 ms" in reasons(analysis)["bubble"]
+    assert "may be off by 20.0 ms" in reasons(analysis)["bubble"]
     owners = {row.owner: row.share for row in analysis.review.accounting.owners}
     assert owners["communication"] > 0  # exposed, and neither wait nor transfer
     assert analysis.tables["p2p"].filter(pl.col("basis") == "clock").is_empty()

@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from traceanalyzer.cli import main
 from traceanalyzer.cli.analyze import command as analyze_command
 from traceanalyzer.cli.options.job import declaration
+from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.registry import findings
 from traceanalyzer.gaps.efficiency.declaration import Declaration, Training, training
 from traceanalyzer.gaps.efficiency.operators import RecordedOperators
 from traceanalyzer.gaps.efficiency.peak import Roofs
@@ -22,7 +24,7 @@ from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.efficiency.shape_flops import SHAPE_FLOPS
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset
-from traceanalyzer.review import Finding, Mfu
+from traceanalyzer.review import Finding, Mfu, ValidityFigures
 from traceanalyzer.schema import RANKS, STEPS, conform
 from traceanalyzer.theory.model.flops import Recompute
 
@@ -125,7 +127,11 @@ def checked(
     gap = UtilisationGap(figures, trained, None, Roofs(), True, ())
     again = Recomputed(value="full", basis="by hand")
     operators = RecordedOperators(timed, by_step, pl.DataFrame(), covered, again)
-    return efficiency_gap(operators, gap, conform(pl.DataFrame(rows), STEPS), declared).findings
+    found = efficiency_gap(operators, gap, conform(pl.DataFrame(rows), STEPS), declared)
+    unknown = ValidityFigures(
+        verdict="unknown", cpu_pressure_share=None, involuntary_switches_per_second=None, action_spread=None, reasons=[]
+    )
+    return findings(Judged(validity=unknown, flops=found.flops, recompute=found.recompute))
 
 
 @pytest.mark.parametrize(("declared", "passed"), [("full", True), ("selective", False), ("none", False)])

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from planted import Faults, Job, plant
 
+import reports
 from traceanalyzer.analysis.assemble import analyze, read, with_declaration
-from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.model_configs import find_preset
 from traceanalyzer.review import Review
@@ -36,9 +35,9 @@ def test_a_clean_run_reaches_its_prediction(clean: Review) -> None:
 
 
 def test_it_stands_beside_the_measured_one(clean: Review) -> None:
-    (line,) = (each for each in review_text(msgspec.to_builtins(clean)).splitlines() if each.startswith("MFU "))
+    (line,) = (each for each in reports.text(clean, {}).splitlines() if each.startswith("MFU "))
     assert "predicted for the traced step" in line
-    (step,) = (each for each in review_text(msgspec.to_builtins(clean)).splitlines() if each.startswith("Step time"))
+    (step,) = (each for each in reports.text(clean, {}).splitlines() if each.startswith("Step time"))
     assert "theory" not in step
 
 

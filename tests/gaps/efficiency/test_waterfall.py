@@ -20,6 +20,8 @@ OWNERS = [
     ("wait", "pp"),
     ("wait", "receive"),
     ("wait", "ep"),
+    ("wait", "world"),
+    ("wait", "collective"),
     ("communication", "dp"),
     ("host", "x"),
 ]
@@ -35,6 +37,9 @@ OWNERS = [
     peak=st.floats(1e9, 1e15),
     reached=st.none() | st.floats(0.1, 1),
     excess=st.dictionaries(st.sampled_from(["stage", "jitter", "slack", "experts", "transfer"]), st.floats(-1e9, 1e9)),
+    slow_ms=st.floats(-1e3, 1e4),
+    slowness_ms=st.dictionaries(st.sampled_from(["stage", "straggler", "overlap_dp", "host"]), st.floats(-1e3, 1e4)),
+    sync_ms=st.dictionaries(st.sampled_from(["dp", "world"]), times),
 )
 def test_losses_and_mfu_sum_to_the_step(
     *,
@@ -47,9 +52,20 @@ def test_losses_and_mfu_sum_to_the_step(
     peak: float,
     reached: float | None,
     excess: dict[str, float],
+    slow_ms: float,
+    slowness_ms: dict[str, float],
+    sync_ms: dict[str, float],
 ) -> None:
     time = StepTime(
-        step_ms=step_ms, owners=owners, classes=classes, theory_ms=theory_ms, excess=excess, expert_excess=excess
+        step_ms=step_ms,
+        owners=owners,
+        classes=classes,
+        theory_ms=theory_ms,
+        sync_ms=sync_ms,
+        slow_ms=slow_ms,
+        slowness_ms=slowness_ms,
+        excess=excess,
+        expert_excess=excess,
     )
     counted = ClassFlops(gemm=flops[0], attention=flops[1], recomputed_gemm=flops[2], recomputed_attention=flops[3])
     steps = waterfall_steps(time, counted, num_devices, peak, reached and reached * peak)
@@ -97,7 +113,7 @@ def test_waits_go_to_what_caused_them() -> None:
         owners={("wait", "pp"): 150.0, ("wait", "ep"): 80.0},
         classes={"gemm": 230.0},
         theory_ms=120.0,
-        excess={"stage": 4e6, "straggler": 2e6, "transfer": 9e6, "slack": -3e6},
+        excess={"jitter": 4e6, "host": 2e6, "slack": -3e6},
         expert_excess={"experts": 3e6, "other_compute": 1e6},
     )
     steps = {
@@ -107,10 +123,37 @@ def test_waits_go_to_what_caused_them() -> None:
     assert waits == pytest.approx(
         {
             "bubble of the schedule": 120.0,
-            "waiting for slow stages": 20.0,
-            "waiting for stragglers": 10.0,
+            "waiting for jitter": 20.0,
+            "waiting for other ranks' hosts": 10.0,
             "expert imbalance": 60.0,
             "waiting, experts": 20.0,
+        }
+    )
+
+
+def test_a_slow_stage_is_what_it_computes_longer_and_what_others_wait_for_it_wherever() -> None:
+    """30 ms of waiting in the closing all-reduce are the drain: with them 50 ms lie beyond the schedule's 100."""
+    time = StepTime(
+        step_ms=500.0,
+        owners={("wait", "pp"): 120.0, ("wait", "world"): 35.0, ("transfer", "world"): 5.0},
+        classes={"gemm": 340.0},
+        theory_ms=100.0,
+        sync_ms={"world": 30.0},
+        slow_ms=20.0,
+        slowness_ms={"stage": 60.0, "transfer": 9.0},
+        excess={"stage": 5e6, "transfer": 1e6},
+    )
+    steps = {step.name: step.ms for step in waterfall_steps(time, ClassFlops(gemm=3e11, attention=0.0), 1, 1e12, None)}
+    assert steps == pytest.approx(
+        {
+            "peak": 500.0,
+            "slow matrix multiplications": 20.0,
+            "slow stages": 60.0,
+            "exposed transfer, all ranks": 5.0,
+            "bubble of the schedule": 100.0,
+            "waiting for messages to others": 10.0,
+            "waiting, all ranks": 5.0,
+            "measured MFU": 300.0,
         }
     )
 

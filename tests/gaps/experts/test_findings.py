@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from traceanalyzer.gaps.checks.experts import expert_findings
-from traceanalyzer.review import AllToAll, AllToAllTheory, ExpertWorth
+from traceanalyzer.gaps.checks.check import Judged
+from traceanalyzer.gaps.checks.registry import findings
+from traceanalyzer.review import AllToAll, AllToAllTheory, ExpertWorth, ValidityFigures
 
 
 def uneven(padded_share: float | None, saved_ms: float) -> AllToAll:
@@ -41,6 +42,13 @@ def uneven(padded_share: float | None, saved_ms: float) -> AllToAll:
     )
 
 
+def judged(all_to_all: AllToAll, step_ms: float) -> Judged:
+    unknown = ValidityFigures(
+        verdict="unknown", cpu_pressure_share=None, involuntary_switches_per_second=None, action_spread=None, reasons=[]
+    )
+    return Judged(validity=unknown, all_to_all=all_to_all, step_ms=step_ms)
+
+
 @pytest.mark.parametrize(
     ("padded_share", "saved_ms", "levelled"),
     [(0.25, 0.1, True), (None, 0.1, False), (0.05, 0.1, False), (0.25, 40.0, False)],
@@ -50,7 +58,7 @@ def test_uneven_tokens_in_filled_up_buffers_are_told_as_padding(
     padded_share: float | None, saved_ms: float, *, levelled: bool
 ) -> None:
     (found,) = [
-        item for item in expert_findings(uneven(padded_share, saved_ms), 400.0) if item.id == "experts.balanced"
+        item for item in findings(judged(uneven(padded_share, saved_ms), 400.0)) if item.id == "experts.balanced"
     ]
     assert not found.passed
     assert found.worth_ms == saved_ms

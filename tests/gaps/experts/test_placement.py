@@ -56,7 +56,7 @@ def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     folder = hot_run(tmp_path / "run")
-    assert main(["plan", str(folder)]) == 3
+    assert main(["plan", "experts", str(folder)]) == 3
     assert "loads of single experts are not known" in capfd.readouterr().err
     (folder / "routing").mkdir()
     for rank in range(2):
@@ -68,7 +68,7 @@ def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(
         (folder / "routing" / f"rank{rank:05d}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     (folder / "run.json").write_text(json.dumps(EXPERT_JOB))
     out = tmp_path / "placement.json"
-    assert main(["plan", str(folder), "--placement", str(out)]) == 0
+    assert main(["plan", "experts", str(folder), "--placement", str(out)]) == 0
     assert "1.50× the mean now" in capfd.readouterr().out
     plan = json.loads(out.read_text())
     assert sorted(plan["layers"][0]["physical_to_logical"]) == [0, 1, 2, 3]

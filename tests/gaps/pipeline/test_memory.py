@@ -9,18 +9,23 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from msgspec import to_builtins  # noqa: E402
 from run_jobs import run_job, small  # noqa: E402
 
+import reports  # noqa: E402
 from instrumented_runs.jobs.transformer import stage, token_loss  # noqa: E402
 from instrumented_runs.recorder.memory import SavedBytes  # noqa: E402
 from traceanalyzer.analysis.assemble import analyze, read  # noqa: E402
-from traceanalyzer.cli.text.memory import memory_lines  # noqa: E402
 from traceanalyzer.errors import DomainError  # noqa: E402
 from traceanalyzer.gaps.pipeline.bubble import pipeline_gap  # noqa: E402
 from traceanalyzer.gaps.pipeline.memory import memory_gap  # noqa: E402
 from traceanalyzer.model import ModelShape  # noqa: E402
-from traceanalyzer.schema import COMMUNICATIONS, STEP_RECORDS, empty  # noqa: E402
+from traceanalyzer.review.words import byte_count  # noqa: E402
+from traceanalyzer.schema import (  # noqa: E402
+    COLLECTIVE_SPLITS,
+    COMMUNICATIONS,
+    STEP_RECORDS,
+    empty,
+)
 from traceanalyzer.tables import build_tables  # noqa: E402
 from traceanalyzer.theory.model.activation_memory import stage_activation_bytes  # noqa: E402
 
@@ -81,12 +86,13 @@ def test_a_run_says_what_its_ranks_hold_and_what_they_should(tmp_path: Path) -> 
     assert first.peak_bytes > first.predicted_bytes  # torch keeps the trial forward of its shape inference there
     finding = next(f for f in review.findings if f.id == "memory.activations")
     assert (finding.passed, finding.rank) == (False, 0)
-    text = "\n".join(memory_lines(to_builtins(review)["memory"]))
-    assert f"{last.peak_bytes / 2**20:.3f}" in text
+    assert byte_count(last.peak_bytes) in reports.text(review, {})
     # without side files the timeline itself says what is in flight; bytes are not guessed
     run = read(tmp_path)
     tables = build_tables(run.traces.events, run.traces.ranks, run.job, run.routing_records)
-    bare = memory_gap(pipeline_gap(tables, None, empty(COMMUNICATIONS)), empty(STEP_RECORDS), None)
+    bare = memory_gap(
+        pipeline_gap(tables, None, empty(COLLECTIVE_SPLITS), empty(COMMUNICATIONS)), empty(STEP_RECORDS), None
+    )
     assert bare.figures is not None
     assert [(r.in_flight, r.in_flight_basis, r.peak_bytes, r.predicted_bytes) for r in bare.figures.stages] == [
         (4, "actions", None, None)

@@ -39,9 +39,7 @@ def actions_of(planted: Planted, **more: Any) -> pl.DataFrame:
 
 
 def found(planted: Planted | None = None, job: Job | None = JOB, **more: Any) -> NextSchedules:
-    result = next_schedules(
-        actions_of(planted or Planted(), **more), ScheduleName.ONE_F_ONE_B, batch_of(job, NOTHING, 1)
-    )
+    result = next_schedules(actions_of(planted or Planted(), **more), ScheduleName("1F1B"), batch_of(job, NOTHING, 1))
     assert result is not None
     return result
 
@@ -73,7 +71,7 @@ def test_memory_stands_beside_each() -> None:
 
 
 def test_against_gpipe_1f1b_saves_memory_only() -> None:
-    result = next_schedules(actions_of(Planted(), order=gpipe), ScheduleName.GPIPE, batch_of(JOB, NOTHING, 1))
+    result = next_schedules(actions_of(Planted(), order=gpipe), ScheduleName("GPipe"), batch_of(JOB, NOTHING, 1))
     assert result is not None
     assert option(result, "1F1B").memory_ratio == 0.5
     assert option(result, "1F1B").saves_ms == 0
@@ -84,11 +82,11 @@ def test_more_microbatches_are_smaller_ones() -> None:
     frame = conform(pl.DataFrame(actions, infer_schema_length=None), ACTIONS).with_columns(
         pl.lit(0, pl.Int32).alias("pipeline")
     )
-    halved = next_schedules(frame, ScheduleName.ONE_F_ONE_B, batch_of(JOB, NOTHING, 1))
+    halved = next_schedules(frame, ScheduleName("1F1B"), batch_of(JOB, NOTHING, 1))
     assert halved is not None
     dualpipe = option(halved, "DualPipeV")
     assert (dualpipe.num_microbatches, dualpipe.microbatch) == (8, "half")
-    whole = next_schedules(frame, ScheduleName.ONE_F_ONE_B, Batch(num_sequences=4))  # one each
+    whole = next_schedules(frame, ScheduleName("1F1B"), Batch(num_sequences=4))  # one each
     assert whole is not None
     assert "DualPipeV" in whole.refused
 

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from msgspec import to_builtins
 from planted import Faults, Job, plant
 
-from reports import render
+import reports
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
-from traceanalyzer.cli.text.review import review_text
 from traceanalyzer.gaps.sample.claims import CLAIMS, forbidden, told
+from traceanalyzer.review import Review
 
 JOB = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4, num_steps=2)
 EVERYONE = ("All ranks", "Where the time of the ranks went")
@@ -32,8 +31,8 @@ SAID = {
     "loads of a group": (
         "The fullest rank",
         "mostly for rank",
-        "is fullest over all steps",
-        "summed over ranks, for rank",
+        "Hot spots",
+        "Who is late",
     ),
 }
 """What text and page say where a claim of the table may be made."""
@@ -52,8 +51,8 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plant(JOB, Faults(slow_compute={2: 1.3}), tmp_path_factory.mktemp("planted")).traces
 
 
-def reviewed(traces: Path, ranks: list[int] | None) -> dict[str, Any]:
-    return to_builtins(analyze(read(traces, ranks=ranks)).review)
+def reviewed(traces: Path, ranks: list[int] | None) -> Review:
+    return analyze(read(traces, ranks=ranks)).review
 
 
 def test_every_claim_of_the_table_has_its_words() -> None:
@@ -61,15 +60,14 @@ def test_every_claim_of_the_table_has_its_words() -> None:
 
 
 @pytest.mark.parametrize("name", CAPTURED)
-def test_nothing_is_said_that_these_ranks_cannot_know(name: str, traces: Path, tmp_path: Path) -> None:
+def test_nothing_is_said_that_these_ranks_cannot_know(name: str, traces: Path) -> None:
     ranks, coverage, silent = CAPTURED[name]
     analysis = analyze(read(traces, ranks=ranks))
     assert analysis.review.sample is not None
     assert (analysis.review.sample.coverage, set(forbidden(analysis.review.sample))) == (coverage, silent)
-    review = to_builtins(analysis.review)
-    page = render(review, analysis.tables, tmp_path / "page.html").read_text()
+    page = reports.report(analysis.review, analysis.tables)
     shown = re.sub(r"<script.*?</script>|<[^>]+>", " ", page, flags=re.DOTALL)
-    for text in (review_text(review), shown):
+    for text in (reports.text(analysis.review, analysis.tables), shown):
         for phrase in (*EVERYONE, *(phrase for claim in silent for phrase in SAID[claim])):
             assert phrase not in text, phrase
         assert f"{len(ranks)} of 4" in text
@@ -79,7 +77,7 @@ def test_nothing_is_said_that_these_ranks_cannot_know(name: str, traces: Path, t
 @pytest.mark.parametrize("name", CAPTURED)
 def test_what_these_ranks_cannot_know_is_withheld_with_the_reason(name: str, traces: Path) -> None:
     ranks, _, silent = CAPTURED[name]
-    review = reviewed(traces, ranks)
+    review = to_builtins(reviewed(traces, ranks))
     withheld = {item["metric"] for item in review["quality"]["withheld"]}
     for claim in silent:
         for field in CLAIMS[claim].fields:
@@ -108,7 +106,7 @@ def test_a_claim_is_silenced_whatever_was_measured(traces: Path) -> None:
 
 def test_the_forbidden_sentences_are_said_where_all_ranks_are_here(traces: Path) -> None:
     """Otherwise their absence above would prove nothing."""
-    text = review_text(reviewed(traces, None))
+    text = reports.text(reviewed(traces, None), {})
     said = {phrase for phrases in (*SAID.values(), EVERYONE) for phrase in phrases if phrase in text}
     assert {"The pipeline is idle", "The fullest rank", "held up by", "Where the time of the ranks went"} <= said
     assert "Next:" not in text
@@ -116,20 +114,21 @@ def test_the_forbidden_sentences_are_said_where_all_ranks_are_here(traces: Path)
 
 def test_a_pipeline_with_replicas_says_both_and_of_which_ranks(traces: Path) -> None:
     review = reviewed(traces, [0, 1, 2])
-    assert review["headline"]["sentences"][0].startswith("3 of 4 ranks: 1 whole pipeline and 1 whole expert group.")
-    figures = review["figures"]
-    bubble, load = figures["bubble.measured_share"], figures["all_to_all.rank_load_max_over_mean"]
-    assert (bubble["scope"], bubble["num_ranks"], load["scope"]) == ("pipeline", 2, "group")
+    assert review.headline.sentences[0].startswith("3 of 4 ranks: 1 whole pipeline and 1 whole expert group.")
+    bubble, load = (review.figures[name] for name in ("bubble.measured_share", "all_to_all.rank_load_max_over_mean"))
+    assert (bubble.scope, bubble.num_ranks, load.scope) == ("pipeline", 2, "group")
 
 
 def test_a_sample_says_what_it_stands_for(traces: Path) -> None:
     pipeline = reviewed(traces, [0, 2])
-    assert pipeline["headline"]["sentences"][0].startswith("2 of 4 ranks: 1 whole pipeline.")
-    assert pipeline["bubble"]["measured_share"] is not None
+    assert pipeline.headline.sentences[0].startswith("2 of 4 ranks: 1 whole pipeline.")
+    assert pipeline.bubble is not None
+    assert pipeline.bubble.measured_share is not None
     group = reviewed(traces, [0, 1])
-    assert group["headline"]["sentences"][0].startswith("2 of 4 ranks: 1 whole expert group.")
-    assert group["bubble"] is None
-    assert group["all_to_all"]["rank_load_max_over_mean"] is not None
+    assert group.headline.sentences[0].startswith("2 of 4 ranks: 1 whole expert group.")
+    assert group.bubble is None
+    assert group.all_to_all is not None
+    assert group.all_to_all.rank_load_max_over_mean is not None
 
 
 def test_a_lone_rank_gives_its_first_screen_and_what_comes_next(
@@ -140,7 +139,7 @@ def test_a_lone_rank_gives_its_first_screen_and_what_comes_next(
     assert "Rank 1 only (stage 0 of 2; 1 of 4), 2 steps of" in output
     assert "Between its chunks" in output
     assert re.search(r"[\d.]+ m?s to [\d.]+ m?s are estimated to be waiting", output)
-    assert "withheld bubble: no pipeline is here with all its ranks" in output
+    assert re.search(r"withheld: bubble\b.*: no pipeline is here with all its ranks", output)
 
 
 @pytest.mark.parametrize("option", [["--ranks", "a"], ["--ranks", "3-1"], ["--steps", "0-99999999"], ["--ranks", "77"]])
@@ -156,10 +155,10 @@ def test_a_choice_that_is_none_is_refused_in_one_line(
     "name", ["deepseek-dualpipe-h800/train.json.gz", "singles-h100/Qwen_Qwen1.5-0.5B-Chat__1016005.json.gz"]
 )
 def test_single_traces_of_others_give_a_first_screen_without_flags(name: str, corpus: Path) -> None:
-    review = to_builtins(analyze(read(corpus / name)).review)
-    text = review_text(review)
+    analysis = analyze(read(corpus / name))
+    text = reports.text(analysis.review, analysis.tables)
     assert re.match(r"(! .*\n)*\n?(Rank 0 only|The only rank)", text)
-    for needed in (r"1 step of [\d.]+ ms", "computes for", "withheld bubble", "Next: "):
+    for needed in (r"1 step of [\d.]+ ms", "computes for", "withheld: bubble", "Next: "):
         assert re.search(needed, text), needed
     assert not any(
         phrase in text

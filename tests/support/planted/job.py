@@ -43,6 +43,20 @@ class Job:
     p2p_bytes: int = 16 << 20
     gradient_bytes: int = 64 << 20
     """All-reduced over the replicas after the last backward (if dp > 1)."""
+    gradient_buckets: int = 1
+    overlapped: str | None = None
+    """`last`: the last microbatch's backward all-reduces its buckets as they come (DDP); `each`: every backward
+    reduce-scatters them (ZeRO-2); `never`: no gradient is
+    reduced. None: one all-reduce after everything."""
+    overlap_slowdown: float = 1.0
+    """Factor on computation that follows a bucket in the same backward."""
+    sharded: bool = False
+    """Parameters are gathered before every action and gradients reduce-scattered after every backward (FSDP2)."""
+    gather_bytes: int = 8 << 20
+    tail_exchange_bytes: int = 0
+    """Bytes of an even all-to-all of the expert group that ends every action, forward and backward."""
+    described: bool = True
+    """Groups have descriptions; else all are `undefined`."""
     global_norm: bool = True
     """A small all-reduce over the whole job closes every step."""
     eager_bytes: int = 0

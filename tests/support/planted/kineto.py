@@ -117,7 +117,7 @@ class _Writer:
             if self.rank in (pipeline[0], pipeline[-1]):
                 members["embedding"] = (str(6000 + self.rank % job.dp), "EMBEDDING_GROUP", [pipeline[0], pipeline[-1]])
         return [
-            {"pg_name": name, "pg_desc": desc, "backend_config": "cuda:nccl", "pg_size": len(ranks), "ranks": ranks, "role": role}
+            {"pg_name": name, "pg_desc": desc if job.described else "undefined", "backend_config": "cuda:nccl", "pg_size": len(ranks), "ranks": ranks, "role": role}
             for role, (name, desc, ranks) in members.items()
         ]  # fmt: skip
 

@@ -7,6 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from planted.job import Action
+from planted.replicas import act_beside_replicas, end_in_exchange
 from planted.simulation import chance_factor, transfer_ns
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 COMPUTE_STREAM = 7
 COPY_STREAM = 11
-STREAMS = {"pp": 20, "ep": 17, "dp": 25, "world": 29}
+STREAMS = {"pp": 20, "ep": 17, "dp": 25, "world": 29, "gather": 26}
 """Point-to-point adds a number of its own per direction and peer."""
 KERNELS = {
     "gemm": "nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_TNN",
@@ -23,6 +24,14 @@ KERNELS = {
     "optimizer": "void at::native::(anonymous namespace)::multi_tensor_apply_kernel<FusedAdamMathFunctor<float> >(int)",
 }
 MIX = ("gemm", "attention", "elementwise")
+NCCL = {
+    "all_reduce": "allreduce", "all_to_all": "all_to_all", "reduce_scatter": "_reduce_scatter_base",
+    "all_gather": "_allgather_base",
+}  # fmt: skip
+NCCL_KERNELS = {
+    "all_reduce": "ncclDevKernel_AllReduce_Sum_bf16_RING_LL", "all_to_all": "ncclDevKernel_SendRecv",
+    "reduce_scatter": "ncclDevKernel_ReduceScatter_Sum_bf16_RING_LL", "all_gather": "ncclDevKernel_AllGather_RING_LL",
+}  # fmt: skip
 
 
 class Rank:
@@ -204,14 +213,18 @@ class Rank:
         self.num_calls[role] += 1
         even = [num_bytes] * len(group)
         facts = {"sent": even, "received": even, "send_bytes": num_bytes, **info}
-        nccl = {"all_reduce": "allreduce", "all_to_all": "all_to_all" if "splits" not in info else "all_to_allv"}[kind]
-        call = {"collective": nccl, "group": role, "members": group, "nelems": num_bytes // 2, "dtype": "BFloat16"}
+        call = {
+            "collective": NCCL[kind] + ("v" if "splits" in info else ""),
+            "group": role,
+            "members": group,
+            "nelems": num_bytes // 2,
+            "dtype": "BFloat16",
+        }
         call |= {k: info[k] for k in ("splits", "receive_splits", "receive_nelems") if k in info}
-        name = "ncclDevKernel_SendRecv" if kind == "all_to_all" else "ncclDevKernel_AllReduce_Sum_bf16_RING_LL"
         key = (role, tuple(group), self.num_calls[role])
         end = self.communicate(
-            role, STREAMS[role], kind, f"{name}(ncclDevKernelArgsStorage<4096ul>)", [call],
-            members=group, communication=str(key), **facts,
+            role, STREAMS["gather" if kind == "all_gather" else role], kind,
+            f"{NCCL_KERNELS[kind]}(ncclDevKernelArgsStorage<4096ul>)", [call], members=group, communication=str(key), **facts,
         )  # fmt: skip
         self.program.members.setdefault(key, {})[self.rank] = (self.graph.nodes[end].after[0], end)
         return end
@@ -252,8 +265,9 @@ class Rank:
         else:
             self._single(order)
         job, last = self.job, []
-        if job.dp > 1:
+        if job.dp > 1 and job.overlapped is None and not job.sharded:
             last.append(self.collective("dp", "all_reduce", job.stage_group(self.rank), job.gradient_bytes))
+        last += [self.last[STREAMS["dp"]]] if STREAMS["dp"] in self.last else []
         if job.global_norm and job.world_size > 1:
             last.append(self.collective("world", "all_reduce", list(range(job.world_size)), 64))
         self.compute(job.optimizer_ns, ("optimizer",), last, 1)
@@ -293,9 +307,11 @@ class Rank:
         after = [needed] if needed is not None else []
         lengths = {"F": job.forward_ns, "B": job.backward_ns}
         duration = lengths.get(phase, job.backward_ns // 2) // job.num_chunks
-        self.compute(duration + self.faults.slow_action_ns.get(where, 0), MIX, after, job.kernels_per_action)
+        act_beside_replicas(self, action, duration + self.faults.slow_action_ns.get(where, 0), after)
         for layer in range(job.moe_layers):
             self._experts(phase, stage * 1000 + microbatch * 10 + layer)
+        if job.tail_exchange_bytes:
+            end_in_exchange(self)
         self.thread = "main"
         prefix = {"runtime": "PP:", "own": "compute:", "gpipe": "", None: None}[job.labels]
         if prefix is not None:

@@ -63,7 +63,7 @@ _OPTIONS = (
         "--placement",
         metavar="FILE",
         callback=_placement,
-        help="experts: live where this file of `traceanalyzer plan` says.",
+        help="experts: live where this file of `traceanalyzer plan experts` says.",
     ),
 )
 
@@ -77,7 +77,7 @@ def expert_options(command: Command) -> Command:
 
 def read_placement(path: str) -> Ranks:
     """Experts of every rank, layer by layer, from the file that `plan` writes. Raises `InputError`."""
-    hint = "write it with traceanalyzer plan PATH --placement FILE, for the ranks of one expert group"
+    hint = "write it with traceanalyzer plan experts PATH --placement FILE, for the ranks of one expert group"
     try:
         plan = json.loads(Path(path).read_text(encoding="utf-8"))
         layers = sorted(plan["layers"], key=lambda layer: layer["layer"])

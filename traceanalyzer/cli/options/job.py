@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.options.kernel_rules import kernel_rules_option, load_kernel_rules
+
 if TYPE_CHECKING:
-    from traceanalyzer.gaps.efficiency.declaration import Declaration
+    from traceanalyzer.gaps.efficiency.declaration import Declaration, DeclaredFlops
 
 _OPTIONS = (
     click.option(
@@ -25,8 +27,19 @@ _OPTIONS = (
     click.option(
         "--peak-tflops",
         type=click.FloatRange(0, min_open=True),
-        help="Dense peak of one device in 10¹² FLOP/s [by the device's name].",
+        help="Dense peak of one device in TFLOP/s, 10¹² FLOP/s [by the device's name].",
     ),
+    click.option(
+        "--flops-per-token",
+        type=click.FloatRange(0, min_open=True),
+        help="Model FLOPs of one token, forward and backward, in place of a model that is not known here.",
+    ),
+    click.option(
+        "--flops-per-step",
+        type=click.FloatRange(0, min_open=True),
+        help="Model FLOPs of one step over the whole job, forward and backward, likewise.",
+    ),
+    kernel_rules_option,
 )
 
 
@@ -46,11 +59,14 @@ def declaration(
     dtype: str | None = None,
     recompute: str | None = None,
     peak_tflops: float | None = None,
+    flops_per_token: float | None = None,
+    flops_per_step: float | None = None,
+    kernel_rules: str | None = None,
 ) -> Declaration:
     """What the options declare. Raises `UsageError` and, where the file is none of the known kinds, `InputError`."""
     from traceanalyzer.cli.options.job_file import JobFile, read_job_file
     from traceanalyzer.gaps.efficiency.declaration import Declaration
-    from traceanalyzer.hardware import parse_dtype
+    from traceanalyzer.hardware import check_any_peak, parse_dtype
 
     if dtype is not None:
         parse_dtype(dtype)
@@ -65,5 +81,19 @@ def declaration(
         num_devices=num_devices or settings.num_devices,
         dtype=dtype or settings.dtype,
         recompute=recompute or settings.recompute,
-        peak_flops_per_device=peak_tflops * 1e12 if peak_tflops is not None else None,
+        peak_flops_per_device=None if peak_tflops is None else check_any_peak(peak_tflops * 1e12),
+        flops=_flops(flops_per_token, flops_per_step) or _flops(found.flops_per_token, found.flops_per_step),
+        kernel_rules=load_kernel_rules(kernel_rules),
     )
+
+
+def _flops(per_token: float | None, per_step: float | None) -> DeclaredFlops | None:
+    """What is declared of FLOPs. Raises `UsageError` where it is declared twice."""
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.gaps.efficiency.declaration import DeclaredFlops
+
+    if per_token is None and per_step is None:
+        return None
+    if per_token is not None and per_step is not None:
+        raise UsageError("FLOPs are declared per token and per step", "give --flops-per-token or --flops-per-step")
+    return DeclaredFlops(per_token=per_token, per_step=per_step)

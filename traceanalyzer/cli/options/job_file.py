@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -21,7 +22,7 @@ _MAX_YAML_BYTES = 2**20
 """YAML is read by a slow reader, and settings are short."""
 _HINT = (
     "give a Hugging Face config.json, Megatron-LM arguments (a command line, a list, YAML or JSON), a torchtitan job file, "
-    "our run.json, or a model's name"
+    "our run.json, a file with flops_per_token or flops_per_step, or a model's name"
 )
 
 _PATTERN = "action_pattern"
@@ -37,6 +38,9 @@ class JobFile:
     training: TrainingSettings = _NOT_SAID
     action_pattern: str | None = None
     """How the ranges of actions are named."""
+    flops_per_token: float | None = None
+    flops_per_step: float | None = None
+    """Model FLOPs that the file states; one of the two."""
 
 
 def read_job_file(name: str) -> JobFile:
@@ -63,14 +67,32 @@ def read_job_file(name: str) -> JobFile:
     if {"layout", "compute_mode"} <= set(config):
         job = decode_job(json.dumps(config).encode(), str(path))
         return JobFile(job=job, model=job.model if job.model.num_layers else None)
+    return _described(config, path)
+
+
+def _described(config: dict[str, object], path: Path) -> JobFile:
+    """The model in settings of any kind, or what they state in place of one."""
     pattern = _pattern(config, path)
-    if pattern is not None and not config:
-        return JobFile(action_pattern=pattern)
-    return JobFile(
-        model=read_model_config(config, str(path)),
-        training=read_training_settings(config, str(path)),
-        action_pattern=pattern,
-    )
+    per_token, per_step = (_positive_number(config, name, path) for name in ("flops_per_token", "flops_per_step"))
+    if per_token is not None and per_step is not None:
+        raise InputError(f"{path}: states flops_per_token and flops_per_step", "keep one of them")
+    stated = JobFile(action_pattern=pattern, flops_per_token=per_token, flops_per_step=per_step)
+    if (pattern is not None or per_token or per_step) and not config:
+        return stated
+    training = read_training_settings(config, str(path))
+    if per_token or per_step:  # whatever the model is, its FLOPs are stated
+        return replace(stated, training=training)
+    return replace(stated, model=read_model_config(config, str(path)), training=training)
+
+
+def _positive_number(config: dict[str, object], name: str, path: Path) -> float | None:
+    """A number taken out of the settings. Raises `InputError`."""
+    value = config.pop(name, None)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InputError(f"{path}: {name} is {value!r}", "write a positive number")
+    return float(value)
 
 
 def _pattern(config: dict[str, object], path: Path) -> str | None:
@@ -108,6 +130,6 @@ def _decoded(path: Path, text: str) -> object:
         if len(text) > _MAX_YAML_BYTES:
             raise ValueError(f"YAML longer than {_MAX_YAML_BYTES} bytes")
         return yaml.safe_load(text)
-    if "--num-layers" in text and not text.lstrip().startswith(("{", "[")):
+    if re.search(r"--(num-layers|hidden-size|hybrid-\w+-pattern)\b", text) and not text.lstrip().startswith(("{", "[")):
         return megatron_arguments(text)
     return json.loads(text)

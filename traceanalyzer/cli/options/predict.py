@@ -14,10 +14,12 @@ from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.hardware import DeviceSpec, devices, find_device
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import presets
-from traceanalyzer.schedule import ScheduleName, actions_of, parse_schedule_name
+from traceanalyzer.schedule import ScheduleName, actions_of
+from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.model.stage_times import Cut, from_model, from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Refusal, Workload, predict_all, predict_order, sweep
 from traceanalyzer.theory.prediction.record import Predicted, Sweep, Varied
+from traceanalyzer.theory.schedules.known import parse_schedule_name, schedules
 from traceanalyzer.theory.schedules.order_csv import read_orders, stage_ranks_of, write_orders
 from traceanalyzer.theory.schedules.orders import chunks_per_rank, order
 from traceanalyzer.theory.schedules.recognise import recognise
@@ -50,6 +52,15 @@ class Options:
     efficiency: float
     sequence_length: int
     microbatch_size: int
+    hardware: str | None
+    tp: int
+    cp: int
+    dp: int
+    ep: int
+    etp: int
+    zero: int
+    recipe: str
+    recompute: str
     recompute_ms: float
     hop_us: float
     message_mib: float | None
@@ -71,7 +82,7 @@ def read_options(options: Mapping[str, object]) -> Options:
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value} is no number to compute with", "give a finite number")
-    given = msgspec.convert(options, Options)
+    given = _with_hardware(msgspec.convert(options, Options))
     if not given.schedules and not given.orders:
         raise UsageError("no schedule was named", "give --schedule, for example 1F1B,ZBV, or --order FILE")
     timed = [
@@ -86,6 +97,15 @@ def read_options(options: Mapping[str, object]) -> Options:
     if given.write_order is not None and len(_names(given.schedules)) != 1:
         raise UsageError("only one order can be written", "name one schedule with --write-order")
     return given
+
+
+def _with_hardware(given: Options) -> Options:
+    """A cluster names its device. Raises `UsageError` where there is no model to train on it."""
+    if given.hardware is None:
+        return given
+    if given.model is None:
+        raise UsageError("--hardware needs a model to price", "give --model")
+    return replace(given, device=given.device or find_cluster(given.hardware).device)
 
 
 def _check_size(workload: Workload) -> Workload:
@@ -113,12 +133,12 @@ def results(given: Options) -> Predicted:
 
 def _names(text: str) -> list[ScheduleName]:
     if text.strip().lower() == "all":
-        return [name for name in ScheduleName if name is not ScheduleName.ACCUMULATION]
+        return [name for name, record in schedules().items() if record.max_ranks is None]
     return list(dict.fromkeys(parse_schedule_name(part) for part in text.split(",") if part.strip()))
 
 
 def _workload(given: Options) -> Workload:
-    shape = None if given.model is None else _shape(given.model)
+    shape = None if given.model is None else read_shape(given.model)
     return Workload(
         num_ranks=given.num_ranks,
         num_microbatches=given.num_microbatches,
@@ -190,7 +210,8 @@ def _source(given: Options) -> str:
     return f"forward {forward:g} ms, input-gradient {inputs:g} ms, weight-gradient {weights:g} ms per rank and microbatch{chosen}"
 
 
-def _shape(name: str) -> ModelShape:
+def read_shape(name: str) -> ModelShape:
+    """The model in a file or of this name. Raises `InputError` and `UsageError`."""
     found = read_job_file(name).model
     if found is None:
         raise InputError(

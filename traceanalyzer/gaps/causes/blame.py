@@ -15,7 +15,9 @@ delay. Every node carries how much later it ended than in the ideal, split by ca
 * starting later than possible is `host` where the launch is known to be late (on CPU traces always: the main thread is
   the device, and outside receives it is the host's), else `unexplained`;
 * a duration beyond the ideal's is `stage` (median of the stage) + `straggler` (median of the rank beyond its stage's;
-  told apart with three or more replicas only, else all of it is `stage`) + `chunk_comm` + `jitter`.
+  told apart with three or more replicas only, else all of it is `stage`) + `chunk_comm` + `overlap_dp` + `jitter`.
+  Medians are of actions beside which replicas exchange nothing, where a kind has such; what the others take beyond is
+  `overlap_dp`.
 
 The split of the last end is the step's: it sums to measured - ideal. What each rank's waiting adds on the way is the blame.
 """
@@ -35,7 +37,7 @@ MIN_REPLICAS = 3
 
 _CAUSES: list[str] = CAUSE.categories.to_list()
 _ROW = {cause: row for row, cause in enumerate(_CAUSES)}
-_PARTS = ("stage", "straggler", "chunk_comm", "jitter")
+DURATION_PARTS = ("stage", "straggler", "chunk_comm", "overlap_dp", "jitter")
 _KEYS = ["pipeline", "step"]
 
 
@@ -63,14 +65,16 @@ class Blamed:
 
 
 def with_duration_parts(actions: pl.DataFrame) -> pl.DataFrame:
-    """Add `base_ns`, `stage_ns`, `straggler_ns`, `chunk_comm_ns`, `jitter_ns` and `separable`.
+    """Add `base_ns`, a column for each of `DURATION_PARTS`, and `separable`.
 
-    `actions` is `ACTIONS` of all pipelines and steps, optionally with `comm_ns`, the exposed EP, TP and CP communication
-    inside each action. `base_ns` is the median duration of the kind (phase) over microbatches, steps and stages; the
-    parts sum to the duration less it. `separable` says whether the stage has enough replicas to tell stragglers.
+    `actions` is `ACTIONS` of all pipelines and steps, optionally with what `action_communication.with_communication` adds.
+    `base_ns` is the median duration of the kind (phase) over microbatches, steps and stages; the parts sum to the duration
+    less it. `separable` says whether the stage has enough replicas to tell stragglers.
     """
     duration = pl.col("end_ns") - pl.col("start_ns")
     frame = actions if "comm_ns" in actions.columns else actions.with_columns(pl.lit(0, pl.Int64).alias("comm_ns"))
+    if "overlaps_dp" not in frame.columns:
+        frame = frame.with_columns(pl.lit(value=False).alias("overlaps_dp"))
     parts = frame.with_columns(
         (duration - pl.col("comm_ns")).alias("_compute"),
         (pl.col("rank").n_unique().over("stage") >= MIN_REPLICAS).alias("separable"),
@@ -79,19 +83,30 @@ def with_duration_parts(actions: pl.DataFrame) -> pl.DataFrame:
         _median("comm_ns", "phase").alias("_base_comm"),
         _median("_compute", "phase", "stage").alias("_of_stage"),
         _median("_compute", "phase", "stage", "rank").alias("_of_rank"),
+        (~pl.col("overlaps_dp")).any().over("phase", "stage", "rank").alias("_some_free"),
     )
     of_stage = pl.when("separable").then("_of_stage").otherwise("_of_rank")
+    rest, slowed = pl.col("_compute") - pl.col("_of_rank"), pl.col("overlaps_dp") & pl.col("_some_free")
     return parts.with_columns(
         (pl.col("_base") + pl.col("_base_comm")).alias("base_ns"),
         (of_stage - pl.col("_base")).alias("stage_ns"),
         (pl.col("_of_rank") - of_stage).alias("straggler_ns"),
         (pl.col("comm_ns") - pl.col("_base_comm")).alias("chunk_comm_ns"),
-        (pl.col("_compute") - pl.col("_of_rank")).alias("jitter_ns"),
-    ).drop("_compute", "_base", "_base_comm", "_of_stage", "_of_rank")
+        pl.when(slowed).then(rest).otherwise(0).alias("overlap_dp_ns"),
+        pl.when(slowed).then(0).otherwise(rest).alias("jitter_ns"),
+    ).drop("_compute", "_base", "_base_comm", "_of_stage", "_of_rank", "_some_free")
+
+
+def base_times(actions: pl.DataFrame) -> dict[str, int]:
+    """What the ideal gives every action of a phase, in nanoseconds, by phase letter: the medians of the attribution."""
+    kinds = with_duration_parts(actions).group_by(pl.col("phase").cast(pl.String)).agg(pl.col("base_ns").first())
+    return dict(kinds.iter_rows())
 
 
 def _median(column: str, *keys: str) -> pl.Expr:
-    return pl.col(column).median().over(keys).round().cast(pl.Int64)
+    """Over actions beside which replicas exchange nothing; over all where there are none."""
+    free = pl.col(column).filter(~pl.col("overlaps_dp")).median().over(keys)
+    return pl.coalesce(free, pl.col(column).median().over(keys)).round().cast(pl.Int64)
 
 
 def blame(graph: DependencyGraph) -> Blamed:
@@ -155,7 +170,7 @@ class _Walk:
         self._ends += [end - self.origin for end in messages.end_ns]
         self._ideal_ends: list[int] = ideal_ends.tolist() + [0] * len(messages.source)
         self._ideal_starts: list[int] = (ideal_ends - base).tolist()
-        self._parts = actions.select([f"{part}_ns" for part in _PARTS]).rows()
+        self._parts = actions.select([f"{part}_ns" for part in DURATION_PARTS]).rows()
         launched = "launched_ns" in actions.columns
         self._launched = (actions["launched_ns"] - self.origin).to_list() if launched else self._starts
         received = "received_ns" in actions.columns
@@ -185,7 +200,7 @@ class _Walk:
         before = self._graph.previous[node]
         self.waited[rank] += split - self.carried[before] if before != NONE else split
         end = split.copy()
-        for part, value in zip(_PARTS, self._parts[node], strict=True):
+        for part, value in zip(DURATION_PARTS, self._parts[node], strict=True):
             end[_ROW[part], rank] += value
         self.carried[node] = end
 

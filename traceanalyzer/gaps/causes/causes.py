@@ -15,14 +15,18 @@ from traceanalyzer.gaps.causes.message_nodes import device_messages
 from traceanalyzer.gaps.causes.worth import MAX_REPLAY_ERROR
 from traceanalyzer.gaps.efficiency.declaration import NOTHING, Declaration
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
+from traceanalyzer.gaps.pipeline.communication import main_thread_ranks, with_communication
 from traceanalyzer.gaps.pipeline.next_schedules import batch_of, next_schedules
 from traceanalyzer.gaps.pipeline.sampled import sampled_pipeline
+from traceanalyzer.gaps.pipeline.verdict import fault_limit_ms, largest_fault
 from traceanalyzer.job import Job
+from traceanalyzer.measurements.efficiency.mfu import step_durations
 from traceanalyzer.measurements.ledger.intervals import covered_within
 from traceanalyzer.review import (
     AttributionMs,
     Bubble,
     Culprit,
+    Fault,
     NextSchedules,
     RemedyWorth,
     StragglerFigures,
@@ -31,7 +35,6 @@ from traceanalyzer.review import (
 )
 from traceanalyzer.schema import ATTRIBUTION, BLAME, RECEIVES, conform, empty
 from traceanalyzer.tables import Tables
-from traceanalyzer.tables.experts.directions import COMPUTE_KINDS
 
 MAX_SHOWN = 100
 NO_PIPELINE = -1
@@ -50,6 +53,8 @@ class PipelineCauses:
     worth: tuple[RemedyWorth, ...] = ()
     replay_error: float | None = None
     separable: bool | None = None
+    fault: Fault | None = None
+    fault_limit_ms: float | None = None
     stragglers: tuple[StragglerFigures, ...] = ()
     next_schedules: NextSchedules | None = None
     attribution_table: pl.DataFrame = field(default_factory=lambda: empty(ATTRIBUTION))
@@ -70,7 +75,8 @@ def pipeline_causes(
     if chosen.is_empty() or pipeline.unordered:
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
-    actions = _with_launches(_with_communication(chosen, tables), tables)
+    told = chosen if "comm_ns" in chosen.columns else with_communication(chosen, tables)
+    actions = _with_launches(told, tables)
     coupled = _coupled(actions, tables)
     try:
         found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels), coupled=coupled)
@@ -95,6 +101,8 @@ def pipeline_causes(
         ),
         replay_error=found.worth.replay_error,
         separable=found.separable,
+        fault=largest_fault(found.attribution, tables.actions),
+        fault_limit_ms=fault_limit_ms(step_durations(tables.steps)["duration_ns"] / 1e6),
         stragglers=() if num_stages else _stragglers(found, held),
         next_schedules=_next(pipeline, job, declared),
         attribution_table=found.attribution,
@@ -124,6 +132,8 @@ def with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:
         worth=list(causes.worth),
         replay_error=causes.replay_error,
         stragglers_separable=causes.separable,
+        largest_fault=causes.fault,
+        fault_limit_ms=causes.fault_limit_ms,
     )
 
 
@@ -142,29 +152,6 @@ _UNMEASURED = Bubble(
 )
 
 
-def _with_communication(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
-    """Add `comm_ns`: how long each action communicates (EP, TP, CP) without computing.
-
-    On CPU ranks these are the collectives inside it: their main thread runs one thing at a time. Actions of op tables are
-    computations alone.
-    """
-    on_main = _main_thread_ranks(tables)
-    pipeline = tables.p2p.filter(pl.col("role") == "pp")
-    kinds = pl.col("kind").cast(pl.String)
-    computing = tables.kernels.filter(kinds.is_in(COMPUTE_KINDS))
-    exchanging = tables.kernels.filter(kinds.is_in(["communication", "barrier"])).join(
-        pipeline, on=["rank", "cycle", "index"], how="anti"
-    )
-    calls = tables.collectives.join(on_main, on="rank", how="semi").filter(pl.col("end_ns").is_not_null())
-    span = ("rank", "start_ns", "end_ns")
-    busy = pl.concat([frame.select(span) for frame in (computing, exchanging, calls)])
-    measured = covered_within(actions, busy, "start_ns", "end_ns", "_busy_ns")
-    measured = covered_within(measured, computing.select(span), "start_ns", "end_ns", "_computing_ns")
-    return measured.with_columns((pl.col("_busy_ns") - pl.col("_computing_ns")).alias("comm_ns")).drop(
-        "_busy_ns", "_computing_ns"
-    )
-
-
 def _coupled(actions: pl.DataFrame, tables: Tables) -> bool:
     """Whether ranks of different pipelines (EP, TP, CP) exchange data inside their actions, and so wait for each other."""
     pipeline_of: dict[int, int] = dict(actions.select("rank", "pipeline").unique().iter_rows())
@@ -175,21 +162,18 @@ def _coupled(actions: pl.DataFrame, tables: Tables) -> bool:
     return bool(covered_within(actions, shared, "start_ns", "end_ns", "_shared_ns")["_shared_ns"].sum())
 
 
-def _main_thread_ranks(tables: Tables) -> pl.DataFrame:
-    """Ranks of CPU traces, whose main thread is the device."""
-    return tables.ranks.filter(pl.col("rank_source").ne_missing("op_table")).join(tables.kernels, on="rank", how="anti")
-
-
 def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Add `launched_ns`: when the call ended that launched an action's first kernel, on device ranks.
 
-    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. An op
-    table tells no launches, so a late start stays unexplained.
+    On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. Op tables
+    and marks alone tell no launches, so a late start stays unexplained.
     """
     messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
     work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")
     launches = work.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
-    of_main = pl.col("rank").is_in(_main_thread_ranks(tables)["rank"].unique().to_list())
+    of_main = pl.col("rank").is_in(
+        main_thread_ranks(tables).join(tables.host_ranks, on="rank", how="semi")["rank"].unique().to_list()
+    )
     return actions.join(launches, on=["rank", "start_ns"], how="left", maintain_order="left").with_columns(
         pl.when(of_main).then("start_ns").otherwise("launched_ns").alias("launched_ns")
     )

@@ -9,7 +9,6 @@ ranks messages are nodes themselves (`gaps.message_nodes`), numbered after the a
 
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +17,8 @@ import polars as pl
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.gaps.causes.message_nodes import MessageNodes, message_nodes
+from traceanalyzer.gaps.replay import ReplayGraph, replay_graph
+from traceanalyzer.gaps.replay import replay as run
 
 Vector = npt.NDArray[np.int64]
 """One number per node."""
@@ -110,16 +111,16 @@ def dependency_graph(
         if producer != NONE and ranks[producer] != ranks[node]:
             releaser[node] = releasers[producer]
     nodes = MessageNodes() if messages is None else message_nodes(rows, releaser, messages)
-    order = _topological(_needs(previous, releaser, nodes))
-    if len(order) < len(previous) + len(nodes.source):  # no run can have done this: the messages were matched wrongly
+    whole = replay_graph(_needs(previous, releaser, nodes))
+    if whole is None:  # no run can have done this: the messages were matched wrongly
         nodes = MessageNodes()
-        order = _topological(_needs(previous, releaser, nodes))
-    if len(order) < len(previous):
+        whole = replay_graph(_needs(previous, releaser, nodes))
+    if whole is None:
         raise InputError(
             "actions of one step wait for each other in a circle", "the labels or the clocks of these traces are wrong"
         )
     plain = [NONE if node in nodes.awaited else source for node, source in enumerate(releaser)]
-    return DependencyGraph(rows, previous, releaser, *_message_times(rows, plain), unobserved, nodes, order)
+    return DependencyGraph(rows, previous, releaser, *_message_times(rows, plain), unobserved, nodes, list(whole.order))
 
 
 def _needs(previous: list[int], releaser: list[int], messages: MessageNodes) -> list[list[int]]:
@@ -193,25 +194,6 @@ def _message_times(rows: pl.DataFrame, releaser: list[int]) -> tuple[list[int], 
     return late, transfer, receiving
 
 
-def _topological(needed: list[list[int]]) -> list[int]:
-    """Kahn's order; shorter than its input where nodes need each other."""
-    followers: list[list[int]] = [[] for _ in needed]
-    missing = [len(needs) for needs in needed]
-    for node, needs in enumerate(needed):
-        for need in needs:
-            followers[need].append(node)
-    ready = deque(node for node, count in enumerate(missing) if not count)
-    order: list[int] = []
-    while ready:
-        node = ready.popleft()
-        order.append(node)
-        for follower in followers[node]:
-            missing[follower] -= 1
-            if not missing[follower]:
-                ready.append(follower)
-    return order
-
-
 def replay(
     graph: DependencyGraph, durations: npt.NDArray[np.int64], messages: npt.NDArray[np.int64] | None = None,
     delays: npt.NDArray[np.int64] | None = None, exchanges: npt.NDArray[np.int64] | None = None,
@@ -226,22 +208,26 @@ def replay(
         exchanges: from the last end of what each message node needs to its own end, messages × scenarios. None:
             messages take no time and wait for their producers alone.
     """
-    first = graph.num_actions
-    ends = np.zeros((first + (0 if exchanges is None else len(exchanges)), durations.shape[1]), dtype=np.int64)
-    origin = np.zeros(durations.shape[1], dtype=np.int64)
-    awaited = {} if exchanges is None else graph.messages.awaited
-    for node in graph.topological:
-        if node >= first:
-            if exchanges is not None:
-                ends[node] = ends[graph.messages.needs[node - first]].max(axis=0) + exchanges[node - first]
-            continue
-        before, source = graph.previous[node], graph.releaser[node]
-        start = ends[before] if before != NONE else origin
-        if node in awaited:
-            start = np.maximum(start, ends[awaited[node]].max(axis=0))
-        elif source != NONE:
-            start = np.maximum(start, ends[source] if messages is None else ends[source] + messages[node])
-        if delays is not None:
-            start = start + delays[node]
-        ends[node] = start + durations[node]
-    return ends[:first]
+    own = durations if delays is None else durations + delays
+    if exchanges is None:
+        exchanges = np.zeros((len(graph.messages.needs), durations.shape[1]), dtype=np.int64)
+        whole = _replayed_with(graph, MessageNodes(), len(exchanges))
+    else:
+        whole = _replayed_with(graph, graph.messages, 0)
+    on_the_way = np.zeros_like(durations) if messages is None else messages
+    return run(whole, np.concatenate([own, exchanges, on_the_way]))[: graph.num_actions]
+
+
+def _replayed_with(graph: DependencyGraph, nodes: MessageNodes, num_unused: int) -> ReplayGraph:
+    """Actions, message nodes, and for each action the way of the message that is no node (nothing waits for it in vain)."""
+    first_way = graph.num_actions + len(nodes.needs) + num_unused
+    needs: list[list[int]] = []
+    ways: list[list[int]] = []
+    for node, (before, source) in enumerate(zip(graph.previous, graph.releaser, strict=True)):
+        needed = [] if before == NONE else [before]
+        is_plain = source != NONE and node not in nodes.awaited
+        needs.append([*needed, *nodes.awaited.get(node, []), *([first_way + node] if is_plain else [])])
+        ways.append([source] if is_plain else [])
+    whole = replay_graph([*needs, *nodes.needs, *([] for _ in range(num_unused)), *ways])
+    assert whole is not None  # noqa: S101 - the dependency graph itself was ordered
+    return whole

@@ -15,14 +15,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from traceanalyzer.gaps.causes.blame import Blamed
+from traceanalyzer.gaps.causes.blame import DURATION_PARTS, Blamed
 from traceanalyzer.gaps.causes.graph import DependencyGraph, Vector, replay
 from traceanalyzer.review.vocabulary import PipelineCause
 
 MAX_REPLAY_ERROR = 0.02
 MIN_CAUSE_SHARE = 0.002
 """Causes below this share of the step are not replayed one by one."""
-COMPUTATION = ("stage", "straggler", "jitter")
+COMPUTATION = ("stage", "straggler", "overlap_dp", "jitter")
 """Causes that are computation inside actions."""
 EVENED = "even the stages to their mean"
 
@@ -107,6 +107,7 @@ _OVERALL: dict[PipelineCause, str] = {
     "host": "let every rank start and send when it can",
     "transfer": "free transfer",
     "chunk_comm": "communication inside chunks at its median",
+    "overlap_dp": "exchanges between replicas that slow no computation beside them",
     "jitter": "no jitter: every action takes its rank's median",
 }
 
@@ -144,7 +145,7 @@ class _Costs:
     @classmethod
     def of(cls, graph: DependencyGraph, blamed: Blamed) -> _Costs:
         actions = graph.actions
-        names = ("stage_ns", "straggler_ns", "chunk_comm_ns", "jitter_ns")
+        names = [f"{part}_ns" for part in DURATION_PARTS]
         columns = {name: actions[name].to_numpy().astype(np.int64) for name in names}
         rank = actions["rank"].to_numpy().astype(np.int64)
         releaser = np.array(graph.releaser, dtype=np.int64)
@@ -179,7 +180,7 @@ class _Costs:
             duration = duration - self.stage_ns + self.evened_ns
         elif cause == "stage":
             duration = duration - self.stage_ns * (own if remedy.stage is None else self.stage == remedy.stage)
-        elif cause in ("straggler", "jitter", "chunk_comm"):
+        elif cause in DURATION_PARTS:
             duration = duration - self.parts[cause] * own
         elif cause == "host":
             host, late = host * ~own, late * ~sent

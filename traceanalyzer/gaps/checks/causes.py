@@ -1,12 +1,15 @@
-"""Why pipeline steps are longer than their ideal: findings, and one sentence for the first screen."""
+"""Why pipeline steps are longer than their ideal: one check per cause, and one sentence for the first screen."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from msgspec.structs import replace
 
-from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth
+from traceanalyzer.gaps.checks.check import Check, Judged, Verdict, Window
+from traceanalyzer.review import Culprit, RemedyWorth
+from traceanalyzer.review.vocabulary import RemedyClass
 from traceanalyzer.review.words import milliseconds, percent
 
 MIN_SHARE = 0.01
@@ -17,6 +20,10 @@ _TITLES = {
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
     "transfer": ("Messages between stages cost nothing", "Messages between stages delay the step"),
     "chunk_comm": ("Communication inside chunks is even", "Communication inside chunks delays the step"),
+    "overlap_dp": (
+        "Exchanges between replicas slow no computation",
+        "Exchanges between replicas slow the computation beside them",
+    ),
     "host": ("The host keeps up", "The host starts actions late"),
     "jitter": ("Equal actions take equally long", "Equal actions vary in length"),
 }
@@ -25,6 +32,7 @@ _ACTIONS = {
     "straggler": "look at the device of rank {rank}: clocks, temperature, neighbours",
     "transfer": "look at the link that rank {rank} sends over, or overlap its messages",
     "chunk_comm": "look at the collectives inside the actions of rank {rank}",
+    "overlap_dp": "compare rank {rank} with fewer channels or later buckets for what replicas exchange",
     "host": "look at what the host of rank {rank} does between actions",
     "jitter": "look for what disturbs rank {rank}: garbage collection, other processes, varying sequence lengths",
 }
@@ -34,6 +42,7 @@ _PHRASES = {
     "straggler": "slow computation on {who}",
     "transfer": "messages that {who} sends",
     "chunk_comm": "communication inside the chunks of {who}",
+    "overlap_dp": "computation slowed beside exchanges between replicas on {who}",
     "host": "late starts by the host of {who}",
     "jitter": "varying durations on {who}",
     "slack": "waiting of the schedule's own on {who}",
@@ -42,39 +51,31 @@ _PHRASES = {
 }
 
 
-def cause_findings(bubble: Bubble | None) -> list[Finding]:
-    """One finding per cause: the rank that adds most, what it adds, and what its remedy alone would save."""
-    if bubble is None or bubble.attribution_ms is None:
-        return []
-    told = [cause for cause in _TITLES if cause != "straggler" or bubble.stragglers_separable]
-    return [_finding(cause, bubble, bubble.attribution_ms) for cause in told]
-
-
-def _finding(cause: str, bubble: Bubble, attribution: AttributionMs) -> Finding:
+def _judge(cause: str, judged: Judged) -> Verdict | None:
+    """The rank that adds most, what it adds, and what its remedy alone would save."""
+    bubble = judged.bubble
+    if bubble is None or bubble.attribution_ms is None or (cause == "straggler" and not bubble.stragglers_separable):
+        return None
+    attribution = bubble.attribution_ms
     total: float = getattr(attribution, cause)
     share = total / attribution.measured
     worst = next((each for each in _merged(bubble.culprits) if each.cause == cause), None)
-    passed = share < MIN_SHARE or worst is None
-    saved = _best(cause, worst, bubble.worth)
     evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
-    action = None
-    if not passed and worst is not None:
-        evidence += f", {milliseconds(worst.ms)} of it by {_who(worst)}"
-        if cause == "stage" and not bubble.stragglers_separable:
-            evidence += ": the stage or its rank, not separable with fewer than 3 replicas"
-        stages = ", ".join(map(str, worst.stages)) or "?"
-        action = _ACTIONS[cause].format(rank=worst.culprit, stages=stages)
-        if saved is not None:
-            evidence += f"; replayed, '{saved.remedy}' saves {milliseconds(saved.ms)}"
-    return Finding(
-        id=f"pipeline.{cause}",
-        title=_TITLES[cause][not passed],
-        passed=passed,
-        worth_ms=None if passed or saved is None else saved.ms,
-        worth_mfu_points=None,
+    if share < MIN_SHARE or worst is None:
+        return Verdict(passed=True, evidence=evidence)
+    saved = _best(cause, worst, bubble.worth)
+    evidence += f", {milliseconds(worst.ms)} of it by {_who(worst)}"
+    if cause == "stage" and not bubble.stragglers_separable:
+        evidence += ": the stage or its rank, not separable with fewer than 3 replicas"
+    if saved is not None:
+        evidence += f"; replayed, '{saved.remedy}' saves {milliseconds(saved.ms)}"
+    return Verdict(
+        passed=False,
+        worth_ms=None if saved is None else saved.ms,
         evidence=evidence,
-        action=action,
-        rank=worst.culprit if worst is not None and not passed else None,
+        action=_ACTIONS[cause].format(rank=worst.culprit, stages=", ".join(map(str, worst.stages)) or "?"),
+        rank=worst.culprit,
+        culprit=_PHRASES[cause].format(who=_who(worst)),
     )
 
 
@@ -105,30 +106,33 @@ def _who(culprit: Culprit) -> str:
     return f"rank {culprit.culprit} (stage {stages})" if stages else f"rank {culprit.culprit}"
 
 
-def cause_sentences(bubble: Bubble | None) -> list[str]:
-    """What lengthens the pipeline step most, if anything does."""
-    attribution = bubble.attribution_ms if bubble else None
-    if bubble is None or attribution is None or not bubble.culprits:
-        return []
-    if attribution.outside_sample:
-        return []  # with stages missing it holds the schedule's own waiting for them, which is no fault
-    late = attribution.measured - attribution.ideal
-    worst = _merged(bubble.culprits)[0]
-    if min(worst.ms, late) < MIN_SHARE * attribution.measured:
-        return []
-    saved = _best(worst.cause, worst, bubble.worth)
-    worth = f"; '{saved.remedy}' alone would save {milliseconds(saved.ms)}" if saved is not None else ""
-    cause = f"{_PHRASES[worst.cause].format(who=_who(worst))}, {milliseconds(worst.ms)}{worth}"
-    return [f"Steps take {milliseconds(late)} longer than this order at median times; the largest cause is {cause}."]
+_WHY = {
+    "stage": "The slowest stage sets the pace of all; the others wait for it in every microbatch.",
+    "straggler": "A rank that falls behind its replicas holds up its pipeline and, in the gradient sync, all others.",
+    "transfer": "A message that is not hidden behind computation delays the stage that waits for it.",
+    "chunk_comm": "Collectives inside chunks lengthen the action, and with it everything that waits for it.",
+    "overlap_dp": "Kernels of an exchange between replicas take device time from the computation beside them.",
+    "host": "A late launch leaves the device idle although its inputs are there.",
+    "jitter": "The pipeline waits for the slowest microbatch of every round.",
+}
+_REMEDIES: dict[str, RemedyClass] = {
+    "stage": "fault", "straggler": "fault", "transfer": "fault", "chunk_comm": "fault", "overlap_dp": "change", "host": "fault", "jitter": "ideal",
+}  # fmt: skip
+_WINDOWS: dict[str, Window] = {
+    "stage": "longest_action", "straggler": "longest_action", "transfer": "sent_message",
+    "chunk_comm": "collective_inside", "overlap_dp": "beyond_usual", "host": "late_start", "jitter": "beyond_usual",
+}  # fmt: skip
 
-
-def with_mfu_points(findings: list[Finding], mfu: float | None, step_ms: float | None) -> list[Finding]:
-    """Fill `worth_mfu_points`: MFU is work over time, so a step shorter by `worth_ms` reaches mfu · step ÷ (step - worth)."""
-    if mfu is None or not step_ms:
-        return findings
-    return [
-        replace(each, worth_mfu_points=100 * mfu * (step_ms / (step_ms - each.worth_ms) - 1))
-        if each.worth_ms is not None and each.worth_mfu_points is None and 0 < each.worth_ms < step_ms
-        else each
-        for each in findings
-    ]
+CHECKS = tuple(
+    Check(
+        id=f"pipeline.{cause}",
+        passed=titles[0],
+        failed=titles[1],
+        why=f"{_WHY[cause]} Told from {percent(MIN_SHARE)} of the pipeline phase on.",
+        action=_ACTIONS[cause].format(rank="N", stages="N"),
+        judge=partial(_judge, cause),
+        remedy=_REMEDIES[cause],
+        window=_WINDOWS[cause],
+    )
+    for cause, titles in _TITLES.items()
+)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from traceanalyzer.review import AllToAll, Finding
+from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
+from traceanalyzer.review import AllToAll
 from traceanalyzer.review.words import milliseconds, percent, times
 
 MIN_SAVED_SHARE = 0.02
@@ -12,22 +13,20 @@ LEVELLING = 0.9
 """Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""
 
 
-def expert_findings(all_to_all: AllToAll | None, step_ms: float | None) -> list[Finding]:
-    """Balance against chance, the placement of experts, and the transfers themselves."""
-    if all_to_all is None:
-        return []
-    return [*_balance(all_to_all, step_ms), *_placement(all_to_all, step_ms), *_links(all_to_all, step_ms)]
-
-
 def worth_of(all_to_all: AllToAll, remedy: str) -> float | None:
     """Milliseconds per step that a remedy would save; None where it could not be replayed."""
     return next((item.ms for item in all_to_all.worth if item.remedy == remedy), None)
 
 
-def _balance(all_to_all: AllToAll, step_ms: float | None) -> list[Finding]:
+def _balance(judged: Judged) -> Verdict | None:
+    all_to_all, step_ms = judged.all_to_all, judged.step_ms
+    if all_to_all is None:
+        return None
     theory, ratio = all_to_all.theory, all_to_all.rank_load_max_over_mean
-    if ratio is None or theory is None or theory.chance_rank_high is None or theory.chance_rank is None:
-        return []
+    if ratio is None:
+        return None
+    if theory is None or theory.chance_rank_high is None or theory.chance_rank is None:
+        return _balance_without_chance(judged, all_to_all, ratio)
     passed = ratio <= theory.chance_rank_high
     worth = worth_of(all_to_all, "balanced_experts")
     blamed = next((item for item in all_to_all.blame if item.cause == "experts"), None)
@@ -40,7 +39,7 @@ def _balance(all_to_all: AllToAll, step_ms: float | None) -> list[Finding]:
             f"; the others wait {milliseconds(blamed.ms)} per step, summed, for the experts of rank {blamed.culprit}"
         )
     saved = all_to_all.imbalance_cost_ms if worth is None else worth
-    title = "Expert load is as even as chance gives" if passed else "Expert load is uneven beyond chance"
+    title = None
     levelled = not passed and _padding_levels(all_to_all, saved, step_ms)
     if levelled:
         title = "Tokens are uneven beyond chance, but padding evens the experts' work"
@@ -48,18 +47,30 @@ def _balance(all_to_all: AllToAll, step_ms: float | None) -> list[Finding]:
             f"; {percent(all_to_all.padded_share or 0)} of the rows that experts compute hold no token, and expert time follows "
             "rows, so evening the tokens alone saves next to nothing"
         )
-    return [
-        Finding(
-            id="experts.balanced",
-            title=title,
-            passed=passed,
-            worth_ms=None if passed else saved,
-            worth_mfu_points=None,
-            evidence=evidence,
-            action=None if passed else _LESS_PADDING if levelled else _balance_action(all_to_all),
-            rank=all_to_all.slowest_rank,
-        )
-    ]
+    return Verdict(
+        title=title,
+        passed=passed,
+        worth_ms=None if passed else saved,
+        evidence=evidence,
+        action=None if passed else _LESS_PADDING if levelled else _balance_action(all_to_all),
+        rank=all_to_all.slowest_rank,
+    )
+
+
+def _balance_without_chance(judged: Judged, all_to_all: AllToAll, ratio: float) -> Verdict | None:
+    """What balance is worth where the loads of single experts, and so chance, are not known."""
+    saved = worth_of(all_to_all, "balanced_experts")
+    if saved is None:
+        return None
+    passed = saved <= judged.least_ms
+    return Verdict(
+        passed=passed,
+        title=None if passed else "Expert load is uneven",
+        worth_ms=None if passed else saved,
+        evidence=f"the fullest rank receives {times(ratio)} the mean; what chance alone gives is not known",
+        action=None if passed else _balance_action(all_to_all),
+        rank=all_to_all.slowest_rank,
+    )
 
 
 _LESS_PADDING = "even the tokens, then lower the capacity (or the alignment): what is saved is the padding"
@@ -80,38 +91,36 @@ def _balance_action(all_to_all: AllToAll) -> str:
             "another rank is hot in every step: balance the router (auxiliary loss, bias); no placement fits all steps"
         )
     if patterns == {"steady"}:
-        return (
-            f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan)"
-        )
+        return f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan experts)"
     return f"rebalance the experts of rank {all_to_all.slowest_rank}, or their placement"
 
 
-def _placement(all_to_all: AllToAll, step_ms: float | None) -> list[Finding]:
-    placement = all_to_all.placement
+def _placement(judged: Judged) -> Verdict | None:
+    placement, step_ms = judged.all_to_all.placement if judged.all_to_all else None, judged.step_ms
     if placement is None or placement.saved_ms is None or not step_ms:
-        return []
+        return None
     passed = placement.saved_ms < MIN_SAVED_SHARE * step_ms
-    judged = "judged on steps it was not made from" if placement.held_out else "judged on the one step it was made from"
-    return [
-        Finding(
-            id="experts.placement",
-            title="No other placement of experts would help" if passed else "Another placement of experts would help",
-            passed=passed,
-            worth_ms=None if passed else placement.saved_ms,
-            worth_mfu_points=None,
-            evidence=(
-                f"packing experts by load takes the fullest rank from {times(placement.rank_load_before)} to "
-                f"{times(placement.rank_load_after)} the mean, {judged}; no replicas"
-            ),
-            action=None if passed else f"move {placement.num_moved} experts: traceanalyzer plan PATH --placement FILE",
-        )
-    ]
+    how = "judged on steps it was not made from" if placement.held_out else "judged on the one step it was made from"
+    return Verdict(
+        passed=passed,
+        worth_ms=None if passed else placement.saved_ms,
+        evidence=(
+            f"packing experts by load takes the fullest rank from {times(placement.rank_load_before)} to "
+            f"{times(placement.rank_load_after)} the mean, {how}; no replicas"
+        ),
+        action=None
+        if passed
+        else f"move {placement.num_moved} experts: traceanalyzer plan experts PATH --placement FILE",
+    )
 
 
-def _links(all_to_all: AllToAll, step_ms: float | None) -> list[Finding]:
+def _links(judged: Judged) -> Verdict | None:
+    all_to_all, step_ms = judged.all_to_all, judged.step_ms
+    if all_to_all is None:
+        return None
     worth = worth_of(all_to_all, "repaired_link")
     if worth is None or not step_ms:
-        return []
+        return None
     passed = worth < MIN_SAVED_SHARE * step_ms or not all_to_all.slow_ports
     slow = ", ".join(f"rank {port.rank} ({port.side})" for port in all_to_all.slow_ports[:4])
     kinds = {"mixed": 0, "communication": 0} | {
@@ -119,18 +128,44 @@ def _links(all_to_all: AllToAll, step_ms: float | None) -> list[Finding]:
         for cause in {item.cause for item in all_to_all.exchanges}
     }
     slow_share = (kinds["mixed"] + kinds["communication"]) / max(sum(kinds.values()), 1)
-    return [
-        Finding(
-            id="all_to_all.links",
-            title="All-to-all transfers are as fast as the run's own" if passed else "Some links are slow",
-            passed=passed,
-            worth_ms=None if passed else worth,
-            worth_mfu_points=None,
-            evidence=(
-                f"{percent(slow_share)} of the all-to-alls transfer much longer than bytes explain"
-                + (f"; slow ports: {slow}" if slow else "; no rank's transfers stand out")
-            ),
-            action=None if passed else "check the links of these ranks (cables, topology, congestion)",
-            rank=None if passed else all_to_all.slow_ports[0].rank,
-        )
-    ]
+    return Verdict(
+        passed=passed,
+        worth_ms=None if passed else worth,
+        evidence=(
+            f"{percent(slow_share)} of the all-to-alls transfer much longer than bytes explain"
+            + (f"; slow ports: {slow}" if slow else "; no rank's transfers stand out")
+        ),
+        action=None if passed else "check the links of these ranks (cables, topology, congestion)",
+        rank=None if passed else all_to_all.slow_ports[0].rank,
+    )
+
+
+CHECKS = (
+    Check(
+        id="experts.balanced",
+        passed="Expert load is as even as chance gives",
+        failed="Expert load is uneven beyond chance",
+        why="Every rank waits for the fullest one. A router without preference is uneven too; only what 1 of 100 runs exceed is told.",
+        action="rebalance the experts, or their placement",
+        judge=_balance,
+        remedy="fault",
+    ),
+    Check(
+        id="experts.placement",
+        passed="No other placement of experts would help",
+        failed="Another placement of experts would help",
+        why=f"Packing experts by their measured load evens the ranks; told from {percent(MIN_SAVED_SHARE)} of the step on.",
+        action="move experts: traceanalyzer plan experts PATH --placement FILE",
+        judge=_placement,
+        remedy="change",
+    ),
+    Check(
+        id="all_to_all.links",
+        passed="All-to-all transfers are as fast as the run's own",
+        failed="Some links are slow",
+        why=f"A slow port makes its rank late for everything after; told from {percent(MIN_SAVED_SHARE)} of the step on.",
+        action="check the links of these ranks (cables, topology, congestion)",
+        judge=_links,
+        remedy="fault",
+    ),
+)

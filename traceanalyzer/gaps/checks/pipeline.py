@@ -1,105 +1,103 @@
-"""What was checked, worst first: each with its evidence, what it is worth, and what to do."""
+"""The bubble against its schedule, starts against their inputs, and the schedule against others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
-from traceanalyzer.gaps.checks.causes import cause_findings
-from traceanalyzer.gaps.checks.experts import expert_findings
-from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE, theory_share
-from traceanalyzer.review import AllToAll, Bubble, Finding, ValidityFigures
-from traceanalyzer.review.words import milliseconds, percent
+from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
+from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
+from traceanalyzer.review.theory import theory_share
+from traceanalyzer.review.words import digits, milliseconds, percent
 
 MAX_OVERHEAD_SHARE = 0.02
 
 
-def findings(
-    bubble: Bubble | None, all_to_all: AllToAll | None, validity: ValidityFigures, step_ms: float | None
-) -> list[Finding]:
-    """Checks that apply to this run; failed ones first, by worth."""
-    found = [
-        *_validity(validity),
-        *_bubble(bubble),
-        *_overhead(bubble),
-        *cause_findings(bubble),
-        *expert_findings(all_to_all, step_ms),
-    ]
-    return by_worth(found)
-
-
-def by_worth(found: Iterable[Finding]) -> list[Finding]:
-    """Failed checks first, by worth."""
-    return sorted(found, key=lambda item: (item.passed, -(item.worth_ms or 0.0)))
-
-
-def _validity(validity: ValidityFigures) -> list[Finding]:
-    if validity.verdict == "unknown":
-        return []
-    passed = validity.verdict == "faithful"
-    figures = [
-        f"{name} {percent(value)}"
-        for name, value in (
-            ("CPU pressure", validity.cpu_pressure_share),
-            ("spread of equal actions", validity.action_spread),
-        )
-        if value is not None
-    ]
-    return [
-        Finding(
-            id="timeline.faithful",
-            title="The host let the ranks run when they wanted to" if passed else "The host distorted the timeline",
-            passed=passed,
-            worth_ms=None,
-            worth_mfu_points=None,
-            evidence="; ".join(validity.reasons) or ", ".join(figures),
-            action=None if passed else "repeat the run on idle cores, with at most one rank per core, or paced",
-        )
-    ]
-
-
-def _bubble(bubble: Bubble | None) -> list[Finding]:
+def _schedules_own(judged: Judged) -> Verdict | None:
+    bubble = judged.bubble
     theory = theory_share(bubble) if bubble else None
     if bubble is None or bubble.measured_share is None or bubble.phase_ms is None or theory is None:
-        return []
+        return None
     share, name = theory
     excess = bubble.measured_share - share
     passed = excess <= BUBBLE_TOLERANCE * share
     slowest = max(bubble.stages, key=lambda stage: stage.chunk_ms)
     mean = sum(stage.chunk_ms for stage in bubble.stages) / len(bubble.stages)
-    return [
-        Finding(
-            id="bubble.is_the_schedules",
-            title="The bubble is the schedule's own" if passed else "The bubble is larger than the schedule's",
-            passed=passed,
-            worth_ms=None if passed else excess * bubble.phase_ms,
-            worth_mfu_points=None,
-            evidence=(
-                f"dependency {percent(bubble.measured_share)} of the pipeline phase, {name} {percent(share)}; rank "
-                f"{slowest.ranks[0]} computes {milliseconds(slowest.chunk_ms)} per step, the mean rank {milliseconds(mean)}"
-            ),
-            action=None if passed else f"even out the stages: rank {slowest.ranks[0]} computes longest",
-            rank=slowest.ranks[0],
-        )
-    ]
+    return Verdict(
+        passed=passed,
+        worth_ms=None if passed else excess * bubble.phase_ms,
+        evidence=(
+            f"dependency {percent(bubble.measured_share)} of the pipeline phase, {name} {percent(share)}; rank "
+            f"{slowest.ranks[0]} computes {milliseconds(slowest.chunk_ms)} per step, the mean rank {milliseconds(mean)}"
+        ),
+        action=f"even out the stages: rank {slowest.ranks[0]} computes longest",
+        rank=slowest.ranks[0],
+    )
 
 
-def _overhead(bubble: Bubble | None) -> list[Finding]:
+def _on_time(judged: Judged) -> Verdict | None:
+    bubble = judged.bubble
     if bubble is None or bubble.overhead_share is None or bubble.phase_ms is None:
-        return []
+        return None
     passed = bubble.overhead_share <= MAX_OVERHEAD_SHARE
     worst = max(bubble.stages, key=lambda stage: stage.overhead_ms)
-    return [
-        Finding(
-            id="pipeline.starts_on_time",
-            title="Actions start when they can" if passed else "Actions start later than they could",
-            passed=passed,
-            worth_ms=None if passed else bubble.overhead_share * bubble.phase_ms,
-            worth_mfu_points=None,
-            evidence=(
-                f"{percent(bubble.overhead_share)} of the pipeline phase lies between an action's inputs being there "
-                f"and its start; most on rank {worst.ranks[0]}, {milliseconds(worst.overhead_ms)} per step"
-            ),
-            action=None if passed else "look at what the host does between actions: sends, receives, logging",
-            rank=worst.ranks[0],
-        )
-    ]
+    return Verdict(
+        passed=passed,
+        worth_ms=None if passed else bubble.overhead_share * bubble.phase_ms,
+        evidence=(
+            f"{percent(bubble.overhead_share)} of the pipeline phase lies between an action's inputs being there "
+            f"and its start; most on rank {worst.ranks[0]}, {milliseconds(worst.overhead_ms)} per step"
+        ),
+        rank=worst.ranks[0],
+    )
+
+
+def _best_schedule(judged: Judged) -> Verdict | None:
+    following = judged.next_schedules
+    if following is None or not following.options or not judged.step_ms:
+        return None
+    current = next((option for option in following.options if option.is_current), None)
+    best = max(following.options, key=lambda option: (option.saves_ms, -option.memory_ratio))
+    passed = best.saves_ms <= judged.least_ms or best is current
+    copies = ", two copies of the parameters" if best.num_parameter_copies > 1 else ""
+    size = "" if best.microbatch == "same" else ", microbatches half as large"
+    name = f"{best.schedule} with {best.num_microbatches} microbatches"
+    return Verdict(
+        passed=passed,
+        worth_ms=None if passed else best.saves_ms,
+        culprit=name,
+        evidence=(
+            f"simulated at this run's times with equal stages and free transfer, {name} has a bubble of "
+            f"{percent(best.bubble_share)} and takes {milliseconds(best.phase_ms)}; it holds {digits(best.memory_ratio)} times the "
+            f"activations{size}{copies}"
+        ),
+        action=f"try {name}",
+    )
+
+
+CHECKS = (
+    Check(
+        id="bubble.is_the_schedules",
+        passed="The bubble is the schedule's own",
+        failed="The bubble is larger than the schedule's",
+        why="Theory with equal stages says what the schedule costs. What is beyond it (2% of theory, relative) is the run's.",
+        action="even out the stages",
+        judge=_schedules_own,
+        window="longest_action",
+    ),
+    Check(
+        id="pipeline.starts_on_time",
+        passed="Actions start when they can",
+        failed="Actions start later than they could",
+        why="Time between an action's inputs being there and its start is nobody's computation; up to 2% of the phase passes.",
+        action="look at what the host does between actions: sends, receives, logging",
+        judge=_on_time,
+        window="late_start",
+    ),
+    Check(
+        id="schedule.best",
+        passed="No other schedule would save much",
+        failed="Another schedule would shorten the step",
+        why="Every known schedule is simulated at this run's times and global batch, with its memory. Savings above max(0.5% of the step, noise) are told.",
+        action="try the schedule, if its memory fits",
+        judge=_best_schedule,
+        remedy="change",
+    ),
+)

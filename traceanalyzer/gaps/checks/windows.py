@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 import polars as pl
 from msgspec.structs import replace
 
+from traceanalyzer.gaps.checks.check import Window
+from traceanalyzer.gaps.checks.registry import CHECKS
 from traceanalyzer.measurements.pipeline.bubble import gaps_before
 from traceanalyzer.review import Finding
 
@@ -27,22 +29,22 @@ def with_windows(
         messages: `P2P_SPLITS`.
         collectives: `COLLECTIVES`.
     """
-    shown: dict[str, Callable[[], pl.DataFrame]] = {
-        "bubble.is_the_schedules": lambda: actions.with_columns(_LENGTH),
-        "pipeline.stage": lambda: actions.with_columns(_LENGTH),
-        "pipeline.straggler": lambda: actions.with_columns(_LENGTH),
-        "pipeline.jitter": lambda: _beyond_usual(actions),
-        "pipeline.starts_on_time": lambda: _late(actions),
-        "pipeline.host": lambda: _late(actions),
-        "pipeline.transfer": lambda: _sent(messages),
-        "pipeline.chunk_comm": lambda: _inside(collectives, actions),
+    shown: dict[Window, Callable[[], pl.DataFrame]] = {
+        "longest_action": lambda: actions.with_columns(_LENGTH),
+        "beyond_usual": lambda: _beyond_usual(actions),
+        "late_start": lambda: _late(actions),
+        "sent_message": lambda: _sent(messages),
+        "collective_inside": lambda: _inside(collectives, actions),
     }
-    return [
-        _placed(each, shown[each.id]())
-        if not each.passed and each.rank is not None and each.start_ns is None and each.id in shown and actions.height
-        else each
-        for each in findings
-    ]
+    windows: dict[str, Window | None] = {check.id: check.window for check in CHECKS}
+
+    def placed(each: Finding) -> Finding:
+        window = windows.get(each.id)
+        if each.passed or each.rank is None or each.start_ns is not None or window is None or actions.is_empty():
+            return each
+        return _placed(each, shown[window]())
+
+    return [placed(each) for each in findings]
 
 
 def _placed(finding: Finding, moments: pl.DataFrame) -> Finding:

@@ -23,7 +23,7 @@ from traceanalyzer.review import (
     UnfinishedCall,
 )
 from traceanalyzer.review.vocabulary import RecordSource
-from traceanalyzer.review.words import counted
+from traceanalyzer.review.words import counted, milliseconds
 from traceanalyzer.traces.nccl.records import Records
 
 _SHOWN = 20
@@ -74,7 +74,7 @@ def recorded_sentences(found: Recorded | None) -> list[str]:
             f"{_ranks(call.missing)} {names} did not call {call.operation} number {call.sequence} of group {call.group}."
         )
     lines += [
-        f"Rank {late.rank} is waited for most: {late.wait_ms:.3g} ms over {counted(late.num_collectives, 'collective')}."
+        f"Rank {late.rank} is waited for most: {milliseconds(late.wait_ms)} over {counted(late.num_collectives, 'collective')}."
         for late in found.late[:1]
     ]
     return lines

@@ -8,7 +8,24 @@ import polars as pl
 
 from traceanalyzer.job import Job
 from traceanalyzer.model import ModelShape
+from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.theory.model.flops import Recompute
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeclaredFlops:
+    """Model FLOPs, forward and backward, that are given instead of counted; one of the two."""
+
+    per_token: float | None = None
+    per_step: float | None = None
+    """Over the whole job."""
+    basis: str = "declared"
+
+    def of_step(self, tokens_per_step: int | None) -> float | None:
+        """FLOPs of a step; None where the tokens are missing."""
+        if self.per_step is not None:
+            return self.per_step
+        return self.per_token * tokens_per_step if self.per_token and tokens_per_step else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,20 +45,27 @@ class Declaration:
     recompute: str | None = None
     peak_flops_per_device: float | None = None
     """Dense, in the number format computed in."""
+    flops: DeclaredFlops | None = None
+    """In place of a count from the model's shape."""
+    kernel_rules: tuple[KernelRule, ...] = ()
+    """Tried before the rules of the package."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Training:
     """What a step trains, and on how many devices."""
 
-    model: ModelShape
-    tokens_per_step: int
-    sequence_length: int
     num_devices: int
-    dtype: str | None
-    recompute: Recompute
+    model: ModelShape | None = None
+    tokens_per_step: int | None = None
+    sequence_length: int | None = None
+    """All three are known where `flops` is None."""
+    dtype: str | None = None
+    recompute: Recompute = Recompute.NONE
     hardware_flops_known: bool = True
     """False where the traces show recomputation of an amount they do not tell, and none is declared."""
+    flops: DeclaredFlops | None = None
+    """In place of a count from the model's shape."""
 
 
 NOTHING = Declaration()
@@ -64,28 +88,40 @@ def training(
     model = declared.model or (job.model if job and job.model.num_layers else None)
     tokens = declared.tokens_per_step or (job.tokens_per_step if job else None)
     sequence = declared.sequence_length or (job.sequence_length if job else None)
+    devices = num_devices(job, declared, ranks)
+    flops = declared.flops
+    missing = _missing(model, tokens, sequence, devices, flops)
+    if missing or devices is None:
+        return f"not known without run.json: {', '.join(missing)}"
+    return Training(
+        model=model,
+        tokens_per_step=tokens or None,
+        sequence_length=sequence or None,
+        num_devices=devices,
+        dtype=declared.dtype or (job.dtype if job else None),
+        recompute=Recompute(again if again and again != "partial" else "none"),
+        hardware_flops_known=again == "none" or again is None if flops else again != "partial",
+        flops=flops,
+    )
+
+
+def num_devices(job: Job | None, declared: Declaration, ranks: pl.DataFrame) -> int | None:
+    """Devices of the whole job, as declared, described or recorded in `RANKS`."""
     recorded = ranks["world_size"].max()
-    devices = declared.num_devices or (
+    return declared.num_devices or (
         job.layout.world_size if job else recorded if isinstance(recorded, int) and recorded > 0 else None
     )
-    if model and tokens and sequence and devices:
-        return Training(
-            model=model,
-            tokens_per_step=tokens,
-            sequence_length=sequence,
-            num_devices=devices,
-            dtype=declared.dtype or (job.dtype if job else None),
-            recompute=Recompute(again if again and again != "partial" else "none"),
-            hardware_flops_known=again != "partial",
-        )
-    missing = [
-        text
-        for value, text in (
-            (model, "the model (--job FILE)"),
-            (tokens, "tokens per step (--tokens-per-step)"),
-            (sequence, "the sequence length (--sequence-length)"),
-            (devices, "the number of devices (--num-devices)"),
-        )
-        if not value
-    ]
-    return f"not known without run.json: {', '.join(missing)}"
+
+
+def _missing(
+    model: ModelShape | None, tokens: int | None, sequence: int | None, devices: int | None, flops: DeclaredFlops | None
+) -> list[str]:
+    """What is not known and how to give it."""
+    needs_tokens = flops is None or flops.per_step is None
+    needed = (
+        (model or flops, "the model (--job FILE, or --flops-per-token or --flops-per-step)"),
+        (tokens or not needs_tokens, "tokens per step (--tokens-per-step)"),
+        (sequence or flops, "the sequence length (--sequence-length)"),
+        (devices, "the number of devices (--num-devices)"),
+    )
+    return [text for known, text in needed if not known]

@@ -37,11 +37,11 @@ class RecordedOperators:
 def recorded_operators(events: pl.DataFrame, tables: Tables) -> RecordedOperators:
     """Read the shapes in `EVENTS`."""
     found = shape_flops(events)
-    timed = operator_times(on_one_clock(in_steps(found, events), tables.clocks), tables.kernels)
+    timed = operator_times(on_one_clock(in_steps(found, tables.step_ranges), tables.clocks), tables.kernels)
     covered = covered_share(timed, tables.kernels)["covered_share"].min()
     return RecordedOperators(
         timed,
-        flops_by_step(found, events),
+        flops_by_step(found, tables.step_ranges),
         number_formats(found),
         float(covered) if isinstance(covered, int | float) else None,
         recomputed(events, tables.kernels),

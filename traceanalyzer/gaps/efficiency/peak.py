@@ -92,7 +92,7 @@ def _peak(recorded: Recorded, hardware: Hardware | None, dtype: str | None, decl
     if spec is not None:
         return _datasheet(spec, recorded, dtype, measured)
     if measured is None:
-        return "no peak is known: the traces name no device and this run measured no matrix multiply on it"
+        return "no peak is known: the traces name no device and this run measured no matrix multiply on it: give the dense peak of one device in TFLOP/s (--peak-tflops)"
     if dtype is not None and parse_dtype(dtype) != parse_dtype(measured.dtype):
         return f"the job computes in {dtype}, the matrix multiply was measured in {measured.dtype}"
     return Peak(flops_per_second=measured.flops_per_second, basis=_measured_basis(measured))
@@ -111,7 +111,10 @@ def _spec(recorded: Recorded, hardware: Hardware | None) -> DeviceSpec | None:
         found = [device_spec(text) for text in recorded.ranks["devices"].unique().sort()]
         specs = {spec.name: spec for spec in found if spec is not None}
         if len(specs) > 1:
-            raise UsageError(f"the ranks have devices of several types: {', '.join(specs)}", "declare the dense peak")
+            raise UsageError(
+                f"the ranks have devices of several types: {', '.join(specs)}",
+                "declare the dense peak of one device in TFLOP/s",
+            )
         if specs:
             return specs.popitem()[1]
     if hardware is None or hardware.device == "cpu":

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.gaps.efficiency.declaration import Training
-from traceanalyzer.gaps.efficiency.operators import MAX_DIFFERENCE, RecordedOperators, recorded_flops
+from traceanalyzer.gaps.efficiency.operators import RecordedOperators, recorded_flops
+from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.efficiency.roofline import roofline
-from traceanalyzer.review import Finding, RooflineShape, Withheld
-from traceanalyzer.review.words import flops_count, percent
-from traceanalyzer.theory.model.flops import Convention, flops_per_token
+from traceanalyzer.review import RooflineShape, Withheld
+from traceanalyzer.theory.model.flops import Convention
 
 MAX_SHAPES = 12
 """Shapes listed in the review; the table `roofline` has all."""
@@ -27,7 +27,10 @@ class EfficiencyGap:
     table: pl.DataFrame
     """From `measurements.roofline.roofline`, over all captured steps."""
     shapes: list[RooflineShape]
-    findings: list[Finding]
+    flops: tuple[float, float] | None
+    """Of a step: by the recorded shapes, and as declared; None where they cannot be compared."""
+    recompute: tuple[str, Recomputed] | None
+    """What the job declares to compute again, and what the traces tell."""
     withheld: tuple[Withheld, ...]
 
 
@@ -43,8 +46,9 @@ def efficiency_gap(
     shapes = _listed(table, windows.select("rank", "step").n_unique())
     reason = _why_no_roof(utilisation) if table.height and not shapes else None
     withheld = () if reason is None else (Withheld(metric="roofline", reason=reason),)
-    findings = _declared_flops(operators, utilisation.training, windows)
-    return EfficiencyGap(table, shapes, [*findings, *_declared_recompute(operators.recomputed, declared)], withheld)
+    flops = _declared_flops(operators, utilisation.training, windows)
+    recompute = None if declared is None else (declared, operators.recomputed)
+    return EfficiencyGap(table, shapes, flops, recompute, withheld)
 
 
 def _why_no_roof(utilisation: UtilisationGap) -> str:
@@ -73,56 +77,15 @@ def _listed(table: pl.DataFrame, num_windows: int) -> list[RooflineShape]:
     ]
 
 
-def _declared_flops(operators: RecordedOperators, trained: Training | None, windows: pl.DataFrame) -> list[Finding]:
-    """Whether the recorded shapes are the declared job's: only where every device's step is here and every shape read.
+def _declared_flops(
+    operators: RecordedOperators, trained: Training | None, windows: pl.DataFrame
+) -> tuple[float, float] | None:
+    """FLOPs of a step by the recorded shapes and as declared: only where every device's step is here and every shape read.
 
     The full-attention convention counts as kernels are called; what one stage computes says nothing of the others.
     """
     recorded = recorded_flops(operators, windows, trained.num_devices) if trained else None
     if trained is None or recorded is None or not trained.hardware_flops_known:
-        return []
-    counted = flops_per_token(
-        trained.model, trained.sequence_length, Convention.FULL_ATTENTION, recompute=trained.recompute
-    )
-    return [_finding(recorded, float(counted.hardware * trained.tokens_per_step))]
-
-
-def _declared_recompute(found: Recomputed, declared: str | None) -> list[Finding]:
-    """Whether what is declared to be computed again is; `partial` agrees with whatever recomputes."""
-    if declared is None or found.value is None:
-        return []
-    passed = declared == found.value or (found.value == "partial" and declared != "none")
-    return [
-        Finding(
-            id="recompute.as_declared",
-            title="Backward recomputes as declared" if passed else "Backward does not recompute as declared",
-            passed=passed,
-            worth_ms=None,
-            worth_mfu_points=None,
-            evidence=f"declared {declared}, recorded {found.value}: {found.basis}",
-            action=None
-            if passed
-            else "HFU and memory are of the declared job: correct --recompute, or look for why it differs",
-        )
-    ]
-
-
-def _finding(recorded: float, declared: float) -> Finding:
-    difference = recorded / declared - 1
-    passed = abs(difference) <= MAX_DIFFERENCE
-    more = "an optimizer that multiplies matrices (Muon), undeclared recompute or a larger model"
-    less = "fewer tokens than declared, a forward pass alone, attention that skips what is masked, or a smaller model"
-    return Finding(
-        id="flops.as_declared",
-        title="The recorded shapes are the declared job's"
-        if passed
-        else "The recorded shapes are not the declared job's",
-        passed=passed,
-        worth_ms=None,
-        worth_mfu_points=None,
-        evidence=(
-            f"{flops_count(recorded)} per step recorded, {flops_count(declared)} declared (every key counted, recompute "
-            f"included): {percent(difference, 2)} apart"
-        ),
-        action=None if passed else f"MFU is of the declared job: look for {more if difference > 0 else less}",
-    )
+        return None
+    counted = step_flops(trained, Convention.FULL_ATTENTION)
+    return None if counted is None else (recorded, counted.hardware)

@@ -9,17 +9,25 @@ from typing import Any
 import polars as pl
 
 from traceanalyzer.errors import DomainError
-from traceanalyzer.gaps.efficiency.declaration import Declaration, Training, training
+from traceanalyzer.gaps.efficiency.declaration import (
+    Declaration,
+    DeclaredFlops,
+    Training,
+    declared_recompute,
+    num_devices,
+    training,
+)
 from traceanalyzer.gaps.efficiency.operators import MAX_DIFFERENCE, RecordedOperators, recorded_flops
 from traceanalyzer.gaps.efficiency.peak import Peak, Recorded, Roofs, device_peak, device_roofs
+from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.capture.validity import Validity
 from traceanalyzer.measurements.efficiency.mfu import median_step, utilisation, wall_clock_step_ns
 from traceanalyzer.review import ConventionMfu, Mfu, Withheld
 from traceanalyzer.review.words import flops_count
 from traceanalyzer.tables import Tables
-from traceanalyzer.theory.model.flops import Convention, FlopsPerToken, flops_per_token
-from traceanalyzer.theory.model.mfu import utilisation_of_step
+from traceanalyzer.theory.model.flops import Convention
+from traceanalyzer.theory.model.mfu import check_possible
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,8 @@ def utilisation_gap(
 ) -> UtilisationGap:
     """MFU and HFU of the median step; withheld with the reason where the run cannot carry them."""
     trained = training(job, declared, tables.ranks, operators.recomputed.value)
+    if isinstance(trained, str):
+        trained = _as_recorded(trained, job, declared, tables, operators)
     known = trained if isinstance(trained, Training) else None
     recorded = Recorded(
         ranks=tables.ranks,
@@ -62,9 +72,10 @@ def utilisation_gap(
     peak = found if isinstance(found, Peak) else None
     roofs = device_roofs(recorded, job.hardware if job else None, declared.peak_flops_per_device, dtype)
     durations = _durations(tables.steps, step_records, job)
-    distorted = _not_faithful(job, validity)
+    distorted = _not_faithful(job, validity, on_device=not tables.kernels.is_empty())
     reason = (
         distorted
+        or _unclear_steps(tables)
         or (trained if isinstance(trained, str) else None)
         or (found if isinstance(found, str) else None)
         or (_not_done(known, recorded_flops(operators, tables.steps, known.num_devices)) if known else None)
@@ -96,21 +107,50 @@ def _durations(windows: pl.DataFrame, step_records: pl.DataFrame, job: Job | Non
     )
 
 
-def _not_faithful(job: Job | None, validity: Validity) -> str | None:
+def _not_faithful(job: Job | None, validity: Validity, *, on_device: bool) -> str | None:
+    """Why computations did not take the time the hardware needs. What a host does cannot lengthen a device's kernels."""
     if job is not None and job.compute_mode == "paced":
         return "paced run: each computation is followed by a sleep, so its time is not the hardware's"
-    if validity.verdict == "distorted":
+    if validity.verdict == "distorted" and not on_device:
         return f"the host distorted the timeline: {'; '.join(validity.reasons)}"
     return None
 
 
-def _flops(trained: Training) -> FlopsPerToken:
-    return flops_per_token(trained.model, trained.sequence_length, recompute=trained.recompute)
+def _as_recorded(
+    missing: str, job: Job | None, declared: Declaration, tables: Tables, operators: RecordedOperators
+) -> Training | str:
+    """Without a model, the recorded shapes of all devices are the step's FLOPs, if nothing is computed again."""
+    devices = num_devices(job, declared, tables.ranks)
+    if devices is None or declared.model is not None or (job and job.model.num_layers):
+        return missing
+    recorded = recorded_flops(operators, tables.steps, devices)
+    if not recorded:
+        return missing
+    again = declared_recompute(job, declared) or operators.recomputed.value
+    if again != "none":
+        return f"{missing}; recorded shapes add up to {flops_count(recorded)} per step, recompute among it is not told"
+    return Training(
+        num_devices=devices,
+        dtype=declared.dtype or (job.dtype if job else None),
+        flops=DeclaredFlops(per_step=recorded, basis="recorded_shapes"),
+    )
+
+
+def _unclear_steps(tables: Tables) -> str | None:
+    """FLOPs are declared per step: what is a step must be known."""
+    basis = tables.step_basis
+    if basis.conflict is not None:
+        return f"what is a step is not clear: {basis.conflict}"
+    if basis.name is None and tables.steps.height:
+        why = f" ({basis.why_none})" if basis.why_none else ""
+        return f"nothing in these traces tells one step from the next, so how many they hold is not known{why}"
+    return None
 
 
 def _not_done(trained: Training, recorded: float | None) -> str | None:
     """Fewer FLOPs recorded than the declared job needs under the tightest mask: this run did not do that job."""
-    declared = _flops(trained).hardware * trained.tokens_per_step
+    counted = step_flops(trained)
+    declared = counted.hardware if counted else 0.0
     if recorded is None or recorded >= (1 - MAX_DIFFERENCE) * declared:
         return None
     return (
@@ -123,11 +163,19 @@ def _impossible(trained: Training, peak: Peak, durations: _Durations) -> str | N
     """More than 100% by any clock: an input is wrong, so nothing is said."""
     if durations.traced is None:
         return "no step window in these traces"
+    counted = step_flops(trained)
+    if counted is None:
+        return "no FLOPs are known"
     try:
         for duration in (durations.traced, durations.unprofiled):
             if duration:
-                utilisation_of_step(
-                    _flops(trained), trained.tokens_per_step, duration, trained.num_devices, peak.flops_per_second
+                check_possible(
+                    counted.total,
+                    counted.hardware,
+                    counted.convention,
+                    duration,
+                    trained.num_devices,
+                    peak.flops_per_second,
                 )
     except DomainError as error:
         return f"{error.message}: {error.hint}"
@@ -136,10 +184,11 @@ def _impossible(trained: Training, peak: Peak, durations: _Durations) -> str | N
 
 def _figures(trained: Training | None, peak: Peak | None, durations: _Durations, *, measured: bool) -> Mfu:
     shown = peak.flops_per_second if peak else None
-    if trained is None:
+    counted = step_flops(trained) if trained else None
+    if trained is None or counted is None:
         unknown: dict[str, Any] = {**dict.fromkeys(Mfu.__struct_fields__), "conventions": []}
         return Mfu(**unknown)
-    flops, tokens = _flops(trained), trained.tokens_per_step
+    tokens = trained.tokens_per_step
 
     def share(flops_per_step: float, duration_ns: float | None) -> float | None:
         if not measured or shown is None or not duration_ns:
@@ -147,26 +196,31 @@ def _figures(trained: Training | None, peak: Peak | None, durations: _Durations,
         return utilisation(flops_per_step, duration_ns, shown, trained.num_devices)
 
     return Mfu(
-        mfu=share(flops.total * tokens, durations.traced),
-        hfu=share(flops.hardware * tokens, durations.traced) if trained.hardware_flops_known else None,
-        mfu_wall_clock=share(flops.total * tokens, durations.wall_clock),
-        mfu_unprofiled=share(flops.total * tokens, durations.unprofiled),
-        flops_per_step=flops.total * tokens,
-        hardware_flops_per_step=flops.hardware * tokens if trained.hardware_flops_known else None,
-        flops_per_token=flops.total,
+        mfu=share(counted.total, durations.traced),
+        hfu=share(counted.hardware, durations.traced) if trained.hardware_flops_known else None,
+        mfu_wall_clock=share(counted.total, durations.wall_clock),
+        mfu_unprofiled=share(counted.total, durations.unprofiled),
+        flops_per_step=counted.total,
+        hardware_flops_per_step=counted.hardware if trained.hardware_flops_known else None,
+        flops_per_token=counted.total / tokens if tokens else None,
         tokens_per_step=tokens,
         peak_flops_per_device=shown,
         peak_basis=peak.basis if peak else None,
         num_devices=trained.num_devices,
-        convention=flops.convention.value,
-        conventions=[
-            _in_convention(trained, name, lambda count: share(count, durations.traced)) for name in Convention
-        ],
+        convention=counted.convention,
+        conventions=_conventions(trained, lambda count: share(count, durations.traced)),
         predicted_mfu=None,
         predicted_step_ms=None,
     )
 
 
-def _in_convention(trained: Training, convention: Convention, share: Callable[[float], float | None]) -> ConventionMfu:
-    count = flops_per_token(trained.model, trained.sequence_length, convention).total * trained.tokens_per_step
-    return ConventionMfu(name=convention.value, flops_per_step=count, mfu=share(count))
+def _conventions(trained: Training, share: Callable[[float], float | None]) -> list[ConventionMfu]:
+    """The same step in every convention; none where FLOPs are not counted from a shape."""
+    if trained.flops is not None:
+        return []
+    counts = {name: step_flops(trained, name) for name in Convention}
+    return [
+        ConventionMfu(name=name.value, flops_per_step=count.total, mfu=share(count.total))
+        for name, count in counts.items()
+        if count is not None
+    ]

@@ -7,33 +7,37 @@ One step is taken, the one of median duration. Its time is the longest rank's wi
 
 where *slow computation* of a class is its time beyond what its FLOPs would take at the best rate known (the measured GEMM's,
 else the peak), *recompute* what recomputed FLOPs take at the rate of their class, and *stagger* the longest window less
-the mean one. Waiting in the pipeline is split at the bubble that theory gives the schedule; what is beyond it is shared among the
-causes of `BLAME` in the proportion of what they made other ranks wait, and waiting at expert exchanges among those of `EXPERT_BLAME`.
+the mean one. Waiting for the pipeline is waiting for its messages, and waiting for other ranks in exchanges between replicas
+after a rank's last chunk: there the drain of a pipeline and the wait for a slower one end. It is split at the bubble of the
+ideal (`bubble.theory`, `attribution_ms.schedule`). What lies beyond, with what slow ranks compute longer themselves, is what
+the attribution says that slow stages and stragglers cost the step; the rest is shared among the other causes of `BLAME` in the
+proportion of what they made other ranks wait, and waiting at expert exchanges among those of `EXPERT_BLAME`.
 `mfu_points = 100 · ms ÷ step`; the losses and the measured MFU sum to 100.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
+from traceanalyzer.gaps.causes.causes import PipelineCauses
+from traceanalyzer.gaps.causes.slow_ranks import slow_computation_ms, slowness_ms, sync_waits_ms
+from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
-from traceanalyzer.gaps.pipeline.bubble import theory_share
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes
 from traceanalyzer.review import Bubble, WaterfallStep, Withheld
 from traceanalyzer.review.words import milliseconds
 from traceanalyzer.tables import Tables
-from traceanalyzer.theory.model.flops import Recompute, flops_per_token
 
 _OWNERS = {
     "transfer": "exposed transfer",
     "wait": "waiting",
     "communication": "exposed communication",
     "copy": "copies",
-    "queued": "queued on the device",
+    "queued": "launched, not started",
     "launch_gap": "launch gaps",
     "host": "host",
     "unknown": "unknown",
@@ -54,16 +58,20 @@ _MIN_BUSY = 0.98
 """Kernels do not beat the peak; clocks and rounding allow this much."""
 _PIPELINE_WAIT = "waiting, pipeline"
 _BEYOND = "waiting in the pipeline beyond it"
+_SLOWNESS = {"stage": "slow stages", "straggler": "stragglers", "overlap_dp": "computation slowed beside exchanges"}
+"""Causes of longer computation: what a rank computes longer and what others wait for it are one loss."""
+_COMPUTED = ("slow matrix multiplications", "slow attention", "slow computation", "other computation")
+_SYNC = {"dp": "waiting, data", "world": "waiting, all ranks"}
+_ANY_SYNC = "waiting, collectives"
 _EXCESS = {
-    "stage": "waiting for slow stages",
-    "straggler": "waiting for stragglers",
     "chunk_comm": "waiting for communication inside chunks",
     "jitter": "waiting for jitter",
     "host": "waiting for other ranks' hosts",
     "outside_sample": "waiting for ranks that were not captured",
     "unexplained": "waiting for unexplained late starts",
+    "transfer": "waiting for messages to others",
 }
-"""Causes of `BLAME` that make others wait; a message on its way is transfer, not waiting."""
+"""Causes of `BLAME` that make others wait; a message on its way to the rank itself is transfer, not waiting."""
 _EXPERT_WAIT = "waiting, experts"
 _EXPERT_CAUSES = {"experts": "expert imbalance"}
 """Causes of `EXPERT_BLAME`; all others stay waiting."""
@@ -89,7 +97,13 @@ class StepTime:
     classes: Mapping[str, float]
     """Computation by class."""
     theory_ms: float | None
-    """Bubble that theory gives the schedule."""
+    """Bubble of the ideal."""
+    sync_ms: Mapping[str, float] = field(default_factory=dict[str, float])
+    """Waiting in exchanges between replicas after the last chunk, by role."""
+    slow_ms: float = 0.0
+    """What slow stages and stragglers compute longer than their kind."""
+    slowness_ms: Mapping[str, float] = field(default_factory=dict[str, float])
+    """What causes of `_SLOWNESS` cost the step, as the attribution says."""
     excess: Mapping[str, float] = field(default_factory=dict[str, float])
     """What made others wait in the pipeline, by cause of `BLAME`: weights of any unit."""
     expert_excess: Mapping[str, float] = field(default_factory=dict[str, float])
@@ -100,8 +114,7 @@ class StepTime:
 class Blames:
     """Why ranks waited."""
 
-    pipeline: pl.DataFrame
-    """`BLAME`."""
+    pipeline: PipelineCauses
     experts: pl.DataFrame
     """`EXPERT_BLAME`."""
 
@@ -120,9 +133,13 @@ def waterfall(
     account: pl.DataFrame,
     tables: Tables,
     operators: pl.DataFrame,
+    splits: pl.DataFrame,
     blames: Blames,
 ) -> Waterfall:
-    """The way from peak to measured; without MFU there is none. `account` is `ACCOUNTING`, `operators` `SHAPE_FLOPS`."""
+    """The way from peak to measured; without MFU there is none.
+
+    `account` is `ACCOUNTING`, `operators` `SHAPE_FLOPS`, `splits` `COLLECTIVE_SPLITS`.
+    """
     trained, peak = utilisation.training, utilisation.peak
     if utilisation.figures.mfu is None or trained is None or peak is None:
         return Waterfall([], ())
@@ -134,24 +151,29 @@ def waterfall(
         return Waterfall([], (Withheld(metric="waterfall", reason=reason),))
     computed = compute_classes(tables.steps.filter(pl.col("step") == step), tables.kernels, operators, of_step)
     idle = of_step.filter(pl.col("owner") != "compute")
-    theory = theory_share(bubble) if bubble else None
     time = StepTime(
         step_ms=step_ns / 1e6,
         owners={(owner, cause): ms for (owner, cause), ms in _mean_ms(idle, num_ranks, ["owner", "cause"]).items()},
         classes={name: ms for (name,), ms in _mean_ms(computed, num_ranks, ["class"]).items()},
-        theory_ms=theory[0] * bubble.phase_ms if bubble and theory and bubble.phase_ms else None,
-        excess=_weights(blames.pipeline, step),
+        theory_ms=_ideal_bubble_ms(bubble),
+        sync_ms=sync_waits_ms(splits, tables, step),
+        slow_ms=slow_computation_ms(blames.pipeline.steps, step),
+        slowness_ms=slowness_ms(blames.pipeline, step),
+        excess=_weights(blames.pipeline.blame_table, step),
         expert_excess=_weights(blames.experts, step),
     )
-    flops = flops_per_token(trained.model, trained.sequence_length, recompute=trained.recompute)
-    attention = flops.core_attention * trained.tokens_per_step
-    again = 0.0 if trained.recompute is Recompute.NONE else float(attention)
+    flops = step_flops(trained)
+    if flops is None:
+        return Waterfall([], ())
+    attention = flops.attention or 0.0
     counted = ClassFlops(
-        gemm=flops.total * trained.tokens_per_step - 3.0 * attention,
-        attention=3.0 * attention,
-        recomputed_gemm=flops.recomputed * trained.tokens_per_step - again,
-        recomputed_attention=again,
+        gemm=flops.total - attention,
+        attention=attention,
+        recomputed_gemm=flops.recomputed - flops.recomputed_attention,
+        recomputed_attention=flops.recomputed_attention,
     )
+    if flops.attention is None:  # the count does not tell attention apart: nor can its time be
+        time = replace(time, classes={"other": sum(time.classes.values())})
     achievable = peak.achievable.flops_per_second if peak.achievable else None
     ideal_ms = (counted.gemm + counted.attention) / (peak.flops_per_second * trained.num_devices / 1e3)
     busy_ms = sum(time.classes.values())
@@ -162,6 +184,16 @@ def waterfall(
         )
         return Waterfall([], (Withheld(metric="waterfall", reason=reason),))
     return Waterfall(waterfall_steps(time, counted, trained.num_devices, peak.flops_per_second, achievable), ())
+
+
+def _ideal_bubble_ms(bubble: Bubble | None) -> float | None:
+    """Bubble of the simulated ideal per rank; by the closed form where the order cannot be simulated."""
+    theory = bubble.theory if bubble else None
+    if bubble is None or theory is None:
+        return None
+    if theory.simulated_share is not None and theory.simulated_phase_ms is not None:
+        return theory.simulated_share * theory.simulated_phase_ms
+    return theory.closed_form_share * bubble.phase_ms if theory.closed_form_share and bubble.phase_ms else None
 
 
 def _ranks_differ(account: pl.DataFrame) -> bool:
@@ -176,8 +208,9 @@ def waterfall_steps(
     ideal_ms = total / (peak * num_devices / 1e3)
     rate = (achievable or peak) * num_devices / 1e3
     losses = {"best GEMM below the peak": total / rate - ideal_ms}
-    losses |= _computation(time.classes, flops, rate)
-    losses |= _waits_by_cause(_pipeline_split(_named(time.owners), time.theory_ms), time)
+    computed = _computation(time.classes, flops, rate)
+    waits = _pipeline_split(_synchronised(_named(time.owners), time), time.theory_ms)
+    losses |= _waits_by_cause(_slowness(computed, waits, time), time)
     busy_ms = sum(time.classes.values()) + sum(time.owners.values())
     losses["stagger of the ranks"] = time.step_ms - busy_ms
     lost = [(name, ms) for name, ms in losses.items() if abs(ms) > 1e-9]
@@ -244,6 +277,39 @@ def _pipeline_split(named: Mapping[str, float], theory_ms: float | None) -> dict
         else:
             split[name] = ms
     return split
+
+
+def _synchronised(named: Mapping[str, float], time: StepTime) -> dict[str, float]:
+    """Waiting in exchanges between replicas after the last chunk counted as waiting for the pipeline."""
+    moved = dict(named)
+    if time.theory_ms is None:
+        return moved
+    for role, ms in time.sync_ms.items():
+        left = ms
+        for name in (_SYNC.get(role, ""), _ANY_SYNC):
+            taken = min(left, max(0.0, moved.get(name, 0.0)))
+            if taken > 0:
+                moved[name] -= taken
+                moved[_PIPELINE_WAIT] = moved.get(_PIPELINE_WAIT, 0.0) + taken
+                left -= taken
+    return moved
+
+
+def _slowness(computed: Mapping[str, float], waits: Mapping[str, float], time: StepTime) -> dict[str, float]:
+    """Losses with rows for slow stages and stragglers: taken from what they compute longer, then from waiting for them."""
+    losses = {**computed, **dict.fromkeys(_SLOWNESS.values(), 0.0), **waits}
+    wanted = {_SLOWNESS[cause]: ms for cause, ms in time.slowness_ms.items() if cause in _SLOWNESS and ms > 0}
+    total = sum(wanted.values())
+    slow = {name: losses[name] for name in _COMPUTED if losses.get(name, 0.0) > 0}
+    own = min(max(0.0, time.slow_ms), sum(slow.values()), total)
+    waited = min(total - own, max(0.0, losses.get(_BEYOND, 0.0)))
+    if own + waited <= 0:
+        return losses
+    for name, ms in slow.items():
+        losses[name] -= own * ms / sum(slow.values())
+    if waited:
+        losses[_BEYOND] -= waited
+    return losses | {name: (own + waited) * ms / total for name, ms in wanted.items()}
 
 
 def _waits_by_cause(named: Mapping[str, float], time: StepTime) -> dict[str, float]:

@@ -15,9 +15,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 from traceanalyzer.gaps.causes.blame import Blamed
@@ -38,6 +38,7 @@ from traceanalyzer.gaps.experts.replay import (
     step_time,
     with_expected,
 )
+from traceanalyzer.gaps.replay import ReplayGraph, replay, replay_graph
 
 Steps = Sequence[tuple[DependencyGraph, Blamed]]
 """Every pipeline and step of a run."""
@@ -119,8 +120,8 @@ class _Network:
         default_factory=dict[tuple[Key, int], tuple[int, int, Link]]
     )
     """By collective and rank: the nodes of its arrival and of its end."""
-    order: list[int] = field(default_factory=list[int])
-    """Nodes, each after everything it needs."""
+    graph: ReplayGraph | None = None
+    """All nodes, once every end knows its peers."""
     ends: dict[Window, int] = field(default_factory=dict[Window, int])
     """Node of the end of every rank's step."""
     overlapping: bool = False
@@ -164,9 +165,8 @@ class _Network:
             if link.is_all_to_all and len(peers) < len(link.peers):
                 return f"ranks that exchange tokens with rank {rank} were not captured"
             self.needs[end] = [arrival, *peers]
-        try:
-            self.order = list(TopologicalSorter(dict(enumerate(self.needs))).static_order())
-        except CycleError:
+        self.graph = replay_graph(self.needs)
+        if self.graph is None:
             return "actions and all-to-alls wait for each other in a circle: their order is not what ranks did"
         return None
 
@@ -176,10 +176,9 @@ class _Network:
         for arrival, end, link in self.arrivals.values():
             changed = change(link)
             weights[arrival], weights[end] = changed.local_ns, changed.transfer_ns
-        times = [0.0] * len(self.needs)
-        for node in self.order:
-            times[node] = max((times[need] for need in self.needs[node]), default=0.0) + weights[node]
-        return step_time({(step, rank): times[node] for (rank, step), node in self.ends.items()})
+        assert self.graph is not None  # noqa: S101 - `fault` made it or said why not
+        times = replay(self.graph, np.array(weights, dtype=np.float64))
+        return step_time({(step, rank): float(times[node]) for (rank, step), node in self.ends.items()})
 
 
 def _network(windows: pl.DataFrame, rows: pl.DataFrame, computation: pl.DataFrame, steps: Steps) -> _Network:

@@ -14,7 +14,10 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Any
 
+import numpy as np
 import polars as pl
+
+from traceanalyzer.gaps.replay import replay, replay_graph
 
 KEY = ["step", "group", "kind", "sequence"]
 """Of a collective, once sequences are aligned (`traffic.aligned_sequences`)."""
@@ -77,13 +80,13 @@ def expert_worth(
     chains = _chains(windows, splits, expected, computation)
     longest = (windows["end_ns"] - windows["start_ns"]).rename("ns")
     measured = windows.select("step").with_columns(longest).group_by("step").agg(pl.col("ns").max())["ns"].median()
-    base = replay(chains)
+    base = replay_chains(chains)
     if base is None or not isinstance(measured, float | int) or abs(base / measured - 1) > MAX_REPLAY_ERROR:
         miss = "cannot be ordered" if base is None else f"gives {base / 1e6:.0f} ms per step"
         return Worth(None, None, None, None, f"the replay of the measured durations {miss}: ranks are not such chains")
 
     def saved(change: Callable[[Link], Link]) -> float | None:
-        other = replay({rank: [change(link) for link in links] for rank, links in chains.items()})
+        other = replay_chains({rank: [change(link) for link in links] for rank, links in chains.items()})
         return None if other is None else (base - other) / 1e6
 
     return Worth(
@@ -96,38 +99,51 @@ def expert_worth(
     )
 
 
-def replay(chains: Chains) -> float | None:
+def replay_chains(chains: Chains) -> float | None:
     """Step time of the chains in nanoseconds: the longest rank's, median over steps; None if they block each other."""
-    members: dict[tuple[int, str, str, int], int] = {}
-    for links in chains.values():
-        for link in links:
-            if link.key is not None:
-                members[link.key] = members.get(link.key, 0) + 1
-    position = dict.fromkeys(chains, 0)
-    now = dict.fromkeys(chains, 0.0)
-    waiting: dict[tuple[int, str, str, int], dict[int, tuple[float, Link]]] = {}
-    ends: dict[tuple[int, int], float] = {}
-    ready = list(chains)
-    while ready:
-        rank = ready.pop()
-        while position[rank] < len(chains[rank]):
-            link = chains[rank][position[rank]]
-            position[rank] += 1
-            if link.key is None:
-                now[rank] += link.local_ns
-                ends[link.step, rank] = now[rank]
-                continue
-            arrived = waiting.setdefault(link.key, {})
-            arrived[rank] = (now[rank] + link.local_ns, link)
-            if len(arrived) == members[link.key]:
-                for member, (start, own) in waiting.pop(link.key).items():
-                    latest = max((arrived[peer][0] for peer in own.peers if peer in arrived), default=start)
-                    now[member] = max(now[member], max(start, latest) + own.transfer_ns)
-                    ready.append(member)
-            break
-    if waiting or any(position[rank] < len(chains[rank]) for rank in chains):
+    network = _network(chains)
+    graph = replay_graph(network.needs)
+    if graph is None:
         return None
-    return step_time(ends)
+    ended = replay(graph, np.array(network.weights))
+    return step_time({window: float(ended[node]) for window, node in network.ends.items()})
+
+
+@dataclass(slots=True)
+class _Network:
+    """Nodes of all chains: a link arrives, then ends with the members it exchanges bytes with."""
+
+    needs: list[list[int]] = field(default_factory=list[list[int]])
+    weights: list[float] = field(default_factory=list[float])
+    ends: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
+    """By step and rank."""
+
+    def add(self, needs: list[int], weight: float = 0.0) -> int:
+        self.needs.append(needs)
+        self.weights.append(weight)
+        return len(self.needs) - 1
+
+
+def _network(chains: Chains) -> _Network:
+    network = _Network()
+    arrivals: dict[tuple[Key, int], int] = {}
+    meeting: list[tuple[Link, int]] = []
+    for rank, links in chains.items():
+        node: list[int] = []
+        for link in links:
+            arrival = network.add(list(node), link.local_ns)
+            if link.key is None:
+                network.ends[link.step, rank] = arrival
+                node = [arrival]
+                continue
+            arrivals[link.key, rank] = arrival
+            own = network.add([arrival], link.transfer_ns)
+            meeting.append((link, own))
+            node = [network.add([*node, own])]  # of two reductions that overlap the first may end last
+    for link, own in meeting:
+        assert link.key is not None  # noqa: S101 - only the rest of a step has none
+        network.needs[own] += [arrivals[link.key, peer] for peer in link.peers if (link.key, peer) in arrivals]
+    return network
 
 
 def step_time(ends: dict[tuple[int, int], float]) -> float:

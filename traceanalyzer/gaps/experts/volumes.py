@@ -87,7 +87,7 @@ def layer_shape(tokens_per_rank: float, num_ranks: int, job: Job | None) -> Expe
             tokens_per_rank=round(tokens_per_rank),
             experts_per_token=job.model.experts_per_token,
             num_experts=job.model.num_experts,
-            hidden_size=job.model.hidden_size,
+            hidden_size=job.model.expert_latent_size or job.model.hidden_size,
             bytes_per_element=BYTES[job.dtype.removeprefix("torch.")],
             num_ranks=num_ranks,
         )

@@ -8,13 +8,13 @@ gradient collectives, clipping and optimizer. The model is that of one replica a
 
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 
 import polars as pl
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.gaps.replay import ReplayGraph, replay_graph
 
 Node = tuple[str, int, int]
 """Kind, sequence and stage of an operation."""
@@ -36,8 +36,10 @@ class OpGraph:
     """Operations that end together: not before the last of them has started."""
     synchronised: frozenset[Node]
     """Operations that also wait for the same operation of all other replicas."""
-    order: list[Node] = field(default_factory=list[Node])
-    """Every operation after all that must have started or ended before it can end."""
+    replayed: ReplayGraph
+    """Of n operations in the order of `needs`: n starts, n ends, and a meeting for each group."""
+    meetings: frozenset[int]
+    """Nodes of `replayed` that all replicas reach at one time."""
 
 
 def op_graph(ops: pl.DataFrame) -> OpGraph:
@@ -57,8 +59,7 @@ def op_graph(ops: pl.DataFrame) -> OpGraph:
         _stage_needs(needs, messages, rows, (stage, num_stages), replicated=replicated)
     groups = [*_pairs(messages, num_stages), *_collectives(needs, num_stages, replicated=replicated)]
     synchronised = frozenset(node for node in needs if replicated and node[0] in (*REPLICATED, CLIP))
-    graph = OpGraph(needs, groups, synchronised)
-    return OpGraph(needs, groups, synchronised, _ordered(graph))
+    return OpGraph(needs, groups, synchronised, *_meetings(needs, groups, synchronised))
 
 
 def _stage_needs(
@@ -201,26 +202,22 @@ def _collectives(needs: dict[Node, list[Node]], num_stages: int, *, replicated: 
     return [group for group in groups if group] + alone
 
 
-def _ordered(graph: OpGraph) -> list[Node]:
-    """Kahn's order in which the members of a group share all that any of them waits for."""
-    group_of: dict[Node, tuple[Node, ...]] = {node: group for group in graph.groups for node in group}
-    units = {node: group_of.get(node, (node,)) for node in graph.needs}
-    followers: dict[tuple[Node, ...], set[tuple[Node, ...]]] = {unit: set() for unit in units.values()}
-    missing = dict.fromkeys(followers, 0)
-    for node, before in graph.needs.items():
-        for each in before:
-            if units[node] not in followers[units[each]]:
-                followers[units[each]].add(units[node])
-                missing[units[node]] += 1
-    ready = deque(unit for unit, count in missing.items() if not count)
-    order: list[Node] = []
-    while ready:
-        unit = ready.popleft()
-        order += unit
-        for follower in sorted(followers[unit]):
-            missing[follower] -= 1
-            if not missing[follower]:
-                ready.append(follower)
-    if len(order) < len(graph.needs):
+def _meetings(
+    needs: dict[Node, list[Node]], groups: list[tuple[Node, ...]], synchronised: frozenset[Node]
+) -> tuple[ReplayGraph, frozenset[int]]:
+    """Every operation starts (node k), meets its group (a node each) and ends (node n + k); and the meetings of all replicas."""
+    place = {node: index for index, node in enumerate(needs)}
+    waits = [[len(place) + place[before] for before in needed] for needed in needs.values()]
+    ends = [[index] for index in range(len(place))]
+    meetings: list[list[int]] = []
+    together: list[int] = []
+    for group in groups:
+        meeting = 2 * len(place) + len(meetings)
+        meetings.append([place[node] for node in group])
+        together += [meeting] * (group[-1] in synchronised)
+        for node in group:
+            ends[place[node]] = [meeting]
+    graph = replay_graph([*waits, *ends, *meetings])
+    if graph is None:
         raise InputError("operations of the first step wait for each other in a circle", "starts or kinds are wrong")
-    return order
+    return graph, frozenset(together)

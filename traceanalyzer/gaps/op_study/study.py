@@ -24,6 +24,7 @@ import polars as pl
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.gaps.op_study.graph import CLIP, EMBEDDING, P2P, REPLICATED, Node, OpGraph, op_graph
+from traceanalyzer.gaps.replay import replay
 
 SLOWEST_SHARE = 0.03
 MAX_CLOCK_ERROR_NS = 10_000_000
@@ -136,25 +137,14 @@ class _Study:
 
     def _length(self, durations: Mapping[Node, Values], delays: Mapping[Node, Values] | None = None) -> Values:
         """Length of every step; `delays`: between what an operation needs and its start, nothing where it lacks one."""
-        ends: dict[Node, Values] = {}
-        begun: dict[Node, Values] = {}
-        group_of = {node: group for group in self.graph.groups for node in group}
-        nothing = np.zeros((len(self.steps), len(self.replicas)))
-        for node in self.graph.order:
-            start = nothing
-            for before in self.graph.needs[node]:
-                start = np.maximum(start, ends[before])
-            begun[node] = start if delays is None or node not in delays else start + delays[node]
-            group = group_of.get(node)
-            if group is None:
-                ends[node] = begun[node] + durations[node]
-            elif node == group[-1]:
-                together = np.maximum.reduce([begun[each] for each in group])
-                if node in self.graph.synchronised:
-                    together = np.broadcast_to(together.max(axis=1, keepdims=True), together.shape)
-                for each in group:
-                    ends[each] = together + durations[each]
-        return np.maximum.reduce(list(ends.values())).max(axis=1)
+        shape, count = (len(self.steps), len(self.replicas)), len(self.graph.needs)
+        weights = np.zeros((len(self.graph.replayed.needs), *shape))
+        for place, node in enumerate(self.graph.needs):
+            weights[count + place] = durations[node]
+            if delays is not None and node in delays:
+                weights[place] = delays[node]
+        ends = replay(self.graph.replayed, weights, self.graph.meetings)[count : 2 * count]
+        return ends.max(axis=(0, 2))
 
     def _mixed(
         self, base: Mapping[Node, Values], other: Mapping[Node, Values], chosen: Mapping[Node, npt.NDArray[np.bool_]]
@@ -248,7 +238,7 @@ def _launch_delays(graph: OpGraph, starts: Mapping[Node, Values], lasting: Mappi
     """From the last end of what an operation needs (else the step's first start) to its start; 0 where it starts before."""
     begin = np.minimum.reduce(list(starts.values())).min(axis=1, keepdims=True)
     delays: dict[Node, Values] = {}
-    for node in graph.order:
+    for node in graph.needs:
         needed = np.broadcast_to(begin, starts[node].shape)
         for before in graph.needs[node]:
             needed = np.maximum(needed, starts[before] + lasting[before])

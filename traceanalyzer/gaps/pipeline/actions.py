@@ -14,18 +14,13 @@ from traceanalyzer.measurements.pipeline.unordered import with_message_needs
 from traceanalyzer.schedule import Op, Phase, RankOrders, ScheduleName, actions_of
 from traceanalyzer.tables import ClockState, Tables
 from traceanalyzer.tables.actions.inferred import pipeline_places
+from traceanalyzer.tables.actions.overlaps import overlapping_steps
+from traceanalyzer.tables.clocks.alignment import same_clock
+from traceanalyzer.theory.schedules.known import full_backward_loops
 from traceanalyzer.theory.schedules.orders import order, placement
 
 _STEP = ["pipeline", "step"]
-_CANDIDATES = (
-    ScheduleName.ONE_F_ONE_B,
-    ScheduleName.GPIPE,
-    ScheduleName.INTERLEAVED_1F1B,
-    ScheduleName.LOOPED_BFS,
-)
-"""Schedules that a trace without labels can be told to have run: full backwards, one or more chunks in a loop."""
-
-
+_OVERLAP = "in every step compute actions of one rank overlap, so its time cannot be cut at them"
 MIN_STAGES = 2
 MAX_EARLY_NS = 500_000
 """What an action may start before its input was computed where clocks are said to agree: Kineto converts CPU clocks to
@@ -48,11 +43,12 @@ class PipelineActions:
 def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     """The actions that the job's bubble can be measured on."""
     nothing = tables.actions.clear()
-    members = pipelines(tables, job)
+    members = with_clocks(pipelines(tables, job), tables)
     reason = _why_not(tables, members)
     if reason is not None:
         return PipelineActions(nothing, reason)
-    actions = tables.actions.join(members.filter("is_whole").select("rank", "pipeline"), on="rank")
+    chosen = members.filter(pl.col("is_whole") & pl.col("shares_clock"))
+    actions = tables.actions.join(chosen.select("rank", "pipeline"), on="rank")
     if tables.actions_inferred:
         named = _with_chunks(actions)
         if named.is_empty() and not actions.is_empty():
@@ -61,7 +57,10 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     reason = _why_no_pipeline(actions)
     if reason is not None:
         return PipelineActions(nothing, reason)
-    whole = complete_steps(actions, job)
+    complete = complete_steps(actions, job)
+    whole = complete.join(overlapping_steps(complete, _STEP), on=_STEP, how="anti")
+    if whole.is_empty() and complete.height:
+        return PipelineActions(whole, _OVERLAP)
     return PipelineActions(whole, _why_not_whole(whole, tables.clock), tables.actions_inferred)
 
 
@@ -82,8 +81,9 @@ def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
         return PipelineActions(
             kept, "these unlabelled chunks are in the order of no schedule known by name, and ranks do unequal numbers"
         )
-    if has_overlaps(kept):
-        return PipelineActions(kept.clear(), "compute actions of one rank overlap, so its time cannot be cut at them")
+    kept = kept.join(overlapping_steps(kept, _STEP), on=_STEP, how="anti")
+    if kept.is_empty():
+        return PipelineActions(kept, _OVERLAP)
     messages = tables.p2p.filter(pl.col("role") == "pp")
     return PipelineActions(with_message_needs(kept, messages), None, inferred=True, unordered=True)
 
@@ -104,8 +104,6 @@ def _why_not_whole(whole: pl.DataFrame, clock: ClockState) -> str | None:
     """Why complete steps cannot be measured; None if they can."""
     if whole.is_empty():
         return "no step holds forward and backward of every stage and microbatch exactly once"
-    if has_overlaps(whole):
-        return "compute actions of one rank overlap, so its time cannot be cut at them"
     return contradiction(whole, clock)
 
 
@@ -125,10 +123,54 @@ def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
             pl.col("group").rank("dense").cast(pl.Int64).alias("pipeline") - 1, pl.col("num_ranks").alias("size")
         )
     else:
-        world = expected_ranks(tables.ranks, job)
+        world = expected_ranks(tables.ranks, job) or _ranks_of_one_file(tables)
         known = present.with_columns(pl.lit(0).alias("pipeline"), pl.lit(world, pl.Int64).alias("size"))
     whole = (pl.len().over("pipeline") == pl.col("size")).alias("is_whole")
     return known.select("rank", pl.col("pipeline").cast(pl.Int32), whole)
+
+
+def with_clocks(members: pl.DataFrame, tables: Tables) -> pl.DataFrame:
+    """Add `shares_clock` to `rank`, `pipeline`: the times of all ranks of the pipeline that are here may be compared."""
+    references = same_clock(tables.ranks, tables.clocks, tables.clock)
+    single = pl.col("reference").is_not_null().all() & (pl.col("reference").n_unique() == 1)
+    return members.join(references, on="rank", how="left", maintain_order="left").with_columns(
+        single.over("pipeline").alias("shares_clock")
+    ).drop("reference")  # fmt: skip
+
+
+def no_clock(ranks: pl.DataFrame) -> str:
+    """Why times of different ranks cannot be compared; hosts are named only where the traces tell them."""
+    if ranks["host"].drop_nulls().n_unique() > 1:
+        return "the ranks ran on different hosts and their clocks could not be compared"
+    return (
+        "nothing tells that these ranks share a clock, and no operation that two of them took part in compares theirs"
+    )
+
+
+def _ranks_of_one_file(tables: Tables) -> int | None:
+    """How many ranks a pipeline has that one file, which is the whole input, holds completely; None if that is not sure.
+
+    Its stages are numbered without a gap and lie on one rank each, and the last one does not wait for further ones: it
+    runs one forward before its first backward, or all of them (GPipe).
+    """
+    actions, ranks = tables.actions, tables.ranks
+    num = ranks["rank"].n_unique()
+    if num == 1 or ranks["file"].n_unique() != 1 or actions["rank"].n_unique() != num:
+        return None
+    holders = actions.group_by("stage").agg(pl.col("rank").n_unique())
+    last = holders["stage"].max()
+    if holders["rank"].max() != 1 or last != holders.height - 1:
+        return None
+    forward = pl.col("phase") == "F"
+    ahead = (
+        actions.filter(pl.col("stage") == last)
+        .group_by("step")
+        .agg(
+            (forward & (pl.col("start_ns") < pl.col("start_ns").filter(~forward).min())).sum().alias("ahead"),
+            forward.sum().alias("all"),
+        )
+    )
+    return num if ahead.select(((pl.col("ahead") == 1) | (pl.col("ahead") == pl.col("all"))).all()).item() else None
 
 
 def expected_ranks(ranks: pl.DataFrame, job: Job | None) -> int | None:
@@ -146,10 +188,11 @@ def _why_not(tables: Tables, members: pl.DataFrame) -> str | None:
             "no pipeline: these traces label no compute actions (compute:2F0, PP:2F0, or an action_pattern in the job "
             "file) and hold no pipeline messages"
         )
-    if not tables.clock.one_clock:
-        return "the ranks ran on different hosts and their clocks could not be compared"
+    if not members["shares_clock"].any():
+        return no_clock(tables.ranks)
     if members["is_whole"].any():
-        return None
+        whole = members.filter("is_whole")
+        return None if whole["shares_clock"].any() else no_clock(tables.ranks)
     found = tables.ranks["rank"].n_unique()
     return (
         f"no pipeline is here with all its ranks ({found} captured): the bubble of a pipeline needs one rank per stage"
@@ -194,13 +237,6 @@ def contradiction(actions: pl.DataFrame, clock: ClockState) -> str | None:
     )
 
 
-def has_overlaps(actions: pl.DataFrame) -> bool:
-    """Whether some rank runs two actions at once."""
-    previous = pl.col("end_ns").shift(1).over("rank", "step")
-    ordered = actions.sort("rank", "step", "start_ns", "end_ns")
-    return not ordered.filter(pl.col("start_ns") < previous).is_empty()
-
-
 def _with_chunks(actions: pl.DataFrame) -> pl.DataFrame:
     """Give unlabelled chunks the stage and microbatch that the schedule with their order of phases gives them.
 
@@ -231,7 +267,7 @@ def matching_orders(letters: Sequence[Sequence[str]]) -> RankOrders | None:
     for num_chunks in range(1, num_forwards + 1):
         if num_forwards % num_chunks:
             continue
-        for name in _CANDIDATES:
+        for name in full_backward_loops():
             orders = _order(name, num_ranks, num_forwards // num_chunks, num_chunks)
             if orders is not None and [_letters(ops) for ops in orders] == [list(row) for row in letters]:
                 return orders

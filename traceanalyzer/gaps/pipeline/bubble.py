@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import polars as pl
+from msgspec.structs import replace
 
 from traceanalyzer.gaps.pipeline.actions import pipeline_actions
+from traceanalyzer.gaps.pipeline.communication import with_communication
 from traceanalyzer.gaps.pipeline.ideal import UNORDERED, IdealPipeline, ideal_pipeline, measured_orders
+from traceanalyzer.gaps.pipeline.rows import expected_pipelines, mean_wait_ms, pipeline_bubbles, stage_bubbles
 from traceanalyzer.job import Job
-from traceanalyzer.measurements.pipeline.bubble import bubble, dependency_ns, shares_by_step
-from traceanalyzer.review import Bubble, BubbleTheory, StageBubble, StepBubble, Withheld
+from traceanalyzer.measurements.pipeline.bubble import bubble, shares_by_step
+from traceanalyzer.measurements.pipeline.replica_waits import replica_exchanges, replica_waits
+from traceanalyzer.review import Bubble, BubbleTheory, StepBubble, Withheld
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.schema import ACTIONS, BUBBLE, empty
 from traceanalyzer.tables import Tables
@@ -40,22 +44,36 @@ class PipelineGap:
 
 
 def pipeline_gap(
-    tables: Tables, job: Job | None, communications: pl.DataFrame, hides_transfer: str | None = None
+    tables: Tables, job: Job | None, splits: pl.DataFrame, messages: pl.DataFrame, hides_transfer: str | None = None
 ) -> PipelineGap:
     """Measure the bubble of every complete pipeline step and set it against closed form and simulation.
 
-    `communications` (`COMMUNICATIONS`) tells when pipeline messages were on their way; `hides_transfer` why it does not.
+    `splits` (`COLLECTIVE_SPLITS`) tells when replicas exchanged something, `messages` (`COMMUNICATIONS`) when pipeline
+    messages were on their way; `hides_transfer` why they do not.
     """
     found = pipeline_actions(tables, job)
     if found.why_not is not None:
         return without_pipeline(found.why_not)
-    actions = found.actions
+    actions = with_communication(found.actions, tables)
     untold = _why_no_transfer(tables) or hides_transfer
-    table = bubble(actions, transfers_of(communications))
+    table = bubble(actions, transfers_of(messages), replica_exchanges(splits))
+    num_pipelines, expected = table["pipeline"].n_unique(), expected_pipelines(tables, job, actions)
+    all_here = num_pipelines == expected and tables.clock.one_clock
+    waits = None if expected == 1 else replica_waits(table, splits, tables.kernels, all_here=all_here)
     ideal = UNORDERED if found.unordered else ideal_pipeline(actions, job)
     shares = shares_by_step(table, tables.steps)
+    figures = _figures(shares_by_step(table, tables.steps, pooled=True), ideal.figures, no_transfer=untold is not None)
+    figures = replace(
+        figures,
+        stages=stage_bubbles(table, actions, waits, no_transfer=untold is not None),
+        steps=[StepBubble(**row) for row in shares.select("step", "pipeline", "measured_share").iter_rows(named=True)],
+        pipelines=pipeline_bubbles(shares, actions, waits),
+        num_pipelines=num_pipelines,
+        num_pipelines_expected=expected,
+        replica_wait_ms=mean_wait_ms(waits),
+    )
     return PipelineGap(
-        figures=_figures(shares, table, actions, ideal.figures, no_transfer=untold is not None),
+        figures=figures,
         table=table,
         ideal_actions=_ideal_actions(ideal, actions, shares),
         schedule=ideal.recognised,
@@ -66,18 +84,6 @@ def pipeline_gap(
     )
 
 
-def theory_share(bubble: Bubble) -> tuple[float, str] | None:
-    """The share that theory gives, and which theory: the closed form inside its domain, else the simulation."""
-    theory = bubble.theory
-    if theory is None:
-        return None
-    if theory.closed_form_share is not None:
-        return theory.closed_form_share, f"{theory.schedule} closed form"
-    if theory.simulated_share is not None:
-        return theory.simulated_share, "simulation of the measured order"
-    return None
-
-
 def without_pipeline(reason: str) -> PipelineGap:
     """No bubble section, and why."""
     return PipelineGap(
@@ -86,6 +92,8 @@ def without_pipeline(reason: str) -> PipelineGap:
 
 
 def _why_no_transfer(tables: Tables) -> str | None:
+    if tables.p2p.is_empty() and tables.receives.is_empty():
+        return "no messages are recorded; what they take is part of the overhead"
     is_gloo = not tables.receives.is_empty() or "gloo" in tables.ranks["backend"].drop_nulls().to_list()
     return "gloo records no transfer; what a message takes is part of the overhead" if is_gloo else None
 
@@ -101,9 +109,8 @@ def transfers_of(communications: pl.DataFrame) -> pl.DataFrame:
     return known.select("rank", (pl.col("start_ns") + pl.col("wait_ns")).alias("start_ns"), "end_ns")
 
 
-def _figures(
-    shares: pl.DataFrame, table: pl.DataFrame, actions: pl.DataFrame, theory: BubbleTheory, *, no_transfer: bool
-) -> Bubble:
+def _figures(shares: pl.DataFrame, theory: BubbleTheory, *, no_transfer: bool) -> Bubble:
+    """Medians over steps of what all pipelines give together."""
     return Bubble(
         measured_share=_median(shares["measured_share"]),
         measured_ratio=_median(shares["measured_ratio"]),
@@ -111,27 +118,13 @@ def _figures(
         idle_share=_median(shares["idle_share"]),
         share_of_step=_median(shares["share_of_step"]),
         transfer_share=None if no_transfer else _median(shares["transfer_share"]),
+        exposed_dp_share=_median(shares["exposed_dp_share"]),
         overhead_share=_median(shares["overhead_share"]),
         phase_ms=_median(shares["phase_ns"] / 1e6),
         theory=theory,
-        stages=_stages(table, actions, no_transfer=no_transfer),
-        steps=[StepBubble(**row) for row in shares.select("step", "pipeline", "measured_share").iter_rows(named=True)],
+        stages=[],
+        steps=[],
     )
-
-
-def _stages(table: pl.DataFrame, actions: pl.DataFrame, *, no_transfer: bool) -> list[StageBubble]:
-    """Median over steps of every part, by rank."""
-    parts = ["dependency_ns", "warmup_ns", "steady_ns", "drain_ns", "transfer_ns", "overhead_ns", "chunk_ns"]
-    medians = (
-        table.with_columns(dependency_ns().alias("dependency_ns"))
-        .group_by("rank")
-        .agg([(pl.col(part).median() / 1e6).alias(part.removesuffix("_ns") + "_ms") for part in parts])
-    )
-    held = actions.group_by("rank").agg(pl.col("stage").unique().sort())
-    rows = medians.join(held, on="rank").sort(pl.col("stage").list.first(), "rank")
-    if no_transfer:  # it is unknown, not zero
-        rows = rows.with_columns(pl.lit(None, pl.Float64).alias("transfer_ms"))
-    return [StageBubble(stage=row.pop("stage"), ranks=[row.pop("rank")], **row) for row in rows.iter_rows(named=True)]
 
 
 def shown_step(shares: pl.DataFrame) -> tuple[int, int]:

@@ -1,6 +1,8 @@
 """What the schedule of a run should give: its closed form, and the simulation of the order it really ran.
 
-Both use *uniform stages*: the mean over stages of each phase's median time, free transfer, no jitter, no host delay.
+Both use *uniform stages*: the median time of each phase over microbatches, steps and stages (`blame.base_times`), free
+transfer, no jitter, no host delay. That is the ideal of the attribution, too. The share is pooled as the measured one is:
+every whole captured pipeline of a step in its own order, Σ dependency ÷ Σ phase, median over steps.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.errors import TraceAnalyzerError
+from traceanalyzer.gaps.causes.blame import base_times
 from traceanalyzer.job import Job
 from traceanalyzer.review import BubbleTheory, Withheld
 from traceanalyzer.schedule import Action, Op, OverlappedPair, Phase, RankOrders, ScheduleName
@@ -93,7 +96,7 @@ def rank_ops(actions: pl.DataFrame) -> list[Op]:
 
 
 def uniform_times(actions: pl.DataFrame) -> dict[str, int]:
-    """Equal stages: the mean over stages of each phase's median duration, in nanoseconds, by phase letter."""
+    """Stages evened out, for what else these layers could do: the mean over stages of each phase's median duration, in nanoseconds, by phase letter."""
     duration = pl.col("end_ns") - pl.col("start_ns")
     medians = actions.group_by("stage", pl.col("phase").cast(pl.String)).agg(duration.median().alias("ns"))
     means = medians.group_by("phase").agg(pl.col("ns").mean())
@@ -103,25 +106,80 @@ def uniform_times(actions: pl.DataFrame) -> dict[str, int]:
 def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
     """Theory for complete pipeline steps (`ACTIONS` with `pipeline`)."""
     orders, stage_ranks, _ = measured_orders(actions)
-    times = uniform_times(actions)
+    times = base_times(actions)
     withheld: list[Withheld] = []
     recognised = recognise(orders, stage_ranks)
     declared = job.schedule if job is not None else None
     closed = _closed_form(recognised, declared, orders, stage_ranks, actions, times, withheld)
     simulation = _simulation(orders, stage_ranks, times, withheld)
+    pooled = _pooled(actions, times, simulation) if simulation else None
     figures = BubbleTheory(
         closed_form_share=closed.share if closed else None,
         closed_form_ratio=closed.ratio if closed else None,
-        simulated_share=simulation.bubble_share if simulation else None,
-        simulated_ratio=simulation.bubble_ratio if simulation else None,
-        simulated_span_share=1 - sum(simulation.busy_ns) / sum(simulation.span_ns) if simulation else None,
-        simulated_phase_ms=simulation.makespan_ns / 1e6 if simulation else None,
+        simulated_share=pooled.share if pooled else None,
+        simulated_ratio=pooled.ratio if pooled else None,
+        simulated_span_share=pooled.span_share if pooled else None,
+        simulated_phase_ms=pooled.phase_ns / 1e6 if pooled else None,
         formula=f"bubble = {closed.formula}, share = bubble ÷ (M·T + bubble)" if closed else None,
-        schedule=recognised.value if recognised else None,
+        schedule=recognised,
         domain=closed.domain if closed else None,
         source=closed.source if closed else None,
     )
     return IdealPipeline(figures, simulation, recognised, tuple(withheld))
+
+
+@dataclass(frozen=True, slots=True)
+class _Pooled:
+    """Simulated shares of all pipelines of a step together, median over steps."""
+
+    share: float
+    ratio: float
+    span_share: float
+    phase_ns: float
+
+
+def _pooled(actions: pl.DataFrame, times: dict[str, int], first: Simulation) -> _Pooled:
+    """Every pipeline step in its own order; each different order is simulated once, one that cannot be as the first."""
+    simulated_of = {
+        order: _simulated_as(rows, times) or first
+        for (order,), rows in _with_order(actions).partition_by("_order", as_dict=True).items()
+    }
+    sums = [
+        (step, sum(each.busy_ns), sum(each.span_ns), each.makespan_ns * len(each.busy_ns), len(each.busy_ns))
+        for _, step, order in _with_order(actions).select("pipeline", "step", "_order").unique().iter_rows()
+        for each in (simulated_of[order],)
+    ]
+    totals = (
+        pl.DataFrame(sums, schema=["step", "busy", "span", "phase", "num_ranks"], orient="row").group_by("step").sum()
+    )
+    shares = totals.select(
+        (1 - pl.col("busy") / pl.col("phase")).median().alias("share"),
+        (pl.col("phase") / pl.col("busy") - 1).median().alias("ratio"),
+        (1 - pl.col("busy") / pl.col("span")).median().alias("span_share"),
+        (pl.col("phase") / pl.col("num_ranks")).median().alias("phase_ns"),
+    )
+    return _Pooled(*shares.row(0))
+
+
+def _with_order(actions: pl.DataFrame) -> pl.DataFrame:
+    """Add `_order`, the same number for pipeline steps whose ranks by place run the same actions in the same order."""
+    group = ["pipeline", "step"]
+    place = pl.col("stage").min().over(*group, "rank").alias("_place")
+    paired = (pl.col("release_ns") == pl.col("release_ns").shift(-1).over(*group, "rank")).fill_null(value=False)
+    what = pl.struct("_place", "stage", "phase", "microbatch", paired.alias("paired")).rank("dense")
+    ordered = actions.with_columns(place).sort(*group, "_place", "start_ns").with_columns(what.alias("_what"))
+    texts = ordered.group_by(group).agg(pl.col("_what").cast(pl.String).str.join(" ").alias("_text"))
+    numbered = texts.select(*group, pl.col("_text").rank("dense").alias("_order"))
+    return actions.join(numbered, on=group, how="left", maintain_order="left")
+
+
+def _simulated_as(actions: pl.DataFrame, times: dict[str, int]) -> Simulation | None:
+    """The simulation of the first pipeline step of `actions`; None where its order cannot run."""
+    orders, stage_ranks, _ = measured_orders(actions)
+    try:
+        return simulated(orders, stage_ranks, times)
+    except TraceAnalyzerError:
+        return None
 
 
 def _closed_form(
@@ -170,7 +228,7 @@ def _simulation(
 def simulated(
     orders: RankOrders, stage_ranks: tuple[int, ...], times: dict[str, int], *, hop_ns: int = 0
 ) -> Simulation:
-    """A measured order with equal stages (`uniform_times`), each message taking `hop_ns`; raises what `simulate` raises."""
+    """A measured order with equal stages, each message taking `hop_ns`; raises what `simulate` raises."""
     op_times = OpTimes(
         forward_ns=times["F"],
         input_gradient_ns=times.get("I", 0),

@@ -11,12 +11,10 @@ from traceanalyzer.errors import DomainError, UsageError
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.hardware import parse_dtype
 from traceanalyzer.job import Job
-from traceanalyzer.review import Finding, Memory, RankMemory, Withheld
+from traceanalyzer.review import Memory, RankMemory, Withheld
 from traceanalyzer.theory.model.activation_memory import stage_activation_bytes
 from traceanalyzer.theory.simulator.in_flight import in_flight, peaks
 
-MAX_EXCESS = 1.15
-"""A rank may hold this many times what theory says before it is a finding."""
 _FORMULA = "e·(4h + heads·head size·(2 + 2·kv heads/heads) + 2f) + 4·(4 + heads) bytes per token and layer (2205.05198, no dropout, fused attention)"
 _ELEMENT_BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
@@ -26,7 +24,6 @@ class MemoryGap:
     """The memory section of the review."""
 
     figures: Memory | None
-    findings: tuple[Finding, ...] = ()
     withheld: tuple[Withheld, ...] = ()
 
 
@@ -45,7 +42,7 @@ def memory_gap(pipeline: PipelineGap, step_records: pl.DataFrame, job: Job | Non
         if counted[rank][0] in predicted
     ]
     figures = Memory(stages=rows, activation_bytes=list(kept), formula=_FORMULA if kept else None)
-    return MemoryGap(figures, tuple(_findings(rows)), tuple(_withheld(rows, why_not)))
+    return MemoryGap(figures, tuple(_withheld(rows, why_not)))
 
 
 def _activation_bytes(pipeline: PipelineGap, job: Job | None) -> tuple[tuple[int, ...], str | None]:
@@ -111,30 +108,6 @@ def _rank_memory(
         predicted_bytes=predicted[1] if known else None,
         peak_allocated_bytes=metered.get("peak_allocated_bytes"),
         peak_reserved_bytes=metered.get("peak_reserved_bytes"),
-    )
-
-
-def _findings(rows: list[RankMemory]) -> Iterable[Finding]:
-    """Whether ranks hold what their order and model say."""
-    ratios = [(row.peak_bytes / row.predicted_bytes, row) for row in rows if row.peak_bytes and row.predicted_bytes]
-    if not ratios:
-        return
-    ratio, worst = max(ratios, key=lambda pair: pair[0])
-    passed = ratio <= MAX_EXCESS
-    yield Finding(
-        id="memory.activations",
-        title="Ranks keep for backward what theory says"
-        if passed
-        else "A rank keeps more for backward than theory says",
-        passed=passed,
-        worth_ms=None,
-        worth_mfu_points=None,
-        evidence=f"rank {worst.rank} keeps {(worst.peak_bytes or 0) / 2**20:.2f} MiB at most, {ratio:.2f} times what "
-        f"{worst.predicted_in_flight} microbatches in flight take",
-        action=None
-        if passed
-        else "look for what outlives its backward: graphs kept for weight gradients, outputs, losses",
-        rank=None if passed else worst.rank,
     )
 
 

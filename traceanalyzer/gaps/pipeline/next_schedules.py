@@ -19,6 +19,7 @@ from traceanalyzer.review import LayerMove, NextSchedules, ScheduleOption
 from traceanalyzer.schedule import Action, ScheduleName
 from traceanalyzer.theory.model.stage_times import from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Workload, predict
+from traceanalyzer.theory.schedules.known import schedules
 from traceanalyzer.theory.schedules.orders import chunks_per_rank
 from traceanalyzer.theory.simulator.op_times import OpTimes, PairMode
 from traceanalyzer.theory.simulator.simulation import Simulation, simulate
@@ -27,7 +28,6 @@ _ASSUMPTIONS = (
     "equal stages, free transfer, same global batch; a split backward takes its halves; half as large microbatches take "
     "half as long; memory counts activations only"
 )
-_SKIPPED = (ScheduleName.ACCUMULATION, ScheduleName.SEQUENTIAL)
 _MAX_OPS = 200_000
 """Ops of one simulated step beyond which options are not simulated."""
 
@@ -100,7 +100,7 @@ def _options(
     num_ranks: int, num_microbatches: int, rank_ns: tuple[float, float, float], batch: Batch
 ) -> tuple[list[tuple[Prediction, int]], dict[str, str]]:
     """Predictions, each with the number of pieces a microbatch was cut into, and refusals by schedule."""
-    names = [name for name in ScheduleName if name not in _SKIPPED]
+    names = [name for name, record in schedules().items() if not record.is_baseline]
     found: list[tuple[Prediction, int]] = []
     refused: dict[str, str] = {}
     for scale in (1, 2):
@@ -112,15 +112,15 @@ def _options(
         for name in names:
             reason = _too_few_layers(name, num_ranks, batch.num_layers)
             if reason:
-                refused[name.value] = reason
+                refused[name] = reason
                 continue
             try:
                 found.append((predict(name, work), scale))
             except TraceAnalyzerError as error:
-                refused[name.value] = error.message
+                refused[name] = error.message
                 again.append(name)
             else:
-                refused.pop(name.value, None)
+                refused.pop(name, None)
         names = again if batch.can_halve(num_microbatches) else []
     return found, refused
 

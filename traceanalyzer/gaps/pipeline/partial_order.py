@@ -9,22 +9,9 @@ import polars as pl
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.schedule import Action, Phase, ScheduleName, actions_of
+from traceanalyzer.theory.schedules.known import full_backward_loops, schedules
 from traceanalyzer.theory.schedules.orders import chunks_per_rank, order, placement
 
-_LABELLED = (
-    ScheduleName.ONE_F_ONE_B,
-    ScheduleName.GPIPE,
-    ScheduleName.INTERLEAVED_1F1B,
-    ScheduleName.LOOPED_BFS,
-    ScheduleName.ZB_H1,
-    ScheduleName.ZB_H2,
-    ScheduleName.INTERLEAVED_ZERO_BUBBLE,
-    ScheduleName.ZBV,
-    ScheduleName.DUALPIPE_V,
-)
-"""Simplest first. Schedules that no framework runs by name (sequential, eager) are left out."""
-_UNLABELLED = _LABELLED[:4]
-"""Schedules of full backwards whose stages go round the ranks."""
 _MOST_CHUNKS = 8
 _MOST_ACTIONS = 200_000
 
@@ -73,7 +60,7 @@ def _candidates(observed: Observed, num_places: int, *, labelled: bool) -> Itera
     first = next(iter(observed.values()), ())
     num_forwards = sum(action.phase is Phase.FORWARD for action in first)
     stages = len({action.stage for action in first})
-    for name in _LABELLED if labelled else _UNLABELLED:
+    for name in _run_by_frameworks() if labelled else full_backward_loops():
         fixed = chunks_per_rank(name)
         for num_chunks in [stages] if labelled else [fixed] if fixed else range(2, _MOST_CHUNKS + 1):
             whole = num_forwards and num_forwards % num_chunks == 0 and (fixed is None or fixed == num_chunks)
@@ -98,3 +85,7 @@ def _does(fit: Fit, observed: Observed, num_places: int, *, labelled: bool) -> b
         if [action.phase for action in expected] != [action.phase for action in actions]:
             return False
     return True
+
+
+def _run_by_frameworks() -> list[ScheduleName]:
+    return [name for name, record in schedules().items() if record.in_frameworks]

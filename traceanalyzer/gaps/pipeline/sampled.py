@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from traceanalyzer.gaps.pipeline.actions import has_overlaps, pipelines
+from traceanalyzer.gaps.pipeline.actions import pipelines, with_clocks
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ACTIONS
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.inferred import pipeline_places
+from traceanalyzer.tables.actions.overlaps import overlapping_steps
 
 _STEP = ["pipeline", "step"]
 MIN_RANKS = 2
@@ -29,14 +30,15 @@ class SampledPipeline:
 def sampled_pipeline(tables: Tables, job: Job | None) -> SampledPipeline:
     """What blame can be told on where no pipeline is whole: labelled actions on one clock, all stages known by number."""
     nothing = SampledPipeline(pl.DataFrame(schema={**ACTIONS, "pipeline": pl.Int32}), 0)
-    if tables.actions.is_empty() or tables.actions_inferred or not tables.clock.one_clock:
+    if tables.actions.is_empty() or tables.actions_inferred:
         return nothing
-    members = pipelines(tables, job)
+    members = with_clocks(pipelines(tables, job), tables).filter("shares_clock")
     enough = members.filter(pl.len().over("pipeline") >= MIN_RANKS).filter(~pl.col("is_whole"))
     actions = tables.actions.join(enough.select("rank", "pipeline"), on="rank")
     num_stages = job.num_stages if job is not None else _num_stages(actions, tables)
-    whole = _each_once(actions)
-    if num_stages is None or whole.is_empty() or has_overlaps(whole):
+    complete = _each_once(actions)
+    whole = complete.join(overlapping_steps(complete, _STEP), on=_STEP, how="anti")
+    if num_stages is None or whole.is_empty():
         return nothing
     return SampledPipeline(whole, num_stages)
 

@@ -13,8 +13,10 @@ from traceanalyzer.review import (
     Accounting,
     AllToAll,
     Bubble,
+    Communication,
     ExpertSharding,
     Figure,
+    Kernels,
     Memory,
     Mfu,
     NextSchedules,
@@ -50,6 +52,8 @@ _BASES = {
     "what_if": "a replay of all operations of the op table",
     "expert_sharding": "bytes of expert layers, mean over the members of a group",
     "recorded": "records of the communication library",
+    "kernels": "kernels of device ranks",
+    "communication": "kernels that communicate and compute, of device ranks",
     "mfu": "the declared job's FLOPs and the captured ranks' step time",
 }
 _EXACT = ("bubble.theory", "all_to_all.theory", "mfu.flops_per", "mfu.hardware_flops", "mfu.peak", "validity", "memory")
@@ -77,6 +81,8 @@ class Sections:
     what_if: WhatIfFigures | None = None
     expert_sharding: ExpertSharding | None = None
     recorded: Recorded | None = None
+    kernels: Kernels | None = None
+    communication: Communication | None = None
 
 
 def figures(

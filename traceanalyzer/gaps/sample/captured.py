@@ -136,7 +136,7 @@ def _equal_stages(
         result = simulate(recognised[1], stage_ranks, _times(own))
     except TraceAnalyzerError:
         return None, None
-    return recognised[0].value, 1 - result.busy_ns[place] / result.span_ns[place]
+    return recognised[0], 1 - result.busy_ns[place] / result.span_ns[place]
 
 
 def _times(own: pl.DataFrame) -> OpTimes:

@@ -2,7 +2,8 @@
 
 A wait by `clock` is wrong by up to the residuals of both ranks' clocks. Summed over a kind of communication, that is the
 uncertainty of its wait and transfer; where it is of their order the split is taken back, and what is
-built on it is withheld with the reason. Waits by `durations` need no clock, but naming who was late does.
+built on it is withheld with the reason. Waits by `durations` need no clock; nor does the name of who was late, where one
+member alone has the shortest duration.
 
 The bubble's dependency compares an action's start with its producer's end. Its uncertainty is the largest change when
 every clock is moved by its residual: all up, all down, and neighbours against each other.
@@ -18,6 +19,7 @@ from traceanalyzer.gaps.pipeline.bubble import PipelineGap, transfers_of, withou
 from traceanalyzer.measurements.communication.collectives import hidden_by_clocks, naming_hidden_by_clocks
 from traceanalyzer.measurements.pipeline.bubble import bubble, dependency_ns
 from traceanalyzer.review import ClockEffect, Withheld
+from traceanalyzer.review.words import milliseconds
 from traceanalyzer.tables import Tables
 
 MOVED_SHARE = 0.25
@@ -47,14 +49,15 @@ def trusted_splits(splits: pl.DataFrame, messages: pl.DataFrame) -> TrustedSplit
     hidden = {kind: reason for kind, part in parts.items() if (reason := hidden_by_clocks(part)) is not None}
     nameless = [kind for kind in kinds if naming_hidden_by_clocks(parts[kind])]
     unnamed = pl.col("kind").is_in(nameless)
-    taken = _taken_back(splits, pl.col("kind").is_in(list(hidden))).with_columns(
-        pl.when(~unnamed).then("late_rank").alias("late_rank")
-    )
+    taken = _taken_back(splits, pl.col("kind").is_in(list(hidden)))
+    by_duration = _last_by_duration(taken)
+    taken = taken.with_columns(pl.coalesce(pl.when(~unnamed).then("late_rank"), by_duration).alias("late_rank"))
     withheld = [
         Withheld(metric=f"accounting.owners (wait and transfer of {kind})", reason=reason)
         for kind, reason in hidden.items()
     ]
-    if "all_to_all" in nameless:
+    named = taken.filter((pl.col("kind") == "all_to_all") & pl.col("late_rank").is_not_null())
+    if "all_to_all" in nameless and named.is_empty():
         reason = "the clocks' residuals are of the order of the waits: who came last cannot be told"
         withheld.append(Withheld(metric="all_to_all.blame", reason=reason))
     return TrustedSplits(
@@ -64,6 +67,15 @@ def trusted_splits(splits: pl.DataFrame, messages: pl.DataFrame) -> TrustedSplit
         hidden=hidden,
         withheld=tuple(withheld),
     )
+
+
+def _last_by_duration(splits: pl.DataFrame) -> pl.Expr:
+    """Of equal exchanges whose members all are here, the one member with the shortest duration came last: no clock needed."""
+    known = splits.filter(pl.col("wait_durations_ns").is_not_null() & (pl.col("basis") == "durations"))
+    shortest = known.filter(pl.col("wait_durations_ns") == 0).group_by("match").agg(pl.col("rank").unique())
+    last = shortest.filter(pl.col("rank").list.len() == 1).select("match", pl.col("rank").list.first())
+    found: dict[int, int] = dict(last.iter_rows())
+    return pl.col("match").replace_strict(found, default=None, return_dtype=pl.Int32)
 
 
 def _taken_back(rows: pl.DataFrame, chosen: pl.Expr) -> pl.DataFrame:
@@ -109,8 +121,8 @@ def trusted_pipeline(
     if not hidden:
         return found, (effect,)
     reason = (
-        f"the clocks of these ranks may be off by {residual / 1e6:.3g} ms, which moves the dependency of "
-        f"{dependency / 1e6:.3g} ms by up to {uncertain / 1e6:.3g} ms"
+        f"the clocks of these ranks may be off by {milliseconds(residual / 1e6)}, which moves the dependency of "
+        f"{milliseconds(dependency / 1e6)} by up to {milliseconds(uncertain / 1e6)}"
     )
     return without_pipeline(reason), (effect,)
 

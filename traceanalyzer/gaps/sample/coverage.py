@@ -13,7 +13,7 @@ _OWNERS = {
     "wait": "waits for other ranks",
     "communication": "is in exposed communication (wait and transfer cannot be told apart without the other ranks)",
     "copy": "copies",
-    "queued": "is held back by other work on the device",
+    "queued": "has launched work that has not started, with nothing else on the device (why is not recorded)",
     "launch_gap": "is between launches",
     "host": "waits for its host",
     "unknown": "is unaccounted for",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.job import Job
 from traceanalyzer.layout import Layout
 from traceanalyzer.tables import Tables
@@ -35,10 +36,23 @@ def rank_groups(tables: Tables, job: Job | None) -> dict[int, RankGroups]:
         members = tuple(int(member) for member in group.split(","))
         if rank in found and rank in members and len(members) > len(found[rank].get(role, ())):
             found[rank][role] = members
+    if not any("pp" in of for of in found.values()):
+        for rank, members in _labelled_pipelines(tables).items():
+            found[rank]["pp"] = members
     return {
         rank: RankGroups(pipeline=of.get("pp", ()), experts=of.get("ep", ()), replicas=of.get("dp", ()))
         for rank, of in found.items()
     }
+
+
+def _labelled_pipelines(tables: Tables) -> dict[int, Members]:
+    """Whole pipelines that nothing but labelled actions tells, by rank, first stage first."""
+    known = pipelines(tables, None).filter(pl.col("is_whole").fill_null(value=False))
+    first = tables.actions.group_by("rank").agg(pl.col("stage").min())
+    held = known.join(first, on="rank").sort("pipeline", "stage", "rank")
+    distinct = pl.col("stage").n_unique().over("pipeline") == pl.len().over("pipeline")  # replicas hold one stage alike
+    rows = held.filter(distinct).group_by("pipeline", maintain_order=True).agg("rank")
+    return {rank: tuple(members) for _, members in rows.iter_rows() if len(members) > 1 for rank in members}
 
 
 def _of_layout(layout: Layout, rank: int) -> RankGroups:
@@ -52,6 +66,9 @@ def _recorded(tables: Tables) -> pl.DataFrame:
     described = listed.join(described_roles(listed), on=["group", "pg_name"])
     parts = [
         frame.select("rank", pl.col("role").cast(pl.String), "group")
+        .drop_nulls()
+        .unique()
+        .sort("rank", "role", "group")
         for frame in (described, tables.p2p, tables.collectives)
     ]
-    return pl.concat(parts).drop_nulls().unique(maintain_order=True)
+    return pl.concat(parts).unique(maintain_order=True)

@@ -59,7 +59,7 @@ def _schedule(tables: Tables, layout: Dimensions) -> JobFacts:
         )
 
     return JobFacts(
-        schedule=Fact(value=best.schedule.value, source="inferred", confidence=confidence, basis=basis),
+        schedule=Fact(value=best.schedule, source="inferred", confidence=confidence, basis=basis),
         num_stages=count(num_places * best.num_chunks),
         num_microbatches=count(best.num_microbatches),
         num_chunks=count(best.num_chunks),
@@ -68,6 +68,6 @@ def _schedule(tables: Tables, layout: Dimensions) -> JobFacts:
 
 def _basis(observed: Observed, fits: list[Fit]) -> str:
     places = ", ".join(str(place) for place in sorted(observed))
-    others = ", ".join(fit.schedule.value for fit in fits[1:])
+    others = ", ".join(fit.schedule for fit in fits[1:])
     also = f"; it fits {others} too" if others else ""
     return f"the order of pipeline rank {places}{also}"

@@ -8,6 +8,7 @@ import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import covered_within
 from traceanalyzer.review.vocabulary import CaptureCheckName
+from traceanalyzer.review.words import milliseconds, percent
 
 MAX_SLOWDOWN = 0.05
 """Profiled step over unprofiled step, less one."""
@@ -62,8 +63,8 @@ def _slowdown(profiled_ms: float | None, unprofiled_ms: float | None) -> Capture
     if not profiled_ms or not unprofiled_ms:
         return CaptureCheck(name, None, MAX_SLOWDOWN, "no step without the profiler was recorded beside the traces")
     value = profiled_ms / unprofiled_ms - 1
-    than = f"{abs(value):.1%} {'longer' if value > 0 else 'shorter'} than"
-    text = f"profiled steps last {profiled_ms:.4g} ms, {than} the {unprofiled_ms:.4g} ms without the profiler"
+    than = f"{percent(abs(value))} {'longer' if value > 0 else 'shorter'} than"
+    text = f"profiled steps last {milliseconds(profiled_ms)}, {than} the {milliseconds(unprofiled_ms)} without the profiler"
     return CaptureCheck(name, value, MAX_SLOWDOWN, text)
 
 
@@ -84,9 +85,7 @@ def _orphans(kernels: pl.DataFrame, steps: pl.DataFrame) -> CaptureCheck:
     ).row(0)
     if not total:
         return CaptureCheck(name, None, MAX_ORPHAN_SHARE, "no kernel inside the steps")
-    text = (
-        f"{count:,} of {inside.height:,} kernels in the steps, {lost / total:.1%} of device time, have no launch record"
-    )
+    text = f"{count:,} of {inside.height:,} kernels in the steps, {percent(lost / total)} of device time, have no launch record"
     return CaptureCheck(name, lost / total, MAX_ORPHAN_SHARE, text)
 
 
@@ -99,7 +98,7 @@ def _overhead(overhead: pl.DataFrame, steps: pl.DataFrame) -> CaptureCheck:
         "rank", (pl.col("own_ns") / (pl.col("end_ns") - pl.col("start_ns")).clip(1)).alias("share")
     )
     worst, share = shares.sort("share", "rank", descending=[True, False]).row(0)
-    text = f"the profiler worked on rank {worst}'s host for {share:.1%} of its steps"
+    text = f"the profiler worked on rank {worst}'s host for {percent(share)} of its steps"
     return CaptureCheck(name, share, MAX_OVERHEAD_SHARE, text)
 
 
@@ -115,7 +114,7 @@ def _warm_up(steps: pl.DataFrame) -> CaptureCheck:
     if len(lengths) < _FEWEST_STEPS or not isinstance(rest, (int, float)) or not rest:
         return CaptureCheck(name, None, MAX_WARM_UP, f"needs {_FEWEST_STEPS} whole steps, {len(lengths)} are here")
     value = float(lengths[0]) / rest - 1
-    text = f"the first captured step lasts {lengths[0] / 1e6:.4g} ms, the median of the others {rest / 1e6:.4g} ms"
+    text = f"the first captured step lasts {milliseconds(lengths[0] / 1e6)}, the median of the others {milliseconds(rest / 1e6)}"
     return CaptureCheck(name, value, MAX_WARM_UP, text)
 
 

@@ -14,7 +14,11 @@ from traceanalyzer.review.vocabulary import HostVerdict
 
 MAX_PRESSURE_SHARE = 0.10
 MAX_SPREAD = 0.05
-"""Coefficient of variation of equal actions (same stage and phase) over microbatches and steps."""
+"""Coefficient of variation of equal actions (same rank, stage and phase) over microbatches and steps."""
+_MIN_STAGES = 3
+"""Ranks of a pipeline from which on what a microbatch takes on all of them tells how long it is."""
+_EXPLAINED = 1 / 3
+"""If taking out each microbatch's own length leaves less than this of the spread, microbatches are not equally long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,10 @@ class Validity:
 
 
 def validity(step_records: pl.DataFrame, actions: pl.DataFrame, windows: pl.DataFrame) -> Validity:
-    """Judge the measured steps from `STEP_RECORDS`, `STEPS` and the `ACTIONS` of ranks that compute on the host.
+    """Judge the measured steps from `STEP_RECORDS`, `STEPS` and the `ACTIONS` of ranks whose device is the host.
 
-    A device's actions vary for reasons of its own; they say nothing about the host.
+    A device's actions vary for reasons of its own, and those of an op table may be a device's: they say nothing about the
+    host. `actions` may have `pipeline`.
     """
     measured = step_records.join(windows.select("rank", "step"), on=["rank", "step"], how="semi")
     pressure, switches, spread = _pressure(measured), _switches(measured), _spread(actions)
@@ -71,11 +76,27 @@ def _switches(records: pl.DataFrame) -> float | None:
 
 
 def _spread(actions: pl.DataFrame) -> float | None:
-    """Largest coefficient of variation among kinds of equal actions that take at least 1 ms."""
-    duration = pl.col("end_ns") - pl.col("start_ns")
+    """Largest coefficient of variation among equal actions of one rank that take at least 1 ms.
+
+    Ranks are never compared with each other: a slow one is slow, not disturbed. Where microbatches differ in length
+    (variable sequences), they do so on every stage; that is taken out.
+    """
+    duration = (pl.col("end_ns") - pl.col("start_ns")).cast(pl.Float64)
+    kind = ["rank", "stage", "phase"]
+    microbatch = [*(["pipeline"] if "pipeline" in actions.columns else []), "step", "phase", "microbatch"]
+    relative = actions.with_columns((duration / duration.median().over(kind)).alias("_relative"), duration.alias("_ns"))
+    common = pl.when(pl.col("rank").n_unique().over(microbatch) >= _MIN_STAGES).then(
+        pl.col("_relative").median().over(microbatch)
+    )
+    evened = relative.with_columns((pl.col("_ns") / common.fill_null(1.0)).alias("_evened_ns"))
+    raw, rest = _largest(evened, "_ns", kind), _largest(evened, "_evened_ns", kind)
+    return rest if raw is not None and rest is not None and rest < _EXPLAINED * raw else raw
+
+
+def _largest(actions: pl.DataFrame, column: str, kind: list[str]) -> float | None:
     kinds = (
-        actions.group_by("stage", "phase")
-        .agg(duration.std().alias("std"), duration.mean().alias("mean"), pl.len())
+        actions.group_by(kind)
+        .agg(pl.col(column).std().alias("std"), pl.col(column).mean().alias("mean"), pl.len())
         .filter((pl.col("len") >= 4) & (pl.col("mean") >= 1e6))
         .select(pl.col("std") / pl.col("mean"))
     )

@@ -35,7 +35,7 @@ def with_link_time(rows: pl.DataFrame, links: pl.DataFrame | None) -> pl.DataFra
     return (
         rows.join(spread_of_groups(rows["group"], known), on="group", how="left", maintain_order="left")
         .join(known.select("rank", pl.col("link_bytes_per_second").alias("_peak")), on="rank", how="left")
-        .with_columns(_size().alias("_size"), _bus_bytes().alias("_bus_bytes"))
+        .with_columns(size_of_operation().alias("_size"), _bus_bytes().alias("_bus_bytes"))
         .with_columns(least_transfer_ns(_crossing_bytes(), pl.col("_peak")).alias("_least_ns"), inside)
         .with_columns((pl.col("_bus_bytes") / pl.col("_peak") * 1e9).round().cast(pl.Int64).alias("_at_peak_ns"))
     )
@@ -88,7 +88,7 @@ def _kept() -> pl.Expr:
     return (members - 1) / members
 
 
-def _size() -> pl.Expr:
+def size_of_operation() -> pl.Expr:
     """nccl-tests' size of the operation."""
     whole = pl.max_horizontal("send_bytes", "receive_bytes").cast(pl.Float64)
     return pl.when(pl.col("kind").is_in(["all_reduce", "all_to_all"])).then("send_bytes").otherwise(whole)
@@ -103,11 +103,11 @@ def _bus_bytes() -> pl.Expr:
         pl.when(pl.col("kind") == "all_reduce")
         .then(2 * _kept() * pl.col("send_bytes"))
         .when(pl.col("kind").is_in(["all_gather", "reduce_scatter"]))
-        .then(_kept() * _size())
+        .then(_kept() * size_of_operation())
         .when(pl.col("kind") == "all_to_all")
         .then(pl.coalesce(uneven, pl.when(even).then(_kept() * pl.col("send_bytes"))))
         .when(pl.col("kind").is_in(["broadcast", "reduce"]))
-        .then(_size())
+        .then(size_of_operation())
     )
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.measurements.communication.bandwidth import with_bandwidth, with_link_time
+from traceanalyzer.review.words import milliseconds
 from traceanalyzer.schema import BASIS, COLLECTIVE_SPLITS, conform
 
 SYMMETRIC = ["all_reduce", "all_gather", "reduce_scatter", "barrier"]
@@ -129,7 +130,7 @@ def _with_members(rows: pl.DataFrame) -> pl.DataFrame:
         .agg(
             (pl.col("kind").is_in(SYMMETRIC).all() | exchanged).alias("_equal"),
             pl.when(_duration().is_not_null().all()).then(_duration().min()).alias("_shortest"),
-            pl.when(_duration().is_not_null().all())
+            pl.when(_duration().is_not_null().all() & ((_duration() == _duration().min()).sum() == 1))
             .then(pl.col("rank").filter(_duration() == _duration().min()).min())
             .alias("_last"),
             (pl.col("end_ns").max() - pl.col("end_ns").min()).alias("_end_spread"),
@@ -205,9 +206,7 @@ def hidden_by_clocks(splits: pl.DataFrame) -> str | None:
     wait, residual = _wait_and_residual(splits.filter(pl.col("basis") == "clock"))
     if residual <= wait * RESIDUAL_SHARE:
         return None
-    return (
-        f"the clocks of these ranks may be off by {residual / 1e6:.3g} ms in all, the waits sum to {wait / 1e6:.3g} ms"
-    )
+    return f"the clocks of these ranks may be off by {milliseconds(residual / 1e6)} in all, the waits sum to {milliseconds(wait / 1e6)}"
 
 
 def naming_hidden_by_clocks(splits: pl.DataFrame) -> bool:

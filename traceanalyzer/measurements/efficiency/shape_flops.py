@@ -11,7 +11,6 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.tables.computation.shapes import ELEMENT_BYTES, integer_list
-from traceanalyzer.tables.steps.windows import step_ranges
 
 SHAPE_FLOPS = pl.Schema(
     {
@@ -85,14 +84,17 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
     return kept.select(pl.col(column).cast(dtype) for column, dtype in SHAPE_FLOPS.items()).sort("rank", "start_ns")
 
 
-def in_steps(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Add `step`: the `ProfilerStep#N` range of its rank in which an operator starts; null outside all of them.
+def in_steps(operators: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
+    """Add `step`: the one of `STEP_RANGES` of its rank in which an operator starts; null outside all of them.
 
     A rank without step ranges has one step, 0, that holds all its operators.
     """
-    ranges = step_ranges(events).sort("range_start_ns")
     placed = operators.sort("start_ns").join_asof(
-        ranges, left_on="start_ns", right_on="range_start_ns", by=["rank", "cycle"], check_sortedness=False
+        ranges.sort("range_start_ns"),
+        left_on="start_ns",
+        right_on="range_start_ns",
+        by=["rank", "cycle"],
+        check_sortedness=False,
     )
     is_marked = pl.col("rank").is_in(ranges["rank"].unique().to_list())
     is_inside = pl.col("start_ns") < pl.col("range_end_ns")
@@ -100,14 +102,14 @@ def in_steps(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
     return placed.select(*operators.columns, step.alias("step")).sort("rank", "start_ns")
 
 
-def flops_by_step(operators: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Sums per rank and step: `rank`, `step`, `flops`, `causal_flops`, `num_operators`, `num_unread`.
+def flops_by_step(operators: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
+    """Sums per rank and step of `STEP_RANGES`: `rank`, `step`, `flops`, `causal_flops`, `num_operators`, `num_unread`.
 
     Steps are those of `in_steps`; operators outside of all steps are left out.
     """
     unread = pl.col("kind") == "unread"
     return (
-        in_steps(operators, events)
+        in_steps(operators, ranges)
         .filter(pl.col("step").is_not_null())
         .group_by("rank", "step")
         .agg(

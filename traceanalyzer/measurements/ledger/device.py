@@ -8,7 +8,7 @@ In order of precedence:
   before that starts), else pp, ep, cp, tp, dp, world in this order, and the time counts as ambiguous;
 * `copy`: a copy to, from or on the device;
 * an idle device before kernel K, whose launching call ended at l: `host` until l, for until then nothing could run;
-  what is left is `launch_gap` up to 10 µs and `queued` beyond (K was launched and waited for something on the device);
+  what is left is `launch_gap` up to 10 µs and `queued` beyond (K was launched and did not start, though nothing that was recorded ran: cause `not recorded`);
   `unknown` where K has no launch record.
 
 The second axis is the phase of the step (`measurements.step_phases`).
@@ -31,7 +31,7 @@ _PARTS = ("transfer", "wait", "communication")
 _IDLE_CAUSES = {
     "host": "before launch",
     "launch_gap": "after launch",
-    "queued": "after launch",
+    "queued": "not recorded",
     "unknown": "no launch record",
 }
 _ROLES = (*ROLE.categories, "unnamed")

@@ -8,7 +8,7 @@ On CPU traces the main thread is the device. In order of precedence, a nanosecon
   operator of the main thread (cause `operator`);
 * `wait`: any other receive, from its posting to the return of its wait (gloo records no transfer); one that was posted
   early and overlaps computation costs only its exposed part;
-* `host`: anything else on the main thread.
+* `host`: anything else on the main thread; `unknown` where only marks of the training loop were recorded.
 
 The second axis is the phase of the step (`measurements.step_phases`).
 """
@@ -40,6 +40,8 @@ def accounting(
     receives: pl.DataFrame,
     collectives: pl.DataFrame,
     phases: pl.DataFrame,
+    *,
+    hosts: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Time by rank, step, owner, cause and phase (`ACCOUNTING`); sums to every window exactly.
 
@@ -50,6 +52,7 @@ def accounting(
         receives: `RECEIVES`.
         collectives: `COLLECTIVE_SPLITS`; where the split is unknown all of the collective is `communication`.
         phases: what every window is doing, as `step_phases` gives it for (at least) these windows.
+        hosts: `rank` of those whose main thread was recorded; None: of all.
     """
     waits = collectives.with_columns((pl.col("start_ns") + pl.col("wait_ns")).alias("wait_end_ns"))
     split, whole = (waits.filter(known) for known in (pl.col("wait_ns").is_not_null(), pl.col("wait_ns").is_null()))
@@ -64,7 +67,9 @@ def accounting(
         ]
     )
     segments = sweep(_merged(clip(labelled, _bounds(windows), ["rank"])), _bounds(windows), _KEYS, _LABELS)
-    label = pl.coalesce("label", pl.lit("host/main thread")).str.strip_suffix("/inside")
+    recorded = pl.lit(value=True) if hosts is None else pl.col("rank").is_in(hosts["rank"].to_list())
+    rest = pl.when(recorded).then(pl.lit("host/main thread")).otherwise(pl.lit("unknown/not recorded"))
+    label = pl.coalesce("label", rest).str.strip_suffix("/inside")
     table = by_owner(segments.with_columns(label), phases)
     check_sums(table, windows)
     return table

@@ -7,11 +7,15 @@ same for all its ranks. What a rank does not spend in its chunk spans is its bub
   (warm-up, steady, drain), or because it had finished (drain);
 * **transfer**: a pipeline message was on its way while the action could otherwise have started (absent on gloo, which
   records no transfer: there it is part of the overhead);
+* **exposed DP communication**: the action could have started, but gradients were being reduced or parameters gathered;
+  first the wait for the last replica, then the transfer;
 * **overhead**: the action could have started, but the rank started it later.
 
 For an action on a rank, with `previous` the end of the action before it, `ready = max(previous, release of what it
-needs)`: `[previous, ready)` is dependency; of `[ready, start)` what transfers of pipeline messages cover is transfer and
-the rest overhead. So the parts sum to the phase exactly.
+needs)`: `[previous, ready)` is dependency; of `[ready, start)` what transfers of pipeline messages cover is transfer, what
+exchanges between replicas cover of the rest is exposed DP communication, and what is left is overhead. So the parts sum to
+the phase exactly. An exchange between replicas that runs while the rank has nothing to compute costs the phase nothing:
+there all of it is dependency.
 """
 
 from __future__ import annotations
@@ -19,9 +23,12 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import covered_within
+from traceanalyzer.measurements.pipeline.replica_waits import NO_EXCHANGES
 from traceanalyzer.schedule import BACKWARD_PHASES
 from traceanalyzer.schema import BUBBLE, conform
 
+IDLE_PARTS = ("warmup_ns", "steady_ns", "drain_ns", "transfer_ns", "overhead_ns", "dp_wait_ns", "dp_transfer_ns")
+"""What a rank's idle time of a phase consists of, exactly."""
 _GROUP = ["pipeline", "step"]
 _RANK = ["pipeline", "step", "rank"]
 
@@ -59,12 +66,15 @@ def producer_release(actions: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def gaps_before(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) -> pl.DataFrame:
-    """Split the time before each action into dependency, transfer and overhead (`*_ns`), with its `part` of the phase.
+def gaps_before(
+    actions: pl.DataFrame, transfers: pl.DataFrame | None = None, exchanges: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Split the time before each action into its parts (`*_ns`), with its `part` of the phase.
 
     A gap is warm-up until the rank's first backward starts, drain after its last forward (once a backward has
     started), steady between. Adds `phase_start_ns` and `phase_end_ns`. `actions` is `ACTIONS` with `pipeline`,
-    `transfers` has `rank`, `start_ns`, `end_ns` of pipeline messages on their way. Actions that already have `needed_ns`
+    `transfers` has `rank`, `start_ns`, `end_ns` of pipeline messages on their way, `exchanges` is what
+    `replica_waits.replica_exchanges` gives. Actions that already have `needed_ns`
     keep it (`measurements.unordered_bubble`); of others stage and microbatch tell it.
     """
     backward = pl.col("phase").is_in([phase.value for phase in BACKWARD_PHASES])
@@ -95,24 +105,44 @@ def gaps_before(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) ->
         .with_columns(pl.min_horizontal("previous_ns", "start_ns").alias("previous_ns"))
         .with_columns(ready.alias("ready_ns"))
     )
-    if transfers is None or transfers.is_empty():
-        gaps = gaps.with_columns(pl.lit(0, pl.Int64).alias("transfer_ns"))
-    else:
-        gaps = covered_within(gaps, transfers, "ready_ns", "start_ns", "transfer_ns")
+    gaps = _covered(gaps, transfers, NO_EXCHANGES if exchanges is None else exchanges)
+    covered = pl.sum_horizontal("transfer_ns", "dp_wait_ns", "dp_transfer_ns")
     return gaps.with_columns(
         (pl.col("ready_ns") - pl.col("previous_ns")).alias("dependency_ns"),
-        (pl.col("start_ns") - pl.col("ready_ns") - pl.col("transfer_ns")).alias("overhead_ns"),
+        (pl.col("start_ns") - pl.col("ready_ns") - covered).alias("overhead_ns"),
     )
 
 
-def bubble(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) -> pl.DataFrame:
-    """The phase of every rank and step, cut into chunk spans, dependency, transfer and overhead (`BUBBLE`).
+def _covered(gaps: pl.DataFrame, transfers: pl.DataFrame | None, exchanges: pl.DataFrame) -> pl.DataFrame:
+    """Add `transfer_ns`, then `dp_transfer_ns` and `dp_wait_ns`: what each covers alone between readiness and start."""
+    span = ["rank", "start_ns", "end_ns"]
+    messages = exchanges.select(span).clear() if transfers is None else transfers.select(span)
+    moving = exchanges.select("rank", pl.col("transfer_start_ns").alias("start_ns"), "end_ns")
+    sets = (messages, pl.concat([messages, moving]), pl.concat([messages, exchanges.select(span)]))
+    if all(each.is_empty() for each in sets):
+        zero = [pl.lit(0, pl.Int64).alias(name) for name in ("transfer_ns", "dp_transfer_ns", "dp_wait_ns")]
+        return gaps.with_columns(zero)
+    for name, each in zip(("transfer_ns", "_moving", "_exchanging"), sets, strict=True):
+        gaps = covered_within(gaps, each, "ready_ns", "start_ns", name)
+    return gaps.with_columns(
+        (pl.col("_moving") - pl.col("transfer_ns")).alias("dp_transfer_ns"),
+        (pl.col("_exchanging") - pl.col("_moving")).alias("dp_wait_ns"),
+    ).drop("_moving", "_exchanging")
 
-    `actions` is `ACTIONS` with `pipeline`; actions of one rank must not overlap. `transfers` has `rank`, `start_ns`,
-    `end_ns` of pipeline messages on their way; None where none are recorded. The parts of each row satisfy
-    `phase = chunk + warmup + steady + drain + transfer + overhead` exactly.
+
+def bubble(
+    actions: pl.DataFrame, transfers: pl.DataFrame | None = None, exchanges: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """The phase of every rank and step, cut into chunk spans and the parts of idle (`BUBBLE`).
+
+    `actions` is `ACTIONS` with `pipeline`, and with `comm_dp_ns` where exposed exchanges between replicas inside them are
+    known; actions of one rank must not overlap. `transfers` has `rank`, `start_ns`, `end_ns` of pipeline messages on their
+    way; None where none are recorded. `exchanges` is what `replica_waits.replica_exchanges` gives. The parts of each row
+    satisfy `phase = chunk + warmup + steady + drain + transfer + dp_wait + dp_transfer + overhead` exactly.
     """
-    gaps = gaps_before(actions, transfers)
+    if "comm_dp_ns" not in actions.columns:
+        actions = actions.with_columns(pl.lit(0, pl.Int64).alias("comm_dp_ns"))
+    gaps = gaps_before(actions, transfers, exchanges)
 
     def dependency(part: str) -> pl.Expr:
         return pl.col("dependency_ns").filter(pl.col("part") == part).sum()
@@ -127,8 +157,8 @@ def bubble(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) -> pl.D
         dependency("warmup").alias("warmup_ns"),
         dependency("steady").alias("steady_ns"),
         (dependency("drain") + idle_after).alias("drain_ns"),
-        pl.col("transfer_ns").sum(),
-        pl.col("overhead_ns").sum(),
+        pl.col("transfer_ns", "overhead_ns", "dp_wait_ns", "dp_transfer_ns").sum(),
+        pl.col("comm_dp_ns").sum().alias("chunk_dp_ns"),
         (pl.col("dependency_ns").sum() - first_gap).alias("span_dependency_ns"),
     )
     table = conform(rows, BUBBLE).sort("pipeline", "rank", "step")
@@ -138,8 +168,7 @@ def bubble(actions: pl.DataFrame, transfers: pl.DataFrame | None = None) -> pl.D
 
 def _check_sums(table: pl.DataFrame) -> None:
     """The parts must sum to the phase to the nanosecond; anything else is a bug here."""
-    parts = pl.sum_horizontal("chunk_ns", "warmup_ns", "steady_ns", "drain_ns", "transfer_ns", "overhead_ns")
-    wrong = table.filter(parts != pl.col("phase_ns"))
+    wrong = table.filter(pl.sum_horizontal("chunk_ns", *IDLE_PARTS) != pl.col("phase_ns"))
     assert wrong.is_empty(), f"bubble does not close on {wrong.head(3).rows()}"  # noqa: S101 - our own invariant
 
 
@@ -148,27 +177,37 @@ def dependency_ns() -> pl.Expr:
     return pl.sum_horizontal("warmup_ns", "steady_ns", "drain_ns")
 
 
-def shares_by_step(table: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
-    """Bubble of every pipeline and step, summed over its ranks, from `BUBBLE` and `STEPS`.
+def exposed_dp_ns() -> pl.Expr:
+    """Exposed communication between replicas of a `BUBBLE` row, outside chunk spans."""
+    return pl.sum_horizontal("dp_wait_ns", "dp_transfer_ns")
 
-    Columns `pipeline`, `step`, `measured_share` (dependency ÷ pipeline phase), `measured_ratio` (dependency ÷ chunk
-    spans), `idle_share` (all time outside chunk spans ÷ pipeline phase), `span_share` (dependency inside the ranks' own windows ÷ those windows), `share_of_step` (dependency ÷
-    step windows), `overhead_share` and `transfer_share` (÷ pipeline phase) and `phase_ns`.
+
+def shares_by_step(table: pl.DataFrame, windows: pl.DataFrame, *, pooled: bool = False) -> pl.DataFrame:
+    """Bubble of every step, summed over the ranks of each pipeline or, `pooled`, of all of them; from `BUBBLE` and `STEPS`.
+
+    Columns `pipeline` (not where pooled), `step`, `measured_share` (dependency ÷ pipeline phase), `measured_ratio` (dependency
+    ÷ chunk spans), `idle_share` (all time outside chunk spans ÷ pipeline phase), `span_share` (dependency inside the ranks' own windows ÷ those windows), `share_of_step` (dependency ÷
+    step windows), `overhead_share`, `transfer_share` and `exposed_dp_share` (÷ pipeline phase) and `phase_ns`, the mean over
+    ranks. Pooled are only steps on which as many pipelines were measured as on any.
     """
     lengths = windows.select("rank", "step", (pl.col("end_ns") - pl.col("start_ns")).alias("window_ns"))
+    num_pipelines = pl.col("pipeline").n_unique().over("step")
+    keys = ["step"] if pooled else _GROUP
+    chosen = table.filter(num_pipelines == num_pipelines.max()) if pooled else table
     return (
-        table.join(lengths, on=["rank", "step"], how="left")
-        .with_columns(dependency_ns().alias("dependency_ns"))
-        .group_by(_GROUP)
+        chosen.join(lengths, on=["rank", "step"], how="left")
+        .with_columns(dependency_ns().alias("dependency_ns"), exposed_dp_ns().alias("exposed_dp_ns"))
+        .group_by(keys)
         .agg(
             (pl.col("dependency_ns").sum() / pl.col("phase_ns").sum()).alias("measured_share"),
             (pl.col("dependency_ns").sum() / pl.col("chunk_ns").sum()).alias("measured_ratio"),
             (1 - pl.col("chunk_ns").sum() / pl.col("phase_ns").sum()).alias("idle_share"),
             (pl.col("transfer_ns").sum() / pl.col("phase_ns").sum()).alias("transfer_share"),
+            (pl.col("exposed_dp_ns").sum() / pl.col("phase_ns").sum()).alias("exposed_dp_share"),
             (pl.col("span_dependency_ns").sum() / pl.col("span_ns").sum()).alias("span_share"),
             (pl.col("dependency_ns").sum() / pl.col("window_ns").sum()).alias("share_of_step"),
             (pl.col("overhead_ns").sum() / pl.col("phase_ns").sum()).alias("overhead_share"),
-            pl.col("phase_ns").max(),
+            pl.col("phase_ns").mean(),
         )
-        .sort(_GROUP)
+        .sort(keys)
     )

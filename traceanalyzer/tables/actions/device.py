@@ -2,7 +2,8 @@
 
 An action is what its CPU range launched: the range runs ahead of the device, so a kernel belongs to the action whose
 range holds the *launch* (backward kernels are launched from the autograd thread while the main thread's range is open).
-Its span is first to last of these kernels, without the pipeline's own sends and receives.
+Its span is first to last of these kernels, without the pipeline's own sends and receives, exchanges between replicas
+(`tables.replicas`) and the optimizer.
 """
 
 from __future__ import annotations
@@ -10,16 +11,20 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import ACTIONS, conform
-from traceanalyzer.tables.actions.labelled import labelled_ranges
+from traceanalyzer.tables.actions.labelled import device_labels, labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels
+from traceanalyzer.tables.groups.replicas import beside_chunks
 
 _KEYS = ["rank", "step"]
 
 
 def device_actions(
-    events: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, labels: Labels
+    events: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, labels: Labels, windows: pl.DataFrame
 ) -> pl.DataFrame:
-    """Labelled actions (`ACTIONS`) from `EVENTS`, `KERNELS` and `COMMUNICATIONS`, sorted by rank, step and start."""
+    """Labelled actions (`ACTIONS`) from `EVENTS`, `KERNELS` and `COMMUNICATIONS`, sorted by rank, step and start.
+
+    `windows` is `STEPS`: what is labelled on the device itself is of the step in which it starts.
+    """
     ranges = labelled_ranges(events, labels).rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
     work = chunk_kernels(kernels, communications)
     inside = (
@@ -37,15 +42,23 @@ def device_actions(
     spans = inside.group_by([*_KEYS, "stage", "phase", "microbatch", "range_start_ns"]).agg(
         pl.col("start_ns").min(), pl.col("end_ns").max()
     )
-    return ordered(spans)
+    own = device_labels(events, labels, windows).drop("position")
+    return ordered(pl.concat([conform(spans, ACTIONS).drop("position"), own]))
 
 
 def chunk_kernels(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
-    """Launched kernels that can be part of a chunk: computation, and communication other than the pipeline's own."""
+    """Launched kernels that can start or end a chunk: computation, and communication between the ranks that share it.
+
+    Not among them are the pipeline's own messages, exchanges between replicas, and the optimizer.
+    """
     pipeline = communications.filter(pl.col("role") == "pp").select("rank", "cycle", "index")
-    return kernels.filter(
-        pl.col("launch_start_ns").is_not_null() & pl.col("step").is_not_null() & (pl.col("kind") != "copy")
-    ).join(pipeline, on=["rank", "cycle", "index"], how="anti")
+    return (
+        kernels.filter(
+            pl.col("launch_start_ns").is_not_null() & pl.col("step").is_not_null() & (pl.col("kind") != "copy")
+        )
+        .join(pipeline, on=["rank", "cycle", "index"], how="anti")
+        .join(beside_chunks(kernels, communications), on=["rank", "cycle", "index"], how="anti")
+    )
 
 
 def ordered(spans: pl.DataFrame) -> pl.DataFrame:

@@ -1,6 +1,7 @@
 """Kernels → actions of device traces without labels, such as Megatron-LM's.
 
-In the order of their CPU launches, computation is cut into chunks wherever a pipeline send or receive is posted or the
+In the order of their CPU launches, computation and what the ranks that share a chunk (TP, EP, CP) exchange for it are cut
+into chunks wherever a pipeline send or receive is posted or the
 launching thread changes: launches from the autograd thread are backward, from the main thread forward. What the main
 thread launches after the rank's last backward is the optimizer, no forward.
 
@@ -63,10 +64,9 @@ def _posts(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
 def _chunks(work: pl.DataFrame, posts: pl.DataFrame) -> pl.DataFrame:
     """Runs of kernels in launch order without a post or a change of thread between them, with phase and span."""
     main = _main_launchers(work)
-    computing = work.filter(pl.col("kind").is_in(["gemm", "attention", "other", "fused"]))
     launches = pl.concat(
         [
-            computing.select(
+            work.select(
                 *_KEYS,
                 pl.col("launch_start_ns").alias("at_ns"),
                 "start_ns",

@@ -25,13 +25,12 @@ def actions(events: pl.DataFrame, windows: pl.DataFrame, receives: pl.DataFrame,
 
     `receives` (`RECEIVES`) are cut from the front of runtime ranges.
     """
-    ranges = user_ranges(events)
-    own, runtime = labels_of(ranges, labels, windows)
-    runtime = _without_receive(runtime, receives)
-    own, runtime = assign_steps(own, windows), assign_steps(runtime, windows)
-    found = pl.concat([own, runtime.join(own, on=["rank", "step", *_WHAT], how="anti")])
+    found = labels_of(events, labels, windows)
+    runtime = _without_receive(pl.concat([found.runtime, found.on_device]), receives)
+    own, runtime = assign_steps(found.own, windows), assign_steps(runtime, windows)
+    rows = pl.concat([own, runtime.join(own, on=["rank", "step", *_WHAT], how="anti")])
     position = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step").alias("position")
-    ordered = _with_release(found, ranges).sort("rank", "step", "start_ns", "end_ns").with_columns(position)
+    ordered = _with_release(rows, user_ranges(events)).sort("rank", "step", "start_ns", "end_ns").with_columns(position)
     return conform(ordered, ACTIONS)
 
 
@@ -40,8 +39,15 @@ def labelled_ranges(events: pl.DataFrame, labels: Labels) -> pl.DataFrame:
 
     Where a rank has ranges of ours, those of the runtime around them are left out.
     """
-    own, runtime = labels_of(user_ranges(events), labels, steps(events))
-    return pl.concat([own, runtime.join(own, on="rank", how="anti")])
+    found = labels_of(events, labels, steps(events))
+    return pl.concat([found.own, found.runtime.join(found.own, on="rank", how="anti")])
+
+
+def device_labels(events: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -> pl.DataFrame:
+    """Actions that the job's own pattern finds among events of the device (`ACTIONS` but for the position)."""
+    if labels.pattern is None:
+        return pl.DataFrame(schema=ACTIONS)
+    return conform(assign_steps(labels_of(events, labels, windows).on_device, windows), ACTIONS)
 
 
 def _without_receive(ranges: pl.DataFrame, receives: pl.DataFrame) -> pl.DataFrame:

@@ -2,13 +2,19 @@ r"""Names of profiler ranges → the compute actions they label.
 
 Known are, in order of preference,
 
-* the job's own pattern, a regular expression with the named groups `phase` and, where the name tells them, `stage` and
-  `microbatch`, for example `^(?P<phase>fwd|bwd) stage(?P<stage>\\d+) mb(?P<microbatch>\\d+)$`;
+* the job's own pattern, a regular expression with the named groups `phase` and, where the name tells them, `stage`
+  or `chunk`, and `microbatch`, for example `^(?P<phase>fwd|bwd) stage(?P<stage>\\d+) mb(?P<microbatch>\\d+)$`;
 * ours, `compute:2F0`: the computation alone;
 * torch's pipelining runtime, `PP:2F0`, and torch's own GPipe, `Forward 0` and `Backward 0`: these ranges also hold the
-  wait for the receive.
+  wait for the receive;
+* marks whose name tells a phase and whose arguments tell the microbatch and a chunk, stage or place, as MegatronApp
+  writes them (`tables.label_arguments`).
 
-A name without stage is of the rank's place in its pipeline; one without microbatch counts the ranges of its stage and
+The job's own pattern is looked for among ranges of the main thread, on ranks where it matches none of these among all
+other events of the host, and then among events of the device, whose times are those of the device already.
+
+What a name does not tell, arguments may. A chunk k of place s on p places is stage k · p + s of the model. An action
+without any of these is of the rank's place in its pipeline; one without microbatch counts the ranges of its stage and
 phase in the step. The phase is told by the first letter of its group: f(orward), b(ackward), i(nput gradient) or
 d(grad), w(eight gradient).
 """
@@ -21,15 +27,18 @@ import polars as pl
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.schema import ACTIONS
+from traceanalyzer.tables.actions.label_arguments import with_arguments
+from traceanalyzer.tables.computation.phase_names import phase_of
 from traceanalyzer.tables.steps.windows import assign_steps, on_main_thread
 
 OWN = r"^compute:(?P<stage>\d+)(?P<phase>[FBIW])(?P<microbatch>\d+)$"
 RUNTIME = r"^PP:(?P<stage>\d+)(?P<phase>[FBIW])(?P<microbatch>\d+)$"
 GPIPE = r"^(?P<phase>Forward|Backward) (?P<microbatch>\d+)$"
-_GROUPS = ("phase", "stage", "microbatch")
+_GROUPS = ("phase", "stage", "chunk", "microbatch")
+_DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "gpu_user_annotation"]
 _PHASES = {"f": "F", "b": "B", "i": "I", "d": "I", "w": "W"}
 _HINT = (
-    "write a regular expression with the named groups phase and, if names tell them, stage and microbatch, such as "
+    "write a regular expression with the named groups phase and, if names tell them, stage, chunk and microbatch, such as "
     r"'^(?P<phase>fwd|bwd) stage(?P<stage>\d+) mb(?P<microbatch>\d+)$' (no look-around)"
 )
 
@@ -45,16 +54,23 @@ class Labels:
 
 
 def user_ranges(events: pl.DataFrame) -> pl.DataFrame:
-    """User ranges of every rank's main thread: `rank`, `name`, `start_ns`, `end_ns`."""
-    return (
-        on_main_thread(events)
-        .filter(pl.col("category") == "user_annotation")
-        .select(
-            "rank",
-            pl.col("name").cast(pl.String),
-            "start_ns",
-            (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"),
-        )
+    """Ranges that a training loop marked: `rank`, `name`, `start_ns`, `end_ns`, `args`.
+
+    User annotations of every rank's main thread, and complete events without category, as plain writers of the trace
+    event format give them.
+    """
+    annotated = on_main_thread(events).filter(pl.col("category") == "user_annotation")
+    plain = events.filter((pl.col("ph") == "X") & pl.col("category").is_null() & pl.col("name").is_not_null())
+    return pl.concat([_as_ranges(annotated), _as_ranges(plain)])
+
+
+def _as_ranges(events: pl.DataFrame) -> pl.DataFrame:
+    return events.select(
+        "rank",
+        pl.col("name").cast(pl.String),
+        "start_ns",
+        (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"),
+        "args",
     )
 
 
@@ -74,30 +90,55 @@ def check_pattern(pattern: str) -> str:
 def labelled(ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
     """Ranges whose name matches: `rank`, `stage`, `phase`, `microbatch`, `start_ns`, `end_ns`.
 
-    `places` has `rank` and `stage` for names that tell none, `windows` (`STEPS`) the steps within which microbatches are
-    counted where names tell none. A match without known stage or phase is no action.
+    `ranges` is as `user_ranges` gives it. `places` has `rank` and `stage` for ranges that tell none, `windows` (`STEPS`)
+    the steps within which microbatches are counted where nothing tells them. A match without known stage or phase is no
+    action.
     """
-    parts = ranges["name"].str.extract_groups(pattern).alias("_parts").struct.unnest()
+    matching = ranges.filter(pl.col("name").str.contains(pattern))
+    parts = matching["name"].str.extract_groups(pattern).alias("_parts").struct.unnest()
     absent = [pl.lit(None, pl.String).alias(name) for name in _GROUPS if name not in parts.columns]
     letter = pl.col("phase").str.to_lowercase().str.slice(0, 1)
-    found = (
-        pl.concat(
-            [ranges.select("rank", "start_ns", "end_ns"), parts.with_columns(absent).select(_GROUPS)], how="horizontal"
-        )
-        .with_columns(
-            letter.replace_strict(_PHASES, default=None, return_dtype=pl.String).cast(ACTIONS["phase"]).alias("phase"),
-            pl.col("stage").cast(pl.Int32, strict=False),
-            pl.col("microbatch").cast(pl.Int32, strict=False),
-        )
-        .join(places.select("rank", pl.col("stage").alias("_place")), on="rank", how="left")
-        .with_columns(pl.coalesce("stage", "_place").alias("stage"))
-        .filter(pl.col("stage").is_not_null() & pl.col("phase").is_not_null())
+    found = with_arguments(
+        pl.concat([matching.drop("name"), parts.with_columns(absent).select(_GROUPS)], how="horizontal")
+    ).with_columns(
+        letter.replace_strict(_PHASES, default=None, return_dtype=pl.String).cast(ACTIONS["phase"]).alias("phase"),
+        *(pl.coalesce(pl.col(name).cast(pl.Int32, strict=False), f"arg_{name}").alias(name) for name in _GROUPS[1:]),
     )
-    return _counted(found, windows).select("rank", *("stage", "phase", "microbatch"), "start_ns", "end_ns")
+    return _counted(_staged(found, places), windows).select(*_LABEL)
+
+
+def marked(ranges: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
+    """Marks told by name and arguments together, with the columns of `labelled`."""
+    named = ranges.filter(pl.col("args").is_not_null()).with_columns(phase_of(pl.col("name")).alias("phase"))
+    found = with_arguments(named.filter(pl.col("phase").is_not_null())).rename(
+        {f"arg_{name}": name for name in ("stage", "chunk", "microbatch")}
+    )
+    placed = pl.any_horizontal(pl.col("stage", "chunk", "arg_place").is_not_null())
+    return _staged(found.filter(placed & pl.col("microbatch").is_not_null()), places).select(*_LABEL)
+
+
+_LABEL = ("rank", "stage", "phase", "microbatch", "start_ns", "end_ns")
+
+
+def _staged(found: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
+    """Rows with a stage and a phase; the stage from that of the model, else from chunk and place, else the place.
+
+    A stage that stays the same while the rank's chunks change is its place.
+    """
+    only_place = (pl.col("stage").n_unique().over("rank") == 1) & (pl.col("chunk").n_unique().over("rank") > 1)
+    known = found.join(places.select("rank", pl.col("stage").alias("_place")), on="rank", how="left").with_columns(
+        pl.when(~only_place | pl.col("chunk").is_null()).then("stage").alias("_of_model"),
+        pl.coalesce("arg_place", pl.when(only_place).then("stage"), "_place").alias("_place"),
+    )
+    num_places = pl.max_horizontal(pl.col("_place").max(), pl.lit(places["stage"].max(), pl.Int32)) + 1
+    looped = pl.col("chunk") * num_places + pl.col("_place")
+    return known.with_columns(pl.coalesce("_of_model", looped, "_place").cast(pl.Int32).alias("stage")).filter(
+        pl.col("stage").is_not_null() & pl.col("phase").is_not_null()
+    )
 
 
 def _counted(found: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
-    """Microbatches that no name tells: the ordinal among the ranges of the same stage and phase of the step."""
+    """Microbatches that nothing tells: the ordinal among the ranges of the same stage and phase of the step."""
     unnamed = found.filter(pl.col("microbatch").is_null())
     if unnamed.is_empty():
         return found
@@ -108,14 +149,44 @@ def _counted(found: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([found.filter(pl.col("microbatch").is_not_null()), counted.select(found.columns)])
 
 
-def labels_of(ranges: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Ranges that hold an action's computation alone, and ranges that also hold the wait for its receive.
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """Labelled ranges of actions, with the columns of `labelled`, by what they hold."""
 
-    On ranks where the job's own pattern labels anything, it alone counts. Columns as of `labelled`.
-    """
+    own: pl.DataFrame
+    """The computation alone."""
+    runtime: pl.DataFrame
+    """Also the wait for the receive."""
+    on_device: pl.DataFrame
+    """Times of the device itself, not of the calls that launched it."""
+
+
+def labels_of(events: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -> Labelled:
+    """Labelled ranges of actions. On ranks where the job's own pattern labels anything, it alone counts."""
+    ranges = user_ranges(events)
     own, runtime, gpipe = (labelled(ranges, pattern, labels.places, windows) for pattern in (OWN, RUNTIME, GPIPE))
     runtime = pl.concat([runtime, gpipe.join(runtime, on="rank", how="anti")])
+    marks = marked(ranges, labels.places)
+    runtime = pl.concat([runtime, marks.join(pl.concat([own, runtime]), on="rank", how="anti")])
     if labels.pattern is None:
-        return own, runtime
-    chosen = labelled(ranges, check_pattern(labels.pattern), labels.places, windows)
-    return own.join(chosen, on="rank", how="anti"), pl.concat([runtime.join(chosen, on="rank", how="anti"), chosen])
+        return Labelled(own, runtime, own.clear())
+    chosen, on_device = _chosen(events, ranges, check_pattern(labels.pattern), labels.places, windows)
+    told = pl.concat([chosen, on_device])
+    return Labelled(
+        own.join(told, on="rank", how="anti"),
+        pl.concat([runtime.join(told, on="rank", how="anti"), chosen]),
+        on_device,
+    )
+
+
+def _chosen(
+    events: pl.DataFrame, ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What the job's own pattern labels on the host and, of ranks where that is nothing, on the device."""
+    whole = pl.col("name").cast(pl.String).str.contains(pattern) & (pl.col("ph") == "X")
+    on_device = pl.col("category").cast(pl.String).is_in(_DEVICE).fill_null(value=False)
+    found = labelled(ranges, pattern, places, windows)
+    rest = _as_ranges(events.join(found, on="rank", how="anti").filter(whole & ~on_device))
+    found = pl.concat([found, labelled(rest, pattern, places, windows)])
+    rest = _as_ranges(events.join(found, on="rank", how="anti").filter(whole & on_device))
+    return found, labelled(rest, pattern, places, windows)

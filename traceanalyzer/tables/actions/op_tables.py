@@ -23,7 +23,10 @@ from traceanalyzer.schema import (
     empty,
 )
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.actions.overlaps import without_overlaps
 from traceanalyzer.tables.clocks.alignment import ClockState
+from traceanalyzer.tables.steps.basis import StepBasis
+from traceanalyzer.tables.steps.typical import with_typical
 
 _PHASES = {"forward-compute": "F", "backward-compute": "B", "input-gradient": "I", "weight-gradient": "W"}
 _MESSAGES = {"forward-send": 1, "forward-recv": -1, "backward-send": -1, "backward-recv": 1}
@@ -35,8 +38,6 @@ _COLLECTIVES = {
     "layernorm-grads-all-reduce": "all_reduce",
     "embedding-grads-all-reduce": "all_reduce",
 }
-ROUNDING_NS = 10_000
-"""Operations of one rank that overlap by no more than this touch each other: times were rounded or taken on two clocks."""
 
 
 def tables_of_ops(ops: pl.DataFrame, file: str) -> Tables:
@@ -44,12 +45,13 @@ def tables_of_ops(ops: pl.DataFrame, file: str) -> Tables:
     timed = ops.with_columns((pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
     places = ops.select("rank", "replica", "stage").unique().sort("replica", "stage", "rank")
     messages = _messages(timed, places)
+    computed, overlaps = without_overlaps(_actions(timed))
     other = timed.filter(~pl.col("kind").is_in([*_PHASES, *_MESSAGES, *_COLLECTIVES]))
     return Tables(
         ranks=_ranks(timed, file),
-        steps=_steps(timed),
+        steps=with_typical(_steps(timed)),
         kernels=empty(KERNELS),
-        actions=_actions(timed),
+        actions=computed,
         actions_inferred=False,
         passes=empty(PASSES),
         optimizer=conform(timed.filter(pl.col("kind").str.starts_with("optimizer")), OPTIMIZER),
@@ -64,6 +66,8 @@ def tables_of_ops(ops: pl.DataFrame, file: str) -> Tables:
         clock=ClockState("op_table", None),
         clocks=empty(CLOCKS),
         pipelines=_pipelines(places),
+        overlaps=overlaps,
+        step_basis=StepBasis("op table"),
     )  # fmt: skip
 
 
@@ -113,12 +117,9 @@ def _actions(timed: pl.DataFrame) -> pl.DataFrame:
         pl.col("kind").is_in(list(_PHASES))
     )
     by_rank = rows.sort("rank", "step", "start_ns", "sequence")
-    before = pl.col("end_ns").shift(1).over("rank", "step")
-    rounded = (before > pl.col("start_ns")) & (before - pl.col("start_ns") <= ROUNDING_NS)
     phase = pl.col("kind").replace_strict(_PHASES, return_dtype=pl.String)
     return conform(
         by_rank.with_columns(
-            pl.when(rounded).then(pl.min_horizontal(before, "end_ns")).otherwise("start_ns").alias("start_ns"),
             pl.coalesce("microbatch", "sequence").alias("microbatch"),
             phase.alias("phase"),
             pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step").alias("position"),

@@ -8,7 +8,9 @@ In order of preference:
   may give one name). In both cases nothing is applied, unless matched operations or a recorded offset contradict it by
   more than they and the host could explain;
 * a recorded ping-pong offset, interpolated between its two measurements;
-* offsets solved from matched operations (`clock_solving`);
+* offsets solved from matched operations (`clock_solving`), within each set of ranks that such operations join: pipelines
+  side by side that nothing joins have a clock each;
+* ranks that one file holds stand on the time axis that its writer put them on;
 * unknown.
 
 A recorded offset within its own uncertainty is never applied.
@@ -40,11 +42,13 @@ class ClockState:
     basis: ClockBasis
     residual_ns: int | None
     """Largest uncertainty of an offset; None where none was measured."""
+    num_clocks: int = 1
+    """Sets of ranks that were put on a clock each, where no operation joins these sets."""
 
     @property
     def one_clock(self) -> bool:
-        """Whether times of different ranks may be compared."""
-        return self.basis != "unknown"
+        """Whether times of any two ranks may be compared."""
+        return self.basis != "unknown" and self.num_clocks == 1
 
 
 def clocks(
@@ -60,9 +64,32 @@ def clocks(
     first, last = int(str(ranks["start_ns"].min() or 0)), int(str(ranks["end_ns"].max() or 0))
     solved = solve_clocks(clock_bounds(collectives, messages), present, first, last) if len(present) > 1 else {}
     basis, lines = _chosen(ranks, {record.rank: record for record in job.ranks} if job else {}, solved, (first, last))
-    rows = [_row(rank, present[0], basis, lines.get(rank), solved.get(rank), (first, last)) for rank in present]
+    references = {rank: _reference(lines.get(rank), present[0]) for rank in present}
+    joined = {
+        rank: line
+        for rank, line in solved.items()
+        if rank == present[0] or line.num_operations or line.reference != rank
+    }
+    rows = [_row(rank, references[rank], basis, lines.get(rank), joined.get(rank), (first, last)) for rank in present]
     table = conform(pl.DataFrame(rows, infer_schema_length=None), CLOCKS)
-    return table, _state(basis, lines, present)
+    return table, _state(basis, lines, present, len(set(references.values())))
+
+
+def _reference(line: ClockLine | None, lowest: int) -> int:
+    return lowest if line is None or line.reference is None else line.reference
+
+
+def same_clock(ranks: pl.DataFrame, table: pl.DataFrame, clock: ClockState) -> pl.DataFrame:
+    """The clock of every rank: `rank`, `reference`, from `RANKS` and `CLOCKS`; ranks of one reference may be compared.
+
+    Empty where no two ranks may.
+    """
+    if clock.basis == "unknown":
+        return pl.DataFrame(schema={"rank": pl.Int32, "reference": pl.Int32})
+    known = table.select("rank", "reference").unique("rank")
+    if clock.num_clocks == 1:
+        known = ranks.select(pl.col("rank").unique().sort(), pl.lit(0, pl.Int32).alias("reference"))
+    return known
 
 
 def _chosen(
@@ -81,9 +108,16 @@ def _chosen(
         return "same_host", {rank: ClockLine(0.0, 0.0, residuals.get(rank, math.inf), 0) for rank in present}
     if len(recorded) == len(present):
         return "recorded", recorded
-    if len(solved) == len(present):
+    if any(line.reference not in (None, rank) for rank, line in solved.items()):
         return "matched", _significant(solved)
-    return "unknown", {}
+    return _of_one_file(ranks, present) if not apart else ("unknown", {})
+
+
+def _of_one_file(ranks: pl.DataFrame, present: list[int]) -> tuple[ClockBasis, dict[int, ClockLine]]:
+    """One file has one time axis: whoever wrote it put the ranks on it."""
+    if ranks["file"].n_unique() > 1:
+        return "unknown", {}
+    return "one_file", {rank: ClockLine(0.0, 0.0, math.inf, 0) for rank in present}
 
 
 def _on_one_host(ranks: pl.DataFrame, records: dict[int, RankRecord]) -> bool:
@@ -116,7 +150,10 @@ def _significant(solved: dict[int, ClockLine]) -> dict[int, ClockLine]:
     All or nothing: neighbours' offsets are known better against each other than against the reference.
     """
     if all(max(abs(line.first_ns), abs(line.last_ns)) <= line.residual_ns for line in solved.values()):
-        return {rank: ClockLine(0.0, 0.0, line.residual_ns, line.num_operations) for rank, line in solved.items()}
+        return {
+            rank: ClockLine(0.0, 0.0, line.residual_ns, line.num_operations, line.reference)
+            for rank, line in solved.items()
+        }
     return solved
 
 
@@ -146,11 +183,13 @@ def _line(offsets: list[ClockOffset]) -> tuple[int, int, float]:
     return first.at_ns, offset, change / elapsed if drifts else 0.0
 
 
-def _state(basis: ClockBasis, lines: dict[int, ClockLine], present: list[int]) -> ClockState:
+def _state(basis: ClockBasis, lines: dict[int, ClockLine], present: list[int], num_clocks: int) -> ClockState:
     residuals = [line.residual_ns for line in lines.values()]
-    if basis == "unknown" or len(residuals) < len(present) or math.isinf(max(residuals)):
+    if basis == "unknown":
         return ClockState(basis, None)
-    return ClockState(basis, round(max(residuals)))
+    if len(residuals) < len(present) or math.isinf(max(residuals)):
+        return ClockState(basis, None, num_clocks)
+    return ClockState(basis, round(max(residuals)), num_clocks)
 
 
 def _row(

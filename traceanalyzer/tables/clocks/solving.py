@@ -42,6 +42,8 @@ class ClockLine:
     last_ns: float
     residual_ns: float
     num_operations: int
+    reference: int | None = None
+    """The rank on whose clock this line puts the rank; None: the lowest of all."""
 
 
 def clock_bounds(collectives: pl.DataFrame, messages: pl.DataFrame) -> pl.DataFrame:
@@ -117,7 +119,10 @@ def _from_messages(messages: pl.DataFrame) -> pl.DataFrame:
 
 
 def solve_clocks(bounds: pl.DataFrame, ranks: list[int], first_ns: int, last_ns: int) -> dict[int, ClockLine]:
-    """Clock lines of all ranks that common operations join to the lowest of `ranks`, which is the reference."""
+    """Clock lines of all ranks, each against the lowest rank that common operations join it to (`ClockLine.reference`).
+
+    A rank that nothing joins to another is its own reference, on a line of zero.
+    """
     edges: dict[int, list[tuple[int, ClockLine]]] = {rank: [] for rank in ranks}
     for (rank, other), group in bounds.group_by("rank", "other", maintain_order=True):
         line = _fit(group, first_ns, last_ns)
@@ -126,25 +131,27 @@ def solve_clocks(bounds: pl.DataFrame, ranks: list[int], first_ns: int, last_ns:
             edges[int(str(other))].append(
                 (int(str(rank)), ClockLine(-line.first_ns, -line.last_ns, line.residual_ns, line.num_operations))
             )
-    return _join(edges, min(ranks)) if ranks else {}
+    known: dict[int, ClockLine] = {}
+    for rank in sorted(ranks):
+        if rank not in known:
+            known |= _join(edges, rank)
+    return known
 
 
 def _join(edges: dict[int, list[tuple[int, ClockLine]]], reference: int) -> dict[int, ClockLine]:
-    """Lines along the paths of least residual."""
+    """Lines along the paths of least residual; of several equal ones the lowest line, whatever order they came in."""
     known: dict[int, ClockLine] = {}
-    heap = [(0.0, reference, ClockLine(0.0, 0.0, 0.0, 0))]
+    heap = [(0.0, reference, 0.0, 0.0, 0)]
     while heap:
-        residual, rank, line = heapq.heappop(heap)
+        residual, rank, first, last, num = heapq.heappop(heap)
         if rank in known:
             continue
+        line = ClockLine(first, last, residual, num, reference)
         known[rank] = line
         for other, step in edges[rank]:
             if other not in known:
-                total = residual + step.residual_ns
-                reached = ClockLine(
-                    line.first_ns + step.first_ns, line.last_ns + step.last_ns, total, step.num_operations
-                )
-                heapq.heappush(heap, (total, other, reached))
+                reached = (line.first_ns + step.first_ns, line.last_ns + step.last_ns, step.num_operations)
+                heapq.heappush(heap, (residual + step.residual_ns, other, *reached))
     return known
 
 

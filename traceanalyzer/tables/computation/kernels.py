@@ -2,14 +2,21 @@
 
 A kernel belongs to the step whose CPU range holds its launch, whenever it ran. Several kernels of one graph launch share
 that launch.
+
+A stream runs its kernels one after the other. A kernel that is recorded to run on after the next one of its stream started,
+by more than programmatic launches overlap, has a wrong end: it is cut at that start. Kernels of graphs are left alone, for
+branches of a graph run at once under one stream's number.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from traceanalyzer.schema import KERNELS, conform
-from traceanalyzer.tables.computation.taxonomy import classify
+from traceanalyzer.tables.computation.streams import cut_at_next_start
+from traceanalyzer.tables.computation.taxonomy import KernelRule, classify
 from traceanalyzer.tables.steps.windows import step_ranges
 
 _DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
@@ -18,8 +25,11 @@ _LAUNCHES = ["cuda_runtime", "cuda_driver", "runtime"]
 _COPY_DIRECTIONS = {"HtoD": "h2d", "DtoH": "d2h", "DtoD": "d2d", "HostToDevice": "h2d", "DeviceToHost": "d2h"}
 
 
-def kernels(events: pl.DataFrame) -> pl.DataFrame:
-    """Kernels and copies of every rank (`KERNELS`), sorted by rank and start. Empty for CPU traces."""
+def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = (), ranges: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Kernels and copies of every rank (`KERNELS`), sorted by rank and start. Empty for CPU traces.
+
+    `rules` are tried before those of the package; `ranges` is `STEP_RANGES`, by default as found in the events.
+    """
     device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_DEVICE))
     if device.is_empty():
         return pl.DataFrame(schema=KERNELS)
@@ -33,7 +43,8 @@ def kernels(events: pl.DataFrame) -> pl.DataFrame:
         .join(_launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left")
         .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
     )
-    known = _with_kind(_with_step(rows, step_ranges(events)))
+    told = step_ranges(events) if ranges is None else ranges
+    known = _with_kind(_with_step(cut_at_next_start(rows), told), rules)
     return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
 
 
@@ -84,7 +95,7 @@ def _with_step(rows: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
     return found.with_columns(step.alias("step"))
 
 
-def _with_kind(rows: pl.DataFrame) -> pl.DataFrame:
+def _with_kind(rows: pl.DataFrame, rules: Sequence[KernelRule]) -> pl.DataFrame:
     """Add `kind`, `operation` and `matched`. A copy between devices is communication."""
     name = pl.col("name").cast(pl.String)
     is_kernel = pl.col("category") == "kernel"
@@ -92,7 +103,7 @@ def _with_kind(rows: pl.DataFrame) -> pl.DataFrame:
     direction = pl.coalesce(
         *[pl.when(name.str.contains(text)).then(pl.lit(short)) for text, short in _COPY_DIRECTIONS.items()]
     )
-    classes = classify(rows["name"]).with_columns(pl.col("name").cast(pl.Categorical))
+    classes = classify(rows["name"], rules).with_columns(pl.col("name").cast(pl.Categorical))
     return (
         rows.join(classes, on="name", how="left", maintain_order="left")
         .with_columns(

@@ -9,6 +9,9 @@ from traceanalyzer.tables.steps.windows import assign_steps, on_main_thread
 _COMMUNICATION = r"^(c10d::|_c10d_functional|gloo:|nccl:)"
 _EXPERTS = r"^moe:(experts|experts_backward|router|permute|unpermute|shared_expert)\|layer=(\d+)$"
 
+_OF_HOST = ["cpu_op", "python_function", "cuda_runtime", "cuda_driver", "runtime"]
+_STEP = r"^ProfilerStep#\d"
+
 
 def operators(events: pl.DataFrame) -> pl.DataFrame:
     """Operators (`cpu_op`) of the main thread that are no communication: `rank`, `start_ns`, `end_ns`.
@@ -19,6 +22,15 @@ def operators(events: pl.DataFrame) -> pl.DataFrame:
     return _intervals(
         on_main_thread(events).filter((pl.col("category") == "cpu_op") & ~name.str.contains(_COMMUNICATION))
     )
+
+
+def recorded_hosts(events: pl.DataFrame) -> pl.DataFrame:
+    """Ranks whose CPU the profiler recorded: `rank`. They have operators, Python functions, calls of the runtime or steps.
+
+    Marks of a training loop alone say when it computed, not what the host did in between.
+    """
+    told = pl.col("category").cast(pl.String).is_in(_OF_HOST) | pl.col("name").cast(pl.String).str.contains(_STEP)
+    return events.filter(pl.col("ph") == "X").filter(told).select("rank").unique().sort("rank")
 
 
 def expert_computation(events: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:

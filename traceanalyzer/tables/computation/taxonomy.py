@@ -3,24 +3,83 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 
 import polars as pl
 
+from traceanalyzer.errors import InputError
 from traceanalyzer.schema import KERNEL_KIND
+
+_OPERATIONS = (
+    "all_reduce",
+    "all_gather",
+    "reduce_scatter",
+    "all_to_all",
+    "broadcast",
+    "reduce",
+    "send_recv",
+    "barrier",
+    "unknown",
+)
+_COLUMNS = ("pattern", "kind", "operation")
+UNKNOWN_SHARE = 0.05
+"""Share of kernel time in names that no rule knows, above which a reader must know it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class KernelRule:
+    """What a kernel does whose name holds `pattern`, a regular expression in any case."""
+
+    pattern: str
+    kind: str
+    operation: str | None
+    """Of communication and barriers."""
 
 
 @cache
-def _rules() -> tuple[tuple[str, str, str], ...]:
-    """Pattern, kind and operation of every rule, in order."""
+def _rules() -> tuple[KernelRule, ...]:
+    """The rules that come with the package, in order."""
     text = resources.files("traceanalyzer").joinpath("data/kernels.csv").read_text(encoding="utf-8")
-    rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
-    return tuple((f"(?i){row['pattern']}", row["kind"], row["operation"]) for row in rows)
+    return parse_kernel_rules(text.splitlines(), "data/kernels.csv")
 
 
-def classify(names: pl.Series) -> pl.DataFrame:
-    """Kind and operation of every distinct name.
+def parse_kernel_rules(lines: Iterable[str], source: str) -> tuple[KernelRule, ...]:
+    """Rules of a CSV with the columns `pattern`, `kind`, `operation`; lines that begin with # are skipped.
+
+    Raises `InputError` where a row is no rule.
+    """
+    reader = csv.DictReader(line for line in lines if line.strip() and not line.startswith("#"))
+    if not set(_COLUMNS) <= set(reader.fieldnames or ()):
+        raise InputError(f"{source}: no table of kernel rules", f"give a CSV with the columns {', '.join(_COLUMNS)}")
+    return tuple(_rule(row, f"{source}, rule {number}") for number, row in enumerate(reader, 1))
+
+
+def _rule(row: dict[str, str | None], place: str) -> KernelRule:
+    pattern, kind, operation = ((row[name] or "").strip() for name in _COLUMNS)
+    if not pattern or not _is_expression(pattern):
+        raise InputError(f"{place}: '{pattern}' is no regular expression", "correct the pattern")
+    kinds = KERNEL_KIND.categories.to_list()
+    if kind not in kinds:
+        raise InputError(f"{place}: no kind is called '{kind}'", f"kinds: {', '.join(kinds)}")
+    exchanges = kind in ("communication", "barrier")
+    if exchanges and operation not in _OPERATIONS:
+        raise InputError(f"{place}: no operation is called '{operation}'", f"operations: {', '.join(_OPERATIONS)}")
+    return KernelRule(f"(?i){pattern}", kind, operation if exchanges else None)
+
+
+def _is_expression(pattern: str) -> bool:
+    try:
+        pl.Series([""]).str.contains(pattern, strict=True)
+    except pl.exceptions.ComputeError:
+        return False
+    return True
+
+
+def classify(names: pl.Series, first: Sequence[KernelRule] = ()) -> pl.DataFrame:
+    """Kind and operation of every distinct name; the rules `first` are tried before those of the package.
 
     Returns `name` (String), `kind` (`KERNEL_KIND`), `operation` (of communication; else null) and `matched`: whether a
     rule knows the name.
@@ -32,14 +91,15 @@ def classify(names: pl.Series) -> pl.DataFrame:
             pl.lit(None, pl.String).alias("operation"),
             pl.lit(None, pl.Boolean).alias("matched"),
         )
+    known = (*first, *_rules())
     number = pl.coalesce(
-        *[pl.when(pl.col("name").str.contains(pattern)).then(i) for i, (pattern, _, _) in enumerate(_rules())]
+        *[pl.when(pl.col("name").str.contains(rule.pattern)).then(i) for i, rule in enumerate(known)]
     ).alias("rule")
     rules = pl.DataFrame(
         {
-            "rule": list(range(len(_rules()))),
-            "kind": [kind for _, kind, _ in _rules()],
-            "operation": [operation or None for _, _, operation in _rules()],
+            "rule": list(range(len(known))),
+            "kind": [rule.kind for rule in known],
+            "operation": [rule.operation for rule in known],
         },
         schema={"rule": pl.Int32, "kind": pl.String, "operation": pl.String},
     )
@@ -55,10 +115,33 @@ def classify(names: pl.Series) -> pl.DataFrame:
     )
 
 
-def unmatched_kernels(times: pl.DataFrame) -> pl.DataFrame:
+def unmatched_kernels(times: pl.DataFrame, first: Sequence[KernelRule] = ()) -> pl.DataFrame:
     """Device time of kernels that no rule knows, longest first: `name`, `num_kernels`, `duration_ns`.
 
     `times` is `KERNEL_TIMES`. They count as computation; a communication kernel among them would be miscounted.
     """
-    known = classify(times["name"]).filter("matched").select("name")
+    known = classify(times["name"], first).filter("matched").select("name")
     return times.join(known, on="name", how="anti").sort(["duration_ns", "name"], descending=[True, False])
+
+
+def unknown_names(kernels: pl.DataFrame) -> str | None:
+    """What must be known of names without a rule, from `KERNELS`; None where they take little of the kernels' time."""
+    timed = kernels.filter(pl.col("kind") != "copy").select(
+        pl.col("name").cast(pl.String), "matched", (pl.col("end_ns") - pl.col("start_ns")).alias("duration_ns")
+    )
+    total = int(timed["duration_ns"].sum())
+    unknown = (
+        timed.filter(~pl.col("matched"))
+        .group_by("name")
+        .agg(pl.col("duration_ns").sum())
+        .sort(["duration_ns", "name"], descending=[True, False])
+    )
+    lost = int(unknown["duration_ns"].sum())
+    if not total or lost <= UNKNOWN_SHARE * total:
+        return None
+    shown = [f"{name[:80]} {ns / total:.1%}" for name, ns in unknown.head(3).iter_rows()]
+    more = f" and {unknown.height - 3} more" if unknown.height > 3 else ""
+    return (
+        f"{lost / total:.1%} of the kernels' time is in names that no rule knows, counted as computation: "
+        f"{', '.join(shown)}{more}. If any of them communicates, say so (--kernel-rules FILE)."
+    )

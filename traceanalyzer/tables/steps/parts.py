@@ -2,7 +2,7 @@
 
 * The optimizer is what runs inside torch's ranges `Optimizer.step#AdamW.step`; on devices what they launched, first to
   last kernel of a range. A device rank without such ranges is told by the names of its kernels (`FusedAdam...`).
-* Passes stand in for actions on ranks that have none. Work is backward if autograd issued it: on devices a thread other
+* Passes stand in for actions on ranks that have none and mark no phases (`tables.kernel_phases`). Work is backward if autograd issued it: on devices a thread other
   than the one that launches first in the step, on CPU an operator inside `autograd::engine::evaluate_function`. A run of
   such work is a backward pass, what runs before the last of them and is not backward is forward.
 """
@@ -15,7 +15,7 @@ from traceanalyzer.schema import OPTIMIZER, PASSES, conform
 from traceanalyzer.tables.steps.windows import COMPUTE_KINDS, assign_steps, on_main_thread
 
 _RANGE = r"^Optimizer\.step#"
-_KERNEL = r"(?i)adam|adagrad|lambstage|sgd"
+OPTIMIZER_KERNEL = r"(?i)adam|adagrad|lambstage|sgd"
 _AUTOGRAD = "autograd::engine::evaluate_function"
 _COMMUNICATION = r"^(c10d::|_c10d_functional|gloo:|nccl:|record_param_comms)"
 _STEP = ["rank", "step"]
@@ -48,7 +48,7 @@ def optimizer_on_device(ranges: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataF
     by_range = launched.group_by("rank", "_from").agg(pl.col("start_ns").min(), pl.col("end_ns").max())
     named = (
         kernels.join(ranges, on="rank", how="anti")
-        .filter(pl.col("step").is_not_null() & pl.col("name").cast(pl.String).str.contains(_KERNEL))
+        .filter(pl.col("step").is_not_null() & pl.col("name").cast(pl.String).str.contains(OPTIMIZER_KERNEL))
         .group_by(_STEP)
         .agg(pl.col("start_ns").min(), pl.col("end_ns").max())
     )
@@ -57,16 +57,24 @@ def optimizer_on_device(ranges: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataF
 
 def device_passes(kernels: pl.DataFrame) -> pl.DataFrame:
     """Forward and backward passes (`PASSES`) of device ranks by the thread that launched each computing kernel."""
+    return _passes(_directed(kernels).select(*_STEP, "at_ns", "start_ns", "end_ns", "back"))
+
+
+def phases_by_thread(kernels: pl.DataFrame) -> pl.DataFrame:
+    """Computing kernels up to the last backward of each step: `rank`, `cycle`, `index`, `phase`."""
+    last = pl.col("at_ns").filter(pl.col("back")).max().over(_STEP)
+    phase = pl.when("back").then(pl.lit("B")).otherwise(pl.lit("F")).alias("phase")
+    return _directed(kernels).filter(pl.col("at_ns") <= last).select("rank", "cycle", "index", phase)
+
+
+def _directed(kernels: pl.DataFrame) -> pl.DataFrame:
+    """Computing kernels of steps, launched at `at_ns`, and whether another thread than the first launched them: `back`."""
     work = kernels.filter(
         pl.col("kind").is_in(COMPUTE_KINDS) & pl.col("launch_start_ns").is_not_null() & pl.col("step").is_not_null()
     )
     thread = pl.col("launch_thread").cast(pl.String)
     first = thread.sort_by("launch_start_ns", "index").first().over("rank")
-    return _passes(
-        work.select(
-            *_STEP, pl.col("launch_start_ns").alias("at_ns"), "start_ns", "end_ns", (thread != first).alias("back")
-        )
-    )
+    return work.with_columns(pl.col("launch_start_ns").alias("at_ns"), (thread != first).alias("back"))
 
 
 def main_thread_passes(events: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:

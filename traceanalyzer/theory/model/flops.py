@@ -15,11 +15,15 @@ from enum import StrEnum
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.model import ModelShape
+from traceanalyzer.theory.model.compressed_attention import twice_compressed_keys, twice_indexed_keys
+from traceanalyzer.theory.model.mixing import delta_recurrence, mamba_recurrence, twice_keys_read
 from traceanalyzer.theory.model.parameters import (
     Parameters,
     edge_parameters,
     layer_parameters,
+    mtp_layer_parameters,
     mtp_projection_parameters,
+    reads_encoder,
 )
 
 
@@ -68,7 +72,9 @@ class _Rules:
     """Likewise for norms and biases."""
     mtp_norms: bool = False
     window: bool = False
-    """Count a sliding window."""
+    """Count a sliding window, a chunk or the keys that an indexer chooses."""
+    megatron: bool = False
+    """Count recurrences as Megatron-LM does, and no indexer."""
 
 
 _RULES = {
@@ -76,8 +82,8 @@ _RULES = {
     Convention.FULL_ATTENTION: _Rules(2),
     Convention.SIX_N: _Rules(0, embedding=True),
     Convention.PALM: _Rules(2, embedding=True),
-    Convention.MEGATRON: _Rules(1, router=False, mtp_norms=True),
-    Convention.MEGATRON_LEGACY: _Rules(2, router=False),
+    Convention.MEGATRON: _Rules(1, router=False, mtp_norms=True, megatron=True),
+    Convention.MEGATRON_LEGACY: _Rules(2, router=False, megatron=True),
     Convention.TORCHTITAN: _Rules(2, other=True),
     Convention.TORCHTITAN_2024: _Rules(2, embedding=True, other=True),
 }
@@ -95,18 +101,34 @@ class FlopsPerToken:
     router: int = 0
     experts: int = 0
     shared_experts: int = 0
+    latent_projections: int = 0
+    """Into and out of the size that routed experts work on."""
+    recurrent_projections: int = 0
+    """Of Mamba-2 and gated-delta-net mixers."""
+    recurrence: int = 0
+    """Their states and short convolutions."""
+    indexer: int = 0
+    """Choosing keys for sparse attention: projections and scores."""
+    residual: int = 0
+    """Projections that weigh several residual streams."""
+    adapter: int = 0
+    input: int = 0
+    """Image patches."""
     projection: int = 0
-    """In front of multi-token-prediction layers."""
+    """In front of multi-token-prediction layers, or of the output matrix."""
     logits: int = 0
     embedding: int = 0
     """Not computed by any device; counted in conventions that start from the number of parameters."""
     other: int = 0
     """Norms and biases, likewise."""
+    spared: int = 0
+    """Gradient FLOPs that are not computed: of the weights of frozen matrices, and of image patches themselves."""
     recomputed: int = 0
     """Forward FLOPs that backward computes again; part of `hardware` only."""
 
     def __add__(self, other: FlopsPerToken) -> FlopsPerToken:
-        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in (*PARTS, "recomputed")})
+        names = (*PARTS, "spared", "recomputed")
+        return replace(self, **{name: getattr(self, name) + getattr(other, name) for name in names})
 
     def by_part(self) -> dict[str, int]:
         """Forward FLOPs of every part that is not zero."""
@@ -119,13 +141,13 @@ class FlopsPerToken:
 
     @property
     def backward(self) -> int:
-        """Input-gradient and weight-gradient FLOPs, each as much as forward."""
-        return 2 * self.forward
+        """Input-gradient and weight-gradient FLOPs, each as much as forward less what is spared."""
+        return 2 * self.forward - self.spared
 
     @property
     def total(self) -> int:
         """What the model needs, forward and backward: the numerator of MFU."""
-        return 3 * self.forward
+        return self.forward + self.backward
 
     @property
     def hardware(self) -> int:
@@ -134,7 +156,9 @@ class FlopsPerToken:
 
 
 PARTS = tuple(
-    field.name for field in fields(FlopsPerToken) if field.name not in {"convention", "sequence_length", "recomputed"}
+    field.name
+    for field in fields(FlopsPerToken)
+    if field.name not in {"convention", "sequence_length", "spared", "recomputed"}
 )
 """The parts of a forward pass, in the order in which a token meets them."""
 
@@ -199,9 +223,11 @@ def layer_flops_per_token(
     if sequence_length < 1:
         raise DomainError(f"a sequence of {sequence_length} tokens has no FLOPs", "give a positive sequence length")
     rules = _RULES[convention]
-    weights = _of_weights(layer_parameters(shape, layer), convention, sequence_length, rules)
-    keys_twice = _twice_keys_read(shape, sequence_length, layer, rules)
-    flops = replace(weights, core_attention=shape.num_heads * sum(shape.head_sizes) * keys_twice)
+    weights = _of_weights(shape, layer_parameters(shape, layer), convention, sequence_length, rules)
+    flops = _mixed(shape, weights, shape.mixer(layer), layer, rules)
+    if reads_encoder(shape, layer) and rules.span_halves:
+        every_key = 2 * sequence_length * shape.num_heads * sum(shape.head_sizes)
+        flops = replace(flops, core_attention=flops.core_attention + every_key)
     return replace(flops, recomputed=_recomputed(flops, recompute))
 
 
@@ -214,20 +240,33 @@ def edge_flops_per_token(
 ) -> tuple[FlopsPerToken, FlopsPerToken]:
     """FLOPs of one token before the first layer and after the last."""
     rules = _RULES[convention]
-    edge = _of_weights(edge_parameters(shape), convention, sequence_length, rules)
-    before = replace(edge, logits=0, other=0)
-    after = replace(edge, embedding=0)
-    mtp_rules = replace(rules, other=rules.other or rules.mtp_norms)
-    own = _of_weights(mtp_projection_parameters(shape), convention, sequence_length, mtp_rules)
+    edge = _of_weights(shape, edge_parameters(shape), convention, sequence_length, rules)
+    before = replace(edge, logits=0, other=0, projection=0, residual=0)
+    frozen = before.forward if shape.adapter else 0
+    after = replace(edge, embedding=0, input=0, spared=edge.spared - frozen)
+    before = replace(before, spared=frozen + before.input)
     for _ in range(shape.num_mtp_layers):
-        after += replace(own, logits=edge.logits)
-        after += layer_flops_per_token(shape, sequence_length, shape.num_layers - 1, convention, recompute=recompute)
+        after += _mtp_module(shape, edge, rules, recompute)
     return before, after
 
 
-def _of_weights(count: Parameters, convention: Convention, sequence_length: int, rules: _Rules) -> FlopsPerToken:
+def _mtp_module(shape: ModelShape, edge: FlopsPerToken, rules: _Rules, recompute: Recompute) -> FlopsPerToken:
+    convention, sequence_length = edge.convention, edge.sequence_length
+    own_rules = replace(rules, other=rules.other or rules.mtp_norms)
+    own = _of_weights(shape, mtp_projection_parameters(shape), convention, sequence_length, own_rules)
+    module = replace(own, logits=edge.logits)
+    for mixer, count in mtp_layer_parameters(shape):
+        weights = _of_weights(shape, count, convention, sequence_length, rules)
+        layer = _mixed(shape, weights, mixer, shape.num_layers - 1, rules)
+        module += replace(layer, recomputed=_recomputed(layer, recompute))
+    return module
+
+
+def _of_weights(
+    shape: ModelShape, count: Parameters, convention: Convention, sequence_length: int, rules: _Rules
+) -> FlopsPerToken:
     """Forward FLOPs of everything that costs twice its parameters."""
-    return FlopsPerToken(
+    flops = FlopsPerToken(
         convention=convention,
         sequence_length=sequence_length,
         attention_projections=2 * count.attention,
@@ -235,19 +274,54 @@ def _of_weights(count: Parameters, convention: Convention, sequence_length: int,
         router=2 * count.router if rules.router else 0,
         experts=2 * count.active_experts,
         shared_experts=2 * count.shared_experts,
+        latent_projections=2 * count.latent_projections,
+        recurrent_projections=2 * count.recurrent,
+        indexer=0 if rules.megatron else 2 * count.indexer,
+        residual=2 * count.residual,
+        adapter=2 * count.adapter,
+        input=2 * count.input,
         projection=2 * count.projection,
         logits=2 * count.output,
         embedding=2 * count.embedding if rules.embedding else 0,
         other=2 * (count.norms + count.extra) if rules.other else 0,
     )
+    if shape.adapter is None:
+        return flops
+    trained = flops.adapter + (flops.logits if shape.adapter.trains_output else 0)
+    return replace(flops, spared=flops.forward - trained)
 
 
-def _twice_keys_read(shape: ModelShape, sequence_length: int, layer: int, rules: _Rules) -> int:
-    """Twice the mean number of keys a query reads: under a window w the mask has `s w - w^2 / 2` of `s^2` pairs."""
-    window = shape.attention_window
-    if rules.window and 0 < window < sequence_length and layer in shape.windowed_layers:
-        return (2 * sequence_length * window - window * window) // sequence_length
-    return sequence_length * rules.span_halves
+def _mixed(shape: ModelShape, flops: FlopsPerToken, mixer: str, layer: int, rules: _Rules) -> FlopsPerToken:
+    """`flops` and what mixing tokens costs beyond the weights."""
+    length, halves = flops.sequence_length, rules.span_halves
+    if mixer == "attention":
+        keys_twice = twice_keys_read(shape, length, layer, halves, window=rules.window)
+        core = shape.num_heads * sum(shape.head_sizes) * keys_twice
+        chooser = None if rules.megatron else shape.indexer
+        scores = chooser.num_heads * chooser.head_size * length * halves if chooser else 0
+        return replace(flops, core_attention=core, indexer=flops.indexer + scores)
+    if mixer in ("window", "sparse", "heavy"):
+        return _compressed(shape, flops, mixer, rules)
+    if not halves:
+        return flops
+    if mixer == "mamba" and shape.mamba:
+        return replace(flops, recurrence=mamba_recurrence(shape.mamba, megatron=rules.megatron))
+    if mixer == "delta" and shape.delta:
+        return replace(flops, recurrence=delta_recurrence(shape.delta, megatron=rules.megatron))
+    return flops
+
+
+def _compressed(shape: ModelShape, flops: FlopsPerToken, mixer: str, rules: _Rules) -> FlopsPerToken:
+    keys_twice = twice_compressed_keys(
+        shape, mixer, flops.sequence_length, rules.span_halves, window=rules.window or rules.megatron
+    )
+    core = 2 * shape.num_heads * shape.head_size * keys_twice
+    chooser = shape.indexer
+    if mixer != "sparse" or chooser is None or shape.compressed is None:
+        return replace(flops, core_attention=core)
+    pairs_twice = twice_indexed_keys(shape.compressed, flops.sequence_length, rules.span_halves)
+    scores = chooser.num_heads * chooser.head_size * pairs_twice
+    return replace(flops, core_attention=core, indexer=flops.indexer + scores)
 
 
 def _recomputed(layer: FlopsPerToken, recompute: Recompute) -> int:

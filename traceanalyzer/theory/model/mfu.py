@@ -61,12 +61,7 @@ def utilisation_at_rate(
     possible = num_devices * peak_flops_per_device
     mfu = flops.total * tokens_per_second / possible
     hfu = flops.hardware * tokens_per_second / possible
-    if hfu > 1:
-        raise DomainError(
-            f"{'HFU' if mfu <= 1 else 'MFU'} would be {max(mfu, hfu):.1%} in the {flops.convention} convention",
-            "check tokens per step, number of devices, the convention, and that the peak is that of the number format "
-            "computed in (fp8 matrix multiplications exceed a bf16 peak)",
-        )
+    _refuse_impossible(mfu, hfu, flops.convention.value)
     return Utilisation(
         mfu=mfu,
         hfu=hfu,
@@ -85,3 +80,20 @@ def utilisation_of_step(
     if step_ns <= 0:
         raise DomainError(f"a step of {step_ns} ns has no rate", "give a positive step time")
     return utilisation_at_rate(flops, tokens_per_step / step_ns * 1e9, num_devices, peak_flops_per_device)
+
+
+def check_possible(
+    total: float, hardware: float, convention: str, step_ns: float, num_devices: int, peak_flops_per_device: float
+) -> None:
+    """Raise `DomainError` where a step of `step_ns` would do more FLOPs than the devices can; counts are of a step."""
+    possible = num_devices * peak_flops_per_device * step_ns / 1e9
+    _refuse_impossible(total / possible, hardware / possible, convention)
+
+
+def _refuse_impossible(mfu: float, hfu: float, convention: str) -> None:
+    if hfu > 1:
+        raise DomainError(
+            f"{'HFU' if mfu <= 1 else 'MFU'} would be {max(mfu, hfu):.1%} in the {convention} convention",
+            "check tokens per step, number of devices, the convention, and that the peak is that of the number format "
+            "computed in (fp8 matrix multiplications exceed a bf16 peak)",
+        )

@@ -11,6 +11,7 @@ from traceanalyzer.errors import DomainError, TraceAnalyzerError
 from traceanalyzer.schedule import RankOrders, ScheduleName
 from traceanalyzer.theory.model.stage_times import Cut, StageTimes
 from traceanalyzer.theory.schedules.closed_forms import ClosedForm, bubble_share
+from traceanalyzer.theory.schedules.known import schedule
 from traceanalyzer.theory.schedules.orders import chunks_per_rank, order, placement
 from traceanalyzer.theory.simulator.deadlock import DeadlockError
 from traceanalyzer.theory.simulator.in_flight import in_flight, peaks
@@ -87,7 +88,7 @@ class Refusal:
 def predict(name: ScheduleName, workload: Workload) -> Prediction:
     """Simulate a named schedule. Raises `DomainError` where it does not exist for the workload."""
     num_chunks = chunks_per_rank(name) or workload.num_chunks
-    group_size = workload.group_size if name in _GROUPED else None
+    group_size = workload.group_size if schedule(name).is_grouped else None
     orders = order(name, workload.num_ranks, workload.num_microbatches, num_chunks, group_size)
     stage_ranks = placement(name, workload.num_ranks, num_chunks)
     times = workload.cut(workload.num_ranks * num_chunks)
@@ -97,9 +98,6 @@ def predict(name: ScheduleName, workload: Workload) -> Prediction:
     return _prediction(str(name), name, num_chunks, stage_ranks, simulated, workload, (closed_form, reason))
 
 
-_GROUPED = (ScheduleName.INTERLEAVED_1F1B, ScheduleName.INTERLEAVED_ZERO_BUBBLE)
-
-
 def predict_order(
     title: str, orders: RankOrders, stage_ranks: tuple[int, ...], known: ScheduleName | None, workload: Workload
 ) -> Prediction:
@@ -107,7 +105,7 @@ def predict_order(
 
     Its stages are the cuts of one model copy, or of two where the order is known to be DualPipe.
     """
-    copies = 2 if known is ScheduleName.DUALPIPE else 1
+    copies = schedule(known).num_copies if known else 1
     num_stages = len(stage_ranks) // copies
     times = workload.cut(num_stages)
     num_chunks = max(1, num_stages // len(orders))
@@ -150,7 +148,7 @@ def _closed_form(
         return None, "stages take unequal times"
     if costs.sends is not SendMode.ASYNC or costs.occupancy_ns:
         return None, "messages hold ranks or share links"
-    if name in (ScheduleName.DUALPIPE, ScheduleName.DUALPIPE_V) and not _pairs_as_published(costs):
+    if schedule(name).has_pairs and not _pairs_as_published(costs):
         return None, "overlapped pairs do not run as one op that takes as long as its parts"
     recompute = round(workload.recompute_ns / num_chunks)
     try:

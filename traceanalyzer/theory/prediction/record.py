@@ -147,6 +147,9 @@ class PredictionRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     schedules: list[ScheduleRecord]
     refused: list[RefusalRecord]
     sweep: SweepRecord | None
+    job: Annotated[
+        dict[str, Any] | None, Meta(description="MFU, tokens/s, memory and exchanges of the whole job; with a cluster.")
+    ] = None
 
 
 def record(predicted: Predicted) -> PredictionRecord:

@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.schedule import ScheduleName
-from traceanalyzer.theory.schedules.laws import LAWS, Law, Point
+from traceanalyzer.theory.schedules.known import schedule
 from traceanalyzer.theory.schedules.orders import check
+from traceanalyzer.theory.schedules.record import Law, Point
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class ClosedForm:
     bubble: float
     """Idle time of a rank within the pipeline phase."""
     formula: str
-    """The formula of `bubble`; letters as in `traceanalyzer.theory.schedules.laws`."""
+    """The formula of `bubble`; letters as in `traceanalyzer.theory.schedules.record`."""
     domain: str
     """Where it holds."""
     source: str
@@ -53,7 +54,7 @@ def bubble_share(  # noqa: PLR0913 - a point has that many coordinates
     at = Point(num_ranks, num_microbatches, num_chunks, forward, backward_input, backward_weight, hop, group)
     if min(forward, backward_input, backward_weight, hop) < 0 or at.total <= 0:
         raise DomainError("times must not be negative, and not all zero", "give positive times")
-    law = LAWS[name]
+    law = schedule(name).law
     if num_ranks == 1:
         return _closed_form(law, at, 0.0, 0.0)
     if not law.holds(at) or (hop and not law.hop_holds(at)):

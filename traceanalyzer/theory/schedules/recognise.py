@@ -7,24 +7,9 @@ from itertools import takewhile
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.schedule import Action, Phase, RankOrders, ScheduleName, actions_of
-from traceanalyzer.theory.schedules.orders import chunks_per_rank, order, placement, single
-
-_SIMPLEST_FIRST = (
-    ScheduleName.ACCUMULATION,
-    ScheduleName.ONE_F_ONE_B,
-    ScheduleName.GPIPE,
-    ScheduleName.SEQUENTIAL,
-    ScheduleName.EAGER_1F1B,
-    ScheduleName.INTERLEAVED_1F1B,
-    ScheduleName.LOOPED_BFS,
-    ScheduleName.ZB_H1,
-    ScheduleName.ZB_H2,
-    ScheduleName.INTERLEAVED_ZERO_BUBBLE,
-    ScheduleName.ZBV,
-    ScheduleName.DUALPIPE_V,
-    ScheduleName.DUALPIPE,
-)
-"""Where several schedules have the same order (one rank, one microbatch), the first of these is named."""
+from traceanalyzer.theory.schedules.known import schedule, schedules
+from traceanalyzer.theory.schedules.orders import order, placement
+from traceanalyzer.theory.schedules.record import OrderPoint
 
 
 def recognise(orders: RankOrders, stage_ranks: Sequence[int]) -> ScheduleName | None:
@@ -48,7 +33,7 @@ def recognise_order(orders: RankOrders, stage_ranks: Sequence[int]) -> tuple[Sch
     if num_microbatches > min(len(actions) for actions in observed.values()):
         return None  # in every schedule every rank works on every microbatch
     group_size = _leading_forwards(next(iter(observed.values())))
-    for name in _SIMPLEST_FIRST:
+    for name in schedules():
         for candidate in _candidates(name, len(orders), num_microbatches, group_size, stage_ranks):
             if all(_flat(candidate, rank) == actions for rank, actions in observed.items()):
                 return name, candidate
@@ -69,12 +54,13 @@ def _candidates(
     name: ScheduleName, num_ranks: int, num_microbatches: int, group_size: int, stage_ranks: Sequence[int]
 ) -> Iterator[RankOrders]:
     """Every order that `name` can have on this placement."""
-    num_chunks = chunks_per_rank(name) or len(stage_ranks) // num_ranks
-    grouped = name in (ScheduleName.INTERLEAVED_1F1B, ScheduleName.INTERLEAVED_ZERO_BUBBLE)
+    record = schedule(name)
+    num_chunks = record.num_chunks or len(stage_ranks) // num_ranks
     try:
         if placement(name, num_ranks, num_chunks) == tuple(stage_ranks):
-            yield order(name, num_ranks, num_microbatches, num_chunks, group_size if grouped else None)
-            if name is ScheduleName.GPIPE:
-                yield [single.gpipe(rank, num_microbatches, last_first=True) for rank in range(num_ranks)]
+            group = group_size if record.is_grouped else None
+            yield order(name, num_ranks, num_microbatches, num_chunks, group)
+            point = OrderPoint(num_ranks, num_microbatches, num_chunks, group or num_microbatches)
+            yield from ([variant(rank, point) for rank in range(num_ranks)] for variant in record.variants)
     except DomainError:
         return

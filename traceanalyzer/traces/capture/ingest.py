@@ -17,6 +17,7 @@ import msgspec
 
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
+from traceanalyzer.output import sync_folder, write_whole
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
     MANIFEST,
@@ -27,8 +28,6 @@ from traceanalyzer.traces.capture.manifest import (
     load_manifest,
     save_manifest,
     sha256_of,
-    sync_folder,
-    write_whole,
 )
 from traceanalyzer.traces.capture.parts import PartWriter
 from traceanalyzer.traces.capture.workers import WorkerDiedError, each, number_of_workers

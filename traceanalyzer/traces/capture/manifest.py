@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import tempfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.output import write_whole
 from traceanalyzer.traces.kineto.facts import FileFacts
 
 MANIFEST = "manifest.json"
@@ -96,30 +95,6 @@ def load_manifest(folder: Path) -> Manifest:
 def save_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest in one step that also survives a power cut. Raises `OSError`."""
     write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file through a temporary one beside it. Raises `OSError`, leaving nothing behind."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def sha256_of(data: bytes) -> str:

@@ -26,7 +26,6 @@ MARK = 34
 """`eventType` of marks; others are declarations."""
 _EMITTED = r"(?s), (?:seq|op_id|sizes|input_op_ids) = .*$"
 _OPERATOR = r"^[A-Za-z_]\w*::[\w:]+$"
-_STEP = r"(?i)^((?:train(?:ing)?|global)?[ _-]?(?:iteration|iter|step)[ _#:=-]*)(\d{1,9})$"
 
 
 def calls(rows: pl.DataFrame) -> pl.DataFrame:
@@ -42,35 +41,16 @@ def calls(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def step_stem(names: pl.DataFrame) -> str | None:
-    """What the names of iterations begin with, where no `ProfilerStep#N` is there; None without such ranges.
-
-    `names` is `name` and `duration_ns` of ranges. Of several kinds of numbered iterations the longest counts.
-    """
-    if names["name"].str.contains(r"^ProfilerStep#\d").any():
-        return None
-    stems = (
-        names.with_columns(pl.col("name").str.extract(_STEP, 1).alias("stem"))
-        .drop_nulls("stem")
-        .group_by("stem")
-        .agg(pl.col("duration_ns").sum())
-        .sort("duration_ns", "stem", descending=[True, False])
-    )
-    return stems["stem"][0] if stems.height else None
-
-
-def ranges(rows: pl.DataFrame, stem: str | None) -> pl.DataFrame:
-    """NVTX ranges; one that was still open, and a mark, is an instant. Iterations become `ProfilerStep#N`."""
+def ranges(rows: pl.DataFrame) -> pl.DataFrame:
+    """NVTX ranges; one that was still open, and a mark, is an instant."""
     name = pl.col("name").str.replace(_EMITTED, "")
-    step = pl.lit("ProfilerStep#") + name.str.strip_prefix(stem or "")
-    is_step = name.str.starts_with(stem) & name.str.contains(_STEP) if stem else pl.lit(value=False)
     closed = pl.col("end").is_not_null() & pl.col("eventType").is_in(RANGES)
     operator = name.str.contains(_OPERATOR)
     return _decoded(
         rows.with_columns(
             pl.when(closed).then(pl.lit("X")).otherwise(pl.lit("i")).alias("ph"),
             pl.when(closed).then("end").otherwise("start").alias("end"),
-            pl.when(is_step).then(step).otherwise(name).alias("name"),
+            name.alias("name"),
             pl.when(operator).then(pl.lit("cpu_op")).otherwise(pl.lit("user_annotation")).alias("category"),
         )
     )

@@ -215,11 +215,8 @@ class _Report:
         """Columns of `DECODED`, batch by batch."""
         for rows in self._rows(_CALL, ("start", "end", "nameId", "correlationId"), "globalTid"):
             yield nsys_events.calls(self._with_name(rows, pl.col("nameId")))
-        foreign, unnamed = self.num_foreign, self.num_unnamed
-        stem = nsys_events.step_stem(pl.concat([_NO_RANGES, *[_lengths(rows) for rows in self._ranges()]]))
-        self.num_foreign, self.num_unnamed = foreign, unnamed  # the same rows are read again
         for rows in self._ranges():
-            yield nsys_events.ranges(rows, stem)
+            yield nsys_events.ranges(rows)
         yield from self._device_frames()
 
     def _device_frames(self) -> Iterator[pl.DataFrame]:
@@ -291,10 +288,3 @@ def _with_kinds(rows: pl.DataFrame, kinds: dict[Any, str | None], **columns: str
         pl.col(column).replace_strict(kinds, default=None, return_dtype=pl.String).alias(name)
         for name, column in columns.items()
     )
-
-
-_NO_RANGES = pl.DataFrame(schema={"name": pl.String, "duration_ns": pl.Int64})
-
-
-def _lengths(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select("name", (pl.col("end") - pl.col("start")).alias("duration_ns"))

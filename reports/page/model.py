@@ -1,0 +1,160 @@
+"""What a page is made of, as plain data. The same page is drawn as HTML (`html`) and as a terminal's text (`terminal`).
+
+Texts may hold anything that a trace holds; the renderers make them safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """A table of ready text."""
+
+    id: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: frozenset[int] = frozenset()
+    """Positions of columns that are set to the right."""
+    note: str = ""
+    num_rows: int = 0
+    """Rows of the whole list, if `rows` is cut."""
+    all_rows: str = "review.json"
+    """Where the whole list is: `review.json`, or the name of a table."""
+    csv: str = ""
+    """Name of the download that holds the whole table; empty: none."""
+    folded: bool = False
+    half: bool = False
+    few: int = 6
+    """Rows that a terminal shows; 0: the table is not for a terminal."""
+    kind: Literal["grid"] = "grid"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Button:
+    """A button of a chart that shows a window of its time axis."""
+
+    text: str
+    start_ms: float
+    end_ms: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chart:
+    """A picture, drawn only if a renderer asks for it."""
+
+    id: str
+    draw: Callable[[], Any]
+    """Makes the Bokeh figure. It imports the drawing library, which takes seconds."""
+    label: str
+    """What the picture shows, for readers who cannot see it."""
+    title: str = ""
+    caption: str = ""
+    legend: tuple[tuple[str, str], ...] = ()
+    """(word, colour) in drawing order."""
+    buttons: tuple[Button, ...] = ()
+    time_axis: str = ""
+    """Name of the x range that this chart's buttons and keys move; empty: it does not zoom."""
+    half: bool = False
+    """Half of the page's width is enough."""
+    numbers: Grid | None = None
+    """The numbers behind the picture: what a terminal shows in its place."""
+    sketch: Callable[[int], str] | None = None
+    """The picture in letters, for a terminal of the given width."""
+    kind: Literal["chart"] = "chart"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Terms and what they mean."""
+
+    entries: tuple[tuple[str, str], ...]
+    title: str = ""
+    half: bool = False
+    kind: Literal["terms"] = "terms"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """A sentence on its own."""
+
+    text: str
+    kind: Literal["note"] = "note"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One finding with the window of time that it is about, in ms on the timeline's axis."""
+
+    id: str
+    title: str
+    passed: bool
+    worth: str
+    evidence: str
+    action: str
+    place: str
+    start_ms: float | None
+    end_ms: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Findings:
+    """What was checked: failed first, worthiest first."""
+
+    entries: tuple[Finding, ...]
+    kind: Literal["findings"] = "findings"
+
+
+Part = Chart | Grid | Terms | Note | Findings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A titled part of the page. Without parts it is one line saying why (`absent`)."""
+
+    id: str
+    title: str
+    parts: tuple[Part, ...]
+    lead: str = ""
+    absent: str = ""
+    in_terminal: bool = True
+    withheld: tuple[tuple[str, str], ...] = ()
+    """Figures of this subject that are not given: (names, reason)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tile:
+    """A headline number beside its theory."""
+
+    id: str
+    title: str
+    value: str
+    theory: str = ""
+    gap: str = ""
+    status: str = "neutral"
+    note: str = ""
+    definition: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Everything that a reader sees."""
+
+    title: str
+    subject: str
+    """What the page is about, in one line."""
+    path: str = ""
+    """What was analysed, for commands that a reader may run."""
+    preface: str = ""
+    """Whether the capture can be trusted, in one sentence."""
+    warnings: tuple[str, ...] = ()
+    verdict: tuple[str, ...]
+    tiles: tuple[Tile, ...] = ()
+    sections: tuple[Section, ...]
+    withheld: tuple[tuple[str, str], ...] = ()
+    """Everything that is not given: (names, reason)."""
+    footer: str = ""

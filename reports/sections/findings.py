@@ -1,0 +1,98 @@
+"""What was checked and what follows from it: findings, slow ranks, and what remedies are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from reports.page.grids import grid
+from reports.page.model import Finding, Findings, Grid, Section
+from reports.sections.material import Material
+from traceanalyzer import review
+from traceanalyzer.review import Bubble, StragglerFigures
+from traceanalyzer.review.words import digits, milliseconds, percent
+
+_NS_PER_MS = 1e6
+
+
+def section(material: Material) -> Section:
+    """Findings with the worthiest first, and beside them the ranks and remedies behind them."""
+    found = material.review
+    listed = findings(found.findings, material.origin_ns)
+    lead = "What causes the gaps, the most costly first. Each saving is for that remedy alone; savings do not add up."
+    failed = any(not each.passed for each in listed.entries)
+    return material.section(
+        "findings",
+        "Findings",
+        [listed if listed.entries else None, stragglers(found.stragglers), worth(found.bubble)],
+        absent="No check was made of this run.",
+        lead=lead if failed else "",
+    )
+
+
+def findings(found: Sequence[review.Finding], origin_ns: int | None) -> Findings:
+    """Failed checks first; windows in ms since `origin_ns`, the timeline's zero."""
+    return Findings(entries=tuple(sorted((_finding(each, origin_ns) for each in found), key=lambda f: f.passed)))
+
+
+def _finding(found: review.Finding, origin_ns: int | None) -> Finding:
+    worth = [f"{milliseconds(found.worth_ms)} per step"] if found.worth_ms else []
+    worth += [f"{digits(found.worth_mfu_points)} MFU points"] if found.worth_mfu_points else []
+    start_ms, end_ms = _since(origin_ns, found.start_ns), _since(origin_ns, found.end_ns)
+    placed = start_ms is not None and end_ms is not None and end_ms > start_ms
+    return Finding(
+        id=found.id,
+        title=found.title,
+        passed=found.passed,
+        worth=", ".join(worth),
+        evidence=found.evidence,
+        action=found.action or "",
+        place="" if found.rank is None else f"rank {found.rank}",
+        start_ms=start_ms if placed else None,
+        end_ms=end_ms if placed else None,
+    )
+
+
+def _since(origin_ns: int | None, at_ns: int | None) -> float | None:
+    return None if origin_ns is None or at_ns is None else (at_ns - origin_ns) / _NS_PER_MS
+
+
+def stragglers(ranks: Sequence[StragglerFigures]) -> Grid | None:
+    """Ranks that compute slowly."""
+    return grid(
+        "stragglers",
+        "Slow ranks",
+        ranks,
+        [
+            ("rank", lambda r: r.rank, None),
+            ("stage", lambda r: r.stage, None),
+            ("cause", lambda r: r.cause, None),
+            ("slowdown", lambda r: r.slowdown, "ratio"),
+            ("cost per step", lambda r: r.cost_ms, "ms"),
+        ],
+        note="Slowdown: the ideal step with this rank's own durations ÷ the ideal step.",
+        half=True,
+    )
+
+
+def worth(bubble: Bubble | None) -> Grid | None:
+    """What each remedy alone would save."""
+    if bubble is None:
+        return None
+    error = (
+        ""
+        if bubble.replay_error is None
+        else f"; the replay misses the measured steps by {percent(bubble.replay_error)}"
+    )
+    return grid(
+        "worth",
+        "What each remedy would save",
+        bubble.worth,
+        [
+            ("remedy", lambda w: w.remedy, None),
+            ("rank", lambda w: w.rank, None),
+            ("stage", lambda w: w.stage, None),
+            ("saves per step", lambda w: w.ms, "ms"),
+        ],
+        note=f"By replay of the measured order, each remedy alone{error}. Savings do not add up.",
+        half=True,
+    )

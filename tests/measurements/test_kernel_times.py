@@ -1,0 +1,120 @@
+"""Kernel and communication tables against sums made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from msgspec import to_builtins
+from tiny_device import GEMM, TinyDevice
+from traceanalyzer.cli.text.review import review_text
+
+from traceanalyzer.analysis.assemble import Analysis, analyze, read
+from traceanalyzer.cli import main
+from traceanalyzer.schema import TABLES
+
+ALL_REDUCE = "ncclDevKernel_AllReduce_Sum_bf16_RING_LL(ncclDevKernelArgsStorage<4096ul>)"
+OTHER = "void at::native::vectorized_elementwise_kernel<4, at::native::AddFunctor<float>>"
+MIB = 1 << 20
+
+
+def all_reduce(number: int) -> dict[str, Any]:
+    """Arguments of an all-reduce of 1 MiB over two ranks."""
+    return {
+        "Collective name": "allreduce", "dtype": "BFloat16", "In msg nelems": MIB // 2, "Out msg nelems": MIB // 2,
+        "Group size": 2, "Process Group Name": "3", "Process Group Description": "mesh_dp",
+        "Process Group Ranks": "[0, 1]", "Seq": number,
+    }  # fmt: skip
+
+
+def job(folder: Path) -> Analysis:
+    """Two ranks, two steps of 200 µs: three GEMMs of 20, 30 (two at once), an all-reduce of 50 half under the last."""
+    for rank in (0, 1):
+        trace = TinyDevice(rank=rank, world_size=2, process=40 + rank)
+        for step in (1, 2):
+            at = 1000 + 200 * step
+            trace.step(step, at - 10, at + 190)
+            trace.kernel(at, at + 20, launched=at - 9)  # 6 until the next launch: takes longer
+            trace.kernel(at + 20, at + 50, launched=at - 3, stream=8)
+            trace.kernel(at + 20, at + 50, launched=at + 10)
+            trace.kernel(at + 60, at + 64, launched=at + 30, name=OTHER)  # 20 until the next launch: shorter
+            late = 10 * rank  # rank 1 comes 10 later; both end together
+            trace.communicate(
+                at + 80 + late, at + 130, launched=at + 50, name=ALL_REDUCE, stream=20, **all_reduce(step)
+            )
+            trace.kernel(at + 105, at + 190, launched=at + 60, name=GEMM)
+        trace.write(folder)
+    return analyze(read(folder))
+
+
+def test_classes_give_the_sum_and_the_union(tmp_path: Path) -> None:
+    rows = {row["kind"]: row for row in job(tmp_path).tables["kernel_classes"].filter(pl.col("rank") == 0).to_dicts()}
+    gemm = rows["gemm"]
+    assert (gemm["num_kernels"], gemm["duration_ns"], gemm["union_ns"]) == (8, 2 * 165_000, 2 * 135_000)
+    assert rows["communication"]["duration_ns"] == rows["communication"]["union_ns"] == 100_000
+    assert gemm["share"] == pytest.approx(165 / (165 + 4 + 50))
+    assert rows["other"]["launch_bound_share"] == 1
+    # the last GEMM of step 1 takes 85 µs and its thread launches again after 131; that of step 2 has no next launch
+    assert gemm["launch_bound_share"] == pytest.approx(1 / 7)
+
+
+def test_names_give_count_mean_and_extremes(tmp_path: Path) -> None:
+    review = job(tmp_path).review
+    assert review.kernels is not None
+    top = review.kernels.top[0]
+    assert (top.name, top.num_kernels, top.min_us, top.max_us) == (GEMM, 16, 20, 85)
+    assert top.mean_us == pytest.approx(165 / 4)
+    assert top.sum_ms == pytest.approx(0.165)
+
+
+def test_groups_tell_exposed_wait_transfer_and_bandwidth(tmp_path: Path) -> None:
+    analysis = job(tmp_path)
+    communication = analysis.review.communication
+    assert communication is not None
+    (group,) = communication.groups
+    assert (group.dimension, group.group, group.num_ranks, group.num_ranks_captured) == ("world", "0,1", 2, 2)
+    assert group.duration_ms == pytest.approx((0.050 + 0.040) / 2)
+    assert (group.wait_ms, group.transfer_ms) == (pytest.approx(0.005), pytest.approx(0.040))
+    assert group.exposed_ms == pytest.approx((0.025 + 0.015) / 2)  # until the last GEMM starts
+    assert group.overlapped_share == pytest.approx(50 / 90)
+    assert communication.overlapped_share == pytest.approx(50 / 90)
+    assert group.bus_bandwidth_gbps == pytest.approx(MIB / 40e-6 / 1e9)  # 2(n-1)/n is 1 for two ranks
+    (size,) = analysis.tables["bandwidths"].to_dicts()
+    assert (size["kind"], size["from_bytes"], size["num_operations"]) == ("all_reduce", MIB, 4)
+
+
+def test_the_summary_of_ranks_closes(tmp_path: Path) -> None:
+    table = job(tmp_path).tables["rank_summary"]
+    shares = [name for name in table.columns if name.endswith("_share")]
+    assert table.select(pl.sum_horizontal(shares)).to_series().to_list() == pytest.approx([1, 1])
+    assert table["num_kernels"].to_list() == [12, 12]
+
+
+def test_tables_have_the_schemas_columns_and_the_text_shows_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    analysis = job(tmp_path)
+    for name in ("kernel_classes", "kernel_names", "communication_groups", "bandwidths", "rank_summary"):
+        assert analysis.tables[name].schema == TABLES[name]
+        assert main(["table", str(tmp_path), name, "--format", "csv"]) == 0
+        assert len(capsys.readouterr().out.splitlines()) > 1
+    text = review_text(to_builtins(analysis.review))
+    assert "Communication: 55.56% of it is under computation" in text
+    assert "launch-bound" in text
+
+
+def test_ranks_without_device_have_no_kernel_section(tmp_path: Path) -> None:
+    trace = TinyDevice(with_devices=False).step(1, 0, 50).event("aten::mm", 5, 30, "cpu_op")
+    trace.write(tmp_path)
+    review = analyze(read(tmp_path)).review
+    assert review.kernels is None
+    assert review.communication is None
+
+
+def test_deepseeks_overlap_without_and_with_notify(corpus: Path) -> None:
+    communication = analyze(read(corpus / "deepseek-dualpipe-h800")).review.communication
+    assert communication is not None
+    assert communication.overlapped_share == pytest.approx(0.963258, abs=1e-6)
+    assert communication.overlapped_share_with_barriers == pytest.approx(0.963178, abs=1e-6)

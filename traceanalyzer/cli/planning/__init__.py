@@ -1,0 +1,1 @@
+"""Commands that plan: jobs, and placements of experts."""

@@ -1,0 +1,69 @@
+"""`traceanalyzer plan experts PATH`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from traceanalyzer.gaps.experts.placement import LayerPlacement
+    from traceanalyzer.review import AllToAll
+
+
+@click.command("experts")
+@click.argument("path")
+@click.option(
+    "--placement", metavar="FILE", help="Write the placement as JSON for a training job; - is standard output."
+)
+@click.option("--redundant", type=click.IntRange(0), default=0, help="Further expert slots for replicas, in all.")
+@click.option("--ranks", type=click.IntRange(0), default=0, help="Ranks to place on.  [default: as measured]")
+@click.option("--groups", type=click.IntRange(1), default=1, help="Expert groups of group-limited routing.")
+@click.option("--nodes", type=click.IntRange(1), default=1, help="Nodes; groups are kept on one where they divide.")
+def command(path: str, placement: str | None, redundant: int, ranks: int, groups: int, nodes: int) -> None:
+    """Propose where experts should live, from the loads measured in PATH.
+
+    Hot experts get replicas (--redundant), and experts are packed onto ranks heaviest first. What the proposal would do
+    is judged on steps it was not made from.
+    """
+    from traceanalyzer.analysis.assemble import analyze, read
+    from traceanalyzer.errors import InputError
+    from traceanalyzer.gaps.experts.placement import PlacementOptions, placement_file, propose
+    from traceanalyzer.output import write_result
+
+    analysis = analyze(read(path))
+    options = PlacementOptions(num_ranks=ranks, num_redundant=redundant, num_groups=groups, num_nodes=nodes)
+    layers = propose(analysis.tables["routing"], options)
+    if not layers:
+        raise InputError(
+            f"{path}: loads of single experts are not known for any layer",
+            "keep the routing side file of every rank beside the traces: split sizes tell ranks, not experts",
+        )
+    if placement is not None:
+        write_result(placement, json.dumps(placement_file(layers, redundant), indent=1).encode() + b"\n")
+    if placement != "-":
+        click.echo("\n".join(_lines(layers, redundant, analysis.review.all_to_all)))
+
+
+def _lines(layers: Sequence[LayerPlacement], redundant: int, measured: AllToAll | None) -> Iterator[str]:
+    from traceanalyzer.gaps.experts.placement import advice
+    from traceanalyzer.review.words import counted, milliseconds, times
+
+    worth = {item.remedy: item.ms for item in measured.worth} if measured else {}
+    summary = advice(layers, redundant, worth.get("balanced_experts"))
+    assert summary is not None  # noqa: S101 - layers were checked
+    judged = "on steps it was not made from" if summary.held_out else "on the one step it was made from"
+    yield f"Fullest rank {times(summary.rank_load_before)} the mean now, {times(summary.rank_load_after)} as proposed ({judged})."
+    if summary.saved_ms is not None:
+        yield f"Predicted to save {milliseconds(summary.saved_ms)} per step; balanced experts would save {milliseconds(worth['balanced_experts'])}."
+    elif measured is not None:
+        yield "What it saves is withheld: this run's imbalance could not be priced."
+    yield f"{counted(summary.num_moved, 'expert')} would move; {counted(redundant, 'redundant slot')}."
+    for layer in layers:
+        yield f"layer {layer.layer}, ranks {','.join(map(str, layer.group))}: {times(layer.before)} -> {times(layer.after)}"
+        for rank, experts in enumerate(layer.proposed.experts_of_rank):
+            name = layer.group[rank] if len(layer.proposed.experts_of_rank) == len(layer.group) else rank
+            yield f"  rank {name:>4}  experts {' '.join(map(str, sorted(experts)))}"

@@ -1,0 +1,78 @@
+"""What `plan job` was asked: options to a job."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+
+from traceanalyzer.cli.options.job_file import read_job_file
+from traceanalyzer.errors import InputError, UsageError
+from traceanalyzer.theory.interconnect.dimension_volumes import ContextExchange
+from traceanalyzer.theory.interconnect.topology import find_cluster
+from traceanalyzer.theory.memory.rank import Allowance
+from traceanalyzer.theory.memory.recipes import find_recipe
+from traceanalyzer.theory.planning.frameworks import find_framework
+from traceanalyzer.theory.planning.job import PlanJob
+
+_GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanOptions:
+    """The command's options, by their own names."""
+
+    model: str
+    gpus: int
+    hardware: str
+    seq: int
+    batch: int
+    recipe: str
+    framework: str
+    context: ContextExchange
+    dedup: bool
+    load_ratio: float
+    memory_gib: float | None
+    fixed_gib: float
+    fragmentation: float
+    most: int
+    json_file: str | None
+    torchtitan: str | None
+    megatron: str | None
+    deepspeed: str | None
+
+    @property
+    def outputs(self) -> tuple[tuple[str, str], ...]:
+        """Frameworks to write files for, and where to."""
+        wanted = (("torchtitan", self.torchtitan), ("megatron", self.megatron), ("deepspeed", self.deepspeed))
+        return tuple((name, target) for name, target in wanted if target is not None)
+
+    def job(self, framework: str | None = None) -> PlanJob:
+        """The job, for the framework that was asked for or another one. Raises where names are not known."""
+        model = read_job_file(self.model).model
+        if model is None:
+            raise InputError(f"{self.model}: describes a job without a model", "give a preset or a configuration file")
+        return PlanJob(
+            shape=model,
+            cluster=find_cluster(self.hardware),
+            num_devices=self.gpus,
+            sequence_length=self.seq,
+            batch_size=self.batch,
+            recipe=find_recipe(self.recipe),
+            framework=find_framework(framework or self.framework),
+            allowance=Allowance(fixed_bytes=self.fixed_gib * _GIB, fragmentation=self.fragmentation),
+            context_exchange=self.context,
+            deduplicated=self.dedup,
+            load_ratio=self.load_ratio,
+            memory_bytes=None if self.memory_gib is None else self.memory_gib * _GIB,
+        )
+
+
+def read_options(options: Mapping[str, object]) -> PlanOptions:
+    """The options as one object. Raises `UsageError` for what is no number."""
+    for name, value in options.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"--{name.replace('_', '-')} {value} is no number to compute with", "give a finite number")
+    return msgspec.convert(dict(options), PlanOptions)

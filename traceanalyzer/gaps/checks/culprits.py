@@ -1,0 +1,91 @@
+"""Findings and slow ranks from what ranks do beyond their peers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
+from traceanalyzer.review import Finding, RankFault, StragglerFigures
+from traceanalyzer.review.vocabulary import RankCause
+from traceanalyzer.review.words import counted
+
+MIN_SLOWDOWN = 1.005
+"""A rank that slows the step by less is shown as 1.00 times, which says nothing."""
+_REPLACED = ("pipeline.chunk_comm", "pipeline.stage", "pipeline.straggler", "pipeline.host", "pipeline.jitter")
+"""Findings of the pipeline that may name a culprit's victim, or the culprit with another cause."""
+_PASSED: dict[RankCause, str] = {
+    "computation": "Ranks that do the same work compute equally long",
+    "host": "No host launches later than those of its peers",
+    "late_starts": "Kernels start as soon after their launch as those of peers",
+}
+_FAILED: dict[RankCause, str] = {
+    "computation": "A rank computes longer than its peers",
+    "host": "The host of a rank launches late",
+    "late_starts": "Kernels of a rank start late although they were launched in time",
+}
+_ACTIONS: dict[RankCause, str] = {
+    "computation": "look at the device of {who} (clocks, temperature, other processes) and at its input sizes",
+    "host": "look at what the host of {who} does before it launches: data loading, garbage collection, allocation",
+    "late_starts": "look at what else uses the device of {who}: another process, throttling, copies",
+}
+
+
+def _judge(cause: RankCause, judged: Judged) -> Verdict | None:
+    """The fault that costs most; others of the same cause are counted."""
+    faults = [fault for fault in judged.faults if fault.cause == cause]
+    if not faults:
+        evidence = f"{counted(judged.num_compared, 'rank')} compared at every place of the program: none stands out"
+        return Verdict(passed=True, evidence=evidence) if judged.num_compared else None
+    worst = max(faults, key=lambda fault: fault.ms or fault.low)
+    others = f"; {counted(len(faults) - 1, 'more rank')} likewise" if len(faults) > 1 else ""
+    return Verdict(
+        passed=False,
+        worth_ms=worst.ms,
+        evidence=worst.evidence + others,
+        action=_ACTIONS[cause].format(who=f"rank {worst.rank}"),
+        rank=worst.rank,
+        culprit=f"rank {worst.rank}",
+        window=None if worst.start_ns is None or worst.end_ns is None else (worst.start_ns, worst.end_ns),
+    )
+
+
+CHECKS = tuple(
+    Check(
+        id=f"ranks.{cause}",
+        passed=_PASSED[cause],
+        failed=_FAILED[cause],
+        why="Members of a group that do the same work wait for the last of them in every collective.",
+        action=_ACTIONS[cause].format(who="the rank"),
+        judge=partial(_judge, cause),
+        remedy="fault",
+    )
+    for cause in _PASSED
+)
+
+
+def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) -> list[Finding]:
+    """`findings` less those of the pipeline that tell a named rank's fault again, or blame one that waits for it."""
+    named = {rank for fault in faults if fault.ms is not None for rank in (fault.rank, *fault.peers)}
+    return [each for each in findings if each.passed or each.id not in _REPLACED or each.rank not in named]
+
+
+def slow_ranks(
+    known: Sequence[StragglerFigures],
+    faults: Sequence[RankFault],
+    stages: Mapping[int, list[int]],
+    step_ms: float | None,
+) -> list[StragglerFigures]:
+    """Slow ranks, costliest first: those with a priced fault, and those of the pipeline that no fault explains."""
+    priced = {fault.rank: fault.ms for fault in faults if fault.ms is not None and fault.ms > 0}
+    explained = {rank for fault in faults if fault.rank in priced for rank in (fault.rank, *fault.peers)}
+    found = [
+        StragglerFigures(
+            rank=fault.rank, stage=stages.get(fault.rank, []), cause=fault.cause,
+            slowdown=step_ms / (step_ms - fault.ms), cost_ms=fault.ms,
+        )
+        for fault in faults
+        if fault.ms is not None and step_ms is not None and 0 < fault.ms < step_ms
+    ]  # fmt: skip
+    found += [each for each in known if each.rank not in explained]
+    return sorted((each for each in found if each.slowdown >= MIN_SLOWDOWN), key=lambda each: -each.cost_ms)

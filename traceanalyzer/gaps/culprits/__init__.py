@@ -1,0 +1,1 @@
+"""Which rank makes the others wait, why, and what its repair is worth."""

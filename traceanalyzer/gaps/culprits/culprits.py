@@ -1,0 +1,266 @@
+"""Which rank lengthens the step beyond its peers, why, and what its repair is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import polars as pl
+
+from traceanalyzer.gaps.culprits.evidence import host_evidence, kernel_evidence, pauses
+from traceanalyzer.gaps.culprits.late_members import late_members
+from traceanalyzer.gaps.culprits.peers import PARTS, segments
+from traceanalyzer.gaps.culprits.price import (
+    MAX_REPLAY_ERROR,
+    MIN_SHARE,
+    Price,
+    Saving,
+    candidates,
+    prices,
+    replay_error,
+)
+from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_graph
+from traceanalyzer.measurements.communication.programs import Programs, programs
+from traceanalyzer.review import RankFault, Withheld
+from traceanalyzer.review.vocabulary import FaultBasis, RankCause
+from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
+from traceanalyzer.schema import conform, empty
+from traceanalyzer.schema.culprits import CULPRITS, LATE_MEMBERS
+from traceanalyzer.tables import Tables
+
+MAX_OPERATIONS = 300_000
+"""Longer programs are not replayed."""
+_CAUSES: dict[str, RankCause] = {"compute_ns": "computation", "host_ns": "host", "other_ns": "late_starts"}
+
+
+@dataclass(frozen=True, slots=True)
+class CulpritGap:
+    """Faults of ranks, largest first, with the tables behind them."""
+
+    faults: tuple[RankFault, ...] = ()
+    num_compared: int = 0
+    """Ranks that have peers and were compared."""
+    late_table: pl.DataFrame = field(default_factory=lambda: empty(LATE_MEMBERS))
+    table: pl.DataFrame = field(default_factory=lambda: empty(CULPRITS))
+    withheld: tuple[Withheld, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What all ranks' faults are told from."""
+
+    graph: ProgramGraph
+    segments: pl.DataFrame
+    kernels: pl.DataFrame
+    late: pl.DataFrame
+    step_ns: float
+    error: float
+    events: Callable[[int], pl.DataFrame]
+
+    @property
+    def least_ns(self) -> float:
+        return MIN_SHARE * self.step_ns
+
+    def members(self, rank: int) -> list[int]:
+        """The rank's peers."""
+        own = self.segments.filter(pl.col("rank") == rank)["peers"].drop_nulls()
+        if own.is_empty():
+            return []
+        return sorted(set(self.segments.filter(pl.col("peers") == own[0])["rank"]) - {rank})
+
+
+def culprit_gap(
+    tables: Tables,
+    splits: pl.DataFrame,
+    messages: pl.DataFrame,
+    actions: pl.DataFrame,
+    exchanges: pl.DataFrame,
+    events: Callable[[int], pl.DataFrame],
+) -> CulpritGap:
+    """Compare ranks that do the same work.
+
+    Args:
+        tables: of the run.
+        splits: `COLLECTIVE_SPLITS` whose waits can be trusted.
+        messages: `P2P_SPLITS`, likewise.
+        actions: `ACTIONS` with stages.
+        exchanges: `COLLECTIVE_SPLITS` with the directions of expert exchanges.
+        events: gives `EVENTS` of a rank on the tables' clock.
+    """
+    late = late_members(splits)
+    if tables.steps["rank"].n_unique() < 2 or splits.height + messages.height > MAX_OPERATIONS:
+        return CulpritGap(late_table=late)
+    found = programs(tables.kernels, splits, messages, actions)
+    graph = program_graph(found)
+    if graph is None:
+        return CulpritGap(late_table=late)
+    compared = segments(graph.nodes, found, exchanges)
+    step_ns = _measured_step(tables.steps)
+    whole = _Compared(graph, compared, tables.kernels, late, step_ns, replay_error(graph, step_ns), events)
+    told = [
+        (price, fault)
+        for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found))
+        if (fault := _fault(whole, price, known=_is_known(found, price, step_ns))) is not None
+    ]
+    told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
+    return CulpritGap(
+        faults=tuple(fault for _, fault in told),
+        num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
+        if _is_told(whole, tables)
+        else 0,
+        late_table=late,
+        table=_table(told),
+        withheld=_withheld(whole, told),
+    )
+
+
+def _is_told(whole: _Compared, tables: Tables) -> bool:
+    """Whether silence means that nobody stands out: the replay follows the steps, and there is more than one."""
+    return whole.error <= MAX_REPLAY_ERROR and tables.steps["step"].n_unique() > 1
+
+
+def _measured_step(steps: pl.DataFrame) -> float:
+    length = (pl.col("end_ns") - pl.col("start_ns")).max()
+    lengths = steps.group_by("step").agg(length.alias("ns"))["ns"].median()
+    return float(lengths) if isinstance(lengths, (int, float)) else 0.0
+
+
+def _cut_off(found: Programs) -> set[int]:
+    """Ranks most of whose messages go to ranks that were not captured."""
+    sent = found.operations.filter(pl.col("kind") == "send_recv").group_by("rank")
+    unmatched = sent.agg((pl.col("matches").list.len() == 0).mean().alias("share"))
+    return {int(rank) for rank in unmatched.filter(pl.col("share") > 0.5)["rank"]}
+
+
+def _is_known(found: Programs, price: Price, step_ns: float) -> bool:
+    """Whether what is not known of transfers is too short to matter on any rank.
+
+    A rank cut off from its pipeline is replayed in another's place, so its own do not matter.
+    """
+    if price.basis == "replica":
+        return True
+    unknown = found.operations.filter(pl.col("transfer_ns").is_null() | (pl.col("matches").list.len() == 0))
+    lasting = (
+        unknown.group_by("rank", "step").agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))["ns"].max()
+    )
+    return not isinstance(lasting, int) or lasting <= MAX_REPLAY_ERROR * step_ns
+
+
+def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
+    """The fault that a price tells; None where it is too small, or does not recur."""
+    saving = price.told(whole.least_ns)
+    above_noise = saving.ns > saving.noise or saving.low > whole.least_ns  # every step of a few has it
+    if not saving.recurs or saving.ns <= whole.least_ns or not above_noise:
+        return None
+    cause, others = _CAUSES[price.part], whole.members(price.rank)
+    basis: FaultBasis = "replica" if price.basis == "replica" else "replay"
+    priced = known and whole.error <= MAX_REPLAY_ERROR
+    if not priced:
+        saving = _bound(whole, price.rank)
+        if saving is None:
+            return None
+    evidence, kernel, call = _evidence(whole, price, others)
+    if not priced:
+        evidence += (
+            f"; others wait for it up to {milliseconds(saving.high / 1e6)} per step: a bound, the saving is not known"
+        )
+    elif price.basis == "replica":
+        evidence += "; priced as if a captured pipeline had these times, for its own was not captured whole"
+    if priced and price.num_steps == 1:
+        evidence += "; seen in one step, so whether it recurs is not known"
+    moment = _moment(whole, price)
+    return RankFault(
+        rank=price.rank,
+        cause=cause,
+        ms=saving.ns / 1e6 if priced else None,
+        share_of_step=saving.ns / whole.step_ns if priced else None,
+        low=max(saving.low, 0.0) / 1e6,
+        high=saving.high / 1e6,
+        evidence=evidence,
+        kernel=kernel,
+        call=call,
+        basis=basis if priced else "waits",
+        peers=others,
+        slowdown=_longer(whole.segments, price.rank) if cause == "computation" else None,
+        num_steps=price.num_steps,
+        start_ns=moment[0] if moment else None,
+        end_ns=moment[1] if moment else None,
+    )
+
+
+def _bound(whole: _Compared, rank: int) -> Saving | None:
+    """What others wait for a rank at most; None where nobody is known to."""
+    waited = float(whole.late.filter(pl.col("late_rank") == rank)["longest_waiting_ms"].sum()) * 1e6
+    return Saving(waited, 0.0, waited, recurs=True) if waited > whole.least_ns else None
+
+
+def _longer(rows: pl.DataFrame, rank: int) -> float | None:
+    """Own computation ÷ that of the peers, where there are any."""
+    own = rows.filter((pl.col("rank") == rank) & pl.col("base_compute_ns").is_not_null())
+    base = int(own["base_compute_ns"].sum())
+    return int(own["compute_ns"].sum()) / base if base else None
+
+
+def _evidence(whole: _Compared, price: Price, others: list[int]) -> tuple[str, str | None, str | None]:
+    """Evidence, kernel and call."""
+    who = f"rank {price.rank}"
+    beside = f" than {ranks_text(others)}" if others else ""
+    if price.part == "compute_ns":
+        longer, kernel = _longer(whole.segments, price.rank), kernel_evidence(whole.kernels, price.rank, others)
+        text = f"{who} computes {times(longer or 1)} as long as {ranks_text(others)} at the same work"
+        return text + (f": {kernel.text}" if kernel else ""), kernel.name if kernel else None, None
+    own = whole.segments.filter((pl.col("rank") == price.rank) & ~pl.col("is_first"))
+    beyond = (pl.col(price.part) - pl.col(f"base_{price.part}")).fill_null(0).sum()
+    ms = milliseconds(float(own.group_by("step").agg(beyond.alias("ns"))["ns"].median() or 0) / 1e6)  # pyright: ignore[reportArgumentType]
+    if price.part == "other_ns":
+        hint = "which is consistent with another process on the device, throttling, or a wait that was not recorded"
+        return (
+            f"kernels of {who} start {ms} per step later{beside} on an idle device although launched in time, {hint}",
+            None,
+            None,
+        )
+    host = host_evidence(
+        whole.events(price.rank), whole.kernels, price.rank, pauses(whole.graph.nodes, whole.segments, price.rank)
+    )
+    beside = beside or " than on the other ranks"
+    return f"the host of {who} launches {ms} per step later{beside}; {host.text}", None, host.call
+
+
+def _moment(whole: _Compared, price: Price) -> tuple[int, int] | None:
+    """Where the rank is furthest beyond its base."""
+    own = whole.segments.filter((pl.col("rank") == price.rank) & ~pl.col("is_first"))
+    beyond = (pl.col(price.part) - pl.col(f"base_{price.part}").fill_null(0)).alias("_beyond")
+    worst = (
+        own.select("rank", "step", "operation", beyond).sort("_beyond", "operation", descending=[True, False]).head(1)
+    )
+    nodes = whole.graph.nodes.join(worst, on=["rank", "step", "operation"]).filter(pl.col(price.part) > 0)
+    rows = nodes.sort(price.part, descending=True).select("from_ns", "to_ns")
+    return None if rows.is_empty() else (int(rows["from_ns"][0]), int(rows["to_ns"][0]))
+
+
+def _table(told: list[tuple[Price, RankFault]]) -> pl.DataFrame:
+    rows = [
+        {
+            "rank": fault.rank, "cause": fault.cause, "ms": fault.ms, "low_ms": fault.low, "high_ms": fault.high,
+            "share_of_step": fault.share_of_step, "basis": fault.basis, "kernel": fault.kernel, "call": fault.call,
+            **{f"{part.removesuffix('_ns')}_ms": price.parts[part].ns / 1e6 for part in PARTS},
+        }
+        for price, fault in told
+    ]  # fmt: skip
+    return conform(pl.DataFrame(rows, schema=CULPRITS), CULPRITS) if rows else empty(CULPRITS)
+
+
+def _withheld(whole: _Compared, told: list[tuple[Price, RankFault]]) -> tuple[Withheld, ...]:
+    if all(fault.ms is not None for _, fault in told):
+        return ()
+    reason = f"the replay of all programs misses the measured step by {percent(whole.error)} (limit {percent(MAX_REPLAY_ERROR, 0)})"
+    if whole.error <= MAX_REPLAY_ERROR:
+        reason = "how long transfers take is not known of some operations"
+    ranks = counted(sum(fault.ms is None for _, fault in told), "rank")
+    return (Withheld(metric="culprits.ms", reason=f"{reason}: what the repair of {ranks} saves is bounded only"),)
+
+
+def stage_of(actions: pl.DataFrame) -> Mapping[int, list[int]]:
+    """The stages each rank holds."""
+    rows = actions.group_by("rank").agg(pl.col("stage").unique().sort()).iter_rows()
+    return {int(rank): [int(stage) for stage in stages if stage is not None] for rank, stages in rows}

@@ -1,0 +1,75 @@
+"""Whether a bubble that is as large as theory's is the schedule's alone: only if no fault is hidden on any pipeline.
+
+A pipeline's share of waiting says little about its faults: a slow rank lengthens waiting and phase alike, and a healthy
+pipeline says nothing of the others. So every captured pipeline is looked at, and every rank whose replicas were captured.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+
+from traceanalyzer.gaps.causes.blame import with_duration_parts
+from traceanalyzer.review import Fault
+
+FAULTS = ("stage", "straggler", "chunk_comm", "host", "unexplained")
+"""Causes that a repair of a rank, a host or a load takes away. Others are the price of free transfer or of no chance."""
+MIN_FAULT_SHARE = 0.005
+"""Of the step: what a fault must cost."""
+MIN_STEPS = 5
+ASSUMED_NOISE_SHARE = 0.02
+"""Of the step, where fewer than `MIN_STEPS` steps tell no noise."""
+_RESAMPLES = 2000
+
+
+def noise_ms(durations: pl.Series) -> float:
+    """Half the width of the 95% bootstrap interval of the median step; with few steps a share of it."""
+    values = durations.to_numpy()
+    if len(values) < MIN_STEPS:
+        return ASSUMED_NOISE_SHARE * float(np.median(values)) if len(values) else 0.0
+    drawn = np.random.default_rng(0).choice(values, size=(_RESAMPLES, len(values)))
+    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
+    return float(high - low) / 2
+
+
+def fault_limit_ms(durations: pl.Series) -> float:
+    """What a fault must cost per step to count, from the lengths of the steps in milliseconds."""
+    median = durations.median()
+    return max(MIN_FAULT_SHARE * float(median), noise_ms(durations)) if isinstance(median, int | float) else 0.0
+
+
+def largest_fault(attribution: pl.DataFrame, actions: pl.DataFrame) -> Fault | None:
+    """The costliest fault of any pipeline, per step.
+
+    Args:
+        attribution: `ATTRIBUTION` of every pipeline and step.
+        actions: `ACTIONS` of all captured ranks: one that computes longer than its stage's other ranks is a fault too, where
+            its pipeline is not whole.
+    """
+    num_steps = pl.col("step").n_unique().over("pipeline")
+    by_culprit = (
+        attribution.with_columns(num_steps.alias("_num_steps"))
+        .filter(pl.col("cause").cast(pl.String).is_in(FAULTS) & pl.col("culprit").is_not_null())
+        .group_by("pipeline", pl.col("cause").cast(pl.String), pl.col("culprit").alias("rank"))
+        .agg((pl.col("duration_ns").sum() / 1e6 / pl.col("_num_steps").first()).alias("ms"))
+    )
+    seen = attribution["culprit"].unique().to_list()
+    late = _behind_their_stage(actions).filter(~pl.col("rank").is_in(seen))
+    found = pl.concat([by_culprit, late.select(by_culprit.columns)]).filter(pl.col("ms") > 0)
+    if found.is_empty():
+        return None
+    row = found.sort(["ms", "pipeline", "cause", "rank"], descending=[True, False, False, False]).row(0, named=True)
+    return Fault(**row)
+
+
+def _behind_their_stage(actions: pl.DataFrame) -> pl.DataFrame:
+    """What each rank computes per step beyond the median of its stage's ranks, where there are three or more of them."""
+    parts = with_duration_parts(actions).group_by("rank").agg(
+        (pl.col("straggler_ns").sum() / 1e6 / pl.col("step").n_unique()).alias("ms")
+    )  # fmt: skip
+    return parts.with_columns(pl.lit(None, pl.Int32).alias("pipeline"), pl.lit("straggler").alias("cause"))
+
+
+def schedule_explains(fault: Fault | None, limit_ms: float) -> bool:
+    """Whether no pipeline has a fault that counts, so that a bubble as large as theory's is the schedule's."""
+    return fault is None or fault.ms <= limit_ms
