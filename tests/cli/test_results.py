@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,12 +13,14 @@ import polars as pl
 import pytest
 from gpipe_run import GPIPE, with_job
 from hot_experts import hot_run
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_trace import run_of
 
 from traceanalyzer.analysis import kept
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
-from traceanalyzer.errors import OutputError
+from traceanalyzer.errors import InputError, OutputError
 from traceanalyzer.schema import TABLES, result_tables
 
 Caught = pytest.CaptureFixture[str]
@@ -209,9 +213,14 @@ def test_a_damaged_result_is_one_line(command: str, result: Path, tmp_path: Path
     content = table.read_bytes()
     for damage in (b"", content[: len(content) // 2], b"x" * len(content)):
         table.write_bytes(damage)
-        refused([command, str(result), *output], 3, "steps.parquet: not a table, or a damaged one", capsys)
+        refused([command, str(result), *output], 3, "steps.parquet: damaged: its checksum does not hold", capsys)
     pl.DataFrame({"rank": [0]}).write_parquet(table)
+    sums = result / "tables/sha256.json"
+    known = json.loads(sums.read_text())
+    sums.write_text(json.dumps(known | {"steps": hashlib.sha256(table.read_bytes()).hexdigest()}))
     refused([command, str(result), *output], 3, "its columns are not those of the table steps", capsys)
+    sums.write_text("{")
+    refused([command, str(result), *output], 3, "sha256.json: cannot be read", capsys)
     assert not (tmp_path / "r.html").exists()
 
 
@@ -221,3 +230,24 @@ def test_a_loss_is_remembered(run: Path, tmp_path: Path, capsys: Caught) -> None
     assert main(["analyze", str(run), "--out", str(tmp_path / "result")]) == 0
     capsys.readouterr()
     refused(["analyze", str(tmp_path / "result"), "--strict"], 1, "event.no_start", capsys)
+
+
+@pytest.fixture(scope="module")
+def whole_table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kept")
+    assert main(["analyze", str(hot_run(folder / "run")), "--out", str(folder / "result")]) == 0
+    return folder / "result"
+
+
+@given(rng=st.randoms(use_true_random=False), name=st.sampled_from(["collectives", "steps", "traffic", "ranks"]))
+def test_a_damaged_table_is_never_read(whole_table: Path, rng: random.Random, name: str) -> None:
+    file = whole_table / f"tables/{name}.parquet"
+    whole = file.read_bytes()
+    data = bytearray(whole)
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    file.write_bytes(data)
+    try:
+        with pytest.raises(InputError, match="its checksum does not hold"):
+            kept.read_table(whole_table, name)
+    finally:
+        file.write_bytes(whole)

@@ -2,13 +2,15 @@
 
     RESULT/review.json
     RESULT/tables/NAME.parquet     every table of the registry that an analysis gives, empty ones too
+    RESULT/tables/sha256.json      their checksums: a damaged table could be read as one with other numbers
 
 A `review.json` alone is a result without tables. Results and traces are told apart by what is in them.
 """
 
 from __future__ import annotations
 
-import os
+import hashlib
+import io
 import re
 import shutil
 import tempfile
@@ -26,6 +28,7 @@ from traceanalyzer.review import REVIEW_FILE, Review, read_review, to_json
 from traceanalyzer.schema import TABLES, result_tables
 
 TABLES_FOLDER = "tables"
+CHECKSUMS = "sha256.json"
 _HEAD_BYTES = 1 << 16
 _MOST_BYTES = 1 << 26
 """A file that does not begin as we write it is decoded to tell what it is only up to this size."""
@@ -90,10 +93,13 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
             f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
         )
     try:
-        frame = pl.read_parquet(file, hive_partitioning=False)
-    except (OSError, pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        content = file.read_bytes()
+        if hashlib.sha256(content).hexdigest() != _checksums(folder).get(name):
+            raise InputError(f"{file}: damaged: its checksum does not hold", _AGAIN)
+        frame = pl.read_parquet(content)
+    except (OSError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"{file}: not a table, or a damaged one: {reason}", _AGAIN) from None
+        raise InputError(f"{file}: cannot be read: {reason}", _AGAIN) from None
     if frame.schema != TABLES[name].schema:
         raise InputError(f"{file}: its columns are not those of the table {name} in this version", _AGAIN)
     return frame
@@ -108,13 +114,14 @@ def result_folder(path: Path | str) -> Path | None:
 
 def _fill(folder: Path, review: Review, tables: Mapping[str, pl.DataFrame]) -> None:
     (folder / TABLES_FOLDER).mkdir()
+    sums: dict[str, str] = {}
     for name in result_tables():
-        file = _table_file(folder, name)
-        with file.open("wb") as stream:
-            tables[name].write_parquet(stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-    sync_folder(folder / TABLES_FOLDER)
+        buffer = io.BytesIO()
+        tables[name].write_parquet(buffer)
+        content = buffer.getvalue()
+        sums[name] = hashlib.sha256(content).hexdigest()
+        write_whole(_table_file(folder, name), content)
+    write_whole(folder / TABLES_FOLDER / CHECKSUMS, msgspec.json.format(msgspec.json.encode(sums), indent=1) + b"\n")
     write_whole(folder / REVIEW_FILE, to_json(review))
 
 
@@ -135,6 +142,15 @@ def _move(temporary: Path, folder: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def _checksums(folder: Path) -> dict[str, str]:
+    """Of every table. Raises `InputError`."""
+    file = folder / TABLES_FOLDER / CHECKSUMS
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}", _AGAIN) from None
+
+
 def _table_file(folder: Path, name: str) -> Path:
     return folder / TABLES_FOLDER / f"{name}.parquet"
 
@@ -145,7 +161,7 @@ def _may_be_replaced(folder: Path) -> bool:
         return False
     names = {entry.name for entry in folder.iterdir()}
     kept = folder / TABLES_FOLDER
-    own = {f"{name}.parquet" for name in TABLES}
+    own = {CHECKSUMS, *(f"{name}.parquet" for name in TABLES)}
     only_own = names <= {REVIEW_FILE, TABLES_FOLDER} and (not kept.is_dir() or {e.name for e in kept.iterdir()} <= own)
     return not names or (only_own and _is_result_folder(folder))
 
