@@ -8,6 +8,7 @@ from reports.page.downloads import MAX_CSV_ROWS
 from reports.page.model import Grid, Section
 from reports.sections.material import Material
 from traceanalyzer.review.words import counted
+from traceanalyzer.schema import TABLES
 
 MAX_SHOWN_ROWS = 12
 
@@ -27,6 +28,7 @@ def section(material: Material) -> Section:
 
 def _grid(name: str, frame: pl.DataFrame) -> Grid:
     size = counted(frame.height, "row")
+    meaning = TABLES[name].meaning if name in TABLES else ""
     cut = frame.height > MAX_CSV_ROWS
     return Grid(
         id=f"table-{name}",
@@ -34,7 +36,9 @@ def _grid(name: str, frame: pl.DataFrame) -> Grid:
         columns=tuple(frame.columns),
         rows=tuple(tuple(_cell(value) for value in row) for row in frame.head(MAX_SHOWN_ROWS).iter_rows()),
         numeric=frozenset(i for i, dtype in enumerate(frame.dtypes) if dtype.is_numeric()),
-        note=f"The download holds the first {MAX_CSV_ROWS:,} rows." if cut else "",
+        note=" ".join(
+            part for part in (meaning, f"The download holds the first {MAX_CSV_ROWS:,} rows." if cut else "") if part
+        ),
         num_rows=frame.height,
         all_rows=name,
         csv=name,

@@ -135,6 +135,8 @@ def test_choices_are_listed_once(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["table", str(run), "nosuch"]) == 2
     assert capsys.readouterr().err.count("load_statistics") == 1
     assert main(["table", "--help"]) == 0
+    assert "Without NAME all tables are listed" in capsys.readouterr().out
+    assert main(["table", str(run)]) == 0
     assert capsys.readouterr().out.count("load_statistics") == 1
 
 

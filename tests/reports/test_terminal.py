@@ -11,8 +11,8 @@ from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Page, Section
 from reports.page.terminal import grid_lines, terminal
 from reports.review_page import review_page
-from traceanalyzer.cli.table import NAMES as TABLES
 from traceanalyzer.review import Withheld
+from traceanalyzer.schema import TABLES
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
 LOADS = [("rank 3", 1.25, 2_500_000), ("rank 10", 0.5, 70), ("rank 11", 0.25, 7)]

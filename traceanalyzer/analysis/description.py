@@ -227,7 +227,7 @@ def _defect_lines(defects: Sequence[Defect]) -> list[str]:
 
 def _lost_events(result: Quality) -> dict[str, int]:
     """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are no event."""
-    lost = {defect.code for defect in result.defects if defect.severity in {"loss", "error"}}
+    lost = {defect.code for defect in result.defects if defect.is_loss}
     spared = _NO_LOSS if "rank.unknown" in lost else {*_NO_LOSS, "file_left_out"}
     return {reason: count for reason, count in result.events_dropped.items() if lost and count and reason not in spared}
 

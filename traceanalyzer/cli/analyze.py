@@ -2,57 +2,79 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from traceanalyzer.cli.options.job import declaration, job_options
-from traceanalyzer.cli.options.reading import (
-    choice_options,
-    chosen_numbers,
-    columns_option,
-    load_columns,
-    load_rank_map,
-    rank_map_option,
-    refuse_loss,
-)
+from traceanalyzer.cli.options.reading import choice_options, columns_option, rank_map_option, refuse_lost
+
+if TYPE_CHECKING:
+    from traceanalyzer.analysis.kept import Kept
 
 
 @click.command("analyze")
 @click.argument("path")
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
+@click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
 @columns_option
 @rank_map_option
 @choice_options
 @job_options
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
-def command(
-    path: str,
-    json_file: str | None,
-    columns: Path | None,
-    rank_map: Path | None,
-    ranks: str | None,
-    steps: str | None,
-    *,
-    strict: bool,
-    **described: Any,  # noqa: ANN401 - options of several types
-) -> None:
-    """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table."""
+def command(path: str, json_file: str | None, out: str | None, *, strict: bool, **asked: Any) -> None:  # noqa: ANN401 - options of several types
+    """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table.
+
+    PATH may be a result that was kept with --out, or its review.json: then it is printed again.
+    """
     from reports import text
-    from traceanalyzer.analysis.assemble import analyze, read, with_declaration
+    from traceanalyzer.analysis.kept import keep_result
     from traceanalyzer.cli.screen import screen_width
+    from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
 
-    declared = declaration(**described)
-    only, at = chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps)
-    names = load_columns(columns)
-    run = with_declaration(read(path, names, rank_map=load_rank_map(rank_map), ranks=only, steps=at), declared)
-    analysis = analyze(run)
+    result = kept(path, asked)
+    if result is not None and out is not None:
+        raise UsageError(f"{path}: is a result that is kept already", "leave --out out, or give the traces")
+    if result is None:
+        result = measured(path, asked)
+    review = result.review
+    if out is not None:
+        keep_result(review, result.tables, out)
     if json_file is not None:
-        write_result(json_file, to_json(analysis.review))
+        write_result(json_file, to_json(review))
     if json_file != "-":
-        click.echo(text(analysis.review, analysis.tables, screen_width()))
+        click.echo(text(review, result.tables, screen_width()))
     if strict:
-        refuse_loss(path, run.traces.defects)
+        refuse_lost(path, review.quality.defects)
+
+
+def kept(path: str, asked: dict[str, Any]) -> Kept | None:
+    """The result at `path`; None where that is no result. Raises `UsageError` if options ask for another one."""
+    from traceanalyzer.analysis.kept import is_result, read_result
+    from traceanalyzer.errors import UsageError
+
+    if not is_result(path):
+        return None
+    given = [name for name, value in asked.items() if value is not None]
+    if given:
+        option = "--job" if given[0] == "job_file" else f"--{given[0].replace('_', '-')}"
+        raise UsageError(
+            f"{path}: is a result, which {option} cannot change", "leave the option out, or give the traces"
+        )
+    return read_result(path)
+
+
+def measured(path: str, asked: dict[str, Any]) -> Kept:
+    """Read and measure what is at `path`, as the options `asked`."""
+    from traceanalyzer.analysis.assemble import analyze, read, with_declaration
+    from traceanalyzer.analysis.kept import Kept
+    from traceanalyzer.cli.options.reading import chosen_numbers, load_columns, load_rank_map
+
+    reading = {name: asked[name] for name in ("columns", "rank_map", "ranks", "steps")}
+    declared = declaration(**{name: value for name, value in asked.items() if name not in reading})
+    only, at = chosen_numbers("--ranks", reading["ranks"]), chosen_numbers("--steps", reading["steps"])
+    names, rank_map = load_columns(reading["columns"]), load_rank_map(reading["rank_map"])
+    analysis = analyze(with_declaration(read(path, names, rank_map=rank_map, ranks=only, steps=at), declared))
+    return Kept(analysis.review, analysis.tables)

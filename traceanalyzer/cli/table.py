@@ -20,43 +20,10 @@ from traceanalyzer.cli.options.reading import (
 if TYPE_CHECKING:
     import polars as pl
 
-_READ = ("events", "ranks", "defects")
-_MEASURED = (
-    "steps",
-    "actions",
-    "ideal_actions",
-    "kernels",
-    "kernel_phases",
-    "kernel_classes",
-    "kernel_names",
-    "communication_groups",
-    "bandwidths",
-    "rank_summary",
-    "collectives",
-    "p2p",
-    "communications",
-    "clocks",
-    "wait_bounds",
-    "routing",
-    "accounting",
-    "bubble",
-    "attribution",
-    "blame",
-    "culprits",
-    "late_members",
-    "ops",
-    "roofline",
-    "step_records",
-)
-_EXPERTS = ("traffic", "load_statistics", "expert_chain", "exchanges", "expert_blame")
 
-
-NAMES = (*_READ, *_MEASURED, *_EXPERTS)
-
-
-@click.command("table", epilog=f"NAME is one of {', '.join(NAMES)}.")
+@click.command("table", epilog="Without NAME all tables are listed, each with what a row of it is.")
 @click.argument("path")
-@click.argument("name", type=click.Choice(NAMES), metavar="NAME")
+@click.argument("name", required=False)
 @click.option(
     "--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends."
 )
@@ -68,7 +35,7 @@ NAMES = (*_READ, *_MEASURED, *_EXPERTS)
 @kernel_rules_option
 def command(
     path: str,
-    name: str,
+    name: str | None,
     kind: str | None,
     output: str,
     ranks: str | None,
@@ -77,12 +44,21 @@ def command(
     columns: Path | None,
     kernel_rules: str | None,
 ) -> None:
-    """Print one table of PATH. Text cells that a spreadsheet would run as a formula get a leading ' in CSV."""
+    """Print one table of PATH: traces, or a result that was kept by `analyze --out`.
+
+    Text cells that a spreadsheet would run as a formula get a leading ' in CSV.
+    """
     import polars as pl
 
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
+    from traceanalyzer.schema import TABLES
 
+    if name is None:
+        click.echo("\n".join(_listed()))
+        return
+    if name not in TABLES:
+        raise UsageError(f"there is no table {name}", f"NAME is one of {', '.join(TABLES)}")
     ranges = None if ranks is None else number_ranges("--ranks", ranks)
     frame = _table(path, name, rank_map, columns, kernel_rules)
     if ranges is not None:
@@ -96,10 +72,31 @@ def command(
     write_result(output, render(frame, kind))
 
 
+def _listed() -> list[str]:
+    """Every table by name, with what a row of it is."""
+    from traceanalyzer.schema import TABLES
+
+    width = max(map(len, TABLES))
+    return [f"{name:<{width}}  {table.meaning}" for name, table in TABLES.items()]
+
+
 def _table(path: str, name: str, rank_map: Path | None, columns: Path | None, kernel_rules: str | None) -> pl.DataFrame:
+    from traceanalyzer.analysis.kept import is_result, read_table, result_folder
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.schema import TABLES
     from traceanalyzer.traces import read_traces
 
-    if name in (*_MEASURED, *_EXPERTS):
+    if is_result(path):
+        given = {"--rank-map": rank_map, "--columns": columns, "--kernel-rules": kernel_rules}
+        for option in (name for name, value in given.items() if value is not None):
+            raise UsageError(
+                f"{path}: is a result, which {option} cannot change", "leave the option out, or give the traces"
+            )
+        folder = result_folder(path)
+        if folder is None:
+            raise UsageError(f"{path}: is a review without tables", "give the folder of a result, or the traces")
+        return read_table(folder, name)
+    if TABLES[name].origin != "traces":
         from traceanalyzer.analysis.assemble import analyze, read, with_declaration
         from traceanalyzer.gaps.efficiency.declaration import Declaration
 

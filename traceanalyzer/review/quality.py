@@ -51,6 +51,11 @@ class Defect(Part, frozen=True, kw_only=True):
     message: str
     hint: str
 
+    @property
+    def is_loss(self) -> bool:
+        """Whether data was lost: what `--strict` refuses."""
+        return self.severity in {"loss", "error"}
+
 
 class CaptureCheckFigures(Part, frozen=True, kw_only=True):
     """One check of the capture."""

@@ -22,6 +22,7 @@ from traceanalyzer.schema.categories import (
     SEVERITY,
     STEP_PHASE,
 )
+from traceanalyzer.schema.columns import Column, Table
 from traceanalyzer.schema.communication import (
     CLOCKS,
     COLLECTIVE_SPLITS,
@@ -33,6 +34,7 @@ from traceanalyzer.schema.communication import (
     P2P_SPLITS,
     WAIT_BOUNDS,
 )
+from traceanalyzer.schema.computation import ROOFLINE
 from traceanalyzer.schema.culprits import CULPRITS, LATE_MEMBERS
 from traceanalyzer.schema.experts import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, ROUTING, TRAFFIC
 from traceanalyzer.schema.kernel_time import (
@@ -54,6 +56,7 @@ from traceanalyzer.schema.pipeline import (
     RECEIVES,
     STEPS,
 )
+from traceanalyzer.schema.registry import TABLES, result_tables
 
 __all__ = [
     "ACCOUNTING",
@@ -96,6 +99,7 @@ __all__ = [
     "RANK_SUMMARY",
     "RECEIVES",
     "ROLE",
+    "ROOFLINE",
     "ROUTING",
     "SEVERITY",
     "STEPS",
@@ -104,44 +108,12 @@ __all__ = [
     "TABLES",
     "TRAFFIC",
     "WAIT_BOUNDS",
+    "Column",
+    "Table",
     "conform",
     "empty",
+    "result_tables",
 ]
-
-TABLES: dict[str, pl.Schema] = {
-    "events": EVENTS,
-    "ranks": RANKS,
-    "defects": DEFECTS,
-    "steps": STEPS,
-    "actions": ACTIONS,
-    "receives": RECEIVES,
-    "kernels": KERNELS,
-    "kernel_phases": KERNEL_PHASES,
-    "kernel_classes": KERNEL_CLASSES,
-    "kernel_names": KERNEL_NAMES,
-    "communication_groups": COMMUNICATION_GROUPS,
-    "bandwidths": BANDWIDTHS,
-    "rank_summary": RANK_SUMMARY,
-    "p2p": P2P_SPLITS,
-    "communications": COMMUNICATIONS,
-    "wait_bounds": WAIT_BOUNDS,
-    "clocks": CLOCKS,
-    "collectives": COLLECTIVE_SPLITS,
-    "routing": ROUTING,
-    "step_records": STEP_RECORDS,
-    "accounting": ACCOUNTING,
-    "bubble": BUBBLE,
-    "blame": BLAME,
-    "attribution": ATTRIBUTION,
-    "ops": OPS,
-    "traffic": TRAFFIC,
-    "load_statistics": LOAD_STATISTICS,
-    "expert_chain": EXPERT_CHAIN,
-    "exchanges": EXCHANGES,
-    "expert_blame": EXPERT_BLAME,
-    "culprits": CULPRITS,
-    "late_members": LATE_MEMBERS,
-}
 
 
 def empty(schema: pl.Schema) -> pl.DataFrame:

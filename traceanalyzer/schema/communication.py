@@ -4,183 +4,230 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema.categories import BASIS, DIRECTION, KERNEL_KIND, MATCH_BASIS, PHASE, ROLE
-
-KERNELS = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "cycle": pl.Int32,
-        "index": pl.Int64,  # of the event
-        "step": pl.Int32,  # the step whose CPU range holds the launch; null without launch record or outside steps
-        "stream": pl.Int64,
-        "name": pl.Categorical(),
-        "kind": KERNEL_KIND,
-        "operation": pl.String,  # of communication: all_reduce, send_recv, ...; h2d, d2h, d2d of copies
-        "matched": pl.Boolean,  # a rule of the taxonomy knows the name
-        "start_ns": pl.Int64,
-        "end_ns": pl.Int64,
-        "launch_start_ns": pl.Int64,  # of the launching call; null without launch record
-        "launch_end_ns": pl.Int64,
-        "launch_thread": pl.Categorical(),
-        "correlation": pl.UInt64,
-        "in_graph": pl.Boolean,  # launched with others by one graph launch
-        "cut": pl.Boolean,  # the recorded end was past the next start on its stream, and was put there
-    }
+from traceanalyzer.schema.categories import KERNEL_KIND, PHASE
+from traceanalyzer.schema.columns import (
+    BETWEEN_HOSTS,
+    CYCLE,
+    END,
+    GROUP,
+    LAUNCH,
+    LAYER,
+    LINK_SHARE,
+    MATCHED_BY,
+    RANK,
+    SEQUENCE,
+    SERVES,
+    SERVES_BY,
+    START,
+    STEP,
+    STREAM,
+    WAITED_BY,
+    WAY,
+    Column,
+    Columns,
+    Table,
+    schema_of,
 )
 
-KERNEL_PHASES = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "phase": PHASE,  # F, B, I, W; null: no range and no thread tells
-        "stream": pl.Int64,
-        "kind": KERNEL_KIND,
-        "num_kernels": pl.Int64,
-        "duration_ns": pl.Int64,  # summed over kernels, however many run at once
-        "basis": pl.String,  # what tells the phase on this rank: actions, annotations, threads
-    }
+KERNELS_TABLE = Table(
+    name="kernels",
+    meaning="One row per kernel or copy of a device, with its launching call.",
+    columns={
+        "rank": RANK,
+        "cycle": CYCLE,
+        "index": Column(pl.Int64, "Position of its event in the file."),
+        "step": Column(
+            pl.Int32, "The step whose CPU range holds the launch; null without launch record or outside steps."
+        ),
+        "stream": STREAM,
+        "name": Column(pl.Categorical(), "Name of the kernel or copy."),
+        "kind": Column(
+            KERNEL_KIND, "What it does: `fused` computes and communicates, `barrier` only waits for other ranks."
+        ),
+        "operation": Column(
+            pl.String, "Of communication: `all_reduce`, `send_recv`, ...; of copies: `h2d`, `d2h`, `d2d`."
+        ),
+        "matched": Column(pl.Boolean, "Whether a rule of the taxonomy knows the name."),
+        "start_ns": START,
+        "end_ns": END,
+        "launch_start_ns": LAUNCH,
+        "launch_end_ns": Column(pl.Int64, "End of the launching call."),
+        "launch_thread": Column(pl.Categorical(), "Host thread of the launching call."),
+        "correlation": Column(pl.UInt64, "Number that joins the kernel to its launching call."),
+        "in_graph": Column(pl.Boolean, "Whether it was launched with others by one graph launch."),
+        "cut": Column(pl.Boolean, "Whether its recorded end was past the next start on its stream, and was put there."),
+    },
 )
+KERNELS = KERNELS_TABLE.schema
 
-COLLECTIVES = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "group": pl.String,  # member ranks joined by commas; the join key across ranks with `sequence`
-        "sequence": pl.Int32,  # order of this kind in the group within the step
-        "kind": pl.String,  # all_to_all, all_reduce, ...
-        "direction": DIRECTION,
-        "layer": pl.Int32,
-        "start_ns": pl.Int64,  # this rank's arrival
-        "end_ns": pl.Int64,
-        "send_bytes": pl.Int64,
-        "receive_bytes": pl.Int64,
-        "send_splits": pl.List(pl.Int64),  # rows per member, own share included
-        "receive_splits": pl.List(pl.Int64),
-        "cycle": pl.Int32,
-        "index": pl.Int64,  # of the kernel (KERNELS) or, on CPU traces, null
-        "stream": pl.Int64,
-        "role": ROLE,
-        "role_source": pl.String,  # description, job, use
-        "launch_start_ns": pl.Int64,
-        "match": pl.UInt64,  # same on all members of one collective; null where it could not be matched
-        "match_basis": MATCH_BASIS,
-        "unmatched": pl.String,  # why `match` is null
-        "num_members": pl.Int32,  # of the group
-        "num_present": pl.Int32,  # members whose part was captured
-        "pg_name": pl.String,  # of the group, where recorded
-        "recorded_sequence": pl.Int64,  # the library's own number of the operation in its group
-        "source": pl.String,  # what else tells of it: flight_recorder, nccl_inspector; null: the trace alone
-        "state": pl.String,  # by that source: scheduled, started, completed
-        "recorded_duration_ns": pl.Int64,  # by that source
-        "algorithm": pl.String,  # as NCCL Inspector names it
-        "protocol": pl.String,
-    }
+KERNEL_PHASES_TABLE = Table(
+    name="kernel_phases",
+    meaning="One row per rank, step, phase, stream and kind of kernel: the kernels and their time.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "phase": Column(PHASE, "Phase that launched them; null where neither a range nor a thread tells it."),
+        "stream": STREAM,
+        "kind": Column(KERNEL_KIND, "What the kernels do."),
+        "num_kernels": Column(pl.Int64, "Kernels."),
+        "duration_ns": Column(pl.Int64, "Their durations, summed, however many run at once."),
+        "basis": Column(pl.String, "What tells the phase on this rank: `actions`, `annotations` or `threads`."),
+    },
 )
+KERNEL_PHASES = KERNEL_PHASES_TABLE.schema
 
-COLLECTIVE_SPLITS = pl.Schema(
-    {
-        **COLLECTIVES,
-        "wait_ns": pl.Int64,
-        "transfer_ns": pl.Int64,
-        "basis": BASIS,
-        "wait_durations_ns": pl.Int64,  # the `durations` basis beside it; null where it does not apply
-        "late_rank": pl.Int32,  # latest member that exchanges bytes with this rank
-        "wait_clock_ns": pl.Int64,  # the `clock` basis beside it
-        "wait_low_ns": pl.Int64,  # bounds where not all members are known
-        "wait_high_ns": pl.Int64,
-        "estimated": pl.Boolean,  # the transfer was modelled from bytes, not measured
-        "clock_residual_ns": pl.Int64,  # uncertainty of the clocks in `wait_clock_ns`; null: clocks unknown
-        "algorithm_bytes_per_second": pl.Float64,  # nccl-tests' algbw
-        "bus_bytes_per_second": pl.Float64,  # nccl-tests' busbw
-        "between_hosts": pl.Boolean,
-        "link_share": pl.Float64,  # bus bandwidth ÷ peak of the link; null where the peak is unknown
-    }
-)
+COLLECTIVES_COLUMNS: Columns = {
+    "rank": RANK,
+    "step": STEP,
+    "group": Column(pl.String, "Member ranks joined by commas; with `sequence` the join key across ranks."),
+    "sequence": SEQUENCE,
+    "kind": Column(pl.String, "`all_to_all`, `all_reduce`, ..."),
+    "direction": WAY,
+    "layer": LAYER,
+    "start_ns": Column(pl.Int64, "This rank's arrival."),
+    "end_ns": END,
+    "send_bytes": Column(pl.Int64, "Bytes that this rank puts in."),
+    "receive_bytes": Column(pl.Int64, "Bytes that this rank gets."),
+    "send_splits": Column(pl.List(pl.Int64), "Rows to each member, own share included."),
+    "receive_splits": Column(pl.List(pl.Int64), "Rows from each member, own share included."),
+    "cycle": CYCLE,
+    "index": Column(pl.Int64, "Position of its kernel's event in the file; null on CPU traces."),
+    "stream": STREAM,
+    "role": SERVES,
+    "role_source": SERVES_BY,
+    "launch_start_ns": LAUNCH,
+    "match": Column(pl.UInt64, "Same on all members of one collective; null where it could not be matched."),
+    "match_basis": MATCHED_BY,
+    "unmatched": Column(pl.String, "Why `match` is null."),
+    "num_members": Column(pl.Int32, "Members of the group."),
+    "num_present": Column(pl.Int32, "Members whose part was captured."),
+    "pg_name": Column(pl.String, "Name of the process group, where it was recorded."),
+    "recorded_sequence": Column(pl.Int64, "The library's own number of the operation in its group."),
+    "source": Column(pl.String, "What else tells of it: `flight_recorder`, `nccl_inspector`; null: the trace alone."),
+    "state": Column(pl.String, "Its state by that source: `scheduled`, `started` or `completed`."),
+    "recorded_duration_ns": Column(pl.Int64, "Its duration by that source."),
+    "algorithm": Column(pl.String, "Algorithm, as NCCL Inspector names it."),
+    "protocol": Column(pl.String, "Protocol, as NCCL Inspector names it."),
+}
+COLLECTIVES = schema_of(COLLECTIVES_COLUMNS)
 
-P2P = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "group": pl.String,
-        "direction": pl.Enum(["send", "receive"]),
-        "peer": pl.Int32,  # global rank of the other end
-        "bytes": pl.Int64,
-        "start_ns": pl.Int64,  # this end's arrival: kernel start on devices, call on CPU
-        "end_ns": pl.Int64,  # null where the trace does not tell (sends of gloo)
-        "cycle": pl.Int32,
-        "index": pl.Int64,  # of the kernel; parts of one coalesced kernel share it
-        "stream": pl.Int64,
-        "coalesced": pl.Boolean,
-        "role": ROLE,
-        "role_source": pl.String,
-        "launch_start_ns": pl.Int64,
-        "match": pl.UInt64,  # same on both ends of one message
-        "match_basis": MATCH_BASIS,
-        "unmatched": pl.String,
-    }
+COLLECTIVE_SPLITS_TABLE = Table(
+    name="collectives",
+    meaning="One row per rank's part in a collective, split into wait and transfer.",
+    columns={
+        **COLLECTIVES_COLUMNS,
+        "wait_ns": Column(pl.Int64, "Waiting for other members; null where it cannot be told."),
+        "transfer_ns": Column(pl.Int64, "What is left: the transfer."),
+        "basis": WAITED_BY,
+        "wait_durations_ns": Column(pl.Int64, "The wait by durations alone; null where that does not apply."),
+        "late_rank": Column(pl.Int32, "The latest member that exchanges bytes with this rank."),
+        "wait_clock_ns": Column(pl.Int64, "The wait by clocks alone."),
+        "wait_low_ns": Column(pl.Int64, "The smallest wait that is possible, where not all members are known."),
+        "wait_high_ns": Column(pl.Int64, "The largest wait that is possible."),
+        "estimated": Column(pl.Boolean, "Whether the transfer was modelled from bytes, not measured."),
+        "clock_residual_ns": Column(pl.Int64, "Uncertainty of the clocks in `wait_clock_ns`; null: clocks unknown."),
+        "algorithm_bytes_per_second": Column(pl.Float64, "Algorithm bandwidth, as nccl-tests count it."),
+        "bus_bytes_per_second": Column(pl.Float64, "Bus bandwidth, as nccl-tests count it."),
+        "between_hosts": BETWEEN_HOSTS,
+        "link_share": LINK_SHARE,
+    },
 )
+COLLECTIVE_SPLITS = COLLECTIVE_SPLITS_TABLE.schema
 
-P2P_SPLITS = pl.Schema(
-    {
-        **P2P,
-        "peer_start_ns": pl.Int64,
-        "peer_end_ns": pl.Int64,
-        "wait_ns": pl.Int64,  # of this part alone
-        "transfer_ns": pl.Int64,
-        "wait_dependency_ns": pl.Int64,  # of a receive: until the producer's last computation ended
-        "wait_late_send_ns": pl.Int64,  # of a receive: from there until the send started
-        "basis": BASIS,
-        "clock_residual_ns": pl.Int64,  # uncertainty of both ends' clocks together; null: clocks unknown
-        "payload_bytes_per_second": pl.Float64,
-        "between_hosts": pl.Boolean,
-        "link_share": pl.Float64,  # of the link's peak; null where the peak is unknown
-    }
-)
+P2P_COLUMNS: Columns = {
+    "rank": RANK,
+    "step": STEP,
+    "group": GROUP,
+    "direction": Column(pl.Enum(["send", "receive"]), "Whether this end sends or receives."),
+    "peer": Column(pl.Int32, "Global rank of the other end."),
+    "bytes": Column(pl.Int64, "Size of the message."),
+    "start_ns": Column(pl.Int64, "This end's arrival: kernel start on devices, call on CPU."),
+    "end_ns": Column(pl.Int64, "End; null where the trace does not tell it (sends of gloo)."),
+    "cycle": CYCLE,
+    "index": Column(pl.Int64, "Position of its kernel's event in the file; parts of one coalesced kernel share it."),
+    "stream": STREAM,
+    "coalesced": Column(pl.Boolean, "Whether several messages ran as one kernel."),
+    "role": SERVES,
+    "role_source": SERVES_BY,
+    "launch_start_ns": LAUNCH,
+    "match": Column(pl.UInt64, "Same on both ends of one message."),
+    "match_basis": MATCHED_BY,
+    "unmatched": Column(pl.String, "Why `match` is null."),
+}
+P2P = schema_of(P2P_COLUMNS)
 
-WAIT_BOUNDS = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "role": ROLE,
-        "num_operations": pl.Int64,  # collectives and kernels of messages
-        "num_sampled": pl.Int64,  # of them, those bounded from below: split, or with at least 7 equal ones
-        "duration_ns": pl.Int64,  # summed over operations, those under computation too
-        "wait_low_ns": pl.Int64,
-        "wait_high_ns": pl.Int64,
-    }
+P2P_SPLITS_TABLE = Table(
+    name="p2p",
+    meaning="One row per end of a message, split into wait and transfer.",
+    columns={
+        **P2P_COLUMNS,
+        "peer_start_ns": Column(pl.Int64, "The other end's start."),
+        "peer_end_ns": Column(pl.Int64, "The other end's end."),
+        "wait_ns": Column(pl.Int64, "The wait of this part alone."),
+        "transfer_ns": Column(pl.Int64, "The transfer of this part."),
+        "wait_dependency_ns": Column(pl.Int64, "Of a receive: the wait until the producer's last computation ended."),
+        "wait_late_send_ns": Column(pl.Int64, "Of a receive: the wait from there until the send started."),
+        "basis": WAITED_BY,
+        "clock_residual_ns": Column(pl.Int64, "Uncertainty of both ends' clocks together; null: clocks unknown."),
+        "payload_bytes_per_second": Column(pl.Float64, "Bytes over transfer."),
+        "between_hosts": BETWEEN_HOSTS,
+        "link_share": LINK_SHARE,
+    },
 )
+P2P_SPLITS = P2P_SPLITS_TABLE.schema
 
-COMMUNICATIONS = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "cycle": pl.Int32,
-        "index": pl.Int64,  # of the kernel
-        "stream": pl.Int64,
-        "kind": pl.String,  # p2p, all_to_all, all_reduce, ...
-        "role": ROLE,
-        "start_ns": pl.Int64,
-        "end_ns": pl.Int64,
-        "wait_ns": pl.Int64,  # null where it cannot be told
-        "transfer_ns": pl.Int64,
-        "basis": BASIS,
-        "late_rank": pl.Int32,
-    }
+WAIT_BOUNDS_TABLE = Table(
+    name="wait_bounds",
+    meaning="One row per rank, step and mesh dimension: between what bounds the waiting in communication lies.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "role": SERVES,
+        "num_operations": Column(pl.Int64, "Collectives and kernels of messages."),
+        "num_sampled": Column(pl.Int64, "Of them, those bounded from below: split, or with at least 7 equal ones."),
+        "duration_ns": Column(pl.Int64, "Their durations, summed, those under computation too."),
+        "wait_low_ns": Column(pl.Int64, "The smallest wait that is possible."),
+        "wait_high_ns": Column(pl.Int64, "The largest wait that is possible."),
+    },
 )
-"""One row per communication kernel of a device: collectives and (coalesced) point-to-point alike."""
+WAIT_BOUNDS = WAIT_BOUNDS_TABLE.schema
 
-CLOCKS = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "reference": pl.Int32,  # rank on whose clock everything is put
-        "basis": pl.String,  # single_rank, same_boot, same_host, recorded, matched, one_file, unknown
-        "offset_ns": pl.Int64,  # this rank's clock less the reference's, at `at_ns`
-        "drift_ppm": pl.Float64,
-        "at_ns": pl.Int64,
-        "residual_ns": pl.Int64,  # how far off the offset may be; null where unknown
-        "applied": pl.Boolean,  # the offset was taken off this rank's times
-        "solved_offset_ns": pl.Int64,  # what matched operations alone say, whatever was applied
-        "solved_residual_ns": pl.Int64,
-        "num_operations": pl.Int64,  # matched operations that speak about this rank
-    }
+COMMUNICATIONS_TABLE = Table(
+    name="communications",
+    meaning="One row per communication kernel of a device, collectives and (coalesced) messages alike.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "cycle": CYCLE,
+        "index": Column(pl.Int64, "Position of its event in the file."),
+        "stream": STREAM,
+        "kind": Column(pl.String, "`p2p`, `all_to_all`, `all_reduce`, ..."),
+        "role": SERVES,
+        "start_ns": START,
+        "end_ns": END,
+        "wait_ns": Column(pl.Int64, "Waiting for other ranks; null where it cannot be told."),
+        "transfer_ns": Column(pl.Int64, "The rest of its duration."),
+        "basis": WAITED_BY,
+        "late_rank": Column(pl.Int32, "The rank that was waited for; null where it cannot be told."),
+    },
 )
+COMMUNICATIONS = COMMUNICATIONS_TABLE.schema
+
+CLOCKS_TABLE = Table(
+    name="clocks",
+    meaning="One row per rank: how its clock was put on the reference's.",
+    columns={
+        "rank": RANK,
+        "reference": Column(pl.Int32, "Rank on whose clock everything is put."),
+        "basis": Column(pl.String, "How the clocks were put on one: a word of `quality.clock_basis`."),
+        "offset_ns": Column(pl.Int64, "This rank's clock less the reference's, at `at_ns`."),
+        "drift_ppm": Column(pl.Float64, "How fast this rank's clock runs away from the reference's."),
+        "at_ns": Column(pl.Int64, "The moment at which the offset holds."),
+        "residual_ns": Column(pl.Int64, "How far off the offset may be; null where unknown."),
+        "applied": Column(pl.Boolean, "Whether the offset was taken off this rank's times."),
+        "solved_offset_ns": Column(pl.Int64, "What matched operations alone say, whatever was applied."),
+        "solved_residual_ns": Column(pl.Int64, "How far off that may be."),
+        "num_operations": Column(pl.Int64, "Matched operations that speak about this rank."),
+    },
+)
+CLOCKS = CLOCKS_TABLE.schema

@@ -5,120 +5,152 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema.categories import APART_REASON, CAUSE, OWNER, PHASE, STEP_PHASE
+from traceanalyzer.schema.columns import END, PIPELINE, RANK, START, STEP, Column, Columns, Table, schema_of
 
-STEPS = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "start_ns": pl.Int64,
-        "end_ns": pl.Int64,
-        "open_end": pl.Boolean,  # the window's end was not bounded by a following step
-        "open_start": pl.Boolean,  # the capture began inside the step
-        "is_typical": pl.Boolean,  # every figure speaks of these steps
-        "set_apart": APART_REASON,  # why it is not typical
-    }
+STEPS_TABLE = Table(
+    name="steps",
+    meaning="One row per rank and step: its window on the ranks' common clock.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "start_ns": START,
+        "end_ns": END,
+        "open_end": Column(pl.Boolean, "Whether no following step bounds the window's end."),
+        "open_start": Column(pl.Boolean, "Whether the capture began inside the step."),
+        "is_typical": Column(pl.Boolean, "Whether the figures speak of this step."),
+        "set_apart": Column(APART_REASON, "Why it is not typical; null: it is."),
+    },
+)
+STEPS = STEPS_TABLE.schema
+
+ACTIONS_TABLE = Table(
+    name="actions",
+    meaning="One row per pipeline action: a phase of one microbatch on one stage.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "position": Column(pl.Int32, "Order on the rank within the step."),
+        "stage": Column(pl.Int32, "Stage of the model that the action computes."),
+        "phase": Column(PHASE, "F forward, B full backward, I input-gradient, W weight-gradient."),
+        "microbatch": Column(pl.Int32, "Microbatch that the action computes."),
+        "start_ns": START,
+        "end_ns": END,
+        "release_ns": Column(pl.Int64, "When its output is handed on; null: at its end."),
+    },
+)
+ACTIONS = ACTIONS_TABLE.schema
+
+RECEIVES_COLUMNS: Columns = {
+    "rank": RANK,
+    "step": STEP,
+    "start_ns": Column(pl.Int64, "When it was posted."),
+    "end_ns": Column(pl.Int64, "When its wait returned."),
+    "bytes": Column(pl.Int64, "Size of the message."),
+}
+RECEIVES = schema_of(RECEIVES_COLUMNS)
+
+PASSES_COLUMNS: Columns = {
+    "rank": RANK,
+    "step": STEP,
+    "phase": Column(PHASE, "F or B; I and W where ranges tell them."),
+    "start_ns": START,
+    "end_ns": END,
+}
+PASSES = schema_of(PASSES_COLUMNS)
+
+IDEAL_ACTIONS_TABLE = Table(
+    name="ideal_actions",
+    meaning="One row per pipeline action as the same order would run with medians, free transfer and no host delay.",
+    columns=ACTIONS_TABLE.columns,
 )
 
-ACTIONS = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "position": pl.Int32,  # order on the rank within the step
-        "stage": pl.Int32,
-        "phase": PHASE,
-        "microbatch": pl.Int32,
-        "start_ns": pl.Int64,
-        "end_ns": pl.Int64,
-        "release_ns": pl.Int64,  # when its output is handed on; null: at its end
-    }
-)
+OPTIMIZER = schema_of({"rank": RANK, "start_ns": START, "end_ns": END})
 
-RECEIVES = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "start_ns": pl.Int64,  # posted
-        "end_ns": pl.Int64,  # wait returned
-        "bytes": pl.Int64,
-    }
+ACCOUNTING_TABLE = Table(
+    name="accounting",
+    meaning="One row per rank, step, owner, cause and phase: where every nanosecond went.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "owner": Column(OWNER, "What the time went to; every nanosecond of a step has one owner."),
+        "cause": Column(pl.String, "Of waits: dependency or collective; of computation: action or other."),
+        "phase": Column(STEP_PHASE, "What the step was doing."),
+        "duration_ns": Column(pl.Int64, "Time of this owner, cause and phase."),
+    },
 )
+ACCOUNTING = ACCOUNTING_TABLE.schema
 
-PASSES = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "phase": PHASE,  # F or B; I and W where ranges tell them
-        "start_ns": pl.Int64,
-        "end_ns": pl.Int64,
-    }
+BUBBLE_TABLE = Table(
+    name="bubble",
+    meaning="One row per rank and step: what its time outside chunks consists of.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "pipeline": PIPELINE,
+        "phase_start_ns": Column(pl.Int64, "Start of the pipeline phase."),
+        "phase_ns": Column(pl.Int64, "Pipeline phase: first forward start to last backward end over the pipeline."),
+        "span_ns": Column(pl.Int64, "This rank's own window, first action start to last action end."),
+        "chunk_ns": Column(pl.Int64, "Sum of its chunk spans."),
+        "warmup_ns": Column(pl.Int64, "Dependency before the rank's first action."),
+        "steady_ns": Column(pl.Int64, "Dependency between the rank's actions."),
+        "drain_ns": Column(pl.Int64, "Dependency after the rank's last action."),
+        "transfer_ns": Column(pl.Int64, "Exposed transfer; null on gloo."),
+        "overhead_ns": Column(pl.Int64, "Idle time that neither dependency nor transfer explains."),
+        "dp_wait_ns": Column(pl.Int64, "Exposed communication between replicas, until the last of them had arrived."),
+        "dp_transfer_ns": Column(
+            pl.Int64, "Exposed communication between replicas from there on; all of it where the wait cannot be told."
+        ),
+        "chunk_dp_ns": Column(pl.Int64, "The same inside chunk spans, and so a part of `chunk_ns`."),
+        "span_dependency_ns": Column(pl.Int64, "Dependency inside the rank's own window."),
+    },
 )
+BUBBLE = BUBBLE_TABLE.schema
 
-OPTIMIZER = pl.Schema({"rank": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64})
-
-ACCOUNTING = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "owner": OWNER,
-        "cause": pl.String,  # for wait: dependency, collective; for compute: action or other
-        "phase": STEP_PHASE,
-        "duration_ns": pl.Int64,
-    }
+BLAME_TABLE = Table(
+    name="blame",
+    meaning="One row per step, waiting rank, cause and culprit: what pipeline ranks waited for.",
+    columns={
+        "pipeline": PIPELINE,
+        "step": STEP,
+        "waiter": Column(pl.Int32, "The rank that waited."),
+        "cause": Column(CAUSE, "What made it so."),
+        "culprit": Column(pl.Int32, "The rank that kept it waiting; null: not captured."),
+        "duration_ns": Column(pl.Int64, "The part of the waiting."),
+    },
 )
+BLAME = BLAME_TABLE.schema
 
-BUBBLE = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "step": pl.Int32,
-        "pipeline": pl.Int32,
-        "phase_start_ns": pl.Int64,
-        "phase_ns": pl.Int64,  # pipeline phase: first forward start to last backward end over the pipeline
-        "span_ns": pl.Int64,  # this rank's own window, first action start to last action end
-        "chunk_ns": pl.Int64,  # sum of chunk spans
-        "warmup_ns": pl.Int64,
-        "steady_ns": pl.Int64,
-        "drain_ns": pl.Int64,
-        "transfer_ns": pl.Int64,
-        "overhead_ns": pl.Int64,
-        "dp_wait_ns": pl.Int64,  # exposed communication between replicas: until the last of them had arrived
-        "dp_transfer_ns": pl.Int64,  # and from there on, or all of it where the wait cannot be told
-        "chunk_dp_ns": pl.Int64,  # the same inside chunk spans, and so part of `chunk_ns`
-        "span_dependency_ns": pl.Int64,  # dependency inside the rank's own window
-    }
+ATTRIBUTION_TABLE = Table(
+    name="attribution",
+    meaning="One row per step, cause and culprit: what makes the step longer than its ideal.",
+    columns={
+        "pipeline": PIPELINE,
+        "step": STEP,
+        "cause": Column(CAUSE, "What made it so."),
+        "culprit": Column(pl.Int32, "The rank that caused it; null: not captured."),
+        "duration_ns": Column(
+            pl.Int64, "The part of the step's length; with the ideal they sum to the measured phase exactly."
+        ),
+    },
 )
+ATTRIBUTION = ATTRIBUTION_TABLE.schema
 
-BLAME = pl.Schema(
-    {
-        "pipeline": pl.Int32,
-        "step": pl.Int32,
-        "waiter": pl.Int32,  # the rank that waited
-        "cause": CAUSE,
-        "culprit": pl.Int32,  # the rank that kept it waiting; null: not captured
-        "duration_ns": pl.Int64,
-    }
+OPS_TABLE = Table(
+    name="ops",
+    meaning="One row per operation of a pipeline, as an op table that can be read back.",
+    columns={
+        "rank": RANK,
+        "replica": Column(pl.Int32, "Data-parallel replica."),
+        "stage": Column(pl.Int32, "Position along the pipeline."),
+        "chunk": Column(pl.Int32, "Model chunk on the rank; null where it means nothing."),
+        "step": STEP,
+        "kind": Column(
+            pl.String, "What it does: `forward-compute`, `backward-compute`, `forward-send`, ..., `optimizer`."
+        ),
+        "sequence": Column(pl.Int32, "Order among the ops of this kind on the rank within the step."),
+        "microbatch": Column(pl.Int32, "Microbatch of a computation; null elsewhere."),
+        "start_ns": START,
+        "duration_ns": Column(pl.Int64, "Duration."),
+    },
 )
-
-ATTRIBUTION = pl.Schema(
-    {
-        "pipeline": pl.Int32,
-        "step": pl.Int32,
-        "cause": CAUSE,
-        "culprit": pl.Int32,  # null: not captured
-        "duration_ns": pl.Int64,  # of the step's length; with the ideal they sum to the measured phase exactly
-    }
-)
-
-OPS = pl.Schema(
-    {
-        "rank": pl.Int32,
-        "replica": pl.Int32,  # data-parallel replica
-        "stage": pl.Int32,  # position along the pipeline
-        "chunk": pl.Int32,  # model chunk on the rank; null where it means nothing
-        "step": pl.Int32,
-        "kind": pl.String,  # forward-compute, backward-compute, forward-send, ..., optimizer
-        "sequence": pl.Int32,  # order among the ops of this kind on the rank within the step
-        "microbatch": pl.Int32,  # of computations; null elsewhere
-        "start_ns": pl.Int64,
-        "duration_ns": pl.Int64,
-    }
-)
+OPS = OPS_TABLE.schema

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from traceanalyzer.errors import UsageError
 if TYPE_CHECKING:
     import polars as pl
 
+    from traceanalyzer.review import Defect
     from traceanalyzer.traces import Counts, Summary
     from traceanalyzer.traces.nccl.records import Records
 
@@ -207,13 +208,20 @@ def _defect_line(row: Mapping[str, Any]) -> str:
 
 def refuse_loss(path: str | Path, defects: pl.DataFrame) -> None:
     """What `--strict` asks of every command: raise `GateError` if a row of `DEFECTS` says that data was lost."""
-    from traceanalyzer.errors import GateError
-    from traceanalyzer.traces.defects import losses
+    from traceanalyzer.review import Defect
 
-    lost = losses(defects)
-    if not lost.is_empty():
-        codes = ", ".join(lost["code"].unique(maintain_order=True))
-        raise GateError(f"{path}: data was lost: {codes}", "leave --strict out to accept the loss that is stated above")
+    refuse_lost(path, [Defect(**row) for row in defects.iter_rows(named=True)])
+
+
+def refuse_lost(path: str | Path, defects: Iterable[Defect]) -> None:
+    """The same of the defects in a review."""
+    from traceanalyzer.errors import GateError
+
+    lost = dict.fromkeys(defect.code for defect in defects if defect.is_loss)
+    if lost:
+        raise GateError(
+            f"{path}: data was lost: {', '.join(lost)}", "leave --strict out to accept the loss that is stated above"
+        )
 
 
 def announce(lines: list[str], echo: Callable[[str], object]) -> None:
