@@ -10,7 +10,7 @@ import polars as pl
 from traceanalyzer import __version__
 from traceanalyzer.analysis.description import job_facts, method, provenance, quality, warnings
 from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
-from traceanalyzer.analysis.measure import Measured, measure
+from traceanalyzer.analysis.measure import NO_KERNELS, Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.analysis.step_figures import step_figures, step_findings, step_warnings, with_rates
@@ -76,7 +76,9 @@ def _review(run: Run, found: Measured) -> Review:
     )  # fmt: skip
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
     words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
-    if tables.steps.is_empty() and found.recorded is not None:
+    if tables.steps.is_empty() and tables.unrecorded_devices:
+        words = Coverage(ledger=[f"Nothing is measured: {NO_KERNELS}."])
+    elif tables.steps.is_empty() and found.recorded is not None:
         words = Coverage(ledger=recorded_sentences(found.recorded))
     findings = _findings(found, figures, step)
     return Review(
@@ -154,6 +156,7 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "accounting": everything.account,
         "kernels": tables.kernels,
         "kernel_phases": tables.kernel_phases,
+        "missing_kernels": tables.missing_kernels,
         **found.kernel_time.tables,
         "roofline": found.efficiency.table,
         "collectives": everything.with_others(experts.collectives, everything.splits, COLLECTIVE_SPLITS),

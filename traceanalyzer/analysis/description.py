@@ -38,7 +38,7 @@ from traceanalyzer.tables.computation.taxonomy import unknown_names
 from traceanalyzer.traces.defects import losses
 
 Value = TypeVar("Value")
-_NO_LOSS = {"not_an_object", "empty_object", "not_chosen"}
+_NO_LOSS = {"not_an_object", "empty_object", "not_chosen", "duplicate"}
 
 
 def job_facts(
@@ -206,7 +206,10 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
     return lines
 
 
-_FIRST_SCREEN = ("device.late_end",)
+_FIRST_SCREEN = (
+    "device.no_kernels", "device.kernels_missing", "device.late_end", "event.duplicates",
+    "rank.merged", "rank.devices", "rank.several_devices",
+)  # fmt: skip
 """Defects that change every figure: said before any of them."""
 
 
@@ -219,9 +222,12 @@ def _defect_lines(defects: Sequence[Defect]) -> list[str]:
             continue
         worst, others = rows[0], len(rows) - 1
         where = f"Rank {worst.rank}: " if worst.rank is not None else ""
-        count = counted(worst.events_affected, "event") + (f"; {counted(others, 'more rank')}" if others else "")
+        counts = [counted(worst.events_affected, "event")] if worst.events_affected else []
+        counts += [counted(others, "more rank")] if others else []
+        count = f" ({'; '.join(counts)})" if counts else ""
         hint = f"; {worst.hint}" if worst.hint else ""
-        lines.append(f"{where}{worst.message} ({count}){hint}.")
+        what = worst.message if where else worst.message[:1].upper() + worst.message[1:]
+        lines.append(f"{where}{what}{count}{hint}".rstrip("?") + ("?" if hint.endswith("?") else "."))
     return lines
 
 

@@ -63,6 +63,8 @@ from traceanalyzer.tables.communication.records import (
 )
 from traceanalyzer.traces.kineto.execution_traces import read_execution_exchanges
 
+NO_KERNELS = "kernels were launched and none was recorded, so nothing tells what the device did"
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -148,6 +150,8 @@ class Measured:
         )
         found = [self._named(item) for part in parts for item in part.withheld] + self._never_given
         found += by_coverage(self.captured, found)
+        if self.tables.steps.is_empty() and self.tables.unrecorded_devices:
+            return [Withheld(metric=item.metric, reason=NO_KERNELS) for item in found]
         if self.recorded is None or self.tables.steps.height:
             return found
         reason = "no trace is here: records of communication tell nothing of it"
@@ -273,7 +277,7 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
     phases = step_phases(tables.steps, chunks, tables.optimizer, gradient_exchanges(splits))
     parts = [
         accounting(on_main, computed, tables.operators, tables.receives, splits, phases, hosts=tables.host_ranks),
-        device_accounting(on_device, tables.kernels, exchanged, phases),
+        device_accounting(on_device, tables.kernels, exchanged, phases, tables.missing_kernels),
     ]
     return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")
 

@@ -29,6 +29,21 @@ from traceanalyzer.schema.columns import (
     schema_of,
 )
 
+MISSING_KERNELS_TABLE = Table(
+    name="missing_kernels",
+    meaning="One row per launch whose kernel was not recorded, though later ones were.",
+    columns={
+        "rank": RANK,
+        "cycle": CYCLE,
+        "step": Column(pl.Int32, "The step whose CPU range holds the launch; null outside steps."),
+        "name": Column(pl.String, "Name of the launching call."),
+        "launch_start_ns": LAUNCH,
+        "launch_end_ns": Column(pl.Int64, "End of the launching call."),
+        "correlation": Column(pl.UInt64, "Number that would join the call to its kernel."),
+    },
+)
+MISSING_KERNELS = MISSING_KERNELS_TABLE.schema
+
 KERNELS_TABLE = Table(
     name="kernels",
     meaning="One row per kernel or copy of a device, with its launching call.",

@@ -18,6 +18,7 @@ STEPS_TABLE = Table(
         "open_end": Column(pl.Boolean, "Whether no following step bounds the window's end."),
         "open_start": Column(pl.Boolean, "Whether the capture began inside the step."),
         "is_typical": Column(pl.Boolean, "Whether the figures speak of this step."),
+        "num_missing_kernels": Column(pl.Int64, "Launches in the step whose kernel was not recorded; null: no device."),
         "set_apart": Column(APART_REASON, "Why it is not typical; null: it is."),
     },
 )

@@ -10,6 +10,7 @@ from traceanalyzer.schema.communication import (
     COMMUNICATIONS_TABLE,
     KERNEL_PHASES_TABLE,
     KERNELS_TABLE,
+    MISSING_KERNELS_TABLE,
     P2P_SPLITS_TABLE,
     WAIT_BOUNDS_TABLE,
 )
@@ -58,6 +59,7 @@ TABLES: dict[str, Table] = {
         ACCOUNTING_TABLE,
         RANK_SUMMARY_TABLE,
         KERNELS_TABLE,
+        MISSING_KERNELS_TABLE,
         KERNEL_PHASES_TABLE,
         KERNEL_CLASSES_TABLE,
         KERNEL_NAMES_TABLE,

@@ -12,7 +12,7 @@ import polars as pl
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.job import Job
-from traceanalyzer.schema import ACTIONS, KERNEL_PHASES, empty
+from traceanalyzer.schema import ACTIONS, KERNEL_PHASES, MISSING_KERNELS, STEPS, conform, empty
 from traceanalyzer.tables.actions.device import device_actions
 from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
 from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
@@ -27,6 +27,7 @@ from traceanalyzer.tables.communication.linked import linked_calls
 from traceanalyzer.tables.communication.messages import cpu_messages
 from traceanalyzer.tables.communication.receives import receives
 from traceanalyzer.tables.computation.kernels import kernels
+from traceanalyzer.tables.computation.missing import missing_kernels, ranks_without_kernels
 from traceanalyzer.tables.computation.operators import expert_computation, operators, recorded_hosts
 from traceanalyzer.tables.computation.phases import (
     annotated,
@@ -83,6 +84,10 @@ class Tables:
     clocks: pl.DataFrame
     kernel_phases: pl.DataFrame = field(default_factory=lambda: empty(KERNEL_PHASES))
     """`KERNEL_PHASES`."""
+    missing_kernels: pl.DataFrame = field(default_factory=lambda: empty(MISSING_KERNELS))
+    """`MISSING_KERNELS`."""
+    unrecorded_devices: tuple[int, ...] = ()
+    """Ranks that launched kernels and of which no kernel is here: nothing is measured on them."""
     host_ranks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"rank": pl.Int32}))
     """`rank`: ranks without kernels whose main thread was recorded, and is the device."""
     pipelines: pl.DataFrame | None = None
@@ -122,12 +127,16 @@ def build_tables(
     Raises `UsageError` where it is no such pattern.
     """
     pattern = action_pattern or (job.action_pattern if job is not None else None)
+    unrecorded = ranks_without_kernels(events)
+    events = events.join(unrecorded, on="rank", how="anti")
     own = _joint(events, ranks, job, pattern, kernel_rules)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
     )
     exchanged = with_gradient_roles(exchanged, kernel_table, ranks)
+    lost = on_one_clock(missing_kernels(events), clock_table)
+    windows = _with_missing(windows, lost, kernel_table)
     aligned = on_one_clock(events, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
@@ -157,10 +166,21 @@ def build_tables(
         clocks=clock_table,
         overlaps=overlaps,
         kernel_phases=kernel_time,
+        missing_kernels=lost,
+        unrecorded_devices=tuple(sorted(unrecorded["rank"].to_list())),
         host_ranks=recorded_hosts(main),
         step_basis=own.found.basis,
         step_ranges=own.found.ranges,
     )
+
+
+def _with_missing(windows: pl.DataFrame, lost: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:
+    """`STEPS` with the number of kernels that are missing in each."""
+    counts = lost.group_by("rank", "step").agg(pl.len().cast(pl.Int64).alias("num_missing_kernels"))
+    on_device = pl.col("rank").is_in(kernel_table["rank"].unique().to_list())
+    found = windows.drop("num_missing_kernels").join(counts, on=["rank", "step"], how="left", maintain_order="left")
+    known = pl.when(on_device).then(pl.col("num_missing_kernels").fill_null(0)).alias("num_missing_kernels")
+    return conform(found.with_columns(known), STEPS)
 
 
 def _phases(

@@ -92,11 +92,11 @@ CODES: dict[str, Code] = {
         "repair", "repaired", (), "numbers in `args` that fit neither 64 bits nor a double became text", ""
     ),
     "event.duplicates": Code(
-        "loss",
-        "kept",
+        "repair",
+        "skipped",
         _ALL,
-        "the same complete event occurs more than once: sums count it each time",
-        "was the file merged with itself?",
+        "the same complete event occurs more than once; it counts once",
+        "was the file merged with itself, or written by two profilers at once?",
     ),
     "event.crossing": Code("repair", "kept", (), "host ranges of one thread that cross without nesting", ""),
     "event.unknown_category": Code("repair", "kept", (), "device categories that are not known here", ""),
@@ -127,9 +127,41 @@ CODES: dict[str, Code] = {
     ),
     "rank.unknown": Code("loss", "skipped", (), "a trace without rank beside traces that have one", "give --rank-map"),
     "rank.missing": Code("info", "kept", _ALL, "fewer ranks than the job had", ""),
+    "rank.merged": Code(
+        "repair",
+        "assumed",
+        (),
+        "one file holds the processes of several ranks: they are told apart, and numbered in the order of their process numbers",
+        "give one file per rank, as the profiler writes them",
+    ),
+    "rank.devices": Code(
+        "info", "kept", (), "one process computes on several devices: each is measured as a rank of its own", ""
+    ),
+    "rank.several_devices": Code(
+        "repair",
+        "kept",
+        _ALL,
+        "a rank of several computes on more than one device: its time is that of all of them together",
+        "profile with one device per process",
+    ),
     "step.none": Code("info", "kept", ("step",), "no `ProfilerStep` range", "call `profiler.step()`"),
     "step.overlapping": Code("repair", "kept", ("step",), "`ProfilerStep` ranges overlap, repeat or are empty", ""),
     "device.none": Code("info", "kept", (), "no device events: on CPU traces the main thread is the device", ""),
+    "device.no_kernels": Code(
+        "loss",
+        "skipped",
+        _ALL,
+        "kernels were launched and none is here: the device's events are missing, so nothing is measured on this rank",
+        "profile with activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA] and permission to use CUPTI "
+        "(NVreg_RestrictProfilingToAdminUsers=0), with no other profiler attached",
+    ),
+    "device.kernels_missing": Code(
+        "loss",
+        "kept",
+        _ALL,
+        "launches whose kernels are not here, though later ones are: the profiler lost them",
+        "capture fewer steps, after steps that only warm the profiler up (schedule(warmup=...))",
+    ),
     "device.no_launch": Code("repair", "kept", ("launch",), "kernels whose launch is not in the trace", ""),
     "device.late_end": Code(
         "repair",

@@ -182,7 +182,7 @@ CASES = [
          _ALL, ("step.overlapping",)),
     Case("E39", "no events", _top(traceEvents=[]), "error"),
     Case("E40", "metadata events only", _only(lambda e: e["ph"] == "M"), "error"),
-    Case("E41", "no device events", _only(_no_gpu), "load", 45, ("device.none",)),
+    Case("E41", "no device events", _only(_no_gpu), "load", 45, ("device.no_kernels",)),
     Case("E42", "kernels only", _only(lambda e: e.get("cat") == "kernel"), "load", NUM_KERNELS, ("step.none",)),
     Case("E43", "args of other types", changed(lambda d: [e.update(args=a) for e, a in zip(d["traceEvents"][2:7], [None, [1, {"a": 2}], "x", 3, 2.5], strict=True)]),
          "load", _ALL, ("event.args_not_object",)),

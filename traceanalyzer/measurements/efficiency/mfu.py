@@ -14,10 +14,12 @@ def step_durations(windows: pl.DataFrame) -> pl.DataFrame:
 
     It is the longest rank's window. Windows of a rank follow each other without a gap, so this is the pace of the job;
     from the first rank's start to the last rank's end would count the stagger of the ranks in every step anew. Steps
-    whose end is open on some rank are left out where others are closed.
+    whose end is open, or of which kernels are missing, on some rank are left out where others are whole.
     """
+    missing = pl.col("num_missing_kernels") > 0 if "num_missing_kernels" in windows.columns else pl.lit(value=False)
     steps = windows.group_by("step").agg(
-        (pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns"), pl.col("open_end").any()
+        (pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns"),
+        (pl.col("open_end") | missing.fill_null(value=False)).any().alias("open_end"),
     )
     closed = steps.filter(~pl.col("open_end"))
     return (steps if closed.is_empty() else closed).select("step", "duration_ns").sort("step")

@@ -9,7 +9,8 @@ In order of precedence:
 * `copy`: a copy to, from or on the device;
 * an idle device before kernel K, whose launching call ended at l: `host` until l, for until then nothing could run;
   what is left is `launch_gap` up to 10 µs and `queued` beyond (K was launched and did not start, though nothing that was recorded ran: cause `not recorded`);
-  `unknown` where K has no launch record.
+  `unknown` where K has no launch record, and from the first launch on whose kernel was not recorded and that came between
+  the launches of K and of the kernel before it: what ran there is missing.
 
 The second axis is the phase of the step (`measurements.step_phases`).
 """
@@ -20,7 +21,7 @@ import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import clip, sweep, union
 from traceanalyzer.measurements.ledger.main_thread import by_owner, check_sums
-from traceanalyzer.schema import ROLE
+from traceanalyzer.schema import MISSING_KERNELS, ROLE
 
 MAX_LAUNCH_GAP_NS = 10_000
 MAX_RELEASE_NS = 20_000
@@ -28,28 +29,28 @@ COMPUTE_KINDS = ("gemm", "attention", "other", "fused")
 _KEYS = ["rank", "step"]
 _KERNEL = ["rank", "cycle", "index"]
 _PARTS = ("transfer", "wait", "communication")
-_IDLE_CAUSES = {
-    "host": "before launch",
-    "launch_gap": "after launch",
-    "queued": "not recorded",
-    "unknown": "no launch record",
-}
 _ROLES = (*ROLE.categories, "unnamed")
 
 
 def device_accounting(
-    windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, phases: pl.DataFrame
+    windows: pl.DataFrame,
+    kernels: pl.DataFrame,
+    communications: pl.DataFrame,
+    phases: pl.DataFrame,
+    missing: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
     """Time by rank, step, owner, cause and phase (`ACCOUNTING`) from `STEPS`, `KERNELS`, `COMMUNICATIONS`.
 
-    `phases` is what every window is doing, as `step_phases` gives it for (at least) these windows.
+    `phases` is what every window is doing, as `step_phases` gives it for (at least) these windows; `missing` are launches
+    whose kernel was not recorded (`MISSING_KERNELS`).
     """
     bounds = windows.select(*_KEYS, "start_ns", "end_ns").filter(pl.col("end_ns") > pl.col("start_ns"))
     labelled = pl.concat([_computation(kernels), _communication(kernels, communications), _copies(kernels)])
     merged = union(clip(labelled, bounds, ["rank"]), [*_KEYS, "label"])
     segments = sweep(merged, bounds, _KEYS, _labels())
     busy = segments.filter(pl.col("label").is_not_null())
-    idle = _idle(segments.filter(pl.col("label").is_null()), kernels)
+    lost = pl.DataFrame(schema=MISSING_KERNELS) if missing is None else missing
+    idle = _idle(segments.filter(pl.col("label").is_null()), kernels, lost)
     table = by_owner(pl.concat([busy, idle]).filter(pl.col("end_ns") > pl.col("start_ns")), phases)
     check_sums(table, bounds)
     return table
@@ -144,32 +145,63 @@ def _releasing(communication: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
     )
 
 
-def _idle(segments: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
+def _idle(segments: pl.DataFrame, kernels: pl.DataFrame, missing: pl.DataFrame) -> pl.DataFrame:
     """Idle segments cut into host, launch gap, queued and unknown by the launch of the kernel that ends them.
 
-    The host's part comes first: until the launching call returned, nothing could run.
+    The host's part comes first: until the launching call returned, nothing could run. It ends at a launch whose kernel is
+    missing, and all after that is unknown.
     """
-    launches = kernels.select("rank", pl.col("start_ns").alias("next_ns"), "launch_end_ns").sort(
-        "next_ns", "launch_end_ns", nulls_last=True
+    ends = segments.join(
+        _first_launches(kernels, missing), left_on=["rank", "end_ns"], right_on=["rank", "next_ns"], how="left"
     )
-    first = launches.unique(["rank", "next_ns"], keep="first", maintain_order=True)
-    launched = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", "launch_end_ns"))
     known = pl.col("launch_end_ns").is_not_null()
-    ends = segments.join(first, left_on=["rank", "end_ns"], right_on=["rank", "next_ns"], how="left").with_columns(
-        pl.when(known).then(launched).otherwise("end_ns").alias("cut_ns")
+    launched = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", "launch_end_ns"))
+    until = pl.max_horizontal("start_ns", pl.min_horizontal("end_ns", "lost_ns"))
+    ends = ends.with_columns(
+        pl.when(pl.col("lost_ns").is_not_null())
+        .then(until)
+        .when(known)
+        .then(launched)
+        .otherwise("end_ns")
+        .alias("cut_ns")
     )
-    rest = pl.when(pl.col("end_ns") - pl.col("cut_ns") <= MAX_LAUNCH_GAP_NS).then(pl.lit("launch_gap")).otherwise(
-        pl.lit("queued")
-    )  # fmt: skip
+    length = pl.col("end_ns") - pl.col("cut_ns")
+    rest = (
+        pl.when(pl.col("lost_ns").is_not_null())
+        .then(pl.lit("unknown/kernels missing"))
+        .when(length <= MAX_LAUNCH_GAP_NS)
+        .then(pl.lit("launch_gap/after launch"))
+        .otherwise(pl.lit("queued/not recorded"))
+    )
+    first = pl.when(known).then(pl.lit("host/before launch")).otherwise(pl.lit("unknown/no launch record"))
 
-    def part(owner: pl.Expr, start: str, end: str) -> pl.DataFrame:
-        named = ends.with_columns(owner.alias("owner"))
-        cause = pl.col("owner").replace_strict(_IDLE_CAUSES, return_dtype=pl.String)
-        label = pl.concat_str("owner", cause, separator="/").alias("label")
-        return named.select(*_KEYS, label, pl.col(start).alias("start_ns"), pl.col(end).alias("end_ns"))
+    def part(label: pl.Expr, start: str, end: str) -> pl.DataFrame:
+        return ends.select(*_KEYS, label.alias("label"), pl.col(start).alias("start_ns"), pl.col(end).alias("end_ns"))
 
-    unproved = pl.when(known).then(pl.lit("host")).otherwise(pl.lit("unknown"))
-    return pl.concat([part(unproved, "start_ns", "cut_ns"), part(rest, "cut_ns", "end_ns")])
+    return pl.concat([part(first, "start_ns", "cut_ns"), part(rest, "cut_ns", "end_ns")])
+
+
+def _first_launches(kernels: pl.DataFrame, missing: pl.DataFrame) -> pl.DataFrame:
+    """Moments at which kernels start: `rank`, `next_ns`, `launch_end_ns`, `lost_ns`.
+
+    `launch_end_ns` is the earliest end of their launching calls, `lost_ns` that of a launch between theirs and the one of the
+    kernel before them whose kernel is missing.
+    """
+    first = (
+        kernels.select("rank", pl.col("start_ns").alias("next_ns"), "launch_end_ns")
+        .sort("rank", "next_ns", "launch_end_ns", nulls_last=True)
+        .unique(["rank", "next_ns"], keep="first", maintain_order=True)
+        .with_columns(pl.col("launch_end_ns").shift(1).over("rank").fill_null(-(1 << 62)).alias("_before_ns"))
+    )
+    lost = missing.select("rank", pl.col("launch_end_ns").alias("lost_ns")).sort("lost_ns")
+    return (
+        first.sort("_before_ns")
+        .join_asof(
+            lost, left_on="_before_ns", right_on="lost_ns", by="rank", strategy="forward", check_sortedness=False
+        )
+        .with_columns(pl.when(pl.col("lost_ns") < pl.col("launch_end_ns")).then("lost_ns"))
+        .drop("_before_ns")
+    )
 
 
 def ambiguous_ns(windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> int:

@@ -19,9 +19,9 @@ from traceanalyzer.tables.computation.streams import cut_at_next_start
 from traceanalyzer.tables.computation.taxonomy import KernelRule, classify
 from traceanalyzer.tables.steps.windows import step_ranges
 
-_DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
+DEVICE_CATEGORIES = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
 """Categories of device work; the last two are what writers of 2021 called copies."""
-_LAUNCHES = ["cuda_runtime", "cuda_driver", "runtime"]
+LAUNCH_CATEGORIES = ["cuda_runtime", "cuda_driver", "runtime"]
 _COPY_DIRECTIONS = {"HtoD": "h2d", "DtoH": "d2h", "DtoD": "d2d", "HostToDevice": "h2d", "DeviceToHost": "d2h"}
 
 
@@ -30,7 +30,7 @@ def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = (), ranges: pl.D
 
     `rules` are tried before those of the package; `ranges` is `STEP_RANGES`, by default as found in the events.
     """
-    device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_DEVICE))
+    device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(DEVICE_CATEGORIES))
     if device.is_empty():
         return pl.DataFrame(schema=KERNELS)
     graph = pl.col("args").str.extract(r'"graph id"\s*:\s*(\d+)').cast(pl.Int64, strict=False)
@@ -44,7 +44,7 @@ def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = (), ranges: pl.D
         .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
     )
     told = step_ranges(events) if ranges is None else ranges
-    known = _with_kind(_with_step(cut_at_next_start(rows), told), rules)
+    known = _with_kind(with_step(cut_at_next_start(rows), told), rules)
     return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
 
 
@@ -55,7 +55,7 @@ def _launches(events: pl.DataFrame) -> pl.DataFrame:
         events.filter(
             (pl.col("ph") == "X")
             & pl.col("correlation").is_not_null()
-            & pl.col("category").cast(pl.String).is_in(_LAUNCHES)
+            & pl.col("category").cast(pl.String).is_in(LAUNCH_CATEGORIES)
         )
         .select(
             "rank",
@@ -70,8 +70,8 @@ def _launches(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _with_step(rows: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
-    """Add `step` by launch. A rank without step ranges has one step, 0, that holds every launch."""
+def with_step(rows: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
+    """Add `step` to rows with `launch_start_ns`, by launch; `ranges` as `step_ranges` gives them. A rank without step ranges has one step, 0, that holds every launch."""
     marked = ranges.select("rank").unique().with_columns(pl.lit(value=True).alias("marked"))
     inside = pl.col("launch_start_ns") < pl.col("range_end_ns")
     found = (

@@ -27,6 +27,7 @@ MAX_FIRST = 0.25
 """What the first of a few steps may be off their median, and how much its next one may differ to be like it."""
 MAX_SET_APART_SHARE = 0.1
 CUT, OPEN, FIRST, OUTLIER, PARTLY = "cut at its start", "open end", "first step", "outlier", "not on all ranks"
+LOST = "kernels missing"
 """Reasons why a step is set apart."""
 PRICED = (FIRST, OUTLIER)
 """Reasons of whole steps: their length beyond the others' has a price."""
@@ -45,6 +46,7 @@ def step_lengths(windows: pl.DataFrame) -> pl.DataFrame:
         (pl.col("end_ns") - pl.col("start_ns")).max().alias("duration_ns"),
         pl.col("open_start").fill_null(value=False).any(),
         pl.col("open_end").fill_null(value=False).any(),
+        (pl.col("num_missing_kernels").fill_null(0) > 0).any().alias("is_lossy"),
         (pl.col("rank").n_unique() < num_ranks).alias("is_partly"),
     )
     reason = (
@@ -54,6 +56,8 @@ def step_lengths(windows: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit(OPEN))
         .when("is_partly")
         .then(pl.lit(PARTLY))
+        .when("is_lossy")
+        .then(pl.lit(LOST))
     )
     told = steps.with_columns(reason.alias("reason")).sort("step").select(_LENGTHS.names())
     return told if told["reason"].null_count() else told.with_columns(pl.lit(None, pl.String).alias("reason"))

@@ -45,9 +45,9 @@ class PartWriter:
         self._size = 0
 
     def finish(self, facts: FileFacts) -> list[tuple[Path, Part]]:
-        """Write the rest, drop rows whose time turned out to be wrong, and describe the parts (paths not final)."""
+        """Write the rest, drop rows whose time turned out to be wrong or that are there twice, and describe the parts (paths not final)."""
         self.flush()
-        if facts.time_from_ns is not None:
+        if facts.time_from_ns is not None or facts.repeated:
             for path in self.files:
                 _write(credible(pl.read_parquet(path.read_bytes()), facts), path)
         return [(path, _describe(path)) for path in self.files]

@@ -8,6 +8,7 @@ from typing import cast
 import polars as pl
 
 from traceanalyzer.traces.defects import DefectLog
+from traceanalyzer.traces.kineto.launches import launches, named_calls, without_kernel
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
 RUNTIME_CATEGORIES = (
@@ -50,6 +51,7 @@ class Checks:
         "_hashes",
         "_host",
         "_launches",
+        "_named",
         "_processes",
         "_seconds",
         "_spans",
@@ -62,9 +64,10 @@ class Checks:
         self._seconds: list[pl.Series] = []
         self._spans: list[tuple[int, int]] = []
         self._processes: Counter[str] = Counter()
-        self._hashes: list[pl.Series] = []
+        self._hashes: list[pl.DataFrame] = []
         self._device: list[pl.DataFrame] = []
         self._launches: list[pl.Series] = []
+        self._named: list[pl.DataFrame] = []
         self._steps: list[pl.DataFrame] = []
         self._categories: set[str] = set()
         self._comm = 0
@@ -88,18 +91,21 @@ class Checks:
 
     def _add_details(self, complete: pl.DataFrame, host: pl.DataFrame) -> None:
         names = pl.col("category", "name", "process", "thread").to_physical()
-        numbers = pl.col("start_ns", "duration_ns", "correlation", "external_id")
-        self._hashes.append(complete.select(pl.struct(names, numbers).hash()).to_series())
+        numbers = pl.col("start_ns", "duration_ns", "device", "stream", "correlation", "external_id")
+        whole = pl.struct(names, numbers, pl.col("args").hash()).hash().alias("hash")
+        self._hashes.append(complete.select("index", whole))
         self._categories.update(complete["category"].drop_nulls().unique().cast(pl.String).to_list())
         thread = pl.col("process", "thread").to_physical()
         self._host.append(host.select(thread, "start_ns", "duration_ns"))
         device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))
         in_graph = pl.col("args").str.contains(_IN_GRAPH).fill_null(value=False).alias("in_graph")
         self._device.append(
-            device.select("device", "stream", "correlation", "start_ns", "duration_ns", "category", in_graph)
+            device.select("process", "device", "stream", "correlation", "start_ns", "duration_ns", "category", in_graph)
         )
-        launches = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
-        self._launches.append(launches["correlation"].drop_nulls())
+        calls = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
+        self._launches.append(calls["correlation"].drop_nulls())
+        named = calls.filter(named_calls())
+        self._named.append(named.select("process", "thread", "name", "correlation", "start_ns"))
         name = pl.col("name").cast(pl.String)
         steps = complete.filter(name.str.starts_with("ProfilerStep") & (pl.col("category") != "gpu_user_annotation"))
         self._steps.append(steps.select(name, "process", "start_ns", "duration_ns"))
@@ -132,22 +138,50 @@ class Checks:
         first, last = int(middle) - reach, int(middle) + reach + 1
         return (first * _SECOND_NS, last * _SECOND_NS, outside) if outside else None
 
+    def repeated(self, bounds: tuple[int, int, int] | None) -> tuple[int, ...]:
+        """Positions of complete events that occurred before, alike in everything; of those within `bounds`.
+
+        Not known, and empty, of a file that is too large to be checked.
+        """
+        if not self._hashes or self.num_complete > _MOST_CHECKED:
+            return ()
+        found = pl.concat(self._hashes)
+        self._hashes.clear()
+        again = ~found["hash"].is_first_distinct()
+        if bounds is not None and again.any():
+            seconds = pl.concat(self._seconds).cast(pl.Int64)
+            again &= (seconds >= bounds[0] // _SECOND_NS) & (seconds < bounds[1] // _SECOND_NS)
+        return tuple(found["index"].filter(again).to_list())
+
+    def launched(self) -> pl.DataFrame:
+        """Launches of kernels; no rows of a file that is too large to be checked."""
+        known = self._named and self.num_complete <= _MOST_CHECKED
+        return launches(pl.concat(self._named)) if known else pl.DataFrame()
+
+    def device_work(self) -> pl.DataFrame:
+        """Kernels and copies with their process, device, correlation and times; to be asked for before `judge`."""
+        known = self._device and self.num_complete <= _MOST_CHECKED
+        return pl.concat(self._device) if known else pl.DataFrame()
+
     def judge(self, log: DefectLog) -> None:
         """Report what the whole file shows; each gathered column is forgotten once it was judged."""
         if self.num_complete > _MOST_CHECKED:
             log.add("check.skipped", events=0, detail=f"{self.num_complete:,} events")
             return
         self._seconds.clear()
-        self._judge_duplicates(log)
         unknown = sorted(self._categories - _KNOWN_CATEGORIES)
         if unknown:
             log.add("event.unknown_category", events=0, detail=", ".join(unknown[:5]))
         device = pl.concat(self._device) if self._device else pl.DataFrame()
         self._device.clear()
-        if not device.height:
-            log.add("device.none", events=0)
-        else:
+        launched = self.launched()
+        if device.height:
             self._judge_device(device, log)
+            self._judge_launches(launched, device, log)
+        elif launched.height:
+            log.add("device.no_kernels", events=launched.height)
+        else:
+            log.add("device.none", events=0)
         del device
         if self._comm > self._comm_known:
             log.add("comm.no_metadata", events=self._comm - self._comm_known, detail=f"{self._comm} in all")
@@ -155,14 +189,6 @@ class Checks:
         if crossing:
             log.add("event.crossing", events=crossing)
         self._judge_steps(log)
-
-    def _judge_duplicates(self, log: DefectLog) -> None:
-        if self._hashes:
-            hashes = pl.concat(self._hashes)
-            self._hashes.clear()
-            repeated = hashes.len() - hashes.n_unique()
-            if repeated:
-                log.add("event.duplicates", events=repeated)
 
     def _judge_device(self, device: pl.DataFrame, log: DefectLog) -> None:
         launches = pl.concat(self._launches) if self._launches else pl.Series(dtype=pl.UInt64)
@@ -173,6 +199,18 @@ class Checks:
         if orphans:
             log.add("device.no_launch", events=orphans, detail=f"of {device.height}")
         self._judge_streams(device, log)
+
+    def _judge_launches(self, launched: pl.DataFrame, device: pl.DataFrame, log: DefectLog) -> None:
+        if not launched.height:
+            return
+        missing = without_kernel(launched, device)
+        if missing.height:
+            begin = min(start for start, _ in self._spans)
+            first, last = (
+                (cast("int", at) - begin) / 1e6 for at in (missing["start_ns"].min(), missing["start_ns"].max())
+            )
+            detail = f"of {launched.height:,} launches, those between {first:,.3f} and {last:,.3f} ms of the capture"
+            log.add("device.kernels_missing", events=missing.height, detail=detail)
 
     def _judge_streams(self, device: pl.DataFrame, log: DefectLog) -> None:
         keys = ["device", "stream"]
@@ -194,6 +232,7 @@ class Checks:
         if not steps.height:
             log.add("step.none", events=0)
             return
+        steps = steps.unique()  # the same range again was left out
         ordered = steps.sort("process", "start_ns").with_columns(
             (pl.col("start_ns") + pl.col("duration_ns")).shift(1).over("process").alias("before_ns")
         )

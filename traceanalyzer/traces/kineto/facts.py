@@ -29,6 +29,10 @@ class FileFacts:
     process_ranks: dict[str, int]
     """Ranks that events tell, by process."""
     name_rank: int | None
+    device_ranks: dict[int, int] = field(default_factory=dict[int, int])
+    """Places of the devices on which its one process computes, where these are several."""
+    processes_unclear: int = 0
+    """Processes that launched kernels, where nothing tells which device work is whose."""
     world_size: int | None
     backend: str | None
     host: str | None
@@ -40,6 +44,8 @@ class FileFacts:
     time_from_ns: int | None = None
     """Events before this, or not before `time_to_ns`, have a wrong time."""
     time_to_ns: int | None = None
+    repeated: tuple[int, ...] = ()
+    """Positions (`index`) of events that are there before, alike in everything: they do not count."""
     process_groups: str | None = None
     devices: str | None = None
     metadata: str = "{}"

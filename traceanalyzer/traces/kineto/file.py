@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 import polars as pl
 
@@ -27,6 +28,7 @@ from traceanalyzer.traces.kineto.facts import (
     recorded_rank,
     text_of,
 )
+from traceanalyzer.traces.kineto.merged import computing_devices, launching_processes, ranks_of_processes
 from traceanalyzer.traces.kineto.rank_sources import EventRanks, rank_in_name
 from traceanalyzer.traces.nsight.export import Export
 from traceanalyzer.traces.tally import Tally
@@ -86,10 +88,15 @@ def read_document(
     bounds = checks.time_bounds()
     outside = bounds[2] if bounds else 0
     _drop_outside(outside, tally, log)
-    tally.events_kept = num_events + settling.num_pairs - outside
+    repeated = checks.repeated(bounds)
+    if repeated:
+        tally.drop_events("duplicate", len(repeated), seen=False)
+        log.add("event.duplicates", events=len(repeated))
+    tally.events_kept = num_events + settling.num_pairs - outside - len(repeated)
     counts = tally.counts()
     if not checks.num_complete:
         raise NotATraceError(_why_nothing(counts.events_seen, log))
+    parts = _ranks_inside(checks, document.ranks if isinstance(document, Export) else ranks.found())
     checks.judge(log)
     metadata = document.metadata
     info = distributed_info(metadata)
@@ -102,18 +109,21 @@ def read_document(
         run_folder=run_folder,
         digest=hashing.hexdigest(),
         recorded_rank=rank,
-        process_ranks=document.ranks if isinstance(document, Export) else ranks.found(),
+        process_ranks=parts.processes,
+        device_ranks=parts.devices,
+        processes_unclear=parts.unclear,
         name_rank=rank_in_name(file),
         world_size=world,
         backend=info.get("backend") if isinstance(info.get("backend"), str) else None,
         host=text_of(metadata, "host_name"),
         main_process=checks.main_process(),
         base_ns=base_time(metadata, log),
-        num_events=num_events - outside,
+        num_events=num_events - outside - len(repeated),
         start_ns=checks.span(bounds)[0],
         end_ns=checks.span(bounds)[1],
         time_from_ns=bounds[0] if bounds else None,
         time_to_ns=bounds[1] if bounds else None,
+        repeated=repeated,
         process_groups=json_text(info.get("pg_config")),
         devices=metadata["deviceProperties"].decode("utf-8", "replace") if "deviceProperties" in metadata else None,
         metadata=other_metadata(metadata),
@@ -122,8 +132,33 @@ def read_document(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Inside:
+    """Ranks in one file."""
+
+    processes: dict[str, int]
+    devices: dict[int, int]
+    unclear: int = 0
+
+
+def _ranks_inside(checks: Checks, told: dict[str, int]) -> _Inside:
+    """Ranks that events tell by process, else those of several launching processes, else of one that uses several devices."""
+    launched, work = checks.launched(), checks.device_work()
+    if len(set(told.values())) > 1 or not launched.height or not work.height:
+        return _Inside(told, {})
+    processes = launching_processes(launched, work)
+    if len(processes) > 1:
+        found = ranks_of_processes(launched, work)
+        return _Inside(told, {}, len(processes)) if found is None else _Inside(found, {})
+    devices = computing_devices(work)
+    return _Inside(told, {device: place for place, device in enumerate(devices)} if len(devices) > 1 else {})
+
+
 def credible(frame: pl.DataFrame, facts: FileFacts) -> pl.DataFrame:
-    """The rows whose time can be right (`time_from_ns` to `time_to_ns`)."""
+    """The rows whose time can be right (`time_from_ns` to `time_to_ns`), each once."""
+    if facts.repeated:
+        again = pl.Series(facts.repeated, dtype=pl.Int64).implode()
+        frame = frame.filter(~pl.col("index").is_in(again))
     if facts.time_from_ns is None or facts.time_to_ns is None:
         return frame
     return frame.filter(

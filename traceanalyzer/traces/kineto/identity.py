@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import Any
@@ -26,7 +26,15 @@ class Placed:
     rank_source: str
     process_ranks: Mapping[str, int]
     """Not empty where one file holds several ranks; then `rank` is the lowest."""
+    device_ranks: Mapping[int, int] = field(default_factory=dict[int, int])
+    """Not empty where one process computes on several devices, each of which is a rank; then `rank` is the lowest."""
     cycle: int = 0
+
+    @property
+    def ranks(self) -> list[int]:
+        """All ranks of the file."""
+        inside = set(self.process_ranks.values()) or set(self.device_ranks.values())
+        return sorted(inside or {self.rank})
 
 
 def identify(
@@ -72,6 +80,8 @@ def _rank_of(facts: FileFacts, rank_map: Mapping[str, int], defects: list[dict[s
     ranks = set(facts.process_ranks.values())
     if mapped is not None:
         return _place(facts, mapped, "rank_map")
+    if (merged := _several(facts, ranks, defects)) is not None:
+        return merged
     if facts.recorded_rank is not None:
         if facts.name_rank is not None and facts.name_rank != facts.recorded_rank:
             detail = f"name {facts.name_rank}, content {facts.recorded_rank}"
@@ -82,6 +92,30 @@ def _rank_of(facts: FileFacts, rank_map: Mapping[str, int], defects: list[dict[s
     if ranks:
         return _place(facts, ranks.pop(), "event")
     return None if facts.name_rank is None else _place(facts, facts.name_rank, "file_name")
+
+
+def _several(facts: FileFacts, ranks: set[int], defects: list[dict[str, Any]]) -> Placed | None:
+    """A file put together from several ranks, or of a process that computes on several devices; None if it is neither.
+
+    Raises `InputError` where ranks were put together and cannot be told apart.
+    """
+    if facts.processes_unclear or (len(ranks) > 1 and facts.recorded_rank is not None):
+        num = facts.processes_unclear or len(ranks)
+        if facts.processes_unclear or facts.world_size not in (None, num):
+            raise InputError(
+                f"{facts.file}: {num} processes launched kernels, and nothing tells which rank each is",
+                "a profiler writes one file per rank: give these files instead of a merged one",
+            )
+        defects.append(defect_row("rank.merged", facts.file, detail=f"{num} ranks"))
+        return Placed(facts=facts, rank=0, rank_source="process", process_ranks=dict(facts.process_ranks))
+    if not facts.device_ranks:
+        return None
+    if facts.world_size not in (None, 1) or facts.name_rank:
+        defects.append(defect_row("rank.several_devices", facts.file, detail=f"{len(facts.device_ranks)} devices"))
+        return None
+    defects.append(defect_row("rank.devices", facts.file, detail=f"{len(facts.device_ranks)} devices"))
+    whole = replace(facts, world_size=len(facts.device_ranks))
+    return Placed(facts=whole, rank=0, rank_source="device", process_ranks={}, device_ranks=dict(facts.device_ranks))
 
 
 def _place(facts: FileFacts, rank: int, source: str) -> Placed:
@@ -193,16 +227,13 @@ def _cycles(placed: list[Placed]) -> list[Placed]:
                     f"{before.facts.file} and {after.facts.file} both claim rank {rank} at the same time",
                     "remove one, or tell their ranks with --rank-map",
                 )
-        result += [
-            Placed(facts=p.facts, rank=p.rank, rank_source=p.rank_source, process_ranks=p.process_ranks, cycle=cycle)
-            for cycle, p in enumerate(ordered)
-        ]
+        result += [replace(p, cycle=cycle) for cycle, p in enumerate(ordered)]
     return result
 
 
 def _missing(placed: list[Placed], defects: list[dict[str, Any]]) -> None:
     world = max((p.facts.world_size or 0 for p in placed), default=0)
-    present = {p.rank for p in placed} | {rank for p in placed for rank in p.process_ranks.values()}
+    present = {rank for p in placed for rank in p.ranks}
     missing = [rank for rank in range(min(world, 1 << 20)) if rank not in present]
     if missing:
         shown = ", ".join(map(str, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")

@@ -18,14 +18,32 @@ def label(frame: pl.DataFrame, place: Placed) -> pl.DataFrame:
     if place.process_ranks:
         process = pl.col("process").cast(pl.String)
         rank = process.replace_strict(dict(place.process_ranks), default=place.rank, return_dtype=pl.Int32)
+    frame = credible(frame, place.facts)
+    if place.device_ranks:
+        frame, rank = _by_device(frame, place), pl.col("_rank")
     return conform(
-        credible(frame, place.facts).with_columns(
+        frame.with_columns(
             rank.alias("rank"),
             pl.lit(place.cycle, dtype=pl.Int32).alias("cycle"),
             pl.col("start_ns") + place.facts.base_ns,
         ),
         EVENTS,
     )
+
+
+def _by_device(frame: pl.DataFrame, place: Placed) -> pl.DataFrame:
+    """Rows with `_rank`: device work of its own device's rank, that of other devices of the first, the host's of every rank."""
+    on_device = (
+        pl.col("category").cast(pl.String).is_in(_OF_DEVICE).fill_null(value=False) & pl.col("device").is_not_null()
+    )
+    own = pl.col("device").replace_strict(dict(place.device_ranks), default=place.rank, return_dtype=pl.Int32)
+    ranks = pl.lit(place.ranks, pl.List(pl.Int32))
+    return frame.with_columns(pl.when(on_device).then(pl.concat_list(own)).otherwise(ranks).alias("_rank")).explode(
+        "_rank"
+    )
+
+
+_OF_DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "gpu_user_annotation"]
 
 
 def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
@@ -53,7 +71,7 @@ _KEYS = ["rank", "cycle"]
 
 def _rows(place: Placed) -> list[dict[str, Any]]:
     facts = place.facts
-    ranks = sorted(set(place.process_ranks.values())) or [place.rank]
+    ranks = place.ranks
     alone = len(ranks) == 1
     return [
         {

@@ -1,0 +1,40 @@
+"""Launches whose kernels were not recorded, and ranks of which no kernel was."""
+
+from __future__ import annotations
+
+import polars as pl
+
+from traceanalyzer.schema import MISSING_KERNELS, conform
+from traceanalyzer.tables.computation.kernels import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, with_step
+from traceanalyzer.tables.steps.windows import step_ranges
+from traceanalyzer.traces.kineto.launches import launches, named_calls, without_kernel
+
+_KEYS = ["rank", "cycle"]
+
+
+def missing_kernels(events: pl.DataFrame) -> pl.DataFrame:
+    """Every launch of a rank with kernels whose own kernel is not recorded (`MISSING_KERNELS`), sorted by rank and start."""
+    launched, device = _launches(events), events.filter(_on_device())
+    call = ["process", "correlation", "start_ns"]  # one call, shared by the ranks that are devices of one process
+    elsewhere = launched.join(device, on=[*_KEYS, "correlation"], how="semi").select(call)
+    lost = without_kernel(launched, device, _KEYS).join(elsewhere, on=call, how="anti")
+    rows = lost.with_columns(
+        pl.col("start_ns").alias("launch_start_ns"),
+        (pl.col("start_ns") + pl.col("duration_ns")).alias("launch_end_ns"),
+        pl.col("name").cast(pl.String),
+    )
+    return conform(with_step(rows, step_ranges(events)), MISSING_KERNELS).sort("rank", "launch_start_ns")
+
+
+def ranks_without_kernels(events: pl.DataFrame) -> pl.DataFrame:
+    """`rank`: ranks that launched kernels and of which nothing on a device was recorded."""
+    return _launches(events).join(events.filter(_on_device()), on="rank", how="anti").select("rank").unique()
+
+
+def _launches(events: pl.DataFrame) -> pl.DataFrame:
+    of_runtime = pl.col("category").cast(pl.String).is_in(LAUNCH_CATEGORIES)
+    return launches(events.filter((pl.col("ph") == "X") & of_runtime & named_calls()))
+
+
+def _on_device() -> pl.Expr:
+    return (pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(DEVICE_CATEGORIES)
