@@ -10,7 +10,7 @@ import csv
 import difflib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import resources
 from typing import Annotated
@@ -121,6 +121,9 @@ def find_device(driver_name: str, num_units: int | None = None) -> DeviceSpec:
     `num_units` (`numSms` of the trace) guards against slices of a device and relabelled ones. Raises `UsageError`.
     """
     name = driver_name.strip()
+    slice_of = _SLICE.fullmatch(name)
+    if slice_of is not None:
+        return _slice(find_device(slice_of[1]), slice_of[2], int(slice_of[3]), num_units)
     found = [spec for pattern, spec in devices() if pattern.fullmatch(name) or spec.name.lower() == name.lower()]
     if not found:
         raise UsageError(
@@ -134,6 +137,31 @@ def find_device(driver_name: str, num_units: int | None = None) -> DeviceSpec:
             "it is a slice of a device or another variant: declare its dense peak in TFLOP/s",
         )
     return spec
+
+
+_SLICE = re.compile(r"(.+?) MIG (\d+g\.(\d+)gb\S*)", re.IGNORECASE)
+
+
+def _slice(whole: DeviceSpec, profile: str, memory_gb: int, num_units: int | None) -> DeviceSpec:
+    """A slice computes on its share of the units and reads from its share of the memory. Raises `UsageError`."""
+    name = f"{whole.name} MIG {profile}"
+    if num_units is None or whole.num_units is None or num_units > whole.num_units:
+        raise UsageError(
+            f"how many of the units of {whole.name} the slice {profile} has is not recorded",
+            "declare its dense peak in TFLOP/s",
+        )
+    share = num_units / whole.num_units
+    return replace(
+        whole,
+        name=name,
+        flops_per_second={dtype: rate * share for dtype, rate in whole.flops_per_second.items()},
+        num_units=num_units,
+        memory_bytes=memory_gb * 10**9,
+        memory_bytes_per_second=whole.memory_bytes_per_second * min(memory_gb * 1e9 / whole.memory_bytes, 1.0),
+        link_bytes_per_second=None,
+        confidence="derived",
+        note=f"{num_units} of {whole.num_units} units",
+    )
 
 
 def check_any_peak(flops_per_second: float) -> float:
@@ -178,7 +206,7 @@ def did_you_mean(name: str) -> str:
         "tpu",
     }
     names = [spec.name for _, spec in devices()]
-    alike = [known for known in names if words and words <= set(re.findall(r"\w+", known.lower()))]
+    alike = [known for known in names if words and all(word in known.lower() for word in words)]
     alike = alike or difflib.get_close_matches(name, names, n=3, cutoff=0.6)
     return f"did you mean {' or '.join(alike[:4])}? Else " if alike else ""
 

@@ -108,7 +108,8 @@ class Adapter:
     """The output matrix is trained in full."""
 
 
-ADAPTER_TARGETS = ("query", "key", "value", "output", "gate", "up", "down")
+ADAPTER_TARGETS = ("query", "key", "value", "qkv", "output", "gate", "up", "gate_up", "down")
+"""`qkv` and `gate_up` are one adapter beside several matrices that are stored as one."""
 MIXERS = ("attention", "mamba", "delta", "window", "sparse", "heavy", "none")
 """`window`, `sparse` and `heavy` are `CompressedAttention`."""
 FEED_FORWARDS = ("mlp", "experts", "none")
@@ -170,7 +171,7 @@ class ModelShape:
     indexer: Indexer | None = None
     """If set, every attention layer reads the keys that it chooses."""
     compressed: CompressedAttention | None = None
-    residual_streams: int = 1
+    residual_streams: int = 0
     """Above 1, learned projections mix this many residual streams around every part of a layer (hyper-connections)."""
     output_gate: bool = False
     """Attention's result is multiplied by a gate, as large as the queries and projected like them."""

@@ -96,7 +96,7 @@ def test_tables_have_the_schemas_columns_and_the_text_shows_them(
 ) -> None:
     analysis = job(tmp_path)
     for name in ("kernel_classes", "kernel_names", "communication_groups", "bandwidths", "rank_summary"):
-        assert analysis.tables[name].schema == TABLES[name]
+        assert analysis.tables[name].schema == TABLES[name].schema
         assert main(["table", str(tmp_path), name, "--format", "csv"]) == 0
         assert len(capsys.readouterr().out.splitlines()) > 1
     text = " ".join(shown_text(analysis.review, analysis.tables).split())

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import polars as pl
 import pytest
 from browser import DRAWN, opened, until
-from msgspec import to_builtins
 from report_cases import expert_case, hostile, mfu_case, pipeline_case
 from report_factory import pipeline_actions
 
@@ -169,7 +169,9 @@ def test_downloads_hold_the_table_and_the_review(chromium: Any, reports: dict[st
     with page.expect_download() as waiting:
         page.click("text=download review.json")
     waiting.value.save_as(tmp_path / "review.json")
-    assert json.loads((tmp_path / "review.json").read_text(encoding="utf-8")) == to_builtins(pipeline_case()[0])
+    assert json.loads((tmp_path / "review.json").read_text(encoding="utf-8")) == json.loads(
+        msgspec.json.encode(pipeline_case()[0])
+    )
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -87,7 +87,10 @@ def _review(run: Run, found: Measured) -> Review:
         source=Source(path=run.path),
         files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
         headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known, findings),
-        warnings=[*warnings(found.trust.reasons, result, run.job, tables.kernels), *step_warnings(step)],
+        warnings=[
+            *warnings(found.trust.reasons, result, run.job, tables.kernels, _not_counted(found)),
+            *step_warnings(step),
+        ],
         quality=result,
         validity=figures,
         job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),
@@ -113,6 +116,13 @@ def _review(run: Run, found: Measured) -> Review:
         kernels=found.kernel_time.kernels,
         communication=found.kernel_time.communication,
     )
+
+
+def _not_counted(found: Measured) -> str:
+    """The part of the model that the shown FLOPs leave out, in words."""
+    trained = found.utilisation.training
+    shown = found.utilisation.figures.mfu is not None and trained is not None and trained.flops is None
+    return trained.model.not_counted if shown and trained and trained.model else ""
 
 
 def _findings(found: Measured, figures: ValidityFigures, step: StepFigures) -> list[Finding]:

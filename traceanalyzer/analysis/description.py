@@ -180,7 +180,9 @@ def _overlaps(tables: Tables) -> OverlapFigures | None:
     )
 
 
-def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None, kernels: pl.DataFrame) -> list[str]:
+def warnings(
+    validity_reasons: tuple[str, ...], result: Quality, job: Job | None, kernels: pl.DataFrame, not_counted: str = ""
+) -> list[str]:
     """What a reader must know before any number; whether the capture is representative comes first."""
     lines = [] if result.representative is not False else [result.capture_sentence]
     lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
@@ -196,6 +198,8 @@ def warnings(validity_reasons: tuple[str, ...], result: Quality, job: Job | None
     if lost:
         reasons = ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in sorted(lost.items()))
         lines.append(f"{sum(lost.values()):,} of {result.events_seen:,} events could not be used: {reasons}.")
+    if not_counted:
+        lines.append(f"The FLOPs leave out {not_counted}.")
     unknown = unknown_names(kernels)
     if unknown is not None:
         lines.append(unknown)

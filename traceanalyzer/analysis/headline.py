@@ -32,6 +32,7 @@ from traceanalyzer.review.step import spread
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.vocabulary import TileId
 from traceanalyzer.review.words import counted, flops_rate, milliseconds, n_of_n, percent, points, times
+from traceanalyzer.tables.experts.routing import UNPAIRED
 
 MIN_OVERHEAD_SHARE = 0.005
 MIN_WAIT_SHARE = 0.01
@@ -209,7 +210,8 @@ def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
     if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
         return []
     ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
-    sentences = [f"The fullest rank receives {times(ratio)} the mean number of tokens{_against_chance(ratio, theory)}."]
+    rows = "rows (split sizes of all-to-alls without a partner)" if all_to_all.loads_source == UNPAIRED else "tokens"
+    sentences = [f"The fullest rank receives {times(ratio)} the mean number of {rows}{_against_chance(ratio, theory)}."]
     wait = all_to_all.wait_share
     if wait is not None and wait >= MIN_WAIT_SHARE:
         who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
@@ -238,7 +240,15 @@ def _mfu_sentences(mfu: Mfu) -> list[str]:
     peak = f"{flops_rate(mfu.peak_flops_per_device)} per device ({mfu.peak_basis})"
     shown = mfu.mfu if mfu.mfu_unprofiled is None else mfu.mfu_unprofiled
     profiled = "" if mfu.mfu_unprofiled is None else f"; {_profiled(mfu.mfu, mfu.mfu_unprofiled)}"
-    return [f"The run reaches {percent(shown)} MFU (FLOPs counted as {mfu.convention}) of a peak of {peak}{profiled}."]
+    return [f"The run reaches {percent(shown)} MFU ({counted_as(mfu.convention)}) of a peak of {peak}{profiled}."]
+
+
+_GIVEN = {"declared": "FLOPs as declared", "recorded_shapes": "FLOPs of the recorded shapes, every key counted"}
+
+
+def counted_as(convention: str | None) -> str:
+    """How FLOPs were counted, or where they come from."""
+    return _GIVEN.get(convention or "", f"FLOPs counted as {convention}")
 
 
 def _profiled(mfu: float, unprofiled: float) -> str:
@@ -313,7 +323,7 @@ def _mfu_tile(mfu: Mfu, reasons: Mapping[str, str]) -> Tile:
         gap_text=_profiled(mfu.mfu, unprofiled) if unprofiled is not None else None,
         status="neutral",
         note=(
-            f"FLOPs counted as {mfu.convention}; {'without' if unprofiled is not None else 'by the traced step, with'} profiler"
+            f"{counted_as(mfu.convention)}; {'without' if unprofiled is not None else 'by the traced step, with'} profiler"
             + (f"; {percent(mfu.predicted_mfu)} predicted for the traced step" if mfu.predicted_mfu is not None else "")
         ),
         definition=_DEFINITIONS["mfu"],

@@ -207,7 +207,7 @@ def with_compressed_attention(shape: ModelShape, settings: Settings) -> ModelSha
         feed_forwards=("experts",) * shape.num_layers,
         compressed=sizes,
         indexer=indexer_of(settings),
-        residual_streams=max(settings.integer("hc_mult"), 1),
+        residual_streams=settings.integer("hc_mult"),
         attention_window=0,
         windowed_layers=(),
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from traceanalyzer.model_configs.defaults import with_defaults
+from traceanalyzer.model_configs.encoders import vit_sequence_length
 from traceanalyzer.model_configs.settings import Settings
 
 
@@ -24,11 +26,18 @@ class TrainingSettings:
 def read_training_settings(config: Mapping[str, object], source: str) -> TrainingSettings:
     """Settings in Megatron-LM's arguments or torchtitan's job file; a Hugging Face `config.json` has none.
 
-    Raises `InputError` where a setting is no number.
+    A ViT's tells the tokens of an image. Raises `InputError` where a setting is no number.
     """
     settings = Settings(config, source)
-    if settings.has("num_attention_heads") and settings.has("num_layers"):
+    layers = ("num_layers", "hybrid_layer_pattern", "hybrid_override_pattern")
+    if (
+        settings.has("num_attention_heads")
+        and any(settings.has(name) for name in layers)
+        and "model_type" not in config
+    ):
         return _megatron(settings)
+    if settings.text("model_type") == "vit":
+        return TrainingSettings(sequence_length=vit_sequence_length(with_defaults(settings, "vit")))
     training = settings.table("training")
     return TrainingSettings() if training is None else _torchtitan(settings, training)
 

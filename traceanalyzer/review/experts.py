@@ -243,7 +243,10 @@ class AllToAll(Part, frozen=True, kw_only=True):
     ]
     imbalance_cost_spread_ms: Annotated[float | None, Meta(description="Interquartile range of it over steps.")]
     bus_bandwidth_gbps: Annotated[float | None, Meta(description="GB/s as nccl-tests count it, median; devices only.")]
-    loads_source: Annotated[LoadsSource | None, Meta(description="`bytes`: split lists were cut.")]
+    loads_source: Annotated[
+        LoadsSource | None,
+        Meta(description="`unpaired_splits`: of all-to-alls without a partner; `bytes`: split lists were cut."),
+    ]
     theory: AllToAllTheory | None
     overlapped_share: Annotated[float | None, Meta(description="Part of all-to-all time that computation covers.")] = (
         None

@@ -83,7 +83,7 @@ Direction = Literal[
 LoadUnit = Literal["rank", "expert"]
 LoadSide = Literal["received", "sent"]
 LoadPattern = Literal["steady", "mixed", "wandering"]
-LoadsSource = Literal["side_file", "splits", "side_file, splits", "bytes"]
+LoadsSource = Literal["side_file", "splits", "side_file, splits", "bytes", "unpaired_splits"]
 """`bytes`: the split lists were cut."""
 ExchangeCause = Literal["even", "compute", "communication", "mixed"]
 """Why an all-to-all is slow: not at all, a late member, a slow transfer, or both."""

@@ -17,7 +17,7 @@ ROUTING_TABLE = Table(
         "expert": Column(pl.Int32, "Expert; null where only the receiving rank is known."),
         "expert_rank": Column(pl.Int32, "Rank that holds the expert."),
         "tokens": Column(pl.Int64, "Token copies routed there."),
-        "source": Column(pl.String, "What told it: `side_file` or `splits`."),
+        "source": Column(pl.String, "What told it: `side_file`, `splits` or `unpaired_splits`."),
     },
 )
 ROUTING = ROUTING_TABLE.schema

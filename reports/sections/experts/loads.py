@@ -124,7 +124,7 @@ def load_grids(measured: AllToAll) -> list[Part | None]:
     """Measures of imbalance, who is hottest in each layer, and what single ranks say of their own."""
     loads = grid(
         "loads",
-        "Expert load",
+        "Rows exchanged" if measured.loads_source == "unpaired_splits" else "Expert load",
         measured.loads,
         [
             ("token copies", lambda r: f"{r.side} per {r.unit}", None),

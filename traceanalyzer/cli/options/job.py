@@ -11,6 +11,7 @@ from traceanalyzer.cli.options.kernel_rules import kernel_rules_option, load_ker
 
 if TYPE_CHECKING:
     from traceanalyzer.gaps.efficiency.declaration import Declaration, DeclaredFlops
+    from traceanalyzer.model import ModelShape
 
 _OPTIONS = (
     click.option(
@@ -18,6 +19,11 @@ _OPTIONS = (
         "job_file",
         metavar="FILE",
         help="The job or its model: run.json, Hugging Face config.json, Megatron-LM arguments, torchtitan file, or a model's name; may hold an `action_pattern`.",
+    ),
+    click.option(
+        "--adapter",
+        metavar="FILE",
+        help="PEFT's adapter_config.json: the model of --job is frozen but for this adapter.",
     ),
     click.option("--tokens-per-step", type=click.IntRange(1), help="Tokens of a step over the whole job."),
     click.option("--sequence-length", type=click.IntRange(1), help="Tokens of a sequence."),
@@ -53,6 +59,7 @@ def job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def declaration(
     *,
     job_file: str | None = None,
+    adapter: str | None = None,
     tokens_per_step: int | None = None,
     sequence_length: int | None = None,
     num_devices: int | None = None,
@@ -72,10 +79,13 @@ def declaration(
         parse_dtype(dtype)
     found = JobFile() if job_file is None else read_job_file(job_file)
     settings = found.training
+    model = None if found.job else found.model
+    if adapter is not None:
+        model = _adapted(model or (found.job.model if found.job else None), adapter)
     return Declaration(
         job=found.job,
         action_pattern=found.action_pattern,
-        model=None if found.job else found.model,
+        model=model,
         tokens_per_step=tokens_per_step or settings.tokens_per_step,
         sequence_length=sequence_length or settings.sequence_length,
         num_devices=num_devices or settings.num_devices,
@@ -85,6 +95,17 @@ def declaration(
         flops=_flops(flops_per_token, flops_per_step) or _flops(found.flops_per_token, found.flops_per_step),
         kernel_rules=load_kernel_rules(kernel_rules),
     )
+
+
+def _adapted(model: ModelShape | None, adapter: str) -> ModelShape:
+    """The model with everything frozen but the adapter. Raises `UsageError` without a model."""
+    from traceanalyzer.cli.options.job_file import read_adapter_file
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.model_configs import with_adapter
+
+    if model is None or not model.num_layers:
+        raise UsageError("--adapter needs the model it adapts", "give the base model's config.json (--job FILE)")
+    return with_adapter(model, read_adapter_file(adapter), adapter)
 
 
 def _flops(per_token: float | None, per_step: float | None) -> DeclaredFlops | None:

@@ -85,6 +85,15 @@ def _described(config: dict[str, object], path: Path) -> JobFile:
     return replace(stated, model=read_model_config(config, str(path)), training=training)
 
 
+def read_adapter_file(name: str) -> dict[str, object]:
+    """The settings of an adapter. Raises `InputError`."""
+    path = Path(name)
+    settings = _mapping(path)
+    if not {"peft_type", "r", "rank", "target_modules"} & set(settings):
+        raise InputError(f"{path}: describes no adapter", "give PEFT's adapter_config.json")
+    return settings
+
+
 def _positive_number(config: dict[str, object], name: str, path: Path) -> float | None:
     """A number taken out of the settings. Raises `InputError`."""
     value = config.pop(name, None)

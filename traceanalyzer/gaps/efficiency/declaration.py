@@ -100,7 +100,7 @@ def training(
         num_devices=devices,
         dtype=declared.dtype or (job.dtype if job else None),
         recompute=Recompute(again if again and again != "partial" else "none"),
-        hardware_flops_known=again == "none" or again is None if flops else again != "partial",
+        hardware_flops_known=again == "none" if flops else again != "partial",
         flops=flops,
     )
 

@@ -84,7 +84,8 @@ def utilisation_gap(
     figures = _figures(known, peak, durations, measured=reason is None)
     withheld = [] if reason is None else [Withheld(metric=name, reason=reason) for name in ("mfu.mfu", "mfu.hfu")]
     if reason is None and known and not known.hardware_flops_known:
-        unknown = f"how many FLOPs backward computes again is not told ({operators.recomputed.basis}): give --recompute"
+        unknown = f"how many FLOPs backward computes again is not told ({operators.recomputed.basis})"
+        unknown += ": declared FLOPs leave them out" if known.flops else ": give --recompute"
         withheld = [Withheld(metric="mfu.hfu", reason=unknown)]
     return UtilisationGap(figures, known, peak, roofs, distorted is None, tuple(withheld))
 
@@ -121,7 +122,7 @@ def _as_recorded(
 ) -> Training | str:
     """Without a model, the recorded shapes of all devices are the step's FLOPs, if nothing is computed again."""
     devices = num_devices(job, declared, tables.ranks)
-    if devices is None or declared.model is not None or (job and job.model.num_layers):
+    if devices is None or declared.model or declared.flops or (job and job.model.num_layers):
         return missing
     recorded = recorded_flops(operators, tables.steps, devices)
     if not recorded:

@@ -46,7 +46,7 @@ from traceanalyzer.review.vocabulary import LoadsSource
 from traceanalyzer.schema import GATHERED
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.experts.directions import COMPUTE_KINDS, expert_kernels, with_directions
-from traceanalyzer.tables.experts.routing import routing_from_splits
+from traceanalyzer.tables.experts.routing import UNPAIRED, routing_from_splits
 from traceanalyzer.theory.experts.chance import expected_max_over_mean, load_cv
 
 
@@ -98,7 +98,7 @@ def expert_gap(
         rank_load_max_over_mean=_known(max_over_mean(loads), "all_to_all.rank_load_max_over_mean", routing, withheld),
         expert_load_max_over_mean=_experts(routing, withheld),
         slowest_rank=slowest_rank(times, exchanges),
-        **_cost(times, withheld),
+        **_cost(times, routing, withheld),
         bus_bandwidth_gbps=_bandwidth(tables, exchanges, withheld),
         loads_source="bytes"
         if by_bytes
@@ -117,7 +117,7 @@ def _of_devices(tables: Tables, splits: pl.DataFrame) -> Tables:
     """What ranges of reference runs tell, from kernels and split sizes where there are no such ranges."""
     found = tables
     if tables.routing.is_empty():
-        found = replace(found, routing=routing_from_splits(splits))
+        found = replace(found, routing=routing_from_splits(splits, unpaired=True))
     if tables.expert_computation.is_empty() and not tables.kernels.is_empty():
         computing = tables.kernels.filter(pl.col("kind").cast(pl.String).is_in(COMPUTE_KINDS))
         found = replace(
@@ -183,7 +183,7 @@ def _groups(tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFrame) -> lis
 
 def _group(name: str, tables: Tables, exchanges: pl.DataFrame, waits: pl.DataFrame) -> AllToAllGroup:
     routing = complete_layers(tables.routing.filter(pl.col("group") == name))
-    by_splits = complete_layers(routing_from_splits(exchanges.filter(pl.col("group") == name)))
+    by_splits = complete_layers(routing_from_splits(exchanges.filter(pl.col("group") == name), unpaired=True))
     own = waits.filter(pl.col("group") == name)
     by_step = own.group_by("step").agg(pl.col("wait_ns").sum(), pl.col("transfer_ns").sum())
     known = own["wait_ns"].null_count() == 0
@@ -247,10 +247,12 @@ def _experts(routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
     return value
 
 
-def _cost(times: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
+def _cost(times: pl.DataFrame, routing: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
     cost = imbalance_cost(times)["cost_ns"]
     if cost.is_empty():
         reason = "no expert computation is known (ranges moe:experts|layer=…, or kernels between dispatch and combine of a whole group)"
+        if (routing["source"] == UNPAIRED).any():
+            reason = "these all-to-alls are no dispatch with a combine: what their unevenness costs is not known"
         withheld.append(Withheld(metric="all_to_all.imbalance_cost_ms", reason=reason))
         return {"imbalance_cost_ms": None, "imbalance_cost_spread_ms": None}
     spread = (cost.quantile(0.75, "linear") or 0.0) - (cost.quantile(0.25, "linear") or 0.0)

@@ -36,6 +36,8 @@ def device_spec(properties: str | None) -> DeviceSpec | None:
         return None
     if len(types) > 1:
         names = ", ".join(sorted(name for name, _ in types))
-        raise UsageError(f"the host has devices of several types: {names}", "declare the dense peak in FLOP/s")
+        raise UsageError(
+            f"the host has devices of several types: {names}", "declare the dense peak of one device in TFLOP/s"
+        )
     name, num_units = types.pop()
     return find_device(name, num_units)

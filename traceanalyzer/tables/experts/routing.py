@@ -50,11 +50,20 @@ def routing_from_records(records: pl.DataFrame) -> pl.DataFrame:
     return conform(rows, ROUTING)
 
 
-def routing_from_splits(collectives: pl.DataFrame) -> pl.DataFrame:
-    """Send splits of dispatch all-to-alls → `ROUTING`, one row per step, layer, source and receiving rank."""
-    dispatch = collectives.filter(
-        (pl.col("direction") == "dispatch") & (pl.col("send_splits").list.len() > 0) & pl.col("group").is_not_null()
-    )
+UNPAIRED = "unpaired_splits"
+"""Source of rows that are of all-to-alls without a partner: what they exchange need not be tokens for experts."""
+
+
+def routing_from_splits(collectives: pl.DataFrame, *, unpaired: bool = False) -> pl.DataFrame:
+    """Send splits of dispatch all-to-alls → `ROUTING`, one row per step, layer, source and receiving rank.
+
+    With `unpaired`, which wants directions already found, groups that never dispatch (embedding tables, sequences) give
+    their all-to-alls, each as a layer of its own.
+    """
+    split = collectives.filter((pl.col("send_splits").list.len() > 0) & pl.col("group").is_not_null())
+    dispatch = split.filter(pl.col("direction") == "dispatch").with_columns(pl.lit("splits").alias("split_source"))
+    if unpaired:
+        dispatch = pl.concat([dispatch, _alone(split).with_columns(pl.lit(UNPAIRED).alias("split_source"))])
     rows = (
         dispatch.with_columns(pl.col("group").str.split(",").alias("members"))
         .filter(pl.col("members").list.len() == pl.col("send_splits").list.len())
@@ -67,10 +76,27 @@ def routing_from_splits(collectives: pl.DataFrame) -> pl.DataFrame:
             pl.lit(None, pl.Int32).alias("expert"),
             pl.col("members").cast(pl.Int32).alias("expert_rank"),
             pl.col("send_splits").alias("tokens"),
-            pl.lit("splits").alias("source"),
+            pl.col("split_source").alias("source"),
         )
     )
     return conform(rows, ROUTING)
+
+
+def _alone(split: pl.DataFrame) -> pl.DataFrame:
+    """Matched all-to-alls of groups that never dispatch (embedding tables, sequences), numbered within their step.
+
+    One row for each member is an exchange of counts, which says nothing of a load.
+    """
+    paired = split.filter(pl.col("direction").is_in(["dispatch", "combine"])).select("group").unique()
+    alone = split.filter(
+        (pl.col("kind") == "all_to_all")
+        & pl.col("match").is_not_null()
+        & (pl.col("num_present") == pl.col("num_members"))
+        & (pl.col("send_splits").list.max().max().over("match") > 1)
+    ).join(paired, on="group", how="anti", maintain_order="left")
+    first = pl.col("start_ns").min().over("match")
+    place = (first.rank("dense").over("step", "group") - 1).cast(pl.Int32)
+    return alone.with_columns(pl.when(pl.col("layer").is_null()).then(place).otherwise("layer").alias("layer"))
 
 
 def routing(records: pl.DataFrame, collectives: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:

@@ -32,7 +32,7 @@ def compressed_indexer(shape: ModelShape, sizes: CompressedAttention, chooser: I
 def hyper_connections(shape: ModelShape) -> tuple[int, int]:
     """Parameters of the projection around one part of a layer (weights into, out of and between streams), and the rest."""
     streams = shape.residual_streams
-    if streams == 1:
+    if streams <= 1:
         return 0, 0
     weights = 2 * streams + streams * streams
     return weights * streams * shape.hidden_size, weights + 3
@@ -41,7 +41,7 @@ def hyper_connections(shape: ModelShape) -> tuple[int, int]:
 def final_connections(shape: ModelShape) -> tuple[int, int]:
     """Parameters that join the streams before the output matrix."""
     streams = shape.residual_streams
-    return (0, 0) if streams == 1 else (streams * streams * shape.hidden_size, streams + 1)
+    return (0, 0) if streams <= 1 else (streams * streams * shape.hidden_size, streams + 1)
 
 
 def twice_compressed_keys(shape: ModelShape, kind: str, sequence_length: int, span_halves: int, *, window: bool) -> int:

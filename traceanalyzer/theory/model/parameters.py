@@ -187,16 +187,22 @@ def _adapter(shape: ModelShape, mixer: str, feed_forward: str) -> int:
     """Two matrices of the adapter's rank beside every target."""
     if shape.adapter is None:
         return 0
-    hidden, heads, groups = shape.hidden_size, shape.num_heads * shape.head_size, shape.num_kv_heads * shape.head_size
-    sides = {
-        "query": hidden + heads * (2 if shape.output_gate else 1),
-        "key": hidden + groups,
-        "value": hidden + groups,
-        "output": hidden + heads,
-    }
-    present = dict(sides) if mixer == "attention" else {}
+    hidden, ffn = shape.hidden_size, shape.ffn_size
+    heads, groups = shape.num_heads * shape.head_size, shape.num_kv_heads * shape.head_size
+    queries = heads * (2 if shape.output_gate else 1)
+    present: dict[str, int] = {}
+    if mixer == "attention":
+        present = {
+            "query": hidden + queries,
+            "key": hidden + groups,
+            "value": hidden + groups,
+            "qkv": hidden + queries + 2 * groups,
+            "output": hidden + heads,
+        }
     if feed_forward == "mlp":
-        present |= dict.fromkeys(("gate", "up", "down") if shape.gated_mlp else ("up", "down"), hidden + shape.ffn_size)
+        gates = {"gate": hidden + ffn} if shape.gated_mlp else {}
+        both = hidden + ffn * (2 if shape.gated_mlp else 1)
+        present |= {"up": hidden + ffn, "down": hidden + ffn, "gate_up": both, **gates}
     return shape.adapter.rank * sum(present.get(name, 0) for name in shape.adapter.targets)
 
 

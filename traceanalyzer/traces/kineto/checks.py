@@ -44,9 +44,10 @@ class Checks:
     """Gathers light columns frame by frame and judges them at the end."""
 
     __slots__ = (
+        "_calls",
         "_categories",
         "_comm",
-        "_comm_known",
+        "_comm_untold",
         "_device",
         "_hashes",
         "_host",
@@ -66,12 +67,13 @@ class Checks:
         self._processes: Counter[str] = Counter()
         self._hashes: list[pl.DataFrame] = []
         self._device: list[pl.DataFrame] = []
-        self._launches: list[pl.Series] = []
+        self._launches: list[pl.DataFrame] = []
         self._named: list[pl.DataFrame] = []
         self._steps: list[pl.DataFrame] = []
         self._categories: set[str] = set()
         self._comm = 0
-        self._comm_known = 0
+        self._comm_untold: list[pl.Series] = []
+        self._calls: list[pl.DataFrame] = []
         self._host: list[pl.DataFrame] = []
 
     def add(self, frame: pl.DataFrame) -> None:
@@ -103,7 +105,7 @@ class Checks:
             device.select("process", "device", "stream", "correlation", "start_ns", "duration_ns", "category", in_graph)
         )
         calls = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
-        self._launches.append(calls["correlation"].drop_nulls())
+        self._launches.append(calls.select(thread, "start_ns", "correlation").drop_nulls("correlation"))
         named = calls.filter(named_calls())
         self._named.append(named.select("process", "thread", "name", "correlation", "start_ns"))
         name = pl.col("name").cast(pl.String)
@@ -111,7 +113,12 @@ class Checks:
         self._steps.append(steps.select(name, "process", "start_ns", "duration_ns"))
         comm = complete.filter((pl.col("category") == "kernel") & name.str.contains(_COMMUNICATION))
         self._comm += comm.height
-        self._comm_known += int(comm["args"].str.contains(_META).sum())
+        told = pl.col("args").str.contains(_META).fill_null(value=False)
+        self._comm_untold.append(comm.filter(~told)["correlation"])
+        calls = complete.filter((name == "record_param_comms") & told)
+        self._calls.append(
+            calls.select(thread, "start_ns", (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
+        )
 
     def main_process(self) -> str | None:
         """The process with most host events."""
@@ -172,6 +179,7 @@ class Checks:
         unknown = sorted(self._categories - _KNOWN_CATEGORIES)
         if unknown:
             log.add("event.unknown_category", events=0, detail=", ".join(unknown[:5]))
+        untold = self._num_untold()
         device = pl.concat(self._device) if self._device else pl.DataFrame()
         self._device.clear()
         launched = self.launched()
@@ -183,15 +191,35 @@ class Checks:
         else:
             log.add("device.none", events=0)
         del device
-        if self._comm > self._comm_known:
-            log.add("comm.no_metadata", events=self._comm - self._comm_known, detail=f"{self._comm} in all")
+        if untold:
+            log.add("comm.no_metadata", events=untold, detail=f"{self._comm} in all")
         crossing = _num_crossing(pl.concat(self._host)) if self._host else 0
         if crossing:
             log.add("event.crossing", events=crossing)
         self._judge_steps(log)
 
+    def _num_untold(self) -> int:
+        """Communication kernels that neither their own arguments tell of nor those of the call that launched them."""
+        if not self._comm_untold:
+            return 0
+        untold = pl.concat(self._comm_untold)
+        launches, calls = pl.concat(self._launches), pl.concat(self._calls)
+        self._calls.clear()
+        if untold.is_empty() or calls.is_empty():
+            return untold.len()
+        launched = launches.join(untold.drop_nulls().to_frame().unique(), on="correlation", how="semi")
+        inside = launched.sort("start_ns").join_asof(
+            calls.sort("start_ns"),
+            on="start_ns",
+            by=["process", "thread"],
+            strategy="backward",
+            check_sortedness=False,
+        )
+        told = inside.filter(pl.col("start_ns") <= pl.col("end_ns"))["correlation"].unique()
+        return int((~untold.is_in(told.implode())).fill_null(value=True).sum())
+
     def _judge_device(self, device: pl.DataFrame, log: DefectLog) -> None:
-        launches = pl.concat(self._launches) if self._launches else pl.Series(dtype=pl.UInt64)
+        launches = pl.concat(self._launches)["correlation"] if self._launches else pl.Series(dtype=pl.UInt64)
         self._launches.clear()
         launched = launches.alias("correlation").unique().to_frame()
         told = device.select("correlation").drop_nulls()
