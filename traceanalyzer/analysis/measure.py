@@ -219,7 +219,14 @@ def measure(run: Run) -> Measured:
         trust=trust,
         pipeline=pipeline,
         causes=causes,
-        culprits=culprit_gap(tables, splits, messages, actions, experts.tables.collectives, _events_of(run, tables)),
+        culprits=culprit_gap(
+            everything.tables,
+            everything.splits,
+            everything.messages,
+            everything.tables.actions if pipeline.actions.is_empty() else actions,
+            experts.tables.collectives,
+            _events_of(run, tables),
+        ),
         study=what_if_gap(run.ops),
         experts=experts,
         sharding=expert_sharding(

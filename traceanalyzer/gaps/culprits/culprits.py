@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 
@@ -27,6 +27,7 @@ from traceanalyzer.review.words import counted, milliseconds, percent, ranks_tex
 from traceanalyzer.schema import conform, empty
 from traceanalyzer.schema.culprits import CULPRITS, LATE_MEMBERS
 from traceanalyzer.tables import Tables
+from traceanalyzer.tables.steps.typical import typical_steps
 
 MAX_OPERATIONS = 300_000
 """Longer programs are not replayed."""
@@ -80,22 +81,24 @@ def culprit_gap(
     """Compare ranks that do the same work.
 
     Args:
-        tables: of the run.
+        tables: of the run, with all its steps; judged are the typical ones.
         splits: `COLLECTIVE_SPLITS` whose waits can be trusted.
         messages: `P2P_SPLITS`, likewise.
         actions: `ACTIONS` with stages.
         exchanges: `COLLECTIVE_SPLITS` with the directions of expert exchanges.
         events: gives `EVENTS` of a rank on the tables' clock.
     """
-    late = late_members(splits)
+    late = late_members(splits.filter(pl.col("step").is_in(typical_steps(tables.steps))))
     if tables.steps["rank"].n_unique() < 2 or splits.height + messages.height > MAX_OPERATIONS:
         return CulpritGap(late_table=late)
     found = programs(tables.kernels, splits, messages, actions)
     graph = program_graph(found)
     if graph is None:
         return CulpritGap(late_table=late)
-    compared = segments(graph.nodes, found, exchanges)
-    step_ns = _measured_step(tables.steps)
+    typical = typical_steps(tables.steps)
+    graph = replace(graph, judged=frozenset(typical))  # all are replayed: a step begins where the one before it ended
+    compared = segments(graph.nodes, found, exchanges).filter(pl.col("step").is_in(typical))
+    step_ns = _measured_step(tables.steps.filter(pl.col("step").is_in(typical)))
     whole = _Compared(graph, compared, tables.kernels, late, step_ns, replay_error(graph, step_ns), events)
     told = [
         (price, fault)
@@ -116,7 +119,7 @@ def culprit_gap(
 
 def _is_told(whole: _Compared, tables: Tables) -> bool:
     """Whether silence means that nobody stands out: the replay follows the steps, and there is more than one."""
-    return whole.error <= MAX_REPLAY_ERROR and tables.steps["step"].n_unique() > 1
+    return whole.error <= MAX_REPLAY_ERROR and len(typical_steps(tables.steps)) > 1
 
 
 def _measured_step(steps: pl.DataFrame) -> float:
@@ -154,7 +157,8 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
         return None
     cause, others = _CAUSES[price.part], whole.members(price.rank)
     basis: FaultBasis = "replica" if price.basis == "replica" else "replay"
-    priced = known and whole.error <= MAX_REPLAY_ERROR
+    # nothing recorded shows why such kernels start late, so what would help is not known
+    priced = known and whole.error <= MAX_REPLAY_ERROR and cause != "late_starts"
     if not priced:
         saving = _bound(whole, price.rank)
         if saving is None:

@@ -58,8 +58,8 @@ class Price:
         return max(PARTS, key=lambda part: self.parts[part].ns)
 
     def told(self, least_ns: float) -> Saving:
-        """The saving of the largest part where the others are nothing, else of the whole."""
-        others = [abs(self.parts[part].ns) for part in PARTS if part != self.part]
+        """The saving of the largest part where no other saves anything, else of the whole."""
+        others = [self.parts[part].ns for part in PARTS if part != self.part]
         return self.parts[self.part] if max(others) < least_ns else self.whole
 
 
@@ -75,11 +75,19 @@ def replay_error(graph: ProgramGraph, measured_ns: float) -> float:
 
 
 def candidates(segments: pl.DataFrame, step_ns: float) -> list[int]:
-    """Ranks with more to do or to wait for than their peers, most first."""
+    """Ranks with more to do or to wait for than their peers, most first.
+
+    Of the first operation only computation counts: its lateness may be the profiler's start.
+    """
     beyond = pl.sum_horizontal(
-        [(pl.col(part) - pl.col(f"base_{part}")).clip(lower_bound=0).fill_null(0) for part in PARTS]
+        [
+            pl.when(pl.lit(part == "compute_ns") | ~pl.col("is_first"))
+            .then((pl.col(part) - pl.col(f"base_{part}")).clip(lower_bound=0))
+            .fill_null(0)
+            for part in PARTS
+        ]
     )
-    by_step = segments.filter(~pl.col("is_first")).group_by("rank", "step").agg(beyond.sum().alias("beyond"))
+    by_step = segments.group_by("rank", "step").agg(beyond.sum().alias("beyond"))
     return (
         by_step.group_by("rank")
         .agg(pl.col("beyond").median())

@@ -48,9 +48,11 @@ class ProgramGraph:
     graph: ReplayGraph
     ends: Mapping[tuple[int, int], int]
     """By step and rank: the last block."""
+    judged: frozenset[int] | None = None
+    """Steps that `lengths` gives; None: all. The others are replayed, for a step begins where the last one ended."""
 
     def lengths(self, weights: Array) -> Array:
-        """Steps × scenarios: the longest rank's step, from nodes × scenarios."""
+        """Steps × scenarios: the longest rank's step, from nodes × scenarios; of the judged steps alone."""
         ended = replay(self.graph, weights)
         longest: dict[int, Array] = {}
         before: dict[int, Array] = {}
@@ -58,7 +60,8 @@ class ProgramGraph:
             length = ended[node] - before.get(rank, np.zeros_like(ended[node]))
             longest[step] = np.maximum(longest[step], length) if step in longest else length
             before[rank] = ended[node]
-        return np.stack([longest[step] for step in sorted(longest)])
+        judged = [step for step in sorted(longest) if self.judged is None or step in self.judged]
+        return np.stack([longest[step] for step in judged or sorted(longest)])
 
 
 @dataclass(slots=True)
