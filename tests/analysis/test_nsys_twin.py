@@ -11,7 +11,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from nsys_file import nsys_twin
+from inputs.nsys_file import nsys_twin
 from planted import Faults, Job, plant
 from polars.testing import assert_frame_equal
 

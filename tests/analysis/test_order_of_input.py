@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
+from inputs.tiny_trace import run_of
 from msgspec import to_builtins
 from planted import Faults, Job, plant
-from tiny_trace import run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import jsonschema
 import pytest
-from gpipe_run import GPIPE, review_of, with_job
-from tiny_trace import BASE_NS, TinyRank, run_of
+from inputs.tiny_trace import BASE_NS, TinyRank, run_of
+from launched.gpipe_run import GPIPE, review_of, with_job
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.review import json_schema, to_json

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_trace import run_of
+from inputs.tiny_trace import run_of
 
 from traceanalyzer.cli import COMMANDS
 

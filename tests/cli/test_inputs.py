@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 import polars as pl
 import pytest
-from tiny_trace import TinyRank, run_of
+from inputs.tiny_trace import TinyRank, run_of
 
 from instrumented_runs.launch import clear
 from instrumented_runs.pacing.faults import write_truth

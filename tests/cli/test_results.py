@@ -11,11 +11,11 @@ from typing import Any
 
 import polars as pl
 import pytest
-from gpipe_run import GPIPE, with_job
-from hot_experts import hot_run
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_trace import run_of
+from inputs.hot_experts import hot_run
+from inputs.tiny_trace import run_of
+from launched.gpipe_run import GPIPE, with_job
 
 from traceanalyzer.analysis import kept
 from traceanalyzer.analysis.assemble import analyze, read

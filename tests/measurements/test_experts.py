@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hot_experts import hot_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from inputs.hot_experts import hot_run
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.gaps.experts.replay import Link, replay_chains

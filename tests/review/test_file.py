@@ -10,12 +10,12 @@ from typing import Any
 
 import msgspec
 import pytest
-from flight_dumps import call, dumped
-from gpipe_run import GPIPE, with_job
-from hot_experts import hot_run
 from hypothesis import given
 from hypothesis import strategies as st
-from tiny_trace import TinyRank, run_of
+from inputs.flight_dumps import call, dumped
+from inputs.hot_experts import hot_run
+from inputs.tiny_trace import TinyRank, run_of
+from launched.gpipe_run import GPIPE, with_job
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.errors import InputError

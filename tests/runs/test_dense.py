@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import losses, read_steps, read_trace, run_job  # noqa: E402
+from launched.run_jobs import losses, read_steps, read_trace, run_job  # noqa: E402
 
 from instrumented_runs.pacing.gemm_peak import measure_peaks  # noqa: E402
 from instrumented_runs.settings import DenseSettings, resolve_compute_mode  # noqa: E402

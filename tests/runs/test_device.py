@@ -11,7 +11,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
 import torch.distributed as dist  # noqa: E402
-from run_jobs import (  # noqa: E402
+from launched.run_jobs import (  # noqa: E402
     losses,
     run_job,
     small,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import losses, ranges, run_job  # noqa: E402
+from launched.run_jobs import losses, ranges, run_job  # noqa: E402
 
 from instrumented_runs.experts.layer import placed  # noqa: E402
 from instrumented_runs.experts.mlps import Expert, compute_experts, grouped_multiply  # noqa: E402

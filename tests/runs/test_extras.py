@@ -15,8 +15,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from recorded_loop import loop, step_names  # noqa: E402
-from run_jobs import (  # noqa: E402
+from launched.recorded_loop import loop, step_names  # noqa: E402
+from launched.run_jobs import (  # noqa: E402
     read_job,
     read_steps,
     run_job,

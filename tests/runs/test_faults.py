@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import (  # noqa: E402
+from launched.run_jobs import (  # noqa: E402
     losses,
     ranges,
     read_steps,

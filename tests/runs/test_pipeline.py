@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_jobs import small
+from launched.run_jobs import small
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import losses, ranges, read_steps, read_trace, run_job  # noqa: E402
+from launched.run_jobs import losses, ranges, read_steps, read_trace, run_job  # noqa: E402
 
 from instrumented_runs.jobs.pipeline import shape  # noqa: E402
 from instrumented_runs.jobs.token_task import batch  # noqa: E402

@@ -12,8 +12,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
-from recorded_loop import WEIRD, loop, step_names
-from run_jobs import read_job, read_steps, read_trace
+from launched.recorded_loop import WEIRD, loop, step_names
+from launched.run_jobs import read_job, read_steps, read_trace
 
 from instrumented_runs.recorder.capture import Window, termination_postponed
 from instrumented_runs.recorder.on_demand import REQUEST_FILE

@@ -12,7 +12,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import run_job, small  # noqa: E402
+from launched.run_jobs import run_job, small  # noqa: E402
 
 from instrumented_runs.settings import PipelineSettings, RunSettings  # noqa: E402
 from instrumented_runs.sweep import parse_sweep, point_name, points  # noqa: E402

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from gpipe_run import GPIPE, with_job
-from hot_experts import hot_run
-from tiny_trace import TinyRank, run_of
+from inputs.hot_experts import hot_run
+from inputs.tiny_trace import TinyRank, run_of
+from launched.gpipe_run import GPIPE, with_job
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.schema import TABLES, result_tables

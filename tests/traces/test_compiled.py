@@ -19,7 +19,7 @@ from catalogue.folder_cases import CASES as FOLDER_CASES
 from catalogue.json_cases import CASES as JSON_CASES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trace_texts import json_values, mutated, trace_files
+from inputs.trace_texts import json_values, mutated, trace_files
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import Counts, Limits, Traces, prepare, read_traces

@@ -14,7 +14,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from trace_texts import trace_files
+from inputs.trace_texts import trace_files
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import read_traces

@@ -13,7 +13,7 @@ import pytest
 from catalogue.base import BASE_NS, complete, events, text, trace
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trace_texts import json_values, mutated
+from inputs.trace_texts import json_values, mutated
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import Limits, read_traces

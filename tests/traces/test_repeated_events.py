@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny_device import TinyDevice
+from inputs.tiny_device import TinyDevice
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.traces.capture.ingest import ingest

@@ -28,7 +28,7 @@ from traceanalyzer.review import (
     Tile,
     Withheld,
 )
-from traceanalyzer.review.step import spread
+from traceanalyzer.review.sections.step import spread
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.vocabulary import TileId
 from traceanalyzer.review.words import counted, flops_rate, milliseconds, n_of_n, percent, points, times

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from traceanalyzer.review.culprits import RankFault
-from traceanalyzer.review.efficiency import ConventionMfu, Mfu, RooflineShape, WaterfallStep
-from traceanalyzer.review.experts import (
+from traceanalyzer.review.file import REVIEW_FILE, decode_review, json_schema, read_review, schema_text, to_json
+from traceanalyzer.review.result import SCHEMA_VERSION, Review, Source, SourceFile, Term, Tool
+from traceanalyzer.review.sections.culprits import RankFault
+from traceanalyzer.review.sections.efficiency import ConventionMfu, Mfu, RooflineShape, WaterfallStep
+from traceanalyzer.review.sections.experts import (
     AllToAll,
     AllToAllGroup,
     AllToAllTheory,
@@ -22,10 +24,9 @@ from traceanalyzer.review.experts import (
     Volume,
     VolumeTheory,
 )
-from traceanalyzer.review.file import REVIEW_FILE, decode_review, json_schema, read_review, schema_text, to_json
-from traceanalyzer.review.headline import Finding, Headline, Tile
-from traceanalyzer.review.job import Degrees, Fact, JobFacts, Place
-from traceanalyzer.review.kernels import (
+from traceanalyzer.review.sections.headline import Finding, Headline, Tile
+from traceanalyzer.review.sections.job import Degrees, Fact, JobFacts, Place
+from traceanalyzer.review.sections.kernels import (
     Communication,
     CommunicationGroup,
     KernelClass,
@@ -33,8 +34,8 @@ from traceanalyzer.review.kernels import (
     KernelPhase,
     Kernels,
 )
-from traceanalyzer.review.memory import Memory, RankMemory
-from traceanalyzer.review.pipeline import (
+from traceanalyzer.review.sections.memory import Memory, RankMemory
+from traceanalyzer.review.sections.pipeline import (
     AttributionMs,
     Bubble,
     BubbleTheory,
@@ -51,7 +52,7 @@ from traceanalyzer.review.pipeline import (
     WaiterBlame,
     WhatIfFigures,
 )
-from traceanalyzer.review.quality import (
+from traceanalyzer.review.sections.quality import (
     CaptureCheckFigures,
     ClockEffect,
     Defect,
@@ -60,7 +61,7 @@ from traceanalyzer.review.quality import (
     ValidityFigures,
     Withheld,
 )
-from traceanalyzer.review.recorded import (
+from traceanalyzer.review.sections.recorded import (
     LateRank,
     Mismatch,
     MissingCall,
@@ -69,9 +70,8 @@ from traceanalyzer.review.recorded import (
     RecordedSource,
     UnfinishedCall,
 )
-from traceanalyzer.review.result import SCHEMA_VERSION, Review, Source, SourceFile, Term, Tool
-from traceanalyzer.review.sample import Figure, OwnRouting, RankFigures, Sample, WaitRange
-from traceanalyzer.review.step import Accounting, OwnerShare, PhaseShare, StepApart, StepDuration, StepFigures
+from traceanalyzer.review.sections.sample import Figure, OwnRouting, RankFigures, Sample, WaitRange
+from traceanalyzer.review.sections.step import Accounting, OwnerShare, PhaseShare, StepApart, StepDuration, StepFigures
 
 __all__ = [
     "REVIEW_FILE",

@@ -10,19 +10,19 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from traceanalyzer.review.culprits import RankFault
-from traceanalyzer.review.efficiency import Mfu, RooflineShape, WaterfallStep
-from traceanalyzer.review.experts import AllToAll, ExpertSharding
-from traceanalyzer.review.headline import Finding, Headline
-from traceanalyzer.review.job import JobFacts
-from traceanalyzer.review.kernels import Communication, Kernels
-from traceanalyzer.review.memory import Memory
 from traceanalyzer.review.part import Part
-from traceanalyzer.review.pipeline import Bubble, NextSchedules, StragglerFigures, WhatIfFigures
-from traceanalyzer.review.quality import Quality, ValidityFigures
-from traceanalyzer.review.recorded import Recorded
-from traceanalyzer.review.sample import Figure, Sample
-from traceanalyzer.review.step import Accounting, StepFigures
+from traceanalyzer.review.sections.culprits import RankFault
+from traceanalyzer.review.sections.efficiency import Mfu, RooflineShape, WaterfallStep
+from traceanalyzer.review.sections.experts import AllToAll, ExpertSharding
+from traceanalyzer.review.sections.headline import Finding, Headline
+from traceanalyzer.review.sections.job import JobFacts
+from traceanalyzer.review.sections.kernels import Communication, Kernels
+from traceanalyzer.review.sections.memory import Memory
+from traceanalyzer.review.sections.pipeline import Bubble, NextSchedules, StragglerFigures, WhatIfFigures
+from traceanalyzer.review.sections.quality import Quality, ValidityFigures
+from traceanalyzer.review.sections.recorded import Recorded
+from traceanalyzer.review.sections.sample import Figure, Sample
+from traceanalyzer.review.sections.step import Accounting, StepFigures
 
 SCHEMA_VERSION = 1
 

@@ -10,7 +10,7 @@ from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Section, Terms
 from reports.sections.material import Material
 from traceanalyzer.review import Mfu, RankMemory, StepFigures
-from traceanalyzer.review.step import spread
+from traceanalyzer.review.sections.step import spread
 from traceanalyzer.review.words import NOTHING, milliseconds, times
 
 

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planted_ops import MS, Planted, gpipe, one_f_one_b, run_steps
+from inputs.planted_ops import MS, Planted, gpipe, one_f_one_b, run_steps
 from polars.testing import assert_frame_equal
 
 from traceanalyzer.errors import InputError

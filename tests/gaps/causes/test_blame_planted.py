@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from planted_ops import MS, Planted, gpipe, one_f_one_b, run_steps
+from inputs.planted_ops import MS, Planted, gpipe, one_f_one_b, run_steps
 
 from traceanalyzer.gaps.causes.attribution import Attributed, attribute
 from traceanalyzer.schema import ACTIONS, RECEIVES, conform

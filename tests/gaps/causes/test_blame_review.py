@@ -10,7 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from planted_ops import MS, Planted, run_steps
+from inputs.planted_ops import MS, Planted, run_steps
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main

@@ -13,11 +13,11 @@ from statistics import median
 
 import polars as pl
 import pytest
-from planted_ops import MS, Planted, run_steps
+from inputs.planted_ops import MS, Planted, run_steps
 
 pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import run_job, small
+from launched.run_jobs import run_job, small
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.review import Bubble

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from inputs.tiny_trace import BASE_NS, run_of
 from planted import Faults, Job, plant
-from tiny_trace import BASE_NS, run_of
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.review import Finding

@@ -10,7 +10,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from communication_run import Measured, measure
+from launched.communication_run import Measured, measure
 
 pytestmark = pytest.mark.corpus
 WHOLE = {"torchrec-a2a-v100/run4": 4, "torchrec-resnet18": 2, "megatron-tp2-v100": 2, "dlrm8-v100": 8}

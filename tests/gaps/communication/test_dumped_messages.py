@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from flight_dumps import call, dumped
+from inputs.flight_dumps import call, dumped
 from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from communication_run import Measured, beside_truth, measure
+from launched.communication_run import Measured, beside_truth, measure
 from planted import Faults, Job, Planted, plant
 
 MOE = {"pp": 1, "dp": 4, "ep": 4, "moe_layers": 2, "num_microbatches": 2}

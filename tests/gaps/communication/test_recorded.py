@@ -10,9 +10,9 @@ from typing import Any
 
 import polars as pl
 import pytest
-from flight_dumps import START_NS, call, dumped
+from inputs.flight_dumps import START_NS, call, dumped
+from inputs.tiny_trace import TinyRank
 from planted import Faults, Job, plant
-from tiny_trace import TinyRank
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main

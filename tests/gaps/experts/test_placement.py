@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hot_experts import hot_run
+from inputs.hot_experts import hot_run
 
 from traceanalyzer.cli import main
 from traceanalyzer.gaps.experts.placement import PlacementOptions, advice, placement_file, propose

@@ -10,7 +10,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import run_job  # noqa: E402
+from launched.run_jobs import run_job  # noqa: E402
 
 from instrumented_runs.settings import ExpertSettings  # noqa: E402
 from traceanalyzer.analysis.assemble import Analysis, analyze, read  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
-from run_jobs import run_job, small  # noqa: E402
+from launched.run_jobs import run_job, small  # noqa: E402
 
 import reports  # noqa: E402
 from instrumented_runs.jobs.transformer import stage, token_loss  # noqa: E402

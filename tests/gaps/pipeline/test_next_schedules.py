@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from planted_ops import MS, Planted, gpipe, run_steps
+from inputs.planted_ops import MS, Planted, gpipe, run_steps
 
 from traceanalyzer.gaps.efficiency.declaration import NOTHING, Declaration
 from traceanalyzer.gaps.pipeline.next_schedules import Batch, batch_of, next_schedules

@@ -7,8 +7,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from inputs.planted_truth import true_dependency_share
 from planted import Faults, Job, Truth, plant
-from planted_truth import true_dependency_share
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 

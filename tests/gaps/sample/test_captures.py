@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from gpipe_run import GPIPE, with_job
+from inputs.tiny_trace import run_of
+from launched.gpipe_run import GPIPE, with_job
 from msgspec import to_builtins
-from tiny_trace import run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.traces.capture.ingest import ingest

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 import msgspec
 import polars as pl
 import pytest
-from gpipe_run import GPIPE, review_of, with_job
+from inputs.tiny_trace import run_of
+from launched.gpipe_run import GPIPE, review_of, with_job
 from msgspec import Struct, to_builtins
 from planted import Faults, Job, plant
-from tiny_trace import run_of
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.errors import UsageError

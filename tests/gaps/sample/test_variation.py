@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from gpipe_run import with_job
+from inputs.tiny_trace import run_of
+from launched.gpipe_run import with_job
 from planted import Faults, Job, plant
-from tiny_trace import run_of
 
 from traceanalyzer.analysis.measure import measure
 from traceanalyzer.analysis.run import read

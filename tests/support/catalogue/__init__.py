@@ -7,7 +7,7 @@ Ids are those of the project's catalogue: C controls, J JSON, Z codecs, E events
     the others   tested with their readers, in the functions of `ELSEWHERE`
 """
 
-_RECORDS = "tables/test_records.py"
+_RECORDS = "tables/communication/test_records.py"
 _RECORDED = "gaps/communication/test_recorded.py"
 _CAPTURE = "traces/test_capture.py"
 

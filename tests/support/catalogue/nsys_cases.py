@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from nsys_file import nsys_twin
+from inputs.nsys_file import nsys_twin
 
 from catalogue.base import NUM_KERNELS, Case, trace
 

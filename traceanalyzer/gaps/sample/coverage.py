@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from traceanalyzer.review import OwnerShare, OwnRouting, Quality, RankFigures, Sample, StepFigures
-from traceanalyzer.review.step import spread
+from traceanalyzer.review.sections.step import spread
 from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
 
 _OWNERS = {

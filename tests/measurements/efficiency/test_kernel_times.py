@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tiny_device import GEMM, TinyDevice
+from inputs.tiny_device import GEMM, TinyDevice
 
 from reports import text as shown_text
 from traceanalyzer.analysis.assemble import Analysis, analyze, read

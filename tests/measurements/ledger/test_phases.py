@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 import pytest
+from inputs.tiny_trace import TinyRank, run_of
 from planted import Faults, Job, plant
-from tiny_trace import TinyRank, run_of
 
 import reports
 from traceanalyzer.analysis.assemble import Analysis, analyze, read

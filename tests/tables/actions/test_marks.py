@@ -8,8 +8,8 @@ from typing import Any
 
 import polars as pl
 import pytest
-from tiny_device import TinyDevice
-from tiny_trace import TinyRank
+from inputs.tiny_device import TinyDevice
+from inputs.tiny_trace import TinyRank
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read, with_declaration
 from traceanalyzer.cli import main

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from communication_run import measure
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from launched.communication_run import measure
 from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from planted_ops import MS, Planted, run_steps
+from inputs.planted_ops import MS, Planted, run_steps
 from polars.testing import assert_frame_equal
 
 from traceanalyzer.analysis.assemble import analyze, read

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from tiny_device import TinyDevice
+from inputs.tiny_device import TinyDevice
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.tables.computation.phase_names import phase_of

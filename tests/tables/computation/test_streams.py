@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
-from tiny_device import TinyDevice
+from inputs.tiny_device import TinyDevice
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from inputs.planted_truth import true_dependency_share
 from planted import Faults, Job, plant
-from planted_truth import true_dependency_share
 
 from traceanalyzer.cli import main
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from inputs.tiny_trace import TinyRank
 from planted import Faults, Job, plant
-from tiny_trace import TinyRank
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read, with_declaration
 from traceanalyzer.cli import main

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from planted_ops import Planted, run_steps
+from inputs.planted_ops import Planted, run_steps
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.schema import ACTIONS, conform

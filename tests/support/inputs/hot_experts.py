@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tiny_trace import TinyRank
+from inputs.tiny_trace import TinyRank
 
 
 def hot_run(folder: Path) -> Path:

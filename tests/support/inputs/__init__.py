@@ -1,0 +1,1 @@
+"""Small inputs, written without the code under test."""

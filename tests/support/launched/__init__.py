@@ -1,0 +1,1 @@
+"""Jobs that tests launch, and what they ran."""

@@ -1,0 +1,1 @@
+"""The sections of the result, one struct per subject."""
