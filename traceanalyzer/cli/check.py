@@ -6,8 +6,7 @@ from pathlib import Path
 
 import click
 
-from traceanalyzer.cli.options.kernel_rules import kernel_rules_option, load_kernel_rules
-from traceanalyzer.cli.options.reading import rank_map_option
+from traceanalyzer.cli.options.reading import kernel_rules_option, rank_map_option
 
 
 @click.command("check")
@@ -28,11 +27,12 @@ def command(path: str, rank_map: Path | None, json_file: str | None, kernel_rule
     from traceanalyzer.cli.options.reading import (
         announce,
         kernel_lines,
-        load_rank_map,
         record_lines,
         refuse_loss,
         summary,
     )
+    from traceanalyzer.options.kernel_rules import load_kernel_rules
+    from traceanalyzer.options.reading import load_rank_map
     from traceanalyzer.output import write_result
     from traceanalyzer.tables.computation.taxonomy import unmatched_kernels
     from traceanalyzer.traces.nccl.records import read_contents

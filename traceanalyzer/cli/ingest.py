@@ -28,7 +28,8 @@ def command(
 
     Sources that the capture already holds are not read again: a stopped ingest resumes, new files extend it.
     """
-    from traceanalyzer.cli.options.reading import Meter, announce, load_rank_map, refuse_loss, summary
+    from traceanalyzer.cli.options.reading import Meter, announce, refuse_loss, summary
+    from traceanalyzer.options.reading import load_rank_map
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
     from traceanalyzer.traces.nccl.records import num_record_files
