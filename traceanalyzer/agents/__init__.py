@@ -1,1 +1,1 @@
-"""x."""
+"""Answers to agents: the Model Context Protocol over standard input and output, reading alone, within given folders."""

@@ -19,6 +19,7 @@ COMMANDS = {
     "sql": ("traceanalyzer.cli.sql", "Answer an SQL query over all tables."),
     "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
     "report": ("traceanalyzer.cli.report", "Write the HTML report of a run."),
+    "mcp": ("traceanalyzer.cli.mcp", "Answer an agent's questions by the Model Context Protocol."),
     "plan": ("traceanalyzer.cli.plan", "Plan a training job, or where its experts should live."),
     "predict": ("traceanalyzer.cli.predict", "Predict bubble and memory of pipeline schedules."),
 }
