@@ -20,6 +20,7 @@ COMMANDS = {
     "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
     "report": ("traceanalyzer.cli.report", "Write the HTML report of a run."),
     "mcp": ("traceanalyzer.cli.mcp", "Answer an agent's questions by the Model Context Protocol."),
+    "schema": ("traceanalyzer.cli.schema", "Print the JSON Schema of what a command writes."),
     "plan": ("traceanalyzer.cli.plan", "Plan a training job, or where its experts should live."),
     "predict": ("traceanalyzer.cli.predict", "Predict bubble and memory of pipeline schedules."),
 }
