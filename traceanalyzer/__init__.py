@@ -59,7 +59,8 @@ __all__ = [
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - as many types as names
     if name not in _HOMES:
         raise AttributeError(f"module 'traceanalyzer' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
 
 
 def __dir__() -> list[str]:
