@@ -9,11 +9,12 @@ import polars as pl
 from traceanalyzer.errors import InputError
 from traceanalyzer.gaps.op_study.graph import P2P
 from traceanalyzer.gaps.op_study.study import what_if
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.review import WhatIfFigures, Withheld
 
 
 @dataclass(frozen=True, slots=True)
-class WhatIfGap:
+class WhatIfGap(SubjectPart):
     """Figures, or why there are none; neither where no op table was read."""
 
     figures: WhatIfFigures | None = None
