@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
 from msgspec.structs import replace
@@ -61,6 +62,7 @@ def analyze(run: Run) -> Analysis:
 def _review(run: Run, found: Measured) -> Review:
     subjects, claims, tables = found.subjects, found.claimed, found.tables
     recomputed = subjects.efficiency.recomputed
+    given: dict[str, Any] = {name: value for part in subjects.parts for name, value in part.sections.items()}
     checks = capture_figures(run, tables, found.step)
     result = quality(run, tables, checks, claims.withheld, found.clock_effects)
     return _summed_up(
@@ -76,28 +78,19 @@ def _review(run: Run, found: Measured) -> Review:
                 *step_warnings(found.step),
             ],
             quality=result,
-            validity=subjects.host.figures,
             job=job_facts(run.job, run.declared, subjects.pipeline.gap, tables, recomputed),
             step=found.step,
             accounting=_accounting(subjects.capture),
             bubble=claims.bubble,
             all_to_all=claims.all_to_all,
-            expert_sharding=subjects.sharding.figures,
             mfu=found.mfu,
-            waterfall=subjects.losses.steps,
             findings=_findings(found),
             method=method(subjects.pipeline.gap.figures, found.mfu, tables, recomputed),
             provenance=provenance(run.job, run.path, __version__),
             stragglers=claims.stragglers,
-            culprits=list(subjects.culprits.faults),
-            next_schedules=subjects.pipeline.causes.next_schedules,
-            memory=subjects.memory.figures,
-            what_if=subjects.study.figures,
-            roofline=subjects.efficiency.shapes,
             sample=found.captured,
             recorded=found.recorded,
-            kernels=subjects.kernel_time.kernels,
-            communication=subjects.kernel_time.communication,
+            **given,
         ),
     )
 

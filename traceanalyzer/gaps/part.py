@@ -1,7 +1,7 @@
 """What a subject gives to the result.
 
 A subject is a room of `gaps` that sets something measured against theory. Its function returns a subclass of `SubjectPart`:
-typed figures (sections of the review) as fields, what is withheld with the reason, and tables by the names of the schema. Its
+typed figures (sections of the review), what is withheld with the reason, and tables by the names of the schema. Its
 findings are checks of these figures (`gaps.checks`).
 """
 
@@ -21,6 +21,11 @@ class SubjectPart:
 
     withheld: tuple[Withheld, ...]
     """What is not given, and why."""
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Fields of `Review` that this subject fills."""
+        return {}
 
     @property
     def tables(self) -> Mapping[str, pl.DataFrame]:

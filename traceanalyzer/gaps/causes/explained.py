@@ -27,6 +27,11 @@ class ExplainedPipeline(SubjectPart):
     withheld: tuple[Withheld, ...]
 
     @property
+    def sections(self) -> Mapping[str, object]:
+        """What to try next; how much of the bubble may be claimed, `analysis.claimed` says."""
+        return {"next_schedules": self.causes.next_schedules}
+
+    @property
     def tables(self) -> Mapping[str, pl.DataFrame]:
         """Measured and ideal actions, attribution and blame."""
         return {

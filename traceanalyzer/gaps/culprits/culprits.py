@@ -47,6 +47,11 @@ class CulpritGap(SubjectPart):
     withheld: tuple[Withheld, ...] = ()
 
     @property
+    def sections(self) -> Mapping[str, object]:
+        """Faults, largest first."""
+        return {"culprits": list(self.faults)}
+
+    @property
     def tables(self) -> Mapping[str, pl.DataFrame]:
         """Faults, and who came late to collectives."""
         return {"culprits": self.table, "late_members": self.late_table}

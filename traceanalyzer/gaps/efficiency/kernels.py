@@ -41,6 +41,11 @@ class KernelGap(SubjectPart):
     withheld: tuple[Withheld, ...] = ()
 
     @property
+    def sections(self) -> Mapping[str, object]:
+        """Kernel time and communication."""
+        return {"kernels": self.kernels, "communication": self.communication}
+
+    @property
     def tables(self) -> Mapping[str, pl.DataFrame]:
         """Kernels by class, name and rank; communication by group."""
         return {

@@ -37,6 +37,11 @@ class EfficiencyGap(SubjectPart):
     withheld: tuple[Withheld, ...]
 
     @property
+    def sections(self) -> Mapping[str, object]:
+        """Shapes that lose most."""
+        return {"roofline": self.shapes}
+
+    @property
     def tables(self) -> Mapping[str, pl.DataFrame]:
         """The roofline."""
         return {"roofline": self.table}

@@ -127,6 +127,11 @@ class Waterfall(SubjectPart):
     steps: list[WaterfallStep]
     withheld: tuple[Withheld, ...]
 
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """The way from peak to measured."""
+        return {"waterfall": self.steps}
+
 
 def waterfall(
     utilisation: UtilisationGap,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -24,6 +25,11 @@ class ShardingGap(SubjectPart):
 
     figures: ExpertSharding | None
     withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Sharding."""
+        return {"expert_sharding": self.figures}
 
 
 def sharding_gap(

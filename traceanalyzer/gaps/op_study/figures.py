@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -19,6 +20,11 @@ class WhatIfGap(SubjectPart):
 
     figures: WhatIfFigures | None = None
     withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """The study."""
+        return {"what_if": self.figures}
 
 
 def what_if_gap(ops: pl.DataFrame | None) -> WhatIfGap:

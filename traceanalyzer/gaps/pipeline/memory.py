@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -26,6 +26,11 @@ class MemoryGap(SubjectPart):
 
     figures: Memory | None
     withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Held for backward."""
+        return {"memory": self.figures}
 
 
 def memory_gap(pipeline: PipelineGap, step_records: pl.DataFrame, job: Job | None) -> MemoryGap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -21,6 +22,11 @@ class HostGap(SubjectPart):
     figures: ValidityFigures
     trust: Validity
     withheld: tuple[Withheld, ...]
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """The timeline's validity."""
+        return {"validity": self.figures}
 
 
 def host_gap(step_records: pl.DataFrame, pipeline: PipelineGap, tables: Tables) -> HostGap:
