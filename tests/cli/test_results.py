@@ -167,7 +167,7 @@ def test_a_result_that_cannot_be_written_leaves_nothing(
     def full(_path: Path, _content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept, "write_whole", full)
+    monkeypatch.setattr(kept, "write_atomically", full)
     with pytest.raises(OutputError, match="No space left"):
         kept.keep_result(analysis.review, analysis.tables, out)
     assert (out / "review.json").read_bytes() == before

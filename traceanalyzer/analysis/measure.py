@@ -27,9 +27,9 @@ from traceanalyzer.gaps.pipeline.bubble import PipelineGap, pipeline_gap
 from traceanalyzer.gaps.pipeline.communication import main_thread_ranks
 from traceanalyzer.gaps.pipeline.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.sample.captured import sample
-from traceanalyzer.gaps.sample.claims import by_coverage, forbidden, told
+from traceanalyzer.gaps.sample.claims import by_coverage, supported, unsupported
 from traceanalyzer.gaps.sample.clock_trust import TrustedSplits, trusted_pipeline, trusted_splits
-from traceanalyzer.gaps.sample.clocked_splits import clocked_splits
+from traceanalyzer.gaps.sample.splits_by_clock import splits_by_clock
 from traceanalyzer.gaps.sample.steps import CapturedSteps
 from traceanalyzer.measurements.capture.validity import Validity, validity
 from traceanalyzer.measurements.communication.links import links
@@ -110,17 +110,17 @@ class Measured:
     @property
     def bubble(self) -> Bubble | None:
         """The bubble section with its causes, as far as these ranks tell."""
-        return told(with_causes(self.pipeline.figures, self.causes), "bubble", self.captured)
+        return supported(with_causes(self.pipeline.figures, self.causes), "bubble", self.captured)
 
     @property
     def all_to_all(self) -> AllToAll | None:
         """The section on expert exchanges, as far as these ranks tell."""
-        return told(self.experts.figures, "all_to_all", self.captured)
+        return supported(self.experts.figures, "all_to_all", self.captured)
 
     @property
     def stragglers(self) -> list[StragglerFigures]:
         """Slow ranks, where these ranks tell."""
-        silent = any("stragglers" in claim.fields for claim in forbidden(self.captured).values())
+        silent = any("stragglers" in claim.fields for claim in unsupported(self.captured).values())
         known: list[StragglerFigures] = [] if silent else list(self.causes.stragglers)
         step = median_step(self.tables.steps) if self.culprits.faults else None
         return slow_ranks(known, self.culprits.faults, stage_of(self.actions), step[1] / 1e6 if step else None)
@@ -183,7 +183,7 @@ def measure(run: Run) -> Measured:
     if run.steps is not None:
         tables = of_steps(tables, run.steps)
     peaks = links(tables.ranks)
-    trusted = trusted_splits(*clocked_splits(tables))
+    trusted = trusted_splits(*splits_by_clock(tables))
     exchanged = communications(trusted.splits, trusted.messages)
     account = _account(tables, trusted.splits, exchanged)
     everything = CapturedSteps(tables, trusted.splits, trusted.messages, exchanged, account)

@@ -12,7 +12,7 @@ from planted import Faults, Job, plant
 import reports
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
-from traceanalyzer.gaps.sample.claims import CLAIMS, forbidden, told
+from traceanalyzer.gaps.sample.claims import CLAIMS, supported, unsupported
 from traceanalyzer.review import Review
 
 JOB = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4, num_steps=2)
@@ -64,7 +64,7 @@ def test_nothing_is_said_that_these_ranks_cannot_know(name: str, traces: Path) -
     ranks, coverage, silent = CAPTURED[name]
     analysis = analyze(read(traces, ranks=ranks))
     assert analysis.review.sample is not None
-    assert (analysis.review.sample.coverage, set(forbidden(analysis.review.sample))) == (coverage, silent)
+    assert (analysis.review.sample.coverage, set(unsupported(analysis.review.sample))) == (coverage, silent)
     page = reports.report(analysis.review, analysis.tables)
     shown = re.sub(r"<script.*?</script>|<[^>]+>", " ", page, flags=re.DOTALL)
     for text in (reports.text(analysis.review, analysis.tables), shown):
@@ -98,10 +98,10 @@ def test_a_claim_is_silenced_whatever_was_measured(traces: Path) -> None:
     everyone, alone = analyze(read(traces)).review, analyze(read(traces, ranks=[1])).review
     assert everyone.bubble is not None
     assert alone.sample is not None
-    silent = told(everyone.bubble, "bubble", alone.sample)
+    silent = supported(everyone.bubble, "bubble", alone.sample)
     assert silent is not None
     assert (everyone.bubble.measured_share is None, silent.measured_share, silent.stages) == (False, None, [])
-    assert told(everyone.bubble, "bubble", everyone.sample or alone.sample) == everyone.bubble
+    assert supported(everyone.bubble, "bubble", everyone.sample or alone.sample) == everyone.bubble
 
 
 def test_the_forbidden_sentences_are_said_where_all_ranks_are_here(traces: Path) -> None:

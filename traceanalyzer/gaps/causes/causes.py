@@ -75,8 +75,8 @@ def pipeline_causes(
     if chosen.is_empty() or pipeline.unordered:
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
-    told = chosen if "comm_ns" in chosen.columns else with_communication(chosen, tables)
-    actions = _with_launches(told, tables)
+    known = chosen if "comm_ns" in chosen.columns else with_communication(chosen, tables)
+    actions = _with_launches(known, tables)
     coupled = _coupled(actions, tables)
     try:
         found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels), coupled=coupled)

@@ -47,7 +47,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
         .join(ends, on=_KEYS)
         .filter(pl.col("end_ns") > pl.col("_from"))
     )
-    told = after.group_by(_KEYS).agg((pl.col("wait_ns").null_count() == 0).alias("_told"))
+    stated = after.group_by(_KEYS).agg((pl.col("wait_ns").null_count() == 0).alias("_told"))
     waited_until = pl.col("start_ns") + pl.col("wait_ns")
     waits = after.filter(pl.col("wait_ns").is_not_null()).select(
         *_KEYS,
@@ -62,7 +62,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
     amount = pl.when("_told").then(pl.col("replica_wait_ns").fill_null(0)).alias("replica_wait_ns")
     return (
         ends.join(waited, on=_KEYS, how="left")
-        .join(told, on=_KEYS, how="left")
+        .join(stated, on=_KEYS, how="left")
         .select("pipeline", *_KEYS, amount)
         .sort("pipeline", *_KEYS)
     )

@@ -171,10 +171,10 @@ def labels_of(events: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -> La
     if labels.pattern is None:
         return Labelled(own, runtime, own.clear())
     chosen, on_device = _chosen(events, ranges, check_pattern(labels.pattern), labels.places, windows)
-    told = pl.concat([chosen, on_device])
+    stated = pl.concat([chosen, on_device])
     return Labelled(
-        own.join(told, on="rank", how="anti"),
-        pl.concat([runtime.join(told, on="rank", how="anti"), chosen]),
+        own.join(stated, on="rank", how="anti"),
+        pl.concat([runtime.join(stated, on="rank", how="anti"), chosen]),
         on_device,
     )
 

@@ -78,8 +78,8 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
     launched far ahead is no beginning) to its last kernel, with `open_end`.
     """
     keys = ["rank", "cycle"]
-    told = pl.DataFrame(schema=STEP_RANGES) if ranges is None else ranges
-    cuts = told.sort(*keys, "range_start_ns").select(
+    known = pl.DataFrame(schema=STEP_RANGES) if ranges is None else ranges
+    cuts = known.sort(*keys, "range_start_ns").select(
         *keys,
         "step",
         "open_start",

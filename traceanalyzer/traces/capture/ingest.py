@@ -17,7 +17,7 @@ import msgspec
 
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
-from traceanalyzer.output import sync_folder, write_whole
+from traceanalyzer.output import sync_folder, write_atomically
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
     MANIFEST,
@@ -207,7 +207,7 @@ class _Ingest:
                 for path in sorted(run_folder.glob(pattern)):
                     data, name = path.read_bytes(), path.relative_to(run_folder).as_posix()
                     (self._folder / name).parent.mkdir(exist_ok=True)
-                    write_whole(self._folder / name, data)
+                    write_atomically(self._folder / name, data)
                     copied[name] = sha256_of(data)
         return copied
 

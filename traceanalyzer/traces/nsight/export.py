@@ -179,12 +179,12 @@ class _Report:
     @property
     def ranks(self) -> dict[str, int]:
         """Rank by process as MPI told it."""
-        told = [
+        stated = [
             (tid >> _PROCESS_BITS & _MASK, rank)
             for tid, rank in self._all(_MPI, "globalTid", "rank")
             if isinstance(tid, int) and isinstance(rank, int) and 0 <= rank < 1 << 31
         ]
-        return {str(process): rank for process, rank in sorted(told) if process in self.processes}
+        return {str(process): rank for process, rank in sorted(stated) if process in self.processes}
 
     @property
     def metadata(self) -> dict[str, bytes]:
