@@ -131,7 +131,7 @@ def test_a_result_cannot_be_changed_by_options(result: Path, options: list[str],
 
 
 def test_a_result_is_kept_once(result: Path, tmp_path: Path, capsys: Caught) -> None:
-    refused(["analyze", str(result), "--out", str(tmp_path / "again")], 2, "is kept already", capsys)
+    refused(["analyze", str(result), "--out", str(tmp_path / "again")], 2, "is already a kept result", capsys)
 
 
 def test_a_result_is_replaced_and_nothing_else_is(run: Path, tmp_path: Path, capsys: Caught) -> None:

@@ -105,7 +105,7 @@ def test_the_truth_is_told_outside_the_run_and_nowhere_in_it(tmp_path: Path) -> 
     ("fault", "kind", "mode", "says"),
     [
         ("slow_rank:rank=1,factor=2", "dense", "real", "computes for real"),
-        ("delay_link:source=0,target=1,ms=5", "dense", "real", "means nothing to a job of kind 'dense'"),
+        ("delay_link:source=0,target=1,ms=5", "dense", "real", "does not apply to a job of kind 'dense'"),
         ("clock:rank=4,ms=5", "pipeline", "paced", "names rank 4 of 4"),
         ("jitter:share=-1", "pipeline", "paced", "negative"),
     ],

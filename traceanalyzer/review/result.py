@@ -72,7 +72,7 @@ class Review(Part, frozen=True, kw_only=True):
     bubble: Bubble | None
     all_to_all: AllToAll | None
     mfu: Mfu
-    waterfall: Annotated[list[WaterfallStep], Meta(description="From peak to measured; empty where MFU is withheld.")]
+    waterfall: Annotated[list[WaterfallStep], Meta(description="From peak to measured; empty if MFU is withheld.")]
     findings: list[Finding]
     method: list[Term]
     provenance: list[Term]

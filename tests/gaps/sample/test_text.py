@@ -139,7 +139,7 @@ def test_a_lone_rank_gives_its_first_screen_and_what_comes_next(
     assert "Rank 1 only (stage 0 of 2; 1 of 4), 2 steps of" in output
     assert "Between its chunks" in output
     assert re.search(r"[\d.]+ m?s to [\d.]+ m?s are estimated to be waiting", output)
-    assert re.search(r"withheld: bubble\b.*: no pipeline is here with all its ranks", output)
+    assert re.search(r"withheld: bubble\b.*: no pipeline was captured with all its ranks", output)
 
 
 @pytest.mark.parametrize("option", [["--ranks", "a"], ["--ranks", "3-1"], ["--steps", "0-99999999"], ["--ranks", "77"]])

@@ -46,12 +46,12 @@ CLAIMS = {
     "who is slow": Claim(
         fields=("stragglers", "bubble.culprits", "bubble.blame", "bubble.worth"),
         is_supported=lambda captured: captured.coverage != "one_rank",
-        reason="one rank tells how long it waits, not which rank is slow",
+        reason="one rank shows how long it waits, not which rank is slow",
     ),
     "stragglers": Claim(
         fields=("bubble.stragglers_separable",),
         is_supported=lambda captured: captured.num_whole_replicas > 0,
-        reason="only the replicas of a stage tell a slow rank from a slow stage",
+        reason="only the replicas of a stage distinguish a slow rank from a slow stage",
     ),
     "loads of a group": Claim(
         fields=tuple(

@@ -20,7 +20,7 @@ NO_EXCHANGES = pl.DataFrame(
 def replica_exchanges(splits: pl.DataFrame) -> pl.DataFrame:
     """Exchanges between replicas: `rank`, `step`, `start_ns`, `transfer_start_ns`, `end_ns`, from `COLLECTIVE_SPLITS`.
 
-    Where the wait cannot be told, the transfer is taken to begin at once.
+    If the wait is unknown, the transfer is taken to begin at once.
     """
     known = splits.filter(between_replicas() & pl.col("start_ns").is_not_null() & pl.col("end_ns").is_not_null())
     begun = (pl.col("start_ns") + pl.col("wait_ns").fill_null(0)).alias("transfer_start_ns")

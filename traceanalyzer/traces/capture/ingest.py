@@ -71,7 +71,7 @@ def ingest(
     existed = folder.is_dir() and any(folder.iterdir())
     try:
         if existed and not is_capture(folder) and not _is_remainder(folder):
-            raise OutputError(f"{folder}: exists and is no capture", "choose another --out, or an empty folder")
+            raise OutputError(f"{folder}: exists and is not a capture", "choose another --out, or an empty folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder):
             return _Ingest(folder, found, rank_map, limits).run(num_workers, progress)

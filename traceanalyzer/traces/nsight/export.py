@@ -89,7 +89,7 @@ class Export:
     def _refuse_mixed(self, report: _Report) -> None:
         if len(report.processes) > 1 and len(set(self.ranks.values())) != len(report.processes):
             raise NotATraceError(
-                f"{len(report.processes)} processes used a device and nothing tells their ranks: profile every rank into "
+                f"{len(report.processes)} processes used a device and their ranks are not recorded: profile every rank into "
                 "a file of its own (nsys profile -o rank%q{RANK})"
             )
 
@@ -139,7 +139,7 @@ class _Report:
         """Raise `NotATraceError` if a table or column that is needed is not there."""
         columns = self._tables.columns
         if _STRINGS not in columns:
-            raise NotATraceError("a SQLite file, but no export of Nsight Systems", foreign=True)
+            raise NotATraceError("a SQLite file, but not an export of Nsight Systems", foreign=True)
         if self._kernels is None and _GRAPH not in columns:
             raise NotATraceError("an Nsight Systems export without kernels: profile with --trace=cuda,nvtx")
         needed = {
