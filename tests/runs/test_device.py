@@ -109,6 +109,7 @@ def test_nccl_is_taken_where_every_rank_has_a_gpu_of_its_own(
     assert said.startswith(says)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.runs
 @pytest.mark.parametrize("schedule", ["1F1B", "Interleaved1F1B"])
 def test_messages_staged_through_the_host_change_no_loss(

@@ -126,6 +126,7 @@ def single_process(settings: ExpertSettings) -> tuple[list[float], int]:
 SWAPPED = (((3, 0), (1, 2)), ((2, 1), (3, 0)))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.runs
 @pytest.mark.parametrize(
     "changes",

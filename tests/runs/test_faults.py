@@ -43,6 +43,7 @@ def test_a_slow_stage_takes_longer_and_trains_the_same(tmp_path: Path) -> None:
     assert losses(tmp_path / "even", 2) == losses(tmp_path / "slow", 2)
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_a_delayed_link_delays_what_is_received_and_nothing_that_is_sent(tmp_path: Path) -> None:
     run_job("pipeline", paced(tmp_path, "delay_link:source=0,target=1,ms=12"))
@@ -59,6 +60,7 @@ def test_a_delayed_link_delays_what_is_received_and_nothing_that_is_sent(tmp_pat
     assert sends[0]["args"]["Input Dims"] == theirs[0]["args"]["Input Dims"]
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_a_stalled_host_leaves_a_gap_before_one_computation(tmp_path: Path) -> None:
     run_job("pipeline", paced(tmp_path, "stall:rank=0,ms=40,position=2"))

@@ -270,6 +270,7 @@ def reviewed(run: Run, recompute: str | None = None) -> Review:
     return analyze(with_declaration(run, given)).review
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.runs
 @pytest.mark.parametrize("reentrant", [False, True])
 @pytest.mark.parametrize("kind", ["none", "selective", "full", "partial"])

@@ -30,6 +30,7 @@ def found(path: Path) -> tuple[str | None, int]:
     return known.step_basis.name, known.steps["step"].n_unique()
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("where", ["device", "host"])
 @pytest.mark.parametrize(
     ("name", "basis"),
@@ -75,6 +76,7 @@ def accumulating(name: str, *, outer: str | None = None, restarts: bool = True) 
     return loop
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     ("name", "outer", "numbers", "basis"),
     [
