@@ -45,7 +45,8 @@ def _outside(ms: float | None, capture: str) -> str:
 def _lengths(step: StepFigures, mfu: Mfu) -> Terms | None:
     """Lengths of the typical steps, and what they make per second."""
     duration = step.duration_ms
-    noise = "" if step.noise_ms is None else f"± {milliseconds(step.noise_ms)} ({step.noise_basis})"
+    basis = f" ({step.noise_basis})" if step.noise_basis else ""
+    noise = "" if step.noise_ms is None else f"± {milliseconds(step.noise_ms)}{basis}"
     differing = spread(duration)
     over_all = bool(step.set_apart_cost_ms)
     return figures(
