@@ -44,11 +44,11 @@ demo: $(READY) ## Train three small jobs, measure them, write their reports
 	@echo; echo "reports: $(OUT)/pipeline.html $(OUT)/experts.html $(OUT)/dense.html"
 
 # Tests that launch jobs come last and one after the other: on two cores they would disturb each other's timing.
-test: .make/test ## Run the tests: one or a few cases of every sweep (some 8 minutes on 2 cores)
+test: .make/test ## Run the tests: one or a few cases of every sweep (8 minutes on 2 cores)
 	$(PYTEST) -n 2 --dist loadscope -m "not runs and not wide and not soak"
 	$(PYTEST) -m "runs and not wide and not soak"
 
-test-all: .make/test ## Run every case of every sweep, too (some 15 minutes on 2 cores)
+test-all: .make/test ## Run every case of every sweep (some 20 minutes on 2 cores)
 	$(PYTEST) -n 2 --dist loadscope -m "not runs and not soak"
 	$(PYTEST) -m "runs and not soak"
 
