@@ -9,17 +9,21 @@ import polars as pl
 
 from traceanalyzer import __version__
 from traceanalyzer.analysis.description import job_facts, method, provenance, quality, warnings
-from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
+from traceanalyzer.analysis.first_screen.captured import lone_rank_sentences, next_sentences, scope_sentences
+from traceanalyzer.analysis.first_screen.headline import Words, headline
+from traceanalyzer.analysis.first_screen.spent import Spent, nobody_sentences, spent_sentences
+from traceanalyzer.analysis.first_screen.tiles import Known
 from traceanalyzer.analysis.measure import NO_KERNELS, Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.analysis.step_figures import step_figures, step_findings, step_warnings, with_rates
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.culprits import without_victims
-from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points
+from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points, with_shares
 from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import recorded_sentences
+from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import Sections
 from traceanalyzer.gaps.sample.bounds import figures as bounded
@@ -30,6 +34,7 @@ from traceanalyzer.review import (
     Finding,
     OwnerShare,
     PhaseShare,
+    Quality,
     Review,
     Source,
     SourceFile,
@@ -65,6 +70,7 @@ def _review(run: Run, found: Measured) -> Review:
     owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
     accounting = Accounting(
         owners=owners,
+        mean_step_ms=sum(row.ms for row in owners) if owners else None,
         phases=[PhaseShare(**row) for row in phase_shares(found.account).iter_rows(named=True)],
         ambiguous_ns=found.ambiguous_ns,
     )
@@ -75,18 +81,28 @@ def _review(run: Run, found: Measured) -> Review:
         found.kernel_time.kernels, found.kernel_time.communication,
     )  # fmt: skip
     known = bounded(sections, found.captured, result, found.waits, tables.steps)
-    words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
-    if tables.steps.is_empty() and tables.unrecorded_devices:
-        words = Coverage(ledger=[f"Nothing is measured: {NO_KERNELS}."])
-    elif tables.steps.is_empty() and found.recorded is not None:
-        words = Coverage(ledger=recorded_sentences(found.recorded))
     findings = _findings(found, figures, step)
     return Review(
         tool=Tool(name="traceanalyzer", version=__version__),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         source=Source(path=run.path),
         files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known, findings),
+        headline=headline(
+            Known(
+                step,
+                accounting,
+                mfu,
+                bubble,
+                found.all_to_all,
+                found.kernel_time.communication,
+                found.captured.ranks[0] if found.captured.coverage == "one_rank" else None,
+                has_device=found.kernel_time.kernels is not None,
+            ),
+            _words(found, step, accounting, result),
+            known,
+            findings,
+            withheld,
+        ),
         warnings=[
             *warnings(found.trust.reasons, result, run.job, tables.kernels, _not_counted(found)),
             *step_warnings(step),
@@ -118,6 +134,24 @@ def _review(run: Run, found: Measured) -> Review:
     )
 
 
+def _words(found: Measured, step: StepFigures, accounting: Accounting, result: Quality) -> Words:
+    """Sentences about the captured ranks."""
+    tables, captured = found.tables, found.captured
+    if tables.steps.is_empty() and tables.unrecorded_devices:
+        return Words(first=[f"Nothing is measured: {NO_KERNELS}."])
+    if tables.steps.is_empty() and found.recorded is not None:
+        return Words(first=recorded_sentences(found.recorded))
+    ranks = sorted(tables.ranks["rank"].unique())
+    kernels, communication = found.kernel_time.kernels, found.kernel_time.communication
+    spent = Spent(step, accounting, result, captured, ranks, kernels, communication)
+    return Words(
+        first=nobody_sentences(spent),
+        spent=[*spent_sentences(spent), *lone_rank_sentences(captured)],
+        scope=scope_sentences(captured, result),
+        next=next_sentences(captured),
+    )
+
+
 def _not_counted(found: Measured) -> str:
     """The part of the model that the shown FLOPs leave out, in words."""
     trained = found.utilisation.training
@@ -139,12 +173,13 @@ def _findings(found: Measured, figures: ValidityFigures, step: StepFigures) -> l
         flops=found.efficiency.flops,
         recompute=found.efficiency.recompute,
         faults=found.culprits.faults,
+        stages=stage_of(found.actions),
         num_compared=found.culprits.num_compared,
     )
     told = without_victims(checked(judged), found.culprits.faults)
     told = by_worth([*told, *step_findings(step, found.everything.tables)])
     placed = with_windows(told, found.pipeline.actions, found.messages, found.tables.collectives)
-    return with_mfu_points(placed, found.utilisation.figures.mfu, step_ms)
+    return with_mfu_points(with_shares(placed, step_ms), found.utilisation.figures.mfu, step_ms)
 
 
 def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
