@@ -13,7 +13,7 @@ from traceanalyzer.analysis.first_screen.captured import lone_rank_sentences, ne
 from traceanalyzer.analysis.first_screen.headline import Words, headline
 from traceanalyzer.analysis.first_screen.spent import Spent, nobody_sentences, spent_sentences
 from traceanalyzer.analysis.first_screen.tiles import Known
-from traceanalyzer.analysis.measure import NO_KERNELS, Measured, measure
+from traceanalyzer.analysis.measure import Measured, measure, why_no_kernels
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.analysis.step_figures import step_figures, step_findings, step_warnings, with_rates
@@ -138,7 +138,7 @@ def _words(found: Measured, step: StepFigures, accounting: Accounting, result: Q
     """Sentences about the captured ranks."""
     tables, captured = found.tables, found.captured
     if tables.steps.is_empty() and tables.unrecorded_devices:
-        return Words(first=[f"Nothing is measured: {NO_KERNELS}."])
+        return Words(first=[f"Nothing is measured: {why_no_kernels(tables)}."])
     if tables.steps.is_empty() and found.recorded is not None:
         return Words(first=recorded_sentences(found.recorded))
     ranks = sorted(tables.ranks["rank"].unique())

@@ -63,7 +63,13 @@ from traceanalyzer.tables.communication.records import (
 )
 from traceanalyzer.traces.kineto.execution_traces import read_execution_exchanges
 
-NO_KERNELS = "kernels were launched and none was recorded, so nothing tells what the device did"
+
+def why_no_kernels(tables: Tables) -> str:
+    """Why nothing is measured of traces of which no kernel was read."""
+    unread = " and ".join(tables.unread_devices)
+    if unread:
+        return f"the device's events are of {unread}, which are not read, and the CPU's do not tell what the device did"
+    return "kernels were launched and none was recorded, so nothing tells what the device did"
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +157,7 @@ class Measured:
         found = [self._named(item) for part in parts for item in part.withheld] + self._never_given
         found += by_coverage(self.captured, found)
         if self.tables.steps.is_empty() and self.tables.unrecorded_devices:
-            return [Withheld(metric=item.metric, reason=NO_KERNELS) for item in found]
+            return [Withheld(metric=item.metric, reason=why_no_kernels(self.tables)) for item in found]
         if self.recorded is None or self.tables.steps.height:
             return found
         reason = "no trace is here: records of communication tell nothing of it"

@@ -67,7 +67,9 @@ def headline(
     ]
     if not measured or known.alone is not None:
         measured = [*words.spent, *measured]
-    told = story_sentences(findings, known.step, known.bubble) or list(words.first)
+    told = story_sentences(findings, known.step.duration_ms.median, known.step.least_told_ms, known.bubble) or list(
+        words.first
+    )
     return Headline(
         sentences=[*told, *measured, *words.scope, *words.next],
         tiles=tiles(known, figures),

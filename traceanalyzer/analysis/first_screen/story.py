@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from traceanalyzer.gaps.checks.culprits import holder
-from traceanalyzer.review import Bubble, Fault, Finding, StepFigures
+from traceanalyzer.review import Bubble, Fault, Finding
 from traceanalyzer.review.vocabulary import PipelineCause, RemedyClass
 from traceanalyzer.review.words import milliseconds, percent
 
@@ -33,15 +33,17 @@ def least_told_ms(step_ms: float | None, noise_ms: float | None) -> float | None
     return None if not step_ms else max(LEAST_SHARE * step_ms, noise_ms or 0.0)
 
 
-def story_sentences(findings: Sequence[Finding], step: StepFigures, bubble: Bubble | None = None) -> list[str]:
+def story_sentences(
+    findings: Sequence[Finding], step_ms: float | None, least: float | None, bubble: Bubble | None = None
+) -> list[str]:
     """The largest fault, else that none was found; and the largest change. Nothing where nothing could be judged.
 
     Args:
         findings: all of the review.
-        step: gives the median step and the least that is told.
+        step_ms: the median step.
+        least: what a fault or change must be worth to be told (`least_told_ms`).
         bubble: whose largest fault is told where replays do not price it.
     """
-    step_ms, least = step.duration_ms.median, step.least_told_ms
     if not step_ms or least is None:
         return []
     change = largest(findings, "change", least)

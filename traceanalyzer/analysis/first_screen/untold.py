@@ -30,7 +30,7 @@ _METRICS = {
     "waterfall": "The way from peak to measured",
     "roofline": "Roofline",
     "memory": "Memory",
-    "stragglers": "Who is late",
+    "stragglers": "Which rank is late",
     "culprits.ms": "What some repairs save",
 }
 """Metrics that a reader of the first screen misses, in words. The rest is told in its section of the report."""
@@ -53,10 +53,9 @@ class _Cause:
 _NO_LOADS = r"routing side file|split sizes|^these all-to-alls are no dispatch"
 _CAUSES = (
     _Cause(
-        r"^kernels were launched and none was recorded|^no trace is here",
+        r"^kernels were launched and none was recorded|^the device's events are of |^no trace is here",
         "Bubble, experts and MFU",
         "{reason}",
-        "profile with the device's activities",
         absorbs=".",
     ),
     _Cause(
@@ -64,6 +63,13 @@ _CAUSES = (
         "Bubble",
         "these traces show no pipeline: no labelled actions and no messages between stages",
         "if the job has one: label its actions, as `compute:2F0`, or give an `action_pattern` in `--job FILE`",
+        absorbs=r"^no complete pipeline step|^the bubble of a pipeline needs|^imbalance by stage needs",
+    ),
+    _Cause(
+        r"^no pipeline is here with all its ranks",
+        "Bubble",
+        "{reason}",
+        "profile one rank of every stage",
         absorbs=r"^no complete pipeline step|^the bubble of a pipeline needs|^imbalance by stage needs",
     ),
     _Cause(r"^not known without run\.json: ", "MFU", "it needs {needs}", "{options}"),
@@ -88,7 +94,7 @@ _CAUSES = (
     ),
     _Cause(
         r"^one rank tells how long|needs one rank per stage|by the replicas of its stage|need all its members",
-        "Who is late",
+        "Which rank is late",
         "the captured ranks do not tell",
         "profile more of their groups",
         absorbs=r"^some all-to-alls cannot be split: a member was not captured",

@@ -8,7 +8,7 @@ import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import covered_within
 from traceanalyzer.review.vocabulary import CaptureCheckName
-from traceanalyzer.review.words import counted, milliseconds, percent
+from traceanalyzer.review.words import milliseconds, percent
 
 MAX_SLOWDOWN = 0.05
 """Profiled step over unprofiled step, less one."""
@@ -124,5 +124,5 @@ def _open_end(steps: pl.DataFrame) -> CaptureCheck:
         return CaptureCheck(name, None, 0.0, "no step")
     num_open = steps.filter("open_end").height
     share = num_open / steps.height
-    text = f"{num_open} of {counted(steps.height, 'step window')} end with the capture, so no next step bounds their length"
+    text = f"{num_open} of {steps.height:,} step windows end with the capture, so no next step bounds their length"
     return CaptureCheck(name, share, 0.0, text)
