@@ -117,7 +117,10 @@ def test_the_forbidden_sentences_are_said_where_all_ranks_are_here(traces: Path)
 
 def test_a_pipeline_with_replicas_says_both_and_of_which_ranks(traces: Path) -> None:
     review = reviewed(traces, [0, 1, 2])
-    assert any(each.startswith("3 of 4 ranks: 1 whole pipeline and 1 whole expert group.") for each in review.headline.sentences)
+    assert any(
+        each.startswith("3 of 4 ranks: 1 whole pipeline and 1 whole expert group.")
+        for each in review.headline.sentences
+    )
     bubble, load = (review.figures[name] for name in ("bubble.measured_share", "all_to_all.rank_load_max_over_mean"))
     assert (bubble.scope, bubble.num_ranks, load.scope) == ("pipeline", 2, "group")
 
