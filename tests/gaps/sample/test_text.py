@@ -145,7 +145,7 @@ def test_a_lone_rank_gives_its_first_screen_and_what_comes_next(
     assert "Rank 1 (stage 0 of 2; 1 of 4 ranks) computes for" in output
     assert "Between its chunks" in output
     assert re.search(r"[\d.]+ m?s to [\d.]+ m?s of that is waiting \(an estimate", output)
-    assert re.search(r"not told: Bubble: no pipeline is here with all its ranks", output)
+    assert re.search(r"not told: Bubble: no pipeline was captured with all its ranks", output)
 
 
 @pytest.mark.parametrize("option", [["--ranks", "a"], ["--ranks", "3-1"], ["--steps", "0-99999999"], ["--ranks", "77"]])

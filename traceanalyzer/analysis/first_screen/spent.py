@@ -147,20 +147,19 @@ def _where(owner: Owner, accounting: Accounting) -> str:
 def _exchanges(of: Spent) -> list[str]:
     """What ranks lose to each other, if it is worth a sentence."""
     owners = {row.owner: row for row in of.accounting.owners if row.share >= MIN_SHARE}
-    parts = [
-        f"{words} {milliseconds(owners[owner].ms)} ({percent(owners[owner].share)})"
-        for owner, words in _EXCHANGING.items()
-        if owner in owners
-    ]
-    told = " and ".join(parts)
-    staggered = ", part of which may be a staggered start of the profiler" if of.step.duration_ms.num_steps == 1 else ""
-    return [f"Of each step {told}{staggered if 'wait' in owners else ''}."] if parts else []
+    exchanging = [row for row in owners.values() if row.owner in _EXCHANGING]
+    if not exchanging:
+        return []
+    largest = max(exchanging, key=lambda row: row.share)
+    lost = f"{_EXCHANGING[largest.owner]} {milliseconds(largest.ms)} of each step ({percent(largest.share)})"
+    one_step = largest.owner == "wait" and of.step.duration_ms.num_steps == 1
+    return [f"{lost}{'; part of it may be a staggered start of the profiler' if one_step else ''}."]
 
 
 _EXCHANGING: dict[Owner, str] = {
-    "wait": "ranks wait for each other for",
-    "transfer": "transfer that computation does not hide takes",
-    "communication": "communication that computation does not hide takes",
+    "wait": "Ranks wait for each other for",
+    "transfer": "Transfer that computation does not hide takes",
+    "communication": "Communication that computation does not hide takes",
 }
 
 

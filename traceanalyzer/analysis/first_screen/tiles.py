@@ -195,7 +195,7 @@ def _time_spent(known: Known) -> list[Tile]:
     found += _communication(known)
     if "wait" in owners:
         last = known.all_to_all.slowest_rank if known.all_to_all else None
-        most = f"at all-to-alls mostly for rank {last}" if last is not None else None
+        most = f"most at all-to-alls for rank {last}" if last is not None else None
         found.append(_tile("waiting", "Waiting for ranks", percent(owners["wait"].share), per_step["wait"], most))
     if "host" in owners and known.has_device:
         found.append(_tile("host", "Waiting for the host", percent(owners["host"].share), per_step["host"]))
@@ -215,7 +215,7 @@ def _communication(known: Known) -> list[Tile]:
         shown, beside = percent(figures.overlapped_share), None
         if (other := figures.overlapped_share_with_barriers) is not None and percent(other) != shown:
             beside = f"{percent(other)} with barriers of expert kernels"
-        found.append(_tile("overlapped", "Communication hidden", shown, beside))
+        found.append(_tile("overlapped", "Communication hidden", shown, "of its time, under computation", beside))
     return found
 
 

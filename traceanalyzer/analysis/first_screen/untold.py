@@ -53,7 +53,7 @@ class _Cause:
 _NO_LOADS = r"routing side file|split sizes|^these all-to-alls are no dispatch"
 _CAUSES = (
     _Cause(
-        r"^kernels were launched and none was recorded|^the device's events are of |^no trace is here",
+        r"^kernels were launched and none was recorded|^device events in the format of |^no trace is here",
         "Bubble, experts and MFU",
         "{reason}",
         absorbs=".",
@@ -66,7 +66,7 @@ _CAUSES = (
         absorbs=r"^no complete pipeline step|^the bubble of a pipeline needs|^imbalance by stage needs",
     ),
     _Cause(
-        r"^no pipeline is here with all its ranks",
+        r"^no pipeline was captured with all its ranks",
         "Bubble",
         "{reason}",
         "profile one rank of every stage",
@@ -74,7 +74,7 @@ _CAUSES = (
     ),
     _Cause(r"^not known without run\.json: ", "MFU", "it needs {needs}", "{options}"),
     _Cause(
-        r"^nothing in these traces tells one step from the next",
+        r"^these traces do not mark their steps",
         "MFU",
         "{reason}",
         "call `profiler.step()` in every step",
@@ -99,6 +99,7 @@ _CAUSES = (
         "profile more of their groups",
         absorbs=r"^some all-to-alls cannot be split: a member was not captured",
     ),
+    _Cause(r"^the clocks", "Waiting at all-to-alls, and who is waited for", "{reason}"),
     _Cause(
         r"replay of|^ranks are no|^all-to-alls overlap|this replay of single|^how long transfers take",
         "What some repairs save",
