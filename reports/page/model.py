@@ -155,6 +155,6 @@ class Page:
     verdict: tuple[str, ...]
     tiles: tuple[Tile, ...] = ()
     sections: tuple[Section, ...]
-    withheld: tuple[tuple[str, str], ...] = ()
-    """Everything that is not given: (names, reason)."""
+    untold: tuple[tuple[str, str], ...] = ()
+    """What is not known, one entry per cause: (what, why and what would unlock it)."""
     footer: str = ""

@@ -28,8 +28,20 @@ Recomputation = Literal["none", "selective", "full", "partial"]
 """What backward computes again: core attention alone, whole layers, or something else."""
 
 # The first screen.
-TileId = Literal["bubble", "all_to_all", "mfu", "step_time", "between_chunks"]
-TileStatus = Literal["good", "bad", "neutral", "withheld"]
+TileId = Literal[
+    "bubble",
+    "all_to_all",
+    "mfu",
+    "between_chunks",
+    "compute",
+    "exposed",
+    "overlapped",
+    "waiting",
+    "host",
+    "step_time",
+]
+"""In the order of the first screen."""
+TileStatus = Literal["good", "bad", "neutral"]
 
 # Where time goes.
 Owner = Literal["compute", "transfer", "wait", "communication", "copy", "queued", "launch_gap", "host", "unknown"]

@@ -87,7 +87,9 @@ class Tables:
     missing_kernels: pl.DataFrame = field(default_factory=lambda: empty(MISSING_KERNELS))
     """`MISSING_KERNELS`."""
     unrecorded_devices: tuple[int, ...] = ()
-    """Ranks that launched kernels and of which no kernel is here: nothing is measured on them."""
+    """Ranks on a device of which no kernel is here: nothing is measured on them."""
+    unread_devices: tuple[str, ...] = ()
+    """Accelerators among them whose device events are of a kind that is not read."""
     host_ranks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"rank": pl.Int32}))
     """`rank`: ranks without kernels whose main thread was recorded, and is the device."""
     pipelines: pl.DataFrame | None = None
@@ -168,6 +170,7 @@ def build_tables(
         kernel_phases=kernel_time,
         missing_kernels=lost,
         unrecorded_devices=tuple(sorted(unrecorded["rank"].to_list())),
+        unread_devices=tuple(unrecorded["unread"].drop_nulls().unique().sort()),
         host_ranks=recorded_hosts(main),
         step_basis=own.found.basis,
         step_ranges=own.found.ranges,
