@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from catalogue.base import events, text, trace
 
 from traceanalyzer.traces import read_traces

@@ -23,7 +23,7 @@ def steps(material: Material) -> Section:
 
 
 def _told(step: StepFigures) -> Terms | None:
-    """How many steps there are, and what tells one from the next."""
+    """How many steps there are, and what separates one from the next."""
     num_typical = step.duration_ms.num_steps
     return figures(
         "Which steps",

@@ -30,7 +30,7 @@ class EfficiencyGap:
     flops: tuple[float, float] | None
     """Of a step: by the recorded shapes, and as declared; None where they cannot be compared."""
     recompute: tuple[str, Recomputed] | None
-    """What the job declares to compute again, and what the traces tell."""
+    """What the job declares to compute again, and what the traces show."""
     withheld: tuple[Withheld, ...]
 
 
