@@ -20,6 +20,7 @@ from traceanalyzer.gaps.efficiency.declaration import (
 from traceanalyzer.gaps.efficiency.operators import MAX_DIFFERENCE, RecordedOperators, recorded_flops
 from traceanalyzer.gaps.efficiency.peak import Peak, Recorded, Roofs, device_peak, device_roofs
 from traceanalyzer.gaps.efficiency.step_flops import step_flops
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.capture.validity import Validity
 from traceanalyzer.measurements.efficiency.mfu import median_step, utilisation, wall_clock_step_ns
@@ -31,7 +32,7 @@ from traceanalyzer.theory.model.mfu import check_possible
 
 
 @dataclass(frozen=True, slots=True)
-class UtilisationGap:
+class UtilisationGap(SubjectPart):
     """The MFU section of the review with what the waterfall and the roofline need."""
 
     figures: Mfu

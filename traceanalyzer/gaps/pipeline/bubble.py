@@ -14,7 +14,7 @@ from traceanalyzer.gaps.pipeline.rows import expected_pipelines, mean_wait_ms, p
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.pipeline.bubble import bubble, shares_by_step
 from traceanalyzer.measurements.pipeline.replica_waits import replica_exchanges, replica_waits
-from traceanalyzer.review import Bubble, BubbleTheory, StepBubble, Withheld
+from traceanalyzer.review import Bubble, BubbleTheory, ClockEffect, StepBubble, Withheld
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.schema import ACTIONS, BUBBLE, empty
 from traceanalyzer.tables import Tables
@@ -41,6 +41,8 @@ class PipelineGap:
     withheld: tuple[Withheld, ...]
     unordered: bool = False
     """No schedule known by name has this order: `stage` is the rank's place, what an action needs its messages show."""
+    clock_effects: tuple[ClockEffect, ...] = ()
+    """What the clocks' uncertainty does to the measured share."""
 
 
 def pipeline_gap(

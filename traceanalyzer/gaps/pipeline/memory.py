@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from traceanalyzer.errors import DomainError, UsageError
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.hardware import parse_dtype
 from traceanalyzer.job import Job
@@ -20,11 +21,16 @@ _ELEMENT_BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryGap:
+class MemoryGap(SubjectPart):
     """The memory section of the review."""
 
     figures: Memory | None
     withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Held for backward."""
+        return {"memory": self.figures}
 
 
 def memory_gap(pipeline: PipelineGap, step_records: pl.DataFrame, job: Job | None) -> MemoryGap:

@@ -19,10 +19,12 @@ from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, rep
 from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.traces.defects import DefectLog, defect_row
+from traceanalyzer.traces.formats import FORMATS
 from traceanalyzer.traces.input.codecs import Peeked, Reader, archive_of, open_plain
 
+_ENDINGS = "|".join(re.escape(ending) for each in FORMATS for ending in each.endings)
 _CANDIDATE = re.compile(
-    r"(?i)\.(json|sqlite)(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
+    rf"(?i)\.({_ENDINGS})(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
 )
 _LEFTOVER = re.compile(r"(?i)\.json(\.gz)?\.tmp")
 _OURS = {RUN_FILE, "review.json", "manifest.json"}
@@ -130,9 +132,8 @@ def _find_folder(root: Path) -> Found:
 
 def _nothing_hint(defects: list[dict[str, Any]]) -> str:
     left = f"; {len(defects)} unfinished or unreadable files were passed over" if defects else ""
-    return (
-        f"traces are files like rank0.json, x.pt.trace.json.gz, x.sqlite (Nsight Systems) or an archive of them{left}"
-    )
+    examples = ", ".join(example for each in FORMATS for example in each.examples)
+    return f"traces are files like {examples} or an archive of them{left}"
 
 
 def _walk(

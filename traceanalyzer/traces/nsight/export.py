@@ -22,6 +22,7 @@ import polars as pl
 
 from traceanalyzer.traces.decoding.decode import Decoded
 from traceanalyzer.traces.decoding.document import NotATraceError
+from traceanalyzer.traces.decoding.trace_format import TraceFormat
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.input.codecs import Reader
 from traceanalyzer.traces.input.limits import Limits
@@ -288,3 +289,12 @@ def _with_kinds(rows: pl.DataFrame, kinds: dict[Any, str | None], **columns: str
         pl.col(column).replace_strict(kinds, default=None, return_dtype=pl.String).alias(name)
         for name, column in columns.items()
     )
+
+
+NSIGHT_EXPORT = TraceFormat(
+    endings=("sqlite",),
+    examples=("x.sqlite (Nsight Systems)",),
+    written_by="what nsys export --type sqlite wrote",
+    recognises=lambda head: head.startswith(MAGIC),
+    opened=Export,
+)

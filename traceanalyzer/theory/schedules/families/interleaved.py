@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from traceanalyzer.schedule import Action, Op, Phase
-from traceanalyzer.theory.schedules.record import Law, Point, Schedule, always, most
+from traceanalyzer.theory.schedules.record import HeldPoint, Law, Point, Schedule, always, most
 
 
 def visits(num_microbatches: int, num_chunks: int, group_size: int) -> list[tuple[int, int]]:
@@ -46,9 +46,16 @@ def _hop_holds(at: Point) -> bool:
     return spare and most(at.c, chunk)
 
 
+def _held(at: HeldPoint) -> float:
+    if at.p == 1:
+        return 1
+    return min(at.m * at.v, (at.v - 1) * at.group + 2 * (at.p - 1 - at.rank) + 1) / at.v
+
+
 INTERLEAVED_1F1B = Schedule(
     name="Interleaved1F1B",
     precedence=5,
+    held=_held,
     order=lambda r, at: interleaved_1f1b(r, at.num_ranks, at.num_microbatches, at.num_chunks, at.group_size),
     aliases=("interleaved", "vpp"),
     num_chunks=None,
