@@ -159,7 +159,7 @@ def test_sharded_experts_train_as_one_process_does(tmp_path: Path, changes: dict
 
 
 @pytest.mark.runs
-def test_the_side_file_and_the_ranges_tell_what_happened(tmp_path: Path) -> None:
+def test_the_side_file_and_the_ranges_show_what_happened(tmp_path: Path) -> None:
     settings = small(tmp_path, routing="uniform", num_shards=2)
     job = run_job("experts", settings)
     assert (job.layout.dp, job.layout.ep) == (2, 2)

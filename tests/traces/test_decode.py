@@ -97,7 +97,7 @@ def test_ids_of_other_types_are_read_row_by_row() -> None:
 
 
 @pytest.mark.parametrize(("source", "byte", "ended"), [(b"[{}], 3", 4, True), (b'[{"ph": @}]', 8, False)])
-def test_malformed_text_tells_where(source: bytes, byte: int, *, ended: bool) -> None:
+def test_malformed_text_shows_where(source: bytes, byte: int, *, ended: bool) -> None:
     with pytest.raises(MalformedError) as error:
         decode_events(source)
     assert (error.value.byte, error.value.ended) == (byte, ended)

@@ -82,7 +82,7 @@ def test_a_slow_stage_is_weighed_where_messages_are_short(name: str, longer_ms: 
     assert found.culprits[0].ms == pytest.approx(truth, rel=0.05)
 
 
-def test_a_straggler_is_told_from_its_stage(longer_ms: Longer) -> None:
+def test_a_straggler_is_distinguished_from_its_stage(longer_ms: Longer) -> None:
     found, truth = longer_ms(Job(pp=2, dp=3), Faults(slow_compute={4: 1.3}))
     assert found.stragglers_separable
     assert (found.culprits[0].cause, found.culprits[0].culprit) == ("straggler", 4)
@@ -119,7 +119,7 @@ def test_a_stall_that_the_device_never_feels_costs_nothing(longer_ms: Longer) ->
     assert {each.cause for each in found.culprits} == {"transfer"}
 
 
-def test_slow_exchanges_inside_chunks_are_told_from_computation(
+def test_slow_exchanges_inside_chunks_are_distinguished_from_computation(
     clean_bubble: Callable[[Job], Bubble], tmp_path: Path
 ) -> None:
     job = Job(pp=4, dp=2, ep=2, moe_layers=2, p2p_bytes=1 << 10)
