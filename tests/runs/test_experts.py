@@ -225,7 +225,7 @@ def test_draws_depend_on_step_layer_and_shard_and_on_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"routing": "warm"}, "no routing is called 'warm'"),
+        ({"routing": "warm"}, "there is no routing called 'warm'"),
         ({"num_experts": 6}, "6 experts cannot be shared by 4 ranks"),
         ({"hot_factor": 4.5}, "cannot be 4.5 times hot"),
         ({"hot_rank": 4}, "rank 4 of 4"),
