@@ -277,7 +277,7 @@ def test_the_file_of_plan_becomes_the_runs_placement(tmp_path: Path) -> None:
     assert settings.placement == (((7, 1), (2, 3), (4, 5), (6, 0)),) * 2
     assert placed(settings, 1) == [7, 1, 2, 3, 4, 5, 6, 0]
     assert homes(placed(settings, 1), [0, 1, 2, 3]) == (3, 0, 1, 1, 2, 2, 3, 0)
-    with pytest.raises(UsageError, match="--placement means nothing"):
+    with pytest.raises(UsageError, match="--placement does not apply"):
         make_settings("dense", "runs/x", "auto", None, options)
 
 
