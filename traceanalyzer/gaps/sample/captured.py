@@ -1,4 +1,4 @@
-"""What a sample of ranks tells, what each rank tells alone, and which ranks to profile next."""
+"""What a sample of ranks shows, what each rank shows alone, and which ranks to profile next."""
 
 from __future__ import annotations
 
