@@ -24,6 +24,7 @@ from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import Sections
 from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.capture.validity import Validity
+from traceanalyzer.measurements.efficiency.roofline import with_shapes
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
 from traceanalyzer.review import (
     Accounting,
@@ -164,7 +165,7 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "blame": found.causes.blame_table,
         "ops": ops,
         "accounting": everything.account,
-        "kernels": tables.kernels,
+        "kernels": with_shapes(tables.kernels, found.operators.timed),
         "kernel_phases": tables.kernel_phases,
         "missing_kernels": tables.missing_kernels,
         **found.kernel_time.tables,

@@ -15,7 +15,7 @@ from traceanalyzer.gaps.communication.recorded import recorded_figures
 from traceanalyzer.gaps.culprits.culprits import CulpritGap, culprit_gap, stage_of
 from traceanalyzer.gaps.efficiency.declaration import declared_recompute
 from traceanalyzer.gaps.efficiency.kernels import KernelGap, kernel_gap
-from traceanalyzer.gaps.efficiency.operators import recorded_operators
+from traceanalyzer.gaps.efficiency.operators import RecordedOperators, recorded_operators
 from traceanalyzer.gaps.efficiency.prediction import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.efficiency.shapes import EfficiencyGap, efficiency_gap
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap, utilisation_gap
@@ -106,6 +106,8 @@ class Measured:
     captured: Sample
     recomputed: Recomputed
     """What backward computes again, as the traces tell."""
+    operators: RecordedOperators
+    """Matrix multiplications and attention with their shapes."""
 
     @property
     def bubble(self) -> Bubble | None:
@@ -244,6 +246,7 @@ def measure(run: Run) -> Measured:
         waits=waits,
         captured=sample(tables, experts.tables.collectives, waits, bubble, run.job),
         recomputed=operators.recomputed,
+        operators=operators,
     )
 
 
