@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from traceanalyzer import __version__
-from traceanalyzer.compare.configured import microbatch_scale, program_words
 from traceanalyzer.compare.jobs import differing_facts, fact_words, metrics
-from traceanalyzer.compare.ledger import ledger_changes
 from traceanalyzer.compare.noise import Floor, Limit, limit_of, noise_of, run_floor
 from traceanalyzer.compare.places import matched_ranks, stages_by_rank
-from traceanalyzer.compare.program_times import ProgramTimes, program_times, same_programs
 from traceanalyzer.compare.record import Basis, Change, ComparedRun, Comparison, FactChange, Line, Pair, Waterfall
-from traceanalyzer.compare.replayed import Matched, Sized, is_faithful, sized_changes
+from traceanalyzer.compare.replay.configured import microbatch_scale, program_words
+from traceanalyzer.compare.replay.pieces import Matched, Sized, is_faithful, sized_changes
+from traceanalyzer.compare.replay.program_times import ProgramTimes, program_times, same_programs
 from traceanalyzer.compare.side import Side
 from traceanalyzer.compare.story import mean_sentence, pair_sentences, trend_sentences, verdict_of
 from traceanalyzer.compare.titles import Told
-from traceanalyzer.compare.waterfalls import kernel_waterfalls, owner_waterfall, rank_waterfall
+from traceanalyzer.compare.views.ledger import ledger_changes
+from traceanalyzer.compare.views.waterfalls import kernel_waterfalls, owner_waterfall, rank_waterfall
 from traceanalyzer.review import Tool, Withheld
 from traceanalyzer.review.words import counted, ranks_text, times
 

@@ -97,9 +97,9 @@ def metrics(base: Side, new: Side) -> list[MetricChange]:
 
 _METRICS: tuple[tuple[str, str, Literal["share", "ms", "ratio", "count"]], ...] = (
     ("step.duration_ms.median", "Step time, median", "ms"),
-    ("step.mean_all_ms", "Step time, mean of all whole steps", "ms"),
+    ("step.mean_all_ms", "Step time, mean", "ms"),
     ("bubble.measured_share", "Pipeline bubble", "share"),
-    ("bubble.theory.simulated_share", "Bubble of the schedule, simulated", "share"),
+    ("bubble.theory.simulated_share", "Schedule's bubble", "share"),
     ("all_to_all.rank_load_max_over_mean", "Load of the fullest rank", "ratio"),
     ("all_to_all.wait_share", "Waiting in all-to-alls", "share"),
     ("communication.exposed_share", "Exposed communication", "share"),

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import polars as pl
 
 from traceanalyzer.compare.side import Side
-from traceanalyzer.compare.waterfalls import kernel_name
+from traceanalyzer.compare.views.waterfalls import kernel_name
 from traceanalyzer.gaps.culprits.culprits import MAX_OPERATIONS
 from traceanalyzer.gaps.culprits.peers import EXPERTS_BETWEEN
 from traceanalyzer.gaps.culprits.price import step_weights
