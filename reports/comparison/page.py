@@ -77,7 +77,7 @@ def _trend(found: Comparison) -> Section:
     verdicts = {0: "base", **{pair.new: _WORDS[pair.verdict] for pair in found.pairs}}
     rows = list(enumerate(found.runs))
     base = found.runs[0].step_ns
-    changed = {pair.new: pair.changes[0] for pair in found.pairs if pair.changes}
+    changed = {pair.new: next((each for each in pair.changes if not each.is_noise), None) for pair in found.pairs}
     table = grid(
         "runs",
         "Runs in their order",
@@ -92,7 +92,7 @@ def _trend(found: Comparison) -> Section:
                 "number",
             ),
             ("verdict", lambda row: verdicts[row[0]], None),
-            ("largest change", lambda row: changed[row[0]].title if row[0] in changed else "", None),
+            ("largest change", lambda row: change.title if (change := changed.get(row[0])) else "", None),
         ],
         limit=100,
         few=100,

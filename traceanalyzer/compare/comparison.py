@@ -11,6 +11,7 @@ from traceanalyzer.compare.jobs import differing_facts, fact_words, metrics
 from traceanalyzer.compare.noise import Floor, Limit, limit_of, noise_of, run_floor
 from traceanalyzer.compare.places import matched_ranks, stages_by_rank
 from traceanalyzer.compare.record import Basis, Change, ComparedRun, Comparison, FactChange, Line, Pair, Waterfall
+from traceanalyzer.compare.replay.action_times import action_times
 from traceanalyzer.compare.replay.configured import microbatch_scale, program_words
 from traceanalyzer.compare.replay.pieces import Matched, Sized, is_faithful, sized_changes
 from traceanalyzer.compare.replay.program_times import ProgramTimes, program_times, same_programs
@@ -144,7 +145,7 @@ def _causes(base: Side, new: Side, facts: Sequence[FactChange], views: Sequence[
         return None
     ranks = matched_ranks(base, new)
     unmatched = tuple(rank for rank in new.ranks if rank not in ranks)
-    programs = program_times(base), program_times(new)
+    programs = _program(base), _program(new)
     reason = _no_replay(base, new, programs, ranks)
     if reason is None and programs[0] is not None and programs[1] is not None:
         return _replayed(base, new, (programs[0], programs[1]), ranks, facts, unmatched)
@@ -153,6 +154,11 @@ def _causes(base: Side, new: Side, facts: Sequence[FactChange], views: Sequence[
     basis: Basis = "ledger" if base.has_tables and new.has_tables else "review"
     rest = "what the longest rank's median step has beside the mean rank's time"
     return Causes(sized, basis, rest, (withheld,), unmatched)
+
+
+def _program(side: Side) -> ProgramTimes | None:
+    """The program of device kernels; of the pipeline's actions where there is no device."""
+    return action_times(side) if side.table("kernels").is_empty() else program_times(side)
 
 
 def _no_replay(

@@ -35,7 +35,7 @@ def computed_title(found: Computed, num_ranks: int) -> Told:
     if found.kind == "kernel":
         title = _kernel_title(found) + (f" on {who}" if who else "")
     elif found.kind == "computation":
-        title = f"all computation takes {_by(found.ratio)}"
+        title = f"all {'other ' if found.is_rest else ''}computation takes {_by(found.ratio)}"
     else:
         title = f"{who} computes for {_by(found.ratio)}"
     return Told(

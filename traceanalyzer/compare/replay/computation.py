@@ -9,7 +9,7 @@ cells, and the rest is explained alike.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -42,6 +42,8 @@ class Computed:
     after_number: float
     cells: pl.DataFrame
     """`rank`, `what` of its cells."""
+    is_rest: bool = False
+    """Other explanations came first, and took their cells."""
 
     @property
     def ratio(self) -> float | None:
@@ -70,7 +72,7 @@ def computed_changes(cells: pl.DataFrame, stages: Mapping[int, tuple[int, ...]])
         best = _best(left, stages)
         if best is None:
             break
-        found.append(_told(left.filter(pl.Series(best.chosen)), best))
+        found.append(replace(_told(left.filter(pl.Series(best.chosen)), best), is_rest=bool(found)))
         left = left.filter(pl.Series(~best.chosen))
     return found
 

@@ -79,14 +79,14 @@ def program_times(side: Side) -> ProgramTimes | None:
         graph=graph,
         nodes=nodes,
         operations=_places(found.operations, splits, messages, first, typical),
-        segments=_medians(whole, SEGMENT, PARTS, typical),
+        segments=medians(whole, SEGMENT, PARTS, typical),
         cells=_cells(kernels, found.operations, first, typical),
         measured_ns=tuple(side.step_lengths_ns),
         is_steady=_is_steady(found.operations.filter(pl.col("step").is_in(typical))),
     )
 
 
-def _medians(rows: pl.DataFrame, keys: Sequence[str], columns: Sequence[str], steps: Sequence[int]) -> pl.DataFrame:
+def medians(rows: pl.DataFrame, keys: Sequence[str], columns: Sequence[str], steps: Sequence[int]) -> pl.DataFrame:
     """Median of each column over all steps; a step without a row counts as 0."""
     grid = rows.select(keys).unique().join(pl.DataFrame({"step": steps}, schema={"step": pl.Int64}), how="cross")
     full = grid.join(rows, on=[*keys, "step"], how="left", nulls_equal=True).with_columns(pl.col(columns).fill_null(0))
@@ -113,7 +113,7 @@ def _cells(kernels: pl.DataFrame, operations: pl.DataFrame, first: pl.DataFrame,
     keys = ["rank", "place", "key", "kernel", "shape"]
     by_step = placed.group_by(*keys, "step").agg(pl.col("ns").sum(), pl.len().cast(pl.Int64).alias("number"))
     numbers = by_step.group_by(keys).agg((pl.col("number").sum() / len(typical)).alias("number"))
-    return _medians(by_step, keys, ["ns"], typical).join(
+    return medians(by_step, keys, ["ns"], typical).join(
         numbers, on=keys, how="left", nulls_equal=True, maintain_order="left"
     )
 
