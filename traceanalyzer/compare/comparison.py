@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from traceanalyzer import __version__
 from traceanalyzer.compare.jobs import differing_facts, fact_words, metrics
 from traceanalyzer.compare.noise import Floor, Limit, limit_of, noise_of, run_floor
-from traceanalyzer.compare.places import matched_ranks, stages_by_rank
+from traceanalyzer.compare.places import matched_ranks, stages_by_rank, world_size
 from traceanalyzer.compare.record import Basis, Change, ComparedRun, Comparison, FactChange, Line, Pair, Waterfall
 from traceanalyzer.compare.replay.action_times import action_times
 from traceanalyzer.compare.replay.configured import microbatch_scale, program_words
@@ -19,6 +19,7 @@ from traceanalyzer.compare.side import Side
 from traceanalyzer.compare.story import mean_sentence, pair_sentences, trend_sentences, verdict_of
 from traceanalyzer.compare.titles import Told
 from traceanalyzer.compare.views.ledger import ledger_changes
+from traceanalyzer.compare.views.reviewed import reviewed_changes
 from traceanalyzer.compare.views.waterfalls import kernel_waterfalls, owner_waterfall, rank_waterfall
 from traceanalyzer.review import Tool, Withheld
 from traceanalyzer.review.words import counted, ranks_text, times
@@ -149,9 +150,13 @@ def _causes(base: Side, new: Side, facts: Sequence[FactChange], views: Sequence[
     reason = _no_replay(base, new, programs, ranks)
     if reason is None and programs[0] is not None and programs[1] is not None:
         return _replayed(base, new, (programs[0], programs[1]), ranks, facts, unmatched)
-    sized = ledger_changes(base, new, by_view["owner"], by_view.get("collective"))
     withheld = Withheld(metric="changes by replay", reason=reason or "")
-    basis: Basis = "ledger" if base.has_tables and new.has_tables else "review"
+    whole = base.has_tables and new.has_tables
+    basis: Basis = "ledger" if whole else "review"
+    told = None if whole else reviewed_changes(base, new, by_view["owner"].new_ns - by_view["owner"].base_ns)
+    if told is not None:
+        return Causes(told, basis, "what the reviews do not explain", (withheld,), unmatched)
+    sized = ledger_changes(base, new, by_view["owner"], by_view.get("collective"))
     rest = "what the longest rank's median step has beside the mean rank's time"
     return Causes(sized, basis, rest, (withheld,), unmatched)
 
@@ -187,11 +192,11 @@ def _replayed(
     facts: Sequence[FactChange],
     unmatched: tuple[int, ...],
 ) -> Causes:
-    same = same_programs(*programs, ranks) and not unmatched and len(ranks) == len(base.ranks)
+    same = same_programs(*programs, ranks) and world_size(base) == world_size(new)
     loads = [side.review.all_to_all.rank_load_max_over_mean if side.review.all_to_all else None for side in (base, new)]
     both = Matched(
         base=programs[0], new=programs[1], ranks=ranks, stages=stages_by_rank(new), loads=(loads[0], loads[1]),
-        is_same_program=same,
+        microbatches=_microbatches(base, new), is_same_program=same,
     )  # fmt: skip
     sized = sized_changes(both)
     if same:
@@ -202,6 +207,12 @@ def _replayed(
     told = Told(kind="configuration", title=f"the job runs another program ({words})")
     pieces = sorted((*sized.pieces, (told, sized.rest_ns)), key=lambda each: -abs(each[1]))
     return Causes(Sized(tuple(pieces), 0), "replay", "", (), unmatched)
+
+
+def _microbatches(base: Side, new: Side) -> float:
+    """Microbatches per step, now ÷ before; 1 where a side does not know its own."""
+    before, after = (side.review.job.num_microbatches for side in (base, new))
+    return after.value / before.value if before is not None and after is not None and before.value else 1.0
 
 
 def _changes(causes: Causes, step_ns: int, limit: Limit | None) -> list[Change]:

@@ -83,6 +83,8 @@ def _noise(changes: Sequence[Change], limit: Limit, verdict: Verdict) -> str:
         left = large[0].change_ns
         sign = "+" if left > 0 else ""
         return f"{told}; {sign}{milliseconds(left / 1e6)} is more than that and not explained."
+    if not small:
+        return f"{told}."
     return (
         f"{told}; all other differences together, {size}, {'are' if abs(total) <= limit.ns else 'are one by one'} within it."
         if verdict != "noise"

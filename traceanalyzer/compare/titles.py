@@ -37,7 +37,7 @@ def computed_title(found: Computed, num_ranks: int) -> Told:
     elif found.kind == "computation":
         title = f"all {'other ' if found.is_rest else ''}computation takes {_by(found.ratio)}"
     else:
-        title = f"{who} computes for {_by(found.ratio)}"
+        title = f"{who} {'compute' if len(found.stages) > 1 else 'computes'} for {_by(found.ratio)}"
     return Told(
         kind=found.kind,
         title=title,
@@ -82,9 +82,9 @@ def link_title(found: Moved) -> Told:
     ratio = found.after_ns / found.before_ns - 1 if found.before_ns else None
     what = "messages" if found.operation == "send_recv" else spaced(found.operation)
     if found.kind == "link" and len(found.ranks) == 1:
-        title = f"the links of rank {found.ranks[0]}: their transfers take {_times(ratio)}"
+        title = f"transfers on the links of rank {found.ranks[0]} take {_times(ratio)}"
     elif found.kind == "link":
-        title = f"the link between {ranks_text(list(found.ranks))}: its transfers take {_times(ratio)}"
+        title = f"transfers between ranks {' and '.join(map(str, found.ranks))} take {_times(ratio)}"
     else:
         role = f" ({found.role})" if found.role else ""
         of = f" of {ranks_text(list(found.ranks))}" if found.ranks else ""

@@ -13,8 +13,8 @@ CHANCE = Faults(varying_compute=0.01, varying_transfer=0.2)
 SHAPES = ("6144x1536 1536x4608", "6144x4608 4608x1536")
 PIPELINE = Job(pp=4, num_microbatches=6, num_steps=5, forward_ns=2_100_000, backward_ns=3_900_000)
 SHAPED = replace(PIPELINE, gemm_shapes=SHAPES)
-REPLICAS = Job(pp=2, dp=3, num_microbatches=5, num_steps=5, forward_ns=1_700_000, backward_ns=3_300_000)
-EXPERTS = Job(pp=1, dp=4, ep=4, moe_layers=2, num_microbatches=3, num_steps=5, moe_tokens=6144)
+REPLICAS = Job(pp=2, dp=3, num_microbatches=4, num_steps=5, forward_ns=1_700_000, backward_ns=3_300_000)
+EXPERTS = Job(pp=1, dp=4, ep=4, moe_layers=1, num_microbatches=3, num_steps=5, moe_tokens=6144)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Runs whose programs differ (microbatches, schedule, buckets): the new program at the old run's speeds.
 
-Speed is the mean time of a kernel or transfer of the rank. What speeds changed is sized by replay of the new program; what
+Speed is a rank's time of a kernel for the same tokens, and the mean time of a transfer. What speeds changed is sized by replay of the new program; what
 is left of the step's change is what the other program does.
 """
 
@@ -11,25 +11,33 @@ import polars as pl
 from traceanalyzer.compare.replay.program_times import ProgramTimes
 
 _SAME_BYTES = 0.02
+_SAME_NUMBER = 0.01
 
 
-def at_old_speeds(cells: pl.DataFrame, base: pl.DataFrame, new: pl.DataFrame, scale: float) -> pl.DataFrame:
-    """`rank`, `place`, `key`, ... of the new program with `before_ns` at the base's mean time per kernel times `scale`.
+def at_old_speeds(cells: pl.DataFrame, base: pl.DataFrame, new: pl.DataFrame, work: float) -> pl.DataFrame:
+    """`rank`, `place`, `key`, ... of the new program with `before_ns` as the base's kernels would take for the new work.
 
-    A kernel that the rank did not run before has no old speed: it counts as unchanged. `cells` gives the new rows; `base`
-    and `new` are cells of both runs by the new run's ranks.
+    A rank's kernel takes its time per step of the base times `work`, however it is cut; one that comes equally often in both
+    (the optimizer's) takes what it took. A kernel that the rank did not run before has no old time: it counts as unchanged.
+
+    Args:
+        cells: gives the columns of the result.
+        base: cells of the base by the new run's ranks.
+        new: cells of the new run.
+        work: tokens that pass through a rank's stages in a step, now ÷ before.
     """
     keys = ["rank", "key"]
-    mean = base.group_by(keys).agg(
-        (pl.col("ns").sum() / pl.col("number").sum()).alias("_mean"), pl.col("number").sum().alias("_often")
-    )
-    per_step = pl.col("number").sum().over(keys) == pl.col("_often")  # the optimizer's do not grow with microbatches
-    shaped = pl.when(pl.col("shape").is_not_null() | per_step).then(1.0).otherwise(scale)
-    before = (pl.col("number") * pl.col("_mean") * shaped).round().cast(pl.Int64)
+    sums = [rows.group_by(keys).agg(pl.col("ns", "number").sum()) for rows in (base, new)]
+    often = (pl.col("number") / pl.col("number_new") - 1).abs() > _SAME_NUMBER
+    grown = pl.when(often).then(work).otherwise(1.0)
+    ratio = sums[0].join(sums[1], on=keys, suffix="_new").select(
+        *keys, (pl.col("ns") * grown / pl.col("ns_new")).alias("_ratio")
+    )  # fmt: skip
+    before = (pl.col("ns") * pl.col("_ratio").fill_null(1.0).fill_nan(1.0)).round().cast(pl.Int64)
     return (
-        new.join(mean, on=keys, how="left", maintain_order="left")
+        new.join(ratio, on=keys, how="left", maintain_order="left")
         .with_columns(
-            pl.coalesce(before, "ns").alias("before_ns"),
+            before.alias("before_ns"),
             pl.col("ns").alias("after_ns"),
             pl.col("number").alias("before_number"),
             pl.col("number").alias("after_number"),

@@ -56,6 +56,8 @@ class Matched:
     """Of the new run's ranks."""
     loads: tuple[float | None, float | None] = (None, None)
     """Fullest rank's load over the mean, before and after."""
+    microbatches: float = 1.0
+    """Per step, now ÷ before; 1 where not known."""
     is_same_program: bool = True
     """Matched ranks run the same operations in the same order; else only speeds can be compared piece by piece."""
 
@@ -111,8 +113,8 @@ def pieces_of(both: Matched) -> list[Piece]:
 
 def _pieces_of_speed(both: Matched, cells: pl.DataFrame) -> list[Piece]:
     """What kernels and transfers take more or less than before, where the program is another one."""
-    scale = microbatch_scale(both.base, both.new)
-    speeds = at_old_speeds(cells, _renamed(both, both.base.cells), both.new.cells, scale)
+    work = both.microbatches * microbatch_scale(both.base, both.new)
+    speeds = at_old_speeds(cells, _renamed(both, both.base.cells), both.new.cells, work)
     computed = computed_changes(_by_kernel(speeds), both.stages)
     found = [
         Piece(computed_title(each, both.new.operations["rank"].n_unique()), _back_of(each, speeds)) for each in computed
@@ -130,10 +132,13 @@ def _renamed(both: Matched, rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def _timed(times: ProgramTimes) -> pl.DataFrame:
-    """Operations with `ns`, their transfer."""
-    return times.segments.select(*SEGMENT, pl.col("fixed_ns").alias("ns")).join(
+    """Operations with `ns`, their transfer, where all that exchange were captured: else it is not known."""
+    captured = times.operations["rank"].unique().cast(pl.String).to_list()
+    known = pl.col("members").str.split(",").list.eval(pl.element().is_in(captured)).list.all()
+    rows = times.segments.select(*SEGMENT, pl.col("fixed_ns").alias("ns")).join(
         times.operations.with_columns(_ordered_members()), on=SEGMENT, how="inner"
     )
+    return rows.filter(known | pl.col("members").is_null())
 
 
 def _joined(
@@ -187,6 +192,7 @@ def _transfers(both: Matched) -> pl.DataFrame:
     sides = [_timed(each) for each in (both.base, both.new)]
     values = ["ns", "bytes", "received_bytes", "number"]
     rows = _joined(both, sides[0], sides[1], SEGMENT, values)
+    rows = rows.filter((pl.col("before_number") > 0) & (pl.col("after_number") > 0))
     moved_bytes = (pl.col("after_bytes") - pl.col("before_bytes")).abs() > 0.01 * pl.col("before_bytes")
     received = (pl.col("after_received_bytes") - pl.col("before_received_bytes")).abs() > 0.01 * pl.col(
         "before_received_bytes"

@@ -194,7 +194,8 @@ def moved(times: ProgramTimes, change: pl.DataFrame) -> Array:
 
 def same_programs(base: ProgramTimes, new: ProgramTimes, ranks: dict[int, int]) -> bool:
     """Whether matched ranks run the same operations in the same order."""
-    return _texts(base) == {ranks.get(rank, -1): text for rank, text in _texts(new).items()}
+    before, after = _texts(base), _texts(new)
+    return all(before.get(old) == after.get(rank) for rank, old in ranks.items())
 
 
 def _texts(times: ProgramTimes) -> dict[int, str]:
