@@ -31,6 +31,8 @@ _OPERATIONS = {
 
 @dataclass(slots=True)
 class _Building:
+    hosts: frozenset[int]
+    """Ranks whose host was recorded: their late starts are the host's, others' have no recorded reason."""
     needs: list[list[int]] = field(default_factory=list[list[int]])
     rows: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
     operations: list[tuple[int, int, int, str, str, str, str | None]] = field(
@@ -50,7 +52,8 @@ def action_times(side: Side) -> ProgramTimes | None:
     actions = _actions(side, list(lengths))
     if actions.is_empty() or actions.height > MAX_ACTIONS or actions.select("rank", "step").unique().height < 2:
         return None
-    building, ends = _Building(), dict[tuple[int, int], int]()
+    hosts = side.table("accounting").filter((pl.col("owner").cast(pl.String) == "host") & (pl.col("duration_ns") > 0))
+    building, ends = _Building(frozenset(hosts["rank"].unique())), dict[tuple[int, int], int]()
     before: list[int] = []
     for (step,), rows in sorted(actions.partition_by("step", as_dict=True).items()):
         number = int(str(step))
@@ -134,14 +137,15 @@ def _add_pipeline(building: _Building, graph: DependencyGraph, before: list[int]
         free_at = end[previous] if previous != NONE else origin
         key = (rank[at], step[at], place[at])
         if source != NONE:
-            late = building.add(
-                [nodes[source]], (rank[source], step[source], place[source]), (0, graph.late_ns[at], 0, 0)
-            )
+            late_ns = graph.late_ns[at]
+            by_host = (0, late_ns, 0, 0) if rank[source] in building.hosts else (0, 0, late_ns, 0)
+            late = building.add([nodes[source]], (rank[source], step[source], place[source]), by_host)
             needs.append(building.add([late], key, (0, 0, 0, graph.transfer_ns[at])))
             free_at = max(free_at, end[source] + graph.late_ns[at] + graph.transfer_ns[at])
         receiving = min(graph.receiving_ns[at], max(0, start[at] - free_at))
         delay = max(0, start[at] - free_at - receiving)
-        nodes[at] = building.add(needs, key, (end[at] - start[at], delay, 0, receiving))
+        host, other = (delay, 0) if rank[at] in building.hosts else (0, delay)
+        nodes[at] = building.add(needs, key, (end[at] - start[at], host, other, receiving))
         members = None if source == NONE else f"{rank[source]},{rank[at]}"
         kind = _NAMES[phase[at]] if source == NONE else "send_recv"
         building.operations.append((*key, kind, "pp", phase[at], members))
