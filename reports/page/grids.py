@@ -28,6 +28,7 @@ def grid(  # noqa: PLR0913 - what a table may have
     csv: str = "",
     half: bool = False,
     folded: bool = False,
+    source: str = "review.json",
 ) -> Grid | None:
     """A table of at most `limit` rows, of which a terminal shows `few`; None without rows.
 
@@ -45,7 +46,7 @@ def grid(  # noqa: PLR0913 - what a table may have
         numeric=frozenset(place for place, i in enumerate(shown) if columns[i][2] is not None),
         note=note,
         num_rows=len(rows),
-        all_rows=csv or "review.json",
+        all_rows=csv or source,
         csv=csv,
         half=half,
         folded=folded,

@@ -35,6 +35,8 @@ class EfficiencyGap(SubjectPart):
     recomputed: Recomputed
     """What the traces show of it."""
     withheld: tuple[Withheld, ...]
+    timed: pl.DataFrame
+    """Recorded operators of all steps with their shapes and device time."""
 
     @property
     def sections(self) -> Mapping[str, object]:
@@ -61,7 +63,7 @@ def efficiency_gap(
     withheld = () if reason is None else (Withheld(metric="roofline", reason=reason),)
     flops = _declared_flops(operators, utilisation.training, windows)
     recompute = None if declared is None else (declared, operators.recomputed)
-    return EfficiencyGap(table, shapes, flops, recompute, operators.recomputed, withheld)
+    return EfficiencyGap(table, shapes, flops, recompute, operators.recomputed, withheld, operators.timed)
 
 
 def _why_no_roof(utilisation: UtilisationGap) -> str:
