@@ -1,7 +1,7 @@
 """Communication operations of all ranks and the flows between them: messages, collectives, and who was waited for.
 
 A trace viewer points a flow from the slice that starts earlier to the one that starts later, so a flow into an operation
-that waited enters its transfer, which begins when the other end has come.
+that waited enters its transfer, which begins when the other end has come; where that is not known, what is left of it.
 """
 
 from __future__ import annotations
@@ -44,8 +44,9 @@ class Operations:
     """Operations of all chosen ranks that touch the window, their flows, and what these begin in."""
 
     rows: pl.DataFrame
-    """An operation a row: what it is, when it ran, how long it waited for whom, and the flows that leave it (`out`), enter it
-    (`into_whole`), enter its transfer (`into_transfer`) and enter its wait (`into_wait`)."""
+    """An operation a row: what it is, when it ran, how long it waited for whom, and its flows: `out` leave it; others enter
+    all of it (`into_whole`), its transfer, what is left of it when the other end begins (`into_arrival`, from
+    `arrival_ns` on), its wait, or what the culprit computes inside its wait (`into_during`)."""
     actions: pl.DataFrame
     """`ACTIONS` that touch the window, with `out`."""
     owners: pl.DataFrame
@@ -63,7 +64,7 @@ class Operations:
         own = self.rows.filter((pl.col("rank") == rank) & (pl.col("wait_ns") > 0)).with_columns(
             (pl.col("start_ns") + pl.col("wait_ns")).alias("end_ns"), pl.col("into_wait").alias("into")
         )
-        own = _with_lane(own.with_columns(pl.lit([], _FLOWS).alias("out")))
+        own = in_lanes(own.with_columns(pl.lit([], _FLOWS).alias("out")))
         name = pl.format("waits for rank {}", "late_rank").fill_null("waits, for whom is not known")
         lane = pl.col("lane")
         whole = slices(own, name, pl.lit("wait"), ["step", pl.col("name").alias("in"), "role", "basis"], lane=lane)
@@ -97,7 +98,7 @@ def operations(source: Source, window: Window, with_owners: Iterable[int]) -> Op
     return Operations(told, actions, asked.select("rank", "at_ns", "flow"), num)
 
 
-_ENDS = ("into_whole", "into_transfer", "into_wait", "into_during")
+_ENDS = ("into_whole", "into_transfer", "into_arrival", "into_wait", "into_during")
 
 
 def _listed(name: str) -> pl.Expr:
@@ -184,7 +185,7 @@ def _last_action(waits: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:
         "action",
         pl.col("start_ns").alias("action_start_ns"),
         pl.col("end_ns").alias("action_end_ns"),
-        _action_name().alias("during"),
+        action_name().alias("during"),
     ).sort("at_ns")
     until = (pl.col("start_ns") + pl.col("wait_ns")).alias("wait_end_ns")
     found = (
@@ -224,10 +225,14 @@ def _wait_flows(acting: pl.DataFrame, asked: pl.DataFrame) -> pl.DataFrame:
 
 def _joined(rows: pl.DataFrame, messages: pl.DataFrame, collectives: pl.DataFrame, waits: pl.DataFrame) -> pl.DataFrame:
     """Operations with the flows at their ends."""
-    pairs = pl.concat([messages, collectives])
+    begun = rows.select(pl.col("op").alias("out_op"), pl.col("start_ns").alias("begun_ns"))
+    pairs = pl.concat([messages, collectives]).join(begun, on="out_op")
     out = pairs.group_by(pl.col("out_op").alias("op")).agg(pl.col("flow").alias("out"))
-    into = pairs.group_by(pl.col("into_op").alias("op")).agg(pl.col("flow").alias("into"))
+    into = pairs.group_by(pl.col("into_op").alias("op")).agg(pl.col("flow").alias("into"), pl.col("begun_ns").max())
     split = (pl.col("wait_ns") > 0) & (pl.col("start_ns") + pl.col("wait_ns") < pl.col("end_ns"))
+    split = split.fill_null(value=False)
+    from_ns = pl.when(split).then(pl.col("start_ns") + pl.col("wait_ns")).otherwise("start_ns")
+    later = ((pl.col("begun_ns") > from_ns) & (pl.col("begun_ns") < pl.col("end_ns"))).fill_null(value=False)
     inside = pl.col("during_start_ns").is_not_null()
     flow = pl.when(pl.col("flow").is_not_null()).then(pl.concat_list("flow")).otherwise(pl.lit([], _FLOWS))
     none = pl.lit([], _FLOWS)
@@ -237,16 +242,19 @@ def _joined(rows: pl.DataFrame, messages: pl.DataFrame, collectives: pl.DataFram
         .join(waits, on="op", how="left", maintain_order="left")
         .with_columns(
             _listed("out"),
-            pl.when(split).then(none).otherwise(pl.col("into").fill_null([])).alias("into_whole"),
-            pl.when(split).then(pl.col("into").fill_null([])).otherwise(none).alias("into_transfer"),
+            pl.when(later).then("begun_ns").alias("arrival_ns"),
+            pl.when(split | later).then(none).otherwise(pl.col("into").fill_null([])).alias("into_whole"),
+            pl.when(later).then(pl.col("into").fill_null([])).otherwise(none).alias("into_arrival"),
+            pl.when(split & later.not_()).then(pl.col("into").fill_null([])).otherwise(none).alias("into_transfer"),
             pl.when(inside).then(none).otherwise(flow).alias("into_wait"),
             pl.when(inside).then(flow).otherwise(none).alias("into_during"),
         )
-        .drop("into", "flow", "sends", "receives")
+        .drop("into", "flow", "sends", "receives", "begun_ns")
     )
 
 
-def _action_name() -> pl.Expr:
+def action_name() -> pl.Expr:
+    """Action as PyTorch's pipelining runtime writes it, for example `2F0`."""
     return pl.concat_str(
         pl.col("stage").cast(pl.String).fill_null("?"),
         pl.col("phase").cast(pl.String),
@@ -254,18 +262,10 @@ def _action_name() -> pl.Expr:
     )
 
 
-action_name = _action_name
-"""Action as PyTorch's pipelining runtime writes it, for example `2F0`."""
-
-
-def _with_lane(frame: pl.DataFrame) -> pl.DataFrame:
-    return in_lanes(frame)
-
-
 def _communication(role: str | None, own: pl.DataFrame) -> Track:
-    laid = _with_lane(own.with_columns(pl.col("into_whole").alias("into")))
+    laid = in_lanes(own.with_columns(pl.col("into_whole").alias("into")))
     lane, kind = pl.col("lane"), pl.lit("communication")
-    late = pl.col("late_rank").alias("waits_for")
+    late = pl.when(pl.col("wait_ns") > 0).then("late_rank").alias("waits_for")
     parts = [slices(laid, pl.col("name"), kind, ["step", "bytes", "group", "wait_ns", "basis", late], lane=lane)]
     middle = pl.col("start_ns") + pl.col("wait_ns")
     split = laid.filter((pl.col("wait_ns") > 0) & (middle <= pl.col("end_ns"))).drop("into", "out")
@@ -273,5 +273,9 @@ def _communication(role: str | None, own: pl.DataFrame) -> Track:
     moved = split.with_columns(middle.alias("start_ns"), pl.col("into_transfer").alias("into"))
     moved = moved.filter(pl.col("start_ns") < pl.col("end_ns"))
     parts.append(slices(moved, pl.lit("transfer"), pl.lit("part"), lane=lane, depth=1))
+    arrived = laid.filter(pl.col("arrival_ns").is_not_null()).drop("into", "out").with_columns(
+        pl.col("arrival_ns").alias("start_ns"), pl.col("into_arrival").alias("into")
+    )  # fmt: skip
+    parts.append(slices(arrived, pl.lit("the other end has begun"), pl.lit("part"), lane=lane, depth=2))
     name = "communication" if role is None else f"communication {role}"
     return Track(name, pl.concat(parts), "Collectives and messages, split into wait and transfer where both are known.")
