@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _FORMULA = r"^[=+\-@\t\r]"
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file through a temporary one beside it, readable by its owner only. Raises `OSError`; leaves nothing."""
     with whole_file(path) as file:
         file.write(content)

@@ -20,6 +20,7 @@ from traceanalyzer.gaps.culprits.price import (
     replay_error,
 )
 from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_graph
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.measurements.communication.programs import Programs, programs
 from traceanalyzer.review import RankFault, Withheld
 from traceanalyzer.review.vocabulary import FaultBasis, RankCause
@@ -35,7 +36,7 @@ _CAUSES: dict[str, RankCause] = {"compute_ns": "computation", "host_ns": "host",
 
 
 @dataclass(frozen=True, slots=True)
-class CulpritGap:
+class CulpritGap(SubjectPart):
     """Faults of ranks, largest first, with the tables behind them."""
 
     faults: tuple[RankFault, ...] = ()
@@ -44,6 +45,16 @@ class CulpritGap:
     late_table: pl.DataFrame = field(default_factory=lambda: empty(LATE_MEMBERS))
     table: pl.DataFrame = field(default_factory=lambda: empty(CULPRITS))
     withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Faults, largest first."""
+        return {"culprits": list(self.faults)}
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """Faults, and who came late to collectives."""
+        return {"culprits": self.table, "late_members": self.late_table}
 
 
 @dataclass(frozen=True, slots=True)
