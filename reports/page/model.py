@@ -102,6 +102,8 @@ class Finding:
     place: str
     start_ms: float | None
     end_ms: float | None
+    command: str = ""
+    """Writes the moment for a trace viewer; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -84,6 +84,8 @@ def _finding(finding: Finding, width: int) -> Iterator[str]:
     yield _wrapped(text, width, "  [ok] " if finding.passed else "  [!!] ")
     if finding.action and not finding.passed:
         yield _wrapped(finding.action, width, "       → ")
+    if finding.command:
+        yield f"       see {safe_text(finding.command)}"
 
 
 def _terms(terms: Terms, width: int) -> Iterator[str]:

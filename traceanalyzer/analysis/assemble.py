@@ -60,7 +60,11 @@ class Analysis:
 
 def analyze(run: Run) -> Analysis:
     """Measure a run and set it against theory."""
-    found = measure(run)
+    return analysis_of(run, measure(run))
+
+
+def analysis_of(run: Run, found: Measured) -> Analysis:
+    """The result of a run that was measured."""
     return Analysis(_review(run, found), _drawn(run, found))
 
 
