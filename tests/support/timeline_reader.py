@@ -116,7 +116,16 @@ def _perfetto(data: bytes) -> Timeline:
             assert track.HasField("counter")
             timeline.counters[process, track.name].append((at, event.double_counter_value))
         elif event.type == proto.TrackEvent.TYPE_SLICE_BEGIN:
-            made = Slice(process, track.name, names["name"], names["categories"], at, -1, names["args"].get("args", {}), len(stack))
+            made = Slice(
+                process,
+                track.name,
+                names["name"],
+                names["categories"],
+                at,
+                -1,
+                names["args"].get("args", {}),
+                len(stack),
+            )
             timeline.slices.append(made)
             stack.append(made)
             for flow in event.flow_ids:
@@ -157,12 +166,20 @@ def _chrome(data: bytes) -> Timeline:
             categories = tuple(event["cat"].split(",")) if event["cat"] else ()
             track = threads[place].rsplit(" (", 1)[0] if threads[place].endswith(")") else threads[place]
             made = Slice(
-                processes[place[0]], track, event["name"], categories, start, start + ns(event["dur"]), event.get("args", {})
+                processes[place[0]],
+                track,
+                event["name"],
+                categories,
+                start,
+                start + ns(event["dur"]),
+                event.get("args", {}),
             )
             rows[place].append(made)
             timeline.slices.append(made)
         elif event["ph"] == "C":
-            timeline.counters[processes[place[0]], event["name"]].append((zero + ns(event["ts"]), event["args"]["value"]))
+            timeline.counters[processes[place[0]], event["name"]].append(
+                (zero + ns(event["ts"]), event["args"]["value"])
+            )
         else:
             assert event["ph"] in {"s", "f"}
             assert event["ph"] not in ends[event["id"]]

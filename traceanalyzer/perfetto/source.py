@@ -145,5 +145,3 @@ def _with_pipelines(table: Callable[[str], pl.LazyFrame]) -> pl.DataFrame:
 def ranks_of(source: Source) -> list[int]:
     """Ranks that are here."""
     return sorted(source.whole("ranks")["rank"].unique().to_list())
-
-

@@ -81,7 +81,7 @@ def _bubble_sentences(bubble: Bubble | None) -> list[str]:
     if bubble is None or bubble.measured_share is None:
         return []
     theory = theory_share(bubble)
-    measured = f"The pipeline is idle for {percent(bubble.measured_share)} of its phase{_of_pipelines(bubble)}"
+    measured = f"The bubble takes {percent(bubble.measured_share)} of the pipeline phase{_of_pipelines(bubble)}"
     if theory is None:
         return [f"{measured}; there is no theory for this order of actions."]
     share, name = theory
@@ -129,7 +129,7 @@ def _pipelines(bubble: Bubble) -> list[str]:
         ranks = ", ".join(map(str, slowest.ranks[:MAX_RANKS])) + (", ..." if len(slowest.ranks) > MAX_RANKS else "")
         sentences.append(
             f"The slowest of {len(bubble.pipelines)} pipelines is that of ranks {ranks}: its phase takes "
-            f"{milliseconds(slowest.phase_ms)}, that of a usual one {milliseconds(median_low(others))}; it is idle for "
+            f"{milliseconds(slowest.phase_ms)}, that of a usual one {milliseconds(median_low(others))}; its bubble takes "
             f"{percent(slowest.measured_share)}."
         )
     fault = bubble.largest_fault

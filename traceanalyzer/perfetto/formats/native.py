@@ -110,9 +110,7 @@ class NativeWriter:
                 self._write(end)
                 continue
             row = mark.row
-            packet = packet_of(
-                timestamp=mark.at_ns, trusted_packet_sequence_id=self._sequence, sequence_flags=_NEEDS
-            )
+            packet = packet_of(timestamp=mark.at_ns, trusted_packet_sequence_id=self._sequence, sequence_flags=_NEEDS)
             event = packet.track_event
             event.type = begin
             event.track_uuid = uuid
