@@ -61,4 +61,4 @@ def test_coverage_is_applied_to_the_claims_and_not_to_the_parts(found: Measured,
     assert claims.bubble is not None
     assert (claims.bubble.blame, claims.bubble.measured_share, claims.stragglers) == ([], None, [])
     reasons = {item.metric: item.reason for item in claims.withheld}
-    assert reasons["bubble.blame"] == "one rank tells how long it waits, not which rank is slow"
+    assert reasons["bubble.blame"] == "one rank shows how long it waits, not which rank is slow"

@@ -10,7 +10,7 @@ import polars as pl
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.gaps.sample.clock_trust import TrustedSplits, trusted_splits
-from traceanalyzer.gaps.sample.clocked_splits import clocked_splits
+from traceanalyzer.gaps.sample.splits_by_clock import splits_by_clock
 from traceanalyzer.gaps.sample.steps import CapturedSteps
 from traceanalyzer.measurements.ledger.device import ambiguous_ns, device_accounting
 from traceanalyzer.measurements.ledger.main_thread import accounting
@@ -64,7 +64,7 @@ def captured(run: Run) -> Captured:
     tables = _tables(run)
     if run.steps is not None:
         tables = of_steps(tables, run.steps)
-    trusted = trusted_splits(*clocked_splits(tables))
+    trusted = trusted_splits(*splits_by_clock(tables))
     exchanged = communications(trusted.splits, trusted.messages)
     account = _account(tables, trusted.splits, exchanged)
     everything = CapturedSteps(tables, trusted.splits, trusted.messages, exchanged, account)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from traceanalyzer.analysis.subjects import Subjects
 from traceanalyzer.gaps.checks.culprits import slow_ranks
 from traceanalyzer.gaps.culprits.culprits import stage_of
-from traceanalyzer.gaps.sample.claims import by_coverage, forbidden, told
+from traceanalyzer.gaps.sample.claims import by_coverage, supported, unsupported
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.review import AllToAll, Bubble, Recorded, Sample, StragglerFigures, Withheld
 from traceanalyzer.tables import Tables
@@ -30,15 +30,15 @@ def claimed(subjects: Subjects, sample: Sample, recorded: Recorded | None) -> Cl
     withheld = [item for part in subjects.parts for item in part.withheld]
     withheld += by_coverage(sample, withheld)
     return Claimed(
-        bubble=told(subjects.pipeline.figures, "bubble", sample),
-        all_to_all=told(subjects.experts.figures, "all_to_all", sample),
+        bubble=supported(subjects.pipeline.figures, "bubble", sample),
+        all_to_all=supported(subjects.experts.figures, "all_to_all", sample),
         stragglers=_slow_ranks(subjects, sample),
         withheld=_without_steps(withheld, subjects, recorded),
     )
 
 
 def _slow_ranks(subjects: Subjects, sample: Sample) -> list[StragglerFigures]:
-    silent = any("stragglers" in claim.fields for claim in forbidden(sample).values())
+    silent = any("stragglers" in claim.fields for claim in unsupported(sample).values())
     known: list[StragglerFigures] = [] if silent else list(subjects.pipeline.causes.stragglers)
     faults = subjects.culprits.faults
     step = median_step(subjects.capture.typical.tables.steps) if faults else None

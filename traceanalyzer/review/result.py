@@ -72,7 +72,7 @@ class Review(Part, frozen=True, kw_only=True):
     bubble: Annotated[Bubble | None, measured("chunk spans and their dependencies")]
     all_to_all: Annotated[AllToAll | None, measured("split sizes, arrivals and durations of all-to-alls")]
     mfu: Annotated[Mfu, measured("the declared job's FLOPs and the captured ranks' step time")]
-    waterfall: Annotated[list[WaterfallStep], Meta(description="From peak to measured; empty where MFU is withheld.")]
+    waterfall: Annotated[list[WaterfallStep], Meta(description="From peak to measured; empty if MFU is withheld.")]
     findings: list[Finding]
     method: list[Term]
     provenance: list[Term]

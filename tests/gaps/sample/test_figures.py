@@ -107,6 +107,7 @@ def planted(folder: Path, job: Job, ranks: list[int] | None = None) -> dict[str,
 MOE = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("ranks", [None, [0, 2], [0, 1], [1]])
 def test_every_number_has_its_figure(ranks: list[int] | None, tmp_path: Path) -> None:
     review = planted(tmp_path, MOE, ranks)

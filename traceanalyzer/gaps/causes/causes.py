@@ -73,8 +73,8 @@ def pipeline_causes(
     if chosen.is_empty() or pipeline.unordered:
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
-    told = chosen if "comm_ns" in chosen.columns else with_communication(chosen, tables)
-    actions = _with_launches(told, tables)
+    known = chosen if "comm_ns" in chosen.columns else with_communication(chosen, tables)
+    actions = _with_launches(known, tables)
     coupled = _coupled(actions, tables)
     try:
         found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels), coupled=coupled)
@@ -166,10 +166,10 @@ def _withheld(found: Attributed, *, sampled: bool, coupled: bool) -> tuple[Withh
     if error <= MAX_REPLAY_ERROR:
         reason = (
             "ranks of other pipelines wait for these inside their actions (EP, TP, CP): this replay of single pipelines "
-            "does not know what they would gain from faster computation"
+            "cannot tell what they would gain from faster computation"
         )
         return (Withheld(metric="bubble.worth.computation", reason=reason),) if coupled else ()
     reason = f"the replay of all steps misses their measured length by {error:.1%} (limit {MAX_REPLAY_ERROR:.0%})"
     if sampled:
-        reason += ": when ranks that were not captured send is unknown to it"
+        reason += ": it does not know when ranks that were not captured send"
     return (Withheld(metric="bubble.worth", reason=reason),)

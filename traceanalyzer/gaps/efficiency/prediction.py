@@ -61,7 +61,7 @@ def predicted_mfu(
     counted = account.filter(pl.col("phase").cast(pl.String).is_in(_OUTSIDE)) if pipelined else account
     inseparable = _per_step_ns(counted, ["communication"]) / _per_step_ns(account, None)
     if inseparable > MAX_INSEPARABLE_SHARE:
-        return _without(f"in {percent(inseparable)} of the step wait and transfer cannot be told apart")
+        return _without(f"in {percent(inseparable)} of the step, wait and transfer cannot be separated")
     try:
         phase_ns = _phase_ns(pipeline.actions, exchanged) if pipelined else 0
     except TraceAnalyzerError as error:

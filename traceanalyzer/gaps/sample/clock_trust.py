@@ -58,7 +58,7 @@ def trusted_splits(splits: pl.DataFrame, messages: pl.DataFrame) -> TrustedSplit
     ]
     named = taken.filter((pl.col("kind") == "all_to_all") & pl.col("late_rank").is_not_null())
     if "all_to_all" in nameless and named.is_empty():
-        reason = "the clocks' residuals are of the order of the waits: who came last cannot be told"
+        reason = "the clocks are uncertain by about as much as the waits, so who came last is not known"
         withheld.append(Withheld(metric="all_to_all.blame", reason=reason))
     return TrustedSplits(
         splits=taken,

@@ -69,17 +69,17 @@ def _fit(transfers: pl.DataFrame, matrix: pl.DataFrame, slow: list[int]) -> Fit 
 
 def _rates(sent: NDArray[np.float64], received: NDArray[np.float64], duration: NDArray[np.float64]) -> Fit | None:
     sides = np.greater_equal(sent.sum(axis=1), received.sum(axis=1))
-    found, told = np.zeros(3), 1.0
+    found, known = np.zeros(3), 1.0
     for _ in range(NUM_ROUNDS):
         design = np.where(sides[:, None], sent, received)
         alike = np.column_stack([design[:, 0], design[:, 1] + design[:, 2]])
         if np.linalg.matrix_rank(design / design.max(axis=0).clip(1.0)) < design.shape[1]:
             return None
         found, missed = _least_squares(design, duration)
-        told = missed / max(_least_squares(alike, duration)[1], 1.0)
+        known = missed / max(_least_squares(alike, duration)[1], 1.0)
         sides = np.greater_equal(sent @ found, received @ found)
     latency, slow, healthy = (float(each) for each in found)
-    return (max(latency, 0.0), healthy) if told <= MAX_LEFT and 0 <= healthy < slow else None
+    return (max(latency, 0.0), healthy) if known <= MAX_LEFT and 0 <= healthy < slow else None
 
 
 def _least_squares(design: NDArray[np.float64], duration: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

@@ -84,14 +84,14 @@ class Document:
             self._no_events()
             return
         if window.text[match.end() : match.end() + 1] != b"[":
-            raise NotATraceError("its `traceEvents` is no list", foreign=True)
+            raise NotATraceError("its `traceEvents` is not a list", foreign=True)
         self._add_metadata(window.text[window.position + 1 : match.start()])
         window.keep(match.end() + 1)
 
     def _require_object_first(self) -> None:
         first = self._window.skip_space()
         if first is not None and first not in b"{]":
-            raise NotATraceError("a JSON list of something that is no event", foreign=True)
+            raise NotATraceError("a JSON list whose elements are not events", foreign=True)
 
     def _find_key(self) -> re.Match[bytes] | None:
         """The first `"traceEvents":` that is a key of the document itself; the first of all if none can be proved."""

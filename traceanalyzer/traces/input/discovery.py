@@ -125,7 +125,7 @@ def _find_folder(root: Path) -> Found:
         else:
             sources.append(Source(entry.path, run_folder, explicit=False))
     if not sources:
-        raise NoTracesError(f"{root}: no trace files here", _nothing_hint(defects))
+        raise NoTracesError(f"{root}: holds no trace files", _nothing_hint(defects))
     only = run_folders.pop() if len(run_folders) == 1 else None
     return Found(tuple(sorted(sources, key=lambda s: s.path)), Path(only) if only else None, tuple(defects))
 
@@ -185,7 +185,7 @@ def _find_remote(url: str) -> Found:
     single = len(paths) == 1
     names = [p for p in paths if single or (_CANDIDATE.search(p) and p.rsplit("/", 1)[-1] not in _OURS)]
     if not names:
-        raise InputError(f"{url}: no trace files there", "give the URL of a trace file or of a folder of them")
+        raise InputError(f"{url}: holds no trace files", "give the URL of a trace file or of a folder of them")
     sources = tuple(Source(cast("str", system.unstrip_protocol(p)), None, explicit=single) for p in sorted(names))
     return Found(sources, None, ())
 

@@ -73,18 +73,15 @@ def read_document(
     num_events = 0
     for decoded in document.frames():
         frame = settling.settle(decoded.frame)
-        checks.add(frame)
-        ranks.add(frame)
+        for receive in (checks.add, ranks.add, sink):
+            receive(frame)
         num_events += frame.height
-        sink(frame)
     settling.finish()
     bounds = checks.time_bounds()
     outside = bounds[2] if bounds else 0
     _drop_outside(outside, tally, log)
     repeated = checks.repeated(bounds)
-    if repeated:
-        tally.drop_events("duplicate", len(repeated), seen=False)
-        log.add("event.duplicates", events=len(repeated))
+    _drop_repeated(len(repeated), tally, log)
     tally.events_kept = num_events + settling.num_pairs - outside - len(repeated)
     counts = tally.counts()
     if not checks.num_complete:
@@ -157,6 +154,12 @@ def credible(frame: pl.DataFrame, facts: FileFacts) -> pl.DataFrame:
     return frame.filter(
         (pl.col("ph") != "X") | pl.col("start_ns").is_between(facts.time_from_ns, facts.time_to_ns, closed="left")
     )
+
+
+def _drop_repeated(number: int, tally: Tally, log: DefectLog) -> None:
+    if number:
+        tally.drop_events("duplicate", number, seen=False)
+        log.add("event.duplicates", events=number)
 
 
 def _drop_outside(num_events: int, tally: Tally, log: DefectLog) -> None:

@@ -90,7 +90,7 @@ class Export:
     def _refuse_mixed(self, report: _Report) -> None:
         if len(report.processes) > 1 and len(set(self.ranks.values())) != len(report.processes):
             raise NotATraceError(
-                f"{len(report.processes)} processes used a device and nothing tells their ranks: profile every rank into "
+                f"{len(report.processes)} processes used a device and their ranks are not recorded: profile every rank into "
                 "a file of its own (nsys profile -o rank%q{RANK})"
             )
 
@@ -140,7 +140,7 @@ class _Report:
         """Raise `NotATraceError` if a table or column that is needed is not there."""
         columns = self._tables.columns
         if _STRINGS not in columns:
-            raise NotATraceError("a SQLite file, but no export of Nsight Systems", foreign=True)
+            raise NotATraceError("a SQLite file, but not an export of Nsight Systems", foreign=True)
         if self._kernels is None and _GRAPH not in columns:
             raise NotATraceError("an Nsight Systems export without kernels: profile with --trace=cuda,nvtx")
         needed = {
@@ -180,12 +180,12 @@ class _Report:
     @property
     def ranks(self) -> dict[str, int]:
         """Rank by process as MPI told it."""
-        told = [
+        stated = [
             (tid >> _PROCESS_BITS & _MASK, rank)
             for tid, rank in self._all(_MPI, "globalTid", "rank")
             if isinstance(tid, int) and isinstance(rank, int) and 0 <= rank < 1 << 31
         ]
-        return {str(process): rank for process, rank in sorted(told) if process in self.processes}
+        return {str(process): rank for process, rank in sorted(stated) if process in self.processes}
 
     @property
     def metadata(self) -> dict[str, bytes]:

@@ -68,7 +68,7 @@ INTERLEAVED_1F1B = Schedule(
         domain="every group has P microbatches or more, or M < P in one group",
         hop_formula="2(vP−1)·c with groups of P, 2(P−1)·c with larger ones",
         hop_holds=_hop_holds,
-        hop_domain="M ≥ P in equal groups of G; c ≤ min(T_F, T_b)/v and, where G > P, P·c ≤ (G−P)·min(T_F, T_b)/v",
+        hop_domain="M ≥ P in equal groups of G; c ≤ min(T_F, T_b)/v and, if G > P, P·c ≤ (G−P)·min(T_F, T_b)/v",
         source="Narayanan et al., SC21, arXiv 2104.04473; M < P and hops by simulation",
     ),
 )

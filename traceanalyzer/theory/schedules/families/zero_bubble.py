@@ -8,7 +8,7 @@ from traceanalyzer.schedule import Action, Op, Phase
 from traceanalyzer.theory.schedules.families.interleaved import visits
 from traceanalyzer.theory.schedules.record import HeldPoint, Law, Point, Schedule, most, weight_shortest
 
-_SOURCE = "Qi et al., arXiv 2401.10241, Table 2; where T_W is long and with hops by simulation"
+_SOURCE = "Qi et al., arXiv 2401.10241, Table 2; with long T_W and with hops by simulation"
 
 
 def zero_bubble_1f1b(
