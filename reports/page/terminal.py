@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from reports.page.model import Chart, Finding, Findings, Grid, Page, Part, Section, Terms, Tile
+from reports.page.model import COMPARED, Chart, Finding, Findings, Grid, Page, Part, Section, Terms, Tile
 from reports.page.text import safe_text
 
 WIDE = 10_000
@@ -84,6 +84,8 @@ def _finding(finding: Finding, width: int) -> Iterator[str]:
     yield _wrapped(text, width, "  [ok] " if finding.passed else "  [!!] ")
     if finding.action and not finding.passed:
         yield _wrapped(finding.action, width, "       → ")
+    if finding.command:
+        yield f"       see {safe_text(finding.command)}"
 
 
 def _terms(terms: Terms, width: int) -> Iterator[str]:
@@ -126,6 +128,8 @@ def _row(row: Sequence[str], widths: Sequence[int], numeric: frozenset[int], wid
 
 def _command(grid: Grid, path: str) -> str:
     what = shlex.quote(safe_text(path)) if path else "PATH"
+    if grid.all_rows == COMPARED:
+        return f"traceanalyzer compare … --json {COMPARED}"
     if grid.all_rows == "review.json":
         return f"traceanalyzer analyze {what} --json review.json"
     return f"traceanalyzer table {what} {grid.all_rows}"

@@ -31,6 +31,7 @@ from traceanalyzer.gaps.communication.recorded import recorded_sentences
 from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
+from traceanalyzer.measurements.efficiency.roofline import with_shapes
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
 from traceanalyzer.review import (
     Accounting,
@@ -59,7 +60,11 @@ class Analysis:
 
 def analyze(run: Run) -> Analysis:
     """Measure a run and set it against theory."""
-    found = measure(run)
+    return analysis_of(run, measure(run))
+
+
+def analysis_of(run: Run, found: Measured) -> Analysis:
+    """The result of a run that was measured."""
     return Analysis(_review(run, found), _drawn(run, found))
 
 
@@ -183,6 +188,7 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
     given = {name: table for part in subjects.parts for name, table in part.tables.items()}
     return given | {
         "actions": everything.with_others(subjects.pipeline.actions, tables.actions, ACTIONS),
+        "kernels": with_shapes(tables.kernels, subjects.efficiency.timed),
         "collectives": everything.with_others(collectives, everything.splits, COLLECTIVE_SPLITS),
         "ops": ops,
         "wait_bounds": found.waits,

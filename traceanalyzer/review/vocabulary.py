@@ -66,9 +66,9 @@ PipelineCause = Literal[
 ]
 """What can make a pipeline step longer than its ideal."""
 RankCause = Literal["computation", "host", "late_starts", "late"]
-"""`host`: late launches; `late_starts`: nothing recorded tells why kernels start late; `late`: only lateness is known."""
+"""`host`: late launches; `late_starts`: nothing recorded shows why kernels start late; `late`: only lateness is known."""
 StragglerCause = Literal["stage", "straggler", "stage or rank", "computation", "host", "late_starts", "late"]
-"""`stage or rank`: there are too few replicas to tell the two apart."""
+"""`stage or rank`: there are too few replicas to separate the two."""
 MicrobatchSize = Literal["same", "half"]
 InFlightBasis = Literal["loop", "actions"]
 """`loop`: the training loop's own count; `actions`: counted on the timeline."""
@@ -114,7 +114,7 @@ ExpertPass = Literal["experts", "experts_backward"]
 OperatorKind = Literal["gemm", "attention"]
 Bound = Literal["compute", "memory"]
 
-# What few ranks can tell.
+# What few ranks can show.
 Coverage = Literal["all", "pipelines", "expert_groups", "replicas", "one_rank", "some"]
 """Whole pipelines, whole expert groups, all replicas of a stage, a lone rank, or none of these."""
 FigureScope = Literal["job", "pipeline", "group", "stage", "rank", "ranks"]

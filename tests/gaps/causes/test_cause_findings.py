@@ -61,7 +61,7 @@ def test_a_slow_stage_fails_with_its_worth() -> None:
     assert told == ["Stage 1 computes longer than the other stages: this costs 19.0 ms of a step of 130 ms (14.6%)."]
 
 
-def test_without_replicas_rank_and_stage_are_not_told_apart() -> None:
+def test_without_replicas_rank_and_stage_are_not_separated() -> None:
     bubble = bubble_of({"stage": 20}, [culprit("stage", 1, [1], 20)], [], separable=False)
     found = by_id(bubble)
     assert "pipeline.straggler" not in found

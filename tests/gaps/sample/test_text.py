@@ -160,7 +160,7 @@ def test_a_lone_rank_gives_its_first_screen_and_what_comes_next(
 
 
 @pytest.mark.parametrize("option", [["--ranks", "a"], ["--ranks", "3-1"], ["--steps", "0-99999999"], ["--ranks", "77"]])
-def test_a_choice_that_is_none_is_refused_in_one_line(
+def test_an_invalid_choice_is_refused_in_one_line(
     option: list[str], traces: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["analyze", str(traces), *option]) == 2

@@ -40,6 +40,8 @@ class Job:
     backward_ns: int = 4_000_000
     optimizer_ns: int = 500_000
     kernels_per_action: int = 4
+    gemm_shapes: tuple[str, ...] = ()
+    """Sizes of the factors of the matrix multiplications of an action in turn, recorded as torch does: `64x32 32x16`."""
     p2p_bytes: int = 16 << 20
     gradient_bytes: int = 64 << 20
     """All-reduced over the replicas after the last backward (if dp > 1)."""
@@ -114,8 +116,12 @@ class Faults:
 
     slow_compute: Mapping[int, float] = field(default_factory=dict)
     """Factor on the duration of the rank's computation."""
+    slow_shape: Mapping[str, float] = field(default_factory=dict)
+    """Factor on kernels of `Job.gemm_shapes`, by shape."""
     slow_link: Mapping[int, float] = field(default_factory=dict)
     """Factor on the time of every transfer that the rank takes part in."""
+    seed: int = 0
+    """Of chance below: the same job with another seed is another run."""
     varying_compute: float = 0.0
     """Every action's computation takes up to this share longer, by chance."""
     varying_transfer: float = 0.0
@@ -130,6 +136,11 @@ class Faults:
     """The rank's capture lacks everything that begins in this time after the start of its first captured step."""
     missing_ranks: frozenset[int] = frozenset()
     """No trace is written for them."""
+
+    @property
+    def run(self) -> tuple[int, ...]:
+        """What chance depends on besides the place: nothing for the first run."""
+        return (self.seed,) if self.seed else ()
 
 
 Action = tuple[str, int, int]

@@ -126,7 +126,7 @@ class _Writer:
     def _cpu_events(self) -> list[dict[str, Any]]:
         events = []
         for external, event in enumerate(self.cpu, 1):
-            args: dict[str, Any] = {"External id": external}
+            args: dict[str, Any] = {"External id": external, **event["args"]}
             if event["correlation"] is not None:
                 args = {"correlation": event["correlation"], "cbid": 211}
             if event.get("comms"):

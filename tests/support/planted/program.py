@@ -53,7 +53,7 @@ def _join(program: Program, members: dict[int, tuple[int, int]]) -> None:
         exchanged = zip(info["members"], info["sent"], info["received"], strict=True)
         peers = [peer for peer, sent, received in exchanged if not sparse or peer == rank or sent or received]
         node.arrivals = [members[peer][0] for peer in peers]
-        varied = chance_factor(program.faults.varying_transfer, info["communication"])
+        varied = chance_factor(program.faults.varying_transfer, *program.faults.run, info["communication"])
         node.transfers = [round(_collective_ns(program.job, program.faults, rank, info) * varied)] * len(peers)
 
 

@@ -87,16 +87,21 @@ class Rank:
     def compute(self, duration: int, kinds: tuple[str, ...], after: list[int], num: int) -> None:
         """`num` kernels one after the other on the compute stream; the first waits for `after`."""
         factor = self.faults.slow_compute.get(self.rank, 1.0)
-        factor *= chance_factor(self.faults.varying_compute, self.rank, self.step, self.action, kinds)
+        factor *= chance_factor(self.faults.varying_compute, *self.faults.run, self.rank, self.step, self.action, kinds)
         total = round(duration * factor)
         graph = self.launch("cudaGraphLaunch") if self.job.cuda_graphs and num > 1 else None
         for i in range(num):
             kind = kinds[i % len(kinds)]
             opened = self.host(2_000)
             launched = graph or self.launch("cudaLaunchKernel")
+            shape = (
+                self.job.gemm_shapes[i % len(self.job.gemm_shapes)] if kind == "gemm" and self.job.gemm_shapes else None
+            )
             if graph is None:
-                self.note(opened, f"aten::{kind}", "cpu_op")
+                name, args = ("aten::mm", _sizes(shape)) if shape else (f"aten::{kind}", {})
+                self.note(opened, name, "cpu_op", args=args)
             share = total * (i + 1) // num - total * i // num
+            share = round(share * self.faults.slow_shape.get(shape or "", 1.0))
             waits = after if i == 0 else []
             node = self.on_device(
                 COMPUTE_STREAM, share, launched, waits, kind=kind, name=KERNELS[kind], graph=bool(graph)
@@ -199,7 +204,7 @@ class Rank:
         facts = part["facts"]
         eager = not self.job.coalesced and facts["bytes"] <= self.job.eager_bytes
         cost = transfer_ns(self.job, self.faults, facts["source"], facts["destination"], facts["bytes"])
-        cost = round(cost * chance_factor(self.faults.varying_transfer, part["key"]))
+        cost = round(cost * chance_factor(self.faults.varying_transfer, *self.faults.run, part["key"]))
         send, receive = message["send"], message["receive"]
         for (own, own_end), (other, _), buffered in ((send, receive, eager), (receive, send, False)):
             node = self.graph.nodes[own_end]
@@ -328,6 +333,12 @@ class Rank:
         self.compute(duration, ("gemm",), [dispatched], 1)
         combined = self.expert_exchange(salt, back=True)
         self.compute(20_000, ("elementwise",), [combined], 1)
+
+
+def _sizes(shape: str) -> dict[str, Any]:
+    """What torch records of a multiplication's factors, from `64x32 32x16`."""
+    factors = [[int(size) for size in factor.split("x")] for factor in shape.split()]
+    return {"Input Dims": factors, "Input type": ["c10::BFloat16"] * len(factors)}
 
 
 def _range(part: dict[str, Any]) -> str:

@@ -39,11 +39,11 @@ class Judged:
     flops: tuple[float, float] | None = None
     """Of one step: by the recorded shapes, and as declared."""
     recompute: tuple[str, Recomputed] | None = None
-    """What the job declares to compute again, and what the traces tell."""
+    """What the job declares to compute again, and what the traces show."""
 
     @property
     def least_ms(self) -> float:
-        """Savings below max(0.5% of the step, noise) are not told as faults or changes."""
+        """Savings below max(0.5% of the step, noise) are not reported as faults or changes."""
         return (self.step_ms or 0.0) * max(0.005, self.noise_share)
 
 

@@ -92,7 +92,7 @@ CHECKS = tuple(
 
 
 def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) -> list[Finding]:
-    """`findings` less those of the pipeline that tell a named rank's fault again, or blame one that waits for it."""
+    """`findings` less those of the pipeline that repeat a named rank's fault, or blame one that waits for it."""
     named = {rank for fault in faults if fault.ms is not None for rank in (fault.rank, *fault.peers)}
     return [each for each in findings if each.passed or each.id not in _REPLACED or each.rank not in named]
 

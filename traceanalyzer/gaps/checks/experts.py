@@ -7,7 +7,7 @@ from traceanalyzer.review import AllToAll
 from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
 
 MIN_SAVED_SHARE = 0.02
-"""A placement is proposed from this share of the step on, and links are told from here on."""
+"""A placement is proposed from this share of the step on, and links are reported from here on."""
 
 LEVELLING = 0.9
 """Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""

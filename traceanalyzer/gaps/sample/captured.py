@@ -1,4 +1,4 @@
-"""What a sample of ranks tells, what each rank tells alone, and which ranks to profile next."""
+"""What a sample of ranks shows, what each rank shows alone, and which ranks to profile next."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from traceanalyzer.theory.schedules.recognise import recognise_order
 from traceanalyzer.theory.simulator.op_times import OpTimes
 from traceanalyzer.theory.simulator.simulation import simulate
 
-_UNKNOWN = "these traces do not mention other ranks; if there are any, a second one shows who waits for whom"
+_UNKNOWN = "if this job has other ranks, a second one shows who waits for whom; these traces mention none"
 MAX_RANKS = 64
 """Captured ranks that are described one by one."""
 

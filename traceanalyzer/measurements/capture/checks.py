@@ -32,7 +32,7 @@ class CaptureCheck:
 
     @property
     def passed(self) -> bool | None:
-        """None where it cannot be told."""
+        """None where it is unknown."""
         return None if self.value is None else self.value <= self.limit
 
 
