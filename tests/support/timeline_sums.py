@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 
 import polars as pl
 from timeline_reader import Slice, Timeline
@@ -11,7 +12,9 @@ from timeline_reader import Slice, Timeline
 _SPAN = ("start_ns", "end_ns")
 
 
-def check_timeline(timeline: Timeline, tables: Mapping[str, pl.DataFrame], *, owners: bool = True, bubble: bool = True) -> None:
+def check_timeline(
+    timeline: Timeline, tables: Mapping[str, pl.DataFrame], *, owners: bool = True, bubble: bool = True
+) -> None:
     """Raise where the whole run's timeline differs from its tables. `owners`, `bubble`: whether they are drawn at all."""
     assert timeline.dangling == 0, "a flow has one end"
     ranks = sorted(set(tables["ranks"]["rank"].to_list()))
@@ -40,7 +43,9 @@ def _check_kernels(timeline: Timeline, of_rank: str, kernels: pl.DataFrame) -> N
         if track.startswith("stream ") or track == "kernels"
         for s in timeline.of(of_rank, track)
     ]
-    listed = kernels.select(pl.col("stream").cast(pl.String).fill_null(""), *_SPAN, pl.col("name").cast(pl.String)).rows()
+    listed = kernels.select(
+        pl.col("stream").cast(pl.String).fill_null(""), *_SPAN, pl.col("name").cast(pl.String)
+    ).rows()
     assert Counter(drawn) == Counter(listed)
 
 
@@ -60,7 +65,12 @@ def _check_operations(timeline: Timeline, of_rank: str, own: Mapping[str, pl.Dat
     kernels = messages.filter(on_device).unique(["cycle", "index"])
     host = messages.filter(~on_device)
     collectives = own["collectives"].filter(begun)
-    drawn = [s for track in timeline.tracks(of_rank) if track.startswith("communication") for s in timeline.of(of_rank, track)]
+    drawn = [
+        s
+        for track in timeline.tracks(of_rank)
+        if track.startswith("communication")
+        for s in timeline.of(of_rank, track)
+    ]
     whole = [s for s in drawn if s.categories == ("communication",)]
     assert len(whole) == len(collectives) + len(kernels) + len(host)
     ends = pl.concat([frame.select(*_SPAN) for frame in (collectives, kernels, host)])
@@ -77,7 +87,9 @@ def _check_owners(timeline: Timeline, of_rank: str, accounting: pl.DataFrame) ->
     for each in timeline.of(of_rank, "accounting"):
         drawn[each.args["step"], each.name] += each.ns
     listed: Counter[tuple[int, str]] = Counter()
-    for step, owner, cause, ns in accounting.select("step", pl.col("owner").cast(pl.String), "cause", "duration_ns").rows():
+    for step, owner, cause, ns in accounting.select(
+        "step", pl.col("owner").cast(pl.String), "cause", "duration_ns"
+    ).rows():
         listed[step, f"{owner}: {cause}"] += ns
     assert +drawn == +listed
 
@@ -132,10 +144,12 @@ def _check_counters(timeline: Timeline, tables: Mapping[str, pl.DataFrame], *, b
     for pipeline, expected in listed.items() if bubble else ():
         points = next(v for k, v in drawn.items() if k.split(" (")[0] == f"ranks in the bubble, pipeline {pipeline}")
         assert points[-1][1] == 0
-        area = sum(value * (after - at) for (at, value), (after, _) in zip(points, points[1:], strict=False))
+        area = sum(value * (after - at) for (at, value), (after, _) in pairwise(points))
         assert area == expected
     blamed = sum(value for name, points in drawn.items() if name.startswith("blame on ") for _, value in points)
-    total = tables["blame"].join(tables["bubble"].select("pipeline", "step").unique(), on=["pipeline", "step"])["duration_ns"]
+    total = tables["blame"].join(tables["bubble"].select("pipeline", "step").unique(), on=["pipeline", "step"])[
+        "duration_ns"
+    ]
     assert abs(blamed - total.sum() / 1e6) < 1e-6 * (1 + abs(total).sum() / 1e6)
 
 

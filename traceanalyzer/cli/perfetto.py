@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 @click.argument("path")
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to write; compressed if it ends in .gz.")  # fmt: skip
 @click.option("--format", "kind", type=click.Choice(["perfetto", "json"]), help="Default: json if FILE ends in .json or .json.gz, else perfetto.")  # fmt: skip
-@click.option("--from", "from_ms", type=float, metavar="MS", help="From this moment on, in ms since the first step began.")
+@click.option(
+    "--from", "from_ms", type=float, metavar="MS", help="From this moment on, in ms since the first step began."
+)
 @click.option("--to", "to_ms", type=float, metavar="MS", help="Up to this moment.")
 @click.option("--cpu", is_flag=True, help="The host's threads as well.")
 @click.option("--traces", metavar="CAPTURE", help="PATH is a result: the capture that it was made of, for recorded arguments and --cpu.")  # fmt: skip
@@ -52,7 +54,9 @@ def command(
     ranks, steps = asked.pop("ranks"), asked.pop("steps")
     choice = Choice(chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps), from_ms, to_ms)
     source = _source(path, traces, asked, cpu=cpu)
-    written = write_timeline(source, choice, output, "json" if kind == "json" else "perfetto" if kind else None, cpu=cpu)
+    written = write_timeline(
+        source, choice, output, "json" if kind == "json" else "perfetto" if kind else None, cpu=cpu
+    )
     for note in written.notes:
         click.echo(f"! {note}", err=True)
     click.echo(
@@ -73,7 +77,8 @@ def _source(path: str, traces: str | None, asked: dict[str, Any], *, cpu: bool) 
         refuse_options(path, asked)
         if cpu and traces is None:
             raise UsageError(
-                f"{path}: is a result, which does not keep the host's threads", "add --traces CAPTURE, or give the traces"
+                f"{path}: is a result, which does not keep the host's threads",
+                "add --traces CAPTURE, or give the traces",
             )
         source = kept_source(path)
         return source if traces is None else with_capture(source, traces)

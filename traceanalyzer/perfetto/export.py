@@ -79,5 +79,3 @@ class _Compressed(gzip.GzipFile):
 
     def __init__(self, file: BinaryIO) -> None:
         super().__init__(filename="", mode="wb", fileobj=file, compresslevel=6, mtime=0)
-
-

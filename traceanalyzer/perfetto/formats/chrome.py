@@ -38,7 +38,9 @@ class ChromeWriter:
         for track in process.tracks:
             for lane, rows in lanes_of(track):
                 thread += 1
-                self._meta("thread_name", process.id, thread, name=track.name if lane == 0 else f"{track.name} ({lane + 1})")
+                self._meta(
+                    "thread_name", process.id, thread, name=track.name if lane == 0 else f"{track.name} ({lane + 1})"
+                )
                 self._meta("thread_sort_index", process.id, thread, sort_index=thread)
                 self._slices(rows, process.id, thread)
         for counter in process.counters:
@@ -111,5 +113,3 @@ class ChromeWriter:
 
 def _place(process: int, thread: int) -> list[pl.Expr]:
     return [pl.lit(process).alias("pid"), pl.lit(thread).alias("tid")]
-
-

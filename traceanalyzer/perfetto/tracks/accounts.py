@@ -43,7 +43,9 @@ def owners(rank: int, source: Source, window: Window, asked: pl.DataFrame) -> Tr
     parts = pl.col("label").str.split("/")
     own = own.join(out, on="segment", how="left", maintain_order="left").with_columns(pl.col("out").fill_null([]))
     made = slices(own, parts.list.slice(0, 2).list.join(": "), parts.list.first(), ["step"])
-    return Track("accounting", made, "Every nanosecond of a step has one owner; by owner they sum to the table accounting.")
+    return Track(
+        "accounting", made, "Every nanosecond of a step has one owner; by owner they sum to the table accounting."
+    )
 
 
 def idle(source: Source) -> pl.DataFrame:
@@ -59,11 +61,19 @@ def idle(source: Source) -> pl.DataFrame:
     gaps = gaps_before(actions, transfers, exchanges).with_row_index("gap")
     keys = ["pipeline", "step", "rank"]
     after = gaps.group_by(keys).agg(
-        pl.lit("drain").alias("part"), pl.col("end_ns").max().alias("start_ns"), pl.col("phase_end_ns").first().alias("end_ns")
+        pl.lit("drain").alias("part"),
+        pl.col("end_ns").max().alias("start_ns"),
+        pl.col("phase_end_ns").first().alias("end_ns"),
     )
     before = gaps.select(*keys, "part", pl.col("previous_ns").alias("start_ns"), pl.col("ready_ns").alias("end_ns"))
-    late = _covered(gaps.select("gap", *keys, pl.col("ready_ns").alias("start_ns"), pl.col("start_ns").alias("end_ns")), transfers, exchanges)
-    found = pl.concat([frame.select(columns) for frame in (before, after, late)]).filter(pl.col("end_ns") > pl.col("start_ns"))
+    late = _covered(
+        gaps.select("gap", *keys, pl.col("ready_ns").alias("start_ns"), pl.col("start_ns").alias("end_ns")),
+        transfers,
+        exchanges,
+    )
+    found = pl.concat([frame.select(columns) for frame in (before, after, late)]).filter(
+        pl.col("end_ns") > pl.col("start_ns")
+    )
     return found.sort("rank", "start_ns") if _closes(found, table) else found.clear()
 
 
@@ -119,9 +129,14 @@ def ranks_idle(segments: pl.DataFrame, window: Window) -> Iterator[Counter]:
     own = window.kept(segments.filter(pl.col("part").is_in(_DEPENDENCY)))
     for key, rows in own.sort("pipeline").partition_by("pipeline", as_dict=True, maintain_order=True).items():
         edges = pl.concat(
-            [rows.select(pl.col(at).alias("at_ns"), pl.lit(change).alias("value")) for at, change in (("start_ns", 1), ("end_ns", -1))]
+            [
+                rows.select(pl.col(at).alias("at_ns"), pl.lit(change).alias("value"))
+                for at, change in (("start_ns", 1), ("end_ns", -1))
+            ]
         )
-        counts = edges.group_by("at_ns").agg(pl.col("value").sum()).sort("at_ns").with_columns(pl.col("value").cum_sum())
+        counts = (
+            edges.group_by("at_ns").agg(pl.col("value").sum()).sort("at_ns").with_columns(pl.col("value").cum_sum())
+        )
         yield Counter(f"ranks in the bubble, pipeline {key[0]}", "ranks", _points(counts))
 
 
@@ -131,25 +146,37 @@ def blame_of_waiter(rank: int, source: Source, window: Window) -> list[Track]:
     own = rows.sort("at_ns", pl.col("duration_ns"), descending=[False, True]).with_columns(
         pl.col("duration_ns").clip(lower_bound=0).alias("_length")
     ).with_columns((pl.col("at_ns") + pl.col("_length").cum_sum().over("step") - pl.col("_length")).alias("start_ns"))  # fmt: skip
-    own = own.with_columns((pl.col("start_ns") + pl.col("_length")).alias("end_ns"), pl.lit(rank, pl.Int32).alias("rank"))
+    own = own.with_columns(
+        (pl.col("start_ns") + pl.col("_length")).alias("end_ns"), pl.lit(rank, pl.Int32).alias("rank")
+    )
     own = window.kept(own)
     if own.is_empty():
         return []
-    name = pl.concat_str(pl.col("cause").cast(pl.String), pl.lit(", rank "), pl.col("culprit").cast(pl.String).fill_null("not captured"))
+    name = pl.concat_str(
+        pl.col("cause").cast(pl.String), pl.lit(", rank "), pl.col("culprit").cast(pl.String).fill_null("not captured")
+    )
     made = slices(own, name, pl.lit("blame"), ["step", "pipeline", "duration_ns"])
-    return [Track("blame", made, "How much of the step's waiting each cause and culprit explain; lengths, not moments.")]
+    return [
+        Track("blame", made, "How much of the step's waiting each cause and culprit explain; lengths, not moments.")
+    ]
 
 
 def blame_counters(source: Source, window: Window) -> Iterator[Counter]:
     """What each culprit and cause cost the chosen ranks that waited, for as long as the pipeline phase of the step."""
     rows = _blame_in_time(source).with_columns(pl.col("waiter").alias("rank"), pl.col("at_ns").alias("start_ns"))
     rows = window.kept(rows.with_columns(pl.col("until_ns").alias("end_ns")))
-    sums = rows.group_by("culprit", "cause", "at_ns", "until_ns").agg(pl.col("duration_ns").sum()).sort("culprit", "cause", "at_ns")
+    sums = (
+        rows.group_by("culprit", "cause", "at_ns", "until_ns")
+        .agg(pl.col("duration_ns").sum())
+        .sort("culprit", "cause", "at_ns")
+    )
     for key, own in sums.partition_by("culprit", "cause", as_dict=True, maintain_order=True).items():
         who = "outside the sample" if key[0] is None else f"rank {key[0]}"
         ends = own.select(pl.col("until_ns").alias("at_ns"), pl.lit(0, pl.Int64).alias("value"))
         starts = own.select("at_ns", pl.col("duration_ns").alias("value"))
-        by_step = pl.concat([ends.join(starts, on="at_ns", how="anti"), starts]).group_by("at_ns").agg(pl.col("value").sum())
+        by_step = (
+            pl.concat([ends.join(starts, on="at_ns", how="anti"), starts]).group_by("at_ns").agg(pl.col("value").sum())
+        )
         yield Counter(f"blame on {who}: {key[1]}", "ms", _points(by_step.sort("at_ns"), _NS_PER_MS))
 
 

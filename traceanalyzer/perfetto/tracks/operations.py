@@ -107,7 +107,9 @@ def _listed(name: str) -> pl.Expr:
 
 def _collectives(source: Source, window: Window) -> pl.DataFrame:
     rows = window.kept(source.whole("collectives"))
-    way = pl.when(pl.col("direction").is_not_null()).then(pl.format("{} ({})", "kind", pl.col("direction").cast(pl.String)))
+    way = pl.when(pl.col("direction").is_not_null()).then(
+        pl.format("{} ({})", "kind", pl.col("direction").cast(pl.String))
+    )
     return _operation(
         rows.with_columns(
             pl.coalesce(way, "kind").alias("name"),
@@ -124,7 +126,8 @@ def _messages(source: Source, window: Window) -> pl.DataFrame:
     rows = rows.with_columns((word + pl.col("peer").cast(pl.String).fill_null("?")).alias("name"))
     single = pl.col("match").is_not_null()
     flows = [
-        pl.col("match").filter(single & (sends if way == "sends" else ~sends)).alias(way) for way in ("sends", "receives")
+        pl.col("match").filter(single & (sends if way == "sends" else ~sends)).alias(way)
+        for way in ("sends", "receives")
     ]
     device = rows.filter(pl.col("index").is_not_null())
     kernels = device.group_by(_KERNEL, maintain_order=True).agg(
@@ -133,7 +136,9 @@ def _messages(source: Source, window: Window) -> pl.DataFrame:
         pl.col("bytes").sum(),
         *flows,
     )
-    splits = source.whole("communications").filter(pl.col("kind") == "p2p").select(*_KERNEL, "wait_ns", "basis", "late_rank")
+    splits = (
+        source.whole("communications").filter(pl.col("kind") == "p2p").select(*_KERNEL, "wait_ns", "basis", "late_rank")
+    )
     kernels = kernels.join(splits.unique(_KERNEL), on=_KERNEL, how="left", maintain_order="left")
     host = rows.filter(pl.col("index").is_null()).with_columns(
         pl.when(pl.col("wait_ns") > 0).then("peer").alias("late_rank"),
@@ -150,9 +155,7 @@ def _operation(frame: pl.DataFrame) -> pl.DataFrame:
         for name, dtype in _OPERATION.items()
     ]
     end = pl.max_horizontal("start_ns", pl.col("end_ns").fill_null(pl.col("start_ns")))
-    return frame.select(columns).with_columns(
-        end.alias("end_ns"), _listed("sends"), _listed("receives")
-    )
+    return frame.select(columns).with_columns(end.alias("end_ns"), _listed("sends"), _listed("receives"))
 
 
 def _message_flows(rows: pl.DataFrame) -> pl.DataFrame:
@@ -163,7 +166,9 @@ def _message_flows(rows: pl.DataFrame) -> pl.DataFrame:
     ]
     pairs = ends[0].join(ends[1], on="match", suffix="_into")
     return pairs.select(
-        pl.col("op").alias("out_op"), pl.col("op_into").alias("into_op"), (pl.lit(MESSAGE, pl.UInt64) + pl.col("match")).alias("flow")
+        pl.col("op").alias("out_op"),
+        pl.col("op_into").alias("into_op"),
+        (pl.lit(MESSAGE, pl.UInt64) + pl.col("match")).alias("flow"),
     )
 
 
@@ -173,8 +178,16 @@ def _collective_flows(rows: pl.DataFrame) -> pl.DataFrame:
     last = known.select(pl.col("rank").alias("late_rank"), "match", pl.col("op").alias("out_op")).unique(
         ["late_rank", "match"], maintain_order=True
     )
-    pairs = known.filter(pl.col("wait_ns") > 0).join(last, on=["late_rank", "match"]).filter(pl.col("op") != pl.col("out_op"))
-    return pairs.select("out_op", pl.col("op").alias("into_op"), (pl.lit(COLLECTIVE, pl.UInt64) + pl.col("op").cast(pl.UInt64)).alias("flow"))
+    pairs = (
+        known.filter(pl.col("wait_ns") > 0)
+        .join(last, on=["late_rank", "match"])
+        .filter(pl.col("op") != pl.col("out_op"))
+    )
+    return pairs.select(
+        "out_op",
+        pl.col("op").alias("into_op"),
+        (pl.lit(COLLECTIVE, pl.UInt64) + pl.col("op").cast(pl.UInt64)).alias("flow"),
+    )
 
 
 def _last_action(waits: pl.DataFrame, actions: pl.DataFrame) -> pl.DataFrame:

@@ -33,7 +33,9 @@ def processes(source: Source, choice: Choice, told: Told, *, cpu: bool) -> Itera
     told.num_flows = found.num_flows
     idle = accounts.idle(source)
     if idle.is_empty() and not source.whole("bubble").is_empty():
-        told.notes.append("the bubble is not drawn: this result does not say what each action waited for; give the traces")
+        told.notes.append(
+            "the bubble is not drawn: this result does not say what each action waited for; give the traces"
+        )
     if source.recorded is None and source.table("kernels").head(1).collect().height:
         told.notes.append("kernels have no recorded arguments: no trace is at hand (--traces CAPTURE)")
     top = max(chosen.ranks) + 2

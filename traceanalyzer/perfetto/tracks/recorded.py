@@ -15,13 +15,17 @@ _KERNEL = ["cycle", "index"]
 _CALL = ["cycle", "correlation"]
 
 
-def streams(rank: int, kernels: pl.DataFrame, events: pl.DataFrame | None, *, calls: pl.DataFrame | None) -> Iterator[Track]:
+def streams(
+    rank: int, kernels: pl.DataFrame, events: pl.DataFrame | None, *, calls: pl.DataFrame | None
+) -> Iterator[Track]:
     """A track for each stream with every kernel and copy of `KERNELS`.
 
     `events` are the rank's recorded events, for the kernels' own arguments; `calls` the launching calls that are drawn, as
     `launch_flows` gives them.
     """
-    told = kernels if events is None else kernels.join(_arguments(events), on=_KERNEL, how="left", maintain_order="left")
+    told = (
+        kernels if events is None else kernels.join(_arguments(events), on=_KERNEL, how="left", maintain_order="left")
+    )
     if calls is not None:
         flows = calls.select(*_CALL, pl.concat_list("flow").alias("into"))
         told = told.join(flows, on=_CALL, how="left", maintain_order="left").with_columns(pl.col("into").fill_null([]))
@@ -31,9 +35,19 @@ def streams(rank: int, kernels: pl.DataFrame, events: pl.DataFrame | None, *, ca
         pl.when("in_graph").then(pl.lit(value=True)).alias("in_graph"),
         pl.when("cut").then(pl.lit(value=True)).alias("cut"),
     ]
-    for key, own in told.sort("stream", "start_ns", "index").partition_by("stream", as_dict=True, maintain_order=True).items():
+    for key, own in (
+        told.sort("stream", "start_ns", "index").partition_by("stream", as_dict=True, maintain_order=True).items()
+    ):
         kind = pl.concat_str(pl.lit("kernel,"), pl.col("kind").cast(pl.String))
-        lanes = in_lanes(own.select("start_ns", "end_ns", "name", "kind", *(c for c in own.columns if c not in ("start_ns", "end_ns", "name", "kind"))))
+        lanes = in_lanes(
+            own.select(
+                "start_ns",
+                "end_ns",
+                "name",
+                "kind",
+                *(c for c in own.columns if c not in ("start_ns", "end_ns", "name", "kind")),
+            )
+        )
         made = slices(lanes, pl.col("name"), kind, args, lane=pl.col("lane"))
         if "recorded" in lanes.columns:
             made = made.with_columns(_with_recorded(made["args"], lanes["recorded"]))

@@ -18,7 +18,9 @@ def steps(rank: int, source: Source, window: Window) -> Track:
     """A rank's steps."""
     own = window.kept(source.of_rank("steps", rank))
     apart = pl.col("set_apart").cast(pl.String)
-    name = pl.when(apart.is_null()).then(pl.format("step {}", "step")).otherwise(pl.format("step {} ({})", "step", apart))
+    name = (
+        pl.when(apart.is_null()).then(pl.format("step {}", "step")).otherwise(pl.format("step {} ({})", "step", apart))
+    )
     return Track("steps", slices(own, name, pl.lit("step"), ["step", "is_typical", "open_start", "open_end"]))
 
 
