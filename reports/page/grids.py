@@ -13,7 +13,7 @@ Value = str | int | float | bool | Sequence[object] | None
 Column = tuple[str, Callable[[Row], Value], Unit | None]
 """Heading, value, and the unit it is written with (None: as text)."""
 MAX_ROWS = 10
-"""Lists come largest first: more rows than this tell a reader nothing new."""
+"""Lists come largest first: more rows than this give a reader nothing new."""
 
 
 def grid(  # noqa: PLR0913 - what a table may have

@@ -102,6 +102,8 @@ class Finding:
     place: str
     start_ms: float | None
     end_ms: float | None
+    command: str = ""
+    """Writes the moment for a trace viewer; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,6 +160,6 @@ class Page:
     verdict: tuple[str, ...]
     tiles: tuple[Tile, ...] = ()
     sections: tuple[Section, ...]
-    withheld: tuple[tuple[str, str], ...] = ()
-    """Everything that is not given: (names, reason)."""
+    untold: tuple[tuple[str, str], ...] = ()
+    """What is not known, one entry per cause: (what, why and what would unlock it)."""
     footer: str = ""

@@ -10,8 +10,8 @@ from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.sample.claims import by_coverage, supported, unsupported
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.review import AllToAll, Bubble, Recorded, Sample, StragglerFigures, Withheld
+from traceanalyzer.tables import Tables
 
-NO_KERNELS = "kernels were launched and none was recorded, so nothing tells what the device did"
 _ONLY_RECORDS = "no trace is here: records of communication tell nothing of it"
 
 
@@ -51,7 +51,15 @@ def _without_steps(withheld: list[Withheld], subjects: Subjects, recorded: Recor
     if tables.steps.height:
         return withheld
     if tables.unrecorded_devices:
-        return [Withheld(metric=item.metric, reason=NO_KERNELS) for item in withheld]
+        return [Withheld(metric=item.metric, reason=why_no_kernels(tables)) for item in withheld]
     if recorded is None:
         return withheld
     return [Withheld(metric=item.metric, reason=_ONLY_RECORDS) for item in withheld]
+
+
+def why_no_kernels(tables: Tables) -> str:
+    """Why nothing is measured of traces of which no kernel was read."""
+    unread = " and ".join(tables.unread_devices)
+    if unread:
+        return f"device events in the format of {unread} are not read, and CPU events do not tell what the device did"
+    return "kernels were launched and none was recorded, so nothing tells what the device did"

@@ -100,9 +100,31 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{file}: cannot be read: {reason}", _AGAIN) from None
-    if frame.schema != TABLES[name].schema:
-        raise InputError(f"{file}: its columns are not those of the table {name} in this version", _AGAIN)
+    _check_columns(file, name, frame.schema)
     return frame
+
+
+def scan_table(folder: Path, name: str) -> pl.LazyFrame:
+    """The same table, not held in memory: its checksum is compared now, its rows are read when they are collected."""
+    file = _table_file(folder, name)
+    if name not in result_tables() or not file.is_file():
+        raise UsageError(
+            f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
+        )
+    try:
+        with file.open("rb") as stream:
+            sound = hashlib.file_digest(stream, "sha256").hexdigest() == _checksums(folder).get(name)
+        if not sound:
+            raise InputError(f"{file}: damaged: its checksum does not hold", _AGAIN)
+        _check_columns(file, name, pl.read_parquet_schema(file))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}", _AGAIN) from None
+    return pl.scan_parquet(file)
+
+
+def _check_columns(file: Path, name: str, columns: Mapping[str, pl.DataType]) -> None:
+    if dict(columns) != dict(TABLES[name].schema):
+        raise InputError(f"{file}: its columns are not those of the table {name} in this version", _AGAIN)
 
 
 def result_folder(path: Path | str) -> Path | None:

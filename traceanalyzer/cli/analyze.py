@@ -78,17 +78,23 @@ def _print(result: Kept, form: str) -> None:
 def kept(path: str, asked: dict[str, Any]) -> Kept | None:
     """The result at `path`; None where that is no result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
-    from traceanalyzer.errors import UsageError
 
     if not is_result(path):
         return None
+    refuse_options(path, asked)
+    return read_result(path)
+
+
+def refuse_options(path: str, asked: dict[str, Any]) -> None:
+    """Raise `UsageError` if an option was given that cannot change a result."""
+    from traceanalyzer.errors import UsageError
+
     given = [name for name, value in asked.items() if value is not None]
     if given:
         option = "--job" if given[0] == "job_file" else f"--{given[0].replace('_', '-')}"
         raise UsageError(
             f"{path}: is a result, which {option} cannot change", "leave the option out, or give the traces"
         )
-    return read_result(path)
 
 
 def measured(path: str, asked: dict[str, Any]) -> Kept:

@@ -24,7 +24,7 @@ from traceanalyzer.review.sections.experts import (
     Volume,
     VolumeTheory,
 )
-from traceanalyzer.review.sections.headline import Finding, Headline, Tile
+from traceanalyzer.review.sections.headline import Finding, Headline, Tile, Untold
 from traceanalyzer.review.sections.job import Degrees, Fact, JobFacts, Place
 from traceanalyzer.review.sections.kernels import (
     Communication,
@@ -149,6 +149,7 @@ __all__ = [
     "Tile",
     "Tool",
     "UnfinishedCall",
+    "Untold",
     "ValidityFigures",
     "Volume",
     "VolumeTheory",

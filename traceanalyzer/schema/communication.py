@@ -72,7 +72,8 @@ KERNELS_TABLE = Table(
         "in_graph": Column(pl.Boolean, "Whether it was launched with others by one graph launch."),
         "cut": Column(pl.Boolean, "Whether its recorded end was past the next start on its stream, and was put there."),
         "shape": Column(
-            pl.Categorical(), "Operator and sizes of its factors that launched it; null but for recorded multiplications."
+            pl.Categorical(),
+            "Operator and sizes of its factors that launched it; null but for recorded multiplications.",
         ),
     },
 )

@@ -8,6 +8,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict, Window
+from traceanalyzer.gaps.checks.culprits import holder
 from traceanalyzer.review import Culprit, RemedyWorth
 from traceanalyzer.review.vocabulary import RemedyClass
 from traceanalyzer.review.words import milliseconds, percent
@@ -51,6 +52,18 @@ _PHRASES = {
 }
 
 
+_STATEMENTS = {
+    "stage": "{who} computes longer than the other stages",
+    "straggler": "{who} computes longer than its stage's other ranks",
+    "transfer": "messages that {who} sends delay the pipeline",
+    "chunk_comm": "communication inside the chunks of {who} delays the pipeline",
+    "overlap_dp": "exchanges between replicas that slow no computation of {who}",
+    "host": "the host of {who} starts actions late",
+    "jitter": "equal actions of {who} vary in length",
+}
+"""Clauses; of a change: what would save time."""
+
+
 def _judge(cause: str, judged: Judged) -> Verdict | None:
     """The rank that adds most, what it adds, and what its remedy alone would save."""
     bubble = judged.bubble
@@ -62,7 +75,7 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     worst = next((each for each in _merged(bubble.culprits) if each.cause == cause), None)
     evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
     if share < MIN_SHARE or worst is None:
-        return Verdict(passed=True, evidence=evidence)
+        return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)
     saved = _best(cause, worst, bubble.worth)
     evidence += f", {milliseconds(worst.ms)} of it by {_who(worst)}"
     if cause == "stage" and not bubble.stragglers_separable:
@@ -76,6 +89,27 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
         action=_ACTIONS[cause].format(rank=worst.culprit, stages=", ".join(map(str, worst.stages)) or "?"),
         rank=worst.culprit,
         culprit=_PHRASES[cause].format(who=_who(worst)),
+        statement=_STATEMENTS[cause].format(who=_who(worst)),
+    )
+
+
+def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | None:
+    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be told."""
+    bubble = judged.bubble
+    remedies = [each for each in bubble.worth if each.cause == cause] if bubble and _REMEDIES[cause] == "fault" else []
+    of_one = [each for each in remedies if each.rank is not None or each.stage is not None]
+    best = max(of_one, key=lambda each: each.ms, default=None)
+    if best is None or best.ms <= judged.least_ms or cause == "transfer":
+        return None
+    who = holder(best.rank, judged.stages) if best.rank is not None else f"stage {best.stage}"
+    return Verdict(
+        passed=False,
+        worth_ms=best.ms,
+        evidence=f"{evidence}; replayed, '{best.remedy}' saves {milliseconds(best.ms)}",
+        action=_ACTIONS[cause].format(rank=best.rank, stages=best.stage),
+        rank=best.rank,
+        culprit=_PHRASES[cause].format(who=who),
+        statement=_STATEMENTS[cause].format(who=who),
     )
 
 
@@ -100,10 +134,10 @@ def _merged(culprits: Iterable[Culprit]) -> list[Culprit]:
 
 
 def _who(culprit: Culprit) -> str:
+    if culprit.culprit is not None:
+        return holder(culprit.culprit, {culprit.culprit: culprit.stages})
     stages = ", ".join(map(str, culprit.stages))
-    if culprit.culprit is None:
-        return f"stage {stages}" if stages else "ranks that were not captured"
-    return f"rank {culprit.culprit} (stage {stages})" if stages else f"rank {culprit.culprit}"
+    return f"stage{'' if len(culprit.stages) == 1 else 's'} {stages}" if stages else "ranks that were not captured"
 
 
 _WHY = {

@@ -31,9 +31,9 @@ class EfficiencyGap(SubjectPart):
     flops: tuple[float, float] | None
     """Of a step: by the recorded shapes, and as declared; None where they cannot be compared."""
     recompute: tuple[str, Recomputed] | None
-    """What the job declares to compute again, and what the traces tell."""
+    """What the job declares to compute again, and what the traces show."""
     recomputed: Recomputed
-    """What the traces tell of it."""
+    """What the traces show of it."""
     withheld: tuple[Withheld, ...]
     timed: pl.DataFrame
     """Recorded operators of all steps with their shapes and device time."""

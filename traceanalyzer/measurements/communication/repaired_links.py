@@ -18,7 +18,7 @@ from traceanalyzer.measurements.experts.traffic import EXCHANGE
 NUM_ROUNDS = 5
 """Fits, each with the sides that the one before chose."""
 MAX_LEFT = 0.5
-"""Of the squares that one rate for all bytes misses, two rates may leave so much; else the second one tells nothing."""
+"""Of the squares that one rate for all bytes misses, two rates may leave so much; else the second one shows nothing."""
 
 Fit = tuple[float, float]
 """Latency in nanoseconds, nanoseconds per byte."""
@@ -27,7 +27,7 @@ Fit = tuple[float, float]
 def with_repaired(expected: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     """Add `repaired_ns` to `slow_exchange.expected_transfers` of `TRAFFIC`.
 
-    The group's own line where it has no slow port, and where transfers do not tell two rates apart.
+    The group's own line where it has no slow port, and where transfers do not separate two rates.
     """
     ports = slow_ports(expected)
     fits: dict[str, Fit] = {}
@@ -47,7 +47,7 @@ def with_repaired(expected: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
 
 
 def _fit(transfers: pl.DataFrame, matrix: pl.DataFrame, slow: list[int]) -> Fit | None:
-    """From the transfers of ranks whose own ports are healthy; None where they tell no rate faster than the slow one."""
+    """From the transfers of ranks whose own ports are healthy; None where they show no rate faster than the slow one."""
     rows = transfers.filter(~pl.col("rank").is_in(slow))
     if rows.height < MIN_SAMPLES:
         return None

@@ -18,7 +18,7 @@ from traceanalyzer.measurements.experts.traffic import EXCHANGE, byte_loads
 from traceanalyzer.schema import EXCHANGES, conform
 
 MATERIAL_SHARE = 0.2
-"""Skew or excess over this share of an exchange's duration is told."""
+"""Skew or excess over this share of an exchange's duration is reported."""
 MIN_SAMPLES = 8
 """Fewer transfers give no line."""
 MAX_PAIRED = 400
@@ -50,7 +50,7 @@ def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFra
 def exchanges(splits: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
     """`EXCHANGES`: skew, lateness, transfer and cause of every all-to-all all of whose members were captured.
 
-    Skew compares clocks: exchanges whose late member cannot be told by them are left out.
+    Skew compares clocks: exchanges whose late member they do not show are left out.
     """
     size = pl.col("group").str.split(",").list.len()
     whole = splits.filter(
