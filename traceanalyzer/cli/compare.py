@@ -9,7 +9,7 @@ import click
 
 from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import job_options
-from traceanalyzer.cli.options.reading import choice_options, columns_option, rank_map_option
+from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option
 
 if TYPE_CHECKING:
     from traceanalyzer.compare.side import Side
@@ -65,6 +65,8 @@ def command(
     Each may be traces, a capture, a result that `analyze --out` kept, or a review.json alone (which tells less).
     """
     from reports.comparison import render_comparison
+    from traceanalyzer.analysis.kept import is_result
+    from traceanalyzer.cli.analyze import kept
     from traceanalyzer.compare.comparison import compare
     from traceanalyzer.compare.record import to_json
     from traceanalyzer.errors import UsageError
@@ -72,7 +74,10 @@ def command(
 
     if str(html_file) == "-":
         raise UsageError("--html -: the page is written to a file", "name a file: --html comparison.html")
-    sides = {path: _side(path, asked) for path in dict.fromkeys((base, *new, *more_bases))}
+    paths = list(dict.fromkeys((base, *new, *more_bases)))
+    if all(map(is_result, paths)):
+        kept(base, asked)  # options that describe a job are refused where no traces are read
+    sides = {path: _side(path, asked) for path in paths}
     found = compare(
         sides[base],
         [sides[path] for path in new],
@@ -101,8 +106,7 @@ def _print(found: Any, form: str) -> None:  # noqa: ANN401 - imported late
     elif form == "text":
         click.echo(comparison_text(found, screen_width()))
     else:
-        for sentence in found.sentences:
-            click.echo(sentence)
+        announce(found.sentences, click.echo)
 
 
 def _side(path: str, asked: dict[str, Any]) -> Side:

@@ -73,7 +73,7 @@ def compare(
         else trend_sentences(names, steps, [pair.verdict for pair in pairs]),
         floor_share=least.share,
         floor_basis=least.basis,
-        runs=[_run(side, is_base=side is base) for side in (base, *new)],
+        runs=[_run(side, is_base=at == 0) for at, side in enumerate((base, *new))],
         pairs=pairs,
     )
 

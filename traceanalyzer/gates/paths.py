@@ -7,6 +7,7 @@ know is refused, so that a slip of the pen never passes.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,9 +82,14 @@ def _step(match: re.Match[str]) -> Step:
     )
 
 
+@functools.cache
+def _review_type() -> Any:  # noqa: ANN401 - types of msgspec.inspect
+    return msgspec.inspect.type_info(Review)
+
+
 def _check(text: str, steps: Sequence[Step]) -> None:
     """Follow the path through the types of the review."""
-    kind: Any = msgspec.inspect.type_info(Review)
+    kind = _review_type()
     for at, step in enumerate(steps):
         plain = _plain(kind)
         if isinstance(plain, msgspec.inspect.ListType):
