@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 import polars as pl
 
 from traceanalyzer.gaps.culprits.evidence import host_evidence, kernel_evidence, pauses
-from traceanalyzer.gaps.culprits.late_members import late_members
+from traceanalyzer.gaps.culprits.late_members import late_members, waited_for_ns
 from traceanalyzer.gaps.culprits.peers import PARTS, segments
 from traceanalyzer.gaps.culprits.price import (
     MAX_REPLAY_ERROR,
@@ -53,7 +54,7 @@ class _Compared:
     graph: ProgramGraph
     segments: pl.DataFrame
     kernels: pl.DataFrame
-    late: pl.DataFrame
+    splits: pl.DataFrame
     step_ns: float
     error: float
     events: Callable[[int], pl.DataFrame]
@@ -88,7 +89,8 @@ def culprit_gap(
         exchanges: `COLLECTIVE_SPLITS` with the directions of expert exchanges.
         events: gives `EVENTS` of a rank on the tables' clock.
     """
-    late = late_members(splits.filter(pl.col("step").is_in(typical_steps(tables.steps))))
+    judged = splits.filter(pl.col("step").is_in(typical_steps(tables.steps)))
+    late = late_members(judged)
     if tables.steps["rank"].n_unique() < 2 or splits.height + messages.height > MAX_OPERATIONS:
         return CulpritGap(late_table=late)
     found = programs(tables.kernels, splits, messages, actions)
@@ -98,8 +100,9 @@ def culprit_gap(
     typical = typical_steps(tables.steps)
     graph = replace(graph, judged=frozenset(typical))  # all are replayed: a step begins where the one before it ended
     compared = segments(graph.nodes, found, exchanges).filter(pl.col("step").is_in(typical))
-    step_ns = _measured_step(tables.steps.filter(pl.col("step").is_in(typical)))
-    whole = _Compared(graph, compared, tables.kernels, late, step_ns, replay_error(graph, step_ns), events)
+    measured = _measured_steps(tables.steps.filter(pl.col("step").is_in(typical)))
+    step_ns = median(measured.values())
+    whole = _Compared(graph, compared, tables.kernels, judged, step_ns, replay_error(graph, measured), events)
     told = [
         (price, fault)
         for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found))
@@ -122,10 +125,10 @@ def _is_told(whole: _Compared, tables: Tables) -> bool:
     return whole.error <= MAX_REPLAY_ERROR and len(typical_steps(tables.steps)) > 1
 
 
-def _measured_step(steps: pl.DataFrame) -> float:
-    length = (pl.col("end_ns") - pl.col("start_ns")).max()
-    lengths = steps.group_by("step").agg(length.alias("ns"))["ns"].median()
-    return float(lengths) if isinstance(lengths, (int, float)) else 0.0
+def _measured_steps(steps: pl.DataFrame) -> dict[int, float]:
+    """The longest rank's window of every step, in nanoseconds."""
+    lengths = steps.group_by("step").agg((pl.col("end_ns") - pl.col("start_ns")).max().cast(pl.Float64).alias("ns"))
+    return {int(step): ns for step, ns in lengths.sort("step").iter_rows()}
 
 
 def _cut_off(found: Programs) -> set[int]:
@@ -194,7 +197,7 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
 
 def _bound(whole: _Compared, rank: int) -> Saving | None:
     """What others wait for a rank at most; None where nobody is known to."""
-    waited = float(whole.late.filter(pl.col("late_rank") == rank)["longest_waiting_ms"].sum()) * 1e6
+    waited = waited_for_ns(whole.splits, rank)
     return Saving(waited, 0.0, waited, recurs=True) if waited > whole.least_ns else None
 
 

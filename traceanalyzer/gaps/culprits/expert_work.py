@@ -74,7 +74,10 @@ def with_slopes(segments: pl.DataFrame) -> pl.DataFrame:
     ]
     schema = {"peers": pl.Int64, "pair": pl.String, "rank": pl.Int64, "slope": pl.Float64, "per_row": pl.Float64}
     return segments.join(
-        pl.DataFrame(found, schema=schema, orient="row"), on=["peers", "pair", "rank"], how="left", maintain_order="left"
+        pl.DataFrame(found, schema=schema, orient="row"),
+        on=["peers", "pair", "rank"],
+        how="left",
+        maintain_order="left",
     )
 
 

@@ -125,7 +125,9 @@ def _with_expert_base(rows: pl.DataFrame, alike: list[str]) -> pl.DataFrame:
 
 def _exceeds_others(part: str, alike: list[str]) -> pl.Expr:
     """Whether a row of its group is alone at the top."""
-    return (pl.col(part) == pl.col(part).max().over(alike)) & (pl.col(part).rank("max").over(alike) == pl.len().over(alike))
+    return (pl.col(part) == pl.col(part).max().over(alike)) & (
+        pl.col(part).rank("max").over(alike) == pl.len().over(alike)
+    )
 
 
 def _with_usual_host(rows: pl.DataFrame) -> pl.DataFrame:
