@@ -224,7 +224,7 @@ def measure(run: Run) -> Measured:
             everything.splits,
             everything.messages,
             everything.tables.actions if pipeline.actions.is_empty() else actions,
-            experts.tables.collectives,
+            experts.tables,
             _events_of(run, tables),
         ),
         study=what_if_gap(run.ops),

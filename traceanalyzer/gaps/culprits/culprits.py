@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 
@@ -10,6 +10,7 @@ import polars as pl
 
 from traceanalyzer.gaps.culprits.evidence import host_evidence, kernel_evidence, pauses
 from traceanalyzer.gaps.culprits.late_members import late_members, waited_for_ns
+from traceanalyzer.gaps.culprits.link_faults import link_faults
 from traceanalyzer.gaps.culprits.peers import PARTS, segments
 from traceanalyzer.gaps.culprits.price import (
     MAX_REPLAY_ERROR,
@@ -21,6 +22,8 @@ from traceanalyzer.gaps.culprits.price import (
     replay_error,
 )
 from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_graph
+from traceanalyzer.gaps.culprits.slow_links import slow_places
+from traceanalyzer.gaps.experts.detail import ExpertTables
 from traceanalyzer.measurements.communication.programs import Programs, programs
 from traceanalyzer.review import RankFault, Withheld
 from traceanalyzer.review.vocabulary import FaultBasis, RankCause
@@ -76,7 +79,7 @@ def culprit_gap(
     splits: pl.DataFrame,
     messages: pl.DataFrame,
     actions: pl.DataFrame,
-    exchanges: pl.DataFrame,
+    experts: ExpertTables,
     events: Callable[[int], pl.DataFrame],
 ) -> CulpritGap:
     """Compare ranks that do the same work.
@@ -86,7 +89,7 @@ def culprit_gap(
         splits: `COLLECTIVE_SPLITS` whose waits can be trusted.
         messages: `P2P_SPLITS`, likewise.
         actions: `ACTIONS` with stages.
-        exchanges: `COLLECTIVE_SPLITS` with the directions of expert exchanges.
+        experts: collectives with the directions of expert exchanges, and what their transfers should take.
         events: gives `EVENTS` of a rank on the tables' clock.
     """
     judged = splits.filter(pl.col("step").is_in(typical_steps(tables.steps)))
@@ -99,15 +102,18 @@ def culprit_gap(
         return CulpritGap(late_table=late)
     typical = typical_steps(tables.steps)
     graph = replace(graph, judged=frozenset(typical))  # all are replayed: a step begins where the one before it ended
-    compared = segments(graph.nodes, found, exchanges).filter(pl.col("step").is_in(typical))
+    compared = segments(graph.nodes, found, experts.collectives).filter(pl.col("step").is_in(typical))
     measured = _measured_steps(tables.steps.filter(pl.col("step").is_in(typical)))
     step_ns = median(measured.values())
     whole = _Compared(graph, compared, tables.kernels, judged, step_ns, replay_error(graph, measured), events)
-    told = [
+    told: list[tuple[Price | None, RankFault]] = [
         (price, fault)
         for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found))
         if (fault := _fault(whole, price, known=_is_known(found, price, step_ns))) is not None
     ]
+    judged_messages = messages.filter(pl.col("step").is_in(typical))
+    places = slow_places(experts.expected, judged_messages)
+    told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
     told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
     return CulpritGap(
         faults=tuple(fault for _, fault in told),
@@ -245,19 +251,19 @@ def _moment(whole: _Compared, price: Price) -> tuple[int, int] | None:
     return None if rows.is_empty() else (int(rows["from_ns"][0]), int(rows["to_ns"][0]))
 
 
-def _table(told: list[tuple[Price, RankFault]]) -> pl.DataFrame:
+def _table(told: Sequence[tuple[Price | None, RankFault]]) -> pl.DataFrame:
     rows = [
         {
             "rank": fault.rank, "cause": fault.cause, "ms": fault.ms, "low_ms": fault.low, "high_ms": fault.high,
             "share_of_step": fault.share_of_step, "basis": fault.basis, "kernel": fault.kernel, "call": fault.call,
-            **{f"{part.removesuffix('_ns')}_ms": price.parts[part].ns / 1e6 for part in PARTS},
+            **{f"{part.removesuffix('_ns')}_ms": price.parts[part].ns / 1e6 if price else None for part in PARTS},
         }
         for price, fault in told
     ]  # fmt: skip
     return conform(pl.DataFrame(rows, schema=CULPRITS), CULPRITS) if rows else empty(CULPRITS)
 
 
-def _withheld(whole: _Compared, told: list[tuple[Price, RankFault]]) -> tuple[Withheld, ...]:
+def _withheld(whole: _Compared, told: Sequence[tuple[Price | None, RankFault]]) -> tuple[Withheld, ...]:
     if all(fault.ms is not None for _, fault in told):
         return ()
     reason = f"the replay of all programs misses the measured step by {percent(whole.error)} (limit {percent(MAX_REPLAY_ERROR, 0)})"

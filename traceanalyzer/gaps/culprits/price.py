@@ -149,9 +149,9 @@ def _price(graph: ProgramGraph, segments: pl.DataFrame, rows: pl.DataFrame, rank
     if twin is None and _is_of_starts(saved, graph, float(np.median(lengths[:, 0]))):
         saved = saved[1:]  # when the first step began is not known, so it cannot show the delay that the others have
     step_ns = float(np.median(lengths[:, 0]))
-    parts = {part: _spread(saved[:, 1 + at], step_ns) for at, part in enumerate(PARTS)}
+    parts = {part: spread(saved[:, 1 + at], step_ns) for at, part in enumerate(PARTS)}
     basis = "replica" if twin is not None else "replay"
-    return Price(rank, _spread(saved[:, 0], step_ns), parts, len(saved), basis)
+    return Price(rank, spread(saved[:, 0], step_ns), parts, len(saved), basis)
 
 
 def _is_of_starts(saved: Array, graph: ProgramGraph, step_ns: float) -> bool:
@@ -188,7 +188,7 @@ def _with_times_of(rows: pl.DataFrame, segments: pl.DataFrame, twin: int, rank: 
     return joined
 
 
-def _spread(saved: npt.NDArray[np.int64], step_ns: float) -> Saving:
+def spread(saved: npt.NDArray[np.int64], step_ns: float) -> Saving:
     """The median with its bounds, and whether every step has it (with many, four of five)."""
     middle = float(np.median(saved))
     if len(saved) == 1:
