@@ -121,7 +121,8 @@ class Measured:
     def stragglers(self) -> list[StragglerFigures]:
         """Slow ranks, where these ranks tell."""
         silent = any("stragglers" in claim.fields for claim in forbidden(self.captured).values())
-        known: list[StragglerFigures] = [] if silent else list(self.causes.stragglers)
+        limit = self.causes.fault_limit_ms or 0.0
+        known = [] if silent else [each for each in self.causes.stragglers if each.cost_ms > limit]
         step = median_step(self.tables.steps) if self.culprits.faults else None
         return slow_ranks(known, self.culprits.faults, stage_of(self.actions), step[1] / 1e6 if step else None)
 

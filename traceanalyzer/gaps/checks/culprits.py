@@ -63,6 +63,7 @@ def _judge_links(judged: Judged) -> Verdict | None:
         worth_ms=worst.ms,
         evidence=worst.evidence + (f"; {counted(len(faults) - 1, 'more link')} likewise" if len(faults) > 1 else ""),
         rank=worst.rank,
+        window=None if worst.start_ns is None or worst.end_ns is None else (worst.start_ns, worst.end_ns),
         culprit=f"the link {'of' if worst.peer is None else 'from'} rank {worst.rank}{to}",
     )
 

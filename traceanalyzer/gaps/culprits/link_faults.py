@@ -37,6 +37,7 @@ def _fault(graph: ProgramGraph, operations: pl.DataFrame, place: SlowPlace, step
     what = f"what it {place.side}"
     if place.peer is not None:
         what = "what passes either way" if "receives" in place.side else "what passes"
+    moment = _moment(operations, place)
     return RankFault(
         rank=place.rank,
         peer=place.peer,
@@ -52,7 +53,17 @@ def _fault(graph: ProgramGraph, operations: pl.DataFrame, place: SlowPlace, step
         basis="replay",
         slowdown=place.ratio,
         num_steps=len(graph.judged_steps),
+        start_ns=moment[0],
+        end_ns=moment[1],
     )
+
+
+def _moment(operations: pl.DataFrame, place: SlowPlace) -> tuple[int, int]:
+    """The rank's operation that lost most."""
+    own = operations.join(place.transfers, on=["rank", "index"]).filter(pl.col("rank") == place.rank)
+    lost = pl.col("transfer_ns") - pl.col("repaired_ns")
+    row = own.sort(lost, "start_ns", descending=[True, False]).row(0, named=True)
+    return int(row["start_ns"]), int(row["end_ns"])
 
 
 def _saving(graph: ProgramGraph, operations: pl.DataFrame, transfers: pl.DataFrame, step_ns: float) -> Saving:
