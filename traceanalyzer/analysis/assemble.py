@@ -106,6 +106,7 @@ def _review(run: Run, found: Measured) -> Review:
         provenance=provenance(run.job, run.path, __version__),
         stragglers=found.stragglers,
         culprits=list(found.culprits.faults),
+        sequence_balance=list(found.culprits.sequences),
         next_schedules=found.causes.next_schedules,
         memory=found.memory.figures,
         what_if=found.study.figures,
@@ -140,6 +141,7 @@ def _findings(found: Measured, figures: ValidityFigures, step: StepFigures) -> l
         recompute=found.efficiency.recompute,
         faults=found.culprits.faults,
         num_compared=found.culprits.num_compared,
+        sequences=found.culprits.sequences,
     )
     told = without_victims(checked(judged), found.culprits.faults)
     told = by_worth([*told, *step_findings(step, found.everything.tables)])

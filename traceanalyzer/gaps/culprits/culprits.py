@@ -8,6 +8,12 @@ from statistics import median
 
 import polars as pl
 
+from traceanalyzer.gaps.culprits.causal_balance import (
+    causal_attention,
+    context_groups,
+    sequence_balance,
+    with_causal_base,
+)
 from traceanalyzer.gaps.culprits.evidence import host_evidence, kernel_evidence, pauses
 from traceanalyzer.gaps.culprits.late_members import late_members, waited_for_ns
 from traceanalyzer.gaps.culprits.link_faults import link_faults
@@ -25,7 +31,7 @@ from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_grap
 from traceanalyzer.gaps.culprits.slow_links import slow_places
 from traceanalyzer.gaps.experts.detail import ExpertTables
 from traceanalyzer.measurements.communication.programs import Programs, programs
-from traceanalyzer.review import RankFault, Withheld
+from traceanalyzer.review import RankFault, SequenceBalance, Withheld
 from traceanalyzer.review.vocabulary import FaultBasis, RankCause
 from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
 from traceanalyzer.schema import conform, empty
@@ -43,6 +49,7 @@ class CulpritGap:
     """Faults of ranks, largest first, with the tables behind them."""
 
     faults: tuple[RankFault, ...] = ()
+    sequences: tuple[SequenceBalance, ...] = ()
     num_compared: int = 0
     """Ranks that have peers and were compared."""
     late_table: pl.DataFrame = field(default_factory=lambda: empty(LATE_MEMBERS))
@@ -102,7 +109,9 @@ def culprit_gap(
         return CulpritGap(late_table=late)
     typical = typical_steps(tables.steps)
     graph = replace(graph, judged=frozenset(typical))  # all are replayed: a step begins where the one before it ended
+    causal = causal_attention(tables.kernels, found, context_groups(splits, messages))
     compared = segments(graph.nodes, found, experts.collectives).filter(pl.col("step").is_in(typical))
+    compared = with_causal_base(compared, causal)
     measured = _measured_steps(tables.steps.filter(pl.col("step").is_in(typical)))
     step_ns = median(measured.values())
     whole = _Compared(graph, compared, tables.kernels, judged, step_ns, replay_error(graph, measured), events)
@@ -115,7 +124,9 @@ def culprit_gap(
     places = slow_places(experts.expected, judged_messages)
     told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
     told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
+    priced = whole.error <= MAX_REPLAY_ERROR
     return CulpritGap(
+        sequences=tuple(sequence_balance(graph, compared, causal, step_ns, priced=priced)),
         faults=tuple(fault for _, fault in told),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
         if _is_told(whole, tables)

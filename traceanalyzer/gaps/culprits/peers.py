@@ -98,7 +98,7 @@ def segments(nodes: pl.DataFrame, found: Programs, directions: pl.DataFrame) -> 
     )
     alike = ["peers", "step", "place"]
     for part in PARTS:
-        others = _median_of_others(whole, part, alike)
+        others = median_of_others(whole, part, alike)
         base = pl.when(pl.col("peers").is_not_null() & (pl.len().over(alike) > 1)).then(others)
         whole = whole.with_columns(base.alias(f"base_{part}"))
     whole = _with_expert_base(_with_usual_host(whole), alike)
@@ -114,7 +114,7 @@ def _with_expert_base(rows: pl.DataFrame, alike: list[str]) -> pl.DataFrame:
     if not rows["is_experts"].any():
         return rows
     told = with_slopes(rows)
-    told = told.with_columns(_median_of_others(told, "rows", alike).alias("_usual_rows"))
+    told = told.with_columns(median_of_others(told, "rows", alike).alias("_usual_rows"))
     beyond = pl.col("rows") - pl.col("_usual_rows")
     per_row = pl.when(_exceeds_others("rows", alike)).then("per_row").otherwise("slope")
     base = (pl.col("base_compute_ns") + per_row * beyond).round().cast(pl.Int64).clip(lower_bound=0)
@@ -134,7 +134,7 @@ def _with_usual_host(rows: pl.DataFrame) -> pl.DataFrame:
     """The base of late launches on ranks without peers: no more in sum than the median of the other ranks of the step."""
     host = pl.when(~pl.col("is_first")).then("host_ns").otherwise(0).sum().alias("_own")
     totals = rows.group_by("rank", "step").agg(host)
-    totals = totals.with_columns(_median_of_others(totals, "_own", ["step"]).alias("_usual"))
+    totals = totals.with_columns(median_of_others(totals, "_own", ["step"]).alias("_usual"))
     share = (pl.col("_usual") / pl.col("_own")).clip(upper_bound=1.0)
     usual = pl.when(pl.col("_own") > 0).then((pl.col("host_ns") * share).round().cast(pl.Int64))
     alone = pl.col("peers").is_null()
@@ -145,7 +145,7 @@ def _with_usual_host(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _median_of_others(rows: pl.DataFrame, part: str, alike: list[str]) -> pl.Series:
+def median_of_others(rows: pl.DataFrame, part: str, alike: list[str]) -> pl.Series:
     """The median of `part` over the other rows of each row's group."""
     ordered = pl.col(part).sort().over(alike, mapping_strategy="join")
     at = pl.col(part).rank("ordinal").over(alike).cast(pl.Int64) - 1
