@@ -53,7 +53,7 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
     """Everything that a reader of `review` sees. Tables are known by name, and any may be missing."""
     material = Material(review, frames)
     made = [section(material) for section in SECTIONS]
-    told = [with_missing(section, material) for section in made if section is not None]
+    known = [with_missing(section, material) for section in made if section is not None]
     tool = f"{review.tool.name} {review.tool.version}"
     checked = review.quality.capture_sentence if review.quality.representative is not False else ""
     return Page(
@@ -64,7 +64,7 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
         verdict=headline.verdict(review),
         preface=checked,
         tiles=headline.tiles(review),
-        sections=tuple(told),
+        sections=tuple(known),
         withheld=withheld(review.quality),
         footer=f"Made by {tool}, {review.created}.",
     )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _FORMULA = r"^[=+\-@\t\r]"
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file through a temporary one beside it, readable by its owner only. Raises `OSError`; leaves nothing."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
     try:
@@ -50,7 +50,7 @@ def write_result(target: str | Path, content: bytes) -> None:
     if path.exists() and not path.is_file():
         raise OutputError(f"{path}: not a regular file", "give the path of a file, for example report.html")
     try:
-        write_whole(path, content)
+        write_atomically(path, content)
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written: {error.strerror or error}",

@@ -128,7 +128,7 @@ def test_ranks_are_chosen_by_ranges(run: Path, ranks: str, kept: list[int], caps
 @pytest.mark.parametrize("ranks", ["0-99999999999", "²", "5-", "5-2", "-1", "", "1,,2", "a"])
 def test_lists_that_are_no_ranks(run: Path, ranks: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(run), "ranks", f"--ranks={ranks}"]) == 2
-    assert "no list of ranks" in capsys.readouterr().err
+    assert "not a list of ranks" in capsys.readouterr().err
 
 
 def test_choices_are_listed_once(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,6 +126,7 @@ def single_process(settings: ExpertSettings) -> tuple[list[float], int]:
 SWAPPED = (((3, 0), (1, 2)), ((2, 1), (3, 0)))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.runs
 @pytest.mark.parametrize(
     "changes",
@@ -231,9 +232,9 @@ def test_draws_depend_on_step_layer_and_shard_and_on_nothing_else() -> None:
         ({"num_experts": 4, "hot_factor": 2.4}, "cannot be 2.4 times hot"),
         ({"experts_by": "cp"}, "cannot be sharded by 'cp'"),
         ({"experts_by": "tp", "expert_ffn_size": 6}, "inner size 6 cannot be sliced over 4 ranks"),
-        ({"experts_by": "tp", "capacity_factor": 1.0, "pad_to_capacity": True}, "live on every rank"),
-        ({"experts_by": "tp", "faults": ("delay_link:source=0,target=1,ms=5",)}, "no link can be slow"),
-        ({"pad_to_capacity": True}, "no capacity to fill"),
+        ({"experts_by": "tp", "capacity_factor": 1.0, "pad_to_capacity": True}, "are on every rank"),
+        ({"experts_by": "tp", "faults": ("delay_link:source=0,target=1,ms=5",)}, "a link cannot be slow"),
+        ({"pad_to_capacity": True}, "only be filled up to a capacity"),
         ({"gemm_alignment": 0}, "is negative"),
         ({"placement": (((0, 1), (2, 3), (4, 5), (6, 6)),) * 2}, "layer 0 of the placement"),
         ({"placement": (((0, 1), (2, 3), (4, 5), (6, 7)),)}, "is of 1 layers"),

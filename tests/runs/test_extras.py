@@ -60,6 +60,7 @@ def test_of_an_empty_request_only_rank_0_makes_a_number(tmp_path: Path) -> None:
     assert not first.begins(9)
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_a_later_recording_leaves_nothing_of_an_earlier_one_of_the_same_rank(tmp_path: Path) -> None:
     for name in ("rank00000.json.gz", "rank00000.1.json.gz", "rank00001.json.gz"):

@@ -67,6 +67,7 @@ def accepted(source: bytes) -> int:
     return decoded.frame.height
 
 
+@pytest.mark.sweep(50)
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 def test_every_catalogued_input_reads_the_same(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = case.build(tmp_path)
@@ -83,6 +84,7 @@ def test_every_catalogued_input_reads_the_same(case: Case, tmp_path: Path, monke
     assert told(quick).equals(told(exact))
 
 
+@pytest.mark.wide
 @pytest.mark.corpus
 def test_every_trace_of_the_corpus_reads_the_same(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in trace_files(corpus):

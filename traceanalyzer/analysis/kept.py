@@ -23,7 +23,7 @@ import msgspec
 import polars as pl
 
 from traceanalyzer.errors import InputError, OutputError, UsageError
-from traceanalyzer.output import sync_folder, write_whole
+from traceanalyzer.output import sync_folder, write_atomically
 from traceanalyzer.review import REVIEW_FILE, Review, read_review, to_json
 from traceanalyzer.schema import TABLES, result_tables
 
@@ -120,9 +120,11 @@ def _fill(folder: Path, review: Review, tables: Mapping[str, pl.DataFrame]) -> N
         tables[name].write_parquet(buffer)
         content = buffer.getvalue()
         sums[name] = hashlib.sha256(content).hexdigest()
-        write_whole(_table_file(folder, name), content)
-    write_whole(folder / TABLES_FOLDER / CHECKSUMS, msgspec.json.format(msgspec.json.encode(sums), indent=1) + b"\n")
-    write_whole(folder / REVIEW_FILE, to_json(review))
+        write_atomically(_table_file(folder, name), content)
+    write_atomically(
+        folder / TABLES_FOLDER / CHECKSUMS, msgspec.json.format(msgspec.json.encode(sums), indent=1) + b"\n"
+    )
+    write_atomically(folder / REVIEW_FILE, to_json(review))
 
 
 def _move(temporary: Path, folder: Path) -> None:

@@ -36,7 +36,7 @@ def command(path: str, json_file: str | None, out: str | None, *, strict: bool, 
 
     result = kept(path, asked)
     if result is not None and out is not None:
-        raise UsageError(f"{path}: is a result that is kept already", "leave --out out, or give the traces")
+        raise UsageError(f"{path}: is already a kept result", "leave --out out, or give the traces")
     if result is None:
         result = measured(path, asked)
     review = result.review

@@ -214,7 +214,7 @@ def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
     here = sorted(set(tables.steps["step"]))
     if not set(steps) & set(here):
         shown = ", ".join(map(str, here[:8])) + (", ..." if len(here) > 8 else "")
-        raise UsageError("none of the chosen steps is here", f"choose among the steps that are: {shown or 'none'}")
+        raise UsageError("none of the chosen steps was captured", f"choose among the captured steps: {shown or 'none'}")
 
     kept = _with_steps(tables, steps)
     return replace(kept, steps=with_typical(kept.steps, chosen=True))

@@ -42,6 +42,7 @@ JOBS = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", JOBS)
 def test_a_slow_stage_is_named_and_priced(name: str, tmp_path: Path) -> None:
     faults = Faults(slow_compute={1: 1.3}, clock_offset_ns=CLOCKS)
@@ -53,6 +54,7 @@ def test_a_slow_stage_is_named_and_priced(name: str, tmp_path: Path) -> None:
     assert found.worth[0].rank == 1 or found.worth[0].stage == 1
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_a_slow_stage_is_weighed_where_messages_are_short(name: str, tmp_path: Path) -> None:
     job = replace(JOBS[name], p2p_bytes=1 << 20)
@@ -78,6 +80,7 @@ def test_slow_links_are_transfer(tmp_path: Path) -> None:
     assert found.worth[0].ms == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_a_host_stall_that_reaches_the_device_is_the_hosts(name: str, tmp_path: Path) -> None:
     """Messages that queue on their stream behind one which the stalled rank keeps waiting are the stall's as well."""
@@ -112,6 +115,7 @@ def test_slow_exchanges_inside_chunks_are_told_from_computation(tmp_path: Path) 
     assert abs(found.attribution_ms.stage) < 0.02 * truth
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("factor", "named"), [(1.3, ["host", "stage"]), (2.5, ["stage", "host"])])
 def test_of_two_faults_the_larger_is_named_first_and_the_sum_is_exact(
     factor: float, named: list[str], tmp_path: Path

@@ -127,7 +127,7 @@ def test_recorded_shapes_with_recomputation_are_no_model_flops(tmp_path: Path) -
     review = reviewed(trace(tmp_path / "run", gemms=4, again=True), dtype="bf16")
     assert review.mfu.mfu is None
     (reason,) = [item.reason for item in review.quality.withheld if item.metric == "mfu.mfu"]
-    assert "recompute among it is not told" in reason
+    assert "how much of that is recomputed is not known" in reason
 
 
 def test_a_part_that_is_not_counted_is_told_first(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ def worth(figures: AllToAll) -> dict[str, float]:
     return {item.remedy: item.ms for item in figures.worth}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "change",
     [
@@ -68,6 +69,7 @@ def test_full_overlap_is_worth_the_difference_to_free_transfers(tmp_path: Path) 
     assert worth(figures)["full_overlap"] == pytest.approx(step_ms(found) - step_ms(free), rel=0.05)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("pp", "slow", "hot_share"), [(2, 5, 0.2), (1, 2, 0.0)])
 def test_a_repaired_link_is_worth_the_difference_to_the_healthy_twin(
     tmp_path: Path, pp: int, slow: int, hot_share: float

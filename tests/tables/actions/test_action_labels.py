@@ -99,7 +99,7 @@ def test_forward_and_backward_of_a_rank_without_pipeline_are_no_actions(tmp_path
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(?P<phase>F", "no regular expression"),
+        ("(?P<phase>F", "not a regular expression"),
         (r"F(\d+)", "no group called phase"),
         ("(?<=x)(?P<phase>F)", "look-around"),
     ],

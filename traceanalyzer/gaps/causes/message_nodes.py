@@ -178,12 +178,12 @@ class _Launched:
     def __init__(self, places: Mapping[str, list[Any]]) -> None:
         self._ends: list[int] = places["end_ns"]
         self._by_rank: dict[int, tuple[list[int], list[int]]] = {}
-        told = sorted(
+        known = sorted(
             (rank, at, node)
             for node, (rank, at) in enumerate(zip(places["rank"], places["launched_ns"], strict=True))
             if at is not None
         )
-        for rank, at, node in told:
+        for rank, at, node in known:
             times, nodes = self._by_rank.setdefault(rank, ([], []))
             times.append(at)
             nodes.append(node)

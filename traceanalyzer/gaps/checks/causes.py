@@ -21,7 +21,7 @@ _TITLES = {
     "transfer": ("Messages between stages cost next to nothing", "Messages between stages delay the step"),
     "chunk_comm": ("Communication inside chunks is even", "Communication inside chunks delays the step"),
     "overlap_dp": (
-        "Exchanges between replicas slow no computation",
+        "Exchanges between replicas do not slow computation",
         "Exchanges between replicas slow the computation beside them",
     ),
     "host": ("The host keeps up", "The host starts actions late"),
@@ -29,7 +29,7 @@ _TITLES = {
 }
 _ACTIONS = {
     "stage": "move layers from stage {stages} to others, or look at what its device does",
-    "straggler": "look at the device of rank {rank}: clocks, temperature, neighbours",
+    "straggler": "look at the device of rank {rank}: clocks, temperature, other jobs on its host",
     "transfer": "look at the link that rank {rank} sends over, or overlap its messages",
     "chunk_comm": "look at the collectives inside the actions of rank {rank}",
     "overlap_dp": "compare rank {rank} with fewer channels or later buckets for what replicas exchange",
@@ -45,7 +45,7 @@ _PHRASES = {
     "overlap_dp": "computation slowed beside exchanges between replicas on {who}",
     "host": "late starts by the host of {who}",
     "jitter": "varying durations on {who}",
-    "slack": "waiting of the schedule's own on {who}",
+    "slack": "waiting that the schedule itself causes on {who}",
     "outside_sample": "waiting for {who}",
     "unexplained": "late starts without a known reason on {who}",
 }
@@ -130,7 +130,7 @@ CHECKS = tuple(
         id=f"pipeline.{cause}",
         passed=titles[0],
         failed=titles[1],
-        why=f"{_WHY[cause]} Told from {percent(MIN_SHARE)} of the pipeline phase on, where its remedy saves more than max(0.5% of the step, noise).",
+        why=f"{_WHY[cause]} Reported from {percent(MIN_SHARE)} of the pipeline phase, where its remedy saves more than max(0.5% of the step, noise).",
         action=_ACTIONS[cause].format(rank="N", stages="N"),
         judge=partial(_judge, cause),
         remedy=_REMEDIES[cause],

@@ -100,7 +100,11 @@ def _placement(judged: Judged) -> Verdict | None:
     if placement is None or placement.saved_ms is None or not step_ms:
         return None
     passed = placement.saved_ms < MIN_SAVED_SHARE * step_ms
-    how = "judged on steps it was not made from" if placement.held_out else "judged on the one step it was made from"
+    how = (
+        "tested on steps that it was not made from"
+        if placement.held_out
+        else "tested on the one step that it was made from"
+    )
     return Verdict(
         passed=passed,
         worth_ms=None if passed else placement.saved_ms,
@@ -143,9 +147,9 @@ def _links(judged: Judged) -> Verdict | None:
 CHECKS = (
     Check(
         id="experts.balanced",
-        passed="Expert load is as even as chance gives",
+        passed="Expert load is as even as chance allows",
         failed="Expert load is uneven beyond chance",
-        why="Every rank waits for the fullest one. A router without preference is uneven too; only what 1 of 100 runs exceed is told.",
+        why="Every rank waits for the fullest one. A router without preference is uneven too; the check fails only beyond what 99 of 100 such runs show.",
         action="rebalance the experts, or their placement",
         judge=_balance,
         remedy="fault",
@@ -154,7 +158,7 @@ CHECKS = (
         id="experts.placement",
         passed="No other placement of experts would help",
         failed="Another placement of experts would help",
-        why=f"Packing experts by their measured load evens the ranks; told from {percent(MIN_SAVED_SHARE)} of the step on.",
+        why=f"Packing experts by their measured load evens the ranks; reported from {percent(MIN_SAVED_SHARE)} of the step.",
         action="move experts: traceanalyzer plan experts PATH --placement FILE",
         judge=_placement,
         remedy="change",
@@ -163,7 +167,7 @@ CHECKS = (
         id="all_to_all.links",
         passed="All-to-all transfers are as fast as the run's own",
         failed="Some links are slow",
-        why=f"A slow port makes its rank late for everything after; told from {percent(MIN_SAVED_SHARE)} of the step on.",
+        why=f"A slow port makes its rank late for everything after; reported from {percent(MIN_SAVED_SHARE)} of the step.",
         action="check the links of these ranks (cables, topology, congestion)",
         judge=_links,
         remedy="fault",

@@ -30,6 +30,7 @@ from traceanalyzer.gaps.culprits.price import (
 from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_graph
 from traceanalyzer.gaps.culprits.slow_links import slow_places
 from traceanalyzer.gaps.experts.detail import ExpertTables
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.measurements.communication.programs import Programs, programs
 from traceanalyzer.review import RankFault, SequenceBalance, Withheld
 from traceanalyzer.review.vocabulary import FaultBasis, RankCause
@@ -45,7 +46,7 @@ _CAUSES: dict[str, RankCause] = {"compute_ns": "computation", "host_ns": "host",
 
 
 @dataclass(frozen=True, slots=True)
-class CulpritGap:
+class CulpritGap(SubjectPart):
     """Faults of ranks, largest first, with the tables behind them."""
 
     faults: tuple[RankFault, ...] = ()
@@ -55,6 +56,16 @@ class CulpritGap:
     late_table: pl.DataFrame = field(default_factory=lambda: empty(LATE_MEMBERS))
     table: pl.DataFrame = field(default_factory=lambda: empty(CULPRITS))
     withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Faults, largest first, and uneven groups of context parallelism."""
+        return {"culprits": list(self.faults), "sequence_balance": list(self.sequences)}
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """Faults, and who came late to collectives."""
+        return {"culprits": self.table, "late_members": self.late_table}
 
 
 @dataclass(frozen=True, slots=True)

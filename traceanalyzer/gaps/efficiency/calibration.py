@@ -44,7 +44,7 @@ def calibration(review: Review, job: PlanJob) -> Calibration:
         *_loads(review, job),
     ]
     if not found:
-        raise UsageError("the result has nothing to calibrate with", "analyze device traces with recorded shapes")
+        raise UsageError("the result holds nothing to calibrate with", "analyze device traces with recorded shapes")
     with_rates = calibrated(job, found)
     missing = [f"{name}: as assumed" for name in _NAMES if name not in {each.name for each in found}]
     try:

@@ -26,6 +26,7 @@ from traceanalyzer.gaps.causes.causes import PipelineCauses
 from traceanalyzer.gaps.causes.slow_ranks import slow_computation_ms, slowness_ms, sync_waits_ms
 from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes
 from traceanalyzer.review import Bubble, WaterfallStep, Withheld
@@ -120,11 +121,16 @@ class Blames:
 
 
 @dataclass(frozen=True, slots=True)
-class Waterfall:
+class Waterfall(SubjectPart):
     """Steps from peak to measured MFU; empty where they are withheld."""
 
     steps: list[WaterfallStep]
     withheld: tuple[Withheld, ...]
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """The way from peak to measured."""
+        return {"waterfall": self.steps}
 
 
 def waterfall(

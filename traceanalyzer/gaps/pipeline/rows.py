@@ -65,10 +65,10 @@ def _waits(waits: pl.DataFrame | None, key: str) -> pl.DataFrame:
     """`key`, `replica_wait_ms`: mean over ranks, median over steps; null where some of it is not told."""
     if waits is None:
         return pl.DataFrame(schema={key: pl.Int32, "replica_wait_ms": pl.Float64})
-    told = pl.when(pl.col("replica_wait_ns").null_count() == 0).then(pl.col("replica_wait_ns").mean())
-    by_step = waits.group_by(key, "step").agg(told.alias("_ns"))
-    untold = pl.col("_ns").null_count() == 0
-    return by_step.group_by(key).agg(pl.when(untold).then(pl.col("_ns").median() / 1e6).alias("replica_wait_ms"))
+    known = pl.when(pl.col("replica_wait_ns").null_count() == 0).then(pl.col("replica_wait_ns").mean())
+    by_step = waits.group_by(key, "step").agg(known.alias("_ns"))
+    unknown = pl.col("_ns").null_count() == 0
+    return by_step.group_by(key).agg(pl.when(unknown).then(pl.col("_ns").median() / 1e6).alias("replica_wait_ms"))
 
 
 def expected_pipelines(tables: Tables, job: Job | None, actions: pl.DataFrame) -> int | None:

@@ -12,9 +12,9 @@ _OWNERS = {
     "compute": "computes",
     "transfer": "transfers exposed data",
     "wait": "waits for other ranks",
-    "communication": "is in exposed communication (wait and transfer cannot be told apart without the other ranks)",
+    "communication": "is in exposed communication (wait and transfer cannot be separated without the other ranks)",
     "copy": "copies",
-    "queued": "has launched work that has not started, with nothing else on the device (why is not recorded)",
+    "queued": "has launched work that has not started although the device is idle (the reason is not recorded)",
     "launch_gap": "is between launches",
     "host": "waits for its host",
     "unknown": "is unaccounted for",
@@ -105,7 +105,7 @@ def _pace(rank: RankFigures) -> list[str]:
         return [f"It sets the pace itself, or no stage is slower ({times_text}, beyond a message each way)."]
     if rank.side is None:
         why = f": {rank.side_reason}" if rank.side_reason else ""
-        return [f"It runs at a pace of {times_text}; on which side the slowest stage lies cannot be told{why}."]
+        return [f"It runs at a pace of {times_text}; on which side the slowest stage lies is not known{why}."]
     cost = milliseconds(rank.others_cost_ms)
     return [f"A slower stage {where[rank.side]} sets the pace ({times_text}), which costs it {cost} per step."]
 

@@ -17,7 +17,7 @@ Members = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class RankGroups:
-    """The groups of one rank, each with the rank itself; empty where not known or of one rank."""
+    """The groups of one rank, each with the rank itself; empty if unknown or of one rank."""
 
     pipeline: Members = ()
     """First stage first."""

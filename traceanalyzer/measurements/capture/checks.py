@@ -61,7 +61,7 @@ def capture_checks(
 def _slowdown(profiled_ms: float | None, unprofiled_ms: float | None) -> CaptureCheck:
     name = "profiled_step"
     if not profiled_ms or not unprofiled_ms:
-        return CaptureCheck(name, None, MAX_SLOWDOWN, "no step without the profiler was recorded beside the traces")
+        return CaptureCheck(name, None, MAX_SLOWDOWN, "the run recorded no step without the profiler")
     value = profiled_ms / unprofiled_ms - 1
     than = f"{percent(abs(value))} {'longer' if value > 0 else 'shorter'} than"
     text = f"profiled steps last {milliseconds(profiled_ms)}, {than} the {milliseconds(unprofiled_ms)} without the profiler"

@@ -42,7 +42,7 @@ def split_collectives(
     Args:
         collectives: matched `COLLECTIVES`.
         one_clock: the ranks' clocks agree.
-        links: `rank`, `host`, `link_bytes_per_second` (null where unknown); without it bandwidths have no peak.
+        links: `rank`, `host`, `link_bytes_per_second` (null if unknown); without it bandwidths have no peak.
         clocks: `CLOCKS`, whose residuals are carried into what uses clocks.
     """
     if collectives.is_empty():

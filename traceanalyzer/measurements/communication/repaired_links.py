@@ -91,15 +91,15 @@ def _rates(sent: NDArray[np.float64], received: NDArray[np.float64], duration: N
     columns = _told(scaled / scaled.max(axis=0).clip(1.0))
     if columns is None:
         return None
-    found, told = np.zeros(3), 1.0
+    found, known = np.zeros(3), 1.0
     for _ in range(NUM_ROUNDS):
         design = np.where(sides[:, None], sent, received)
         alike = np.column_stack([design[:, 0], design[:, 1] + design[:, 2]])[:, -len(columns) + 1 :]
         found[columns], missed = _least_squares(design[:, columns], duration)
-        told = missed / max(_least_squares(alike, duration)[1], 1.0)
+        known = missed / max(_least_squares(alike, duration)[1], 1.0)
         sides = np.greater_equal(sent @ found, received @ found)
     latency, slow, healthy = (float(each) for each in found)
-    return (max(latency, 0.0), healthy) if told <= MAX_LEFT and 0 <= healthy < slow else None
+    return (max(latency, 0.0), healthy) if known <= MAX_LEFT and 0 <= healthy < slow else None
 
 
 def _told(design: NDArray[np.float64]) -> list[int] | None:

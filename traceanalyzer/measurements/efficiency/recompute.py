@@ -69,7 +69,7 @@ def recomputed(events: pl.DataFrame, kernels: pl.DataFrame) -> Recomputed:
     counted = forward_operators(events, kernels)
     found = _by_operators(counted)
     if found.value == "none" and _names(events, _COMPILED):
-        reason = "compiled graphs: what they compute again carries no operator of its own"
+        reason = "compiled graphs: what they recompute has no operator of its own"
         return by_kernel or Recomputed(value=None, basis=reason)
     # Attention that ran in kernels of operators not known here (custom functions) speaks for what these do not see.
     unseen = found.value == "none" and (
@@ -172,7 +172,7 @@ def _by_operators(operators: pl.DataFrame) -> Recomputed:
     gemms_again, attentions_again = count("gemm", again=True), count("attention", again=True)
     first, second = gemms + attentions, gemms_again + attentions_again
     if not operators["recorded"].any():
-        return Recomputed(value=None, basis="operators without sequence numbers: forward and gradients look alike")
+        return Recomputed(value=None, basis="the operators have no sequence numbers: forward and gradients look alike")
     if not first:
         return Recomputed(value=None, basis="no matrix multiplication of a forward pass that ran in the capture")
     if second > first:
@@ -222,8 +222,8 @@ def _by_kernels(kernels: pl.DataFrame) -> Recomputed | None:
     text = f"attention kernels: {forward} forward, {backward} backward launches"
     if abs(forward / backward - 1) <= _TOLERANCE:
         return Recomputed(
-            value="none", basis=f"{text}; what is computed again beside attention is not seen", confidence=0.7
+            value="none", basis=f"{text}; recomputation of anything but attention is not visible", confidence=0.7
         )
     if abs(forward / backward - 2) <= 2 * _TOLERANCE:
-        return Recomputed(value="partial", basis=f"{text}: whether layers run again too is not told", confidence=0.7)
+        return Recomputed(value="partial", basis=f"{text}: whether layers run again too is not known", confidence=0.7)
     return None

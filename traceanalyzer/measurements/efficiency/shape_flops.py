@@ -24,8 +24,8 @@ SHAPE_FLOPS = pl.Schema(
         "thread": pl.Categorical(),
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
-        "flops": pl.Int64,  # every key read; null where it cannot be told
-        "bytes": pl.Int64,  # least traffic: every factor read and every result written once; null where not known
+        "flops": pl.Int64,  # every key read; null if unknown
+        "bytes": pl.Int64,  # least traffic: every factor read and every result written once; null if unknown
         "causal_flops": pl.Int64,  # half of `flops` for fused attention marked causal, else the same
     }
 )

@@ -24,7 +24,7 @@ MIN_STEADY = 4
 """Actions of the steady part that a pace needs: two forwards and two backwards."""
 
 NOT_1F1B = "the rank's forwards and backwards do not take turns as in 1F1B"
-CPU_MESSAGES = "on CPU ranks handing messages over takes part in the pace, and how large a part is not recorded"
+CPU_MESSAGES = "on CPU ranks the time to hand messages over is a part of the pace, and this part is not recorded"
 MIXED = "the rank waits before forwards and before backwards alike: messages, or stages on both sides"
 
 

@@ -40,7 +40,7 @@ class Finding(Part, frozen=True, kw_only=True):
         RemedyClass | None,
         Meta(description="Class of the remedy; null: passed, or nothing to repair in the job itself."),
     ] = None
-    culprit: Annotated[str | None, Meta(description="Who or what, in words; null where nobody is named.")] = None
+    culprit: Annotated[str | None, Meta(description="Who or what, in words; null if nobody is named.")] = None
     worth_ms: float | None
     worth_mfu_points: float | None
     evidence: str

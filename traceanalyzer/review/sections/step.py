@@ -31,7 +31,7 @@ class StepApart(Part, frozen=True, kw_only=True):
     duration_ms: float
     reason: ApartReason
     excess_ms: Annotated[
-        float | None, Meta(description="Beyond the median of the typical steps; null where it is not whole.")
+        float | None, Meta(description="Beyond the median of the typical steps; null if it is not whole.")
     ]
 
 
@@ -45,13 +45,11 @@ class StepFigures(Part, frozen=True, kw_only=True):
     basis: Annotated[
         str | None,
         Meta(
-            description="What tells steps: `ProfilerStep`, a range by its name, `Optimizer.step`, `actions`, `optimizer "
-            "kernels` or `op table`; null where nothing does and the whole capture is one step."
+            description="What marks steps: `ProfilerStep`, a range by its name, `Optimizer.step`, `actions`, `optimizer "
+            "kernels` or `op table`; null if nothing does and the whole capture is one step."
         ),
     ] = None
-    basis_conflict: Annotated[
-        str | None, Meta(description="What another mark says of the number of steps, where it differs.")
-    ] = None
+    basis_conflict: Annotated[str | None, Meta(description="How many steps another mark shows, if it differs.")] = None
     before_ms: Annotated[
         float | None, Meta(description="CPU time of the capture before its first step, if notable: no figure holds it.")
     ] = None
@@ -72,7 +70,7 @@ class StepFigures(Part, frozen=True, kw_only=True):
 
 
 def spread(duration: StepDuration) -> str:
-    """The shortest and longest typical step, where the median does not stand for all of them; else empty."""
+    """The shortest and longest typical step, where the median does not represent all of them; else empty."""
     if duration.median is None or len(duration.values) < 2:
         return ""
     shortest, longest = min(duration.values), max(duration.values)

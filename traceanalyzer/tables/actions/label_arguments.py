@@ -17,7 +17,7 @@ _ITERATION = "iteration|train_step|global_step"
 
 
 def with_arguments(ranges: pl.DataFrame) -> pl.DataFrame:
-    """Replace `args` by `arg_stage`, `arg_place`, `arg_chunk` and `arg_microbatch`; null where not told."""
+    """Replace `args` by `arg_stage`, `arg_place`, `arg_chunk` and `arg_microbatch`; null if unknown."""
     return ranges.with_columns(_number(keys).alias(f"arg_{name}") for name, keys in _KEYS.items()).drop("args")
 
 

@@ -38,7 +38,7 @@ _GROUPS = ("phase", "stage", "chunk", "microbatch")
 _DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "gpu_user_annotation"]
 _PHASES = {"f": "F", "b": "B", "i": "I", "d": "I", "w": "W"}
 _HINT = (
-    "write a regular expression with the named groups phase and, if names tell them, stage, chunk and microbatch, such as "
+    "write a regular expression with the named groups phase and, if names hold them, stage, chunk and microbatch, such as "
     r"'^(?P<phase>fwd|bwd) stage(?P<stage>\d+) mb(?P<microbatch>\d+)$' (no look-around)"
 )
 
@@ -80,7 +80,7 @@ def check_pattern(pattern: str) -> str:
         dtype = pl.Series([""]).str.extract_groups(pattern).dtype
     except pl.exceptions.PolarsError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UsageError(f"action_pattern '{pattern}': no regular expression: {lines[-1]}", _HINT) from None
+        raise UsageError(f"action_pattern '{pattern}' is not a regular expression: {lines[-1]}", _HINT) from None
     names = [field.name for field in dtype.fields] if isinstance(dtype, pl.Struct) else []
     if "phase" not in names:
         raise UsageError(f"action_pattern '{pattern}' has no group called phase", _HINT)
@@ -171,10 +171,10 @@ def labels_of(events: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -> La
     if labels.pattern is None:
         return Labelled(own, runtime, own.clear())
     chosen, on_device = _chosen(events, ranges, check_pattern(labels.pattern), labels.places, windows)
-    told = pl.concat([chosen, on_device])
+    stated = pl.concat([chosen, on_device])
     return Labelled(
-        own.join(told, on="rank", how="anti"),
-        pl.concat([runtime.join(told, on="rank", how="anti"), chosen]),
+        own.join(stated, on="rank", how="anti"),
+        pl.concat([runtime.join(stated, on="rank", how="anti"), chosen]),
         on_device,
     )
 

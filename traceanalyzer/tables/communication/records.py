@@ -72,7 +72,7 @@ def recorded_messages(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.DataF
             pl.col("job_rank").alias("rank"),
         )
     )
-    reason = pl.lit("records count messages per rank, so that both ends cannot be joined").alias("unmatched")
+    reason = pl.lit("records count messages per rank, so the two ends cannot be joined").alias("unmatched")
     none = pl.lit("none").cast(P2P["match_basis"]).alias("match_basis")
     parts = [_matched_from_the_start(of_dumps, flight), of_records.with_columns(reason, none)]
     whole = [conform(part.with_columns(pl.lit(0).alias("cycle")), P2P) for part in parts]
@@ -92,7 +92,7 @@ def _matched_from_the_start(messages: pl.DataFrame, flight: pl.DataFrame) -> pl.
         flight["rank"].drop_nulls(),
     )
     lost = both.not_() & pl.col("peer").is_in(dumped)
-    reason = pl.when(lost).then(pl.lit("a dump of the two ends has lost its first records")).otherwise("unmatched")
+    reason = pl.when(lost).then(pl.lit("the dump of one end has lost its first records")).otherwise("unmatched")
     return matched.with_columns(reason.alias("unmatched"), pl.lit(None, pl.Int32).alias("step"))
 
 

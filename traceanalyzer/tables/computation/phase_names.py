@@ -22,9 +22,9 @@ _EDGE = r"[\s_.:/#-]"
 
 def phase_of(name: pl.Expr) -> pl.Expr:
     """The phase (`PHASE`) that a name tells; null where it tells none or several."""
-    told = {phase: name.str.contains(_pattern(phase, words)) for phase, words in _WORDS.items()}
-    one = pl.sum_horizontal(*told.values()) == 1
-    return pl.when(one).then(pl.coalesce(*[pl.when(found).then(pl.lit(p)) for p, found in told.items()])).cast(PHASE)
+    known = {phase: name.str.contains(_pattern(phase, words)) for phase, words in _WORDS.items()}
+    one = pl.sum_horizontal(*known.values()) == 1
+    return pl.when(one).then(pl.coalesce(*[pl.when(found).then(pl.lit(p)) for p, found in known.items()])).cast(PHASE)
 
 
 def _pattern(phase: str, words: str) -> str:

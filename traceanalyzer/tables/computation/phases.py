@@ -86,9 +86,9 @@ def phases_of_kernels(
         marked: kernels in ranges whose names tell a phase, as `annotated` gives them.
         by_thread: kernels with the phase that their launching thread tells.
     """
-    told = {"actions": in_ranges(kernels, labelled), "annotations": marked, "threads": by_thread}
+    known = {"actions": in_ranges(kernels, labelled), "annotations": marked, "threads": by_thread}
     found = pl.DataFrame(schema={**{name: KERNELS[name] for name in _KERNEL}, "phase": PHASE, "basis": pl.String})
-    for basis, rows in told.items():
+    for basis, rows in known.items():
         named = rows.select(*_KERNEL, pl.col("phase").cast(PHASE), pl.lit(basis).alias("basis"))
         found = pl.concat([found, named.join(found, on="rank", how="anti")])
     return found

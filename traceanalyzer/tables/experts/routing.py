@@ -18,16 +18,19 @@ def routing_from_records(records: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame(schema=ROUTING)
     size = pl.col("group").list.len()
     num_experts = pl.col("tokens_to_expert").list.len()
-    told = pl.col("dropped_to_expert").list.len() == num_experts
+    known = pl.col("dropped_to_expert").list.len() == num_experts
     sent = pl.col("send_splits").list.len() > 0
     rows = (
         records.lazy()
-        .filter(sent & (told | (pl.col("dropped") == 0)))
+        .filter(sent & (known | (pl.col("dropped") == 0)))
         .with_columns(
             pl.int_ranges(0, num_experts).alias("expert"),
             size.alias("size"),
             num_experts.alias("num_experts"),
-            pl.when(told).then("dropped_to_expert").otherwise(pl.lit(0, pl.Int64).repeat_by(num_experts)).alias("lost"),
+            pl.when(known)
+            .then("dropped_to_expert")
+            .otherwise(pl.lit(0, pl.Int64).repeat_by(num_experts))
+            .alias("lost"),
             pl.when(pl.col("expert_ranks").list.len() == num_experts)
             .then("expert_ranks")
             .otherwise(pl.lit(None, pl.Int32).repeat_by(num_experts))

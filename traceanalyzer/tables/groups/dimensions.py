@@ -158,7 +158,7 @@ def _places(
         pl.col("rank").cast(pl.Int32), split.alias("members"), split.list.len().cast(pl.Int64).alias("size")
     )
     both = pl.concat([listed.drop_nulls("members"), used]).unique("rank", keep="first", maintain_order=True)
-    told = (
+    stated = (
         both.explode("members")
         .with_columns(pl.int_range(pl.len(), dtype=pl.Int32).over("rank").alias("place"))
         .filter(pl.col("members") == pl.col("rank"))
@@ -166,11 +166,11 @@ def _places(
     )
     pipeline = degrees.get("pp", 1)
     if world is None or pipeline < 2 or world % pipeline:
-        return told.sort("rank")
-    rest = ranks.select("rank").unique().join(told, on="rank", how="anti")
+        return stated.sort("rank")
+    rest = ranks.select("rank").unique().join(stated, on="rank", how="anti")
     numbered = rest.select(
         "rank",
         (pl.col("rank") // (world // pipeline)).cast(pl.Int32).alias("place"),
         pl.lit(pipeline, pl.Int32).alias("num_places"),
     )
-    return pl.concat([told, numbered]).sort("rank")
+    return pl.concat([stated, numbered]).sort("rank")

@@ -211,8 +211,8 @@ def _layer_roles(calls: pl.DataFrame) -> pl.DataFrame:
     sequence = (gathers <= 1.5 * scatters) & (scatters <= 1.5 * gathers) & (sizes[0] == 1) & (sizes[1] == 1)
     often = pl.min_horizontal(gathers, scatters) > _FEW * pl.col("num_steps")
     role = pl.when(sharded).then(pl.lit("dp")).when(sequence & often).then(pl.lit("tp"))
-    told = counts.filter(scatters > 0).select("group", role.alias("role"))
-    return pl.concat([empty, *(told.select("group", pl.lit(kind).alias("kind"), "role") for kind in _LAYER_KINDS)])
+    known = counts.filter(scatters > 0).select("group", role.alias("role"))
+    return pl.concat([empty, *(known.select("group", pl.lit(kind).alias("kind"), "role") for kind in _LAYER_KINDS)])
 
 
 _LAYER_KINDS = ["all_gather", "reduce_scatter"]

@@ -150,7 +150,7 @@ def _conflict(one: Candidate, other: Candidate) -> str | None:
         return None
     num_ranks = windows["rank"].n_unique()
     return (
-        f"{one.basis} tells {windows.height / num_ranks:.3g} steps per rank, in which {other.basis} tells "
+        f"{one.basis} gives {windows.height / num_ranks:.3g} steps per rank, in which {other.basis} gives "
         f"{num_marks / num_ranks:.3g}"
     )
 

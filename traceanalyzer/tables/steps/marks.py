@@ -8,7 +8,7 @@ from traceanalyzer.schema import STEPS, conform
 from traceanalyzer.tables.actions.label_arguments import iteration
 
 _SAYS = '"iteration"|"train_step"|"global_step"'
-MIN_TOLD_SHARE = 0.5
+MIN_IN_STEP_SHARE = 0.5
 """Of a rank's timed events: where fewer tell an iteration, it is no number of the loop."""
 
 
@@ -26,7 +26,7 @@ def with_iterations(windows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame
         return windows
     spans = (
         timed.with_columns(iteration().alias("step"))
-        .filter(pl.col("step").is_not_null().mean().over("rank") >= MIN_TOLD_SHARE)
+        .filter(pl.col("step").is_not_null().mean().over("rank") >= MIN_IN_STEP_SHARE)
         .filter(pl.col("step").is_not_null())
         .group_by("rank", "step")
         .agg(pl.col("start_ns").min(), (pl.col("start_ns") + pl.col("duration_ns")).max().alias("end_ns"))

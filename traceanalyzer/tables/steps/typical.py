@@ -59,8 +59,8 @@ def step_lengths(windows: pl.DataFrame) -> pl.DataFrame:
         .when("is_lossy")
         .then(pl.lit(LOST))
     )
-    told = steps.with_columns(reason.alias("reason")).sort("step").select(_LENGTHS.names())
-    return told if told["reason"].null_count() else told.with_columns(pl.lit(None, pl.String).alias("reason"))
+    stated = steps.with_columns(reason.alias("reason")).sort("step").select(_LENGTHS.names())
+    return stated if stated["reason"].null_count() else stated.with_columns(pl.lit(None, pl.String).alias("reason"))
 
 
 @dataclass(frozen=True, slots=True)

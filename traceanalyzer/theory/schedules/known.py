@@ -36,7 +36,7 @@ def parse_schedule_name(text: str) -> ScheduleName:
     for name, record in schedules().items():
         if key in (name.lower(), *record.aliases):
             return name
-    raise UsageError(f"no schedule is called '{text}'", f"known schedules: {', '.join(schedules())}")
+    raise UsageError(f"there is no schedule called '{text}'", f"known schedules: {', '.join(schedules())}")
 
 
 def full_backward_loops() -> list[ScheduleName]:

@@ -96,7 +96,7 @@ def refusal(pipeline: Pipeline, num_microbatches: int) -> str:
     if num_microbatches < least:
         return f"{pipeline.schedule} on {pipeline.num_ranks} ranks needs {least} microbatches, not {num_microbatches}"
     if pipeline.schedule == ScheduleName("InterleavedZeroBubble") and num_microbatches % pipeline.num_ranks:
-        return f"no formula tells the bubble of {pipeline.schedule} with {num_microbatches} microbatches on {pipeline.num_ranks} ranks"
+        return f"there is no formula for the bubble of {pipeline.schedule} with {num_microbatches} microbatches on {pipeline.num_ranks} ranks"
     return ""
 
 

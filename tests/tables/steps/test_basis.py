@@ -30,6 +30,7 @@ def found(path: Path) -> tuple[str | None, int]:
     return known.step_basis.name, known.steps["step"].n_unique()
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("where", ["device", "host"])
 @pytest.mark.parametrize(
     ("name", "basis"),
@@ -75,6 +76,7 @@ def accumulating(name: str, *, outer: str | None = None, restarts: bool = True) 
     return loop
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     ("name", "outer", "numbers", "basis"),
     [
@@ -187,9 +189,9 @@ def test_bases_that_disagree_withhold_mfu(outer: str, tmp_path: Path) -> None:
     review = analyze(read(loop.write(tmp_path))).review
     assert review.step.duration_ms.num_steps == 6
     assert review.step.basis_conflict is not None
-    assert "in which Optimizer.step tells 2" in review.step.basis_conflict
+    assert "in which Optimizer.step gives 2" in review.step.basis_conflict
     reason = next(item.reason for item in review.quality.withheld if item.metric == "mfu.mfu")
-    assert reason.startswith("what is a step is not clear")
+    assert reason.startswith("the marks of steps disagree")
     assert review.mfu.tokens_per_second is None
 
 
