@@ -110,6 +110,17 @@ def test_the_mean_rank_comes_third_at_the_earliest(review: Review) -> None:
     assert not any("mean rank" in sentence for sentence in review.headline.sentences[:2])
 
 
+def test_a_lone_rank_of_a_pipeline_lacks_what_other_ranks_would_tell(tmp_path: Path) -> None:
+    job, faults, ranks = PLANTED["one rank of a pipeline"]
+    causes = analyze(read(plant(job, faults, tmp_path).traces, ranks=ranks)).review.headline.untold
+    assert [each.what for each in causes] == ["Bubble", "MFU", "Which rank is late"]
+    assert [each.unlock for each in causes] == [
+        "profile one rank of every stage",
+        "`--job FILE`",
+        "profile more of their groups",
+    ]
+
+
 FIRST = {
     "clean pipeline": r"No rank, stage or host holds up the others by more than .* of a step of ",
     "slow stage": r"Rank 1 \(stage 1\) computes .*: this costs .* of a step of .*%\)\.",

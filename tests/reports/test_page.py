@@ -102,8 +102,7 @@ def test_warnings_stand_before_the_verdict() -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_tiles_are_the_numbers_that_are_known(name: str) -> None:
-    review, tables = CASES[name]()
-    page = Elements(report(review, tables))
+    review, page = CASES[name]()[0], Elements(page_of(name))
     tiles = [attrs["data-tile"] for tag, attrs in page.starts if tag == "li" and "data-tile" in attrs]
     assert tiles == [tile.id for tile in review.headline.tiles]
     assert tiles

@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2
 
 
 @dataclass
@@ -65,133 +69,145 @@ def read_timeline(path: Path) -> Timeline:
 
 
 def _perfetto(data: bytes) -> Timeline:
-    from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as proto
-
-    trace = proto.Trace.FromString(data)
     tracks: dict[int, Any] = {}
+    events: list[tuple[int, Any, dict[str, Any]]] = []
     interned: dict[tuple[int, str, int], str] = {}
     valid: set[int] = set()
-    events = []
-    for packet in trace.packet:
-        sequence = packet.trusted_packet_sequence_id
-        assert sequence > 0
-        if packet.sequence_flags & 1 and sequence in valid:
-            interned = {key: value for key, value in interned.items() if key[0] != sequence}
-        if packet.sequence_flags & 1:
-            valid.add(sequence)
-        assert sequence in valid, "incremental state used before it was cleared"
-        for kind in ("event_names", "event_categories", "debug_annotation_names"):
-            for each in getattr(packet.interned_data, kind):
-                key = (sequence, kind, each.iid)
-                assert each.iid > 0
-                assert interned.get(key, each.name) == each.name
-                interned[key] = each.name
+    for packet in perfetto_trace_pb2.Trace.FromString(data).packet:
+        _intern(packet, interned, valid)
         if packet.HasField("track_descriptor"):
             assert packet.track_descriptor.uuid not in tracks
             tracks[packet.track_descriptor.uuid] = packet.track_descriptor
         if packet.HasField("track_event"):
             assert packet.sequence_flags & 2
-            event = packet.track_event
-            names = {
-                "name": interned[sequence, "event_names", event.name_iid] if event.name_iid else event.name,
-                "categories": tuple(interned[sequence, "event_categories", iid] for iid in event.category_iids),
-                "args": {
-                    interned[sequence, "debug_annotation_names", each.name_iid]: json.loads(each.legacy_json_value)
-                    for each in event.debug_annotations
-                },
-            }
-            events.append((packet.timestamp, event, names))
-    events.sort(key=lambda each: each[0])
-    timeline = Timeline(processes=[t.process.process_name for t in tracks.values() if t.HasField("process")])
-    pids = [t.process.pid for t in tracks.values() if t.HasField("process")]
-    assert len(set(pids)) == len(pids)
-    assert 0 not in pids
+            events.append((packet.timestamp, packet.track_event, _names(packet, interned)))
+    processes = [track.process for track in tracks.values() if track.HasField("process")]
+    assert len({process.pid for process in processes} | {0}) == len(processes) + 1
+    timeline = Timeline(processes=[process.process_name for process in processes])
+    _play(sorted(events, key=lambda each: each[0]), tracks, timeline)
+    return timeline
+
+
+def _intern(packet: Any, interned: dict[tuple[int, str, int], str], valid: set[int]) -> None:
+    """Take up the names that a packet brings; forget those of its sequence where it says so."""
+    sequence = packet.trusted_packet_sequence_id
+    assert sequence > 0
+    if packet.sequence_flags & 1:
+        assert sequence not in valid, "one process is one sequence here"
+        valid.add(sequence)
+    assert sequence in valid, "incremental state used before it was cleared"
+    for kind in ("event_names", "event_categories", "debug_annotation_names"):
+        for each in getattr(packet.interned_data, kind):
+            assert each.iid > 0
+            assert (sequence, kind, each.iid) not in interned
+            interned[sequence, kind, each.iid] = each.name
+
+
+def _names(packet: Any, interned: dict[tuple[int, str, int], str]) -> dict[str, Any]:
+    sequence, event = packet.trusted_packet_sequence_id, packet.track_event
+    return {
+        "name": interned[sequence, "event_names", event.name_iid] if event.name_iid else event.name,
+        "categories": tuple(interned[sequence, "event_categories", iid] for iid in event.category_iids),
+        "args": {
+            interned[sequence, "debug_annotation_names", each.name_iid]: json.loads(each.legacy_json_value)
+            for each in event.debug_annotations
+        }.get("args", {}),
+    }
+
+
+def _play(events: list[tuple[int, Any, dict[str, Any]]], tracks: dict[int, Any], timeline: Timeline) -> None:
     stacks: dict[int, list[Slice]] = defaultdict(list)
     carried: dict[int, list[Slice]] = defaultdict(list)
     for at, event, names in events:
         track = tracks[event.track_uuid]
         process = tracks[track.parent_uuid].process.process_name
         stack = stacks[event.track_uuid]
-        if event.type == proto.TrackEvent.TYPE_COUNTER:
+        if event.type == event.TYPE_COUNTER:
             assert track.HasField("counter")
             timeline.counters[process, track.name].append((at, event.double_counter_value))
-        elif event.type == proto.TrackEvent.TYPE_SLICE_BEGIN:
-            made = Slice(
-                process,
-                track.name,
-                names["name"],
-                names["categories"],
-                at,
-                -1,
-                names["args"].get("args", {}),
-                len(stack),
-            )
+        elif event.type == event.TYPE_SLICE_BEGIN:
+            made = Slice(process, track.name, start_ns=at, end_ns=-1, depth=len(stack), **names)
             timeline.slices.append(made)
             stack.append(made)
-            for flow in event.flow_ids:
-                carried[flow].append(made)
         else:
-            assert event.type == proto.TrackEvent.TYPE_SLICE_END
-            stack.pop().end_ns = at
+            assert event.type == event.TYPE_SLICE_END
+            made = stack.pop()
+            made.end_ns = at
+        for flow in event.flow_ids:
+            carried[flow].append(made)
     assert not any(stacks.values()), "a slice has no end"
     for ends in carried.values():
         timeline.dangling += len(ends) == 1
-        for first, second in zip(ends, ends[1:], strict=False):
+        for first, second in pairwise(ends):
             timeline.flows.append((second, first) if first.start_ns > second.start_ns else (first, second))
-    return timeline
+
+
+class _Chrome:
+    """Events of one JSON document, taken one after the other."""
+
+    def __init__(self, zero_ns: int) -> None:
+        self.zero_ns = zero_ns
+        self.timeline = Timeline()
+        self.processes: dict[int, str] = {}
+        self.threads: dict[tuple[int, int], str] = {}
+        self.rows: dict[tuple[int, int], list[Slice]] = defaultdict(list)
+        self.ends: dict[str, dict[str, tuple[tuple[int, int], int]]] = defaultdict(dict)
+
+    def take(self, event: dict[str, Any]) -> None:
+        place = (event["pid"], event["tid"])
+        kind = event["ph"]
+        if kind == "M":
+            self._named(event, place)
+        elif kind == "X":
+            self._slice(event, place)
+        elif kind == "C":
+            self.timeline.counters[self.processes[place[0]], event["name"]].append(
+                (self._at(event), event["args"]["value"])
+            )
+        else:
+            assert kind in {"s", "f"}
+            assert kind not in self.ends[event["id"]]
+            self.ends[event["id"]][kind] = (place, self._at(event))
+
+    def _named(self, event: dict[str, Any], place: tuple[int, int]) -> None:
+        if event["name"] == "process_name":
+            self.processes[place[0]] = event["args"]["name"]
+            self.timeline.processes.append(event["args"]["name"])
+        elif event["name"] == "thread_name":
+            self.threads[place] = event["args"]["name"]
+
+    def _slice(self, event: dict[str, Any], place: tuple[int, int]) -> None:
+        start = self._at(event)
+        made = Slice(
+            process=self.processes[place[0]],
+            track=re.sub(r" \(\d+\)$", "", self.threads[place]),
+            name=event["name"],
+            categories=tuple(event["cat"].split(",")) if event["cat"] else (),
+            start_ns=start,
+            end_ns=start + round(event["dur"] * 1000),
+            args=event.get("args", {}),
+        )
+        self.rows[place].append(made)
+        self.timeline.slices.append(made)
+
+    def _at(self, event: dict[str, Any]) -> int:
+        return self.zero_ns + round(event["ts"] * 1000)
 
 
 def _chrome(data: bytes) -> Timeline:
     document = json.loads(data)
-    zero = document["baseTimeNanoseconds"]
-    processes: dict[int, str] = {}
-    threads: dict[tuple[int, int], str] = {}
-    rows: dict[tuple[int, int], list[Slice]] = defaultdict(list)
-    ends: dict[str, dict[str, tuple[tuple[int, int], int]]] = defaultdict(dict)
-    timeline = Timeline()
-
-    def ns(microseconds: float) -> int:
-        return round(microseconds * 1000)
-
+    taken = _Chrome(document["baseTimeNanoseconds"])
     for event in document["traceEvents"]:
-        place = (event["pid"], event["tid"])
-        if event["ph"] == "M":
-            if event["name"] == "process_name":
-                processes[event["pid"]] = event["args"]["name"]
-                timeline.processes.append(event["args"]["name"])
-            elif event["name"] == "thread_name":
-                threads[place] = event["args"]["name"]
-        elif event["ph"] == "X":
-            start = zero + ns(event["ts"])
-            categories = tuple(event["cat"].split(",")) if event["cat"] else ()
-            track = threads[place].rsplit(" (", 1)[0] if threads[place].endswith(")") else threads[place]
-            made = Slice(
-                processes[place[0]],
-                track,
-                event["name"],
-                categories,
-                start,
-                start + ns(event["dur"]),
-                event.get("args", {}),
-            )
-            rows[place].append(made)
-            timeline.slices.append(made)
-        elif event["ph"] == "C":
-            timeline.counters[processes[place[0]], event["name"]].append(
-                (zero + ns(event["ts"]), event["args"]["value"])
-            )
-        else:
-            assert event["ph"] in {"s", "f"}
-            assert event["ph"] not in ends[event["id"]]
-            ends[event["id"]][event["ph"]] = (place, zero + ns(event["ts"]))
-    for lane in rows.values():
+        taken.take(event)
+    for lane in taken.rows.values():
         _nest(lane)
-    for both in ends.values():
+    for both in taken.ends.values():
         if len(both) < 2:
-            timeline.dangling += 1
-            continue
-        timeline.flows.append((_open_at(rows, *both["s"]), _open_at(rows, *both["f"])))
-    return timeline
+            taken.timeline.dangling += 1
+        else:
+            ends = (_open_at(taken.rows, *both[way]) for way in ("s", "f"))
+            taken.timeline.flows.append(tuple(ends))  # type: ignore[arg-type]
+    return taken.timeline
 
 
 def _nest(lane: list[Slice]) -> None:

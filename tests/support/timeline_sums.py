@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
 
 import polars as pl
 from timeline_reader import Slice, Timeline
@@ -143,7 +144,7 @@ def _check_counters(timeline: Timeline, tables: Mapping[str, pl.DataFrame], *, b
     for pipeline, expected in listed.items() if bubble else ():
         points = next(v for k, v in drawn.items() if k.split(" (")[0] == f"ranks in the bubble, pipeline {pipeline}")
         assert points[-1][1] == 0
-        area = sum(value * (after - at) for (at, value), (after, _) in zip(points, points[1:], strict=False))
+        area = sum(value * (after - at) for (at, value), (after, _) in pairwise(points))
         assert area == expected
     blamed = sum(value for name, points in drawn.items() if name.startswith("blame on ") for _, value in points)
     total = tables["blame"].join(tables["bubble"].select("pipeline", "step").unique(), on=["pipeline", "step"])[

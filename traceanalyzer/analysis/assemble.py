@@ -170,6 +170,7 @@ def _findings(found: Measured) -> list[Finding]:
         faults=culprits.faults,
         stages=stage_of(subjects.pipeline.actions),
         num_compared=culprits.num_compared,
+        sequences=culprits.sequences,
     )
     told = without_victims(checked(judged), culprits.faults)
     told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])

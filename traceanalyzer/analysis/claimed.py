@@ -39,7 +39,8 @@ def claimed(subjects: Subjects, sample: Sample, recorded: Recorded | None) -> Cl
 
 def _slow_ranks(subjects: Subjects, sample: Sample) -> list[StragglerFigures]:
     silent = any("stragglers" in claim.fields for claim in unsupported(sample).values())
-    known: list[StragglerFigures] = [] if silent else list(subjects.pipeline.causes.stragglers)
+    causes = subjects.pipeline.causes
+    known = [] if silent else [each for each in causes.stragglers if each.cost_ms > (causes.fault_limit_ms or 0.0)]
     faults = subjects.culprits.faults
     step = median_step(subjects.capture.typical.tables.steps) if faults else None
     return slow_ranks(known, faults, stage_of(subjects.pipeline.actions), step[1] / 1e6 if step else None)

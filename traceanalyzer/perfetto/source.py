@@ -70,7 +70,7 @@ def measured_source(run: Run) -> Source:
     return Source(
         review=result.review,
         table=lazy.__getitem__,
-        pipeline=found.pipeline.actions,
+        pipeline=found.subjects.pipeline.gap.actions,
         main_thread=_main_thread(found),
         recorded=recorded,
     )
@@ -118,7 +118,8 @@ def _of_capture(path: str) -> Events:
 
 def _main_thread(found: Measured) -> Callable[[int], pl.DataFrame]:
     """Owners of ranks without device, from the same tables as the accounting."""
-    tables = found.everything.tables
+    everything = found.subjects.capture.everything
+    tables = everything.tables
 
     def owners(rank: int) -> pl.DataFrame:
         own = pl.col("rank") == rank
@@ -129,7 +130,7 @@ def _main_thread(found: Measured) -> Callable[[int], pl.DataFrame]:
             computed,
             tables.operators.filter(own),
             tables.receives.filter(own),
-            found.everything.splits.filter(own),
+            everything.splits.filter(own),
             hosts=tables.host_ranks,
         )
 

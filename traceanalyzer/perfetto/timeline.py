@@ -119,15 +119,13 @@ def _nested_lanes(starts: Sequence[int], ends: Sequence[int]) -> list[int]:
     """Of every lane the ends of what is open, outermost first."""
     lanes: list[int] = []
     for start, end in zip(starts, ends, strict=True):
-        for lane, stack in enumerate(opened):
+        for stack in opened:
             while stack and stack[-1] <= start:
                 stack.pop()
-            if not stack or end <= stack[-1]:
-                break
-        else:
-            lane, stack = len(opened), list[int]()
-            opened.append(stack)
-        stack.append(end)
+        lane = next((i for i, stack in enumerate(opened) if not stack or end <= stack[-1]), len(opened))
+        if lane == len(opened):
+            opened.append([])
+        opened[lane].append(end)
         lanes.append(lane)
     return lanes
 

@@ -65,9 +65,9 @@ PipelineCause = Literal[
     "unexplained",
 ]
 """What can make a pipeline step longer than its ideal."""
-RankCause = Literal["computation", "host", "late_starts", "late"]
-"""`host`: late launches; `late_starts`: nothing recorded shows why kernels start late; `late`: only lateness is known."""
-StragglerCause = Literal["stage", "straggler", "stage or rank", "computation", "host", "late_starts", "late"]
+RankCause = Literal["computation", "host", "late_starts", "late", "link"]
+"""`host`: late launches; `link`: transfers that take longer than others of the run; `late_starts`: nothing recorded shows why kernels start late; `late`: only lateness is known."""
+StragglerCause = Literal["stage", "straggler", "stage or rank", "computation", "host", "late_starts", "late", "link"]
 """`stage or rank`: there are too few replicas to separate the two."""
 MicrobatchSize = Literal["same", "half"]
 InFlightBasis = Literal["loop", "actions"]

@@ -57,6 +57,16 @@ class Job:
     gather_bytes: int = 8 << 20
     tail_exchange_bytes: int = 0
     """Bytes of an even all-to-all of the expert group that ends every action, forward and backward."""
+    tensor: int = 1
+    """Consecutive replicas of a stage that all-reduce inside every action, twice."""
+    context: int = 1
+    """Consecutive replicas of a stage that pass keys and values round a ring in every action."""
+    context_layout: str = "zigzag"
+    """`zigzag`: causal attention is even; `contiguous`: member i of c has (2i + 1) / c of the mean."""
+    attention_share: float = 0.5
+    """Of an action's computation, where `context` is more than one."""
+    tables_bytes: int = 0
+    """Bytes of an all-to-all of the whole stage before and after every action, as of embedding tables; its splits vary."""
     described: bool = True
     """Groups have descriptions; else all are `undefined`."""
     global_norm: bool = True
@@ -105,6 +115,11 @@ class Job:
         first = rank // self.dp * self.dp
         return list(range(first, first + self.dp))
 
+    def part_group(self, rank: int, size: int) -> list[int]:
+        """The `size` consecutive replicas of a stage that hold the rank."""
+        first = rank // size * size
+        return list(range(first, first + size))
+
     def expert_group(self, rank: int) -> list[int]:
         first = rank // self.ep * self.ep
         return list(range(first, first + self.ep))
@@ -126,6 +141,14 @@ class Faults:
     """Every action's computation takes up to this share longer, by chance."""
     varying_transfer: float = 0.0
     """Every message and collective takes up to this share longer, by chance."""
+    more_kernels: Mapping[int, int] = field(default_factory=dict)
+    """So many kernels more in every action of the rank, each as long as one of the others."""
+    slow_launch_ns: Mapping[int, int] = field(default_factory=dict)
+    """The CPU of the rank takes so much longer before every launch of a computation."""
+    loading_ns: Mapping[int, int] = field(default_factory=dict)
+    """The CPU of the rank fetches data for so long at the start of every step."""
+    stall_call: str | None = None
+    """What the CPU is in while it stalls; None: nothing is recorded."""
     host_stall_ns: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
     """The CPU of (rank, step, action position) does nothing for this long before it issues the action."""
     slow_action_ns: Mapping[tuple[int, int, int], int] = field(default_factory=dict)

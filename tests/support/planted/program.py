@@ -19,6 +19,8 @@ class Program:
         self.ranges: list[tuple[int, int, dict[str, Any]]] = []
         self.messages: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.members: dict[tuple[Any, ...], dict[int, tuple[int, int]]] = {}
+        self.ring: dict[tuple[Any, ...], dict[str, tuple[int, int]]] = {}
+        """Ends of the messages round a ring of context parallelism."""
         self.orders = orders(job)
 
     def build(self) -> None:

@@ -55,7 +55,7 @@ def _pace(rank: RankFigures) -> list[str]:
     if rank.side is None:
         why = f": {rank.side_reason}" if rank.side_reason else ""
         return [
-            f"Rank {rank.rank} runs at a pace of {times_text}; on which side the slowest stage lies cannot be told{why}."
+            f"Rank {rank.rank} runs at a pace of {times_text}; on which side the slowest stage lies is not known{why}."
         ]
     cost = milliseconds(rank.others_cost_ms)
     return [

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from traceanalyzer.gaps.sample.claims import CLAIMS
 from traceanalyzer.review import Untold, Withheld
 
 _METRICS = {
@@ -50,6 +51,7 @@ class _Cause:
     """Reasons that only matter once this cause is gone."""
 
 
+_BY_STAGE = "|".join(re.escape(CLAIMS[name].reason) for name in ("bubble", "imbalance by stage"))
 _NO_LOADS = r"routing side file|split sizes|^these all-to-alls are no dispatch"
 _CAUSES = (
     _Cause(
@@ -63,14 +65,14 @@ _CAUSES = (
         "Bubble",
         "these traces show no pipeline: no labelled actions and no messages between stages",
         "if the job has one: label its actions, as `compute:2F0`, or give an `action_pattern` in `--job FILE`",
-        absorbs=r"^no complete pipeline step|^the bubble of a pipeline needs|^imbalance by stage needs",
+        absorbs=rf"^no complete pipeline step|{_BY_STAGE}",
     ),
     _Cause(
         r"^no pipeline was captured with all its ranks",
         "Bubble",
         "{reason}",
         "profile one rank of every stage",
-        absorbs=r"^no complete pipeline step|^the bubble of a pipeline needs|^imbalance by stage needs",
+        absorbs=rf"^no complete pipeline step|{_BY_STAGE}",
     ),
     _Cause(r"^not known without run\.json: ", "MFU", "it needs {needs}", "{options}"),
     _Cause(
@@ -93,7 +95,7 @@ _CAUSES = (
         "`--job FILE`",
     ),
     _Cause(
-        r"^one rank tells how long|needs one rank per stage|by the replicas of its stage|need all its members",
+        "|".join(re.escape(claim.reason) for claim in CLAIMS.values()),
         "Which rank is late",
         "the captured ranks do not tell",
         "profile more of their groups",

@@ -17,7 +17,7 @@ import polars as pl
 from traceanalyzer.compare.side import Side
 from traceanalyzer.compare.views.waterfalls import kernel_name
 from traceanalyzer.gaps.culprits.culprits import MAX_OPERATIONS
-from traceanalyzer.gaps.culprits.peers import EXPERTS_BETWEEN
+from traceanalyzer.gaps.culprits.expert_work import EXPERTS_BETWEEN
 from traceanalyzer.gaps.culprits.price import step_weights
 from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_graph
 from traceanalyzer.measurements.communication.programs import COMPUTING, programs

@@ -19,7 +19,7 @@ MIN_SHARE = 0.01
 _TITLES = {
     "stage": ("Stages take equally long", "A stage is slower than the others"),
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
-    "transfer": ("Messages between stages cost nothing", "Messages between stages delay the step"),
+    "transfer": ("Messages between stages cost next to nothing", "Messages between stages delay the step"),
     "chunk_comm": ("Communication inside chunks is even", "Communication inside chunks delays the step"),
     "overlap_dp": (
         "Exchanges between replicas do not slow computation",
@@ -82,6 +82,8 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
         evidence += ": the stage or its rank, not separable with fewer than 3 replicas"
     if saved is not None:
         evidence += f"; replayed, '{saved.remedy}' saves {milliseconds(saved.ms)}"
+    if saved is not None and saved.ms <= judged.least_ms:
+        return Verdict(passed=True, title=f"{_TITLES[cause][1]}, by too little to matter", evidence=evidence)
     return Verdict(
         passed=False,
         worth_ms=None if saved is None else saved.ms,
@@ -150,7 +152,7 @@ _WHY = {
     "jitter": "The pipeline waits for the slowest microbatch of every round.",
 }
 _REMEDIES: dict[str, RemedyClass] = {
-    "stage": "fault", "straggler": "fault", "transfer": "fault", "chunk_comm": "fault", "overlap_dp": "change", "host": "fault", "jitter": "ideal",
+    "stage": "fault", "straggler": "fault", "transfer": "ideal", "chunk_comm": "fault", "overlap_dp": "change", "host": "fault", "jitter": "ideal",
 }  # fmt: skip
 _WINDOWS: dict[str, Window] = {
     "stage": "longest_action", "straggler": "longest_action", "transfer": "sent_message",
@@ -162,7 +164,7 @@ CHECKS = tuple(
         id=f"pipeline.{cause}",
         passed=titles[0],
         failed=titles[1],
-        why=f"{_WHY[cause]} Reported from {percent(MIN_SHARE)} of the pipeline phase.",
+        why=f"{_WHY[cause]} Reported from {percent(MIN_SHARE)} of the pipeline phase, where its remedy saves more than max(0.5% of the step, noise).",
         action=_ACTIONS[cause].format(rank="N", stages="N"),
         judge=partial(_judge, cause),
         remedy=_REMEDIES[cause],

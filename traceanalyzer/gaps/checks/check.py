@@ -12,7 +12,15 @@ from types import MappingProxyType
 from typing import Literal
 
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
-from traceanalyzer.review import AllToAll, Bubble, NextSchedules, RankFault, RankMemory, ValidityFigures
+from traceanalyzer.review import (
+    AllToAll,
+    Bubble,
+    NextSchedules,
+    RankFault,
+    RankMemory,
+    SequenceBalance,
+    ValidityFigures,
+)
 from traceanalyzer.review.vocabulary import RemedyClass
 
 Window = Literal["longest_action", "beyond_usual", "late_start", "sent_message", "collective_inside"]
@@ -36,6 +44,7 @@ class Judged:
     """The stages that each rank holds; empty without a pipeline."""
     num_compared: int = 0
     """Ranks that were compared with peers."""
+    sequences: Sequence[SequenceBalance] = ()
     flops: tuple[float, float] | None = None
     """Of one step: by the recorded shapes, and as declared."""
     recompute: tuple[str, Recomputed] | None = None

@@ -14,6 +14,7 @@ MIN_SLOWDOWN = 1.005
 """A rank that slows the step by less is shown as 1.00 times, which says nothing."""
 _REPLACED = ("pipeline.chunk_comm", "pipeline.stage", "pipeline.straggler", "pipeline.host", "pipeline.jitter")
 """Findings of the pipeline that may name a culprit's victim, or the culprit with another cause."""
+_OF_LINKS = ("all_to_all.links", "pipeline.transfer")
 _PASSED: dict[RankCause, str] = {
     "computation": "Ranks that do the same work compute equally long",
     "host": "No host launches later than those of its peers",
@@ -77,7 +78,35 @@ def _statement(fault: RankFault, who: str) -> str:
     return f"{who if priced else 'it'} comes last, and why is not recorded"
 
 
-CHECKS = tuple(
+def _judge_links(judged: Judged) -> Verdict | None:
+    """The link that costs most; where none does, what is known of links is told by other checks."""
+    faults = [fault for fault in judged.faults if fault.cause == "link"]
+    if not faults:
+        return None
+    worst = max(faults, key=lambda fault: fault.ms or fault.low)
+    to = "" if worst.peer is None else f" to rank {worst.peer}"
+    return Verdict(
+        passed=False,
+        worth_ms=worst.ms,
+        evidence=worst.evidence + (f"; {counted(len(faults) - 1, 'more link')} likewise" if len(faults) > 1 else ""),
+        rank=worst.rank,
+        window=None if worst.start_ns is None or worst.end_ns is None else (worst.start_ns, worst.end_ns),
+        culprit=(link := f"the link {'of' if worst.peer is None else 'from'} rank {worst.rank}{to}"),
+        statement=f"{link} is slow" if worst.ms is not None else "its link is slow",
+        at_most_ms=worst.high if worst.ms is None else None,
+    )
+
+
+_LINKS = Check(
+    id="ranks.link",
+    passed="No link is slower than the others",
+    failed="A link is slower than the others",
+    why="What passes a slow link makes its ranks late for everything after. Links of one run are each other's measure.",
+    action="check the link (cables, topology, congestion, what else uses it)",
+    judge=_judge_links,
+    remedy="fault",
+)
+_OF_CAUSES = tuple(
     Check(
         id=f"ranks.{cause}",
         passed=_PASSED[cause],
@@ -89,10 +118,16 @@ CHECKS = tuple(
     )
     for cause in _PASSED
 )
+CHECKS = (
+    *_OF_CAUSES,
+    _LINKS,
+)
 
 
 def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) -> list[Finding]:
-    """`findings` less those of the pipeline that repeat a named rank's fault, or blame one that waits for it."""
+    """`findings` less those that repeat a named rank's or link's fault, or blame one that waits for it."""
+    linked = {rank for fault in faults if fault.cause == "link" for rank in (fault.rank, fault.peer)}
+    findings = [each for each in findings if each.passed or each.id not in _OF_LINKS or each.rank not in linked]
     named = {rank for fault in faults if fault.ms is not None for rank in (fault.rank, *fault.peers)}
     return [each for each in findings if each.passed or each.id not in _REPLACED or each.rank not in named]
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.checks import causes, culprits, declared, experts, memory, pipeline, timeline
+from traceanalyzer.gaps.checks import causes, culprits, declared, experts, memory, pipeline, sequences, timeline
 from traceanalyzer.gaps.checks.check import Check, Judged
 from traceanalyzer.review import Finding
 
@@ -15,6 +15,7 @@ CHECKS: tuple[Check, ...] = (
     *pipeline.CHECKS,
     *causes.CHECKS,
     *culprits.CHECKS,
+    *sequences.CHECKS,
     *experts.CHECKS,
     *memory.CHECKS,
     *declared.CHECKS,

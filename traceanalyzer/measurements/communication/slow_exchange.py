@@ -32,7 +32,7 @@ CLEAR_CORRELATION = 0.3
 def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     """All-to-alls with known split and bytes: what the transfer took, and what the run's own line says.
 
-    `EXCHANGE`, `rank`, `sent_bytes`, `received_bytes`, `transfer_ns`, `expected_ns`, and `balanced_ns`: the line at the
+    `EXCHANGE`, `rank`, `index`, `sent_bytes`, `received_bytes`, `transfer_ns`, `expected_ns`, and `balanced_ns`: the line at the
     mean bytes of a member, as if loads were even.
     `expected_ns` is null with fewer than eight transfers; where all bytes are equal it is the median transfer.
     """
@@ -40,7 +40,7 @@ def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFra
     rows = known.join(byte_loads(matrix), on=[*EXCHANGE, "rank"], nulls_equal=True)
     rows = rows.with_columns(pl.max_horizontal("sent_bytes", "received_bytes").alias("port_bytes"))
     expected = [_with_line(part) for _, part in rows.group_by("group", maintain_order=True)]
-    columns = [*EXCHANGE, "rank", "sent_bytes", "received_bytes", "transfer_ns", "expected_ns", "balanced_ns"]
+    columns = [*EXCHANGE, "rank", "index", "sent_bytes", "received_bytes", "transfer_ns", "expected_ns", "balanced_ns"]
     if not expected:
         none = pl.lit(None, pl.Int64)
         return rows.with_columns(none.alias("expected_ns"), none.alias("balanced_ns")).select(columns)

@@ -2,10 +2,14 @@
 
 Every process is a packet sequence of its own, so what its names need in a reader's memory ends with it. Times are
 nanoseconds since the Unix epoch. Lanes of one track have one name and one parent, by which viewers show them as one.
+
+A flow leaves a slice where it begins and enters one where it ends: of two slices that begin at one moment, a viewer points it
+away from the one that it met first.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import IO, Any
 
 from traceanalyzer.errors import UsageError
@@ -20,13 +24,12 @@ _BUFFER = 1 << 20
 def protocol() -> Any:  # noqa: ANN401 - generated classes have no useful types
     """Perfetto's published message types. Raises `UsageError` where the package is not installed."""
     try:
-        from perfetto.protos.perfetto.trace import perfetto_trace_pb2  # noqa: PLC0415 - optional
+        return importlib.import_module("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
     except ImportError:
         raise UsageError(
             "Perfetto's format needs the package perfetto, which is not installed",
             'pip install "traceanalyzer[perfetto]", or write Chrome\'s JSON, which needs nothing: --format json',
         ) from None
-    return perfetto_trace_pb2
 
 
 class NativeWriter:
@@ -107,6 +110,7 @@ class NativeWriter:
         for mark in marks(starts, ends):
             if not mark.begins:
                 end.timestamp = mark.at_ns
+                end.track_event.flow_ids[:] = into[mark.row]
                 self._write(end)
                 continue
             row = mark.row
@@ -119,8 +123,7 @@ class NativeWriter:
                 event.category_iids.extend([self._category(packet, each) for each in categories[row].split(",")])
             if args[row] is not None:
                 event.debug_annotations.add(name_iid=_ARGS, legacy_json_value=args[row])
-            if out[row] or into[row]:
-                event.flow_ids.extend(out[row] + into[row])
+            event.flow_ids.extend(out[row])
             self._write(packet)
 
     def _counter(self, counter: Counter, place: int, order: int) -> None:
