@@ -28,7 +28,7 @@ def load_rank_map(path: Path | None) -> dict[str, int] | None:
     try:
         ranks = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
     except (msgspec.MsgspecError, OSError, RecursionError) as error:
-        raise UsageError(f"{path}: no rank map: {error}", hint) from None
+        raise UsageError(f"{path}: not a rank map: {error}", hint) from None
     if any(not 0 <= rank < _MAX_RANK for rank in ranks.values()):
         raise UsageError(f"{path}: a rank is negative or too large", hint)
     return ranks
@@ -50,5 +50,5 @@ def number_ranges(option: str, text: str) -> list[tuple[int, int]]:
     ranges = [(int(match[1]), int(match[2] or match[1])) for match in found if match]
     if len(ranges) < len(found) or any(first > last for first, last in ranges):
         noun = option.lstrip("-")
-        raise UsageError(f"{option} '{text}' is no list of {noun}", "write numbers and ranges, for example 0,4-7")
+        raise UsageError(f"{option} '{text}' is not a list of {noun}", "write numbers and ranges, for example 0,4-7")
     return ranges

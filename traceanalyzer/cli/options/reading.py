@@ -102,7 +102,7 @@ def kernel_lines(times: pl.DataFrame, unmatched: pl.DataFrame) -> list[str]:
     known = f"kernels {int(times['num_kernels'].sum()):,} in {total / 1e6:,.1f} ms; "
     if unmatched.is_empty():
         return [f"{known}every name is known"]
-    lines = [f"{known}{unmatched.height} names that no rule knows take {share} of it and count as computation"]
+    lines = [f"{known}{unmatched.height} names match no rule; they take {share} of it and count as computation"]
     for name, count, duration in unmatched.head(_SHOWN).iter_rows():
         lines.append(f"  {duration / 1e6:>10,.3f} ms  {count:>7,} ×  {str(name)[:90]}")
     return lines

@@ -11,6 +11,7 @@ import polars as pl
 from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.traces.decoding.document import NotATraceError
 from traceanalyzer.traces.defects import DefectLog, defect_row
+from traceanalyzer.traces.formats import FORMATS
 from traceanalyzer.traces.input.discovery import Source, documents, open_source
 from traceanalyzer.traces.input.limits import Limits
 from traceanalyzer.traces.kineto.facts import FileFacts
@@ -83,7 +84,7 @@ def read_source(
 
 
 class Counted:
-    """A binary file that tells how much of it was read."""
+    """A binary file that shows how much of it was read."""
 
     __slots__ = ("_name", "_progress", "_stream")
 
@@ -121,7 +122,4 @@ def unusable(path: str, failures: Sequence[str]) -> NoTracesError:
 
 
 _SHOWN = 3
-_REMEDY = (
-    "give a Kineto trace that has at least one complete event (what torch.profiler's export_chrome_trace wrote), or what "
-    "nsys export --type sqlite wrote"
-)
+_REMEDY = f"give {', or '.join(each.written_by for each in FORMATS)}"
