@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ def session(folder: Path, talk: Callable[[Any], Awaitable[None]]) -> None:
         async with mcp.Client(server) as client:
             await talk(client)
 
-    anyio.run(connected)
+    with ThreadPoolExecutor(1) as own:  # this thread may have an event loop already: a browser's
+        own.submit(anyio.run, connected).result()
 
 
 def content(folder: Path) -> dict[str, tuple[int, int]]:

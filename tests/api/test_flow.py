@@ -70,7 +70,7 @@ def test_the_flow_gives_review_and_tables(run: Path, tmp_path: Path) -> None:
     longest = result.sql("select max(duration_ms) as ms from actions")
     assert longest["ms"].to_list() == [20.0]
     assert ta.report(result, tmp_path / "r.html").stat().st_size > 100_000
-    assert "idle for 33.3%" in repr(result)
+    assert "bubble takes 33.3%" in repr(result)
 
 
 def test_a_result_is_kept_and_opened_again(run: Path, tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ def test_a_prediction_has_the_closed_form(tmp_path: Path) -> None:
         ({"forward_ms": -1.0}, "forward_ms: expected float >= 0"),
         ({"forward_ms": "x"}, "forward_ms: expected"),
         ({"speed": 3}, "takes no speed"),
-        ({"schedules": "2F2B"}, "no schedule is called '2F2B'"),
+        ({"schedules": "2F2B"}, "there is no schedule called '2F2B'"),
         ({"model": "gpt2"}, "a model alone gives no times"),
     ],
 )

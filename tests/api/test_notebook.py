@@ -40,7 +40,7 @@ def test_every_cell_runs_and_the_result_is_shown(
     assert len(pages) == 1
     assert 'sandbox="allow-scripts allow-downloads"' in pages[0]
     told = "".join(output.get("text", "") for output in shown)
-    assert "The pipeline is idle for 33.3% of its phase" in told
+    assert "The bubble takes 33.3% of the pipeline phase" in told
     assert "measured 33.33% of the pipeline phase" in told
     assert shown[-1]["data"]["text/plain"] == "True"
     assert not any(output["output_type"] == "display_data" for output in shown)  # nothing draws by itself

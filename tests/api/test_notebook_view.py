@@ -32,7 +32,7 @@ def inner(frame: str) -> str:
 
 def test_the_cell_holds_verdict_and_timeline_and_nothing_else(run: Path) -> None:
     page = inner(ta.analyze(run)._repr_html_())
-    assert "The pipeline is idle for" in page
+    assert "The bubble takes" in page
     assert 'id="timeline-section"' in page
     assert 'id="quality-section"' not in page
     assert "Content-Security-Policy" in page
