@@ -32,7 +32,9 @@ _REVIEW_HEIGHT, _PREDICTION_HEIGHT = 860, 760
 
 def review_frame(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
     """Verdict, headline numbers and timeline as HTML for a notebook's cell."""
-    page = replace(review_page(review, tables), sections=(timeline.section(Material(review, tables)),))
+    page = replace(
+        review_page(review, tables), sections=(timeline.section(Material(review, tables)),), withheld_causes=()
+    )
     return _frame(page, "review", to_builtins(review), _REVIEW_HEIGHT)
 
 

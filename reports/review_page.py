@@ -65,6 +65,6 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
         preface=checked,
         tiles=headline.tiles(review),
         sections=tuple(known),
-        untold=headline.untold(review),
+        withheld_causes=headline.withheld_causes(review),
         footer=f"Made by {tool}, {review.created}.",
     )

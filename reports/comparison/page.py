@@ -30,7 +30,7 @@ def comparison_page(found: Comparison) -> Page:
         verdict=tuple(found.sentences),
         tiles=_tiles(found, one) if one else (),
         sections=tuple(section for section in sections if section.parts),
-        untold=tuple((item.metric, item.reason) for pair in found.pairs for item in pair.withheld),
+        withheld_causes=tuple((item.metric, item.reason) for pair in found.pairs for item in pair.withheld),
         footer=f"Made by {found.tool.name} {found.tool.version}, {found.created}.",
     )
 

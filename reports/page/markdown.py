@@ -25,7 +25,7 @@ def markdown(page: Page) -> str:
         ),
         *_tiles(page),
         *(block for section in page.sections for block in _section(section)),
-        *(f"*not told: {escaped(what)}: {escaped(why)}*" for what, why in dict.fromkeys(page.untold)),
+        *(f"*withheld: {escaped(what)}: {escaped(why)}*" for what, why in dict.fromkeys(page.withheld_causes)),
         f"<sub>{escaped(page.footer)}</sub>" if page.footer else "",
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"

@@ -160,6 +160,6 @@ class Page:
     verdict: tuple[str, ...]
     tiles: tuple[Tile, ...] = ()
     sections: tuple[Section, ...]
-    untold: tuple[tuple[str, str], ...] = ()
+    withheld_causes: tuple[tuple[str, str], ...] = ()
     """What is not known, one entry per cause: (what, why and what would unlock it)."""
     footer: str = ""

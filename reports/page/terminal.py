@@ -22,7 +22,7 @@ def terminal(page: Page, width: int = WIDE) -> str:
         "\n".join(_wrapped(warning, width, "! ") for warning in page.warnings),
         "\n".join(_wrapped(sentence, width) for sentence in page.verdict),
         "\n".join(_tiles(page.tiles, width)),
-        "\n".join(_wrapped(f"{what}: {why}", width, "not told: ", "  ") for what, why in page.untold),
+        "\n".join(_wrapped(f"{what}: {why}", width, "withheld: ", "  ") for what, why in page.withheld_causes),
         *("\n".join(_section(section, page.path, width)) for section in page.sections if section.in_terminal),
     ]
     return "\n\n".join(block for block in blocks if block)

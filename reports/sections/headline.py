@@ -55,8 +55,9 @@ def _tile(tile: found.Tile) -> Tile:
     )
 
 
-def untold(review: Review) -> tuple[tuple[str, str], ...]:
+def withheld_causes(review: Review) -> tuple[tuple[str, str], ...]:
     """What is not known, once per cause: (figures, why and what would unlock it)."""
     return tuple(
-        (each.what, f"{each.reason} ({each.unlock})" if each.unlock else each.reason) for each in review.headline.untold
+        (each.what, f"{each.reason} ({each.unlock})" if each.unlock else each.reason)
+        for each in review.headline.withheld_causes
     )

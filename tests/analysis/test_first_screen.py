@@ -98,12 +98,12 @@ def test_no_sentence_claims_what_is_withheld(review: Review) -> None:
 def test_tiles_are_known_and_what_is_withheld_is_one_line_per_cause(review: Review) -> None:
     assert all(tile.value_text for tile in review.headline.tiles)
     assert review.headline.tiles[-1].id == "step_time"
-    causes = [(each.what, each.reason) for each in review.headline.untold]
+    causes = [(each.what, each.reason) for each in review.headline.withheld_causes]
     assert len(causes) == len(set(causes)) <= 5
-    assert {metric for each in review.headline.untold for metric in each.metrics} <= {
+    assert {metric for each in review.headline.withheld_causes for metric in each.metrics} <= {
         item.metric for item in review.quality.withheld
     }
-    assert "run.json" not in " ".join(each.reason for each in review.headline.untold)
+    assert "run.json" not in " ".join(each.reason for each in review.headline.withheld_causes)
 
 
 def test_the_mean_rank_comes_third_at_the_earliest(review: Review) -> None:
@@ -112,7 +112,7 @@ def test_the_mean_rank_comes_third_at_the_earliest(review: Review) -> None:
 
 def test_a_lone_rank_of_a_pipeline_lacks_what_other_ranks_would_tell(tmp_path: Path) -> None:
     job, faults, ranks = PLANTED["one rank of a pipeline"]
-    causes = analyze(read(plant(job, faults, tmp_path).traces, ranks=ranks)).review.headline.untold
+    causes = analyze(read(plant(job, faults, tmp_path).traces, ranks=ranks)).review.headline.withheld_causes
     assert [each.what for each in causes] == ["Bubble", "MFU", "Which rank is late"]
     assert [each.unlock for each in causes] == [
         "profile one rank of every stage",
@@ -155,5 +155,4 @@ def test_a_lone_device_says_where_its_time_went_and_in_which_kernels(tmp_path: P
     assert kernels.startswith("Matrix multiplications take 1.80 ms per step, 100% of all kernel time")
     assert [tile.id for tile in analysis.review.headline.tiles] == ["compute", "host", "step_time"]
     shown = reports.text(analysis.review, analysis.tables)
-    assert "not told: MFU: it needs the model, tokens per step and the sequence length (`--job FILE`)" in shown
-    assert "withheld" not in shown
+    assert "withheld: MFU: it needs the model, tokens per step and the sequence length (`--job FILE`)" in shown

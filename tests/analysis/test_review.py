@@ -111,9 +111,7 @@ def test_a_run_without_pipeline_invents_no_bubble(tmp_path: Path) -> None:
     review = review_of(tmp_path)
     assert review["bubble"] is None
     assert {tile["id"]: tile["status"] for tile in review["headline"]["tiles"]} == {
-        "bubble": "withheld",
-        "all_to_all": "withheld",
-        "mfu": "withheld",
+        "compute": "neutral",
         "step_time": "neutral",
     }
     owners = {row["owner"]: row["ms"] for row in review["accounting"]["owners"]}

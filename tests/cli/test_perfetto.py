@@ -74,7 +74,7 @@ def test_the_command_of_a_finding_shows_its_moment(
         (["-o", "a.pftrace", "--ranks", "9"], 2, "none of the chosen ranks"),
         (["-o", "a.pftrace", "--steps", "77"], 2, "none of the chosen steps"),
         (["-o", "a.pftrace", "--from", "9", "--to", "3"], 2, "--from is not before --to"),
-        (["-o", "a.pftrace", "--traces", "x"], 2, "--traces means nothing"),
+        (["-o", "a.pftrace", "--traces", "x"], 2, "--traces does not apply"),
         ([], 2, "Missing option"),
     ],
 )

@@ -21,6 +21,7 @@ from traceanalyzer.analysis import kept
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
 from traceanalyzer.errors import InputError, OutputError
+from traceanalyzer.review import SCHEMA_VERSION
 from traceanalyzer.schema import TABLES, result_tables
 
 Caught = pytest.CaptureFixture[str]
@@ -197,7 +198,9 @@ def test_results_and_traces_are_recognised_by_content(run: Path, result_json: di
     assert kept.is_result(ordered)
     assert main(["analyze", str(ordered)]) == 0
     other = tmp_path / "other.json"
-    other.write_text(json.dumps({"schema_version": 1, "tool": "a trace of something else"}, sort_keys=True))
+    other.write_text(
+        json.dumps({"schema_version": SCHEMA_VERSION, "tool": "a trace of something else"}, sort_keys=True)
+    )
     assert main(["analyze", str(other)]) == 3
 
 
@@ -213,8 +216,8 @@ def test_a_damaged_result_is_one_line(command: str, result: Path, tmp_path: Path
     whole = file.read_text()
     file.write_text(whole[: len(whole) // 2])
     refused([command, str(result), *output], 3, "not a review, or a damaged one", capsys)
-    file.write_text(whole.replace('"schema_version": 1', '"schema_version": 2'))
-    refused([command, str(result), *output], 3, "a review of version 2", capsys)
+    file.write_text(whole.replace(f'"schema_version": {SCHEMA_VERSION}', f'"schema_version": {SCHEMA_VERSION + 1}'))
+    refused([command, str(result), *output], 3, f"a review of version {SCHEMA_VERSION + 1}", capsys)
     file.write_text(whole)
     table = result / "tables/steps.parquet"
     content = table.read_bytes()

@@ -108,11 +108,11 @@ def test_tiles_are_the_numbers_that_are_known(name: str) -> None:
     assert tiles
 
 
-def test_what_is_not_told_is_folded_below_the_tiles_once_per_cause() -> None:
+def test_what_is_withheld_is_folded_below_the_tiles_once_per_cause() -> None:
     prose = Elements(report(*expert_case())).prose
-    assert "Not told: Bubble, MFU Bubble: no pipeline in this job MFU: paced run" in prose
-    assert "Not told: MFU MFU: paced run (run it without pacing)" in Elements(report(*pipeline_case())).prose
-    assert "Not told" not in Elements(report(*mfu_case())).prose
+    assert "Withheld: Bubble, MFU Bubble: no pipeline in this job MFU: paced run" in prose
+    assert "Withheld: MFU MFU: paced run (run it without pacing)" in Elements(report(*pipeline_case())).prose
+    assert "Withheld: " not in Elements(report(*mfu_case())).prose.partition("Data quality")[0]
 
 
 def test_a_review_of_nulls_shows_reasons_and_no_number() -> None:

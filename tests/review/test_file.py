@@ -132,8 +132,11 @@ def test_a_file_that_ends_early_is_refused(content: bytes, cut: float) -> None:
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"schema_version": SCHEMA_VERSION + 1}, "a review of version 2; this program reads version 1"),
-        ({"schema_version": SCHEMA_VERSION + 1, "new_section": {}}, "version 2"),
+        (
+            {"schema_version": SCHEMA_VERSION + 1},
+            f"a review of version {SCHEMA_VERSION + 1}; this program reads version {SCHEMA_VERSION}",
+        ),
+        ({"schema_version": SCHEMA_VERSION + 1, "new_section": {}}, f"version {SCHEMA_VERSION + 1}"),
         ({"schema_version": 0}, "no longer read"),
         ({"schema_version": "1"}, "not a review, or a damaged one"),
         ({"new_section": {}}, "new_section"),

@@ -18,7 +18,7 @@ from report_factory import (
     steps_table,
 )
 
-from traceanalyzer.review import Review
+from traceanalyzer.review import SCHEMA_VERSION, Review
 
 Case = tuple[Review, dict[str, pl.DataFrame]]
 
@@ -40,7 +40,7 @@ def field(value: object, source: str = "declared") -> dict[str, Any]:
     return {"value": value, "source": source, "confidence": 1.0}
 
 
-def untold(what: str, reason: str, *metrics: str, unlock: str | None = None) -> dict[str, Any]:
+def withheld_causes(what: str, reason: str, *metrics: str, unlock: str | None = None) -> dict[str, Any]:
     return {"what": what, "reason": reason, "unlock": unlock, "metrics": list(metrics)}
 
 
@@ -52,7 +52,7 @@ def review_of(fields: dict[str, Any]) -> Review:
 def base_review() -> dict[str, Any]:
     """Every field there, every metric null."""
     return {
-        "schema_version": 1,
+        "schema_version": SCHEMA_VERSION,
         "tool": {"name": "traceanalyzer", "version": "0.1.0"},
         "created": "2026-01-02T03:04:05Z",
         "source": {"path": "runs/demo"},
@@ -98,7 +98,7 @@ def pipeline_case() -> Case:
             ),
             tile("step_time", "Step time", value_text="1 669 ms", theory_text="ideal phase 1 650 ms", gap_text="1.2 % longer", status="neutral"),
         ],
-        "untold": [untold("MFU", "paced run", "mfu", unlock="run it without pacing")],
+        "withheld_causes": [withheld_causes("MFU", "paced run", "mfu", unlock="run it without pacing")],
     }  # fmt: skip
     review["quality"]["withheld"] = [
         {"metric": "mfu", "reason": "paced run: computations are stretched by sleeping"},
@@ -182,7 +182,7 @@ def expert_case() -> Case:
                 definition="received token copies of the most loaded rank ÷ mean of its group",
             ),
         ],
-        "untold": [untold("Bubble", "no pipeline in this job", "bubble"), untold("MFU", "paced run", "mfu")],
+        "withheld_causes": [withheld_causes("Bubble", "no pipeline in this job", "bubble"), withheld_causes("MFU", "paced run", "mfu")],
     }  # fmt: skip
     del review["job"]["schedule"]
     review["job"] |= {

@@ -24,7 +24,7 @@ from traceanalyzer.review.sections.experts import (
     Volume,
     VolumeTheory,
 )
-from traceanalyzer.review.sections.headline import Finding, Headline, Tile, Untold
+from traceanalyzer.review.sections.headline import Finding, Headline, Tile, WithheldCause
 from traceanalyzer.review.sections.job import Degrees, Fact, JobFacts, Place
 from traceanalyzer.review.sections.kernels import (
     Communication,
@@ -150,7 +150,6 @@ __all__ = [
     "Tile",
     "Tool",
     "UnfinishedCall",
-    "Untold",
     "ValidityFigures",
     "Volume",
     "VolumeTheory",
@@ -159,6 +158,7 @@ __all__ = [
     "WaterfallStep",
     "WhatIfFigures",
     "Withheld",
+    "WithheldCause",
     "decode_review",
     "json_schema",
     "read_review",

@@ -156,7 +156,7 @@ def test_a_lone_rank_gives_its_first_screen_and_what_comes_next(
     assert "Rank 1 (stage 0 of 2; 1 of 4 ranks) computes for" in output
     assert "Between its chunks" in output
     assert re.search(r"[\d.]+ m?s to [\d.]+ m?s of that is waiting \(an estimate", output)
-    assert re.search(r"not told: Bubble: no pipeline was captured with all its ranks", output)
+    assert re.search(r"withheld: Bubble: no pipeline was captured with all its ranks", output)
 
 
 @pytest.mark.parametrize("option", [["--ranks", "a"], ["--ranks", "3-1"], ["--steps", "0-99999999"], ["--ranks", "77"]])
@@ -175,7 +175,7 @@ def test_single_traces_of_others_give_a_first_screen_without_flags(name: str, co
     analysis = analyze(read(corpus / name))
     text = reports.text(analysis.review, analysis.tables)
     assert re.match(r"(! .*\n)*\n?(Rank 0 \(|The only rank)", text)
-    for needed in (r"of a step of [\d.]+ ms", "computes for", "not told: Bubble", "Next: "):
+    for needed in (r"of a step of [\d.]+ ms", "computes for", "withheld: Bubble", "Next: "):
         assert re.search(needed, text), needed
     assert not any(
         phrase in text

@@ -8,7 +8,7 @@ from statistics import median_low
 
 from traceanalyzer.analysis.first_screen.story import story_sentences
 from traceanalyzer.analysis.first_screen.tiles import Known, counted_as, profiled, tiles
-from traceanalyzer.analysis.first_screen.untold import untold
+from traceanalyzer.analysis.first_screen.withheld_causes import withheld_causes
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
 from traceanalyzer.gaps.pipeline.verdict import schedule_explains
 from traceanalyzer.review import (
@@ -73,7 +73,7 @@ def headline(
     return Headline(
         sentences=[*told, *measured, *words.scope, *words.next],
         tiles=tiles(known, figures),
-        untold=untold(withheld),
+        withheld_causes=withheld_causes(withheld),
     )
 
 

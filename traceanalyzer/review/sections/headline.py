@@ -23,7 +23,7 @@ class Tile(Part, frozen=True, kw_only=True):
     definition: str
 
 
-class Untold(Part, frozen=True, kw_only=True):
+class WithheldCause(Part, frozen=True, kw_only=True):
     """What one cause keeps from being told. Every metric it concerns stands in `quality.withheld`."""
 
     what: Annotated[str, Meta(description="The figures, in words.")]
@@ -40,7 +40,7 @@ class Headline(Part, frozen=True, kw_only=True):
         Meta(description="The largest fault or that none was found, the largest change, then what else is known."),
     ]
     tiles: Annotated[list[Tile], Meta(description="The numbers that are known.")]
-    untold: Annotated[list[Untold], Meta(description="What is withheld, one entry per cause.")] = []
+    withheld_causes: Annotated[list[WithheldCause], Meta(description="What is withheld, one entry per cause.")] = []
 
 
 class Finding(Part, frozen=True, kw_only=True):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from traceanalyzer.gaps.sample.claims import CLAIMS
-from traceanalyzer.review import Untold, Withheld
+from traceanalyzer.review import Withheld, WithheldCause
 
 _METRICS = {
     "bubble": "Bubble",
@@ -115,10 +115,10 @@ _NOT_APPLICABLE = re.compile(
 """Of figures that nobody misses on the first screen."""
 
 
-def untold(withheld: Sequence[Withheld]) -> list[Untold]:
+def withheld_causes(withheld: Sequence[Withheld]) -> list[WithheldCause]:
     """One entry per cause, in the order of `_CAUSES`; reasons of no known cause by their subject."""
     left = [item for item in withheld if _is_missed(item)]
-    told: list[Untold] = []
+    told: list[WithheldCause] = []
     for cause in _CAUSES:
         own = [item for item in left if re.search(cause.reason, item.reason)]
         if own:
@@ -135,12 +135,12 @@ def _is_missed(item: Withheld) -> bool:
     return item.metric in _METRICS and not _NOT_APPLICABLE.search(item.reason)
 
 
-def _of_cause(cause: _Cause, items: Sequence[Withheld], withheld: Sequence[Withheld]) -> Untold:
+def _of_cause(cause: _Cause, items: Sequence[Withheld], withheld: Sequence[Withheld]) -> WithheldCause:
     reason = items[0].reason
     words = {"reason": reason, "needs": _needs(reason), "options": _options(reason)}
     unlock = cause.unlock.format(**words) if cause.unlock else None
     told = cause.told.format(**words)
-    return Untold(
+    return WithheldCause(
         what=cause.what, reason=told, unlock=unlock, metrics=_metrics({item.reason for item in items}, withheld)
     )
 
@@ -161,6 +161,6 @@ def _options(reason: str) -> str:
     return "`--job FILE`" if "`--job`" in options else ", ".join(options)
 
 
-def _of_reason(reason: str, items: Sequence[Withheld], withheld: Sequence[Withheld]) -> Untold:
+def _of_reason(reason: str, items: Sequence[Withheld], withheld: Sequence[Withheld]) -> WithheldCause:
     names = list(dict.fromkeys(_METRICS[item.metric] for item in items))
-    return Untold(what=", ".join(names), reason=reason, metrics=_metrics({reason}, withheld))
+    return WithheldCause(what=", ".join(names), reason=reason, metrics=_metrics({reason}, withheld))
