@@ -21,7 +21,7 @@ from reports.sections import (
     timeline,
 )
 from reports.sections.experts import all_to_all
-from reports.sections.material import Material, withheld
+from reports.sections.material import Material
 from reports.sections.missing import with_missing
 from reports.sections.pipeline import bubble, memory, what_if
 from traceanalyzer.review import Review
@@ -65,6 +65,6 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
         preface=checked,
         tiles=headline.tiles(review),
         sections=tuple(known),
-        withheld=withheld(review.quality),
+        untold=headline.untold(review),
         footer=f"Made by {tool}, {review.created}.",
     )

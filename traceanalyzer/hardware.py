@@ -63,7 +63,7 @@ class Hardware:
     measured_peaks: tuple[MeasuredPeak, ...] = ()
     """One per shape tried, fastest first."""
     network_bytes_per_second: Annotated[float, Meta(gt=0)] | None = None
-    """What one rank reaches ranks of other hosts with, one direction: no device tells it."""
+    """What one rank reaches ranks of other hosts with, one direction: not a property of the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

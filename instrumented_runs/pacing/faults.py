@@ -12,7 +12,7 @@
 
 A delayed link of an expert job makes every all-to-all with bytes from source to target end later on the target.
 
-What a run was planted with is told to a file outside its folder, so that an analysis can be tested against it.
+The planted faults are written to a file outside the run's folder, so that an analysis can be tested against it.
 """
 
 from __future__ import annotations

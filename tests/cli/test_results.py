@@ -188,7 +188,7 @@ def test_a_run_folder_with_a_review_beside_its_traces_is_a_run(run: Path) -> Non
     assert kept.is_result(run / "review.json")
 
 
-def test_results_and_traces_are_told_by_content(run: Path, result_json: dict[str, Any], tmp_path: Path) -> None:
+def test_results_and_traces_are_recognised_by_content(run: Path, result_json: dict[str, Any], tmp_path: Path) -> None:
     trace = tmp_path / "review.json"
     shutil.copy(run / "traces/rank00000.json", trace)
     assert not kept.is_result(trace)

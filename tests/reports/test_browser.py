@@ -121,7 +121,7 @@ def test_microbatch_numbers_show_where_they_fit(chromium: Any, reports: dict[str
     until(page, f"{NUMBERS} === 0")
 
 
-def test_hovering_tells_exact_values(chromium: Any, reports: dict[str, Path]) -> None:
+def test_hovering_shows_exact_values(chromium: Any, reports: dict[str, Path]) -> None:
     page = opened(chromium, reports["pipeline"]).page
     page.locator("#timeline .canvas").scroll_into_view_if_needed()
     place = page.evaluate("""() => {

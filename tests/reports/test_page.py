@@ -101,15 +101,18 @@ def test_warnings_stand_before_the_verdict() -> None:
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_three_numbers_are_always_on_the_first_screen(name: str) -> None:
-    page = Elements(page_of(name))
+def test_tiles_are_the_numbers_that_are_known(name: str) -> None:
+    review, page = CASES[name]()[0], Elements(page_of(name))
     tiles = [attrs["data-tile"] for tag, attrs in page.starts if tag == "li" and "data-tile" in attrs]
-    assert tiles[:3] == ["bubble", "all_to_all", "mfu"]
+    assert tiles == [tile.id for tile in review.headline.tiles]
+    assert tiles
 
 
-def test_a_missing_tile_is_withheld_with_its_reason() -> None:
-    review = without_values(Withheld(metric="mfu", reason="the peak of this device is not known"))
-    assert "MFU withheld the peak of this device is not known" in Elements(report(review, {})).prose
+def test_what_is_not_told_is_folded_below_the_tiles_once_per_cause() -> None:
+    prose = Elements(report(*expert_case())).prose
+    assert "Not told: Bubble, MFU Bubble: no pipeline in this job MFU: paced run" in prose
+    assert "Not told: MFU MFU: paced run (run it without pacing)" in Elements(report(*pipeline_case())).prose
+    assert "Not told" not in Elements(report(*mfu_case())).prose
 
 
 def test_a_review_of_nulls_shows_reasons_and_no_number() -> None:
@@ -133,7 +136,6 @@ def test_a_review_without_a_verdict_says_so() -> None:
     fields["headline"]["sentences"] = []
     prose = Elements(report(review_of(fields), {})).prose
     assert "This review states no verdict." in prose
-    assert "withheld the review gives neither a value nor a reason" in prose
 
 
 @pytest.mark.sweep(2)

@@ -159,7 +159,7 @@ def test_sharded_experts_train_as_one_process_does(tmp_path: Path, changes: dict
 
 
 @pytest.mark.runs
-def test_the_side_file_and_the_ranges_tell_what_happened(tmp_path: Path) -> None:
+def test_the_side_file_and_the_ranges_show_what_happened(tmp_path: Path) -> None:
     settings = small(tmp_path, routing="uniform", num_shards=2)
     job = run_job("experts", settings)
     assert (job.layout.dp, job.layout.ep) == (2, 2)
@@ -225,7 +225,7 @@ def test_draws_depend_on_step_layer_and_shard_and_on_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"routing": "warm"}, "no routing is called 'warm'"),
+        ({"routing": "warm"}, "there is no routing called 'warm'"),
         ({"num_experts": 6}, "6 experts cannot be shared by 4 ranks"),
         ({"hot_factor": 4.5}, "cannot be 4.5 times hot"),
         ({"hot_rank": 4}, "rank 4 of 4"),
@@ -277,7 +277,7 @@ def test_the_file_of_plan_becomes_the_runs_placement(tmp_path: Path) -> None:
     assert settings.placement == (((7, 1), (2, 3), (4, 5), (6, 0)),) * 2
     assert placed(settings, 1) == [7, 1, 2, 3, 4, 5, 6, 0]
     assert homes(placed(settings, 1), [0, 1, 2, 3]) == (3, 0, 1, 1, 2, 2, 3, 0)
-    with pytest.raises(UsageError, match="--placement means nothing"):
+    with pytest.raises(UsageError, match="--placement does not apply"):
         make_settings("dense", "runs/x", "auto", None, options)
 
 

@@ -131,7 +131,7 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch, **functions: Callable[[], int]) -
             monkeypatch.delattr(torch.cuda, name)
 
 
-def test_clock_and_power_are_read_where_nvml_tells_and_a_reason_is_kept_where_not(
+def test_clock_and_power_are_read_where_nvml_shows_and_a_reason_is_kept_where_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_cuda(monkeypatch, clock_rate=lambda: 1980, power_draw=lambda: 412_500)

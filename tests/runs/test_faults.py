@@ -95,7 +95,7 @@ def test_slow_stages_and_ranks_stretch_only_themselves() -> None:
     assert [Faults(texts, rank).stretch(stage) for rank, stage in [(0, 0), (0, 2), (1, 0), (1, 2)]] == [1, 1.5, 2, 3]
 
 
-def test_the_truth_is_told_outside_the_run_and_nowhere_in_it(tmp_path: Path) -> None:
+def test_the_truth_is_recorded_outside_the_run_and_nowhere_in_it(tmp_path: Path) -> None:
     write_truth(tmp_path / "truth.json", tmp_path / "run", ["slow_rank:rank=1,factor=2"])
     told = json.loads((tmp_path / "truth.json").read_text())
     assert told == {"run": "run", "faults": [{"kind": "slow_rank", "rank": 1, "factor": 2}]}

@@ -232,6 +232,12 @@ def test_without_numba_the_exact_decoder_reads_everything(tmp_path: Path, monkey
     assert not prepare()
 
 
+def test_machine_code_that_is_kept_is_found() -> None:
+    """Else inputs of 24 to 256 MiB would never be decoded by it."""
+    assert prepare()
+    assert acceleration._is_compiled()
+
+
 def test_a_piece_keeps_its_numbers_while_the_next_is_read() -> None:
     assert prepare()
     decoder = FastDecoder()

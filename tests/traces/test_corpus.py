@@ -150,7 +150,7 @@ def device_figures(path: Path) -> dict[str, int]:
     }
 
 
-def test_two_runs_in_one_folder_are_told_apart(corpus: Path) -> None:
+def test_two_runs_in_one_folder_are_separated(corpus: Path) -> None:
     with pytest.raises(InputError, match=r"2 jobs in one place: 4 like .* 4 like"):
         read_traces(corpus / "torchrec-a2a-v100" / "two-runs-in-one-folder")
 

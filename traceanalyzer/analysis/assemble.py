@@ -11,9 +11,12 @@ from msgspec.structs import replace
 
 from traceanalyzer import __version__
 from traceanalyzer.analysis.capture import Captured
-from traceanalyzer.analysis.claimed import NO_KERNELS
+from traceanalyzer.analysis.claimed import why_no_kernels
 from traceanalyzer.analysis.description import job_facts, method, provenance, quality, warnings
-from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
+from traceanalyzer.analysis.first_screen.captured import lone_rank_sentences, next_sentences, scope_sentences
+from traceanalyzer.analysis.first_screen.headline import Words, headline
+from traceanalyzer.analysis.first_screen.spent import Spent, nobody_sentences, spent_sentences
+from traceanalyzer.analysis.first_screen.tiles import Known
 from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
@@ -21,12 +24,14 @@ from traceanalyzer.analysis.step_figures import step_findings, step_warnings
 from traceanalyzer.analysis.subjects import Subjects
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.culprits import without_victims
-from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points
+from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points, with_shares
 from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import recorded_sentences
+from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
+from traceanalyzer.measurements.efficiency.roofline import with_shapes
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
 from traceanalyzer.review import (
     Accounting,
@@ -102,27 +107,40 @@ def _review(run: Run, found: Measured) -> Review:
 def _summed_up(found: Measured, review: Review) -> Review:
     """`review` with what is said of all its sections: the bounds of every figure, and the headline."""
     known = bounded(review, found.captured, found.waits, found.tables.steps)
+    alone = found.captured.ranks[0] if found.captured.coverage == "one_rank" else None
     told = headline(
-        review.bubble, review.all_to_all, review.mfu, review.step, review.quality.withheld,
-        _coverage(found, review), known, review.findings,
+        Known(
+            review.step, review.accounting, review.mfu, review.bubble, review.all_to_all, review.communication, alone,
+            has_device=review.kernels is not None,
+        ),
+        _words(found, review), known, review.findings, review.quality.withheld,
     )  # fmt: skip
     return replace(review, figures=known, headline=told)
 
 
-def _coverage(found: Measured, review: Review) -> Coverage:
-    tables = found.tables
+def _words(found: Measured, review: Review) -> Words:
+    """Sentences about the captured ranks."""
+    tables, captured = found.tables, found.captured
     if tables.steps.is_empty() and tables.unrecorded_devices:
-        return Coverage(ledger=[f"Nothing is measured: {NO_KERNELS}."])
+        return Words(first=[f"Nothing is measured: {why_no_kernels(tables)}."])
     if tables.steps.is_empty() and found.recorded is not None:
-        return Coverage(ledger=recorded_sentences(found.recorded))
+        return Words(first=recorded_sentences(found.recorded))
     ranks = sorted(tables.ranks["rank"].unique())
-    return coverage_words(review.step, review.accounting, review.quality, found.captured, ranks)
+    spent = Spent(review.step, review.accounting, review.quality, captured, ranks, review.kernels, review.communication)
+    return Words(
+        first=nobody_sentences(spent),
+        spent=[*spent_sentences(spent), *lone_rank_sentences(captured)],
+        scope=scope_sentences(captured, review.quality),
+        next=next_sentences(captured),
+    )
 
 
 def _accounting(capture: Captured) -> Accounting:
     account = capture.typical.account
+    owners = [OwnerShare(**row) for row in owner_shares(account).iter_rows(named=True)]
     return Accounting(
-        owners=[OwnerShare(**row) for row in owner_shares(account).iter_rows(named=True)],
+        owners=owners,
+        mean_step_ms=sum(row.ms for row in owners) if owners else None,
         phases=[PhaseShare(**row) for row in phase_shares(account).iter_rows(named=True)],
         ambiguous_ns=capture.ambiguous_ns,
     )
@@ -150,13 +168,15 @@ def _findings(found: Measured) -> list[Finding]:
         flops=subjects.efficiency.flops,
         recompute=subjects.efficiency.recompute,
         faults=culprits.faults,
+        stages=stage_of(subjects.pipeline.actions),
         num_compared=culprits.num_compared,
+        sequences=culprits.sequences,
     )
     told = without_victims(checked(judged), culprits.faults)
     told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])
     capture = subjects.capture.typical
     placed = with_windows(told, subjects.pipeline.gap.actions, capture.messages, capture.tables.collectives)
-    return with_mfu_points(placed, subjects.utilisation.figures.mfu, step_ms)
+    return with_mfu_points(with_shares(placed, step_ms), subjects.utilisation.figures.mfu, step_ms)
 
 
 def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
@@ -169,6 +189,7 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
     given = {name: table for part in subjects.parts for name, table in part.tables.items()}
     return given | {
         "actions": everything.with_others(subjects.pipeline.actions, tables.actions, ACTIONS),
+        "kernels": with_shapes(tables.kernels, subjects.efficiency.timed),
         "collectives": everything.with_others(collectives, everything.splits, COLLECTIVE_SPLITS),
         "ops": ops,
         "wait_bounds": found.waits,

@@ -10,8 +10,8 @@ from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.sample.claims import by_coverage, supported, unsupported
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.review import AllToAll, Bubble, Recorded, Sample, StragglerFigures, Withheld
+from traceanalyzer.tables import Tables
 
-NO_KERNELS = "kernels were launched and none was recorded, so nothing tells what the device did"
 _ONLY_RECORDS = "no trace is here: records of communication tell nothing of it"
 
 
@@ -39,7 +39,8 @@ def claimed(subjects: Subjects, sample: Sample, recorded: Recorded | None) -> Cl
 
 def _slow_ranks(subjects: Subjects, sample: Sample) -> list[StragglerFigures]:
     silent = any("stragglers" in claim.fields for claim in unsupported(sample).values())
-    known: list[StragglerFigures] = [] if silent else list(subjects.pipeline.causes.stragglers)
+    causes = subjects.pipeline.causes
+    known = [] if silent else [each for each in causes.stragglers if each.cost_ms > (causes.fault_limit_ms or 0.0)]
     faults = subjects.culprits.faults
     step = median_step(subjects.capture.typical.tables.steps) if faults else None
     return slow_ranks(known, faults, stage_of(subjects.pipeline.actions), step[1] / 1e6 if step else None)
@@ -51,7 +52,15 @@ def _without_steps(withheld: list[Withheld], subjects: Subjects, recorded: Recor
     if tables.steps.height:
         return withheld
     if tables.unrecorded_devices:
-        return [Withheld(metric=item.metric, reason=NO_KERNELS) for item in withheld]
+        return [Withheld(metric=item.metric, reason=why_no_kernels(tables)) for item in withheld]
     if recorded is None:
         return withheld
     return [Withheld(metric=item.metric, reason=_ONLY_RECORDS) for item in withheld]
+
+
+def why_no_kernels(tables: Tables) -> str:
+    """Why nothing is measured of traces of which no kernel was read."""
+    unread = " and ".join(tables.unread_devices)
+    if unread:
+        return f"device events in the format of {unread} are not read, and CPU events do not tell what the device did"
+    return "kernels were launched and none was recorded, so nothing tells what the device did"

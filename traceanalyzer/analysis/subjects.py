@@ -81,7 +81,7 @@ def subjects(run: Run, capture: Captured) -> Subjects:
             everything.splits,
             everything.messages,
             everything.tables.actions if bubble.actions.is_empty() else pipeline.actions,
-            detail.collectives,
+            detail,
             events_of(run, tables),
         ),
         study=what_if_gap(run.ops),

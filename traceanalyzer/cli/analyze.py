@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import declaration, job_options
-from traceanalyzer.cli.options.reading import choice_options, columns_option, rank_map_option, refuse_lost
+from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option, refuse_lost
 
 if TYPE_CHECKING:
     from traceanalyzer.analysis.kept import Kept
@@ -17,19 +19,28 @@ if TYPE_CHECKING:
 @click.argument("path")
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
+@gate_options
 @columns_option
 @rank_map_option
 @choice_options
 @job_options
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
-def command(path: str, json_file: str | None, out: str | None, *, strict: bool, **asked: Any) -> None:  # noqa: ANN401 - options of several types
+def command(
+    path: str,
+    json_file: str | None,
+    out: str | None,
+    gate_file: Path | None,
+    junit_file: str | None,
+    form: str,
+    *,
+    strict: bool,
+    **asked: Any,  # noqa: ANN401 - options of several types
+) -> None:
     """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table.
 
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
-    from reports import text
     from traceanalyzer.analysis.kept import keep_result
-    from traceanalyzer.cli.screen import screen_width
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
@@ -45,9 +56,23 @@ def command(path: str, json_file: str | None, out: str | None, *, strict: bool, 
     if json_file is not None:
         write_result(json_file, to_json(review))
     if json_file != "-":
-        click.echo(text(review, result.tables, screen_width()))
+        _print(result, form)
+    judge(gate_file, [(path, review)], None, None, form, junit_file, quiet=json_file == "-")
     if strict:
         refuse_lost(path, review.quality.defects)
+
+
+def _print(result: Kept, form: str) -> None:
+    from reports import summary_markdown, text
+    from traceanalyzer.cli.screen import screen_width
+
+    if form == "md":
+        click.echo(summary_markdown(result.review, result.tables), nl=False)
+    elif form == "text":
+        click.echo(text(result.review, result.tables, screen_width()))
+    else:
+        for sentence in result.review.headline.sentences:
+            announce([sentence], click.echo)
 
 
 def kept(path: str, asked: dict[str, Any]) -> Kept | None:

@@ -11,7 +11,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from traceanalyzer.review.part import Part, measured
-from traceanalyzer.review.sections.culprits import RankFault
+from traceanalyzer.review.sections.culprits import RankFault, SequenceBalance
 from traceanalyzer.review.sections.efficiency import Mfu, RooflineShape, WaterfallStep
 from traceanalyzer.review.sections.experts import AllToAll, ExpertSharding
 from traceanalyzer.review.sections.headline import Finding, Headline
@@ -79,6 +79,9 @@ class Review(Part, frozen=True, kw_only=True):
     stragglers: Annotated[list[StragglerFigures], Meta(description="Ranks that compute slowly, costliest first.")] = []
     culprits: Annotated[
         list[RankFault], Meta(description="Ranks that lengthen the step beyond their peers, largest first.")
+    ] = []
+    sequence_balance: Annotated[
+        list[SequenceBalance], Meta(description="Groups of context parallelism with uneven causal attention.")
     ] = []
     next_schedules: Annotated[
         NextSchedules | None,

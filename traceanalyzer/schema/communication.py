@@ -71,6 +71,10 @@ KERNELS_TABLE = Table(
         "correlation": Column(pl.UInt64, "Number that joins the kernel to its launching call."),
         "in_graph": Column(pl.Boolean, "Whether it was launched with others by one graph launch."),
         "cut": Column(pl.Boolean, "Whether its recorded end was past the next start on its stream, and was put there."),
+        "shape": Column(
+            pl.Categorical(),
+            "Operator and sizes of its factors that launched it; null but for recorded multiplications.",
+        ),
     },
 )
 KERNELS = KERNELS_TABLE.schema

@@ -1,4 +1,4 @@
-"""A path to tables: find the trace files, read each, tell ranks and cycles apart, and account for every event."""
+"""A path to tables: find the trace files, read each, separate ranks and cycles, and account for every event."""
 
 from __future__ import annotations
 

@@ -18,12 +18,12 @@ def steps(material: Material) -> Section:
     """Which steps the figures speak of, how long they last, and what is set apart."""
     step = material.review.step
     known = step.duration_ms.median is not None
-    parts = [step_chart(step), _told(step), _lengths(step, material.review.mfu), _set_apart(step)] if known else []
+    parts = [step_chart(step), _marks(step), _lengths(step, material.review.mfu), _set_apart(step)] if known else []
     return material.section("steps", "Steps", parts, "step")
 
 
-def _told(step: StepFigures) -> Terms | None:
-    """How many steps there are, and what tells one from the next."""
+def _marks(step: StepFigures) -> Terms | None:
+    """How many steps there are, and what separates one from the next."""
     num_typical = step.duration_ms.num_steps
     return figures(
         "Which steps",

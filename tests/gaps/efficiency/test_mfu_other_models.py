@@ -130,7 +130,7 @@ def test_recorded_shapes_with_recomputation_are_no_model_flops(tmp_path: Path) -
     assert "how much of that is recomputed is not known" in reason
 
 
-def test_a_part_that_is_not_counted_is_told_first(tmp_path: Path) -> None:
+def test_a_part_that_is_not_counted_is_reported_first(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"model_type": "t5", "d_model": 16, "num_layers": 1, "vocab_size": 50}))
     folder = trace(tmp_path / "run")

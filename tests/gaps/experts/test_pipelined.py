@@ -54,7 +54,7 @@ def test_balanced_experts_are_worth_the_difference_to_the_twins(tmp_path: Path, 
     even, of_even = review(tmp_path / "even", dataclasses.replace(BASE, even_exchange=True, **change))
     near, _ = review(tmp_path / "near", dataclasses.replace(BASE, **change))
     assert figures.replayed_step_ms == pytest.approx(step_ms(found), rel=1e-4)
-    told = f"Its repair saves {milliseconds(worth(figures)['balanced_experts'])}"
+    told = f"this costs {milliseconds(worth(figures)['balanced_experts'])}"
     assert any(told in sentence for sentence in found.headline.sentences)
     assert worth(figures)["balanced_experts"] == pytest.approx(step_ms(found) - step_ms(even), rel=0.01)
     # Without a hot expert loads still differ by a fifth: what is left of the imbalance is not saved.

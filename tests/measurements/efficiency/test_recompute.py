@@ -159,7 +159,7 @@ def test_what_launched_nothing_on_a_device_is_not_counted() -> None:
     assert rows.select("again", "executed").rows() == [(False, True), (False, True), (True, True), (True, False)]
 
 
-def test_what_cannot_be_told_says_why() -> None:
+def test_what_is_unknown_says_why() -> None:
     def reason(timeline: Timeline, kernels: pl.DataFrame = NOTHING) -> str:
         found = recomputed(timeline.events(), kernels)
         assert found.value is None

@@ -79,7 +79,7 @@ def gpipe(folder: Path, labels: str | None) -> Analysis:
     return analyze(read(plant(job, Faults(), folder).traces))
 
 
-def test_torchs_gpipe_names_no_stage_but_messages_tell_the_place(tmp_path: Path) -> None:
+def test_torchs_gpipe_names_no_stage_but_messages_show_the_place(tmp_path: Path) -> None:
     named, runtime = gpipe(tmp_path / "a", "gpipe"), gpipe(tmp_path / "b", "own")
     assert labels(named) == labels(runtime)
     assert named.review.bubble is not None

@@ -133,7 +133,7 @@ def kernels(unknown_ns: int) -> pl.DataFrame:
     )
 
 
-def test_unknown_names_are_told_where_they_matter() -> None:
+def test_unknown_names_are_reported_where_they_matter() -> None:
     assert unknown_names(kernels(52)) is None
     told = unknown_names(kernels(250))
     assert told is not None

@@ -130,7 +130,7 @@ def test_an_optimizer_after_every_backward_ends_a_step_whatever_else_runs_beside
     assert found(loop.write(tmp_path)) == ("Optimizer.step", 6)
 
 
-def test_kernels_of_the_optimizer_tell_steps_where_no_range_does(tmp_path: Path) -> None:
+def test_kernels_of_the_optimizer_show_steps_where_no_range_does(tmp_path: Path) -> None:
     loop = Loop()
     for _ in range(5):
         loop.pass_through()
@@ -162,7 +162,7 @@ def test_a_pipeline_without_step_ranges_has_the_planted_steps(job: Job, basis: s
     assert lengths[1] == pytest.approx(lengths[0], rel=0.02)
 
 
-def test_ranks_that_count_differently_tell_no_steps_and_no_mfu(tmp_path: Path) -> None:
+def test_ranks_that_count_differently_show_no_steps_and_no_mfu(tmp_path: Path) -> None:
     for rank, num in enumerate((3, 4)):
         loop = Loop(rank, 2)
         for _ in range(num):

@@ -15,7 +15,7 @@ delay. Every node carries how much later it ended than in the ideal, split by ca
 * starting later than possible is `host` where the launch is known to be late (on CPU traces always: the main thread is
   the device, and outside receives it is the host's), else `unexplained`;
 * a duration beyond the ideal's is `stage` (median of the stage) + `straggler` (median of the rank beyond its stage's;
-  told apart with three or more replicas only, else all of it is `stage`) + `chunk_comm` + `overlap_dp` + `jitter`.
+  distinguished with three or more replicas only, else all of it is `stage`) + `chunk_comm` + `overlap_dp` + `jitter`.
   Medians are of actions beside which replicas exchange nothing, where a kind has such; what the others take beyond is
   `overlap_dp`.
 

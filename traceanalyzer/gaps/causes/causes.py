@@ -132,7 +132,7 @@ def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Add `launched_ns`: when the call ended that launched an action's first kernel, on device ranks.
 
     On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. Op tables
-    and marks alone tell no launches, so a late start stays unexplained.
+    and marks alone show no launches, so a late start stays unexplained.
     """
     messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
     work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")

@@ -40,7 +40,7 @@ class DependencyGraph:
     late_ns: list[int]
     """From the end of `releaser` to the sending of the message; 0 without one, and where the message is a node."""
     transfer_ns: list[int]
-    """From the sending of the message to its arrival; 0 where nothing tells, and where the message is a node."""
+    """From the sending of the message to its arrival; 0 where nothing shows it, and where the message is a node."""
     receiving_ns: list[int]
     """Length of a receive that was posted only after the message had been sent: what it took then, on this rank."""
     unobserved: list[bool]

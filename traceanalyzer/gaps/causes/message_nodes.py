@@ -40,7 +40,7 @@ class MessageNodes:
     late_rank: list[int] = field(default_factory=list[int])
     """Rank of the end that came last."""
     launched_ns: list[int | None] = field(default_factory=list[int | None])
-    """When the call ended that launched that end; null: not told."""
+    """When the call ended that launched that end; null: unknown."""
     awaited: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     """Of every action that is given a message: the nodes of all messages that arrive in the same kernel."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
 from traceanalyzer.review.theory import theory_share
-from traceanalyzer.review.words import digits, milliseconds, percent
+from traceanalyzer.review.words import counted, digits, milliseconds, percent, times
 
 MAX_OVERHEAD_SHARE = 0.02
 
@@ -58,11 +58,12 @@ def _best_schedule(judged: Judged) -> Verdict | None:
     passed = best.saves_ms <= judged.least_ms or best is current
     copies = ", two copies of the parameters" if best.num_parameter_copies > 1 else ""
     size = "" if best.microbatch == "same" else ", microbatches half as large"
-    name = f"{best.schedule} with {best.num_microbatches} microbatches"
+    name = f"{best.schedule} with {counted(best.num_microbatches, 'microbatch')}"
     return Verdict(
         passed=passed,
         worth_ms=None if passed else best.saves_ms,
         culprit=name,
+        statement=f"{name} ({times(best.memory_ratio)} the activations{size}{copies})",
         evidence=(
             f"simulated at this run's times with equal stages and free transfer, {name} has a bubble of "
             f"{percent(best.bubble_share)} and takes {milliseconds(best.phase_ms)}; it holds {digits(best.memory_ratio)} times the "

@@ -31,10 +31,12 @@ class EfficiencyGap(SubjectPart):
     flops: tuple[float, float] | None
     """Of a step: by the recorded shapes, and as declared; None where they cannot be compared."""
     recompute: tuple[str, Recomputed] | None
-    """What the job declares to compute again, and what the traces tell."""
+    """What the job declares to compute again, and what the traces show."""
     recomputed: Recomputed
-    """What the traces tell of it."""
+    """What the traces show of it."""
     withheld: tuple[Withheld, ...]
+    timed: pl.DataFrame
+    """Recorded operators of all steps with their shapes and device time."""
 
     @property
     def sections(self) -> Mapping[str, object]:
@@ -61,7 +63,7 @@ def efficiency_gap(
     withheld = () if reason is None else (Withheld(metric="roofline", reason=reason),)
     flops = _declared_flops(operators, utilisation.training, windows)
     recompute = None if declared is None else (declared, operators.recomputed)
-    return EfficiencyGap(table, shapes, flops, recompute, operators.recomputed, withheld)
+    return EfficiencyGap(table, shapes, flops, recompute, operators.recomputed, withheld, operators.timed)
 
 
 def _why_no_roof(utilisation: UtilisationGap) -> str:

@@ -178,7 +178,7 @@ def waterfall(
         recomputed_gemm=flops.recomputed - flops.recomputed_attention,
         recomputed_attention=flops.recomputed_attention,
     )
-    if flops.attention is None:  # the count does not tell attention apart: nor can its time be
+    if flops.attention is None:  # the count does not separate attention: nor can its time be
         time = replace(time, classes={"other": sum(time.classes.values())})
     achievable = peak.achievable.flops_per_second if peak.achievable else None
     ideal_ms = (counted.gemm + counted.attention) / (peak.flops_per_second * trained.num_devices / 1e3)
@@ -228,7 +228,7 @@ def _computation(classes: Mapping[str, float], flops: ClassFlops, rate: float) -
     """Time beyond FLOPs at `rate` (of the job, per ms) by class, and recompute.
 
     Taken is the finest split whose classes all take at least the time of their FLOPs: attention that is not fused runs as
-    matrix multiplications, and some of these run in kernels whose names do not tell.
+    matrix multiplications, and some of these run in kernels whose names do not show it.
     """
     gemm_ms, attention_ms, other_ms = (classes.get(name, 0.0) for name in ("gemm", "attention", "other"))
     total, again = flops.gemm + flops.attention, flops.recomputed_gemm + flops.recomputed_attention

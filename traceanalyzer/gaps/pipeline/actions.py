@@ -37,7 +37,7 @@ class PipelineActions:
     """Stages and microbatches were inferred, not labelled."""
     unordered: bool = False
     """No schedule known by name has this order: `stage` is the rank's place, `microbatch` an ordinal, and what each action
-    needs (`needed_ns`, `needed_rank`) is told by messages alone."""
+    needs (`needed_ns`, `needed_rank`) is known from messages alone."""
 
 
 def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
@@ -65,7 +65,7 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
 
 
 def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
-    """Chunks whose stage and microbatch nobody can tell, of the pipeline steps in which all ranks do as many forwards."""
+    """Chunks whose stage and microbatch nobody knows, of the pipeline steps in which all ranks do as many forwards."""
     forwards = actions.group_by(*_STEP, "rank").agg(
         (pl.col("phase") == "F").sum().alias("forwards"), (pl.col("phase") != "F").any().alias("returns")
     )
@@ -140,7 +140,7 @@ def with_clocks(members: pl.DataFrame, tables: Tables) -> pl.DataFrame:
 
 
 def no_clock(ranks: pl.DataFrame) -> str:
-    """Why times of different ranks cannot be compared; hosts are named only where the traces tell them."""
+    """Why times of different ranks cannot be compared; hosts are named only where the traces show them."""
     if ranks["host"].drop_nulls().n_unique() > 1:
         return "the ranks ran on different hosts and their clocks could not be compared"
     return "nothing shows that these ranks share a clock, and no operation that two of them took part in relates their clocks"

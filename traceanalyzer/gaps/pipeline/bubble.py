@@ -40,7 +40,7 @@ class PipelineGap:
     """Stages and microbatches were inferred, not labelled."""
     withheld: tuple[Withheld, ...]
     unordered: bool = False
-    """No schedule known by name has this order: `stage` is the rank's place, what an action needs its messages tell."""
+    """No schedule known by name has this order: `stage` is the rank's place, what an action needs its messages show."""
     clock_effects: tuple[ClockEffect, ...] = ()
     """What the clocks' uncertainty does to the measured share."""
 
@@ -50,7 +50,7 @@ def pipeline_gap(
 ) -> PipelineGap:
     """Measure the bubble of every complete pipeline step and set it against closed form and simulation.
 
-    `splits` (`COLLECTIVE_SPLITS`) tells when replicas exchanged something, `messages` (`COMMUNICATIONS`) when pipeline
+    `splits` (`COLLECTIVE_SPLITS`) shows when replicas exchanged something, `messages` (`COMMUNICATIONS`) when pipeline
     messages were on their way; `hides_transfer` why they do not.
     """
     found = pipeline_actions(tables, job)

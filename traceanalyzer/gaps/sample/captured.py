@@ -1,4 +1,4 @@
-"""What a sample of ranks tells, what each rank tells alone, and which ranks to profile next."""
+"""What a sample of ranks shows, what each rank shows alone, and which ranks to profile next."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from traceanalyzer.theory.schedules.recognise import recognise_order
 from traceanalyzer.theory.simulator.op_times import OpTimes
 from traceanalyzer.theory.simulator.simulation import simulate
 
+_UNKNOWN = "if this job has other ranks, a second one shows who waits for whom; these traces mention none"
 MAX_RANKS = 64
 """Captured ranks that are described one by one."""
 
@@ -182,7 +183,7 @@ def _next(
         if not set(groups).issuperset(members):
             return members, reason
     if expected is None:
-        return (), "these traces do not mention other ranks; if there are any, a second one shows who waits for whom"
+        return (), _UNKNOWN if len(groups) == 1 else "these traces do not show whether the job has more ranks"
     missing = next(rank for rank in count() if rank not in groups)  # the world may be claimed to hold billions
     return (missing,), "the groups of the ranks are not known; another rank shows who waits for whom"
 

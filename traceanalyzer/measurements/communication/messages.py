@@ -30,7 +30,7 @@ def split_messages(
 
     Args:
         messages: matched `P2P`.
-        kernels: `KERNELS`, for when producers ended; empty for CPU traces, where that is not told.
+        kernels: `KERNELS`, for when producers ended; empty for CPU traces, where that is not known.
         one_clock: the ranks' clocks agree.
         links: `rank`, `host`, `link_bytes_per_second`.
         clocks: `CLOCKS`, whose residuals are carried along.

@@ -7,7 +7,7 @@
   tensor is there) or took from a cache (selective checkpoint contexts) is not counted: on devices it launched nothing,
   on CPU it holds nothing but the packing of saved tensors.
 * **Attention kernels.** Fused attention launches as many forward as backward kernels per step; twice as many where it
-  is recomputed. These do not tell whether the rest of the layer is recomputed too.
+  is recomputed. These do not show whether the rest of the layer is recomputed too.
 
 A function that saves little and computes again by itself, without autograd recording (fused losses, some normalisations),
 is not seen in either.
@@ -51,12 +51,12 @@ class Recomputed:
     """What backward computes again."""
 
     value: Recomputation | None
-    """`none`, `selective` (core attention alone), `full` (layers), `partial` (something else or not told which); None: not told."""
+    """`none`, `selective` (core attention alone), `full` (layers), `partial` (something else, or unclear which); None: unknown."""
     basis: str
     """What says so, or why nothing does."""
     confidence: float = 0.0
     share: float | None = None
-    """Forward matrix multiplications and attentions run again ÷ run at first; None where operators do not tell."""
+    """Forward matrix multiplications and attentions run again ÷ run at first; None where operators do not show it."""
     num_begun: int = 0
     """Forward operators begun again and not computed."""
 
@@ -209,7 +209,7 @@ def _kind(gemms: tuple[int, int], attentions: tuple[int, int]) -> Recomputation:
 
 
 def _by_kernels(kernels: pl.DataFrame) -> Recomputed | None:
-    """From the launches of fused attention kernels inside steps; None where they do not tell."""
+    """From the launches of fused attention kernels inside steps; None where they do not show it."""
     name = pl.col("name").cast(pl.String)
     main = kernels.filter(pl.col("step").is_not_null() & (pl.col("kind") == "attention")).filter(
         ~name.str.contains(_KERNEL_BESIDE)

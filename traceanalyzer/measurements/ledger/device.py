@@ -4,7 +4,7 @@ In order of precedence:
 
 * `compute`: a computing kernel runs (`fused` ones that also communicate are computation);
 * `transfer`, `wait`: an exposed communication kernel, split at its wait; `communication` where wait and transfer cannot
-  be told apart. Of several at once the owner is the one that released the next computation (it ends at most 20 µs
+  be distinguished. Of several at once the owner is the one that released the next computation (it ends at most 20 µs
   before that starts), else pp, ep, cp, tp, dp, world in this order, and the time counts as ambiguous;
 * `copy`: a copy to, from or on the device;
 * an idle device before kernel K, whose launching call ended at l: `host` until l, for until then nothing could run;

@@ -31,7 +31,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
     """What every rank waited for slower replicas after its own pipeline phase: `pipeline`, `rank`, `step`, `replica_wait_ns`.
 
     Waits in exchanges between replicas after the phase, less what the rank computed meanwhile; null where no such exchange
-    was captured, or one does not tell its wait.
+    was captured, or one does not show its wait.
 
     Args:
         table: `BUBBLE`.

@@ -171,7 +171,7 @@ class PlacementAdvice(Part, frozen=True, kw_only=True):
 
 
 class OwnLoads(Part, frozen=True, kw_only=True):
-    """What one rank says of its own all-to-alls where not all ranks tell; no ratio over ranks follows from it."""
+    """What one rank says of its own all-to-alls where not all ranks do; no ratio over ranks follows from it."""
 
     rank: int
     num_all_to_all: int

@@ -234,7 +234,10 @@ class Bubble(Part, frozen=True, kw_only=True):
     ]
     measured_ratio: Annotated[float | None, Meta(description="Dependency ÷ chunk spans.")]
     span_share: Annotated[float | None, Meta(description="Dependency inside the ranks' own windows ÷ these windows.")]
-    idle_share: Annotated[float | None, Meta(description="All time outside chunk spans ÷ pipeline phase.")]
+    idle_share: Annotated[
+        float | None,
+        Meta(description="Idle ÷ pipeline phase: the bubble, exposed transfer and DP communication, and overhead."),
+    ]
     transfer_share: Annotated[float | None, Meta(description="Exposed transfer ÷ pipeline phase; null on gloo.")]
     share_of_step: Annotated[float | None, Meta(description="Dependency ÷ step; never set against a closed form.")]
     overhead_share: Annotated[float | None, Meta(description="Overhead ÷ pipeline phase.")]

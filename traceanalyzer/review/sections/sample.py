@@ -1,4 +1,4 @@
-"""The parts of `review.json` about what a sample of ranks can and cannot tell."""
+"""The parts of `review.json` about what a sample of ranks can and cannot show."""
 
 from __future__ import annotations
 

@@ -60,6 +60,10 @@ class StepFigures(Part, frozen=True, kw_only=True):
         Meta(description="Half the width of the 95% interval of the median; differences below are chance."),
     ] = None
     noise_basis: Annotated[str | None, Meta(description="Resampled, or assumed for fewer than 5 steps.")] = None
+    least_told_ms: Annotated[
+        float | None,
+        Meta(description="What a fault or change must be worth to be told first: 0.5% of the step or its noise."),
+    ] = None
     set_apart: Annotated[list[StepApart], Meta(description="Captured steps that are not typical.")] = []
     set_apart_cost_ms: Annotated[
         float | None, Meta(description="Σ excess of whole steps set apart ÷ all whole steps: their price per step.")
@@ -99,6 +103,10 @@ class Accounting(Part, frozen=True, kw_only=True):
     """Where every nanosecond went; shares sum to 1. By rank and step in the table `accounting`."""
 
     owners: list[OwnerShare]
+    mean_step_ms: Annotated[
+        float | None,
+        Meta(description="What the owners share: the mean over ranks of their own windows, none longer than the step."),
+    ] = None
     phases: Annotated[list[PhaseShare], Meta(description="The same time by phase of the step too; sums to 1.")]
     ambiguous_ns: Annotated[
         int | None,

@@ -22,7 +22,7 @@ def with_arguments(ranges: pl.DataFrame) -> pl.DataFrame:
 
 
 def iteration() -> pl.Expr:
-    """The training step that an event's `args` tell."""
+    """The training step that an event's `args` show."""
     return _number(_ITERATION)
 
 

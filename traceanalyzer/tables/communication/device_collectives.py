@@ -17,7 +17,7 @@ def device_communication(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Collectives (`COLLECTIVES`) and point-to-point (`P2P`) of ranks with a device, from `LINKED` and `RANKS`.
 
-    A kernel that serves no known call is a collective of the kind its name tells; unmatched, unless it exchanges tokens
+    A kernel that serves no known call is a collective of the kind its name shows; unmatched, unless it exchanges tokens
     and its rank is in one expert group only.
     """
     kind = pl.coalesce("kind", "operation")

@@ -7,7 +7,7 @@ announces the counts. `layer` is the place of the pair in its pass, counted back
 stages, stages before it count as many pairs.
 
 A range around the call, as reference runs write it, is better and is kept. Kernels of DeepEP and its kin are called
-dispatch or combine and are told by that name alone: their backward runs the other kernel, so it is told as such.
+dispatch or combine and are recognised by that name alone: their backward runs the other kernel, so it is named as such.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from traceanalyzer.schema import ROUTING, conform
 def routing_from_records(records: pl.DataFrame) -> pl.DataFrame:
     """Side-file records → `ROUTING`, one row per step, layer, source rank and expert.
 
-    `records` is `ROUTING_RECORDS`. Dropped copies went nowhere and are left out; where they are not told by expert, so is
+    `records` is `ROUTING_RECORDS`. Dropped copies went nowhere and are left out; where they are not known by expert, so is
     the record. Experts live where `expert_ranks` says, else in equal consecutive blocks over the group. Records without
     send splits are of experts sliced over ranks: nothing was routed to a rank.
     """

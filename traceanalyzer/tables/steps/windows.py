@@ -7,7 +7,7 @@ last one launched in step N. Kernels without launch record belong to what ran be
 On CPU traces the rank's main thread is the device: a window runs from the start of one step's range to the start of the
 next; the last one ends with its range.
 
-What the ranges are is told by `tables.step_basis`.
+`tables.steps.basis` chooses the ranges.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _ends_of_computation(kernels: pl.DataFrame) -> pl.DataFrame:
 def whole_lengths(windows: pl.DataFrame, kernels: pl.DataFrame, ranges: pl.DataFrame) -> dict[int, int]:
     """How long first steps would be with the time before their first kernel, by step; without those that lack none.
 
-    A device's first window (of `STEPS`) begins with its first kernel where nothing tells when the step before it ended. What it
+    A device's first window (of `STEPS`) begins with its first kernel where nothing shows when the step before it ended. What it
     lacks is the time since the begin of its range, or as much as usually passes before the first kernel of the rank's other
     windows, whichever is longer.
     """

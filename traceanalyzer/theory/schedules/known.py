@@ -40,7 +40,7 @@ def parse_schedule_name(text: str) -> ScheduleName:
 
 
 def full_backward_loops() -> list[ScheduleName]:
-    """Schedules that a trace without labels can be told to have run: full backwards, stages that go round the ranks."""
+    """Schedules that can be recognised in a trace without labels: full backwards, stages that go round the ranks."""
     return [
         name
         for name, record in schedules().items()

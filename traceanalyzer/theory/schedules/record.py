@@ -78,7 +78,7 @@ class HeldPoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Law:
-    """The idle time of a rank within the pipeline phase, in the unit of the times."""
+    """The bubble of a rank: its idle time within the pipeline phase (theory has no other), in the unit of the times."""
 
     bubble: Callable[[Point], float]
     """Hop latency included."""

@@ -84,7 +84,7 @@ def read_source(
 
 
 class Counted:
-    """A binary file that tells how much of it was read."""
+    """A binary file that shows how much of it was read."""
 
     __slots__ = ("_name", "_progress", "_stream")
 

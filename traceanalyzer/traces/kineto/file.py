@@ -66,8 +66,7 @@ def read_document(
 
     Raises `NotATraceError` if the bytes hold no events at all.
     """
-    hashing = _Hashing(stream)
-    tally = Tally()
+    hashing, tally = _Hashing(stream), Tally()
     document = format_of(stream.head).opened(hashing, file, limits, tally, log)
     settling, checks, ranks = Settling(tally, log), Checks(), EventRanks()
     num_events = 0

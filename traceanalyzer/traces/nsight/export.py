@@ -68,7 +68,7 @@ class Export:
         self.metadata: dict[str, bytes] = {}
         """What a Kineto trace says around its events, each with its JSON text."""
         self.ranks: dict[str, int] = {}
-        """Rank by process, where MPI told it."""
+        """Rank by process, where MPI recorded it."""
 
     def frames(self) -> Iterator[Decoded]:
         """Calls and ranges, then what ran on the device. Raises `NotATraceError` before the first if there are none."""
@@ -179,7 +179,7 @@ class _Report:
 
     @property
     def ranks(self) -> dict[str, int]:
-        """Rank by process as MPI told it."""
+        """Rank by process as MPI recorded it."""
         stated = [
             (tid >> _PROCESS_BITS & _MASK, rank)
             for tid, rank in self._all(_MPI, "globalTid", "rank")
@@ -196,7 +196,7 @@ class _Report:
         facts = {
             "deviceProperties": self._devices(),
             "baseTimeNanoseconds": start,
-            # ranks of one host share a clock only if their sessions tell when they began
+            # ranks of one host share a clock only if their sessions show when they began
             "host_name": host if start is not None else None,
             "nsys_export_schema": self._version() or "unknown",
         }
@@ -274,7 +274,7 @@ def _typed(batch: Sequence[tuple[Any, ...]], columns: Sequence[str]) -> pl.DataF
 
 
 def _processes(rows: pl.DataFrame, owner: str) -> pl.DataFrame:
-    """Add `process` and `thread` of a global id; 0 where it is not told."""
+    """Add `process` and `thread` of a global id; 0 where it is not known."""
     number = pl.col(owner).fill_null(0)
     process = number // (1 << _PROCESS_BITS) % (_MASK + 1)
     return rows.with_columns(process.alias("process"), (number % (_MASK + 1)).cast(pl.String).alias("thread"))
