@@ -28,7 +28,9 @@ def streams(
     )
     if calls is not None:
         flows = calls.select("cycle", pl.col("kernel_index").alias("index"), pl.concat_list("flow").alias("into"))
-        told = told.join(flows, on=_KERNEL, how="left", maintain_order="left").with_columns(pl.col("into").fill_null([]))
+        told = told.join(flows, on=_KERNEL, how="left", maintain_order="left").with_columns(
+            pl.col("into").fill_null([])
+        )
     launched = (pl.col("start_ns") - pl.col("launch_start_ns")).alias("since_launch_ns")
     args = [
         *("step", pl.col("kind").cast(pl.String), "operation", launched, "correlation"),
