@@ -92,7 +92,7 @@ def test_the_moment_is_the_same_where_fewer_steps_were_analysed(
         (["-o", "a.pftrace", "--ranks", "9"], 2, "none of the chosen ranks"),
         (["-o", "a.pftrace", "--steps", "77"], 2, "none of the chosen steps"),
         (["-o", "a.pftrace", "--from", "9", "--to", "3"], 2, "--from is not before --to"),
-        (["-o", "a.pftrace", "--traces", "x"], 2, "--traces means nothing"),
+        (["-o", "a.pftrace", "--traces", "x"], 2, "--traces does not apply"),
         ([], 2, "Missing option"),
     ],
 )
