@@ -113,7 +113,7 @@ def measured(*arguments: str) -> None:
         json.dumps({"command": arguments[:2], "status": int(status), "seconds": float(seconds), "peak MB": int(peak)}),
         flush=True,
     )
-    print(done.stdout.splitlines()[-1], flush=True)
+    print(done.stdout.splitlines()[-1] if status == "0" else done.stderr, flush=True)
 
 
 def main() -> None:

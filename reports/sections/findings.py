@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import polars as pl
+
 from reports.page.grids import grid
 from reports.page.model import Finding, Findings, Grid, Section
 from reports.sections.material import Material
@@ -19,7 +21,7 @@ _NS_PER_MS = 1e6
 def section(material: Material) -> Section:
     """Findings with the worthiest first, and beside them the ranks and remedies behind them."""
     found = material.review
-    listed = findings(found.findings, material.origin_ns, Viewer(found.source.path, material.first_step_ns))
+    listed = findings(found.findings, material.origin_ns, Viewer(found.source.path, material.table("steps")))
     lead = "What causes the gaps, the most costly first. Each saving is for that remedy alone; savings do not add up."
     failed = any(not each.passed for each in listed.entries)
     return material.section(
@@ -33,31 +35,35 @@ def section(material: Material) -> Section:
 
 @dataclass(frozen=True, slots=True)
 class Viewer:
-    """What a trace viewer's window is told from."""
+    """Tells a trace viewer's window of a moment."""
 
     path: str
     """What was analysed."""
-    zero_ns: int | None
-    """Start of the first step; None where it is not known."""
+    steps: pl.DataFrame
+    """`STEPS`."""
 
     def command(self, found: review.Finding) -> str:
-        """The command that writes what a finding is about for Perfetto; empty where it has no moment."""
-        if None in (self.zero_ns, found.rank, found.start_ns, found.end_ns) or found.passed:
+        """The command that writes what a finding is about for Perfetto; empty where it has no moment in a step.
+
+        Times are told from the rank's own step, which is the same whatever else is read.
+        """
+        if found.passed or found.rank is None or found.start_ns is None or found.end_ns is None:
             return ""
-        first, last = ((at or 0) - (self.zero_ns or 0) for at in (found.start_ns, found.end_ns))
-        window = f"--from {_ms(first // 1000)} --to {_ms(-(-last // 1000) + (first == last))}"
-        name = f"{found.id.replace('.', '-')}.pftrace"
-        return f"traceanalyzer perfetto {shlex.quote(self.path)} --ranks {found.rank} {window} -o {shlex.quote(name)}"
-
-
-def _ms(microseconds: int) -> str:
-    return f"{microseconds / 1000:.3f}"
+        own = self.steps.filter(pl.col("rank") == found.rank).drop_nulls("step")
+        around = own.filter((pl.col("start_ns") <= found.end_ns) & (pl.col("end_ns") > found.start_ns))
+        numbers = around["step"].unique().sort().to_list()
+        if not numbers:
+            return ""
+        zero = min(own.filter(pl.col("step").is_in(numbers))["start_ns"].to_list())
+        first, last = (found.start_ns - zero) // 1000, -((zero - found.end_ns) // 1000)
+        window = f"--from {first / 1000:.3f} --to {max(last, first + 1) / 1000:.3f}"
+        chosen = f"--ranks {found.rank} --steps {','.join(map(str, numbers))}"
+        return f"traceanalyzer perfetto {shlex.quote(self.path)} {chosen} {window} -o {found.id}.pftrace"
 
 
 def findings(found: Sequence[review.Finding], origin_ns: int | None, viewer: Viewer | None = None) -> Findings:
     """Failed checks first; windows in ms since `origin_ns`, the timeline's zero."""
-    viewer = viewer or Viewer("", None)
-    entries = (_finding(each, origin_ns, viewer.command(each)) for each in found)
+    entries = (_finding(each, origin_ns, viewer.command(each) if viewer else "") for each in found)
     return Findings(entries=tuple(sorted(entries, key=lambda f: f.passed)))
 
 

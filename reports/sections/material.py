@@ -47,12 +47,6 @@ class Material:
         first = self.actions or self.exchanges
         return first.origin_ns if first else None
 
-    @property
-    def first_step_ns(self) -> int | None:
-        """Start of the first step of any rank; None without steps."""
-        starts = self.table("steps")["start_ns"].drop_nulls()
-        return int(starts.min()) if starts.len() else None  # pyright: ignore[reportArgumentType] - integers
-
     def section(
         self,
         section_id: str,

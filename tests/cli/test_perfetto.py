@@ -66,6 +66,24 @@ def test_the_command_of_a_finding_shows_its_moment(
     assert all(line.split(" -o ")[1] in page for line in lines)
 
 
+def test_the_moment_is_the_same_where_fewer_steps_were_analysed(
+    traces: Path, tmp_path: Path, capsys: Caught, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["analyze", str(traces), "--steps", "2", "--json", "review.json"]) == 0
+    lines = [line.strip()[4:] for line in capsys.readouterr().out.splitlines() if "see traceanalyzer" in line]
+    found = [f for f in json.loads(Path("review.json").read_text())["findings"] if not f["passed"] and f["start_ns"]]
+    assert len(lines) == len(found) > 0
+    for line, finding in zip(lines, found, strict=True):
+        command = shlex.split(line)
+        assert main(command[1:]) == 0
+        owners = read_timeline(Path(command[-1])).of(f"rank {finding['rank']}", "accounting")
+        assert owners
+        assert all(s.start_ns <= finding["end_ns"] + 2000 and s.end_ns >= finding["start_ns"] - 2000 for s in owners)
+        assert min(s.start_ns for s in owners) <= finding["start_ns"] + 2000
+        assert max(s.end_ns for s in owners) >= finding["end_ns"] - 2000
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [

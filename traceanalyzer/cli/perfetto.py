@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to write; compressed if it ends in .gz.")  # fmt: skip
 @click.option("--format", "kind", type=click.Choice(["perfetto", "json"]), help="Default: json if FILE ends in .json or .json.gz, else perfetto.")  # fmt: skip
 @click.option(
-    "--from", "from_ms", type=float, metavar="MS", help="From this moment on, in ms since the first step began."
+    "--from", "from_ms", type=float, metavar="MS", help="From this moment on, in ms since the first chosen step began on a chosen rank."
 )
 @click.option("--to", "to_ms", type=float, metavar="MS", help="Up to this moment.")
 @click.option("--cpu", is_flag=True, help="The host's threads as well.")

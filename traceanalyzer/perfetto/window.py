@@ -20,7 +20,7 @@ class Choice:
     ranks: frozenset[int] | None = None
     steps: frozenset[int] | None = None
     from_ms: float | None = None
-    """Since the start of the first step of any rank."""
+    """Since the first of the chosen steps began on any of the chosen ranks."""
     to_ms: float | None = None
 
 
@@ -49,7 +49,7 @@ class Window:
 
 
 def zero_ns(steps: pl.DataFrame) -> int | None:
-    """Zero of `--from` and `--to`: the start of the first of `STEPS`; None without steps."""
+    """The start of the first of `STEPS`; None without steps."""
     return int(str(steps["start_ns"].min())) if steps["start_ns"].drop_nulls().len() else None
 
 
@@ -60,12 +60,19 @@ def window(choice: Choice, ranks: Collection[int], steps: pl.DataFrame) -> Windo
         raise UsageError("none of the chosen ranks is here", f"choose among the ranks that are: {_shown(ranks)}")
     if choice.steps is None and choice.from_ms is None and choice.to_ms is None:
         return Window(chosen, None)
-    first, last = _bounds(choice, steps)
+    here = steps.filter(pl.col("rank").is_in(chosen))
+    if choice.steps is not None:
+        here = here.filter(pl.col("step").is_in(list(choice.steps)))
+        if here.is_empty() and steps.height:
+            raise UsageError(
+                "none of the chosen steps is here", f"choose among the steps that are: {_shown(set(steps['step']))}"
+            )
+    first, last = _bounds(choice, here)
     spans = pl.DataFrame({"rank": chosen}, schema={"rank": pl.Int32}).with_columns(
         pl.lit(first, pl.Int64).alias("start_ns"), pl.lit(last, pl.Int64).alias("end_ns")
     )
     if choice.steps is not None:
-        spans = _of_steps(choice.steps, steps.filter(pl.col("rank").is_in(chosen)), first, last)
+        spans = _within(here, first, last)
     return Window(chosen, union(spans, ["rank"]))
 
 
@@ -76,19 +83,14 @@ def _bounds(choice: Choice, steps: pl.DataFrame) -> tuple[int, int]:
             "no step is known here, so neither --steps, --from nor --to means anything", "leave them out to write all"
         )
     if choice.from_ms is not None and choice.to_ms is not None and choice.from_ms >= choice.to_ms:
-        raise UsageError("--from is not before --to", "both are milliseconds since the start of the first step")
+        raise UsageError("--from is not before --to", "both are milliseconds since the first chosen step began")
     first = -(1 << 62) if choice.from_ms is None else zero + round(choice.from_ms * _NS_PER_MS)
     last = 1 << 62 if choice.to_ms is None else zero + round(choice.to_ms * _NS_PER_MS)
     return first, last
 
 
-def _of_steps(chosen: frozenset[int], steps: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
-    here = steps.filter(pl.col("step").is_in(list(chosen)))
-    if here.is_empty():
-        raise UsageError(
-            "none of the chosen steps is here", f"choose among the steps that are: {_shown(set(steps['step']))}"
-        )
-    return here.select(
+def _within(steps: pl.DataFrame, first: int, last: int) -> pl.DataFrame:
+    return steps.select(
         "rank",
         pl.max_horizontal("start_ns", pl.lit(first, pl.Int64)).alias("start_ns"),
         pl.min_horizontal("end_ns", pl.lit(last, pl.Int64)).alias("end_ns"),

@@ -27,8 +27,10 @@ def streams(
         kernels if events is None else kernels.join(_arguments(events), on=_KERNEL, how="left", maintain_order="left")
     )
     if calls is not None:
-        flows = calls.select(*_CALL, pl.concat_list("flow").alias("into"))
-        told = told.join(flows, on=_CALL, how="left", maintain_order="left").with_columns(pl.col("into").fill_null([]))
+        flows = calls.select("cycle", pl.col("kernel_index").alias("index"), pl.concat_list("flow").alias("into"))
+        told = told.join(flows, on=_KERNEL, how="left", maintain_order="left").with_columns(
+            pl.col("into").fill_null([])
+        )
     launched = (pl.col("start_ns") - pl.col("launch_start_ns")).alias("since_launch_ns")
     args = [
         *("step", pl.col("kind").cast(pl.String), "operation", launched, "correlation"),
@@ -55,13 +57,18 @@ def streams(
 
 
 def launch_flows(rank: int, kernels: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """Flows from launching calls to kernels that are both drawn: `cycle`, `correlation`, `index` of the call, `flow`."""
-    launched = kernels.select(_CALL).drop_nulls().unique()
+    """Flows from launching calls to the first kernel of each: `cycle`, `index` of the call, `kernel_index`, `flow`."""
+    launched = (
+        kernels.sort("start_ns", "index")
+        .select(*_CALL, pl.col("index").alias("kernel_index"))
+        .drop_nulls()
+        .unique(_CALL, keep="first", maintain_order=True)
+    )
     calls = (
         events.filter(pl.col("category").cast(pl.String).is_in(LAUNCH_CATEGORIES) & (pl.col("ph") == "X"))
         .select(*_CALL, "index")
         .unique(_CALL, keep="first", maintain_order=True)
-        .join(launched, on=_CALL, how="semi", maintain_order="left")
+        .join(launched, on=_CALL, maintain_order="left")
     )
     number = pl.int_range(pl.len(), dtype=pl.UInt64) + LAUNCH + (rank << 32)
     return calls.with_columns(number.alias("flow"))
