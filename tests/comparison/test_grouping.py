@@ -144,5 +144,5 @@ def test_time_under_computation_is_not_counted_twice() -> None:
 
 
 def test_the_schema_file_is_what_the_types_say() -> None:
-    file = Path(__file__).parents[2] / "traceanalyzer" / "compare" / "comparison.schema.json"
+    file = Path(__file__).parents[2] / "traceanalyzer" / "comparison" / "comparison.schema.json"
     assert file.read_text() == schema_text()
