@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 import polars as pl
@@ -19,7 +19,7 @@ from traceanalyzer.gaps.checks.culprits import without_victims
 from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points
 from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
-from traceanalyzer.gaps.communication.recorded import recorded_sentences
+from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_sentences
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import Sections
 from traceanalyzer.gaps.sample.bounds import figures as bounded
@@ -80,6 +80,8 @@ def _review(run: Run, found: Measured) -> Review:
         words = Coverage(ledger=[f"Nothing is measured: {NO_KERNELS}."])
     elif tables.steps.is_empty() and found.recorded is not None:
         words = Coverage(ledger=recorded_sentences(found.recorded))
+    elif found.recorded is not None:
+        words = replace(words, lead=[*apart_sentences(found.recorded, faults_only=True), *words.lead])
     findings = _findings(found, figures, step)
     return Review(
         tool=Tool(name="traceanalyzer", version=__version__),

@@ -27,6 +27,7 @@ def command(path: str, rank_map: Path | None, json_file: str | None, kernel_rule
 
     from traceanalyzer.cli.options.reading import (
         announce,
+        apart_lines,
         kernel_lines,
         load_rank_map,
         record_lines,
@@ -49,7 +50,12 @@ def command(path: str, rank_map: Path | None, json_file: str | None, kernel_rule
         }
         write_result(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
     if json_file != "-":
-        lines = [*summary(traces), *kernel_lines(traces.kernel_times, unknown), *record_lines(records)]
+        lines = [
+            *apart_lines(records),
+            *summary(traces),
+            *kernel_lines(traces.kernel_times, unknown),
+            *record_lines(records),
+        ]
         announce([path, *lines], click.echo)
     if strict:
         refuse_loss(path, traces.defects)

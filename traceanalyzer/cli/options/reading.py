@@ -142,15 +142,16 @@ def kernel_lines(times: pl.DataFrame, unmatched: pl.DataFrame) -> list[str]:
 
 def record_lines(records: Records) -> list[str]:
     """What communication libraries recorded, and what is amiss in it by itself; nothing without records."""
-    from traceanalyzer.measurements.communication.recorded import missing_callers, unfinished_calls
+    from traceanalyzer.measurements.communication.recorded import unfinished_calls
+    from traceanalyzer.review.words import counted
 
     lines: list[str] = []
-    dumps = records.flight
+    dumps = records.dumps
     if not dumps.is_empty():
-        missing, open_calls = missing_callers(dumps), unfinished_calls(dumps)
+        open_calls = unfinished_calls(records.flight).height
         lines.append(
-            f"flight recorder: {dumps.height:,} records of {dumps['rank'].n_unique()} ranks; {missing.height:,} collectives "
-            f"that some members did not call, {open_calls.height:,} calls not known to have ended"
+            f"flight recorder: {counted(records.flight.height, 'record')} of {counted(dumps['rank'].n_unique(), 'rank')}; "
+            f"{counted(open_calls, 'call')} not known to have ended"
         )
     measured = records.inspector
     if not measured.is_empty():
@@ -160,6 +161,13 @@ def record_lines(records: Records) -> list[str]:
             f"{measured['communicator'].n_unique()} communicators{lost}"
         )
     return lines
+
+
+def apart_lines(records: Records) -> list[str]:
+    """Who did not call what, by flight-recorder dumps, the call that explains the others first."""
+    from traceanalyzer.gaps.communication.desync import desyncs
+
+    return [apart.said for apart in desyncs(records)[:_SHOWN]]
 
 
 def _ranks_line(traces: Summary) -> str:
