@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.options.job import declaration, job_options
-from traceanalyzer.cli.options.reading import choice_options, columns_option, rank_map_option, refuse_lost
+from traceanalyzer.cli.options.reading import (
+    choice_options,
+    columns_option,
+    one_place,
+    paths_argument,
+    rank_map_option,
+    refuse_lost,
+)
 
 if TYPE_CHECKING:
     from traceanalyzer.analysis.kept import Kept
+    from traceanalyzer.traces.input.discovery import Where
 
 
 @click.command("analyze")
-@click.argument("path")
+@paths_argument
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
 @columns_option
@@ -22,8 +30,8 @@ if TYPE_CHECKING:
 @choice_options
 @job_options
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
-def command(path: str, json_file: str | None, out: str | None, *, strict: bool, **asked: Any) -> None:  # noqa: ANN401 - options of several types
-    """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table.
+def command(paths: tuple[str, ...], json_file: str | None, out: str | None, *, strict: bool, **asked: Any) -> None:  # noqa: ANN401 - options of several types
+    """Measure the run in PATH... and set it against theory: a run folder, a folder of traces, one trace or an op table.
 
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
@@ -34,6 +42,7 @@ def command(path: str, json_file: str | None, out: str | None, *, strict: bool, 
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
 
+    path = one_place(paths)
     result = kept(path, asked)
     if result is not None and out is not None:
         raise UsageError(f"{path}: is a result that is kept already", "leave --out out, or give the traces")
@@ -50,12 +59,13 @@ def command(path: str, json_file: str | None, out: str | None, *, strict: bool, 
         refuse_lost(path, review.quality.defects)
 
 
-def kept(path: str, asked: dict[str, Any]) -> Kept | None:
+def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
     """The result at `path`; None where that is no result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
     from traceanalyzer.errors import UsageError
+    from traceanalyzer.traces.input.discovery import Paths
 
-    if not is_result(path):
+    if isinstance(path, Paths) or not is_result(path):
         return None
     given = [name for name, value in asked.items() if value is not None]
     if given:
@@ -66,7 +76,7 @@ def kept(path: str, asked: dict[str, Any]) -> Kept | None:
     return read_result(path)
 
 
-def measured(path: str, asked: dict[str, Any]) -> Kept:
+def measured(path: Where, asked: dict[str, Any]) -> Kept:
     """Read and measure what is at `path`, as the options `asked`."""
     from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.analysis.kept import Kept

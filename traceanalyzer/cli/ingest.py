@@ -22,7 +22,7 @@ from traceanalyzer.cli.options.reading import rank_map_option
 @click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(
-    paths: tuple[str, ...], out: Path, rank_map: Path | None, workers: int | None, memory: int | None, *, strict: bool
+    paths: tuple[str, ...], out: Path, rank_map: str | None, workers: int | None, memory: int | None, *, strict: bool
 ) -> None:
     """Read the traces at PATH... once and keep them as a capture: Parquet by rank with a manifest.
 

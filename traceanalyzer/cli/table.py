@@ -14,16 +14,20 @@ from traceanalyzer.cli.options.reading import (
     load_columns,
     load_rank_map,
     number_ranges,
+    one_place,
     rank_map_option,
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import polars as pl
+
+    from traceanalyzer.traces.input.discovery import Where
 
 
 @click.command("table", epilog="Without NAME all tables are listed, each with what a row of it is.")
-@click.argument("path")
-@click.argument("name", required=False)
+@click.argument("arguments", nargs=-1, required=True, metavar="PATH... [NAME]")
 @click.option(
     "--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends."
 )
@@ -34,13 +38,12 @@ if TYPE_CHECKING:
 @rank_map_option
 @kernel_rules_option
 def command(
-    path: str,
-    name: str | None,
+    arguments: tuple[str, ...],
     kind: str | None,
     output: str,
     ranks: str | None,
     head: int | None,
-    rank_map: Path | None,
+    rank_map: str | None,
     columns: Path | None,
     kernel_rules: str | None,
 ) -> None:
@@ -52,15 +55,13 @@ def command(
 
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
-    from traceanalyzer.schema import TABLES
 
+    paths, name = _named(arguments)
     if name is None:
         click.echo("\n".join(_listed()))
         return
-    if name not in TABLES:
-        raise UsageError(f"there is no table {name}", f"NAME is one of {', '.join(TABLES)}")
     ranges = None if ranks is None else number_ranges("--ranks", ranks)
-    frame = _table(path, name, rank_map, columns, kernel_rules)
+    frame = _table(one_place(paths), name, rank_map, columns, kernel_rules)
     if ranges is not None:
         if "rank" not in frame.columns:
             raise UsageError(f"the table {name} has no rank to choose by", "leave --ranks out")
@@ -72,6 +73,19 @@ def command(
     write_result(output, render(frame, kind))
 
 
+def _named(arguments: Sequence[str]) -> tuple[Sequence[str], str | None]:
+    """Paths, and the name that follows them; None for a lone path. Raises `UsageError` if no table has the name."""
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.schema import TABLES
+
+    if len(arguments) == 1:
+        return arguments, None
+    *paths, name = arguments
+    if name not in TABLES:
+        raise UsageError(f"there is no table {name}", f"NAME is one of {', '.join(TABLES)}")
+    return paths, name
+
+
 def _listed() -> list[str]:
     """Every table by name, with what a row of it is."""
     from traceanalyzer.schema import TABLES
@@ -80,13 +94,16 @@ def _listed() -> list[str]:
     return [f"{name:<{width}}  {table.meaning}" for name, table in TABLES.items()]
 
 
-def _table(path: str, name: str, rank_map: Path | None, columns: Path | None, kernel_rules: str | None) -> pl.DataFrame:
+def _table(
+    path: Where, name: str, rank_map: str | None, columns: Path | None, kernel_rules: str | None
+) -> pl.DataFrame:
     from traceanalyzer.analysis.kept import is_result, read_table, result_folder
     from traceanalyzer.errors import UsageError
     from traceanalyzer.schema import TABLES
     from traceanalyzer.traces import read_traces
+    from traceanalyzer.traces.input.discovery import Paths
 
-    if is_result(path):
+    if not isinstance(path, Paths) and is_result(path):
         given = {"--rank-map": rank_map, "--columns": columns, "--kernel-rules": kernel_rules}
         for option in (name for name, value in given.items() if value is not None):
             raise UsageError(

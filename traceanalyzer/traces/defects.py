@@ -119,6 +119,13 @@ CODES: dict[str, Code] = {
     "rank.assumed": Code(
         "repair", "assumed", (), "nothing tells the rank; 0 is assumed as the only file", "give --rank-map"
     ),
+    "rank.counted": Code(
+        "info",
+        "assumed",
+        (),
+        "nothing but the numbers in the names of the files tells their ranks",
+        "give --rank-map if they do not",
+    ),
     "rank.invalid": Code(
         "repair", "skipped", (), "the recorded rank cannot be one; the next source of a rank was used", ""
     ),

@@ -15,6 +15,7 @@ import polars as pl
 
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.schema import OPS, conform
+from traceanalyzer.traces.input.discovery import Paths, Where
 
 SUFFIXES = (".parquet", ".csv")
 MAX_ROWS = 50_000_000
@@ -46,9 +47,9 @@ _NEEDED = ("rank", "stage", "step", "kind")
 _HINT = 'name them with a column map: a JSON object of our names and the file\'s, for example {"kind": "op", "start_us": "ts"}'
 
 
-def is_op_table(path: Path | str) -> bool:
+def is_op_table(path: Where) -> bool:
     """Whether a path is a file that is read as an op table: by its ending."""
-    return Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
+    return not isinstance(path, Paths) and Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
 
 
 def load_column_map(path: Path | str) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from traceanalyzer.review import Defect
     from traceanalyzer.traces import Counts, Summary
+    from traceanalyzer.traces.input.discovery import Where
     from traceanalyzer.traces.nccl.records import Records
 
 _MAX_RANK = 1 << 31
@@ -27,10 +28,24 @@ _RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SHOWN = 8
 
 
+def paths_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add PATH...; the command takes `paths` and hands them to `one_place`."""
+    return click.argument("paths", nargs=-1, required=True, metavar="PATH...")(command)
+
+
+def one_place(paths: Sequence[str]) -> Where:
+    """One path as it is, several as one place: files of one run, as a shell writes out a pattern."""
+    from traceanalyzer.traces.input.discovery import Paths
+
+    return paths[0] if len(paths) == 1 else Paths(tuple(paths))
+
+
 def rank_map_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--rank-map`; the command takes `rank_map` and hands it to `load_rank_map`."""
     option = click.option(
-        "--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks."
+        "--rank-map",
+        metavar="FILE|JSON",
+        help="Ranks by file name or pattern: a JSON object, or a file with one.",
     )
     return option(command)
 
@@ -52,17 +67,18 @@ def load_columns(path: Path | None) -> dict[str, str] | None:
     return None if path is None else load_column_map(path)
 
 
-def load_rank_map(path: Path | None) -> dict[str, int] | None:
-    """Ranks by file name or pattern from a JSON object. Raises `UsageError`."""
-    if path is None:
+def load_rank_map(given: str | None) -> dict[str, int] | None:
+    """Ranks by file name or pattern from a JSON object or a file with one. Raises `UsageError`."""
+    if given is None:
         return None
     hint = 'write a JSON object of file names (or patterns) and ranks: {"host_1234.*": 0}'
     try:
-        ranks = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
-    except (msgspec.MsgspecError, OSError, RecursionError) as error:
-        raise UsageError(f"{path}: no rank map: {error}", hint) from None
+        content = given.encode() if given.lstrip().startswith("{") else Path(given).read_bytes()
+        ranks = msgspec.json.decode(content, type=dict[str, int])
+    except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:
+        raise UsageError(f"{given}: no rank map: {error}", hint) from None
     if any(not 0 <= rank < _MAX_RANK for rank in ranks.values()):
-        raise UsageError(f"{path}: a rank is negative or too large", hint)
+        raise UsageError(f"{given}: a rank is negative or too large", hint)
     return ranks
 
 
@@ -214,14 +230,14 @@ def _defect_line(row: Mapping[str, Any]) -> str:
     return f"{row['severity']:<6} {row['code']:<26} {where}{events}: {row['message']}"
 
 
-def refuse_loss(path: str | Path, defects: pl.DataFrame) -> None:
+def refuse_loss(path: Where, defects: pl.DataFrame) -> None:
     """What `--strict` asks of every command: raise `GateError` if a row of `DEFECTS` says that data was lost."""
     from traceanalyzer.review import Defect
 
     refuse_lost(path, [Defect(**row) for row in defects.iter_rows(named=True)])
 
 
-def refuse_lost(path: str | Path, defects: Iterable[Defect]) -> None:
+def refuse_lost(path: Where, defects: Iterable[Defect]) -> None:
     """The same of the defects in a review."""
     from traceanalyzer.errors import GateError
 

@@ -5,6 +5,7 @@ Only regular files are opened, and links to elsewhere are not followed.
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
@@ -26,8 +27,9 @@ _KEYS = (b"collective_seq_id", b"profiling_name", b"pg_config")
 
 def candidates(path: Path) -> Iterator[Path]:
     """Regular files at `path` that may be dumps or records, in the order of their names."""
-    if path.is_file():
-        yield path
+    if not path.is_dir():
+        named = [path] if os.path.lexists(path) else [Path(f) for f in sorted(glob.glob(str(path), recursive=True))]  # noqa: PTH207 - the pattern may be absolute
+        yield from (file for file in named if file.is_file())
         return
     seen = 0
     for folder, folders, names in os.walk(path):

@@ -16,7 +16,7 @@ from traceanalyzer.errors import InputError, NoTracesError, UsageError
 from traceanalyzer.schema import RANKS, conform, empty
 from traceanalyzer.traces.capture.manifest import is_capture
 from traceanalyzer.traces.defects import defect_row, defect_table, in_order
-from traceanalyzer.traces.input.discovery import is_remote
+from traceanalyzer.traces.input.discovery import Where, each_of, is_remote
 from traceanalyzer.traces.kineto.kernel_times import KERNEL_TIMES
 from traceanalyzer.traces.nccl.flight_recorder import DUMPS, FLIGHT, read_dump
 from traceanalyzer.traces.nccl.inspector import INSPECTOR, read_inspector
@@ -52,13 +52,12 @@ class Records:
 NO_RECORDS = Records(empty(FLIGHT), empty(DUMPS), empty(pl.Schema({**INSPECTOR, "job_rank": pl.Int32})), 0, (), ())
 
 
-def read_records(path: Path | str) -> Records:
-    """All dumps and records at a local file or folder. Raises `InputError` if they are of several jobs."""
-    if is_remote(str(path)) or is_capture(Path(path)):
-        return NO_RECORDS
+def read_records(path: Where) -> Records:
+    """All dumps and records at local files or folders. Raises `InputError` if they are of several jobs."""
+    local = [Path(each) for each in each_of(path) if not is_remote(each) and not is_capture(Path(each))]
     flight, listed, inspector = [NO_RECORDS.flight], [NO_RECORDS.dumps], list[pl.DataFrame]()
     failures, defects, lost = list[str](), list[dict[str, Any]](), 0
-    for file in candidates(Path(path)):
+    for file in dict.fromkeys(file for each in local for file in candidates(each)):
         kind, broken = kind_of(file), 0
         try:
             if kind == "flight":
@@ -86,7 +85,7 @@ def num_record_files(paths: Sequence[Path | str]) -> int:
     return sum(kind_of(file) is not None for path in local if not is_capture(path) for file in candidates(path))
 
 
-def read_contents(path: Path | str, rank_map: Mapping[str, int] | None = None) -> tuple[Contents, Records]:
+def read_contents(path: Where, rank_map: Mapping[str, int] | None = None) -> tuple[Contents, Records]:
     """What is at a path, traces and records, without keeping events. Raises `InputError` if there is neither."""
     records = read_records(path)
     try:
