@@ -104,6 +104,7 @@ CODES: dict[str, Code] = {
     "time.not_a_number": Code("repair", "skipped", (), "times that are no number or beyond 64 bits", ""),
     "time.base_invalid": Code("repair", "assumed", _WAIT, "`baseTimeNanoseconds` cannot be a time; 0 is assumed", ""),
     "file.schema_version": Code("repair", "kept", (), "a `schemaVersion` that is not known here", ""),
+    "file.foreign": Code("info", "skipped", (), "a file of another kind than a trace", ""),
     "file.not_a_trace": Code("info", "skipped", (), "a JSON file without `traceEvents`", ""),
     "file.unusable": Code("loss", "skipped", _ALL, "a file of which nothing could be used", _AGAIN),
     "file.identical": Code("info", "skipped", (), "the same trace is there twice; one is read", ""),

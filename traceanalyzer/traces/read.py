@@ -128,16 +128,18 @@ def _open(path: Where, limits: Limits, new_sink: NewSink) -> _Opened:
     read: list[tuple[FileFacts, Rows]] = []
     defects: list[dict[str, Any]] = list(found.defects)
     failures: list[str] = []
+    remedy: str | None = None
     for source in found.sources:
         for result in read_source(source, limits=limits, new_sink=new_sink):
             if isinstance(result, Unusable):
                 failures += [result.why] if result.why else []
+                remedy = remedy or result.remedy
                 defects += result.defects
             else:
                 facts, sink = result
                 read.append((facts, sink.take))
     if not read:
-        raise unusable(str(path), failures)
+        raise unusable(str(path), failures, remedy)
     return _Opened(read, defects, found.run_folder, {})
 
 

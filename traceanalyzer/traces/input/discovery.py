@@ -20,6 +20,7 @@ from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.traces.defects import DefectLog, defect_row
 from traceanalyzer.traces.input.codecs import Peeked, Reader, archive_of, open_plain
+from traceanalyzer.traces.input.foreign import foreign_files, remedy_of
 
 _CANDIDATE = re.compile(
     r"(?i)\.(json|sqlite)(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
@@ -171,6 +172,11 @@ def _find_folder(root: Path) -> Found:
         else:
             sources.append(Source(entry.path, run_folder, explicit=False))
     if not sources:
+        named = next(iter(foreign_files(root)), None)
+        if named is not None:
+            raise NoTracesError(
+                f"{root}: no trace files here; {named[0]}: {named[1].what}", remedy_of(named[1], str(named[0]))
+            )
         raise NoTracesError(f"{root}: no trace files here", _nothing_hint(defects))
     only = run_folders.pop() if len(run_folders) == 1 else None
     return Found(tuple(sorted(sources, key=lambda s: s.path)), Path(only) if only else None, tuple(defects))
