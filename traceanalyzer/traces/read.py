@@ -96,7 +96,7 @@ def summarize(
     The parts of a capture are compared with their hashes and their kernels counted, unless `verify` is false.
     """
     tally = KernelTally()
-    opened = _open(path, limits, lambda: tally)
+    opened = _open(path, limits, tally.document)
     if verify:
         for _, rows in opened.read:
             for part in rows():

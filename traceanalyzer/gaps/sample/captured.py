@@ -182,7 +182,12 @@ def _next(
         if not set(groups).issuperset(members):
             return members, reason
     if expected is None:
-        return (), "nothing here tells of other ranks; if there are any, a second one tells who waits for whom"
+        alone = len(groups) == 1
+        tells = "a second one tells" if alone else "the whole job tells"
+        return (
+            (),
+            f"nothing here tells {'of other' if alone else 'whether the job has other'} ranks; if {'there are any' if alone else 'it has'}, {tells} who waits for whom",
+        )
     missing = next(rank for rank in count() if rank not in groups)  # the world may be claimed to hold billions
     return (missing,), "the groups of the ranks are not known; another rank tells who waits for whom"
 

@@ -39,11 +39,11 @@ def ledger_sentences(
 
 def who(quality: Quality, ranks: Sequence[int], captured: Sample) -> str:
     """Which ranks of how many, for example `Rank 12 only (stage 3 of 8; 1 of 1,024)`."""
-    total = f"{quality.num_ranks_expected:,}" if quality.num_ranks_expected else "an unknown number"
+    total = f"{quality.num_ranks_expected:,}" if quality.num_ranks_expected else "an unknown number of"
     if len(ranks) == quality.num_ranks_expected:
         return "All ranks" if len(ranks) > 1 else "The only rank"
     if len(ranks) == 1:
-        return f"Rank {ranks[0]} only ({_stage(captured.ranks[0])}1 of {total})"
+        return f"Rank {ranks[0]} only ({_stage(captured.ranks[0])}1 of {total.removesuffix(' of')})"
     return f"{len(ranks)} of {total} ranks"
 
 
