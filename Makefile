@@ -20,10 +20,11 @@ else
   RUN := .venv/bin/python
   READY := .make/demo
 endif
+PYTEST = .venv/bin/python -m pytest
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 TRACEANALYZER = $(RUN) -m traceanalyzer
 
-.PHONY: help demo test soak lint format clean
+.PHONY: help demo test test-all soak lint format clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -42,12 +43,17 @@ demo: $(READY) ## Train three small jobs, measure them, write their reports
 	@$(TRACEANALYZER) report $(OUT)/dense -o $(OUT)/dense.html
 	@echo; echo "reports: $(OUT)/pipeline.html $(OUT)/experts.html $(OUT)/dense.html"
 
-test: .make/test ## Run the tests (some 13 minutes on 2 cores)
-	.venv/bin/python -m pytest -n 2 -m "not soak and not runs"
-	.venv/bin/python -m pytest -m "runs and not soak"
+# Tests that launch jobs come last and one after the other: on two cores they would disturb each other's timing.
+test: .make/test ## Run the tests: one or a few cases of every sweep (8 minutes on 2 cores)
+	$(PYTEST) -n 2 --dist loadscope -m "not runs and not wide and not soak"
+	$(PYTEST) -m "runs and not wide and not soak"
 
-soak: .make/test ## Run the long tests: kills, fuzzing, repeats
-	.venv/bin/python -m pytest -m soak -s
+test-all: .make/test ## Run every case of every sweep (some 20 minutes on 2 cores)
+	$(PYTEST) -n 2 --dist loadscope -m "not runs and not soak"
+	$(PYTEST) -m "runs and not soak"
+
+soak: .make/test ## Run the long tests: kills, fuzzing, repeats (hours)
+	$(PYTEST) -m soak -s
 
 lint: .make/dev ## Lint, types, import contracts
 	.venv/bin/ruff check .

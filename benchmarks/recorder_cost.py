@@ -89,14 +89,14 @@ def main(pairs: int) -> None:
             report("inside the window", ratios(step)[:-1])  # the last one writes the trace
         size = sum(path.stat().st_size for path in Path(folder).glob("traces/*"))
     here.send(False)
-    print(f"recorder.step() outside the window: {1e6 * statistics.median(calls_alone()):.0f} µs", end=", ")
+    print(f"recorder.step() outside the window: {1e6 * statistics.median(calls_only()):.0f} µs", end=", ")
     print(
         f"step without: {1e3 * statistics.median(seconds(train) for _ in range(9)):.1f} ms of processor time", end=", "
     )
     print(f"trace: {size / pairs / 1024:.1f} KiB per step and rank, packed")
 
 
-def calls_alone() -> list[float]:
+def calls_only() -> list[float]:
     with tempfile.TemporaryDirectory() as folder, Recorder(folder, window=Window(wait=10_000)) as recorder:
         return [seconds(recorder.step) for _ in range(500)]
 

@@ -84,9 +84,7 @@ def clear(folder: Path) -> None:
     try:
         _clear(folder)
     except OSError as error:
-        raise OutputError(
-            f"{folder}: cannot hold a run: {error.strerror or error}", "give --out another place"
-        ) from None
+        raise OutputError(f"{folder}: cannot hold a run: {error.strerror or error}", "give another --out") from None
 
 
 def _clear(folder: Path) -> None:

@@ -144,7 +144,7 @@ class ExpertSettings(RunSettings):
         if self.num_shards == 0:
             object.__setattr__(self, "num_shards", self.num_ranks)
         if self.routing not in ROUTINGS:
-            raise UsageError(f"no routing is called '{self.routing}'", f"known: {', '.join(ROUTINGS)}")
+            raise UsageError(f"there is no routing called '{self.routing}'", f"known: {', '.join(ROUTINGS)}")
         if self.num_experts % self.num_shards or self.num_shards % self.num_ranks:
             raise UsageError(
                 f"{self.num_experts} experts cannot be shared by {self.num_ranks} ranks and {self.num_shards} shards",
@@ -176,13 +176,13 @@ class ExpertSettings(RunSettings):
             )
         if self.experts_by == "tp" and (self.pad_to_capacity or self.placement):
             raise UsageError(
-                "experts sliced by tensor parallelism live on every rank: nothing travels to them",
+                "experts sliced by tensor parallelism are on every rank: tokens do not travel to them",
                 "leave the placement and the padding of buffers out, or shard by ep",
             )
         if self.experts_by == "tp" and any(fault.startswith("delay_link") for fault in self.faults):
-            raise UsageError("sliced experts send nothing to single ranks: no link can be slow", "shard by ep")
+            raise UsageError("sliced experts do not send to single ranks: a link cannot be slow", "shard by ep")
         if self.pad_to_capacity and not self.capacity_factor:
-            raise UsageError("there is no capacity to fill buffers up to", "give a capacity factor")
+            raise UsageError("buffers can only be filled up to a capacity, and none is given", "give a capacity factor")
         if self.capacity_factor < 0 or self.shared_ffn_size < 0 or self.gemm_alignment < 1:
             raise UsageError(
                 "a capacity factor, an inner size or an alignment is negative",
@@ -243,7 +243,9 @@ def resolve_compute_mode(kind: str, asked: str, num_ranks: int, num_cores: int, 
     A dense job always computes for real. Raises `UsageError` if it is asked not to.
     """
     if kind == "dense" and asked == "paced":
-        raise UsageError("a dense job measures computation, which pacing replaces", "leave --compute out")
+        raise UsageError(
+            "a dense job measures computation, and pacing would replace it by sleep", "leave --compute out"
+        )
     if asked != "auto":
         return asked
     enough = num_gpus >= num_ranks or num_cores >= num_ranks + 1

@@ -58,7 +58,7 @@ def parse_sweep(text: str) -> dict[str, list[str]]:
         if not key:
             raise UsageError(f"--sweep '{text}' begins with a value, not with an option", hint)
         if not value or value in axes[key]:
-            raise UsageError(f"--sweep '{text}': a value of '{key}' is empty or stands there twice", hint)
+            raise UsageError(f"--sweep '{text}': a value of '{key}' is empty or occurs twice", hint)
         axes[key].append(value)
     return axes
 
@@ -93,7 +93,7 @@ def make_sweep_folder(folder: Path) -> None:
         (folder / POINTS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise OutputError(f"{folder}: cannot hold a sweep: {reason}", "give --out another place") from None
+        raise OutputError(f"{folder}: cannot hold a sweep: {reason}", "give another --out") from None
 
 
 def is_done(folder: Path, values: Mapping[str, str], asked_now: str) -> bool:

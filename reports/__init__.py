@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
@@ -29,6 +30,14 @@ def report(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
     from reports.page.html import html  # noqa: PLC0415 - templates and drawing take long to import
 
     return html(review_page(review, tables), "review", to_builtins(review), tables)
+
+
+def summary_markdown(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
+    """Verdict, headline numbers and findings as Markdown, for a pull request."""
+    from reports.page.markdown import markdown  # noqa: PLC0415 - only Markdown needs it
+
+    page = review_page(review, tables)
+    return markdown(replace(page, sections=tuple(each for each in page.sections if each.id == "findings")))
 
 
 def text(review: Review, tables: Mapping[str, pl.DataFrame], width: int | None = None) -> str:

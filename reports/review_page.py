@@ -21,7 +21,7 @@ from reports.sections import (
     timeline,
 )
 from reports.sections.experts import all_to_all
-from reports.sections.material import Material, withheld
+from reports.sections.material import Material
 from reports.sections.missing import with_missing
 from reports.sections.pipeline import bubble, memory, what_if
 from traceanalyzer.review import Review
@@ -53,7 +53,7 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
     """Everything that a reader of `review` sees. Tables are known by name, and any may be missing."""
     material = Material(review, frames)
     made = [section(material) for section in SECTIONS]
-    told = [with_missing(section, material) for section in made if section is not None]
+    known = [with_missing(section, material) for section in made if section is not None]
     tool = f"{review.tool.name} {review.tool.version}"
     checked = review.quality.capture_sentence if review.quality.representative is not False else ""
     return Page(
@@ -64,7 +64,7 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
         verdict=headline.verdict(review),
         preface=checked,
         tiles=headline.tiles(review),
-        sections=tuple(told),
-        withheld=withheld(review.quality),
+        sections=tuple(known),
+        untold=headline.untold(review),
         footer=f"Made by {tool}, {review.created}.",
     )

@@ -1,9 +1,14 @@
-"""What all tests share: a corpus of third-party traces, and a browser test that must not be skipped in CI."""
+"""What all tests share: tiers, a corpus of third-party traces, and a browser test that must not be skipped in CI.
+
+Three tiers: `make test` leaves `wide` and `soak` out, `make test-all` leaves `soak` out, `make soak` runs the rest. A test that
+is one of many alike says `@pytest.mark.sweep(n)`: n of its cases, spread evenly over them, are quick and the others `wide`.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +19,21 @@ from hypothesis import settings
 
 settings.register_profile("no deadlines", deadline=None)  # a busy host is no failure
 settings.load_profile("no deadlines")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark all but a few cases of every sweep as wide, before `-m` selects and the order is shuffled."""
+    sweeps: defaultdict[str, list[pytest.Item]] = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("sweep"):
+            sweeps[item.nodeid.partition("[")[0]].append(item)
+    for cases in sweeps.values():
+        num_quick = min(cases[0].get_closest_marker("sweep").args[0], len(cases))  # type: ignore[union-attr]
+        quick = {at * len(cases) // num_quick for at in range(num_quick)}
+        for at, case in enumerate(cases):
+            if at not in quick:
+                case.add_marker(pytest.mark.wide)
 
 
 @pytest.fixture(scope="session")

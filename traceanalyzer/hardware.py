@@ -63,7 +63,7 @@ class Hardware:
     measured_peaks: tuple[MeasuredPeak, ...] = ()
     """One per shape tried, fastest first."""
     network_bytes_per_second: Annotated[float, Meta(gt=0)] | None = None
-    """What one rank reaches ranks of other hosts with, one direction: no device tells it."""
+    """What one rank reaches ranks of other hosts with, one direction: not a property of the device."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +178,9 @@ def check_any_peak(flops_per_second: float) -> float:
 def check_declared_peak(spec: DeviceSpec, dtype: str, flops_per_second: float) -> float:
     """A declared peak, if it can be one of this device. Raises `UsageError`, above all for figures with sparsity."""
     if flops_per_second <= 0:
-        raise UsageError(f"a peak of {flops_per_second / 1e12:g} TFLOP/s is none", "declare the dense peak in TFLOP/s")
+        raise UsageError(
+            f"a peak of {flops_per_second / 1e12:g} TFLOP/s is not a peak", "declare the dense peak in TFLOP/s"
+        )
     dense = spec.peak(dtype)
     ratio = flops_per_second / dense
     if ratio <= _TOLERANCE:

@@ -85,7 +85,7 @@ class RankRecord:
     last_step: int | None = None
     """Last step this rank finished."""
     boot: str = ""
-    """The kernel's boot id: ranks with equal ones read one clock. Empty where it is not told."""
+    """The kernel's boot id: ranks with equal ones read one clock. Empty where it is not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +162,7 @@ class StepRecord:
     loss: float | None = None
     """Mean loss of the step, on the rank that computes it."""
     cpu_pressure_us: int | None = None
-    """Growth of `some` in /proc/pressure/cpu during the step; None where the kernel does not tell."""
+    """Growth of `some` in /proc/pressure/cpu during the step; None where the kernel does not say."""
     involuntary_switches: int | None = None
     """Growth of this process's involuntary context switches during the step."""
     peak_in_flight: int | None = None
@@ -174,7 +174,7 @@ class StepRecord:
     peak_reserved_bytes: int | None = None
     """Most bytes that CUDA's allocator held at once."""
     device_clock_mhz: int | None = None
-    """The device's clock as the step ended; profiled steps, where NVML tells."""
+    """The device's clock as the step ended; profiled steps, where NVML gives it."""
     device_power_mw: int | None = None
     """Its power, likewise."""
 

@@ -279,8 +279,8 @@ def _kinds_fault(shape: ModelShape) -> str | None:
         "there are layers of compressed attention without sizes": bool(mixers & {"window", "sparse", "heavy"})
         and shape.compressed is None,
         "there are layers of experts without a number of experts": "experts" in parts and not shape.num_experts,
-        "more layers are an encoder's than there are": shape.num_encoder_layers > shape.num_layers,
-        f"adapter targets are of {', '.join(ADAPTER_TARGETS)}": shape.adapter is not None
+        "the encoder has more layers than the model": shape.num_encoder_layers > shape.num_layers,
+        f"adapter targets must be among {', '.join(ADAPTER_TARGETS)}": shape.adapter is not None
         and not set(shape.adapter.targets) <= set(ADAPTER_TARGETS),
     }
     return next((text for text, is_so in lacking.items() if is_so), None)

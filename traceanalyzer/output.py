@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from traceanalyzer.errors import OutputError
 
@@ -16,12 +18,19 @@ if TYPE_CHECKING:
 _FORMULA = r"^[=+\-@\t\r]"
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes) -> None:
     """Write a file through a temporary one beside it, readable by its owner only. Raises `OSError`; leaves nothing."""
+    with whole_file(path) as file:
+        file.write(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Generator[BinaryIO]:
+    """A file to write piece by piece, which takes its place at `path` only when the block ends without an error."""
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)
@@ -46,11 +55,16 @@ def write_result(target: str | Path, content: bytes) -> None:
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
         return
-    path = Path(target)
+    write_streamed(Path(target), lambda file: file.write(content), "report.html")
+
+
+def write_streamed(path: Path, write: Callable[[BinaryIO], object], example: str) -> None:
+    """Let `write` fill the file `path` piece by piece; it is whole or not there at all. Raises `OutputError`."""
     if path.exists() and not path.is_file():
-        raise OutputError(f"{path}: not a regular file", "give the path of a file, for example report.html")
+        raise OutputError(f"{path}: not a regular file", f"give the path of a file, for example {example}")
     try:
-        write_whole(path, content)
+        with whole_file(path) as file:
+            write(file)
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written: {error.strerror or error}",

@@ -36,7 +36,7 @@ class Routed:
 
 
 class Routing:
-    """Routes the tokens of one process in the current step, and tells `note` where they went."""
+    """Routes the tokens of one process in the current step, and reports to `note` where they went."""
 
     def __init__(self, settings: ExpertSettings, first_shard: int, note: Callable[[Routed], None]) -> None:
         self.step = 0

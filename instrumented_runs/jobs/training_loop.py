@@ -22,7 +22,7 @@ WARMUP_STEPS = 2
 def run_steps(
     settings: RunSettings, job: Job, faults: Faults, train_step: Callable[[Recorder, int], float | None]
 ) -> None:
-    """Run `train_step(recorder, step)` for every step; the rank that gets a loss from it tells of it."""
+    """Run `train_step(recorder, step)` for every step; the rank that gets a loss from it reports the loss."""
     _, communication = choose_backend(int(os.environ.get("LOCAL_WORLD_SIZE", settings.num_ranks)))
     job = dataclasses.replace(job, extras={**job.extras, "communication": communication})
     window = Window(WARMUP_STEPS - 1, 1, settings.num_steps)

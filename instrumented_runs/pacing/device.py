@@ -22,7 +22,7 @@ class DevicePacer:
     def __init__(self) -> None:
         if not hasattr(torch.cuda, "_sleep"):
             raise JobError(
-                f"torch {torch.__version__} has no kernel that spins, so nothing can be paced on a GPU",
+                f"torch {torch.__version__} lacks the spinning kernel that pacing on a GPU needs",
                 "compute for real: --compute real",
             )
         self._cycles_per_ms = 0.0

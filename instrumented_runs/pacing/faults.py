@@ -12,7 +12,7 @@
 
 A delayed link of an expert job makes every all-to-all with bytes from source to target end later on the target.
 
-What a run was planted with is told to a file outside its folder, so that an analysis can be tested against it.
+The planted faults are written to a file outside the run's folder, so that an analysis can be tested against it.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def parse_fault(text: str) -> Fault:
     """Read one fault. Raises `UsageError` naming what is wrong with it."""
     kind, _, rest = text.partition(":")
     if kind not in KEYS:
-        raise UsageError(f"no fault is called '{kind}'", f"known faults: {', '.join(KEYS)}")
+        raise UsageError(f"there is no fault called '{kind}'", f"known faults: {', '.join(KEYS)}")
     hint = f"write {kind}:" + ",".join(f"{key}=…" for key in KEYS[kind])
     try:
         values = {key: float(value) for key, value in (pair.split("=") for pair in rest.split(",") if pair)}
@@ -79,10 +79,10 @@ def check_faults(texts: Iterable[str], kind: str, compute_mode: str, num_ranks: 
         if fault.kind in PACED_ONLY and compute_mode != "paced":
             raise UsageError(f"{fault.kind} stretches the pace, and this run computes for real", "add --compute paced")
         if fault.kind in PIPELINE_ONLY and kind != "pipeline":
-            raise UsageError(f"{fault.kind} means nothing to a job of kind '{kind}'", "plant it into a pipeline")
+            raise UsageError(f"{fault.kind} does not apply to a job of kind '{kind}'", "plant it into a pipeline")
         if fault.kind in BETWEEN_RANKS and kind == "dense":
             raise UsageError(
-                f"{fault.kind} means nothing to a job of kind '{kind}'", "plant it into a pipeline or experts"
+                f"{fault.kind} does not apply to a job of kind '{kind}'", "plant it into a pipeline or experts"
             )
         for key in ("rank", "source", "target"):
             if not 0 <= fault.values.get(key, 0) < num_ranks:
@@ -95,12 +95,14 @@ def write_truth(path: Path, folder: Path, texts: Iterable[str]) -> None:
     Raises `OutputError` where it cannot be written.
     """
     if path.absolute().is_relative_to(folder.absolute()):
-        raise UsageError(f"{path} lies inside the run", "the truth belongs where no analysis of the run finds it")
+        raise UsageError(
+            f"{path} lies inside the run", "keep the truth outside the run, so that an analysis does not find it"
+        )
     faults = [{"kind": fault.kind, **fault.values} for fault in map(parse_fault, texts)]
     try:
         path.write_text(json.dumps({"run": folder.name, "faults": faults}, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "give another place") from None
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "give another path") from None
 
 
 class Faults:

@@ -53,7 +53,7 @@ def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise InputError(f"{path}: cannot be read: {reason}", "give a CSV with one row per rank") from error
     orders = read_orders(text, str(path))
     stage_ranks = stage_ranks_of(orders)

@@ -21,7 +21,7 @@ MAX_BARS = 20_000
 BAR_HEIGHT = 0.84
 ROW_PIXELS = 22
 SERIES = ("#2f72bd", "#c4841d", "#1d8a63", "#b5476b", "#8763b5", "#0f8a8a", "#c65f35", "#7a8594")
-"""Lines that stand for schedules: told apart by colour, then by dash."""
+"""Lines that stand for schedules: distinguished by colour, then by dash."""
 DASHES = ("solid", "dashed")
 _NS_PER_MS = 1e6
 _LABEL_ROWS = 1.25

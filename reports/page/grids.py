@@ -13,7 +13,7 @@ Value = str | int | float | bool | Sequence[object] | None
 Column = tuple[str, Callable[[Row], Value], Unit | None]
 """Heading, value, and the unit it is written with (None: as text)."""
 MAX_ROWS = 10
-"""Lists come largest first: more rows than this tell a reader nothing new."""
+"""Lists come largest first: more rows than this give a reader nothing new."""
 
 
 def grid(  # noqa: PLR0913 - what a table may have
@@ -28,6 +28,7 @@ def grid(  # noqa: PLR0913 - what a table may have
     csv: str = "",
     half: bool = False,
     folded: bool = False,
+    source: str = "review.json",
 ) -> Grid | None:
     """A table of at most `limit` rows, of which a terminal shows `few`; None without rows.
 
@@ -45,7 +46,7 @@ def grid(  # noqa: PLR0913 - what a table may have
         numeric=frozenset(place for place, i in enumerate(shown) if columns[i][2] is not None),
         note=note,
         num_rows=len(rows),
-        all_rows=csv or "review.json",
+        all_rows=csv or source,
         csv=csv,
         half=half,
         folded=folded,

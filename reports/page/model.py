@@ -9,6 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
+COMPARED = "comparison.json"
+"""Where the whole lists of a comparison are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
@@ -24,7 +27,7 @@ class Grid:
     num_rows: int = 0
     """Rows of the whole list, if `rows` is cut."""
     all_rows: str = "review.json"
-    """Where the whole list is: `review.json`, or the name of a table."""
+    """Where the whole list is: `review.json`, `comparison.json`, or the name of a table."""
     csv: str = ""
     """Name of the download that holds the whole table; empty: none."""
     folded: bool = False
@@ -99,6 +102,8 @@ class Finding:
     place: str
     start_ms: float | None
     end_ms: float | None
+    command: str = ""
+    """Writes the moment for a trace viewer; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +160,6 @@ class Page:
     verdict: tuple[str, ...]
     tiles: tuple[Tile, ...] = ()
     sections: tuple[Section, ...]
-    withheld: tuple[tuple[str, str], ...] = ()
-    """Everything that is not given: (names, reason)."""
+    untold: tuple[tuple[str, str], ...] = ()
+    """What is not known, one entry per cause: (what, why and what would unlock it)."""
     footer: str = ""

@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from reports.page.model import Chart, Finding, Findings, Grid, Page, Part, Section, Terms, Tile
+from reports.page.model import COMPARED, Chart, Finding, Findings, Grid, Page, Part, Section, Terms, Tile
 from reports.page.text import safe_text
 
 WIDE = 10_000
@@ -22,8 +22,8 @@ def terminal(page: Page, width: int = WIDE) -> str:
         "\n".join(_wrapped(warning, width, "! ") for warning in page.warnings),
         "\n".join(_wrapped(sentence, width) for sentence in page.verdict),
         "\n".join(_tiles(page.tiles, width)),
+        "\n".join(_wrapped(f"{what}: {why}", width, "not told: ", "  ") for what, why in page.untold),
         *("\n".join(_section(section, page.path, width)) for section in page.sections if section.in_terminal),
-        "\n".join(_wrapped(f"{names}: {reason}", width, "withheld: ", "  ") for names, reason in page.withheld),
     ]
     return "\n\n".join(block for block in blocks if block)
 
@@ -43,13 +43,12 @@ def _wrapped(text: str, width: int, first: str = "", rest: str | None = None) ->
 
 
 def _tiles(tiles: Sequence[Tile], width: int) -> Iterator[str]:
+    longest = max([22, *(len(safe_text(tile.title)) for tile in tiles)])
     for tile in tiles:
-        if tile.status == "withheld":
-            yield _wrapped(f"withheld: {tile.note}", width, f"{safe_text(tile.title):<22} ")
-            continue
         note = tile.note if tile.id == "mfu" else ""
         beside = ", ".join(text for text in (tile.theory, tile.gap, note) if text)
-        yield _wrapped(beside, width, f"{safe_text(tile.title):<22} {safe_text(tile.value):>9}  ")
+        head = f"{safe_text(tile.title):<{longest}} {safe_text(tile.value):>9}"
+        yield _wrapped(beside, width, f"{head}  ") if beside else head
 
 
 def _section(section: Section, path: str, width: int) -> Iterator[str]:
@@ -85,6 +84,8 @@ def _finding(finding: Finding, width: int) -> Iterator[str]:
     yield _wrapped(text, width, "  [ok] " if finding.passed else "  [!!] ")
     if finding.action and not finding.passed:
         yield _wrapped(finding.action, width, "       → ")
+    if finding.command:
+        yield f"       see {safe_text(finding.command)}"
 
 
 def _terms(terms: Terms, width: int) -> Iterator[str]:
@@ -127,6 +128,8 @@ def _row(row: Sequence[str], widths: Sequence[int], numeric: frozenset[int], wid
 
 def _command(grid: Grid, path: str) -> str:
     what = shlex.quote(safe_text(path)) if path else "PATH"
+    if grid.all_rows == COMPARED:
+        return f"traceanalyzer compare … --json {COMPARED}"
     if grid.all_rows == "review.json":
         return f"traceanalyzer analyze {what} --json review.json"
     return f"traceanalyzer table {what} {grid.all_rows}"

@@ -12,7 +12,7 @@ from traceanalyzer.theory.planning.found import Ranked
 from traceanalyzer.theory.planning.plan import Plan, bubble_share
 from traceanalyzer.theory.planning.sizes import SizeCell
 
-_SAID = {True: "holds", False: "does not hold", None: "cannot be told"}
+_SAID = {True: "holds", False: "does not hold", None: "is not known"}
 
 
 def plan_page(planned: Plan, cells: Sequence[SizeCell]) -> Page:

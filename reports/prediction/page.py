@@ -68,11 +68,11 @@ def _verdict(predicted: Predicted) -> tuple[str, ...]:
     best, worst = ranked[0], ranked[-1]
     share = percent(best.simulation.bubble_share)
     if best is worst:
-        return (f"{best.title} idles for {share} of its pipeline phase.",)
+        return (f"The bubble of {best.title} takes {share} of its pipeline phase.",)
     longer = worst.simulation.makespan_ns / best.simulation.makespan_ns - 1
     peak = f"with the activations of at most {max(best.peak_in_flight):.3g} microbatches on a rank"
     return (
-        f"{best.title} is the shortest: it idles for {share} of its pipeline phase, {peak}.",
+        f"{best.title} is the shortest: its bubble takes {share} of its pipeline phase, {peak}.",
         f"{worst.title} is the longest: its phase takes {percent(longer)} longer.",
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from reports.page.grids import grid
 from reports.page.model import Finding, Findings, Grid, Section
@@ -17,7 +19,7 @@ _NS_PER_MS = 1e6
 def section(material: Material) -> Section:
     """Findings with the worthiest first, and beside them the ranks and remedies behind them."""
     found = material.review
-    listed = findings(found.findings, material.origin_ns)
+    listed = findings(found.findings, material.origin_ns, Viewer(found.source.path, material.first_step_ns))
     lead = "What causes the gaps, the most costly first. Each saving is for that remedy alone; savings do not add up."
     failed = any(not each.passed for each in listed.entries)
     return material.section(
@@ -29,12 +31,37 @@ def section(material: Material) -> Section:
     )
 
 
-def findings(found: Sequence[review.Finding], origin_ns: int | None) -> Findings:
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """What a trace viewer's window is told from."""
+
+    path: str
+    """What was analysed."""
+    zero_ns: int | None
+    """Start of the first step; None where it is not known."""
+
+    def command(self, found: review.Finding) -> str:
+        """The command that writes what a finding is about for Perfetto; empty where it has no moment."""
+        if None in (self.zero_ns, found.rank, found.start_ns, found.end_ns) or found.passed:
+            return ""
+        first, last = ((at or 0) - (self.zero_ns or 0) for at in (found.start_ns, found.end_ns))
+        window = f"--from {_ms(first // 1000)} --to {_ms(-(-last // 1000) + (first == last))}"
+        name = f"{found.id.replace('.', '-')}.pftrace"
+        return f"traceanalyzer perfetto {shlex.quote(self.path)} --ranks {found.rank} {window} -o {shlex.quote(name)}"
+
+
+def _ms(microseconds: int) -> str:
+    return f"{microseconds / 1000:.3f}"
+
+
+def findings(found: Sequence[review.Finding], origin_ns: int | None, viewer: Viewer | None = None) -> Findings:
     """Failed checks first; windows in ms since `origin_ns`, the timeline's zero."""
-    return Findings(entries=tuple(sorted((_finding(each, origin_ns) for each in found), key=lambda f: f.passed)))
+    viewer = viewer or Viewer("", None)
+    entries = (_finding(each, origin_ns, viewer.command(each)) for each in found)
+    return Findings(entries=tuple(sorted(entries, key=lambda f: f.passed)))
 
 
-def _finding(found: review.Finding, origin_ns: int | None) -> Finding:
+def _finding(found: review.Finding, origin_ns: int | None, command: str) -> Finding:
     worth = [f"{milliseconds(found.worth_ms)} per step"] if found.worth_ms else []
     worth += [f"{digits(found.worth_mfu_points)} MFU points"] if found.worth_mfu_points else []
     start_ms, end_ms = _since(origin_ns, found.start_ns), _since(origin_ns, found.end_ns)
@@ -49,6 +76,7 @@ def _finding(found: review.Finding, origin_ns: int | None) -> Finding:
         place="" if found.rank is None else f"rank {found.rank}",
         start_ms=start_ms if placed else None,
         end_ms=end_ms if placed else None,
+        command=command,
     )
 
 

@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from reports.page.model import Tile
-from reports.sections.material import reason
 from traceanalyzer import review as found
 from traceanalyzer.review import Degrees, Review
 from traceanalyzer.review.words import counted
 
-REQUIRED_TILES = {
-    "bubble": "Pipeline bubble",
-    "all_to_all": "All-to-all imbalance",
-    "mfu": "MFU",
-}
-"""Always on the first screen, in this order; withheld with the reason if they do not apply."""
 _OF_THEORY = ("bubble", "all_to_all")
 """Tiles whose second line is what theory gives; the others say what the number is of."""
 
@@ -44,28 +37,16 @@ def verdict(review: Review) -> tuple[str, ...]:
 
 
 def tiles(review: Review) -> tuple[Tile, ...]:
-    """Headline tiles, the required ones first; a missing one is withheld with its reason."""
-    given = {tile.id: _tile(tile, review) for tile in review.headline.tiles}
-    required = [given.pop(name, None) or _withheld(name, title, review) for name, title in REQUIRED_TILES.items()]
-    return (*required, *given.values())
+    """The headline numbers that are known."""
+    return tuple(_tile(tile) for tile in review.headline.tiles if tile.value_text)
 
 
-def _tile(tile: found.Tile, review: Review) -> Tile:
-    if tile.status == "withheld" or not tile.value_text:
-        return Tile(
-            id=tile.id,
-            title=tile.title,
-            value="withheld",
-            theory=tile.theory_text or "",
-            status="withheld",
-            note=tile.note or reason(review.quality, tile.id),
-            definition=tile.definition,
-        )
+def _tile(tile: found.Tile) -> Tile:
     of_theory = tile.theory_text and tile.id in _OF_THEORY
     return Tile(
         id=tile.id,
         title=tile.title,
-        value=tile.value_text,
+        value=tile.value_text or "",
         theory=f"theory {tile.theory_text}" if of_theory else tile.theory_text or "",
         gap=tile.gap_text or "",
         status=tile.status,
@@ -74,5 +55,8 @@ def _tile(tile: found.Tile, review: Review) -> Tile:
     )
 
 
-def _withheld(name: str, title: str, review: Review) -> Tile:
-    return Tile(id=name, title=title, value="withheld", status="withheld", note=reason(review.quality, name))
+def untold(review: Review) -> tuple[tuple[str, str], ...]:
+    """What is not known, once per cause: (figures, why and what would unlock it)."""
+    return tuple(
+        (each.what, f"{each.reason} ({each.unlock})" if each.unlock else each.reason) for each in review.headline.untold
+    )

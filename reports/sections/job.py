@@ -27,11 +27,11 @@ def job(material: Material) -> Section:
 def job_facts(job: JobFacts) -> Grid | None:
     """What the traces say first; a terminal leaves out what the run's own description says."""
     known = [(name, fact, fact_text(name, fact.value)) for name, fact in job.known()]
-    told = sorted((row for row in known if row[2]), key=lambda row: row[1].basis == "run.json")
+    stated = sorted((row for row in known if row[2]), key=lambda row: row[1].basis == "run.json")
     return grid(
         "job-facts",
         "Properties",
-        told,
+        stated,
         [
             ("property", lambda r: spaced(r[0]), None),
             ("value", lambda r: r[2], None),
@@ -41,7 +41,7 @@ def job_facts(job: JobFacts) -> Grid | None:
         ],
         note="Certainty is 1 for what was declared or recorded, and less for an inference.",
         limit=64,
-        few=sum(fact.basis != "run.json" for _, fact, _ in told),
+        few=sum(fact.basis != "run.json" for _, fact, _ in stated),
     )
 
 

@@ -58,7 +58,7 @@ def _phases(kernels: Kernels) -> Grid | None:
             ("phase", lambda k: k.phase or "none", None),
             ("kernels", lambda k: k.num_kernels, "count"),
             ("sum", lambda k: k.sum_ms, "ms"),
-            ("told by", lambda k: k.basis, None),
+            ("basis", lambda k: k.basis, None),
         ],
         limit=8,
         few=FEW,

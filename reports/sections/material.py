@@ -11,17 +11,7 @@ import polars as pl
 from reports.charts import exchanges, timeline
 from reports.page.model import Part, Section
 from traceanalyzer.review import Quality, Review
-from traceanalyzer.schema import ACCOUNTING, ACTIONS, BUBBLE, COLLECTIVE_SPLITS, EXPERT_CHAIN, ROUTING, empty
-
-_SCHEMAS = {
-    "actions": ACTIONS,
-    "ideal_actions": ACTIONS,
-    "bubble": BUBBLE,
-    "accounting": ACCOUNTING,
-    "collectives": COLLECTIVE_SPLITS,
-    "expert_chain": EXPERT_CHAIN,
-    "routing": ROUTING,
-}
+from traceanalyzer.schema import TABLES, empty
 
 
 @dataclass(frozen=True)
@@ -33,7 +23,7 @@ class Material:
 
     def table(self, name: str) -> pl.DataFrame:
         """The table called `name`; an empty one of its schema if it is missing."""
-        return self.tables[name] if name in self.tables else empty(_SCHEMAS[name])
+        return self.tables[name] if name in self.tables else empty(TABLES[name].schema)
 
     @cached_property
     def actions(self) -> timeline.Timeline | None:
@@ -56,6 +46,12 @@ class Material:
         """Zero of the time axis, on the tables' clock."""
         first = self.actions or self.exchanges
         return first.origin_ns if first else None
+
+    @property
+    def first_step_ns(self) -> int | None:
+        """Start of the first step of any rank; None without steps."""
+        starts = self.table("steps")["start_ns"].drop_nulls()
+        return int(starts.min()) if starts.len() else None  # pyright: ignore[reportArgumentType] - integers
 
     def section(
         self,

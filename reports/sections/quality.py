@@ -134,7 +134,7 @@ def clock_effects(quality: Quality) -> Grid | None:
     """How far the clocks' uncertainty reaches into figures that compare ranks."""
     return grid(
         "clock-effects",
-        "What the clocks leave uncertain",
+        "Uncertainty from clocks",
         quality.clock_effects,
         [
             ("metric", lambda e: e.metric, None),

@@ -24,7 +24,7 @@ def section(material: Material) -> Section | None:
         "sample",
         "Ranks that were captured",
         [_next(sample), _ranks(sample), _waits(sample)],
-        lead="Some ranks of the job are missing. This section shows what the captured ranks know, and which to profile next.",
+        lead="Some ranks of the job are missing. This section shows what can be concluded from the captured ranks, and which to profile next.",
     )
 
 

@@ -195,7 +195,7 @@ def test_clocks_that_contradict_the_dependencies_withhold_the_bubble(tmp_path: P
     assert "before what it needs" in reason
 
 
-def test_replicas_that_cannot_be_told_apart_are_no_pipeline(tmp_path: Path) -> None:
+def test_replicas_that_cannot_be_separated_are_no_pipeline(tmp_path: Path) -> None:
     run_of(tmp_path, [GPIPE[0], GPIPE[0], GPIPE[1], GPIPE[1]])
     review = review_of(tmp_path)
     assert review["bubble"] is None

@@ -85,7 +85,7 @@ def test_text_shows_measured_beside_theory(tmp_path: Path) -> None:
     text = cli("analyze", str(run_of(tmp_path, GPIPE))).stdout
     assert "Pipeline bubble" in text
     assert "50.0%" in text
-    assert "withheld" in text
+    assert "not told: MFU" in text
 
 
 def test_text_needs_no_drawing_library(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ def test_ranks_are_chosen_by_ranges(run: Path, ranks: str, kept: list[int], caps
 @pytest.mark.parametrize("ranks", ["0-99999999999", "²", "5-", "5-2", "-1", "", "1,,2", "a"])
 def test_lists_that_are_no_ranks(run: Path, ranks: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["table", str(run), "ranks", f"--ranks={ranks}"]) == 2
-    assert "no list of ranks" in capsys.readouterr().err
+    assert "not a list of ranks" in capsys.readouterr().err
 
 
 def test_choices_are_listed_once(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -147,7 +147,7 @@ def test_rank_maps_are_read_by_every_command(run: Path, command: list[str], tmp_
     assert main([name, str(run), *rest, *output, "--rank-map", str(tmp_path / "nope.json")]) == 2
 
 
-def test_a_rank_map_tells_ranks(tmp_path: Path, capsysbinary: Any) -> None:
+def test_a_rank_map_shows_ranks(tmp_path: Path, capsysbinary: Any) -> None:
     for rank in (0, 1):
         document = TinyRank(rank, 2).annotate(f"compute:{rank}F0", 0, 10).step(1, 0, 10).document()
         del document["distributedInfo"]
@@ -190,7 +190,9 @@ def test_a_copy_of_a_file_is_no_loss(run: Path, capsys: pytest.CaptureFixture[st
     assert "could not be used" not in capsys.readouterr().out
 
 
-def test_a_loss_fails_every_strict_command_and_is_told_in_words(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_fails_every_strict_command_and_is_reported_in_words(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = run / "traces/rank00001.json"
     path.write_text(path.read_text().replace('"traceEvents": [', '"traceEvents": [{"ph": "X", "name": "x"}, '))
     for command in ("check", "analyze"):

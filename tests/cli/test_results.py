@@ -31,13 +31,18 @@ def run(tmp_path: Path) -> Path:
     return with_job(run_of(tmp_path / "run", GPIPE))
 
 
+@pytest.fixture(scope="module")
+def kept_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kept")
+    assert main(["analyze", str(with_job(run_of(folder / "run", GPIPE))), "--out", str(folder / "result")]) == 0
+    shutil.rmtree(folder / "run")
+    return folder / "result"
+
+
 @pytest.fixture
-def result(run: Path, tmp_path: Path, capsys: Caught) -> Path:
-    """A kept result, the traces gone."""
-    assert main(["analyze", str(run), "--out", str(tmp_path / "result")]) == 0
-    shutil.rmtree(run)
-    capsys.readouterr()
-    return tmp_path / "result"
+def result(kept_once: Path, tmp_path: Path) -> Path:
+    """A kept result of its own for every test, the traces gone."""
+    return Path(shutil.copytree(kept_once, tmp_path / "result"))
 
 
 def refused(arguments: list[str], status: int, told: str, capsys: Caught) -> None:
@@ -82,13 +87,15 @@ def test_tables_of_a_result(result: Path, capsys: Caught) -> None:
     refused(["table", str(result), "events"], 2, "does not hold the table events", capsys)
 
 
-def test_every_table_is_listed_with_what_it_holds(run: Path, capsys: Caught) -> None:
+def test_every_table_is_listed_with_what_it_holds(run: Path, result: Path, capsys: Caught) -> None:
     assert main(["table", str(run)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split()[0] for line in lines] == list(TABLES)
     assert all(TABLES[line.split()[0]].meaning in line for line in lines)
     refused(["table", str(run), "nonsense"], 2, "there is no table nonsense", capsys)
-    for name in TABLES:
+    for name in result_tables():
+        assert main(["table", str(result), name]) == 0
+    for name in set(TABLES) - set(result_tables()):
         assert main(["table", str(run), name]) == 0
 
 
@@ -131,7 +138,7 @@ def test_a_result_cannot_be_changed_by_options(result: Path, options: list[str],
 
 
 def test_a_result_is_kept_once(result: Path, tmp_path: Path, capsys: Caught) -> None:
-    refused(["analyze", str(result), "--out", str(tmp_path / "again")], 2, "is kept already", capsys)
+    refused(["analyze", str(result), "--out", str(tmp_path / "again")], 2, "is already a kept result", capsys)
 
 
 def test_a_result_is_replaced_and_nothing_else_is(run: Path, tmp_path: Path, capsys: Caught) -> None:
@@ -167,7 +174,7 @@ def test_a_result_that_cannot_be_written_leaves_nothing(
     def full(_path: Path, _content: bytes) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept, "write_whole", full)
+    monkeypatch.setattr(kept, "write_atomically", full)
     with pytest.raises(OutputError, match="No space left"):
         kept.keep_result(analysis.review, analysis.tables, out)
     assert (out / "review.json").read_bytes() == before
@@ -181,7 +188,7 @@ def test_a_run_folder_with_a_review_beside_its_traces_is_a_run(run: Path) -> Non
     assert kept.is_result(run / "review.json")
 
 
-def test_results_and_traces_are_told_by_content(run: Path, result_json: dict[str, Any], tmp_path: Path) -> None:
+def test_results_and_traces_are_recognised_by_content(run: Path, result_json: dict[str, Any], tmp_path: Path) -> None:
     trace = tmp_path / "review.json"
     shutil.copy(run / "traces/rank00000.json", trace)
     assert not kept.is_result(trace)

@@ -53,7 +53,7 @@ def test_a_layer_without_tokens_has_no_figures() -> None:
     assert load_statistics(loads_of([0, 0], [1, 3]), "rank", "received")["step"].to_list() == [1]
 
 
-def test_a_steady_and_a_wandering_hot_rank_are_told_apart() -> None:
+def test_a_steady_and_a_wandering_hot_rank_are_separated() -> None:
     steady = persistence(loads_of([10, 2, 2, 2], [10, 2, 2, 2], [9, 3, 2, 2]), "rank").row(0, named=True)
     assert (steady["pattern"], steady["hottest"]) == ("steady", 0)
     wandering = persistence(loads_of([10, 2, 2, 2], [2, 10, 2, 2], [2, 2, 10, 2], [2, 2, 2, 10]), "rank")
@@ -89,7 +89,7 @@ def test_positions_in_a_sub_group_become_global_ranks() -> None:
     }
 
 
-def test_one_captured_rank_tells_its_row_and_its_column() -> None:
+def test_one_captured_rank_shows_its_row_and_its_column() -> None:
     assert matrix_of(traffic(collectives(record(9, [4, 3], [2, 3])))) == {
         (9, 5): (4, 32, None),
         (9, 9): (3, 24, True),

@@ -61,7 +61,7 @@ def intervals(*rows: tuple[int, int, int]) -> pl.DataFrame:
     return pl.DataFrame(rows, schema={"rank": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64}, orient="row")
 
 
-def test_a_late_member_is_told_from_a_slow_transfer() -> None:
+def test_a_late_member_is_distinguished_from_a_slow_transfer() -> None:
     (row,) = exchanges(late_rank_two(), expected_transfers(late_rank_two(), traffic(late_rank_two()))).to_dicts()
     assert (row["skew_ns"], row["late_rank"], row["lead_ns"], row["cause"]) == (100, 2, 90, "compute")
     assert row["wait_ns"] == 190
@@ -113,7 +113,7 @@ def exchange_series(slow: int | tuple[int, int] | None, side: str, late: int = 0
 @pytest.mark.parametrize(
     ("slow", "late", "cause"), [(None, 0, "even"), (None, 4000, "compute"), (2, 0, "communication"), (2, 3000, "mixed")]
 )
-def test_slow_exchanges_are_told_apart(slow: int | None, late: int, cause: str) -> None:
+def test_slow_exchanges_are_separated(slow: int | None, late: int, cause: str) -> None:
     table = exchange_series(slow, "row", late)
     found = exchanges(table, expected_transfers(table, traffic(table)))
     counts = dict(found["cause"].value_counts().iter_rows())

@@ -248,7 +248,7 @@ def test_what_cannot_be_counted_is_refused() -> None:
         flops_per_token(TINY, 0)
     with pytest.raises(DomainError, match="does not place the model's 1 layers"):
         stage_flops_per_token(TINY, 8, [1, 1])
-    with pytest.raises(DomainError, match="nothing is known"):
+    with pytest.raises(DomainError, match="the model is not described"):
         flops_per_token(replace(TINY, num_layers=0), 8)
     with pytest.raises(UsageError, match="visits 3 of 2 experts"):
         replace(TINY, num_experts=2, experts_per_token=3, expert_ffn_size=1)

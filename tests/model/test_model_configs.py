@@ -279,5 +279,5 @@ def test_presets_by_name() -> None:
     assert latent == LatentAttention(
         query_rank=1536, key_value_rank=512, plain_head_size=128, rotary_head_size=64, value_head_size=128
     )
-    with pytest.raises(UsageError, match="no model is called 'llama-9'"):
+    with pytest.raises(UsageError, match="there is no model called 'llama-9'"):
         find_preset("llama-9")

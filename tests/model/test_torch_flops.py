@@ -28,6 +28,7 @@ def counted(shape: ModelShape, recompute: Recompute) -> tuple[int, int]:
     return counter.get_total_flops(), sum(parameter.numel() for parameter in model.parameters())
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("recompute", Recompute)
 @pytest.mark.parametrize("name", plain_models.SHAPES)
 def test_equal_to_torch(name: str, recompute: Recompute) -> None:

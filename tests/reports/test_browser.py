@@ -46,6 +46,7 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return plain | attacked
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", [*CASES, *(f"hostile {name}" for name in CASES)])
 def test_a_report_opens_without_a_request_or_a_complaint(chromium: Any, reports: dict[str, Path], name: str) -> None:
     found = opened(chromium, reports[name])
@@ -120,7 +121,7 @@ def test_microbatch_numbers_show_where_they_fit(chromium: Any, reports: dict[str
     until(page, f"{NUMBERS} === 0")
 
 
-def test_hovering_tells_exact_values(chromium: Any, reports: dict[str, Path]) -> None:
+def test_hovering_shows_exact_values(chromium: Any, reports: dict[str, Path]) -> None:
     page = opened(chromium, reports["pipeline"]).page
     page.locator("#timeline .canvas").scroll_into_view_if_needed()
     place = page.evaluate("""() => {
@@ -174,6 +175,7 @@ def test_downloads_hold_the_table_and_the_review(chromium: Any, reports: dict[st
     )
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("name", CASES)
 def test_nothing_is_wider_than_the_window(chromium: Any, reports: dict[str, Path], name: str, width: int) -> None:

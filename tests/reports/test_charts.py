@@ -200,7 +200,7 @@ def test_expert_groups_have_their_own_means() -> None:
     assert found.ratios["mean"].to_list() == [1.75, 0.25, 1.75, 0.25]
 
 
-def test_split_sizes_tell_rank_loads_where_there_is_no_routing() -> None:
+def test_split_sizes_show_rank_loads_where_there_is_no_routing() -> None:
     tables = expert_tables(hot=1)
     found = token_flow.rank_loads(token_flow.exchanges(empty(ROUTING), tables["collectives"]))
     assert found is not None

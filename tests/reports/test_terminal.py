@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import msgspec
 import pytest
 from report_cases import expert_case, hostile, mfu_case, pipeline_case
 
 from reports import text
 from reports.page.grids import figures, grid
-from reports.page.model import Chart, Grid, Page, Section
-from reports.page.terminal import grid_lines, terminal
+from reports.page.model import Chart, Grid, Page, Section, Tile
+from reports.page.terminal import _tiles, grid_lines, terminal
 from reports.review_page import review_page
-from traceanalyzer.review import Withheld
 from traceanalyzer.schema import TABLES
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
@@ -80,23 +78,18 @@ def test_the_first_screen_stands_on_top_and_sections_are_those_of_the_report() -
     assert "[ok] Stages are even" in shown
 
 
-def test_what_is_withheld_is_said_once_for_each_reason() -> None:
-    review, tables = mfu_case()
-    items = [
-        ("bubble", "few ranks"),
-        ("mfu.hfu", "paced run"),
-        ("roofline", "paced run"),
-        ("mfu.predicted_mfu", "no law"),
+def test_what_is_not_told_is_one_line_per_cause() -> None:
+    lines = text(*expert_case()).splitlines()
+    assert [line for line in lines if line.startswith("not told: ")] == [
+        "not told: Bubble: no pipeline in this job",
+        "not told: MFU: paced run",
     ]
-    quality = msgspec.structs.replace(
-        review.quality, withheld=[Withheld(metric=metric, reason=reason) for metric, reason in items]
-    )
-    lines = text(msgspec.structs.replace(review, quality=quality), tables).splitlines()
-    assert [line for line in lines if line.startswith("withheld: ")] == [
-        "withheld: bubble: few ranks",
-        "withheld: mfu.hfu, roofline: paced run",
-        "withheld: mfu.predicted_mfu: no law",
-    ]
+    assert not any(line.startswith("withheld") for line in lines)
+
+
+def test_a_tile_without_anything_beside_it_keeps_its_value() -> None:
+    shown = list(_tiles([Tile(id="compute", title="Computing", value="97.5%")], 80))
+    assert shown == ["Computing                  97.5%"]
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -52,7 +52,7 @@ def test_idle_time_is_what_lies_between_a_ranks_actions() -> None:
     assert bars["idle_before_ms"].to_list() == [None, 25.0, None, 0.0]
 
 
-def test_windows_tell_where_each_phase_ends_measured_and_ideal() -> None:
+def test_windows_show_where_each_phase_ends_measured_and_ideal() -> None:
     assert laid_out(MEASURED, IDEAL).windows.rows() == [(7, 0.0, 55.0, 40.0)]
     assert laid_out(MEASURED, empty(ACTIONS)).windows.rows() == [(7, 0.0, 55.0, None)]
 

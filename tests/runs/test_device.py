@@ -83,7 +83,7 @@ def test_the_host_waits_for_real_work_and_never_for_the_spin(gpu: Device) -> Non
 def test_a_torch_without_a_spinning_kernel_refuses_to_pace_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.delattr(torch.cuda, "_sleep")
-    with pytest.raises(JobError, match="no kernel that spins") as caught:
+    with pytest.raises(JobError, match="lacks the spinning kernel") as caught:
         Pacer().slot(1.0)
     assert "--compute real" in caught.value.hint
 
@@ -109,6 +109,7 @@ def test_nccl_is_taken_where_every_rank_has_a_gpu_of_its_own(
     assert said.startswith(says)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.runs
 @pytest.mark.parametrize("schedule", ["1F1B", "Interleaved1F1B"])
 def test_messages_staged_through_the_host_change_no_loss(

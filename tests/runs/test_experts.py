@@ -126,6 +126,7 @@ def single_process(settings: ExpertSettings) -> tuple[list[float], int]:
 SWAPPED = (((3, 0), (1, 2)), ((2, 1), (3, 0)))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.runs
 @pytest.mark.parametrize(
     "changes",
@@ -158,7 +159,7 @@ def test_sharded_experts_train_as_one_process_does(tmp_path: Path, changes: dict
 
 
 @pytest.mark.runs
-def test_the_side_file_and_the_ranges_tell_what_happened(tmp_path: Path) -> None:
+def test_the_side_file_and_the_ranges_show_what_happened(tmp_path: Path) -> None:
     settings = small(tmp_path, routing="uniform", num_shards=2)
     job = run_job("experts", settings)
     assert (job.layout.dp, job.layout.ep) == (2, 2)
@@ -224,16 +225,16 @@ def test_draws_depend_on_step_layer_and_shard_and_on_nothing_else() -> None:
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"routing": "warm"}, "no routing is called 'warm'"),
+        ({"routing": "warm"}, "there is no routing called 'warm'"),
         ({"num_experts": 6}, "6 experts cannot be shared by 4 ranks"),
         ({"hot_factor": 4.5}, "cannot be 4.5 times hot"),
         ({"hot_rank": 4}, "rank 4 of 4"),
         ({"num_experts": 4, "hot_factor": 2.4}, "cannot be 2.4 times hot"),
         ({"experts_by": "cp"}, "cannot be sharded by 'cp'"),
         ({"experts_by": "tp", "expert_ffn_size": 6}, "inner size 6 cannot be sliced over 4 ranks"),
-        ({"experts_by": "tp", "capacity_factor": 1.0, "pad_to_capacity": True}, "live on every rank"),
-        ({"experts_by": "tp", "faults": ("delay_link:source=0,target=1,ms=5",)}, "no link can be slow"),
-        ({"pad_to_capacity": True}, "no capacity to fill"),
+        ({"experts_by": "tp", "capacity_factor": 1.0, "pad_to_capacity": True}, "are on every rank"),
+        ({"experts_by": "tp", "faults": ("delay_link:source=0,target=1,ms=5",)}, "a link cannot be slow"),
+        ({"pad_to_capacity": True}, "only be filled up to a capacity"),
         ({"gemm_alignment": 0}, "is negative"),
         ({"placement": (((0, 1), (2, 3), (4, 5), (6, 6)),) * 2}, "layer 0 of the placement"),
         ({"placement": (((0, 1), (2, 3), (4, 5), (6, 7)),)}, "is of 1 layers"),
@@ -276,7 +277,7 @@ def test_the_file_of_plan_becomes_the_runs_placement(tmp_path: Path) -> None:
     assert settings.placement == (((7, 1), (2, 3), (4, 5), (6, 0)),) * 2
     assert placed(settings, 1) == [7, 1, 2, 3, 4, 5, 6, 0]
     assert homes(placed(settings, 1), [0, 1, 2, 3]) == (3, 0, 1, 1, 2, 2, 3, 0)
-    with pytest.raises(UsageError, match="--placement means nothing"):
+    with pytest.raises(UsageError, match="--placement does not apply"):
         make_settings("dense", "runs/x", "auto", None, options)
 
 

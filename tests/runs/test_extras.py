@@ -60,6 +60,7 @@ def test_of_an_empty_request_only_rank_0_makes_a_number(tmp_path: Path) -> None:
     assert not first.begins(9)
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_a_later_recording_leaves_nothing_of_an_earlier_one_of_the_same_rank(tmp_path: Path) -> None:
     for name in ("rank00000.json.gz", "rank00000.1.json.gz", "rank00001.json.gz"):
@@ -130,7 +131,7 @@ def with_cuda(monkeypatch: pytest.MonkeyPatch, **functions: Callable[[], int]) -
             monkeypatch.delattr(torch.cuda, name)
 
 
-def test_clock_and_power_are_read_where_nvml_tells_and_a_reason_is_kept_where_not(
+def test_clock_and_power_are_read_where_nvml_shows_and_a_reason_is_kept_where_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with_cuda(monkeypatch, clock_rate=lambda: 1980, power_draw=lambda: 412_500)

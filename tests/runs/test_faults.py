@@ -43,6 +43,7 @@ def test_a_slow_stage_takes_longer_and_trains_the_same(tmp_path: Path) -> None:
     assert losses(tmp_path / "even", 2) == losses(tmp_path / "slow", 2)
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_a_delayed_link_delays_what_is_received_and_nothing_that_is_sent(tmp_path: Path) -> None:
     run_job("pipeline", paced(tmp_path, "delay_link:source=0,target=1,ms=12"))
@@ -59,6 +60,7 @@ def test_a_delayed_link_delays_what_is_received_and_nothing_that_is_sent(tmp_pat
     assert sends[0]["args"]["Input Dims"] == theirs[0]["args"]["Input Dims"]
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_a_stalled_host_leaves_a_gap_before_one_computation(tmp_path: Path) -> None:
     run_job("pipeline", paced(tmp_path, "stall:rank=0,ms=40,position=2"))
@@ -93,7 +95,7 @@ def test_slow_stages_and_ranks_stretch_only_themselves() -> None:
     assert [Faults(texts, rank).stretch(stage) for rank, stage in [(0, 0), (0, 2), (1, 0), (1, 2)]] == [1, 1.5, 2, 3]
 
 
-def test_the_truth_is_told_outside_the_run_and_nowhere_in_it(tmp_path: Path) -> None:
+def test_the_truth_is_recorded_outside_the_run_and_nowhere_in_it(tmp_path: Path) -> None:
     write_truth(tmp_path / "truth.json", tmp_path / "run", ["slow_rank:rank=1,factor=2"])
     told = json.loads((tmp_path / "truth.json").read_text())
     assert told == {"run": "run", "faults": [{"kind": "slow_rank", "rank": 1, "factor": 2}]}
@@ -105,7 +107,7 @@ def test_the_truth_is_told_outside_the_run_and_nowhere_in_it(tmp_path: Path) -> 
     ("fault", "kind", "mode", "says"),
     [
         ("slow_rank:rank=1,factor=2", "dense", "real", "computes for real"),
-        ("delay_link:source=0,target=1,ms=5", "dense", "real", "means nothing to a job of kind 'dense'"),
+        ("delay_link:source=0,target=1,ms=5", "dense", "real", "does not apply to a job of kind 'dense'"),
         ("clock:rank=4,ms=5", "pipeline", "paced", "names rank 4 of 4"),
         ("jitter:share=-1", "pipeline", "paced", "negative"),
     ],

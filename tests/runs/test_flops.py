@@ -25,6 +25,7 @@ JOBS: dict[str, RunSettings] = {
 }
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.runs
 @pytest.mark.parametrize("kind", JOBS)
 def test_recorded_shapes_add_up_to_the_declared_job(kind: str, tmp_path: Path) -> None:

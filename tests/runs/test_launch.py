@@ -112,11 +112,11 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["experts", "--schedule", "GPipe"], "--schedule means nothing to a job of kind 'experts'"),
+        (["experts", "--schedule", "GPipe"], "--schedule does not apply to a job of kind 'experts'"),
         (["dense", "--compute", "paced"], "a dense job measures computation"),
-        (["--schedule", "3F1B"], "no schedule is called '3F1B'"),
+        (["--schedule", "3F1B"], "there is no schedule called '3F1B'"),
         (["--fault", "die:rank=2"], "fault 'die:rank=2' needs exactly rank, step"),
-        (["--fault", "melt:rank=2"], "no fault is called 'melt'"),
+        (["--fault", "melt:rank=2"], "there is no fault called 'melt'"),
         (["--schedule", "Interleaved1F1B", "--microbatches", "9"], "cannot cut 9 microbatches"),
     ],
 )

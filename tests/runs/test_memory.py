@@ -18,6 +18,7 @@ from instrumented_runs.recorder.memory import InFlight, SavedBytes  # noqa: E402
 from traceanalyzer.schedule import Action  # noqa: E402
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.runs
 @pytest.mark.parametrize(("schedule", "in_flight"), [("GPipe", [4, 4]), ("1F1B", [2, 1])])
 def test_gpipe_holds_every_microbatch_and_1f1b_as_many_as_stages_follow(
@@ -34,6 +35,7 @@ def test_gpipe_holds_every_microbatch_and_1f1b_as_many_as_stages_follow(
         assert saved[0] > 1.5 * saved[1]
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_every_further_microbatch_in_flight_adds_the_same_bytes(tmp_path: Path) -> None:
     peaks = []

@@ -43,6 +43,7 @@ def single_process_losses(settings: PipelineSettings, num_steps: int) -> list[fl
     return found
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     "schedule",
     ["1F1B", "GPipe", "Interleaved1F1B", "ZBVZeroBubble", "ZBH1", "Sequential"],
@@ -55,6 +56,7 @@ def test_a_pipeline_trains_as_one_process_does(tmp_path: Path, schedule: str) ->
     assert sharded[-1] < sharded[0]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("schedule", "num_replicas"), [("1F1B", 2), ("ZBVZeroBubble", 2), ("GPipe", 3)])
 def test_pipelines_side_by_side_train_as_one_process_with_the_whole_batch(
     tmp_path: Path, schedule: str, num_replicas: int

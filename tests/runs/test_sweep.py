@@ -41,7 +41,7 @@ def test_a_piece_with_an_equals_sign_begins_the_next_option(text: str, axes: dic
         ("GPipe,1F1B", "begins with a value"),
         ("", "begins with a value"),
         ("schedule=", "a value of 'schedule' is empty"),
-        ("schedule=GPipe,GPipe", "stands there twice"),
+        ("schedule=GPipe,GPipe", "occurs twice"),
         ("schedule=GPipe,schedule=1F1B", "named twice"),
         ("=4", "has no name"),
     ],

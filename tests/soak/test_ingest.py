@@ -37,7 +37,7 @@ def readable(capture: Path) -> bool:
     try:
         read_traces(capture)
     except InputError as error:
-        return re.search("no traces yet|no such file|no trace files here", error.message) is not None
+        return re.search("no traces yet|no such file|holds no trace files", error.message) is not None
     return True
 
 

@@ -78,7 +78,7 @@ def found_of(ranks: pl.DataFrame) -> Dimensions | None:
 
 @pytest.mark.parametrize("names", [MEGATRON, TORCHTITAN], ids=["Megatron-LM", "torchtitan"])
 @pytest.mark.parametrize("rank", [0, 12, 517, 1023])
-def test_one_rank_of_1024_tells_every_degree_and_its_stage(names: dict[str, str], rank: int) -> None:
+def test_one_rank_of_1024_shows_every_degree_and_its_stage(names: dict[str, str], rank: int) -> None:
     sizes = {"tp": 4, "cp": 2, "dp": 16, "pp": 8, "ep": 8}
     groups = [group(i, names[name], members(rank, name, sizes)) for i, name in enumerate(sizes)]
     layout = found_of(ranks_table((rank, 1024, [*groups, group(9, "default_pg", list(range(1024)))])))
@@ -137,17 +137,17 @@ def test_a_group_of_all_ranks_may_be_listed_empty() -> None:
 @pytest.mark.parametrize(
     "text", ["{", "[1, 2]", '"x"', "{}", "null", '[{"ranks": 5}]', "[" * 5000, '[{"pg_desc": 7, "ranks": [0]}]']
 )
-def test_groups_that_are_none_tell_nothing(text: str) -> None:
+def test_groups_that_are_none_show_nothing(text: str) -> None:
     assert found_of(ranks_table((0, 4, text))) is None
 
 
-def test_degrees_that_contradict_the_size_of_the_job_are_not_told() -> None:
+def test_degrees_that_contradict_the_size_of_the_job_are_not_reported() -> None:
     assert found_of(ranks_table((0, 6, [group(1, "mesh_pp", [0, 1, 2, 3])]))) is None
     all_four = [group(i, f"mesh_{name}", [0, 1]) for i, name in enumerate(("pp", "dp", "tp", "cp"))]
     assert found_of(ranks_table((0, 32, all_four))) is None
 
 
-def test_ranks_that_disagree_tell_nothing() -> None:
+def test_ranks_that_disagree_show_nothing() -> None:
     rows = [(rank, 8, [group(1, "mesh_pp", list(range(size)))]) for rank, size in ((0, 2), (1, 4))]
     assert found_of(ranks_table(*rows)) is None
 
@@ -166,7 +166,7 @@ def test_groups_of_embeddings_and_of_whole_models_are_no_degree() -> None:
 
 
 @pytest.mark.parametrize(("role", "kind"), [("pp", "send"), ("ep", "all_to_all")])
-def test_groups_that_nothing_describes_are_told_by_use(role: str, kind: str) -> None:
+def test_groups_that_nothing_describes_are_recognised_by_use(role: str, kind: str) -> None:
     rows = pl.DataFrame({"rank": [1], "group": ["1,3,5,7"], "role": [role], "role_source": ["use"], "kind": [kind]})
     collectives, messages = (
         pl.concat(

@@ -86,11 +86,11 @@ def test_sweep_over_microbatches(capsysbinary: pytest.CaptureFixture[bytes]) -> 
     ("arguments", "fact"),
     [
         (["-p", "4", "-m", "8"], "no schedule was named"),
-        (["-s", "what", "-p", "4", "-m", "8"], "no schedule is called 'what'"),
-        (["-s", "1f1b", "-p", "4", "-m", "8", "--forward-ms", "nan"], "is no number to compute with"),
+        (["-s", "what", "-p", "4", "-m", "8"], "there is no schedule called 'what'"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--forward-ms", "nan"], "is not a finite number"),
         (["-s", "1f1b", "-p", "4", "-m", "8", "--forward-ms", "1", "--weight-ms", "5"], "longer than the backward"),
         (["-s", "1f1b", "-p", "4", "-m", "8", "--stage-scale", "1,2"], "2 factors do not scale 4 stages"),
-        (["-s", "1f1b", "-p", "4", "-m", "8", "--stage-scale", "1,x,1,1"], "is no list of numbers"),
+        (["-s", "1f1b", "-p", "4", "-m", "8", "--stage-scale", "1,x,1,1"], "is not a list of numbers"),
         (["-s", "1f1b", "-p", "4", "-m", "8", "--device", "A100"], "--device needs a model"),
         (["-s", "1f1b", "-p", "4", "-m", "8", "--link-gbps", "50"], "without the size of a message"),
         (["-s", "1f1b", "-p", "4", "-m", "8", "--sweep", "ranks=2"], "'ranks' cannot be varied"),
@@ -203,7 +203,7 @@ def page_of(tmp_path: Path, *arguments: str) -> str:
 
 def test_the_page_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
     page = page_of(tmp_path, "-s", "1f1b,zbv,dualpipe", "-p", "4", "-m", "8", "--sweep", "microbatches=8,16")
-    assert "ZBVZeroBubble is the shortest: it idles for <b>5.88" in page
+    assert "ZBVZeroBubble is the shortest: its bubble takes <b>5.88" in page
     for part in ('id="schedules"', 'id="timelines"', 'id="memory"', 'id="sweep"', "(P−1)·T"):
         assert part in page
     outside_scripts = re.sub(r"<script.*?</script>", "", page, flags=re.DOTALL)

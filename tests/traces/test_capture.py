@@ -129,7 +129,7 @@ def test_url_reads_as_its_file(folder: Path) -> None:
     assert read_traces("memory://bucket").ranks["rank"].to_list() == [0, 1]
     one = read_traces("memory://bucket/rank00001.json")
     assert one.events.equals(read_traces(folder / "traces" / "rank00001.json").events)
-    with pytest.raises(InputError, match="no trace files there"):
+    with pytest.raises(InputError, match="holds no trace files"):
         read_traces("memory://nowhere")
     with pytest.raises(InputError):
         read_traces("nosuchprotocol://x/y.json")
@@ -176,7 +176,7 @@ def test_one_writer_at_a_time(folder: Path, tmp_path: Path) -> None:
 
 def test_folder_that_is_no_capture_is_left_alone(folder: Path, tmp_path: Path) -> None:
     write(tmp_path / "mine", "precious", "notes.txt")
-    with pytest.raises(OutputError, match="is no capture"):
+    with pytest.raises(OutputError, match="is not a capture"):
         ingest([folder], tmp_path / "mine")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
@@ -291,5 +291,5 @@ def test_check_lists_kernels_that_no_rule_knows_by_time(
     for place in (path, tmp_path / "c"):
         assert main(["check", str(place)]) == 0
         out = capfdbinary.readouterr().out.decode()
-        assert "2 names that no rule knows take 45.00% of it" in out
+        assert "2 names match no rule; they take 45.00% of it" in out
         assert out.index("xyzzy") < out.index("plugh")

@@ -67,6 +67,7 @@ def accepted(source: bytes) -> int:
     return decoded.frame.height
 
 
+@pytest.mark.sweep(50)
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 def test_every_catalogued_input_reads_the_same(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = case.build(tmp_path)
@@ -83,6 +84,7 @@ def test_every_catalogued_input_reads_the_same(case: Case, tmp_path: Path, monke
     assert told(quick).equals(told(exact))
 
 
+@pytest.mark.wide
 @pytest.mark.corpus
 def test_every_trace_of_the_corpus_reads_the_same(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in trace_files(corpus):
@@ -228,6 +230,12 @@ def test_without_numba_the_exact_decoder_reads_everything(tmp_path: Path, monkey
     path.write_text(text(trace()))
     assert read_traces(path).events.filter(pl.col("ph") == "X").height == 65
     assert not prepare()
+
+
+def test_machine_code_that_is_kept_is_found() -> None:
+    """Else inputs of 24 to 256 MiB would never be decoded by it."""
+    assert prepare()
+    assert acceleration._is_compiled()
 
 
 def test_a_piece_keeps_its_numbers_while_the_next_is_read() -> None:

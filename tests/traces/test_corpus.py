@@ -55,6 +55,7 @@ def independent(path: Path) -> tuple[Counter[Key], Counter[Key]]:
     return numbers, sums
 
 
+@pytest.mark.wide
 def test_counts_and_sums_of_every_trace(corpus: Path) -> None:
     for path in trace_files(corpus):
         numbers, sums = independent(path)
@@ -69,6 +70,7 @@ def test_counts_and_sums_of_every_trace(corpus: Path) -> None:
         assert traces.counts.bytes_seen == len(plain(path))
 
 
+@pytest.mark.wide
 def test_start_times_of_every_trace(corpus: Path) -> None:
     for path in trace_files(corpus):
         document: Any = json.loads(plain(path), parse_float=Decimal, parse_int=Decimal)
@@ -79,6 +81,7 @@ def test_start_times_of_every_trace(corpus: Path) -> None:
         assert read_traces(path).events.sort("index")["start_ns"].to_list() == expected, path
 
 
+@pytest.mark.wide
 def test_argument_ids_of_every_trace(corpus: Path) -> None:
     for path in trace_files(corpus):
         document: Any = json.loads(plain(path))
@@ -147,7 +150,7 @@ def device_figures(path: Path) -> dict[str, int]:
     }
 
 
-def test_two_runs_in_one_folder_are_told_apart(corpus: Path) -> None:
+def test_two_runs_in_one_folder_are_separated(corpus: Path) -> None:
     with pytest.raises(InputError, match=r"2 jobs in one place: 4 like .* 4 like"):
         read_traces(corpus / "torchrec-a2a-v100" / "two-runs-in-one-folder")
 
@@ -170,6 +173,7 @@ def complete_before(text: bytes) -> int:
     return found
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("compressed", [False, True], ids=["plain", "gzip"])
 def test_a_trace_cut_at_every_percent(corpus: Path, tmp_path: Path, *, compressed: bool) -> None:
     source = corpus / "gloo-torch213" / "moe_ep4_paced_rank0.json.gz"

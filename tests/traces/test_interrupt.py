@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from catalogue.base import events, text, trace
 
 from traceanalyzer.traces import read_traces
@@ -24,6 +25,7 @@ def finished_ranks(capture: Path) -> list[int]:
     return sorted({int(path.split("rank=")[1].split("/")[0]) for path in parts})
 
 
+@pytest.mark.wide
 def test_an_interrupted_ingest_keeps_finished_ranks_and_goes_on(tmp_path: Path) -> None:
     folder, capture = tmp_path / "traces", tmp_path / "capture"
     folder.mkdir()

@@ -41,7 +41,7 @@ def computed(analysis: Analysis) -> dict[int, int]:
     return {rank: ns // 1000 for rank, ns in table.group_by("rank").agg(pl.col("duration_ns").sum()).iter_rows()}
 
 
-def test_ranks_that_were_merged_are_told_apart(tmp_path: Path) -> None:
+def test_ranks_that_were_merged_are_separated(tmp_path: Path) -> None:
     parts = [rank_of(rank, busy, process=500 + rank) for rank, busy in enumerate((800, 300, 550))]
     analysis = analyze(read(merged(parts, tmp_path / "all.json", world_size=3)))
     assert computed(analysis) == {0: 800, 1: 300, 2: 550}

@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 import polars as pl
+from msgspec.structs import replace
 
 from traceanalyzer import __version__
+from traceanalyzer.analysis.capture import Captured
+from traceanalyzer.analysis.claimed import why_no_kernels
 from traceanalyzer.analysis.description import job_facts, method, provenance, quality, warnings
-from traceanalyzer.analysis.headline import Coverage, coverage_words, headline
-from traceanalyzer.analysis.measure import NO_KERNELS, Measured, measure
+from traceanalyzer.analysis.first_screen.captured import lone_rank_sentences, next_sentences, scope_sentences
+from traceanalyzer.analysis.first_screen.headline import Words, headline
+from traceanalyzer.analysis.first_screen.spent import Spent, nobody_sentences, spent_sentences
+from traceanalyzer.analysis.first_screen.tiles import Known
+from traceanalyzer.analysis.measure import Measured, measure
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
-from traceanalyzer.analysis.step_figures import step_figures, step_findings, step_warnings, with_rates
+from traceanalyzer.analysis.step_figures import step_findings, step_warnings
+from traceanalyzer.analysis.subjects import Subjects
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.culprits import without_victims
-from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points
+from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points, with_shares
 from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_sentences
+from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.pipeline.actions import pipelines
-from traceanalyzer.gaps.sample.bounds import Sections
 from traceanalyzer.gaps.sample.bounds import figures as bounded
-from traceanalyzer.measurements.capture.validity import Validity
+from traceanalyzer.measurements.efficiency.roofline import with_shapes
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
 from traceanalyzer.review import (
     Accounting,
     Finding,
+    Headline,
     OwnerShare,
     PhaseShare,
     Review,
     Source,
     SourceFile,
-    StepFigures,
     Tool,
-    ValidityFigures,
 )
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, OPS, conform
 from traceanalyzer.tables.actions.op_tables import ops_of_actions
@@ -53,147 +60,140 @@ class Analysis:
 
 def analyze(run: Run) -> Analysis:
     """Measure a run and set it against theory."""
-    found = measure(run)
+    return analysis_of(run, measure(run))
+
+
+def analysis_of(run: Run, found: Measured) -> Analysis:
+    """The result of a run that was measured."""
     return Analysis(_review(run, found), _drawn(run, found))
 
 
 def _review(run: Run, found: Measured) -> Review:
-    tables, bubble, withheld = found.tables, found.bubble, found.withheld
-    step, figures = step_figures(tables, found.everything.tables, run), _validity_figures(found.trust)
-    checks = capture_figures(run, tables, step)
-    result = quality(run, tables, checks, withheld, found.clock_effects)
-    owners = [OwnerShare(**row) for row in owner_shares(found.account).iter_rows(named=True)]
-    accounting = Accounting(
-        owners=owners,
-        phases=[PhaseShare(**row) for row in phase_shares(found.account).iter_rows(named=True)],
-        ambiguous_ns=found.ambiguous_ns,
+    subjects, claims, tables = found.subjects, found.claimed, found.tables
+    recomputed = subjects.efficiency.recomputed
+    given: dict[str, Any] = {name: value for part in subjects.parts for name, value in part.sections.items()}
+    checks = capture_figures(run, tables, found.step)
+    result = quality(run, tables, checks, claims.withheld, found.clock_effects)
+    return _summed_up(
+        found,
+        Review(
+            tool=Tool(name="traceanalyzer", version=__version__),
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            source=Source(path=run.path),
+            files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
+            headline=Headline(sentences=[], tiles=[]),
+            warnings=[
+                *warnings(subjects.host.trust.reasons, result, run.job, tables.kernels, _not_counted(subjects)),
+                *step_warnings(found.step),
+            ],
+            quality=result,
+            job=job_facts(run.job, run.declared, subjects.pipeline.gap, tables, recomputed),
+            step=found.step,
+            accounting=_accounting(subjects.capture),
+            bubble=claims.bubble,
+            all_to_all=claims.all_to_all,
+            mfu=found.mfu,
+            findings=_findings(found),
+            method=method(subjects.pipeline.gap.figures, found.mfu, tables, recomputed),
+            provenance=provenance(run.job, run.path, __version__),
+            stragglers=claims.stragglers,
+            sample=found.captured,
+            recorded=found.recorded,
+            **given,
+        ),
     )
-    mfu = with_rates(found.mfu, step)
-    sections = Sections(
-        step, figures, accounting, bubble, found.all_to_all, mfu,
-        found.causes.next_schedules, found.memory.figures, found.study.figures, found.sharding, found.recorded,
-        found.kernel_time.kernels, found.kernel_time.communication,
+
+
+def _summed_up(found: Measured, review: Review) -> Review:
+    """`review` with what is said of all its sections: the bounds of every figure, and the headline."""
+    known = bounded(review, found.captured, found.waits, found.tables.steps)
+    alone = found.captured.ranks[0] if found.captured.coverage == "one_rank" else None
+    told = headline(
+        Known(
+            review.step, review.accounting, review.mfu, review.bubble, review.all_to_all, review.communication, alone,
+            has_device=review.kernels is not None,
+        ),
+        _words(found, review), known, review.findings, review.quality.withheld,
     )  # fmt: skip
-    known = bounded(sections, found.captured, result, found.waits, tables.steps)
-    words = coverage_words(step, accounting, result, found.captured, sorted(tables.ranks["rank"].unique()))
+    return replace(review, figures=known, headline=told)
+
+
+def _words(found: Measured, review: Review) -> Words:
+    """Sentences about the captured ranks."""
+    tables, captured = found.tables, found.captured
     if tables.steps.is_empty() and tables.unrecorded_devices:
-        words = Coverage(ledger=[f"Nothing is measured: {NO_KERNELS}."])
-    elif tables.steps.is_empty() and found.recorded is not None:
-        words = Coverage(ledger=recorded_sentences(found.recorded))
-    elif found.recorded is not None:
-        words = replace(words, lead=[*apart_sentences(found.recorded, faults_only=True), *words.lead])
-    findings = _findings(found, figures, step)
-    return Review(
-        tool=Tool(name="traceanalyzer", version=__version__),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        source=Source(path=run.path),
-        files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
-        headline=headline(bubble, found.all_to_all, mfu, step, withheld, words, known, findings),
-        warnings=[
-            *warnings(found.trust.reasons, result, run.job, tables.kernels, _not_counted(found)),
-            *step_warnings(step),
-        ],
-        quality=result,
-        validity=figures,
-        job=job_facts(run.job, run.declared, found.pipeline, tables, found.recomputed),
-        step=step,
-        accounting=accounting,
-        bubble=bubble,
-        all_to_all=found.all_to_all,
-        expert_sharding=found.sharding,
-        mfu=mfu,
-        waterfall=found.way.steps,
-        findings=findings,
-        method=method(found.pipeline.figures, mfu, tables, found.recomputed),
-        provenance=provenance(run.job, run.path, __version__),
-        stragglers=found.stragglers,
-        culprits=list(found.culprits.faults),
-        next_schedules=found.causes.next_schedules,
-        memory=found.memory.figures,
-        what_if=found.study.figures,
-        roofline=found.efficiency.shapes,
-        sample=found.captured,
-        figures=known,
-        recorded=found.recorded,
-        kernels=found.kernel_time.kernels,
-        communication=found.kernel_time.communication,
+        return Words(first=[f"Nothing is measured: {why_no_kernels(tables)}."])
+    if tables.steps.is_empty() and found.recorded is not None:
+        return Words(first=recorded_sentences(found.recorded))
+    ranks = sorted(tables.ranks["rank"].unique())
+    spent = Spent(review.step, review.accounting, review.quality, captured, ranks, review.kernels, review.communication)
+    return Words(
+        lead=apart_sentences(found.recorded, faults_only=True),
+        first=nobody_sentences(spent),
+        spent=[*spent_sentences(spent), *lone_rank_sentences(captured)],
+        scope=scope_sentences(captured, review.quality),
+        next=next_sentences(captured),
     )
 
 
-def _not_counted(found: Measured) -> str:
+def _accounting(capture: Captured) -> Accounting:
+    account = capture.typical.account
+    owners = [OwnerShare(**row) for row in owner_shares(account).iter_rows(named=True)]
+    return Accounting(
+        owners=owners,
+        mean_step_ms=sum(row.ms for row in owners) if owners else None,
+        phases=[PhaseShare(**row) for row in phase_shares(account).iter_rows(named=True)],
+        ambiguous_ns=capture.ambiguous_ns,
+    )
+
+
+def _not_counted(subjects: Subjects) -> str:
     """The part of the model that the shown FLOPs leave out, in words."""
-    trained = found.utilisation.training
-    shown = found.utilisation.figures.mfu is not None and trained is not None and trained.flops is None
+    trained = subjects.utilisation.training
+    shown = subjects.utilisation.figures.mfu is not None and trained is not None and trained.flops is None
     return trained.model.not_counted if shown and trained and trained.model else ""
 
 
-def _findings(found: Measured, figures: ValidityFigures, step: StepFigures) -> list[Finding]:
+def _findings(found: Measured) -> list[Finding]:
+    subjects, step = found.subjects, found.step
     step_ms = step.duration_ms.median
-    memory = found.memory.figures
+    memory, culprits = subjects.memory.figures, subjects.culprits
     judged = Judged(
-        validity=figures,
-        bubble=found.bubble,
-        all_to_all=found.all_to_all,
-        next_schedules=found.causes.next_schedules,
+        validity=subjects.host.figures,
+        bubble=found.claimed.bubble,
+        all_to_all=found.claimed.all_to_all,
+        next_schedules=subjects.pipeline.causes.next_schedules,
         step_ms=step_ms,
         noise_share=step.noise_ms / step_ms if step.noise_ms is not None and step_ms else 0.02,
         memory=memory.stages if memory else (),
-        flops=found.efficiency.flops,
-        recompute=found.efficiency.recompute,
-        faults=found.culprits.faults,
-        num_compared=found.culprits.num_compared,
+        flops=subjects.efficiency.flops,
+        recompute=subjects.efficiency.recompute,
+        faults=culprits.faults,
+        stages=stage_of(subjects.pipeline.actions),
+        num_compared=culprits.num_compared,
+        sequences=culprits.sequences,
     )
-    told = without_victims(checked(judged), found.culprits.faults)
-    told = by_worth([*told, *step_findings(step, found.everything.tables)])
-    placed = with_windows(told, found.pipeline.actions, found.messages, found.tables.collectives)
-    return with_mfu_points(placed, found.utilisation.figures.mfu, step_ms)
+    told = without_victims(checked(judged), culprits.faults)
+    told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])
+    capture = subjects.capture.typical
+    placed = with_windows(told, subjects.pipeline.gap.actions, capture.messages, capture.tables.collectives)
+    return with_mfu_points(with_shares(placed, step_ms), subjects.utilisation.figures.mfu, step_ms)
 
 
 def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
     """Tables by the name under which the report draws them and the `table` command prints them."""
-    everything, experts = found.everything, found.experts.tables
-    tables = everything.tables
+    subjects, everything = found.subjects, found.subjects.capture.everything
+    tables, collectives = everything.tables, subjects.experts.detail.collectives
     ops = run.ops
     if ops is None:
         ops = conform(ops_of_actions(tables.actions, pipelines(tables, run.job)), OPS)
-    return {
-        "ranks": tables.ranks,
-        "steps": tables.steps,
-        "actions": everything.with_others(found.actions, tables.actions, ACTIONS),
-        "ideal_actions": found.pipeline.ideal_actions,
-        "bubble": found.pipeline.table,
-        "attribution": found.causes.attribution_table,
-        "blame": found.causes.blame_table,
+    given = {name: table for part in subjects.parts for name, table in part.tables.items()}
+    return given | {
+        "actions": everything.with_others(subjects.pipeline.actions, tables.actions, ACTIONS),
+        "kernels": with_shapes(tables.kernels, subjects.efficiency.timed),
+        "collectives": everything.with_others(collectives, everything.splits, COLLECTIVE_SPLITS),
         "ops": ops,
-        "accounting": everything.account,
-        "kernels": tables.kernels,
-        "kernel_phases": tables.kernel_phases,
-        "missing_kernels": tables.missing_kernels,
-        **found.kernel_time.tables,
-        "roofline": found.efficiency.table,
-        "collectives": everything.with_others(experts.collectives, everything.splits, COLLECTIVE_SPLITS),
-        "p2p": everything.messages,
-        "communications": everything.exchanged,
-        "clocks": tables.clocks,
         "wait_bounds": found.waits,
-        "routing": experts.routing,
-        "traffic": experts.traffic,
-        "load_statistics": experts.load_statistics,
-        "expert_chain": experts.expert_chain,
-        "exchanges": experts.exchanges,
-        "expert_blame": experts.expert_blame,
-        "culprits": found.culprits.table,
-        "late_members": found.culprits.late_table,
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }
-
-
-def _validity_figures(trust: Validity) -> ValidityFigures:
-    return ValidityFigures(
-        verdict=trust.verdict,
-        cpu_pressure_share=trust.cpu_pressure_share,
-        involuntary_switches_per_second=trust.involuntary_switches_per_second,
-        action_spread=trust.action_spread,
-        reasons=list(trust.reasons),
-    )

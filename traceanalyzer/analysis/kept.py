@@ -23,7 +23,7 @@ import msgspec
 import polars as pl
 
 from traceanalyzer.errors import InputError, OutputError, UsageError
-from traceanalyzer.output import sync_folder, write_whole
+from traceanalyzer.output import sync_folder, write_atomically
 from traceanalyzer.review import REVIEW_FILE, Review, read_review, to_json
 from traceanalyzer.schema import TABLES, result_tables
 
@@ -100,9 +100,31 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"{file}: cannot be read: {reason}", _AGAIN) from None
-    if frame.schema != TABLES[name].schema:
-        raise InputError(f"{file}: its columns are not those of the table {name} in this version", _AGAIN)
+    _check_columns(file, name, frame.schema)
     return frame
+
+
+def scan_table(folder: Path, name: str) -> pl.LazyFrame:
+    """The same table, not held in memory: its checksum is compared now, its rows are read when they are collected."""
+    file = _table_file(folder, name)
+    if name not in result_tables() or not file.is_file():
+        raise UsageError(
+            f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
+        )
+    try:
+        with file.open("rb") as stream:
+            sound = hashlib.file_digest(stream, "sha256").hexdigest() == _checksums(folder).get(name)
+        if not sound:
+            raise InputError(f"{file}: damaged: its checksum does not hold", _AGAIN)
+        _check_columns(file, name, pl.read_parquet_schema(file))
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}", _AGAIN) from None
+    return pl.scan_parquet(file)
+
+
+def _check_columns(file: Path, name: str, columns: Mapping[str, pl.DataType]) -> None:
+    if dict(columns) != dict(TABLES[name].schema):
+        raise InputError(f"{file}: its columns are not those of the table {name} in this version", _AGAIN)
 
 
 def result_folder(path: Path | str) -> Path | None:
@@ -120,9 +142,11 @@ def _fill(folder: Path, review: Review, tables: Mapping[str, pl.DataFrame]) -> N
         tables[name].write_parquet(buffer)
         content = buffer.getvalue()
         sums[name] = hashlib.sha256(content).hexdigest()
-        write_whole(_table_file(folder, name), content)
-    write_whole(folder / TABLES_FOLDER / CHECKSUMS, msgspec.json.format(msgspec.json.encode(sums), indent=1) + b"\n")
-    write_whole(folder / REVIEW_FILE, to_json(review))
+        write_atomically(_table_file(folder, name), content)
+    write_atomically(
+        folder / TABLES_FOLDER / CHECKSUMS, msgspec.json.format(msgspec.json.encode(sums), indent=1) + b"\n"
+    )
+    write_atomically(folder / REVIEW_FILE, to_json(review))
 
 
 def _move(temporary: Path, folder: Path) -> None:

@@ -9,6 +9,7 @@ import polars as pl
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.measurements.capture.checks import capture_checks
 from traceanalyzer.review import CaptureCheckFigures, StepFigures
+from traceanalyzer.review.words import counted
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.clocks.alignment import on_one_clock
 
@@ -44,9 +45,9 @@ def capture_sentence(checks: Sequence[CaptureCheckFigures]) -> str:
     failed = [check.text for check in checks if check.passed is False]
     unknown = [check.check.replace("_", " ") for check in checks if check.passed is None]
     made = len(checks) - len(unknown)
-    beside = f" ({', '.join(unknown)} not known)" if unknown else ""
+    beside = f"; not known: {', '.join(unknown)}" if unknown else ""
     if failed:
-        return f"This capture is not representative: {'; '.join(failed)}{beside}."
+        return f"This capture is not representative: {'; '.join(failed)}."
     if not made:
-        return f"Nothing tells whether this capture is representative{beside}."
-    return f"Capture check: {made} of {len(checks)} made, none failed{beside}."
+        return "Nothing tells whether this capture is representative."
+    return f"The capture passes {made} of {counted(len(checks), 'check')}{beside}."

@@ -14,10 +14,13 @@ from traceanalyzer.errors import TraceAnalyzerError
 COMMANDS = {
     "run": ("traceanalyzer.cli.run", "Launch an instrumented reference training job."),
     "ingest": ("traceanalyzer.cli.ingest", "Read traces once and keep them as a capture."),
-    "check": ("traceanalyzer.cli.check", "Say what is in traces and what is wrong with them."),
+    "check": ("traceanalyzer.cli.check", "Show what traces hold and what is wrong with them."),
     "table": ("traceanalyzer.cli.table", "Print one table as text, CSV, JSON or Parquet."),
     "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
     "report": ("traceanalyzer.cli.report", "Write the HTML report of a run."),
+    "compare": ("traceanalyzer.cli.compare", "Say what changed between runs, by how much, and who did it."),
+    "gate": ("traceanalyzer.cli.gate", "Write limits that a build may not break."),
+    "perfetto": ("traceanalyzer.cli.perfetto", "Write all ranks on one clock as one timeline for Perfetto."),
     "plan": ("traceanalyzer.cli.plan", "Plan a training job, or where its experts should live."),
     "predict": ("traceanalyzer.cli.predict", "Predict bubble and memory of pipeline schedules."),
 }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import declaration, job_options
 from traceanalyzer.cli.options.reading import (
+    announce,
     choice_options,
     columns_option,
     one_place,
@@ -25,19 +28,28 @@ if TYPE_CHECKING:
 @paths_argument
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
+@gate_options
 @columns_option
 @rank_map_option
 @choice_options
 @job_options
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
-def command(paths: tuple[str, ...], json_file: str | None, out: str | None, *, strict: bool, **asked: Any) -> None:  # noqa: ANN401 - options of several types
+def command(
+    paths: tuple[str, ...],
+    json_file: str | None,
+    out: str | None,
+    gate_file: Path | None,
+    junit_file: str | None,
+    form: str,
+    *,
+    strict: bool,
+    **asked: Any,  # noqa: ANN401 - options of several types
+) -> None:
     """Measure the run in PATH... and set it against theory: a run folder, a folder of traces, one trace or an op table.
 
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
-    from reports import text
     from traceanalyzer.analysis.kept import keep_result
-    from traceanalyzer.cli.screen import screen_width
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
@@ -45,7 +57,7 @@ def command(paths: tuple[str, ...], json_file: str | None, out: str | None, *, s
     path = one_place(paths)
     result = kept(path, asked)
     if result is not None and out is not None:
-        raise UsageError(f"{path}: is a result that is kept already", "leave --out out, or give the traces")
+        raise UsageError(f"{path}: is already a kept result", "leave --out out, or give the traces")
     if result is None:
         result = measured(path, asked)
     review = result.review
@@ -54,26 +66,46 @@ def command(paths: tuple[str, ...], json_file: str | None, out: str | None, *, s
     if json_file is not None:
         write_result(json_file, to_json(review))
     if json_file != "-":
-        click.echo(text(review, result.tables, screen_width()))
+        _print(result, form)
+    judge(gate_file, [(str(path), review)], None, None, form, junit_file, quiet=json_file == "-")
     if strict:
         refuse_lost(path, review.quality.defects)
+
+
+def _print(result: Kept, form: str) -> None:
+    from reports import summary_markdown, text
+    from traceanalyzer.cli.screen import screen_width
+
+    if form == "md":
+        click.echo(summary_markdown(result.review, result.tables), nl=False)
+    elif form == "text":
+        click.echo(text(result.review, result.tables, screen_width()))
+    else:
+        for sentence in result.review.headline.sentences:
+            announce([sentence], click.echo)
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
     """The result at `path`; None where that is no result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
-    from traceanalyzer.errors import UsageError
     from traceanalyzer.traces.input.discovery import Paths
 
     if isinstance(path, Paths) or not is_result(path):
         return None
+    refuse_options(path, asked)
+    return read_result(path)
+
+
+def refuse_options(path: Where, asked: dict[str, Any]) -> None:
+    """Raise `UsageError` if an option was given that cannot change a result."""
+    from traceanalyzer.errors import UsageError
+
     given = [name for name, value in asked.items() if value is not None]
     if given:
         option = "--job" if given[0] == "job_file" else f"--{given[0].replace('_', '-')}"
         raise UsageError(
             f"{path}: is a result, which {option} cannot change", "leave the option out, or give the traces"
         )
-    return read_result(path)
 
 
 def measured(path: Where, asked: dict[str, Any]) -> Kept:

@@ -23,7 +23,7 @@ import click
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="Per rank, where a schedule leaves it open.",
+    help="Per rank, for schedules that leave it open.",
 )
 @click.option("--group", "group_size", type=click.IntRange(1), help="Microbatches per group of interleaved schedules.")
 @click.option(

@@ -33,12 +33,12 @@ from traceanalyzer.theory.schedules.known import parse_schedule_name
     type=click.Choice(["auto", "real", "paced"]),
     default="auto",
     show_default=True,
-    help="auto: real where every rank has a core or GPU of its own, else paced.",
+    help="auto: real if every rank has a core or GPU of its own, else paced.",
 )
 @click.option("--seed", type=int, help="Of weights, data and routing.  [default: 0]")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="Plant a fault, e.g. die:rank=2,step=3.")
 @click.option(
-    "--truth", type=click.Path(path_type=Path), help="Where planted faults are told.  [default: OUT.truth.json]"
+    "--truth", type=click.Path(path_type=Path), help="Where to record the planted faults.  [default: OUT.truth.json]"
 )
 @click.option("--schedule", help="pipeline: the schedule.  [default: 1F1B]")
 @click.option("--microbatches", "num_microbatches", type=click.IntRange(1), help="pipeline: per step.  [default: 8]")
@@ -129,14 +129,14 @@ def _check_options(kind: str, given: dict[str, Any], order: Path | None) -> None
         raise UsageError("--stages and --ranks both say how many ranks there are", "leave one of them out")
     meaningless = sorted(given.keys() - known) + (["order"] if order and kind != "pipeline" else [])
     for name in meaningless:
-        raise UsageError(f"{_option(name)} means nothing to a job of kind '{kind}'", "see traceanalyzer run --help")
+        raise UsageError(f"{_option(name)} does not apply to a job of kind '{kind}'", "see traceanalyzer run --help")
     fixed = (
         given.keys() & {"schedule", "num_ranks", "num_stages", "num_microbatches", "num_chunks"}
         if order
         else set[str]()
     )
     for name in sorted(fixed):
-        raise UsageError(f"--order says itself what {_option(name)} would say", f"leave {_option(name)} out")
+        raise UsageError(f"--order already determines {_option(name)}", f"leave {_option(name)} out")
 
 
 def _option(name: str) -> str:

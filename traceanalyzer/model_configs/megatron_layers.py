@@ -253,7 +253,7 @@ def _chunked(shape: ModelShape, settings: Settings) -> ModelShape:
     every = settings.config.get("no_rope_freq")
     if not isinstance(every, int) or isinstance(every, bool) or every < 1:
         raise _refused(
-            settings, "attention_chunk_size", "is set, but no whole no_rope_freq says which layers have chunks"
+            settings, "attention_chunk_size", "is set, but no_rope_freq does not say which layers have chunks"
         )
     layers = tuple(layer for layer in range(shape.num_layers) if (layer + 1) % every)
     chunk = settings.integer("attention_chunk_size")

@@ -35,7 +35,9 @@ def find_preset(name: str) -> Preset:
     for preset in presets().values():
         if _key(preset.name) == wanted:
             return preset
-    raise UsageError(f"no model is called '{name}'", f"known models: {', '.join(presets())}; or give a config.json")
+    raise UsageError(
+        f"there is no model called '{name}'", f"known models: {', '.join(presets())}; or give a config.json"
+    )
 
 
 def _key(name: str) -> str:

@@ -26,7 +26,7 @@ class TrainingSettings:
 def read_training_settings(config: Mapping[str, object], source: str) -> TrainingSettings:
     """Settings in Megatron-LM's arguments or torchtitan's job file; a Hugging Face `config.json` has none.
 
-    A ViT's tells the tokens of an image. Raises `InputError` where a setting is no number.
+    A ViT's gives the tokens of an image. Raises `InputError` where a setting is not a number.
     """
     settings = Settings(config, source)
     layers = ("num_layers", "hybrid_layer_pattern", "hybrid_override_pattern")

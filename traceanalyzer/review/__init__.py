@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from traceanalyzer.review.file import REVIEW_FILE, decode_review, json_schema, read_review, schema_text, to_json
 from traceanalyzer.review.result import SCHEMA_VERSION, Review, Source, SourceFile, Term, Tool
-from traceanalyzer.review.sections.culprits import RankFault
+from traceanalyzer.review.sections.culprits import RankFault, SequenceBalance
 from traceanalyzer.review.sections.efficiency import ConventionMfu, Mfu, RooflineShape, WaterfallStep
 from traceanalyzer.review.sections.experts import (
     AllToAll,
@@ -24,7 +24,7 @@ from traceanalyzer.review.sections.experts import (
     Volume,
     VolumeTheory,
 )
-from traceanalyzer.review.sections.headline import Finding, Headline, Tile
+from traceanalyzer.review.sections.headline import Finding, Headline, Tile, Untold
 from traceanalyzer.review.sections.job import Degrees, Fact, JobFacts, Place
 from traceanalyzer.review.sections.kernels import (
     Communication,
@@ -137,6 +137,7 @@ __all__ = [
     "RooflineShape",
     "Sample",
     "ScheduleOption",
+    "SequenceBalance",
     "SlowLink",
     "SlowPort",
     "Source",
@@ -151,6 +152,7 @@ __all__ = [
     "Tile",
     "Tool",
     "UnfinishedCall",
+    "Untold",
     "ValidityFigures",
     "Volume",
     "VolumeTheory",

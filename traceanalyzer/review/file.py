@@ -46,7 +46,7 @@ def read_review(path: Path | str) -> Review:
     file = Path(path)
     try:
         if file.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: is larger than {MAX_BYTES} bytes: no review is", _AGAIN)
+            raise InputError(f"{path}: is larger than {MAX_BYTES} bytes, which no review is", _AGAIN)
         content = file.read_bytes()
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)

@@ -10,8 +10,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from traceanalyzer.review.part import Part
-from traceanalyzer.review.sections.culprits import RankFault
+from traceanalyzer.review.part import Part, measured
+from traceanalyzer.review.sections.culprits import RankFault, SequenceBalance
 from traceanalyzer.review.sections.efficiency import Mfu, RooflineShape, WaterfallStep
 from traceanalyzer.review.sections.experts import AllToAll, ExpertSharding
 from traceanalyzer.review.sections.headline import Finding, Headline
@@ -65,14 +65,14 @@ class Review(Part, frozen=True, kw_only=True):
     headline: Headline
     warnings: Annotated[list[str], Meta(description="What a reader must know first.")]
     quality: Quality
-    validity: ValidityFigures
+    validity: Annotated[ValidityFigures, measured("what the host recorded beside the steps")]
     job: JobFacts
-    step: StepFigures
-    accounting: Accounting
-    bubble: Bubble | None
-    all_to_all: AllToAll | None
-    mfu: Mfu
-    waterfall: Annotated[list[WaterfallStep], Meta(description="From peak to measured; empty where MFU is withheld.")]
+    step: Annotated[StepFigures, measured("step windows of the captured ranks; the longest rank's")]
+    accounting: Annotated[Accounting, measured("owners of every nanosecond of the step windows")]
+    bubble: Annotated[Bubble | None, measured("chunk spans and their dependencies")]
+    all_to_all: Annotated[AllToAll | None, measured("split sizes, arrivals and durations of all-to-alls")]
+    mfu: Annotated[Mfu, measured("the declared job's FLOPs and the captured ranks' step time")]
+    waterfall: Annotated[list[WaterfallStep], Meta(description="From peak to measured; empty if MFU is withheld.")]
     findings: list[Finding]
     method: list[Term]
     provenance: list[Term]
@@ -80,12 +80,28 @@ class Review(Part, frozen=True, kw_only=True):
     culprits: Annotated[
         list[RankFault], Meta(description="Ranks that lengthen the step beyond their peers, largest first.")
     ] = []
+    sequence_balance: Annotated[
+        list[SequenceBalance], Meta(description="Groups of context parallelism with uneven causal attention.")
+    ] = []
     next_schedules: Annotated[
-        NextSchedules | None, Meta(description="Other schedules at this run's times; null without a pipeline.")
+        NextSchedules | None,
+        measured(
+            "schedules simulated at this run's times", "Other schedules at this run's times; null without a pipeline."
+        ),
     ] = None
-    memory: Annotated[Memory | None, Meta(description="Held for backward; null without a measured pipeline.")] = None
+    memory: Annotated[
+        Memory | None,
+        measured(
+            "chunk spans, the schedule simulated, and what the run metered",
+            "Held for backward; null without a measured pipeline.",
+        ),
+    ] = None
     what_if: Annotated[
-        WhatIfFigures | None, Meta(description="The published what-if study; of op tables with all operations.")
+        WhatIfFigures | None,
+        measured(
+            "a replay of all operations of the op table",
+            "The published what-if study; of op tables with all operations.",
+        ),
     ] = None
     sample: Annotated[Sample | None, Meta(description="Which ranks were captured, and what each says alone.")] = None
     figures: Annotated[
@@ -95,10 +111,20 @@ class Review(Part, frozen=True, kw_only=True):
         list[RooflineShape], Meta(description="Shapes that lose most time to their roof, from recorded shapes.")
     ] = []
     expert_sharding: Annotated[
-        ExpertSharding | None, Meta(description="Bytes and matrix multiplications of expert layers, by EP or by TP.")
+        ExpertSharding | None,
+        measured(
+            "bytes of expert layers, mean over the members of a group",
+            "Bytes and matrix multiplications of expert layers, by EP or by TP.",
+        ),
     ] = None
     recorded: Annotated[
-        Recorded | None, Meta(description="Flight-recorder dumps and NCCL Inspector records; null without.")
+        Recorded | None,
+        measured(
+            "records of the communication library", "Flight-recorder dumps and NCCL Inspector records; null without."
+        ),
     ] = None
-    kernels: Annotated[Kernels | None, Meta(description="Kernel time; null without devices.")] = None
-    communication: Annotated[Communication | None, Meta(description="By group; null without any.")] = None
+    kernels: Annotated[Kernels | None, measured("kernels of device ranks", "Kernel time; null without devices.")] = None
+    communication: Annotated[
+        Communication | None,
+        measured("kernels that communicate and compute, of device ranks", "By group; null without any."),
+    ] = None

@@ -28,8 +28,20 @@ Recomputation = Literal["none", "selective", "full", "partial"]
 """What backward computes again: core attention alone, whole layers, or something else."""
 
 # The first screen.
-TileId = Literal["bubble", "all_to_all", "mfu", "step_time", "between_chunks"]
-TileStatus = Literal["good", "bad", "neutral", "withheld"]
+TileId = Literal[
+    "bubble",
+    "all_to_all",
+    "mfu",
+    "between_chunks",
+    "compute",
+    "exposed",
+    "overlapped",
+    "waiting",
+    "host",
+    "step_time",
+]
+"""In the order of the first screen."""
+TileStatus = Literal["good", "bad", "neutral"]
 
 # Where time goes.
 Owner = Literal["compute", "transfer", "wait", "communication", "copy", "queued", "launch_gap", "host", "unknown"]
@@ -53,10 +65,10 @@ PipelineCause = Literal[
     "unexplained",
 ]
 """What can make a pipeline step longer than its ideal."""
-RankCause = Literal["computation", "host", "late_starts", "late"]
-"""`host`: late launches; `late_starts`: nothing recorded tells why kernels start late; `late`: only lateness is known."""
-StragglerCause = Literal["stage", "straggler", "stage or rank", "computation", "host", "late_starts", "late"]
-"""`stage or rank`: there are too few replicas to tell the two apart."""
+RankCause = Literal["computation", "host", "late_starts", "late", "link"]
+"""`host`: late launches; `link`: transfers that take longer than others of the run; `late_starts`: nothing recorded shows why kernels start late; `late`: only lateness is known."""
+StragglerCause = Literal["stage", "straggler", "stage or rank", "computation", "host", "late_starts", "late", "link"]
+"""`stage or rank`: there are too few replicas to separate the two."""
 MicrobatchSize = Literal["same", "half"]
 InFlightBasis = Literal["loop", "actions"]
 """`loop`: the training loop's own count; `actions`: counted on the timeline."""
@@ -102,7 +114,7 @@ ExpertPass = Literal["experts", "experts_backward"]
 OperatorKind = Literal["gemm", "attention"]
 Bound = Literal["compute", "memory"]
 
-# What few ranks can tell.
+# What few ranks can show.
 Coverage = Literal["all", "pipelines", "expert_groups", "replicas", "one_rank", "some"]
 """Whole pipelines, whole expert groups, all replicas of a stage, a lone rank, or none of these."""
 FigureScope = Literal["job", "pipeline", "group", "stage", "rank", "ranks"]

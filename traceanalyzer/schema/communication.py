@@ -71,6 +71,10 @@ KERNELS_TABLE = Table(
         "correlation": Column(pl.UInt64, "Number that joins the kernel to its launching call."),
         "in_graph": Column(pl.Boolean, "Whether it was launched with others by one graph launch."),
         "cut": Column(pl.Boolean, "Whether its recorded end was past the next start on its stream, and was put there."),
+        "shape": Column(
+            pl.Categorical(),
+            "Operator and sizes of its factors that launched it; null but for recorded multiplications.",
+        ),
     },
 )
 KERNELS = KERNELS_TABLE.schema
@@ -81,12 +85,12 @@ KERNEL_PHASES_TABLE = Table(
     columns={
         "rank": RANK,
         "step": STEP,
-        "phase": Column(PHASE, "Phase that launched them; null where neither a range nor a thread tells it."),
+        "phase": Column(PHASE, "Phase that launched them; null if neither a range nor a thread shows it."),
         "stream": STREAM,
         "kind": Column(KERNEL_KIND, "What the kernels do."),
         "num_kernels": Column(pl.Int64, "Kernels."),
         "duration_ns": Column(pl.Int64, "Their durations, summed, however many run at once."),
-        "basis": Column(pl.String, "What tells the phase on this rank: `actions`, `annotations` or `threads`."),
+        "basis": Column(pl.String, "What shows the phase on this rank: `actions`, `annotations` or `threads`."),
     },
 )
 KERNEL_PHASES = KERNEL_PHASES_TABLE.schema
@@ -111,14 +115,16 @@ COLLECTIVES_COLUMNS: Columns = {
     "role": SERVES,
     "role_source": SERVES_BY,
     "launch_start_ns": LAUNCH,
-    "match": Column(pl.UInt64, "Same on all members of one collective; null where it could not be matched."),
+    "match": Column(pl.UInt64, "Same on all members of one collective; null if it could not be matched."),
     "match_basis": MATCHED_BY,
     "unmatched": Column(pl.String, "Why `match` is null."),
     "num_members": Column(pl.Int32, "Members of the group."),
     "num_present": Column(pl.Int32, "Members whose part was captured."),
-    "pg_name": Column(pl.String, "Name of the process group, where it was recorded."),
+    "pg_name": Column(pl.String, "Name of the process group, if recorded."),
     "recorded_sequence": Column(pl.Int64, "The library's own number of the operation in its group."),
-    "source": Column(pl.String, "What else tells of it: `flight_recorder`, `nccl_inspector`; null: the trace alone."),
+    "source": Column(
+        pl.String, "Other source of the operation: `flight_recorder`, `nccl_inspector`; null: the trace alone."
+    ),
     "state": Column(pl.String, "Its state by that source: `scheduled`, `started` or `completed`."),
     "recorded_duration_ns": Column(pl.Int64, "Its duration by that source."),
     "algorithm": Column(pl.String, "Algorithm, as NCCL Inspector names it."),
@@ -131,14 +137,14 @@ COLLECTIVE_SPLITS_TABLE = Table(
     meaning="One row per rank's part in a collective, split into wait and transfer.",
     columns={
         **COLLECTIVES_COLUMNS,
-        "wait_ns": Column(pl.Int64, "Waiting for other members; null where it cannot be told."),
+        "wait_ns": Column(pl.Int64, "Waiting for other members; null if unknown."),
         "transfer_ns": Column(pl.Int64, "What is left: the transfer."),
         "basis": WAITED_BY,
-        "wait_durations_ns": Column(pl.Int64, "The wait by durations alone; null where that does not apply."),
+        "wait_durations_ns": Column(pl.Int64, "The wait by durations alone; null if that does not apply."),
         "late_rank": Column(pl.Int32, "The latest member that exchanges bytes with this rank."),
         "wait_clock_ns": Column(pl.Int64, "The wait by clocks alone."),
-        "wait_low_ns": Column(pl.Int64, "The smallest wait that is possible, where not all members are known."),
-        "wait_high_ns": Column(pl.Int64, "The largest wait that is possible."),
+        "wait_low_ns": Column(pl.Int64, "The smallest possible wait, if not all members are known."),
+        "wait_high_ns": Column(pl.Int64, "The largest possible wait."),
         "estimated": Column(pl.Boolean, "Whether the transfer was modelled from bytes, not measured."),
         "clock_residual_ns": Column(pl.Int64, "Uncertainty of the clocks in `wait_clock_ns`; null: clocks unknown."),
         "algorithm_bytes_per_second": Column(pl.Float64, "Algorithm bandwidth, as nccl-tests count it."),
@@ -157,7 +163,7 @@ P2P_COLUMNS: Columns = {
     "peer": Column(pl.Int32, "Global rank of the other end."),
     "bytes": Column(pl.Int64, "Size of the message."),
     "start_ns": Column(pl.Int64, "This end's arrival: kernel start on devices, call on CPU."),
-    "end_ns": Column(pl.Int64, "End; null where the trace does not tell it (sends of gloo)."),
+    "end_ns": Column(pl.Int64, "End; null if the trace does not hold it (sends of gloo)."),
     "cycle": CYCLE,
     "index": Column(pl.Int64, "Position of its kernel's event in the file; parts of one coalesced kernel share it."),
     "stream": STREAM,
@@ -193,7 +199,7 @@ P2P_SPLITS = P2P_SPLITS_TABLE.schema
 
 WAIT_BOUNDS_TABLE = Table(
     name="wait_bounds",
-    meaning="One row per rank, step and mesh dimension: between what bounds the waiting in communication lies.",
+    meaning="One row per rank, step and mesh dimension: the bounds of its waiting in communication.",
     columns={
         "rank": RANK,
         "step": STEP,
@@ -201,8 +207,8 @@ WAIT_BOUNDS_TABLE = Table(
         "num_operations": Column(pl.Int64, "Collectives and kernels of messages."),
         "num_sampled": Column(pl.Int64, "Of them, those bounded from below: split, or with at least 7 equal ones."),
         "duration_ns": Column(pl.Int64, "Their durations, summed, those under computation too."),
-        "wait_low_ns": Column(pl.Int64, "The smallest wait that is possible."),
-        "wait_high_ns": Column(pl.Int64, "The largest wait that is possible."),
+        "wait_low_ns": Column(pl.Int64, "The smallest possible wait."),
+        "wait_high_ns": Column(pl.Int64, "The largest possible wait."),
     },
 )
 WAIT_BOUNDS = WAIT_BOUNDS_TABLE.schema
@@ -220,10 +226,10 @@ COMMUNICATIONS_TABLE = Table(
         "role": SERVES,
         "start_ns": START,
         "end_ns": END,
-        "wait_ns": Column(pl.Int64, "Waiting for other ranks; null where it cannot be told."),
+        "wait_ns": Column(pl.Int64, "Waiting for other ranks; null if unknown."),
         "transfer_ns": Column(pl.Int64, "The rest of its duration."),
         "basis": WAITED_BY,
-        "late_rank": Column(pl.Int32, "The rank that was waited for; null where it cannot be told."),
+        "late_rank": Column(pl.Int32, "The rank that was waited for; null if unknown."),
     },
 )
 COMMUNICATIONS = COMMUNICATIONS_TABLE.schema
@@ -238,11 +244,11 @@ CLOCKS_TABLE = Table(
         "offset_ns": Column(pl.Int64, "This rank's clock less the reference's, at `at_ns`."),
         "drift_ppm": Column(pl.Float64, "How fast this rank's clock runs away from the reference's."),
         "at_ns": Column(pl.Int64, "The moment at which the offset holds."),
-        "residual_ns": Column(pl.Int64, "How far off the offset may be; null where unknown."),
+        "residual_ns": Column(pl.Int64, "How far off the offset may be; null if unknown."),
         "applied": Column(pl.Boolean, "Whether the offset was taken off this rank's times."),
-        "solved_offset_ns": Column(pl.Int64, "What matched operations alone say, whatever was applied."),
+        "solved_offset_ns": Column(pl.Int64, "The offset by matched operations alone, whatever was applied."),
         "solved_residual_ns": Column(pl.Int64, "How far off that may be."),
-        "num_operations": Column(pl.Int64, "Matched operations that speak about this rank."),
+        "num_operations": Column(pl.Int64, "Matched operations that this rank took part in."),
     },
 )
 CLOCKS = CLOCKS_TABLE.schema

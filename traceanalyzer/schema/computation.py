@@ -21,9 +21,7 @@ ROOFLINE_TABLE = Table(
         "flops": Column(pl.Int64, "FLOPs by shape; of causal attention half."),
         "bytes": Column(pl.Int64, "Bytes that these calls read and write at least."),
         "flops_per_second": Column(pl.Float64, "FLOPs over time."),
-        "roof_flops_per_second": Column(
-            pl.Float64, "The most that peak and memory bandwidth allow; null where not known."
-        ),
+        "roof_flops_per_second": Column(pl.Float64, "The most that peak and memory bandwidth allow; null if unknown."),
         "bound": Column(pl.String, "What bounds the roof: `compute` or `memory`."),
         "roof_share": Column(pl.Float64, "Reached share of the roof."),
         "lost_ns": Column(pl.Int64, "Time beyond what the roof allows."),

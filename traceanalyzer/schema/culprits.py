@@ -31,9 +31,9 @@ CULPRITS_TABLE = Table(
     columns={
         "rank": RANK,
         "cause": Column(pl.String, "What it does beyond its peers."),
-        "ms": Column(pl.Float64, "Cost per step; null where only bounds are known."),
-        "low_ms": Column(pl.Float64, "The smallest cost that is possible."),
-        "high_ms": Column(pl.Float64, "The largest cost that is possible."),
+        "ms": Column(pl.Float64, "Cost per step; null if only bounds are known."),
+        "low_ms": Column(pl.Float64, "The smallest possible cost."),
+        "high_ms": Column(pl.Float64, "The largest possible cost."),
         "share_of_step": Column(pl.Float64, "Cost over the step."),
         "basis": Column(pl.String, "How the cost is known."),
         "compute_ms": Column(pl.Float64, "By replay, the part of computation alone."),

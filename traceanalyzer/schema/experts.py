@@ -14,10 +14,10 @@ ROUTING_TABLE = Table(
         "layer": LAYER,
         "group": GROUP,
         "rank": Column(pl.Int32, "Global rank that the tokens come from."),
-        "expert": Column(pl.Int32, "Expert; null where only the receiving rank is known."),
+        "expert": Column(pl.Int32, "Expert; null if only the receiving rank is known."),
         "expert_rank": Column(pl.Int32, "Rank that holds the expert."),
         "tokens": Column(pl.Int64, "Token copies routed there."),
-        "source": Column(pl.String, "What told it: `side_file`, `splits` or `unpaired_splits`."),
+        "source": Column(pl.String, "Source: `side_file`, `splits` or `unpaired_splits`."),
     },
 )
 ROUTING = ROUTING_TABLE.schema
@@ -33,12 +33,10 @@ TRAFFIC_TABLE = Table(
         "direction": WAY,
         "source": Column(pl.Int32, "Global rank that sends."),
         "target": Column(pl.Int32, "Global rank that receives."),
-        "tokens": Column(
-            pl.Int64, "Rows sent; null where the call split its input evenly without saying how many rows it has."
-        ),
+        "tokens": Column(pl.Int64, "Rows sent; null if the call split its input evenly without stating its rows."),
         "bytes": Column(pl.Int64, "Size of these rows."),
         "agrees": Column(
-            pl.Boolean, "Whether sender's and receiver's lists say the same; null where only one side was captured."
+            pl.Boolean, "Whether the sender's and the receiver's lists agree; null if only one side was captured."
         ),
     },
 )
@@ -118,7 +116,7 @@ EXCHANGES_TABLE = Table(
         "transfer_ns": Column(pl.Int64, "Longest transfer of a member."),
         "slow_rank": Column(pl.Int32, "The member with the longest transfer."),
         "expected_ns": Column(
-            pl.Int64, "What that transfer would take at the run's own latency and rate; null where not known."
+            pl.Int64, "What that transfer would take at the run's own latency and rate; null if unknown."
         ),
         "wait_ns": Column(pl.Int64, "Wait, summed over members."),
         "cause": Column(pl.String, "Why it is slow: `even` (it is not), `compute`, `communication` or `mixed`."),

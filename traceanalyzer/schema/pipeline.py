@@ -17,7 +17,7 @@ STEPS_TABLE = Table(
         "end_ns": END,
         "open_end": Column(pl.Boolean, "Whether no following step bounds the window's end."),
         "open_start": Column(pl.Boolean, "Whether the capture began inside the step."),
-        "is_typical": Column(pl.Boolean, "Whether the figures speak of this step."),
+        "is_typical": Column(pl.Boolean, "Whether the figures include this step."),
         "num_missing_kernels": Column(pl.Int64, "Launches in the step whose kernel was not recorded; null: no device."),
         "set_apart": Column(APART_REASON, "Why it is not typical; null: it is."),
     },
@@ -53,7 +53,7 @@ RECEIVES = schema_of(RECEIVES_COLUMNS)
 PASSES_COLUMNS: Columns = {
     "rank": RANK,
     "step": STEP,
-    "phase": Column(PHASE, "F or B; I and W where ranges tell them."),
+    "phase": Column(PHASE, "F or B; I and W if ranges name them."),
     "start_ns": START,
     "end_ns": END,
 }
@@ -99,7 +99,7 @@ BUBBLE_TABLE = Table(
         "overhead_ns": Column(pl.Int64, "Idle time that neither dependency nor transfer explains."),
         "dp_wait_ns": Column(pl.Int64, "Exposed communication between replicas, until the last of them had arrived."),
         "dp_transfer_ns": Column(
-            pl.Int64, "Exposed communication between replicas from there on; all of it where the wait cannot be told."
+            pl.Int64, "Exposed communication between replicas from there on; all of it if the wait is unknown."
         ),
         "chunk_dp_ns": Column(pl.Int64, "The same inside chunk spans, and so a part of `chunk_ns`."),
         "span_dependency_ns": Column(pl.Int64, "Dependency inside the rank's own window."),
@@ -143,7 +143,7 @@ OPS_TABLE = Table(
         "rank": RANK,
         "replica": Column(pl.Int32, "Data-parallel replica."),
         "stage": Column(pl.Int32, "Position along the pipeline."),
-        "chunk": Column(pl.Int32, "Model chunk on the rank; null where it means nothing."),
+        "chunk": Column(pl.Int32, "Model chunk on the rank; null if it does not apply."),
         "step": STEP,
         "kind": Column(
             pl.String, "What it does: `forward-compute`, `backward-compute`, `forward-send`, ..., `optimizer`."

@@ -87,15 +87,17 @@ class Tables:
     missing_kernels: pl.DataFrame = field(default_factory=lambda: empty(MISSING_KERNELS))
     """`MISSING_KERNELS`."""
     unrecorded_devices: tuple[int, ...] = ()
-    """Ranks that launched kernels and of which no kernel is here: nothing is measured on them."""
+    """Ranks on a device of which no kernel is here: nothing is measured on them."""
+    unread_devices: tuple[str, ...] = ()
+    """Accelerators among them whose device events are of a kind that is not read."""
     host_ranks: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema={"rank": pl.Int32}))
     """`rank`: ranks without kernels whose main thread was recorded, and is the device."""
     pipelines: pl.DataFrame | None = None
-    """`rank`, `pipeline`, `is_whole` where the input itself tells (op tables)."""
+    """`rank`, `pipeline`, `is_whole` where the input itself says so (op tables)."""
     overlaps: Overlaps = field(default_factory=Overlaps)
     """What was cut off actions that overlapped by rounding."""
     step_basis: StepBasis = field(default_factory=StepBasis)
-    """How steps are told."""
+    """How steps are marked."""
     step_ranges: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=STEP_RANGES))
     """`STEP_RANGES`, on the ranks' own clocks."""
 
@@ -168,6 +170,7 @@ def build_tables(
         kernel_phases=kernel_time,
         missing_kernels=lost,
         unrecorded_devices=tuple(sorted(unrecorded["rank"].to_list())),
+        unread_devices=tuple(unrecorded["unread"].drop_nulls().unique().sort()),
         host_ranks=recorded_hosts(main),
         step_basis=own.found.basis,
         step_ranges=own.found.ranges,
@@ -214,7 +217,7 @@ def of_steps(tables: Tables, steps: Collection[int]) -> Tables:
     here = sorted(set(tables.steps["step"]))
     if not set(steps) & set(here):
         shown = ", ".join(map(str, here[:8])) + (", ..." if len(here) > 8 else "")
-        raise UsageError("none of the chosen steps is here", f"choose among the steps that are: {shown or 'none'}")
+        raise UsageError("none of the chosen steps was captured", f"choose among the captured steps: {shown or 'none'}")
 
     kept = _with_steps(tables, steps)
     return replace(kept, steps=with_typical(kept.steps, chosen=True))
@@ -277,7 +280,7 @@ def _device_actions(
     messages: pl.DataFrame,
     labels: Labels,
 ) -> tuple[pl.DataFrame, bool]:
-    """Labelled actions of device ranks, else those that launches and messages tell; and whether it was the latter."""
+    """Labelled actions of device ranks, else those that launches and messages show; and whether it was the latter."""
     if kernel_table.is_empty():
         return pl.DataFrame(schema=ACTIONS), False
     joined = communications(exchanged, messages)

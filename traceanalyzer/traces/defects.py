@@ -27,7 +27,9 @@ _AGAIN = "capture again, or copy the file again from where it was written"
 
 CODES: dict[str, Code] = {
     "json.truncated": Code("loss", "skipped", _ALL, "the file ends inside the events or before its closing", _AGAIN),
-    "json.damaged_events": Code("loss", "skipped", _ALL, "events that are no JSON and could not be repaired", _AGAIN),
+    "json.damaged_events": Code(
+        "loss", "skipped", _ALL, "events that are not valid JSON and could not be repaired", _AGAIN
+    ),
     "json.repaired_text": Code(
         "repair", "repaired", (), "quotes, backslashes or control characters inside strings were not escaped", ""
     ),
@@ -35,13 +37,13 @@ CODES: dict[str, Code] = {
         "repair",
         "repaired",
         (),
-        "tokens that are no JSON number (NaN, inf, N/A, 007, an empty value) became null or a number",
+        "invalid JSON numbers (NaN, inf, N/A, 007, an empty value) became null or a number",
         "",
     ),
-    "json.missing_comma": Code("repair", "repaired", (), "two events stand without a comma between them", ""),
-    "json.invalid_utf8": Code("repair", "repaired", (), "bytes that are no UTF-8 became U+FFFD", ""),
+    "json.missing_comma": Code("repair", "repaired", (), "the comma between two events is missing", ""),
+    "json.invalid_utf8": Code("repair", "repaired", (), "bytes that are not UTF-8 became U+FFFD", ""),
     "json.other_encoding": Code("info", "kept", (), "the file is UTF-16 and was converted", ""),
-    "json.garbage": Code("loss", "skipped", (), "bytes between events that are no JSON", _AGAIN),
+    "json.garbage": Code("loss", "skipped", (), "bytes between events that are not JSON", _AGAIN),
     "json.trailing_bytes": Code("repair", "skipped", (), "something follows the end of the document", ""),
     "json.second_document": Code(
         "loss", "skipped", _ALL, "a second document follows in the same file; only the first is read", "split the file"
@@ -50,23 +52,27 @@ CODES: dict[str, Code] = {
         "repair", "kept", (), "`traceEvents` occurs more than once; all arrays are read", ""
     ),
     "json.damaged_metadata": Code(
-        "repair", "repaired", (), "the text around the events is no JSON; the keys that could be found were taken", ""
+        "repair",
+        "repaired",
+        (),
+        "the text around the events is not valid JSON; the keys that could be found were used",
+        "",
     ),
     "codec.truncated": Code("loss", "skipped", _ALL, "the compressed stream ends early", _AGAIN),
     "codec.corrupt": Code(
         "loss", "skipped", _ALL, "the compressed stream is damaged; what came before is used", _AGAIN
     ),
-    "codec.checksum": Code("loss", "kept", _ALL, "the checksum of the compressed stream does not hold", _AGAIN),
+    "codec.checksum": Code("loss", "kept", _ALL, "the checksum of the compressed stream does not match", _AGAIN),
     "codec.trailing_bytes": Code("repair", "skipped", (), "something that is not compressed follows the stream", ""),
     "codec.unsafe_member": Code(
-        "repair", "skipped", (), "archive members that are no plain file inside the archive", ""
+        "repair", "skipped", (), "archive members that are not plain files inside the archive", ""
     ),
     "limit.file_bytes": Code(
         "loss", "skipped", _ALL, "the file is larger than the limit; the rest was not read", "raise the limit"
     ),
     "limit.event_bytes": Code("loss", "skipped", _ALL, "an event is larger than the limit", "raise the limit"),
     "limit.name": Code("repair", "clamped", (), "names longer than 65,536 characters were cut", ""),
-    "event.not_an_object": Code("repair", "skipped", (), "elements of the event array that are no object", ""),
+    "event.not_an_object": Code("repair", "skipped", (), "elements of the event array that are not objects", ""),
     "event.no_phase": Code("loss", "skipped", _ALL, "events without a phase (`ph`)", ""),
     "event.no_start": Code("loss", "skipped", _ALL, "events without a usable `ts`", ""),
     "event.no_duration": Code("loss", "skipped", _ALL, "complete events without a usable `dur`", ""),
@@ -77,7 +83,7 @@ CODES: dict[str, Code] = {
     "event.begin_without_end": Code("loss", "skipped", _ALL, "`B` events whose `E` is missing", ""),
     "event.end_without_begin": Code("loss", "skipped", _ALL, "`E` events whose `B` is missing", ""),
     "event.no_name": Code("repair", "kept", (), "events without a name", ""),
-    "event.name_not_text": Code("repair", "renamed", (), "names that are no text: their JSON text is used", ""),
+    "event.name_not_text": Code("repair", "renamed", (), "names that are not text: their JSON text is used", ""),
     "event.name_unknown": Code(
         "repair",
         "kept",
@@ -86,7 +92,9 @@ CODES: dict[str, Code] = {
         "use plain ASCII in range names",
     ),
     "event.no_thread": Code("repair", "kept", (), "complete events without process or thread", ""),
-    "event.args_not_object": Code("repair", "kept", (), "`args` that is no object was put under the key `value`", ""),
+    "event.args_not_object": Code(
+        "repair", "kept", (), "`args` that is not an object was put under the key `value`", ""
+    ),
     "event.id_out_of_range": Code("repair", "skipped", ("launch",), "ids beyond 64 bits are null", ""),
     "event.number_out_of_range": Code(
         "repair", "repaired", (), "numbers in `args` that fit neither 64 bits nor a double became text", ""
@@ -101,24 +109,26 @@ CODES: dict[str, Code] = {
     "event.crossing": Code("repair", "kept", (), "host ranges of one thread that cross without nesting", ""),
     "event.unknown_category": Code("repair", "kept", (), "device categories that are not known here", ""),
     "time.rounded": Code("repair", "kept", (), "times with digits below one nanosecond were rounded", ""),
-    "time.not_a_number": Code("repair", "skipped", (), "times that are no number or beyond 64 bits", ""),
+    "time.not_a_number": Code("repair", "skipped", (), "times that are not numbers or exceed 64 bits", ""),
     "time.base_invalid": Code("repair", "assumed", _WAIT, "`baseTimeNanoseconds` cannot be a time; 0 is assumed", ""),
     "file.schema_version": Code("repair", "kept", (), "a `schemaVersion` that is not known here", ""),
     "file.foreign": Code("info", "skipped", (), "a file of another kind than a trace", ""),
     "file.not_a_trace": Code("info", "skipped", (), "a JSON file without `traceEvents`", ""),
-    "file.unusable": Code("loss", "skipped", _ALL, "a file of which nothing could be used", _AGAIN),
-    "file.identical": Code("info", "skipped", (), "the same trace is there twice; one is read", ""),
+    "file.unusable": Code("loss", "skipped", _ALL, "a file without any usable event", _AGAIN),
+    "file.identical": Code("info", "skipped", (), "the same trace occurs twice; it is read once", ""),
     "record.unusable": Code(
-        "loss", "skipped", ("recorded",), "a flight-recorder dump of which nothing could be used", "dump again"
+        "loss", "skipped", ("recorded",), "a flight-recorder dump without any usable record", "dump again"
     ),
     "record.broken": Code(
         "loss", "skipped", ("recorded",), "records of NCCL Inspector that are cut or damaged", "copy the file again"
     ),
     "folder.leftover": Code("info", "skipped", (), "a temporary file of a writer that did not finish", ""),
     "folder.not_regular": Code("info", "skipped", (), "links out of the folder, pipes and devices are not opened", ""),
-    "folder.unreadable": Code("loss", "skipped", _ALL, "a file that may not be read", "change its permissions"),
+    "folder.unreadable": Code(
+        "loss", "skipped", _ALL, "a file that cannot be read for lack of permission", "change its permissions"
+    ),
     "rank.assumed": Code(
-        "repair", "assumed", (), "nothing tells the rank; 0 is assumed as the only file", "give --rank-map"
+        "repair", "assumed", (), "the rank is not recorded; as the only file, it is taken as rank 0", "give --rank-map"
     ),
     "rank.counted": Code(
         "info",
@@ -131,15 +141,17 @@ CODES: dict[str, Code] = {
         "repair", "skipped", (), "the recorded rank cannot be one; the next source of a rank was used", ""
     ),
     "rank.name_differs": Code(
-        "repair", "kept", (), "the file's name and its content tell different ranks; content counts", ""
+        "repair", "kept", (), "the file's name and its content name different ranks; the content counts", ""
     ),
-    "rank.unknown": Code("loss", "skipped", (), "a trace without rank beside traces that have one", "give --rank-map"),
+    "rank.unknown": Code(
+        "loss", "skipped", (), "a trace without a rank beside traces that have one", "give --rank-map"
+    ),
     "rank.missing": Code("info", "kept", _ALL, "fewer ranks than the job had", ""),
     "rank.merged": Code(
         "repair",
         "assumed",
         (),
-        "one file holds the processes of several ranks: they are told apart, and numbered in the order of their process numbers",
+        "one file holds the processes of several ranks: they are separated, and numbered in the order of their process numbers",
         "give one file per rank, as the profiler writes them",
     ),
     "rank.devices": Code(
@@ -159,7 +171,7 @@ CODES: dict[str, Code] = {
         "loss",
         "skipped",
         _ALL,
-        "kernels were launched and none is here: the device's events are missing, so nothing is measured on this rank",
+        "kernels were launched but none was recorded: the device's events are missing, so nothing is measured on this rank",
         "profile with activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA] and permission to use CUPTI "
         "(NVreg_RestrictProfilingToAdminUsers=0), with no other profiler attached",
     ),
@@ -167,7 +179,7 @@ CODES: dict[str, Code] = {
         "loss",
         "kept",
         _ALL,
-        "launches whose kernels are not here, though later ones are: the profiler lost them",
+        "launches whose kernels were not recorded, though later ones were: the profiler lost them",
         "capture fewer steps, after steps that only warm the profiler up (schedule(warmup=...))",
     ),
     "device.no_launch": Code("repair", "kept", ("launch",), "kernels whose launch is not in the trace", ""),
@@ -179,7 +191,7 @@ CODES: dict[str, Code] = {
         "",
     ),
     "comm.no_metadata": Code(
-        "repair", "kept", ("all_to_all",), "communication kernels without arguments that tell what they did", ""
+        "repair", "kept", ("all_to_all",), "communication kernels without arguments that say what they did", ""
     ),
     "comm.group_conflict": Code(
         "repair", "kept", ("all_to_all",), "two process groups share a name but not their ranks", ""
@@ -208,7 +220,7 @@ CODES: dict[str, Code] = {
         "an ingest was stopped: ranks may be missing",
         "run traceanalyzer ingest again; it resumes",
     ),
-    "run.damaged_line": Code("loss", "skipped", (), "a line of a step or routing file that is no record", ""),
+    "run.damaged_line": Code("loss", "skipped", (), "a line of a step or routing file that is not a record", ""),
     "run.damaged_job": Code("repair", "skipped", (), "`run.json` does not describe a job; it is inferred instead", ""),
 }
 """Every code that reading can report."""

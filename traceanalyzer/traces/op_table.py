@@ -59,7 +59,7 @@ def load_column_map(path: Path | str) -> dict[str, str]:
         return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, str])
     except (msgspec.MsgspecError, OSError, RecursionError) as error:
         raise UsageError(
-            f"{path}: no column map: {error}", 'write for example {"kind": "op", "start_us": "ts"}'
+            f"{path}: not a column map: {error}", 'write for example {"kind": "op", "start_us": "ts"}'
         ) from None
 
 

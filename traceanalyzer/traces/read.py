@@ -1,4 +1,4 @@
-"""A path to tables: find the trace files, read each, tell ranks and cycles apart, and account for every event."""
+"""A path to tables: find the trace files, read each, separate ranks and cycles, and account for every event."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def _chosen(found: Sequence[Placed], ranks: Collection[int], path: str) -> list[
     if not chosen:
         here = sorted({place.rank for place in found})
         shown = ", ".join(map(str, here[:8])) + (", ..." if len(here) > 8 else "")
-        raise UsageError(f"{path}: none of the chosen ranks is here", f"choose among the ranks that are: {shown}")
+        raise UsageError(f"{path}: none of the chosen ranks was captured", f"choose among the captured ranks: {shown}")
     return chosen
 
 

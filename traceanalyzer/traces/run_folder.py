@@ -140,6 +140,6 @@ def _decode(decoder: msgspec.json.Decoder[Any], line: bytes) -> object:
         return decoder.decode(repair_tokens(line)[0])  # a loss that is not a number becomes null
 
 
-def _fits(found: Any) -> bool:  # noqa: ANN401 - one of two record types, told by their fields
+def _fits(found: Any) -> bool:  # noqa: ANN401 - one of two record types, distinguished by their fields
     """Whether rank and step fit the table's columns."""
     return found is not None and all(0 <= getattr(found, name) < _LONGEST for name in ("rank", "step"))

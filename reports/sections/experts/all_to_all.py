@@ -14,7 +14,7 @@ from traceanalyzer.review.words import counted, spaced
 MAX_GROUPS = 200
 _REMEDIES = {
     "balanced_experts": "balanced experts",
-    "repaired_link": "no transfer slower than the run's own",
+    "repaired_link": "transfers at the run's usual speed",
     "full_overlap": "transfers hidden behind computation",
 }
 _DOING = {

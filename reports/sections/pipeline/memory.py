@@ -18,18 +18,18 @@ def steps(material: Material) -> Section:
     """Which steps the figures speak of, how long they last, and what is set apart."""
     step = material.review.step
     known = step.duration_ms.median is not None
-    parts = [step_chart(step), _told(step), _lengths(step, material.review.mfu), _set_apart(step)] if known else []
+    parts = [step_chart(step), _marks(step), _lengths(step, material.review.mfu), _set_apart(step)] if known else []
     return material.section("steps", "Steps", parts, "step")
 
 
-def _told(step: StepFigures) -> Terms | None:
-    """How many steps there are, and what tells one from the next."""
+def _marks(step: StepFigures) -> Terms | None:
+    """How many steps there are, and what separates one from the next."""
     num_typical = step.duration_ms.num_steps
     return figures(
         "Which steps",
         [
             ("Typical", f"{num_typical} of {step.num_captured or num_typical} captured"),
-            ("Told by", step.basis or "nothing: the whole capture is one"),
+            ("Marked by", step.basis or "nothing: the whole capture is one step"),
             ("But", step.basis_conflict or ""),
             ("Before the first", _outside(step.before_ms, "begins inside a step")),
             ("After the last", _outside(step.after_ms, "ends inside a step")),
@@ -39,13 +39,14 @@ def _told(step: StepFigures) -> Terms | None:
 
 
 def _outside(ms: float | None, capture: str) -> str:
-    return "" if ms is None else f"{milliseconds(ms)} belong to no step: the capture {capture}, or holds other work"
+    return "" if ms is None else f"{milliseconds(ms)} lie outside any step: the capture {capture}, or holds other work"
 
 
 def _lengths(step: StepFigures, mfu: Mfu) -> Terms | None:
     """Lengths of the typical steps, and what they make per second."""
     duration = step.duration_ms
-    noise = "" if step.noise_ms is None else f"± {milliseconds(step.noise_ms)} ({step.noise_basis})"
+    basis = f" ({step.noise_basis})" if step.noise_basis else ""
+    noise = "" if step.noise_ms is None else f"± {milliseconds(step.noise_ms)}{basis}"
     differing = spread(duration)
     over_all = bool(step.set_apart_cost_ms)
     return figures(
@@ -54,7 +55,7 @@ def _lengths(step: StepFigures, mfu: Mfu) -> Terms | None:
             ("Median", duration.median, "ms"),
             ("5th percentile", duration.p05, "ms"),
             ("95th percentile", duration.p95, "ms"),
-            ("Spread", f"{differing}: the median does not stand for all of them" if differing else ""),
+            ("Spread", f"{differing}: the median does not represent all of them" if differing else ""),
             ("Noise of the median", noise),
             ("Steps set apart add, per step", step.set_apart_cost_ms, "ms"),
             ("Mean of all whole steps", step.mean_all_ms if over_all else None, "ms"),
@@ -70,7 +71,7 @@ def _set_apart(step: StepFigures) -> Grid | None:
     """Captured steps that no figure speaks of."""
     return grid(
         "steps-apart",
-        "Set apart: no figure speaks of these steps",
+        "Set apart: figures leave these steps out",
         step.set_apart,
         [
             ("step", lambda s: s.step, "count"),

@@ -94,7 +94,7 @@ def what_if(study: WhatIfFigures | None) -> list[Part | None]:
             ("which", lambda r: r[1], None),
             ("slowdown", lambda r: times(r[2], 4), "ratio"),
         ],
-        note="1 is no slowdown. Slowdowns do not add up.",
+        note="1: not slowed down. Slowdowns do not add up.",
         limit=64,
         half=True,
     )

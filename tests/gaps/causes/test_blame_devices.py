@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,19 @@ from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.review import AttributionMs, Bubble
 
 CLOCKS = {1: 3_000_000, 2: -3_000_000}
+Longer = Callable[[Job, Faults], tuple[Bubble, float]]
 CAUSES = [name for name in AttributionMs.__struct_fields__ if name not in ("measured", "ideal", "schedule")]
+
+
+@pytest.fixture(scope="module")
+def clean_bubble(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Job], Bubble]:
+    """The bubble of a job without faults, measured once for all tests that compare with it."""
+
+    @cache
+    def measured(job: Job) -> Bubble:
+        return bubble_of(job, Faults(), tmp_path_factory.mktemp("clean") / "run")
+
+    return measured
 
 
 def bubble_of(job: Job, faults: Faults, folder: Path) -> Bubble:
@@ -25,13 +39,18 @@ def bubble_of(job: Job, faults: Faults, folder: Path) -> Bubble:
     return bubble
 
 
-def longer_ms(job: Job, faults: Faults, folder: Path) -> tuple[Bubble, float]:
+@pytest.fixture
+def longer_ms(clean_bubble: Callable[[Job], Bubble], tmp_path: Path) -> Longer:
     """The run with its faults, and how much longer its steps are than those of its clean twin."""
-    clean, faulty = bubble_of(job, Faults(), folder / "clean"), bubble_of(job, faults, folder / "faulty")
-    assert clean.attribution_ms is not None
-    assert faulty.attribution_ms is not None
-    assert {each.cause for each in clean.culprits} == {"transfer"}  # planted links take their time, nothing else
-    return faulty, faulty.attribution_ms.measured - clean.attribution_ms.measured
+
+    def compared(job: Job, faults: Faults) -> tuple[Bubble, float]:
+        clean, faulty = clean_bubble(job), bubble_of(job, faults, tmp_path / "faulty")
+        assert clean.attribution_ms is not None
+        assert faulty.attribution_ms is not None
+        assert {each.cause for each in clean.culprits} == {"transfer"}  # planted links take their time, nothing else
+        return faulty, faulty.attribution_ms.measured - clean.attribution_ms.measured
+
+    return compared
 
 
 JOBS = {
@@ -42,10 +61,11 @@ JOBS = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", JOBS)
-def test_a_slow_stage_is_named_and_priced(name: str, tmp_path: Path) -> None:
+def test_a_slow_stage_is_named_and_priced(name: str, longer_ms: Longer) -> None:
     faults = Faults(slow_compute={1: 1.3}, clock_offset_ns=CLOCKS)
-    found, truth = longer_ms(JOBS[name], faults, tmp_path)
+    found, truth = longer_ms(JOBS[name], faults)
     assert (found.culprits[0].cause, found.culprits[0].culprit) == ("stage", 1)
     # A slow rank hides messages that its clean twin waits for: blame, which sums to the excess, is that much larger.
     assert found.culprits[0].ms == pytest.approx(truth, rel=0.12)
@@ -53,16 +73,17 @@ def test_a_slow_stage_is_named_and_priced(name: str, tmp_path: Path) -> None:
     assert found.worth[0].rank == 1 or found.worth[0].stage == 1
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
-def test_a_slow_stage_is_weighed_where_messages_are_short(name: str, tmp_path: Path) -> None:
+def test_a_slow_stage_is_weighed_where_messages_are_short(name: str, longer_ms: Longer) -> None:
     job = replace(JOBS[name], p2p_bytes=1 << 20)
-    found, truth = longer_ms(job, Faults(slow_compute={2: 1.3}, clock_offset_ns=CLOCKS), tmp_path)
+    found, truth = longer_ms(job, Faults(slow_compute={2: 1.3}, clock_offset_ns=CLOCKS))
     assert (found.culprits[0].cause, found.culprits[0].culprit) == ("stage", 2)
     assert found.culprits[0].ms == pytest.approx(truth, rel=0.05)
 
 
-def test_a_straggler_is_told_from_its_stage(tmp_path: Path) -> None:
-    found, truth = longer_ms(Job(pp=2, dp=3), Faults(slow_compute={4: 1.3}), tmp_path)
+def test_a_straggler_is_distinguished_from_its_stage(longer_ms: Longer) -> None:
+    found, truth = longer_ms(Job(pp=2, dp=3), Faults(slow_compute={4: 1.3}))
     assert found.stragglers_separable
     assert (found.culprits[0].cause, found.culprits[0].culprit) == ("straggler", 4)
     assert found.culprits[0].ms == pytest.approx(truth, rel=0.1)
@@ -70,36 +91,39 @@ def test_a_straggler_is_told_from_its_stage(tmp_path: Path) -> None:
     assert found.worth[0].rank == 4
 
 
-def test_slow_links_are_transfer(tmp_path: Path) -> None:
-    found, truth = longer_ms(Job(), Faults(slow_link={2: 20}), tmp_path)
+def test_slow_links_are_transfer(longer_ms: Longer) -> None:
+    found, truth = longer_ms(Job(), Faults(slow_link={2: 20}))
     assert found.attribution_ms is not None
     assert found.culprits[0].cause == "transfer"
     assert found.attribution_ms.transfer == pytest.approx(truth, rel=0.1)
     assert found.worth[0].ms == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
-def test_a_host_stall_that_reaches_the_device_is_the_hosts(name: str, tmp_path: Path) -> None:
+def test_a_host_stall_that_reaches_the_device_is_the_hosts(name: str, longer_ms: Longer) -> None:
     """Messages that queue on their stream behind one which the stalled rank keeps waiting are the stall's as well."""
     job = replace(JOBS[name], steps_ahead=0)
     stalls = {(2, step, 6): 60_000_000 for step in (1, 2)}
-    found, truth = longer_ms(job, Faults(host_stall_ns=stalls, clock_offset_ns=CLOCKS), tmp_path)
+    found, truth = longer_ms(job, Faults(host_stall_ns=stalls, clock_offset_ns=CLOCKS))
     assert (found.culprits[0].cause, found.culprits[0].culprit) == ("host", 2)
     assert found.culprits[0].ms == pytest.approx(truth, rel=0.02)
     assert found.worth[0].ms == pytest.approx(truth, rel=0.01)
     assert found.worth[0].cause == "host"
 
 
-def test_a_stall_that_the_device_never_feels_costs_nothing(tmp_path: Path) -> None:
+def test_a_stall_that_the_device_never_feels_costs_nothing(longer_ms: Longer) -> None:
     stalls = {(2, 1, 6): 5_000_000}
-    found, truth = longer_ms(Job(), Faults(host_stall_ns=stalls), tmp_path)
+    found, truth = longer_ms(Job(), Faults(host_stall_ns=stalls))
     assert truth == 0
     assert {each.cause for each in found.culprits} == {"transfer"}
 
 
-def test_slow_exchanges_inside_chunks_are_told_from_computation(tmp_path: Path) -> None:
+def test_slow_exchanges_inside_chunks_are_distinguished_from_computation(
+    clean_bubble: Callable[[Job], Bubble], tmp_path: Path
+) -> None:
     job = Job(pp=4, dp=2, ep=2, moe_layers=2, p2p_bytes=1 << 10)
-    clean = bubble_of(job, Faults(), tmp_path / "clean")
+    clean = clean_bubble(job)
     found = bubble_of(job, Faults(slow_link={4: 8, 5: 8}, clock_offset_ns=CLOCKS), tmp_path / "faulty")
     assert clean.attribution_ms is not None
     assert found.attribution_ms is not None
@@ -112,15 +136,16 @@ def test_slow_exchanges_inside_chunks_are_told_from_computation(tmp_path: Path) 
     assert abs(found.attribution_ms.stage) < 0.02 * truth
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("factor", "named"), [(1.3, ["host", "stage"]), (2.5, ["stage", "host"])])
 def test_of_two_faults_the_larger_is_named_first_and_the_sum_is_exact(
-    factor: float, named: list[str], tmp_path: Path
+    factor: float, named: list[str], clean_bubble: Callable[[Job], Bubble], tmp_path: Path
 ) -> None:
     """Each is the larger against the twin alone as well; together all causes make up what the steps are longer."""
     job = Job(p2p_bytes=1 << 20, steps_ahead=0)
     stalls = {(1, step, 6): 60_000_000 for step in (1, 2)}
     slow, both = {1: factor}, tmp_path / "both"
-    clean = bubble_of(job, Faults(), tmp_path / "clean").attribution_ms
+    clean = clean_bubble(job).attribution_ms
     found = bubble_of(job, Faults(slow_compute=slow, host_stall_ns=stalls, clock_offset_ns=CLOCKS), both)
     assert clean is not None
     assert found.attribution_ms is not None

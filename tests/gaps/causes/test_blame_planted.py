@@ -75,7 +75,7 @@ def test_a_slow_stage_is_named_and_priced(order: Callable[..., Any], stage: int)
 
 
 @pytest.mark.parametrize("rank", range(6))
-def test_a_straggler_is_told_from_its_stage(rank: int) -> None:
+def test_a_straggler_is_distinguished_from_its_stage(rank: int) -> None:
     _, clean = attributed(Planted(), stages=2, replicas=3)
     found, slow = attributed(Planted().straggler(rank, 1.3), stages=2, replicas=3)
     truth = mean_ms(slow) - mean_ms(clean)
@@ -85,7 +85,7 @@ def test_a_straggler_is_told_from_its_stage(rank: int) -> None:
     assert cost(found, "stage") == 0
 
 
-def test_two_replicas_cannot_tell_a_straggler_from_its_stage() -> None:
+def test_two_replicas_cannot_distinguish_a_straggler_from_its_stage() -> None:
     found, _ = attributed(Planted().straggler(3, 1.3), stages=4, replicas=2)
     assert first(found) == ("stage", 3)
     assert cost(found, "straggler") == 0

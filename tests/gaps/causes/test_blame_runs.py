@@ -53,6 +53,7 @@ CASES = {
 }
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("fault", CASES)
 def test_a_fault_is_named_and_priced(fault: str, tmp_path: Path) -> None:
     cause, rank, planted = CASES[fault]
@@ -73,6 +74,7 @@ def test_a_fault_is_named_and_priced(fault: str, tmp_path: Path) -> None:
     assert worth == pytest.approx(truth, rel=0.1, abs=added)
 
 
+@pytest.mark.wide
 def test_jitter_is_named(tmp_path: Path) -> None:
     """Named only: chance moves the medians of two dozen actions, so no twin says what is jitter and what is a stage's."""
     _, bubble = run_of(tmp_path, "jitter:share=0.5", num_microbatches=8)

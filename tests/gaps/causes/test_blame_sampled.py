@@ -32,6 +32,7 @@ def outside_ms(analysis: Analysis) -> float:
     return told(analysis)[1].outside_sample
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("missing", [{0}, {1}, {3}, {0, 3}, {1, 2}], ids=str)
 def test_it_closes_exactly_and_withholds_the_bubble(missing: set[int], tmp_path: Path) -> None:
     faults = Faults(missing_ranks=frozenset(missing), slow_compute={2: 1.2}, host_stall_ns={(1, 1, 6): 9_000_000})
@@ -54,6 +55,7 @@ def test_it_closes_exactly_and_withholds_the_bubble(missing: set[int], tmp_path:
     assert ("outside sample" in reports.text(analysis.review, analysis.tables)) == (missing != {0})
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("missing", [{0}, {3}, {0, 3}], ids=str)
 def test_a_fault_outside_is_found_outside(missing: set[int], tmp_path: Path) -> None:
     culprit = min(missing)

@@ -8,7 +8,7 @@ import pytest
 
 from reports.sections.findings import worth
 from reports.sections.pipeline.causes import cause_grid
-from traceanalyzer.analysis.story import story_sentences
+from traceanalyzer.analysis.first_screen.story import story_sentences
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.registry import findings, with_mfu_points
 from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth, ValidityFigures
@@ -57,13 +57,11 @@ def test_a_slow_stage_fails_with_its_worth() -> None:
     assert "20.0 ms of it by stage 1" in found["pipeline.stage"].evidence
     assert found["pipeline.host"].passed
     assert found["pipeline.host"].worth_ms is None
-    told = story_sentences(cause_findings(bubble), 130.0)
-    assert told == [
-        "A stage is slower than the others: slow computation on stage 1. Its repair saves 19.0 ms of a step of 130 ms (14.6%)."
-    ]
+    told = story_sentences(cause_findings(bubble), 130.0, 0.65)
+    assert told == ["Stage 1 computes longer than the other stages: this costs 19.0 ms of a step of 130 ms (14.6%)."]
 
 
-def test_without_replicas_rank_and_stage_are_not_told_apart() -> None:
+def test_without_replicas_rank_and_stage_are_not_separated() -> None:
     bubble = bubble_of({"stage": 20}, [culprit("stage", 1, [1], 20)], [], separable=False)
     found = by_id(bubble)
     assert "pipeline.straggler" not in found
@@ -73,9 +71,10 @@ def test_without_replicas_rank_and_stage_are_not_told_apart() -> None:
 
 def test_small_causes_make_no_sentence() -> None:
     small = cause_findings(bubble_of({"host": 0.5}, [culprit("host", 2, [0], 0.5)], []))
-    assert story_sentences(small, 130.0) == ["No fault above 650 µs per step was found."]
-    assert story_sentences([], 130.0) == []
-    assert story_sentences(small, None) == []
+    nobody = "No rank, stage or host holds up the others by more than 650 µs of a step of 130 ms (0.50%)."
+    assert story_sentences(small, 130.0, 0.65) == [nobody]
+    assert story_sentences([], 130.0, 0.65) == []
+    assert story_sentences(small, None, None) == []
     assert cause_findings(None) == []
 
 

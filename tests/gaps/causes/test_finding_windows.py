@@ -50,14 +50,14 @@ def test_a_slow_rank_is_shown_by_its_longest_action_and_jitter_by_the_odd_one(tm
     assert odd.start_ns - 1000 <= longest["start_ns"] < odd.end_ns
 
 
-def test_slow_messages_are_shown_by_a_send_of_their_rank(tmp_path: Path) -> None:
+def test_a_slow_link_is_shown_by_the_longest_transfer_of_its_rank(tmp_path: Path) -> None:
     job = Job(pp=4, p2p_bytes=64 << 20)
     analysis = analyze(read(plant(job, Faults(slow_link={1: 20.0}), tmp_path).traces))
-    found = finding(analysis, "pipeline.transfer")
-    assert not found.passed
-    sends = analysis.tables["p2p"].filter((pl.col("rank") == found.rank) & (pl.col("direction") == "send"))
-    longest = sends.sort("transfer_ns", descending=True).row(0, named=True)
-    assert (found.start_ns, found.end_ns) == (longest["start_ns"], longest["end_ns"])
+    found = finding(analysis, "ranks.link")
+    assert found.rank == 1
+    sends = analysis.tables["p2p"].filter(pl.col("rank") == 1)
+    longest = sends.filter(pl.col("transfer_ns") == sends["transfer_ns"].max())
+    assert (found.start_ns, found.end_ns) in longest.select("start_ns", "end_ns").rows()
 
 
 def test_what_passed_names_no_moment(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_messages_of_dumps_without_their_head_are_not_joined(tmp_path: Path) -> 
     rows = analyze(read(tmp_path)).tables["p2p"]
     shown = rows.select("rank", pl.col("direction").cast(pl.String), "peer", "bytes", "match")
     assert shown.rows() == [(0, "send", 1, 256, None), (1, "receive", 0, 256, None)]
-    assert set(rows["unmatched"]) == {"a dump of the two ends has lost its first records"}
+    assert set(rows["unmatched"]) == {"the dump of one end has lost its first records"}
 
 
 def message(number: int, name: str, size: int = 64) -> dict[str, Any]:

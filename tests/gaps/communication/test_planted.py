@@ -62,6 +62,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     return planted
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", JOBS)
 def test_wait_and_transfer_are_within_one_percent_of_the_truth(name: str, run: Runs) -> None:
     truth, measured = run(name)

@@ -69,7 +69,7 @@ def test_dumps_alone_say_who_is_missing_what_hangs_and_who_came_last(
     ]  # fmt: skip
 
 
-def test_different_calls_under_one_number_are_told(tmp_path: Path) -> None:
+def test_different_calls_under_one_number_are_reported(tmp_path: Path) -> None:
     dumped(tmp_path, 0, [call(1), call(2, "all_gather")])
     dumped(tmp_path, 1, [call(1), call(2, "barrier")])
     found = analyze(read(tmp_path)).review.recorded
@@ -301,7 +301,7 @@ def test_other_files_are_no_records(tmp_path: Path) -> None:
 
 
 @pytest.mark.corpus
-def test_real_dumps_of_gloo_tell_the_barrier_that_was_open(corpus: Path, tmp_path: Path) -> None:
+def test_real_dumps_of_gloo_show_the_barrier_that_was_open(corpus: Path, tmp_path: Path) -> None:
     for file in (corpus / "gloo-torch213").glob("flightrec_gloo_rank*.json"):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     analysis = analyze(read(tmp_path))

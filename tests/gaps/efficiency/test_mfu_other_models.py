@@ -127,10 +127,10 @@ def test_recorded_shapes_with_recomputation_are_no_model_flops(tmp_path: Path) -
     review = reviewed(trace(tmp_path / "run", gemms=4, again=True), dtype="bf16")
     assert review.mfu.mfu is None
     (reason,) = [item.reason for item in review.quality.withheld if item.metric == "mfu.mfu"]
-    assert "recompute among it is not told" in reason
+    assert "how much of that is recomputed is not known" in reason
 
 
-def test_a_part_that_is_not_counted_is_told_first(tmp_path: Path) -> None:
+def test_a_part_that_is_not_counted_is_reported_first(tmp_path: Path) -> None:
     config = tmp_path / "config.json"
     config.write_text(json.dumps({"model_type": "t5", "d_model": 16, "num_layers": 1, "vocab_size": 50}))
     folder = trace(tmp_path / "run")

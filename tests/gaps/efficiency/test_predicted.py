@@ -41,6 +41,7 @@ def test_it_stands_beside_the_measured_one(clean: Review) -> None:
     assert "theory" not in step
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "faults",
     [

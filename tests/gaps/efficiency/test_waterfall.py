@@ -166,7 +166,7 @@ def test_a_slow_stage_is_what_it_computes_longer_and_what_others_wait_for_it_whe
         ({"other": 300.0}, {"slow computation": 70.0}),
     ],
 )
-def test_classes_that_cannot_hold_their_flops_are_not_told_apart(
+def test_classes_that_cannot_hold_their_flops_are_not_separated(
     classes: dict[str, float], names: dict[str, float]
 ) -> None:
     time = StepTime(step_ms=400.0, owners={}, classes=classes, theory_ms=None)

@@ -51,7 +51,7 @@ def test_deep_ep_kernels_and_their_overlap(corpus: Path) -> None:
     assert figures.wait_share is None
 
 
-def test_one_rank_of_a_moe_forward_tells_its_own_row_and_no_ratio(corpus: Path) -> None:
+def test_one_rank_of_a_moe_forward_shows_its_own_row_and_no_ratio(corpus: Path) -> None:
     analysis = analyze(read(corpus / "torchao-ep-moe-b200"))
     assert directions(analysis) == {"count_exchange": 10, "dispatch": 10, "combine": 10}
     sent = analysis.tables["traffic"].filter((pl.col("direction") == "dispatch") & (pl.col("source") == 0))

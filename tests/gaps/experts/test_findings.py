@@ -54,7 +54,7 @@ def judged(all_to_all: AllToAll, step_ms: float) -> Judged:
     [(0.25, 0.1, True), (None, 0.1, False), (0.05, 0.1, False), (0.25, 40.0, False)],
     ids=["filled up", "no padding", "too little padding to level", "time follows tokens all the same"],
 )
-def test_uneven_tokens_in_filled_up_buffers_are_told_as_padding(
+def test_uneven_tokens_in_filled_up_buffers_are_reported_as_padding(
     padded_share: float | None, saved_ms: float, *, levelled: bool
 ) -> None:
     (found,) = [

@@ -39,6 +39,7 @@ def worth(figures: AllToAll) -> dict[str, float]:
     return {item.remedy: item.ms for item in figures.worth}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "change",
     [
@@ -53,7 +54,7 @@ def test_balanced_experts_are_worth_the_difference_to_the_twins(tmp_path: Path, 
     even, of_even = review(tmp_path / "even", dataclasses.replace(BASE, even_exchange=True, **change))
     near, _ = review(tmp_path / "near", dataclasses.replace(BASE, **change))
     assert figures.replayed_step_ms == pytest.approx(step_ms(found), rel=1e-4)
-    told = f"Its repair saves {milliseconds(worth(figures)['balanced_experts'])}"
+    told = f"this costs {milliseconds(worth(figures)['balanced_experts'])}"
     assert any(told in sentence for sentence in found.headline.sentences)
     assert worth(figures)["balanced_experts"] == pytest.approx(step_ms(found) - step_ms(even), rel=0.01)
     # Without a hot expert loads still differ by a fifth: what is left of the imbalance is not saved.
@@ -68,6 +69,7 @@ def test_full_overlap_is_worth_the_difference_to_free_transfers(tmp_path: Path) 
     assert worth(figures)["full_overlap"] == pytest.approx(step_ms(found) - step_ms(free), rel=0.05)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("pp", "slow", "hot_share"), [(2, 5, 0.2), (1, 2, 0.0)])
 def test_a_repaired_link_is_worth_the_difference_to_the_healthy_twin(
     tmp_path: Path, pp: int, slow: int, hot_share: float

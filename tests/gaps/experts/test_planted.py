@@ -99,7 +99,7 @@ def test_balanced_experts_are_worth_the_difference_to_the_balanced_twin(
     assert worth["balanced_experts"] == pytest.approx(measured - balanced_step_ms, rel=0.01)
 
 
-def test_a_slow_link_is_told_from_a_late_expert(tmp_path: Path) -> None:
+def test_a_slow_link_is_distinguished_from_a_late_expert(tmp_path: Path) -> None:
     _, slow, _ = run(tmp_path / "slow", Job(**BASE), Faults(slow_link={2: 6.0}))
     assert [port.rank for port in slow.slow_ports] == [2]
     assert (slow.blame[0].culprit, slow.blame[0].cause) == (2, "transfer")

@@ -78,6 +78,7 @@ def test_bytes_and_loads_of_a_real_run_equal_its_side_file(tmp_path: Path) -> No
     assert figures.volume_theory.tensor_over_expert == 1.0  # two ranks, two experts per token
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.runs
 @pytest.mark.parametrize("sharding", ["ep", "tp"])
 def test_bytes_of_both_shardings_equal_theory_exactly(tmp_path: Path, sharding: str) -> None:

@@ -89,7 +89,7 @@ def embedding_tables(folder: Path, ranks: tuple[int, ...] = (0, 1, 2)) -> Review
     return analyze(read(written(folder, of_rank))).review
 
 
-def test_split_sizes_of_all_members_tell_the_load(tmp_path: Path) -> None:
+def test_split_sizes_of_all_members_show_the_load(tmp_path: Path) -> None:
     review = embedding_tables(tmp_path / "run")
     received = [
         [sum(SENT[source][index][rank] for source in range(WORLD)) for rank in range(WORLD)] for index in range(2)
@@ -120,7 +120,7 @@ def generic(folder: Path, *, called: bool) -> Path:
     return written(folder, of_rank)
 
 
-def test_the_call_tells_what_a_generic_kernel_did(tmp_path: Path) -> None:
+def test_the_call_shows_what_a_generic_kernel_did(tmp_path: Path) -> None:
     folder = generic(tmp_path / "called", called=True)
     assert "comm.no_metadata" not in read_traces(folder).defects["code"].to_list()
     collectives = analyze(read(folder)).tables["collectives"]

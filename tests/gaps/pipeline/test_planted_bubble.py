@@ -29,6 +29,7 @@ def analysed(job: Job, faults: Faults, folder: Path) -> tuple[Analysis, Truth]:
     return analyze(read(planted.traces)), planted.truth
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", JOBS)
 def test_dependency_share_is_the_truth_though_clocks_are_off(name: str, tmp_path: Path) -> None:
     job = JOBS[name]
@@ -41,6 +42,7 @@ def test_dependency_share_is_the_truth_though_clocks_are_off(name: str, tmp_path
     assert review.job.num_chunks.value == job.num_chunks
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", JOBS)
 def test_owners_leave_nothing_unknown_and_input_order_changes_nothing(name: str, tmp_path: Path) -> None:
     analysis, _ = analysed(JOBS[name], Faults(), tmp_path)
@@ -49,6 +51,7 @@ def test_owners_leave_nothing_unknown_and_input_order_changes_nothing(name: str,
     assert sum(owners.values()) == pytest.approx(1)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("clocks", [Faults(), CLOCKS])
 def test_the_bubble_of_an_unlabelled_zero_bubble_run_is_measured_and_its_schedule_unknown(
     clocks: Faults, tmp_path: Path

@@ -97,7 +97,7 @@ def test_a_sound_capture_says_so_first(tmp_path: Path, capsys: pytest.CaptureFix
     planted = plant(Job(pp=2, num_microbatches=4, num_steps=3), Faults(), tmp_path)
     review, first = said(planted.traces, tmp_path, capsys)
     assert review["quality"]["representative"] is True
-    assert first == "Capture check: 3 of 5 made, none failed (profiled step, profiler overhead not known)."
+    assert first == "The capture passes 3 of 5 checks; not known: profiled step, profiler overhead."
 
 
 def test_a_capture_that_lost_launches_warns_before_anything_else(

@@ -68,7 +68,7 @@ def test_names_give_count_mean_and_extremes(tmp_path: Path) -> None:
     assert top.sum_ms == pytest.approx(0.165)
 
 
-def test_groups_tell_exposed_wait_transfer_and_bandwidth(tmp_path: Path) -> None:
+def test_groups_show_exposed_wait_transfer_and_bandwidth(tmp_path: Path) -> None:
     analysis = job(tmp_path)
     communication = analysis.review.communication
     assert communication is not None

@@ -190,6 +190,7 @@ def test_positions_are_those_of_the_operators_schemas() -> None:
         assert (first, second) in {("self", "mat2"), ("mat1", "mat2"), ("batch1", "batch2")}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.runs
 @pytest.mark.parametrize("name", ["gpt", "llama", "moe", "mla"])
 def test_a_recorded_training_step_is_the_declared_job(name: str, tmp_path: Path) -> None:

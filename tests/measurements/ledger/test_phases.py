@@ -73,7 +73,7 @@ def test_phases_of_the_review_sum_to_its_owners_and_are_printed(tmp_path: Path) 
     assert re.split(r" {2,}", head.strip()) == ["owner", "share", "in all", *phases]
 
 
-def test_without_labels_autograd_tells_backward_from_forward(tmp_path: Path) -> None:
+def test_without_labels_autograd_separates_backward_from_forward(tmp_path: Path) -> None:
     trace = TinyRank(0, 1)
     trace.event("aten::mm", 0, 10, "cpu_op").event("aten::mul", 12, 20, "cpu_op")
     trace.event("autograd::engine::evaluate_function: MmBackward0", 25, 40, "cpu_op").event(
@@ -93,7 +93,7 @@ def test_without_labels_autograd_tells_backward_from_forward(tmp_path: Path) -> 
     assert optimizer_ranges(events).height == 1
 
 
-def test_on_devices_the_launching_thread_tells_backward_and_names_the_optimizer(tmp_path: Path) -> None:
+def test_on_devices_the_launching_thread_shows_backward_and_names_the_optimizer(tmp_path: Path) -> None:
     job = Job(pp=1, labels=None, num_microbatches=2, global_norm=False)
     planted = plant(job, Faults(), tmp_path)
     traces = read_traces(planted.traces)

@@ -194,7 +194,7 @@ CASES = [
     Case("D15", "links in a loop, to nowhere, to a system file", _links, "load", _ALL, ("folder.not_regular",), (0,)),
     Case("D16", "a pipe named rank1.json", _pipe, "load", _ALL, ("folder.not_regular",), (0,)),
     Case("D17", "a folder named rank1.json", _directory, "clean", ranks=(0,)),
-    Case("D18", "a file that may not be read", _secret, "either"),
+    Case("D18", "a file that cannot be read for lack of permission", _secret, "either"),
     Case("D19", "hostile file names", _names, "clean", 7 * _ALL, ranks=tuple(range(7))),
     Case("D20", "name and content tell different ranks", _and(_ranks(0, world=2), lambda f: write(f, text(trace(1, 2)), "rank3.json")), "load", 2 * _ALL,
          ("rank.name_differs",), (0, 1)),

@@ -40,6 +40,8 @@ class Job:
     backward_ns: int = 4_000_000
     optimizer_ns: int = 500_000
     kernels_per_action: int = 4
+    gemm_shapes: tuple[str, ...] = ()
+    """Sizes of the factors of the matrix multiplications of an action in turn, recorded as torch does: `64x32 32x16`."""
     p2p_bytes: int = 16 << 20
     gradient_bytes: int = 64 << 20
     """All-reduced over the replicas after the last backward (if dp > 1)."""
@@ -55,6 +57,16 @@ class Job:
     gather_bytes: int = 8 << 20
     tail_exchange_bytes: int = 0
     """Bytes of an even all-to-all of the expert group that ends every action, forward and backward."""
+    tensor: int = 1
+    """Consecutive replicas of a stage that all-reduce inside every action, twice."""
+    context: int = 1
+    """Consecutive replicas of a stage that pass keys and values round a ring in every action."""
+    context_layout: str = "zigzag"
+    """`zigzag`: causal attention is even; `contiguous`: member i of c has (2i + 1) / c of the mean."""
+    attention_share: float = 0.5
+    """Of an action's computation, where `context` is more than one."""
+    tables_bytes: int = 0
+    """Bytes of an all-to-all of the whole stage before and after every action, as of embedding tables; its splits vary."""
     described: bool = True
     """Groups have descriptions; else all are `undefined`."""
     global_norm: bool = True
@@ -103,6 +115,11 @@ class Job:
         first = rank // self.dp * self.dp
         return list(range(first, first + self.dp))
 
+    def part_group(self, rank: int, size: int) -> list[int]:
+        """The `size` consecutive replicas of a stage that hold the rank."""
+        first = rank // size * size
+        return list(range(first, first + size))
+
     def expert_group(self, rank: int) -> list[int]:
         first = rank // self.ep * self.ep
         return list(range(first, first + self.ep))
@@ -114,12 +131,24 @@ class Faults:
 
     slow_compute: Mapping[int, float] = field(default_factory=dict)
     """Factor on the duration of the rank's computation."""
+    slow_shape: Mapping[str, float] = field(default_factory=dict)
+    """Factor on kernels of `Job.gemm_shapes`, by shape."""
     slow_link: Mapping[int, float] = field(default_factory=dict)
     """Factor on the time of every transfer that the rank takes part in."""
+    seed: int = 0
+    """Of chance below: the same job with another seed is another run."""
     varying_compute: float = 0.0
     """Every action's computation takes up to this share longer, by chance."""
     varying_transfer: float = 0.0
     """Every message and collective takes up to this share longer, by chance."""
+    more_kernels: Mapping[int, int] = field(default_factory=dict)
+    """So many kernels more in every action of the rank, each as long as one of the others."""
+    slow_launch_ns: Mapping[int, int] = field(default_factory=dict)
+    """The CPU of the rank takes so much longer before every launch of a computation."""
+    loading_ns: Mapping[int, int] = field(default_factory=dict)
+    """The CPU of the rank fetches data for so long at the start of every step."""
+    stall_call: str | None = None
+    """What the CPU is in while it stalls; None: nothing is recorded."""
     host_stall_ns: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
     """The CPU of (rank, step, action position) does nothing for this long before it issues the action."""
     slow_action_ns: Mapping[tuple[int, int, int], int] = field(default_factory=dict)
@@ -130,6 +159,11 @@ class Faults:
     """The rank's capture lacks everything that begins in this time after the start of its first captured step."""
     missing_ranks: frozenset[int] = frozenset()
     """No trace is written for them."""
+
+    @property
+    def run(self) -> tuple[int, ...]:
+        """What chance depends on besides the place: nothing for the first run."""
+        return (self.seed,) if self.seed else ()
 
 
 Action = tuple[str, int, int]

@@ -108,6 +108,12 @@ class _Writer:
             "dp": (str(100 + self.rank // job.dp), described["dp"], job.stage_group(self.rank)),
             "ep": (str(1000 + self.rank // job.ep), described["ep"], job.expert_group(self.rank)),
         }
+        for role, size in (("tp", job.tensor), ("cp", job.context)):
+            if size > 1:
+                ranks = job.part_group(self.rank, size)
+                members[role] = (str((8000 if role == "tp" else 9000) + ranks[0]), f"mesh_{role}", ranks)
+        if job.tables_bytes:
+            members["tables"] = (str(7000 + self.rank // job.dp), "undefined", job.stage_group(self.rank))
         if job.framework == "torchtitan":
             members["dp_shard_cp"] = (str(2000 + self.rank // job.dp), "mesh_dp_shard_cp", job.stage_group(self.rank))
         if job.framework == "megatron":  # groups that carry little and whose sizes are no degree
@@ -126,7 +132,7 @@ class _Writer:
     def _cpu_events(self) -> list[dict[str, Any]]:
         events = []
         for external, event in enumerate(self.cpu, 1):
-            args: dict[str, Any] = {"External id": external}
+            args: dict[str, Any] = {"External id": external, **event["args"]}
             if event["correlation"] is not None:
                 args = {"correlation": event["correlation"], "cbid": 211}
             if event.get("comms"):

@@ -19,6 +19,8 @@ class Program:
         self.ranges: list[tuple[int, int, dict[str, Any]]] = []
         self.messages: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.members: dict[tuple[Any, ...], dict[int, tuple[int, int]]] = {}
+        self.ring: dict[tuple[Any, ...], dict[str, tuple[int, int]]] = {}
+        """Ends of the messages round a ring of context parallelism."""
         self.orders = orders(job)
 
     def build(self) -> None:
@@ -53,7 +55,7 @@ def _join(program: Program, members: dict[int, tuple[int, int]]) -> None:
         exchanged = zip(info["members"], info["sent"], info["received"], strict=True)
         peers = [peer for peer, sent, received in exchanged if not sparse or peer == rank or sent or received]
         node.arrivals = [members[peer][0] for peer in peers]
-        varied = chance_factor(program.faults.varying_transfer, info["communication"])
+        varied = chance_factor(program.faults.varying_transfer, *program.faults.run, info["communication"])
         node.transfers = [round(_collective_ns(program.job, program.faults, rank, info) * varied)] * len(peers)
 
 

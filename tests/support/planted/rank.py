@@ -7,7 +7,8 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from planted.job import Action
-from planted.replicas import act_beside_replicas, end_in_exchange
+from planted.meshes import act_in_mesh
+from planted.replicas import end_in_exchange
 from planted.simulation import chance_factor, transfer_ns
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 COMPUTE_STREAM = 7
 COPY_STREAM = 11
-STREAMS = {"pp": 20, "ep": 17, "dp": 25, "world": 29, "gather": 26}
+STREAMS = {"pp": 20, "ep": 17, "dp": 25, "world": 29, "gather": 26, "tp": 13, "cp": 14, "tables": 15}
 """Point-to-point adds a number of its own per direction and peer."""
 KERNELS = {
     "gemm": "nvjet_hsh_128x256_64x4_1x2_h_bz_coopA_TNN",
@@ -87,16 +88,23 @@ class Rank:
     def compute(self, duration: int, kinds: tuple[str, ...], after: list[int], num: int) -> None:
         """`num` kernels one after the other on the compute stream; the first waits for `after`."""
         factor = self.faults.slow_compute.get(self.rank, 1.0)
-        factor *= chance_factor(self.faults.varying_compute, self.rank, self.step, self.action, kinds)
-        total = round(duration * factor)
+        factor *= chance_factor(self.faults.varying_compute, *self.faults.run, self.rank, self.step, self.action, kinds)
+        more = self.faults.more_kernels.get(self.rank, 0) if self.action and num else 0
+        total = round(duration * factor) * (num + more) // max(num, 1)
+        num += more
         graph = self.launch("cudaGraphLaunch") if self.job.cuda_graphs and num > 1 else None
         for i in range(num):
             kind = kinds[i % len(kinds)]
-            opened = self.host(2_000)
+            opened = self.host(2_000 + self.faults.slow_launch_ns.get(self.rank, 0))
             launched = graph or self.launch("cudaLaunchKernel")
+            shape = (
+                self.job.gemm_shapes[i % len(self.job.gemm_shapes)] if kind == "gemm" and self.job.gemm_shapes else None
+            )
             if graph is None:
-                self.note(opened, f"aten::{kind}", "cpu_op")
+                name, args = ("aten::mm", _sizes(shape)) if shape else (f"aten::{kind}", {})
+                self.note(opened, name, "cpu_op", args=args)
             share = total * (i + 1) // num - total * i // num
+            share = round(share * self.faults.slow_shape.get(shape or "", 1.0))
             waits = after if i == 0 else []
             node = self.on_device(
                 COMPUTE_STREAM, share, launched, waits, kind=kind, name=KERNELS[kind], graph=bool(graph)
@@ -199,7 +207,7 @@ class Rank:
         facts = part["facts"]
         eager = not self.job.coalesced and facts["bytes"] <= self.job.eager_bytes
         cost = transfer_ns(self.job, self.faults, facts["source"], facts["destination"], facts["bytes"])
-        cost = round(cost * chance_factor(self.faults.varying_transfer, part["key"]))
+        cost = round(cost * chance_factor(self.faults.varying_transfer, *self.faults.run, part["key"]))
         send, receive = message["send"], message["receive"]
         for (own, own_end), (other, _), buffered in ((send, receive, eager), (receive, send, False)):
             node = self.graph.nodes[own_end]
@@ -256,6 +264,9 @@ class Rank:
             self.note(opened, f"ProfilerStep#{step}", "user_annotation", step_number=step)
 
     def _one_step(self) -> None:
+        if self.rank in self.faults.loading_ns:
+            loaded = self.host(self.faults.loading_ns[self.rank])
+            self.note(loaded, "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__", "user_annotation")
         copied = self.launch("cudaMemcpyAsync")
         node = self.on_device(COPY_STREAM, 40_000, copied, [], kind="copy", name="Memcpy HtoD (Pinned -> Device)")
         self.program.device.append((node, node))
@@ -299,7 +310,9 @@ class Rank:
         phase, stage, microbatch = action
         job, where = self.job, (self.rank, self.step, position)
         if where in self.faults.host_stall_ns:
-            self.host(self.faults.host_stall_ns[where])
+            stalled = self.host(self.faults.host_stall_ns[where])
+            if self.faults.stall_call is not None:
+                self.note(stalled, self.faults.stall_call, "cpu_op")
         self.action = f"{stage}{phase}{microbatch}"
         opened = self.host(3_000)
         self.thread = "main" if phase == "F" else "autograd"
@@ -307,7 +320,7 @@ class Rank:
         after = [needed] if needed is not None else []
         lengths = {"F": job.forward_ns, "B": job.backward_ns}
         duration = lengths.get(phase, job.backward_ns // 2) // job.num_chunks
-        act_beside_replicas(self, action, duration + self.faults.slow_action_ns.get(where, 0), after)
+        act_in_mesh(self, action, duration + self.faults.slow_action_ns.get(where, 0), after)
         for layer in range(job.moe_layers):
             self._experts(phase, stage * 1000 + microbatch * 10 + layer)
         if job.tail_exchange_bytes:
@@ -328,6 +341,12 @@ class Rank:
         self.compute(duration, ("gemm",), [dispatched], 1)
         combined = self.expert_exchange(salt, back=True)
         self.compute(20_000, ("elementwise",), [combined], 1)
+
+
+def _sizes(shape: str) -> dict[str, Any]:
+    """What torch records of a multiplication's factors, from `64x32 32x16`."""
+    factors = [[int(size) for size in factor.split("x")] for factor in shape.split()]
+    return {"Input Dims": factors, "Input type": ["c10::BFloat16"] * len(factors)}
 
 
 def _range(part: dict[str, Any]) -> str:

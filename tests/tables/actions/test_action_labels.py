@@ -79,7 +79,7 @@ def gpipe(folder: Path, labels: str | None) -> Analysis:
     return analyze(read(plant(job, Faults(), folder).traces))
 
 
-def test_torchs_gpipe_names_no_stage_but_messages_tell_the_place(tmp_path: Path) -> None:
+def test_torchs_gpipe_names_no_stage_but_messages_show_the_place(tmp_path: Path) -> None:
     named, runtime = gpipe(tmp_path / "a", "gpipe"), gpipe(tmp_path / "b", "own")
     assert labels(named) == labels(runtime)
     assert named.review.bubble is not None
@@ -99,7 +99,7 @@ def test_forward_and_backward_of_a_rank_without_pipeline_are_no_actions(tmp_path
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
-        ("(?P<phase>F", "no regular expression"),
+        ("(?P<phase>F", "not a regular expression"),
         (r"F(\d+)", "no group called phase"),
         ("(?<=x)(?P<phase>F)", "look-around"),
     ],

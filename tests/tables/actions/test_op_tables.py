@@ -79,7 +79,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, text: str, message: str) -> None
         read_op_table(written(tmp_path, text))
 
 
-def test_a_parquet_file_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_parquet_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"ops\.parquet: cannot be read"):
         read_op_table(written(tmp_path, "PAR1 no", "ops.parquet"))
 
@@ -87,7 +87,7 @@ def test_a_parquet_file_that_is_none_is_refused(tmp_path: Path) -> None:
 def test_a_map_of_absent_columns_or_no_map_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no column what"):
         read_op_table(written(tmp_path, ROWS), {"kind": "what"})
-    with pytest.raises(UsageError, match="no column map"):
+    with pytest.raises(UsageError, match="not a column map"):
         load_column_map(written(tmp_path, "[1]", "map.json"))
 
 

@@ -32,8 +32,9 @@ def review_of(path: Path, out: Path, *options: str) -> dict[str, Any]:
     return msgspec.json.decode((out / "review.json").read_bytes())
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", JOBS)
-def test_a_folder_without_a_word_about_its_job_tells_it(name: str, tmp_path: Path) -> None:
+def test_the_job_of_a_folder_without_a_description_is_inferred(name: str, tmp_path: Path) -> None:
     job = JOBS[name]
     planted = plant(job, CLOCKS, tmp_path)
     review = review_of(planted.traces, tmp_path)
@@ -48,9 +49,10 @@ def test_a_folder_without_a_word_about_its_job_tells_it(name: str, tmp_path: Pat
     assert review["quality"]["verdict"] == "complete"
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("rank", range(4))
 @pytest.mark.parametrize("name", ["torchtitan, interleaved", "Megatron, coalesced", "Megatron, interleaved"])
-def test_one_rank_tells_the_job(name: str, rank: int, tmp_path: Path) -> None:
+def test_one_rank_shows_the_job(name: str, rank: int, tmp_path: Path) -> None:
     job = JOBS[name]
     planted = plant(job, Faults(missing_ranks=frozenset(set(range(4)) - {rank})), tmp_path)
     facts = review_of(planted.traces, tmp_path)["job"]

@@ -37,7 +37,7 @@ def test_an_overlap_beyond_half_a_percent_of_the_shorter_action_stays() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5000), st.integers(0, 3000)), max_size=12))
-def test_cuts_are_small_and_sum_to_what_is_told(rows: list[tuple[int, int, int]]) -> None:
+def test_cuts_are_small_and_sum_to_what_is_reported(rows: list[tuple[int, int, int]]) -> None:
     frame = spans(*[(rank, start, start + length) for rank, start, length in rows])
     cut, overlaps = without_overlaps(frame)
     lost = frame["end_ns"] - cut["end_ns"]

@@ -49,5 +49,5 @@ def test_gathers_and_scatters_of_layers(used: list[tuple[str, int, int]], roles:
     assert set(found["role_source"]) <= {"use"}
 
 
-def test_without_sizes_nothing_is_told_of_layers() -> None:
+def test_without_sizes_nothing_is_claimed_about_layers() -> None:
     assert used_roles(calls(*SHARDED).drop("send_bytes", "receive_bytes"), None).is_empty()

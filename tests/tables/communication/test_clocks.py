@@ -21,6 +21,7 @@ DRIFTS = {1: 20.0, 2: -20.0, 3: 7.0}
 LONG = {"forward_ns": 40_000_000, "backward_ns": 80_000_000, "num_steps": 5, "steps_ahead": 0}
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "job",
     [

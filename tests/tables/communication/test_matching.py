@@ -108,7 +108,7 @@ def test_steps_are_apart_and_rows_without_step_or_group_have_their_reason() -> N
     assert unknown.filter(order_ns=0)["unmatched"].item() == "group unknown"
 
 
-def test_missing_ranks_are_told_from_missing_parts() -> None:
+def test_missing_ranks_are_distinguished_from_missing_parts() -> None:
     rows = collectives((0, 1, 0, "all_reduce", 8, None, 1), (1, 1, 1, "all_reduce", 8, None, 1), group="0,1,2")
     assert set(match_collectives(rows, pl.Series([0, 1]))["unmatched"]) == {"members were not captured"}
     assert set(match_collectives(rows, pl.Series([0, 1, 2]))["unmatched"]) == {

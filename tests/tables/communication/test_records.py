@@ -206,7 +206,7 @@ def test_fields_of_other_types_are_unknown_and_no_traceback(tmp_path: Path) -> N
     assert (row["pg_name"], row["send_bytes"], row["duration_ns"], row["group"]) == (None, None, None, None)
 
 
-def test_who_did_not_call_is_told_and_forgotten_history_is_no_proof(tmp_path: Path) -> None:
+def test_who_did_not_call_is_reported_and_forgotten_history_does_not_prove_anything(tmp_path: Path) -> None:
     frames = []
     for rank, numbers in {0: range(1, 6), 1: range(3, 6), 2: range(1, 5)}.items():
         file = write(tmp_path, json.dumps(dump(*[entry(n) for n in numbers])), f"trace_{rank}") / f"trace_{rank}"

@@ -105,9 +105,9 @@ def test_rules_of_a_file_come_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ("(,communication,all_to_all", "rule 1: '\\(' is no regular expression"),
-        ("a,chatter,", "no kind is called 'chatter'"),
-        ("a,communication,", "no operation is called ''"),
+        ("(,communication,all_to_all", "rule 1: '\\(' is not a regular expression"),
+        ("a,chatter,", "there is no kind called 'chatter'"),
+        ("a,communication,", "there is no operation called ''"),
     ],
 )
 def test_rules_that_are_none(row: str, message: str) -> None:
@@ -118,7 +118,7 @@ def test_rules_that_are_none(row: str, message: str) -> None:
 def test_a_file_without_the_columns(tmp_path: Path) -> None:
     file = tmp_path / "rules.csv"
     file.write_text("name,kind\na,b\n")
-    with pytest.raises(InputError, match="no table of kernel rules"):
+    with pytest.raises(InputError, match="not a table of kernel rules"):
         load_kernel_rules(str(file))
     with pytest.raises(InputError, match="missing"):
         load_kernel_rules(str(tmp_path / "missing.csv"))
@@ -133,7 +133,7 @@ def kernels(unknown_ns: int) -> pl.DataFrame:
     )
 
 
-def test_unknown_names_are_told_where_they_matter() -> None:
+def test_unknown_names_are_reported_where_they_matter() -> None:
     assert unknown_names(kernels(52)) is None
     told = unknown_names(kernels(250))
     assert told is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 import pytest
@@ -114,3 +115,30 @@ def test_a_job_on_cpu_stays_one(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_calls_that_launch_kernels(*, call: str, launches: bool) -> None:
     assert pl.select(pl.lit(call).str.contains(LAUNCH)).item() == launches
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"ph": "X", "cat": "mtia_ccp_events", "name": "fc-dtype_Float", "pid": 9, "tid": 4, "ts": 50, "dur": 900},
+        {"ph": "M", "name": "process_name", "pid": 800, "tid": 0, "args": {"name": "Ascend Hardware"}},
+    ],
+    ids=["MTIA", "Ascend"],
+)
+def test_a_device_whose_events_are_not_read_is_named_and_its_cpu_is_not_measured(
+    tmp_path: Path, row: dict[str, Any]
+) -> None:
+    trace = TinyDevice()
+    trace.with_devices = False
+    for step in range(3):
+        trace.step(step, 5000 * step, 5000 * step + 4990)
+        trace.event("aten::mm", 5000 * step + 10, 5000 * step + 4000, "cpu_op")
+    trace.write(tmp_path / "cpu")
+    assert analyze(read(tmp_path / "cpu")).review.step.duration_ms.median is not None
+    trace.events.append(row)
+    trace.write(tmp_path / "device")
+    review = analyze(read(tmp_path / "device")).review
+    named = "MTIA" if row["ph"] == "X" else "Ascend"
+    assert f"device events in the format of {named} are not read" in review.headline.sentences[0]
+    assert review.step.duration_ms.median is None
+    assert review.headline.tiles == []

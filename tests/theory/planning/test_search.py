@@ -28,6 +28,7 @@ SMALL_SPACES = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", SMALL_SPACES)
 def test_the_best_of_small_spaces(name: str) -> None:
     at, tight = SMALL_SPACES[name]
@@ -49,6 +50,7 @@ def test_the_best_of_small_spaces(name: str) -> None:
 OF_CONFIGURATIONS = ("tp", "cp", "pp", "ep", "etp", "zero", "schedule")
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", SMALL_SPACES)
 def test_the_best_with_every_property(name: str) -> None:
     at, _ = SMALL_SPACES[name]

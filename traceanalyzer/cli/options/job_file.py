@@ -57,7 +57,7 @@ def read_job_file(name: str) -> JobFile:
             return JobFile(model=find_preset(name).shape)
         except UsageError:
             known = f"{_HINT}: {', '.join(presets())}"
-            raise UsageError(f"{name}: no such file, and no model of this name", known) from None
+            raise UsageError(f"{name}: neither a file nor the name of a model", known) from None
     if path.is_dir() or path.name == RUN_FILE:
         job = read_job(path if path.is_dir() else path.parent)
         if job is None:
@@ -90,7 +90,7 @@ def read_adapter_file(name: str) -> dict[str, object]:
     path = Path(name)
     settings = _mapping(path)
     if not {"peft_type", "r", "rank", "target_modules"} & set(settings):
-        raise InputError(f"{path}: describes no adapter", "give PEFT's adapter_config.json")
+        raise InputError(f"{path}: does not describe an adapter", "give PEFT's adapter_config.json")
     return settings
 
 
@@ -112,7 +112,7 @@ def _pattern(config: dict[str, object], path: Path) -> str | None:
     if pattern is None:
         return None
     if not isinstance(pattern, str):
-        raise UsageError(f"{path}: {_PATTERN} is no text", "write a regular expression in quotes")
+        raise UsageError(f"{path}: {_PATTERN} is not text", "write a regular expression in quotes")
     return check_pattern(pattern)
 
 
@@ -128,7 +128,7 @@ def _mapping(path: Path) -> dict[str, object]:
     if isinstance(found, list) and found:
         return megatron_arguments([str(word) for word in cast("list[object]", found)])
     if not isinstance(found, dict):
-        raise InputError(f"{path}: not a job's description: it is no mapping of settings", _HINT)
+        raise InputError(f"{path}: not a job's description: it is not a mapping of settings", _HINT)
     return megatron_mapping({str(key): value for key, value in cast("dict[object, object]", found).items()})
 
 

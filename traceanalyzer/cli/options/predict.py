@@ -81,7 +81,7 @@ def read_options(options: Mapping[str, object]) -> Options:
     """The options as one object. Raises `UsageError` where they make no sense together."""
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"--{name.replace('_', '-')} {value} is no number to compute with", "give a finite number")
+            raise UsageError(f"--{name.replace('_', '-')} {value} is not a finite number", "give a finite number")
     given = _with_hardware(msgspec.convert(options, Options))
     if not given.schedules and not given.orders:
         raise UsageError("no schedule was named", "give --schedule, for example 1F1B,ZBV, or --order FILE")
@@ -199,7 +199,7 @@ def _rank_ms(given: Options) -> tuple[float, float, float]:
 
 
 def _source(given: Options) -> str:
-    """Where the times are from, in words."""
+    """Source of the times, in words."""
     if given.model is not None:
         return (
             f"{given.model} on {given.device} at {given.efficiency:.0%} of its dense {given.dtype} peak, "
@@ -247,7 +247,7 @@ def _numbers(text: str, option: str) -> list[float]:
     except ValueError:
         numbers = [math.nan]
     if not all(map(math.isfinite, numbers)):
-        raise UsageError(f"'{text}' is no list of numbers", f"write {option} as numbers separated by commas")
+        raise UsageError(f"'{text}' is not a list of numbers", f"write {option} as numbers separated by commas")
     return numbers
 
 

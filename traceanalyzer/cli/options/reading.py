@@ -76,7 +76,7 @@ def load_rank_map(given: str | None) -> dict[str, int] | None:
         content = given.encode() if given.lstrip().startswith("{") else Path(given).read_bytes()
         ranks = msgspec.json.decode(content, type=dict[str, int])
     except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:
-        raise UsageError(f"{given}: no rank map: {error}", hint) from None
+        raise UsageError(f"{given}: not a rank map: {error}", hint) from None
     if any(not 0 <= rank < _MAX_RANK for rank in ranks.values()):
         raise UsageError(f"{given}: a rank is negative or too large", hint)
     return ranks
@@ -105,7 +105,7 @@ def number_ranges(option: str, text: str) -> list[tuple[int, int]]:
     ranges = [(int(match[1]), int(match[2] or match[1])) for match in found if match]
     if len(ranges) < len(found) or any(first > last for first, last in ranges):
         noun = option.lstrip("-")
-        raise UsageError(f"{option} '{text}' is no list of {noun}", "write numbers and ranges, for example 0,4-7")
+        raise UsageError(f"{option} '{text}' is not a list of {noun}", "write numbers and ranges, for example 0,4-7")
     return ranges
 
 
@@ -150,7 +150,7 @@ def kernel_lines(times: pl.DataFrame, unmatched: pl.DataFrame) -> list[str]:
     known = f"kernels {int(times['num_kernels'].sum()):,} in {total / 1e6:,.1f} ms; "
     if unmatched.is_empty():
         return [f"{known}every name is known"]
-    lines = [f"{known}{unmatched.height} names that no rule knows take {share} of it and count as computation"]
+    lines = [f"{known}{unmatched.height} names match no rule; they take {share} of it and count as computation"]
     for name, count, duration in unmatched.head(_SHOWN).iter_rows():
         lines.append(f"  {duration / 1e6:>10,.3f} ms  {count:>7,} ×  {str(name)[:90]}")
     return lines

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
 @click.option("--redundant", type=click.IntRange(0), default=0, help="Further expert slots for replicas, in all.")
 @click.option("--ranks", type=click.IntRange(0), default=0, help="Ranks to place on.  [default: as measured]")
 @click.option("--groups", type=click.IntRange(1), default=1, help="Expert groups of group-limited routing.")
-@click.option("--nodes", type=click.IntRange(1), default=1, help="Nodes; groups are kept on one where they divide.")
+@click.option(
+    "--nodes", type=click.IntRange(1), default=1, help="Nodes; a group stays on one node if the numbers divide."
+)
 def command(paths: tuple[str, ...], placement: str | None, redundant: int, ranks: int, groups: int, nodes: int) -> None:
     """Propose where experts should live, from the loads measured in PATH.
 
     Hot experts get replicas (--redundant), and experts are packed onto ranks heaviest first. What the proposal would do
-    is judged on steps it was not made from.
+    is tested on steps that it was not made from.
     """
     from traceanalyzer.analysis.assemble import analyze, read
     from traceanalyzer.errors import InputError
@@ -43,7 +45,7 @@ def command(paths: tuple[str, ...], placement: str | None, redundant: int, ranks
     if not layers:
         raise InputError(
             f"{path}: loads of single experts are not known for any layer",
-            "keep the routing side file of every rank beside the traces: split sizes tell ranks, not experts",
+            "keep the routing side file of every rank beside the traces: split sizes show the loads of ranks, not of experts",
         )
     if placement is not None:
         write_result(placement, json.dumps(placement_file(layers, redundant), indent=1).encode() + b"\n")

@@ -93,5 +93,5 @@ def read_options(options: Mapping[str, object]) -> PlanOptions:
     """The options as one object. Raises `UsageError` for what is no number."""
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"--{name.replace('_', '-')} {value} is no number to compute with", "give a finite number")
+            raise UsageError(f"--{name.replace('_', '-')} {value} is not a finite number", "give a finite number")
     return msgspec.convert(dict(options), PlanOptions)

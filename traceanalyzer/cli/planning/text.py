@@ -114,7 +114,7 @@ def _gib(size: float) -> str:
 def _front(planned: Plan) -> list[str]:
     front = planned.found.pareto
     step = max(1, -(-len(front) // _MOST_ON_THE_FRONT))
-    lines = [f"time against memory, {len(front)} that none beats in both:"]
+    lines = [f"time against memory, {len(front)} configurations that no other beats in both:"]
     lines += [
         f"  {each.step_ns / 1e9:.4g} s  {each.memory_bytes / _GIB:.3g} GiB  {each.configuration.text()}"
         for each in islice(front, 0, None, step)
@@ -123,7 +123,7 @@ def _front(planned: Plan) -> list[str]:
 
 
 def _rules(planned: Plan) -> list[str]:
-    said = {True: "holds", False: "does not hold", None: "cannot be told"}
+    said = {True: "holds", False: "does not hold", None: "is not known"}
     lines = ["rules of thumb, on this job:"]
     for each in planned.rules:
         lines.append(f"  {each.text}: {said[each.holds]}")

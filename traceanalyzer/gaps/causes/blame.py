@@ -15,7 +15,7 @@ delay. Every node carries how much later it ended than in the ideal, split by ca
 * starting later than possible is `host` where the launch is known to be late (on CPU traces always: the main thread is
   the device, and outside receives it is the host's), else `unexplained`;
 * a duration beyond the ideal's is `stage` (median of the stage) + `straggler` (median of the rank beyond its stage's;
-  told apart with three or more replicas only, else all of it is `stage`) + `chunk_comm` + `overlap_dp` + `jitter`.
+  distinguished with three or more replicas only, else all of it is `stage`) + `chunk_comm` + `overlap_dp` + `jitter`.
   Medians are of actions beside which replicas exchange nothing, where a kind has such; what the others take beyond is
   `overlap_dp`.
 
@@ -175,9 +175,9 @@ class _Walk:
         self._launched = (actions["launched_ns"] - self.origin).to_list() if launched else self._starts
         received = "received_ns" in actions.columns
         self._received = (actions["received_ns"] - self.origin).to_list() if received else [None] * len(base)
-        self._tells_receives = [False] * len(self.ranks)
+        self._has_receives = [False] * len(self.ranks)
         for rank, at in zip(self.rank_of, self._received, strict=True):
-            self._tells_receives[rank] |= at is not None
+            self._has_receives[rank] |= at is not None
 
     def _nothing(self) -> Vector:
         return np.zeros((len(_CAUSES), len(self.ranks) + 1), dtype=np.int64)
@@ -246,7 +246,7 @@ class _Walk:
         elif graph.unobserved[node]:
             received = self._received[node]
             # A receive that is not in the gap before the action was over before: the input was there already.
-            unknown = arrival if self._tells_receives[self.rank_of[node]] else self._starts[node]
+            unknown = arrival if self._has_receives[self.rank_of[node]] else self._starts[node]
             there = unknown if received is None else received
             if there > arrival:
                 split = self._nothing()

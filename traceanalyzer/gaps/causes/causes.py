@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import polars as pl
-from msgspec.structs import replace
 
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.causes.attribution import Attributed, attribute
@@ -24,7 +23,6 @@ from traceanalyzer.measurements.efficiency.mfu import step_durations
 from traceanalyzer.measurements.ledger.intervals import covered_within
 from traceanalyzer.review import (
     AttributionMs,
-    Bubble,
     Culprit,
     Fault,
     NextSchedules,
@@ -75,8 +73,8 @@ def pipeline_causes(
     if chosen.is_empty() or pipeline.unordered:
         return PipelineCauses()
     received = conform(tables.p2p.filter((pl.col("direction") == "receive") & pl.col("end_ns").is_not_null()), RECEIVES)
-    told = chosen if "comm_ns" in chosen.columns else with_communication(chosen, tables)
-    actions = _with_launches(told, tables)
+    known = chosen if "comm_ns" in chosen.columns else with_communication(chosen, tables)
+    actions = _with_launches(known, tables)
     coupled = _coupled(actions, tables)
     try:
         found = attribute(actions, received, num_stages, device_messages(tables.p2p, tables.kernels), coupled=coupled)
@@ -120,38 +118,6 @@ def _next(pipeline: PipelineGap, job: Job | None, declared: Declaration) -> Next
     return next_schedules(pipeline.actions, pipeline.schedule, batch_of(job, declared, num_pipelines))
 
 
-def with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:
-    """The bubble section with its causes; these alone where only some stages were captured."""
-    if bubble is None and causes.attribution_ms is None:
-        return None
-    return replace(
-        bubble or _UNMEASURED,
-        attribution_ms=causes.attribution_ms,
-        culprits=list(causes.culprits),
-        blame=list(causes.blame),
-        worth=list(causes.worth),
-        replay_error=causes.replay_error,
-        stragglers_separable=causes.separable,
-        largest_fault=causes.fault,
-        fault_limit_ms=causes.fault_limit_ms,
-    )
-
-
-_UNMEASURED = Bubble(
-    measured_share=None,
-    measured_ratio=None,
-    span_share=None,
-    idle_share=None,
-    transfer_share=None,
-    share_of_step=None,
-    overhead_share=None,
-    phase_ms=None,
-    theory=None,
-    stages=[],
-    steps=[],
-)
-
-
 def _coupled(actions: pl.DataFrame, tables: Tables) -> bool:
     """Whether ranks of different pipelines (EP, TP, CP) exchange data inside their actions, and so wait for each other."""
     pipeline_of: dict[int, int] = dict(actions.select("rank", "pipeline").unique().iter_rows())
@@ -166,7 +132,7 @@ def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     """Add `launched_ns`: when the call ended that launched an action's first kernel, on device ranks.
 
     On CPU ranks the main thread is the device: it launches at the start, so all of a late start is the host's. Op tables
-    and marks alone tell no launches, so a late start stays unexplained.
+    and marks alone show no launches, so a late start stays unexplained.
     """
     messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
     work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")
@@ -200,10 +166,10 @@ def _withheld(found: Attributed, *, sampled: bool, coupled: bool) -> tuple[Withh
     if error <= MAX_REPLAY_ERROR:
         reason = (
             "ranks of other pipelines wait for these inside their actions (EP, TP, CP): this replay of single pipelines "
-            "does not know what they would gain from faster computation"
+            "cannot tell what they would gain from faster computation"
         )
         return (Withheld(metric="bubble.worth.computation", reason=reason),) if coupled else ()
     reason = f"the replay of all steps misses their measured length by {error:.1%} (limit {MAX_REPLAY_ERROR:.0%})"
     if sampled:
-        reason += ": when ranks that were not captured send is unknown to it"
+        reason += ": it does not know when ranks that were not captured send"
     return (Withheld(metric="bubble.worth", reason=reason),)

@@ -40,7 +40,7 @@ class DependencyGraph:
     late_ns: list[int]
     """From the end of `releaser` to the sending of the message; 0 without one, and where the message is a node."""
     transfer_ns: list[int]
-    """From the sending of the message to its arrival; 0 where nothing tells, and where the message is a node."""
+    """From the sending of the message to its arrival; 0 where nothing shows it, and where the message is a node."""
     receiving_ns: list[int]
     """Length of a receive that was posted only after the message had been sent: what it took then, on this rank."""
     unobserved: list[bool]
@@ -214,19 +214,19 @@ def replay(
         whole = _replayed_with(graph, MessageNodes(), len(exchanges))
     else:
         whole = _replayed_with(graph, graph.messages, 0)
-    on_the_way = np.zeros_like(durations) if messages is None else messages
-    return run(whole, np.concatenate([own, exchanges, on_the_way]))[: graph.num_actions]
+    in_transit = np.zeros_like(durations) if messages is None else messages
+    return run(whole, np.concatenate([own, exchanges, in_transit]))[: graph.num_actions]
 
 
 def _replayed_with(graph: DependencyGraph, nodes: MessageNodes, num_unused: int) -> ReplayGraph:
     """Actions, message nodes, and for each action the way of the message that is no node (nothing waits for it in vain)."""
-    first_way = graph.num_actions + len(nodes.needs) + num_unused
+    first_message = graph.num_actions + len(nodes.needs) + num_unused
     needs: list[list[int]] = []
     ways: list[list[int]] = []
     for node, (before, source) in enumerate(zip(graph.previous, graph.releaser, strict=True)):
         needed = [] if before == NONE else [before]
         is_plain = source != NONE and node not in nodes.awaited
-        needs.append([*needed, *nodes.awaited.get(node, []), *([first_way + node] if is_plain else [])])
+        needs.append([*needed, *nodes.awaited.get(node, []), *([first_message + node] if is_plain else [])])
         ways.append([source] if is_plain else [])
     whole = replay_graph([*needs, *nodes.needs, *([] for _ in range(num_unused)), *ways])
     assert whole is not None  # noqa: S101 - the dependency graph itself was ordered

@@ -40,7 +40,7 @@ class MessageNodes:
     late_rank: list[int] = field(default_factory=list[int])
     """Rank of the end that came last."""
     launched_ns: list[int | None] = field(default_factory=list[int | None])
-    """When the call ended that launched that end; null: not told."""
+    """When the call ended that launched that end; null: unknown."""
     awaited: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     """Of every action that is given a message: the nodes of all messages that arrive in the same kernel."""
 
@@ -178,12 +178,12 @@ class _Launched:
     def __init__(self, places: Mapping[str, list[Any]]) -> None:
         self._ends: list[int] = places["end_ns"]
         self._by_rank: dict[int, tuple[list[int], list[int]]] = {}
-        told = sorted(
+        known = sorted(
             (rank, at, node)
             for node, (rank, at) in enumerate(zip(places["rank"], places["launched_ns"], strict=True))
             if at is not None
         )
-        for rank, at, node in told:
+        for rank, at, node in known:
             times, nodes = self._by_rank.setdefault(rank, ([], []))
             times.append(at)
             nodes.append(node)

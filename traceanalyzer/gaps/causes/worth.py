@@ -107,7 +107,7 @@ _OVERALL: dict[PipelineCause, str] = {
     "host": "let every rank start and send when it can",
     "transfer": "free transfer",
     "chunk_comm": "communication inside chunks at its median",
-    "overlap_dp": "exchanges between replicas that slow no computation beside them",
+    "overlap_dp": "exchanges between replicas that do not slow the computation beside them",
     "jitter": "no jitter: every action takes its rank's median",
 }
 

@@ -8,6 +8,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict, Window
+from traceanalyzer.gaps.checks.culprits import holder
 from traceanalyzer.review import Culprit, RemedyWorth
 from traceanalyzer.review.vocabulary import RemedyClass
 from traceanalyzer.review.words import milliseconds, percent
@@ -18,10 +19,10 @@ MIN_SHARE = 0.01
 _TITLES = {
     "stage": ("Stages take equally long", "A stage is slower than the others"),
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
-    "transfer": ("Messages between stages cost nothing", "Messages between stages delay the step"),
+    "transfer": ("Messages between stages cost next to nothing", "Messages between stages delay the step"),
     "chunk_comm": ("Communication inside chunks is even", "Communication inside chunks delays the step"),
     "overlap_dp": (
-        "Exchanges between replicas slow no computation",
+        "Exchanges between replicas do not slow computation",
         "Exchanges between replicas slow the computation beside them",
     ),
     "host": ("The host keeps up", "The host starts actions late"),
@@ -29,7 +30,7 @@ _TITLES = {
 }
 _ACTIONS = {
     "stage": "move layers from stage {stages} to others, or look at what its device does",
-    "straggler": "look at the device of rank {rank}: clocks, temperature, neighbours",
+    "straggler": "look at the device of rank {rank}: clocks, temperature, other jobs on its host",
     "transfer": "look at the link that rank {rank} sends over, or overlap its messages",
     "chunk_comm": "look at the collectives inside the actions of rank {rank}",
     "overlap_dp": "compare rank {rank} with fewer channels or later buckets for what replicas exchange",
@@ -45,10 +46,22 @@ _PHRASES = {
     "overlap_dp": "computation slowed beside exchanges between replicas on {who}",
     "host": "late starts by the host of {who}",
     "jitter": "varying durations on {who}",
-    "slack": "waiting of the schedule's own on {who}",
+    "slack": "waiting that the schedule itself causes on {who}",
     "outside_sample": "waiting for {who}",
     "unexplained": "late starts without a known reason on {who}",
 }
+
+
+_STATEMENTS = {
+    "stage": "{who} computes longer than the other stages",
+    "straggler": "{who} computes longer than its stage's other ranks",
+    "transfer": "messages that {who} sends delay the pipeline",
+    "chunk_comm": "communication inside the chunks of {who} delays the pipeline",
+    "overlap_dp": "exchanges between replicas that slow no computation of {who}",
+    "host": "the host of {who} starts actions late",
+    "jitter": "equal actions of {who} vary in length",
+}
+"""Clauses; of a change: what would save time."""
 
 
 def _judge(cause: str, judged: Judged) -> Verdict | None:
@@ -62,13 +75,15 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     worst = next((each for each in _merged(bubble.culprits) if each.cause == cause), None)
     evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
     if share < MIN_SHARE or worst is None:
-        return Verdict(passed=True, evidence=evidence)
+        return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)
     saved = _best(cause, worst, bubble.worth)
     evidence += f", {milliseconds(worst.ms)} of it by {_who(worst)}"
     if cause == "stage" and not bubble.stragglers_separable:
         evidence += ": the stage or its rank, not separable with fewer than 3 replicas"
     if saved is not None:
         evidence += f"; replayed, '{saved.remedy}' saves {milliseconds(saved.ms)}"
+    if saved is not None and saved.ms <= judged.least_ms:
+        return Verdict(passed=True, title=f"{_TITLES[cause][1]}, by too little to matter", evidence=evidence)
     return Verdict(
         passed=False,
         worth_ms=None if saved is None else saved.ms,
@@ -76,6 +91,27 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
         action=_ACTIONS[cause].format(rank=worst.culprit, stages=", ".join(map(str, worst.stages)) or "?"),
         rank=worst.culprit,
         culprit=_PHRASES[cause].format(who=_who(worst)),
+        statement=_STATEMENTS[cause].format(who=_who(worst)),
+    )
+
+
+def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | None:
+    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be told."""
+    bubble = judged.bubble
+    remedies = [each for each in bubble.worth if each.cause == cause] if bubble and _REMEDIES[cause] == "fault" else []
+    of_one = [each for each in remedies if each.rank is not None or each.stage is not None]
+    best = max(of_one, key=lambda each: each.ms, default=None)
+    if best is None or best.ms <= judged.least_ms or cause == "transfer":
+        return None
+    who = holder(best.rank, judged.stages) if best.rank is not None else f"stage {best.stage}"
+    return Verdict(
+        passed=False,
+        worth_ms=best.ms,
+        evidence=f"{evidence}; replayed, '{best.remedy}' saves {milliseconds(best.ms)}",
+        action=_ACTIONS[cause].format(rank=best.rank, stages=best.stage),
+        rank=best.rank,
+        culprit=_PHRASES[cause].format(who=who),
+        statement=_STATEMENTS[cause].format(who=who),
     )
 
 
@@ -100,10 +136,10 @@ def _merged(culprits: Iterable[Culprit]) -> list[Culprit]:
 
 
 def _who(culprit: Culprit) -> str:
+    if culprit.culprit is not None:
+        return holder(culprit.culprit, {culprit.culprit: culprit.stages})
     stages = ", ".join(map(str, culprit.stages))
-    if culprit.culprit is None:
-        return f"stage {stages}" if stages else "ranks that were not captured"
-    return f"rank {culprit.culprit} (stage {stages})" if stages else f"rank {culprit.culprit}"
+    return f"stage{'' if len(culprit.stages) == 1 else 's'} {stages}" if stages else "ranks that were not captured"
 
 
 _WHY = {
@@ -116,7 +152,7 @@ _WHY = {
     "jitter": "The pipeline waits for the slowest microbatch of every round.",
 }
 _REMEDIES: dict[str, RemedyClass] = {
-    "stage": "fault", "straggler": "fault", "transfer": "fault", "chunk_comm": "fault", "overlap_dp": "change", "host": "fault", "jitter": "ideal",
+    "stage": "fault", "straggler": "fault", "transfer": "ideal", "chunk_comm": "fault", "overlap_dp": "change", "host": "fault", "jitter": "ideal",
 }  # fmt: skip
 _WINDOWS: dict[str, Window] = {
     "stage": "longest_action", "straggler": "longest_action", "transfer": "sent_message",
@@ -128,7 +164,7 @@ CHECKS = tuple(
         id=f"pipeline.{cause}",
         passed=titles[0],
         failed=titles[1],
-        why=f"{_WHY[cause]} Told from {percent(MIN_SHARE)} of the pipeline phase on.",
+        why=f"{_WHY[cause]} Reported from {percent(MIN_SHARE)} of the pipeline phase, where its remedy saves more than max(0.5% of the step, noise).",
         action=_ACTIONS[cause].format(rank="N", stages="N"),
         judge=partial(_judge, cause),
         remedy=_REMEDIES[cause],

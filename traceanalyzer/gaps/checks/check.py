@@ -6,12 +6,21 @@ in the documentation is made from them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Literal
 
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
-from traceanalyzer.review import AllToAll, Bubble, NextSchedules, RankFault, RankMemory, ValidityFigures
+from traceanalyzer.review import (
+    AllToAll,
+    Bubble,
+    NextSchedules,
+    RankFault,
+    RankMemory,
+    SequenceBalance,
+    ValidityFigures,
+)
 from traceanalyzer.review.vocabulary import RemedyClass
 
 Window = Literal["longest_action", "beyond_usual", "late_start", "sent_message", "collective_inside"]
@@ -31,16 +40,19 @@ class Judged:
     """Half-width of the confidence interval of the step time over the step time."""
     memory: Sequence[RankMemory] = ()
     faults: Sequence[RankFault] = ()
+    stages: Mapping[int, Sequence[int]] = field(default_factory=lambda: MappingProxyType({}))
+    """The stages that each rank holds; empty without a pipeline."""
     num_compared: int = 0
     """Ranks that were compared with peers."""
+    sequences: Sequence[SequenceBalance] = ()
     flops: tuple[float, float] | None = None
     """Of one step: by the recorded shapes, and as declared."""
     recompute: tuple[str, Recomputed] | None = None
-    """What the job declares to compute again, and what the traces tell."""
+    """What the job declares to compute again, and what the traces show."""
 
     @property
     def least_ms(self) -> float:
-        """Savings below max(0.5% of the step, noise) are not told as faults or changes."""
+        """Savings below max(0.5% of the step, noise) are not reported as faults or changes."""
         return (self.step_ms or 0.0) * max(0.005, self.noise_share)
 
 
@@ -60,6 +72,11 @@ class Verdict:
     """The moment that shows it, where the judge knows it."""
     culprit: str | None = None
     """Who or what, in words: `rank 3 (stage 1)`."""
+    statement: str | None = None
+    """Of a fault: who does what, as a clause (`the host of rank 2 launches late`); if it is only bounded, the clause that
+    follows its culprit (`its host launches late`). Of a change: what would save time."""
+    at_most_ms: float | None = None
+    """What others wait for it per step, where only this bound of its worth is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ from functools import partial
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
 from traceanalyzer.review import Finding, RankFault, StragglerFigures
 from traceanalyzer.review.vocabulary import RankCause
-from traceanalyzer.review.words import counted
+from traceanalyzer.review.words import counted, ranks_text, times
 
 MIN_SLOWDOWN = 1.005
 """A rank that slows the step by less is shown as 1.00 times, which says nothing."""
 _REPLACED = ("pipeline.chunk_comm", "pipeline.stage", "pipeline.straggler", "pipeline.host", "pipeline.jitter")
 """Findings of the pipeline that may name a culprit's victim, or the culprit with another cause."""
+_OF_LINKS = ("all_to_all.links", "pipeline.transfer")
 _PASSED: dict[RankCause, str] = {
     "computation": "Ranks that do the same work compute equally long",
     "host": "No host launches later than those of its peers",
@@ -37,7 +38,7 @@ def _judge(cause: RankCause, judged: Judged) -> Verdict | None:
     if not faults:
         evidence = f"{counted(judged.num_compared, 'rank')} compared at every place of the program: none stands out"
         return Verdict(passed=True, evidence=evidence) if judged.num_compared else None
-    worst = max(faults, key=lambda fault: fault.ms or fault.low)
+    worst = max(faults, key=lambda fault: (fault.ms or 0.0, fault.high))
     others = f"; {counted(len(faults) - 1, 'more rank')} likewise" if len(faults) > 1 else ""
     return Verdict(
         passed=False,
@@ -45,12 +46,67 @@ def _judge(cause: RankCause, judged: Judged) -> Verdict | None:
         evidence=worst.evidence + others,
         action=_ACTIONS[cause].format(who=f"rank {worst.rank}"),
         rank=worst.rank,
-        culprit=f"rank {worst.rank}",
+        culprit=(who := holder(worst.rank, judged.stages)),
+        statement=_statement(worst, who),
+        at_most_ms=worst.high if worst.ms is None else None,
         window=None if worst.start_ns is None or worst.end_ns is None else (worst.start_ns, worst.end_ns),
     )
 
 
-CHECKS = tuple(
+def holder(rank: int, stages: Mapping[int, Sequence[int]]) -> str:
+    """A rank with its stages, for example `rank 4 (stage 1)`."""
+    held = stages.get(rank, ())
+    listed = ", ".join(map(str, held))
+    return f"rank {rank} ({'stage' if len(held) == 1 else 'stages'} {listed})" if held else f"rank {rank}"
+
+
+def _statement(fault: RankFault, who: str) -> str:
+    """A clause of its own where the fault is priced, else one that follows `for rank 3:`."""
+    priced = fault.ms is not None
+    if fault.cause == "computation":
+        peers = f"as {ranks_text(fault.peers)}" if fault.peers else "as its peers"
+        longer = (
+            f"computes {times(fault.slowdown)} as long {peers}" if fault.slowdown else "computes longer than its peers"
+        )
+        return f"{who if priced else 'it'} {longer}"
+    if fault.cause == "host":
+        return f"{f'the host of {who}' if priced else 'its host'} launches late"
+    if fault.cause == "late_starts":
+        return (
+            f"{f'kernels of {who}' if priced else 'its kernels'} start late on an idle device, and why is not recorded"
+        )
+    return f"{who if priced else 'it'} comes last, and why is not recorded"
+
+
+def _judge_links(judged: Judged) -> Verdict | None:
+    """The link that costs most; where none does, what is known of links is told by other checks."""
+    faults = [fault for fault in judged.faults if fault.cause == "link"]
+    if not faults:
+        return None
+    worst = max(faults, key=lambda fault: fault.ms or fault.low)
+    to = "" if worst.peer is None else f" to rank {worst.peer}"
+    return Verdict(
+        passed=False,
+        worth_ms=worst.ms,
+        evidence=worst.evidence + (f"; {counted(len(faults) - 1, 'more link')} likewise" if len(faults) > 1 else ""),
+        rank=worst.rank,
+        window=None if worst.start_ns is None or worst.end_ns is None else (worst.start_ns, worst.end_ns),
+        culprit=(link := f"the link {'of' if worst.peer is None else 'from'} rank {worst.rank}{to}"),
+        statement=f"{link} is slow" if worst.ms is not None else "its link is slow",
+        at_most_ms=worst.high if worst.ms is None else None,
+    )
+
+
+_LINKS = Check(
+    id="ranks.link",
+    passed="No link is slower than the others",
+    failed="A link is slower than the others",
+    why="What passes a slow link makes its ranks late for everything after. Links of one run are each other's measure.",
+    action="check the link (cables, topology, congestion, what else uses it)",
+    judge=_judge_links,
+    remedy="fault",
+)
+_OF_CAUSES = tuple(
     Check(
         id=f"ranks.{cause}",
         passed=_PASSED[cause],
@@ -62,10 +118,16 @@ CHECKS = tuple(
     )
     for cause in _PASSED
 )
+CHECKS = (
+    *_OF_CAUSES,
+    _LINKS,
+)
 
 
 def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) -> list[Finding]:
-    """`findings` less those of the pipeline that tell a named rank's fault again, or blame one that waits for it."""
+    """`findings` less those that repeat a named rank's or link's fault, or blame one that waits for it."""
+    linked = {rank for fault in faults if fault.cause == "link" for rank in (fault.rank, fault.peer)}
+    findings = [each for each in findings if each.passed or each.id not in _OF_LINKS or each.rank not in linked]
     named = {rank for fault in faults if fault.ms is not None for rank in (fault.rank, *fault.peers)}
     return [each for each in findings if each.passed or each.id not in _REPLACED or each.rank not in named]
 

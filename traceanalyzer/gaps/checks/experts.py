@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
 from traceanalyzer.review import AllToAll
-from traceanalyzer.review.words import milliseconds, percent, times
+from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
 
 MIN_SAVED_SHARE = 0.02
-"""A placement is proposed from this share of the step on, and links are told from here on."""
+"""A placement is proposed from this share of the step on, and links are reported from here on."""
 
 LEVELLING = 0.9
 """Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""
@@ -54,7 +54,15 @@ def _balance(judged: Judged) -> Verdict | None:
         evidence=evidence,
         action=None if passed else _LESS_PADDING if levelled else _balance_action(all_to_all),
         rank=all_to_all.slowest_rank,
+        statement=_uneven(all_to_all, ratio, f", beyond the {times(theory.chance_rank_high)} that chance gives"),
     )
+
+
+def _uneven(all_to_all: AllToAll, ratio: float, beyond: str = "") -> str:
+    """The fullest rank as a clause, and whose experts are waited for."""
+    blamed = next((item for item in all_to_all.blame if item.cause == "experts"), None)
+    full = f"the fullest expert rank receives {times(ratio)} the mean{beyond}"
+    return f"{full}, and the others wait for the experts of rank {blamed.culprit}" if blamed is not None else full
 
 
 def _balance_without_chance(judged: Judged, all_to_all: AllToAll, ratio: float) -> Verdict | None:
@@ -70,6 +78,7 @@ def _balance_without_chance(judged: Judged, all_to_all: AllToAll, ratio: float) 
         evidence=f"the fullest rank receives {times(ratio)} the mean; what chance alone gives is not known",
         action=None if passed else _balance_action(all_to_all),
         rank=all_to_all.slowest_rank,
+        statement=_uneven(all_to_all, ratio),
     )
 
 
@@ -100,10 +109,15 @@ def _placement(judged: Judged) -> Verdict | None:
     if placement is None or placement.saved_ms is None or not step_ms:
         return None
     passed = placement.saved_ms < MIN_SAVED_SHARE * step_ms
-    how = "judged on steps it was not made from" if placement.held_out else "judged on the one step it was made from"
+    how = (
+        "tested on steps that it was not made from"
+        if placement.held_out
+        else "tested on the one step that it was made from"
+    )
     return Verdict(
         passed=passed,
         worth_ms=None if passed else placement.saved_ms,
+        statement=f"a placement that moves {counted(placement.num_moved, 'expert')}",
         evidence=(
             f"packing experts by load takes the fullest rank from {times(placement.rank_load_before)} to "
             f"{times(placement.rank_load_after)} the mean, {how}; no replicas"
@@ -136,16 +150,22 @@ def _links(judged: Judged) -> Verdict | None:
             + (f"; slow ports: {slow}" if slow else "; no rank's transfers stand out")
         ),
         action=None if passed else "check the links of these ranks (cables, topology, congestion)",
+        culprit=None if passed else f"the links of {_ports(all_to_all)}",
+        statement=None if passed else f"the links of {_ports(all_to_all)} are slow in all-to-alls",
         rank=None if passed else all_to_all.slow_ports[0].rank,
     )
+
+
+def _ports(all_to_all: AllToAll) -> str:
+    return ranks_text(sorted({port.rank for port in all_to_all.slow_ports}), 4)
 
 
 CHECKS = (
     Check(
         id="experts.balanced",
-        passed="Expert load is as even as chance gives",
+        passed="Expert load is as even as chance allows",
         failed="Expert load is uneven beyond chance",
-        why="Every rank waits for the fullest one. A router without preference is uneven too; only what 1 of 100 runs exceed is told.",
+        why="Every rank waits for the fullest one. A router without preference is uneven too; the check fails only beyond what 99 of 100 such runs show.",
         action="rebalance the experts, or their placement",
         judge=_balance,
         remedy="fault",
@@ -154,7 +174,7 @@ CHECKS = (
         id="experts.placement",
         passed="No other placement of experts would help",
         failed="Another placement of experts would help",
-        why=f"Packing experts by their measured load evens the ranks; told from {percent(MIN_SAVED_SHARE)} of the step on.",
+        why=f"Packing experts by their measured load evens the ranks; reported from {percent(MIN_SAVED_SHARE)} of the step.",
         action="move experts: traceanalyzer plan experts PATH --placement FILE",
         judge=_placement,
         remedy="change",
@@ -163,7 +183,7 @@ CHECKS = (
         id="all_to_all.links",
         passed="All-to-all transfers are as fast as the run's own",
         failed="Some links are slow",
-        why=f"A slow port makes its rank late for everything after; told from {percent(MIN_SAVED_SHARE)} of the step on.",
+        why=f"A slow port makes its rank late for everything after; reported from {percent(MIN_SAVED_SHARE)} of the step.",
         action="check the links of these ranks (cables, topology, congestion)",
         judge=_links,
         remedy="fault",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
 from traceanalyzer.review.theory import theory_share
-from traceanalyzer.review.words import digits, milliseconds, percent
+from traceanalyzer.review.words import counted, digits, milliseconds, percent, times
 
 MAX_OVERHEAD_SHARE = 0.02
 
@@ -42,8 +42,8 @@ def _on_time(judged: Judged) -> Verdict | None:
         passed=passed,
         worth_ms=None if passed else bubble.overhead_share * bubble.phase_ms,
         evidence=(
-            f"{percent(bubble.overhead_share)} of the pipeline phase lies between an action's inputs being there "
-            f"and its start; most on rank {worst.ranks[0]}, {milliseconds(worst.overhead_ms)} per step"
+            f"{percent(bubble.overhead_share)} of the pipeline phase passes between the arrival of an action's "
+            f"inputs and its start; most on rank {worst.ranks[0]}, {milliseconds(worst.overhead_ms)} per step"
         ),
         rank=worst.ranks[0],
     )
@@ -58,11 +58,12 @@ def _best_schedule(judged: Judged) -> Verdict | None:
     passed = best.saves_ms <= judged.least_ms or best is current
     copies = ", two copies of the parameters" if best.num_parameter_copies > 1 else ""
     size = "" if best.microbatch == "same" else ", microbatches half as large"
-    name = f"{best.schedule} with {best.num_microbatches} microbatches"
+    name = f"{best.schedule} with {counted(best.num_microbatches, 'microbatch')}"
     return Verdict(
         passed=passed,
         worth_ms=None if passed else best.saves_ms,
         culprit=name,
+        statement=f"{name} ({times(best.memory_ratio)} the activations{size}{copies})",
         evidence=(
             f"simulated at this run's times with equal stages and free transfer, {name} has a bubble of "
             f"{percent(best.bubble_share)} and takes {milliseconds(best.phase_ms)}; it holds {digits(best.memory_ratio)} times the "
@@ -75,8 +76,8 @@ def _best_schedule(judged: Judged) -> Verdict | None:
 CHECKS = (
     Check(
         id="bubble.is_the_schedules",
-        passed="The bubble is the schedule's own",
-        failed="The bubble is larger than the schedule's",
+        passed="The bubble is what the schedule costs",
+        failed="The bubble is larger than what the schedule costs",
         why="Theory with equal stages says what the schedule costs. What is beyond it (2% of theory, relative) is the run's.",
         action="even out the stages",
         judge=_schedules_own,
@@ -86,7 +87,7 @@ CHECKS = (
         id="pipeline.starts_on_time",
         passed="Actions start when they can",
         failed="Actions start later than they could",
-        why="Time between an action's inputs being there and its start is nobody's computation; up to 2% of the phase passes.",
+        why="Between the arrival of an action's inputs and its start nothing is computed; up to 2% of the phase passes.",
         action="look at what the host does between actions: sends, receives, logging",
         judge=_on_time,
         window="late_start",
@@ -95,7 +96,7 @@ CHECKS = (
         id="schedule.best",
         passed="No other schedule would save much",
         failed="Another schedule would shorten the step",
-        why="Every known schedule is simulated at this run's times and global batch, with its memory. Savings above max(0.5% of the step, noise) are told.",
+        why="Every known schedule is simulated at this run's times and global batch, with its memory. Savings above max(0.5% of the step, noise) are reported.",
         action="try the schedule, if its memory fits",
         judge=_best_schedule,
         remedy="change",

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.checks import causes, culprits, declared, experts, memory, pipeline, timeline
+from traceanalyzer.gaps.checks import causes, culprits, declared, experts, memory, pipeline, sequences, timeline
 from traceanalyzer.gaps.checks.check import Check, Judged
 from traceanalyzer.review import Finding
 
@@ -15,6 +15,7 @@ CHECKS: tuple[Check, ...] = (
     *pipeline.CHECKS,
     *causes.CHECKS,
     *culprits.CHECKS,
+    *sequences.CHECKS,
     *experts.CHECKS,
     *memory.CHECKS,
     *declared.CHECKS,
@@ -37,7 +38,9 @@ def _finding(check: Check, judged: Judged) -> Finding | None:
         passed=verdict.passed,
         remedy=None if verdict.passed else check.remedy,
         culprit=None if verdict.passed else verdict.culprit,
+        statement=None if verdict.passed else verdict.statement,
         worth_ms=verdict.worth_ms,
+        at_most_ms=verdict.at_most_ms,
         worth_mfu_points=None,
         evidence=verdict.evidence,
         action=None if verdict.passed else verdict.action or check.action,
@@ -71,8 +74,16 @@ def page() -> str:
 
 
 def by_worth(found: Iterable[Finding]) -> list[Finding]:
-    """Failed checks first, by worth."""
-    return sorted(found, key=lambda item: (item.passed, -(item.worth_ms or 0.0)))
+    """Failed checks first, by worth; among those without a worth, by what they are at most."""
+    return sorted(found, key=lambda item: (item.passed, -(item.worth_ms or 0.0), -(item.at_most_ms or 0.0)))
+
+
+def with_shares(findings: Iterable[Finding], step_ms: float | None) -> list[Finding]:
+    """Fill `share_of_step`: the worth, or what it is at most, over the median step."""
+    if not step_ms:
+        return list(findings)
+    sizes = [(each, each.worth_ms if each.worth_ms is not None else each.at_most_ms) for each in findings]
+    return [each if size is None else replace(each, share_of_step=size / step_ms) for each, size in sizes]
 
 
 def with_mfu_points(findings: list[Finding], mfu: float | None, step_ms: float | None) -> list[Finding]:

@@ -24,9 +24,9 @@ def _faithful(judged: Judged) -> Verdict | None:
 CHECKS = (
     Check(
         id="timeline.faithful",
-        passed="The host let the ranks run when they wanted to",
+        passed="The host ran every rank without delay",
         failed="The host distorted the timeline",
-        why="On CPU runs the host is the device. Where tasks wait for cores, or equal actions vary, the timeline measures the host.",
+        why="On CPU runs the host is the device. If tasks wait for cores, or equal actions vary, the timeline measures the host.",
         action="repeat the run on idle cores, with at most one rank per core, or paced",
         judge=_faithful,
     ),

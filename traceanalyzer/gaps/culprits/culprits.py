@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 import polars as pl
 
+from traceanalyzer.gaps.culprits.causal_balance import (
+    causal_attention,
+    context_groups,
+    sequence_balance,
+    with_causal_base,
+)
 from traceanalyzer.gaps.culprits.evidence import host_evidence, kernel_evidence, pauses
-from traceanalyzer.gaps.culprits.late_members import late_members
+from traceanalyzer.gaps.culprits.late_members import late_members, waited_for_ns
+from traceanalyzer.gaps.culprits.link_faults import link_faults
 from traceanalyzer.gaps.culprits.peers import PARTS, segments
 from traceanalyzer.gaps.culprits.price import (
     MAX_REPLAY_ERROR,
@@ -20,8 +28,11 @@ from traceanalyzer.gaps.culprits.price import (
     replay_error,
 )
 from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_graph
+from traceanalyzer.gaps.culprits.slow_links import slow_places
+from traceanalyzer.gaps.experts.detail import ExpertTables
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.measurements.communication.programs import Programs, programs
-from traceanalyzer.review import RankFault, Withheld
+from traceanalyzer.review import RankFault, SequenceBalance, Withheld
 from traceanalyzer.review.vocabulary import FaultBasis, RankCause
 from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
 from traceanalyzer.schema import conform, empty
@@ -35,15 +46,26 @@ _CAUSES: dict[str, RankCause] = {"compute_ns": "computation", "host_ns": "host",
 
 
 @dataclass(frozen=True, slots=True)
-class CulpritGap:
+class CulpritGap(SubjectPart):
     """Faults of ranks, largest first, with the tables behind them."""
 
     faults: tuple[RankFault, ...] = ()
+    sequences: tuple[SequenceBalance, ...] = ()
     num_compared: int = 0
     """Ranks that have peers and were compared."""
     late_table: pl.DataFrame = field(default_factory=lambda: empty(LATE_MEMBERS))
     table: pl.DataFrame = field(default_factory=lambda: empty(CULPRITS))
     withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Faults, largest first, and uneven groups of context parallelism."""
+        return {"culprits": list(self.faults), "sequence_balance": list(self.sequences)}
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """Faults, and who came late to collectives."""
+        return {"culprits": self.table, "late_members": self.late_table}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +75,7 @@ class _Compared:
     graph: ProgramGraph
     segments: pl.DataFrame
     kernels: pl.DataFrame
-    late: pl.DataFrame
+    splits: pl.DataFrame
     step_ns: float
     error: float
     events: Callable[[int], pl.DataFrame]
@@ -75,7 +97,7 @@ def culprit_gap(
     splits: pl.DataFrame,
     messages: pl.DataFrame,
     actions: pl.DataFrame,
-    exchanges: pl.DataFrame,
+    experts: ExpertTables,
     events: Callable[[int], pl.DataFrame],
 ) -> CulpritGap:
     """Compare ranks that do the same work.
@@ -85,10 +107,11 @@ def culprit_gap(
         splits: `COLLECTIVE_SPLITS` whose waits can be trusted.
         messages: `P2P_SPLITS`, likewise.
         actions: `ACTIONS` with stages.
-        exchanges: `COLLECTIVE_SPLITS` with the directions of expert exchanges.
+        experts: collectives with the directions of expert exchanges, and what their transfers should take.
         events: gives `EVENTS` of a rank on the tables' clock.
     """
-    late = late_members(splits.filter(pl.col("step").is_in(typical_steps(tables.steps))))
+    judged = splits.filter(pl.col("step").is_in(typical_steps(tables.steps)))
+    late = late_members(judged)
     if tables.steps["rank"].n_unique() < 2 or splits.height + messages.height > MAX_OPERATIONS:
         return CulpritGap(late_table=late)
     found = programs(tables.kernels, splits, messages, actions)
@@ -97,16 +120,24 @@ def culprit_gap(
         return CulpritGap(late_table=late)
     typical = typical_steps(tables.steps)
     graph = replace(graph, judged=frozenset(typical))  # all are replayed: a step begins where the one before it ended
-    compared = segments(graph.nodes, found, exchanges).filter(pl.col("step").is_in(typical))
-    step_ns = _measured_step(tables.steps.filter(pl.col("step").is_in(typical)))
-    whole = _Compared(graph, compared, tables.kernels, late, step_ns, replay_error(graph, step_ns), events)
-    told = [
+    causal = causal_attention(tables.kernels, found, context_groups(splits, messages))
+    compared = segments(graph.nodes, found, experts.collectives).filter(pl.col("step").is_in(typical))
+    compared = with_causal_base(compared, causal)
+    measured = _measured_steps(tables.steps.filter(pl.col("step").is_in(typical)))
+    step_ns = median(measured.values())
+    whole = _Compared(graph, compared, tables.kernels, judged, step_ns, replay_error(graph, measured), events)
+    told: list[tuple[Price | None, RankFault]] = [
         (price, fault)
         for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found))
         if (fault := _fault(whole, price, known=_is_known(found, price, step_ns))) is not None
     ]
+    judged_messages = messages.filter(pl.col("step").is_in(typical))
+    places = slow_places(experts.expected, judged_messages)
+    told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
     told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
+    priced = whole.error <= MAX_REPLAY_ERROR
     return CulpritGap(
+        sequences=tuple(sequence_balance(graph, compared, causal, step_ns, priced=priced)),
         faults=tuple(fault for _, fault in told),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
         if _is_told(whole, tables)
@@ -122,10 +153,10 @@ def _is_told(whole: _Compared, tables: Tables) -> bool:
     return whole.error <= MAX_REPLAY_ERROR and len(typical_steps(tables.steps)) > 1
 
 
-def _measured_step(steps: pl.DataFrame) -> float:
-    length = (pl.col("end_ns") - pl.col("start_ns")).max()
-    lengths = steps.group_by("step").agg(length.alias("ns"))["ns"].median()
-    return float(lengths) if isinstance(lengths, (int, float)) else 0.0
+def _measured_steps(steps: pl.DataFrame) -> dict[int, float]:
+    """The longest rank's window of every step, in nanoseconds."""
+    lengths = steps.group_by("step").agg((pl.col("end_ns") - pl.col("start_ns")).max().cast(pl.Float64).alias("ns"))
+    return {int(step): ns for step, ns in lengths.sort("step").iter_rows()}
 
 
 def _cut_off(found: Programs) -> set[int]:
@@ -194,7 +225,7 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
 
 def _bound(whole: _Compared, rank: int) -> Saving | None:
     """What others wait for a rank at most; None where nobody is known to."""
-    waited = float(whole.late.filter(pl.col("late_rank") == rank)["longest_waiting_ms"].sum()) * 1e6
+    waited = waited_for_ns(whole.splits, rank)
     return Saving(waited, 0.0, waited, recurs=True) if waited > whole.least_ns else None
 
 
@@ -242,19 +273,19 @@ def _moment(whole: _Compared, price: Price) -> tuple[int, int] | None:
     return None if rows.is_empty() else (int(rows["from_ns"][0]), int(rows["to_ns"][0]))
 
 
-def _table(told: list[tuple[Price, RankFault]]) -> pl.DataFrame:
+def _table(told: Sequence[tuple[Price | None, RankFault]]) -> pl.DataFrame:
     rows = [
         {
             "rank": fault.rank, "cause": fault.cause, "ms": fault.ms, "low_ms": fault.low, "high_ms": fault.high,
             "share_of_step": fault.share_of_step, "basis": fault.basis, "kernel": fault.kernel, "call": fault.call,
-            **{f"{part.removesuffix('_ns')}_ms": price.parts[part].ns / 1e6 for part in PARTS},
+            **{f"{part.removesuffix('_ns')}_ms": price.parts[part].ns / 1e6 if price else None for part in PARTS},
         }
         for price, fault in told
     ]  # fmt: skip
     return conform(pl.DataFrame(rows, schema=CULPRITS), CULPRITS) if rows else empty(CULPRITS)
 
 
-def _withheld(whole: _Compared, told: list[tuple[Price, RankFault]]) -> tuple[Withheld, ...]:
+def _withheld(whole: _Compared, told: Sequence[tuple[Price | None, RankFault]]) -> tuple[Withheld, ...]:
     if all(fault.ms is not None for _, fault in told):
         return ()
     reason = f"the replay of all programs misses the measured step by {percent(whole.error)} (limit {percent(MAX_REPLAY_ERROR, 0)})"

@@ -11,7 +11,7 @@ from traceanalyzer.measurements.communication.programs import COMPUTING
 from traceanalyzer.review.words import times
 
 MIN_COVERED = 0.5
-"""Of a pause: an event that covers less did not cause it."""
+"""Of a pause: an event that covers less did not cause it. An event with less of itself in the pause holds other work."""
 NUM_PAUSES = 10
 """The longest ones are looked at."""
 _SAME_COUNT = 0.01
@@ -107,7 +107,9 @@ def host_evidence(events: pl.DataFrame, kernels: pl.DataFrame, rank: int, found:
         covered = (pl.min_horizontal("end_ns", pl.lit(end)) - pl.max_horizontal("start_ns", pl.lit(start))).alias(
             "covered"
         )
-        inside = on_thread.with_columns(covered).filter(pl.col("covered") >= MIN_COVERED * host)
+        inside = on_thread.with_columns(covered).filter(
+            (pl.col("covered") >= MIN_COVERED * host) & (pl.col("covered") >= MIN_COVERED * pl.col("duration_ns"))
+        )
         if inside.height:
             name = inside.sort("duration_ns", "name").row(0, named=True)["name"]
             filled[name] = filled.get(name, 0) + host

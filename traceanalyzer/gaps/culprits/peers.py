@@ -3,18 +3,18 @@
 Ranks are *peers* if they share a collective group and their program has the same operations in every step. Groups that hold
 the whole job count only where no pipeline divides it. A *segment* is what a rank does before one operation of its step's
 program; its base is the median of the same segment of the peers, itself excluded: two members are enough. Computation of
-experts, between dispatch and combine, has no base: its difference is load.
+experts, between dispatch and combine, follows the rows a rank holds (`expert_work`); what more rows take is load.
 """
 
 from __future__ import annotations
 
 import polars as pl
 
+from traceanalyzer.gaps.culprits.expert_work import expert_segments, with_slopes
 from traceanalyzer.measurements.communication.programs import Programs
 
 SHARING = ["dp", "tp", "ep", "cp"]
 """Roles of groups whose members do the same work."""
-EXPERTS_BETWEEN = ["dispatch>combine", "combine_backward>dispatch_backward"]
 PARTS = ["compute_ns", "host_ns", "other_ns"]
 _SEGMENT = ["rank", "step", "operation"]
 
@@ -77,7 +77,7 @@ def segments(nodes: pl.DataFrame, found: Programs, directions: pl.DataFrame) -> 
     Args:
         nodes: `NODES` of the program graph.
         found: the programs.
-        directions: `rank`, `index`, `direction` of expert exchanges.
+        directions: `COLLECTIVE_SPLITS` with the directions of expert exchanges.
 
     Returns:
         `rank`, `step`, `operation`, `place` (in the step), `role`, `compute_ns`, `host_ns`, `other_ns`, `peers`,
@@ -93,20 +93,40 @@ def segments(nodes: pl.DataFrame, found: Programs, directions: pl.DataFrame) -> 
             ((pl.col("step") == pl.col("step").min().over("rank")) & (pl.col("place") <= 0)).alias("is_first"),
         )
         .join(peers(found.operations).cast({"rank": pl.Int64}), on="rank", how="left")
-        .join(_expert_segments(found.operations, directions), on=["rank", "operation"], how="left")
+        .join(expert_segments(found.operations, directions), on=["rank", "operation"], how="left")
         .with_columns(pl.col("is_experts").fill_null(value=False))
     )
     alike = ["peers", "step", "place"]
     for part in PARTS:
-        others = _median_of_others(whole, part, alike)
+        others = median_of_others(whole, part, alike)
         base = pl.when(pl.col("peers").is_not_null() & (pl.len().over(alike) > 1)).then(others)
         whole = whole.with_columns(base.alias(f"base_{part}"))
-    whole = _with_usual_host(whole)
-    hidden = pl.when(~pl.col("is_experts")).then("base_compute_ns").alias("base_compute_ns")
+    whole = _with_expert_base(_with_usual_host(whole), alike)
     return (
-        whole.with_columns(hidden, (pl.len().over(alike) - 1).alias("num_peers"))
-        .drop("_first")
+        whole.with_columns((pl.len().over(alike) - 1).alias("num_peers"))
+        .drop("_first", "pair", "rows")
         .sort("rank", "step", "operation")
+    )
+
+
+def _with_expert_base(rows: pl.DataFrame, alike: list[str]) -> pl.DataFrame:
+    """The base of expert computation at the rank's own rows; null where rows are not known."""
+    if not rows["is_experts"].any():
+        return rows
+    told = with_slopes(rows)
+    told = told.with_columns(median_of_others(told, "rows", alike).alias("_usual_rows"))
+    beyond = pl.col("rows") - pl.col("_usual_rows")
+    per_row = pl.when(_exceeds_others("rows", alike)).then("per_row").otherwise("slope")
+    base = (pl.col("base_compute_ns") + per_row * beyond).round().cast(pl.Int64).clip(lower_bound=0)
+    return told.with_columns(
+        pl.when(pl.col("is_experts")).then(base).otherwise("base_compute_ns").alias("base_compute_ns")
+    ).drop("slope", "per_row", "_usual_rows")
+
+
+def _exceeds_others(part: str, alike: list[str]) -> pl.Expr:
+    """Whether a row of its group is alone at the top."""
+    return (pl.col(part) == pl.col(part).max().over(alike)) & (
+        pl.col(part).rank("max").over(alike) == pl.len().over(alike)
     )
 
 
@@ -114,7 +134,7 @@ def _with_usual_host(rows: pl.DataFrame) -> pl.DataFrame:
     """The base of late launches on ranks without peers: no more in sum than the median of the other ranks of the step."""
     host = pl.when(~pl.col("is_first")).then("host_ns").otherwise(0).sum().alias("_own")
     totals = rows.group_by("rank", "step").agg(host)
-    totals = totals.with_columns(_median_of_others(totals, "_own", ["step"]).alias("_usual"))
+    totals = totals.with_columns(median_of_others(totals, "_own", ["step"]).alias("_usual"))
     share = (pl.col("_usual") / pl.col("_own")).clip(upper_bound=1.0)
     usual = pl.when(pl.col("_own") > 0).then((pl.col("host_ns") * share).round().cast(pl.Int64))
     alone = pl.col("peers").is_null()
@@ -125,7 +145,7 @@ def _with_usual_host(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _median_of_others(rows: pl.DataFrame, part: str, alike: list[str]) -> pl.Series:
+def median_of_others(rows: pl.DataFrame, part: str, alike: list[str]) -> pl.Series:
     """The median of `part` over the other rows of each row's group."""
     ordered = pl.col(part).sort().over(alike, mapping_strategy="join")
     at = pl.col(part).rank("ordinal").over(alike).cast(pl.Int64) - 1
@@ -139,20 +159,4 @@ def _median_of_others(rows: pl.DataFrame, part: str, alike: list[str]) -> pl.Ser
     low, high = (num - 2) // 2, (num - 1) // 2
     return (
         rows.with_columns(ordered.alias("_ordered")).select(((other(low) + other(high)) // 2).alias("base")).to_series()
-    )
-
-
-def _expert_segments(operations: pl.DataFrame, directions: pl.DataFrame) -> pl.DataFrame:
-    """`rank`, `operation`, `is_experts`: segments between an exchange that brings tokens to experts and the next one."""
-    told = directions.select("rank", "index", pl.col("direction").cast(pl.String).alias("_told"))
-    known = (
-        operations.join(told.unique(["rank", "index"]), on=["rank", "index"], how="left")
-        .with_columns(pl.coalesce("_told", "direction").alias("_direction"))
-        .sort("rank", "operation")
-    )
-    pair = pl.concat_str(pl.col("_direction").shift(1).over("rank"), pl.lit(">"), "_direction")
-    return known.select(
-        pl.col("rank").cast(pl.Int64),
-        pl.col("operation").cast(pl.Int64),
-        pair.is_in(EXPERTS_BETWEEN).fill_null(value=False).alias("is_experts"),
     )

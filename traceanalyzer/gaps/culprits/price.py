@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +68,17 @@ def step_weights(graph: ProgramGraph) -> Array:
     return graph.nodes.select(pl.sum_horizontal(*PARTS, "fixed_ns")).to_series().to_numpy()
 
 
-def replay_error(graph: ProgramGraph, measured_ns: float) -> float:
-    """|replay - measured| ÷ measured, of the median step."""
-    replayed = float(np.median(graph.lengths(step_weights(graph)[:, None])))
-    return abs(replayed - measured_ns) / measured_ns
+def replay_error(graph: ProgramGraph, measured_ns: Mapping[int, float]) -> float:
+    """|replay - measured| ÷ measured, of the median step; `measured_ns` by step.
+
+    The first step of the capture is left out where there are others: when its ranks began it is not known.
+    """
+    replayed = dict(zip(graph.judged_steps, graph.lengths(step_weights(graph)[:, None])[:, 0].tolist(), strict=True))
+    steps = [step for step in graph.judged_steps if step in measured_ns]
+    later = [step for step in steps if step != graph.first_step]
+    told = later or steps
+    measured = float(np.median([measured_ns[step] for step in told]))
+    return abs(float(np.median([replayed[step] for step in told])) - measured) / measured
 
 
 def candidates(segments: pl.DataFrame, step_ns: float) -> list[int]:
@@ -108,11 +115,12 @@ def _leveled(graph: ProgramGraph, segments: pl.DataFrame) -> pl.DataFrame:
     levels = segments.select(
         *_KEY,
         "is_first",
+        (pl.col("place") <= 0).alias("is_start"),
         *[pl.col(part).alias(f"_whole_{part}") for part in PARTS],
         *[f"base_{part}" for part in PARTS],
     )
     rows = graph.nodes.join(levels, on=_KEY, how="left", maintain_order="left").with_columns(
-        pl.col("is_first").fill_null(value=True)
+        pl.col("is_first", "is_start").fill_null(value=True)
     )
     first = (pl.int_range(pl.len()).over(_KEY) == 0).cast(pl.Int64)  # what the rank has none of goes to the first node
     for part in PARTS:
@@ -134,16 +142,23 @@ def _price(graph: ProgramGraph, segments: pl.DataFrame, rows: pl.DataFrame, rank
     sign = -1 if twin is not None else 1
     changes = {part: np.where(mine, (rows[f"to_{part}"] - rows[part]).to_numpy(), 0) for part in PARTS}
     whole = own + sum(changes.values())
-    started = whole - np.where(mine & rows["is_first"].to_numpy(), (rows["host_ns"] + rows["other_ns"]).to_numpy(), 0)
-    columns = [own, whole, *[own + change for change in changes.values()], started]
+    starts = np.where(mine & rows["is_start"].to_numpy(), changes["host_ns"] + changes["other_ns"], 0)
+    columns = [own, whole, *[own + change for change in changes.values()], whole - starts]
     lengths = graph.lengths(np.maximum(np.stack(columns, axis=1), 0))
     saved = sign * (lengths[:, :1] - lengths[:, 1:])
-    if len(saved) > 1 and twin is None and saved[0, -1] - saved[0, 0] > MIN_SHARE * np.median(lengths[:, 0]):
-        saved = saved[1:]  # what the first step may owe to the profiler's start is most of what it has to tell
+    if twin is None and _is_of_starts(saved, graph, float(np.median(lengths[:, 0]))):
+        saved = saved[1:]  # when the first step began is not known, so it cannot show the delay that the others have
     step_ns = float(np.median(lengths[:, 0]))
-    parts = {part: _spread(saved[:, 1 + at], step_ns) for at, part in enumerate(PARTS)}
+    parts = {part: spread(saved[:, 1 + at], step_ns) for at, part in enumerate(PARTS)}
     basis = "replica" if twin is not None else "replay"
-    return Price(rank, _spread(saved[:, 0], step_ns), parts, len(saved), basis)
+    return Price(rank, spread(saved[:, 0], step_ns), parts, len(saved), basis)
+
+
+def _is_of_starts(saved: Array, graph: ProgramGraph, step_ns: float) -> bool:
+    """Whether the saving lies before the first operation of the steps, and the first judged one is the capture's first."""
+    if len(saved) < 2 or graph.judged_steps[0] != graph.first_step:
+        return False
+    return float(np.median(saved[1:, 0] - saved[1:, -1])) > MIN_SHARE * step_ns
 
 
 def _twin(segments: pl.DataFrame, rank: int, alone: set[int]) -> int | None:
@@ -173,7 +188,7 @@ def _with_times_of(rows: pl.DataFrame, segments: pl.DataFrame, twin: int, rank: 
     return joined
 
 
-def _spread(saved: npt.NDArray[np.int64], step_ns: float) -> Saving:
+def spread(saved: npt.NDArray[np.int64], step_ns: float) -> Saving:
     """The median with its bounds, and whether every step has it (with many, four of five)."""
     middle = float(np.median(saved))
     if len(saved) == 1:

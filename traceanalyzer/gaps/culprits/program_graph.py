@@ -60,8 +60,18 @@ class ProgramGraph:
             length = ended[node] - before.get(rank, np.zeros_like(ended[node]))
             longest[step] = np.maximum(longest[step], length) if step in longest else length
             before[rank] = ended[node]
-        judged = [step for step in sorted(longest) if self.judged is None or step in self.judged]
-        return np.stack([longest[step] for step in judged or sorted(longest)])
+        return np.stack([longest[step] for step in self.judged_steps])
+
+    @property
+    def first_step(self) -> int:
+        """The first one of the capture."""
+        return min(step for step, _ in self.ends)
+
+    @property
+    def judged_steps(self) -> list[int]:
+        """Those that `lengths` gives, in order."""
+        steps = sorted({step for step, _ in self.ends})
+        return [step for step in steps if self.judged is None or step in self.judged] or steps
 
 
 @dataclass(slots=True)

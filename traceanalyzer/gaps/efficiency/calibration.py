@@ -31,11 +31,11 @@ class Calibration:
     configuration: str | None
     """The run's own, which the last factor is of."""
     missing: tuple[str, ...]
-    """What the run does not tell, in sentences."""
+    """What the run does not show, in sentences."""
 
 
 def calibration(review: Review, job: PlanJob) -> Calibration:
-    """Take what the run tells. Raises `UsageError` where it is of another device or measured none."""
+    """Take what the run shows. Raises `UsageError` where it is of another device or measured none."""
     _check(review, job)
     found = [
         *_shares(review.roofline, job),
@@ -44,7 +44,7 @@ def calibration(review: Review, job: PlanJob) -> Calibration:
         *_loads(review, job),
     ]
     if not found:
-        raise UsageError("the result has nothing to calibrate with", "analyze device traces with recorded shapes")
+        raise UsageError("the result holds nothing to calibrate with", "analyze device traces with recorded shapes")
     with_rates = calibrated(job, found)
     missing = [f"{name}: as assumed" for name in _NAMES if name not in {each.name for each in found}]
     try:
@@ -155,7 +155,7 @@ def _loads(review: Review, job: PlanJob) -> Iterator[Measured]:
 
 
 def _factor(run: OwnRun, steps_ms: Sequence[float]) -> Measured:
-    """Measured over predicted step, of the first half of the steps; the second half tells its error."""
+    """Measured over predicted step, of the first half of the steps; the second half shows its error."""
     half = (len(steps_ms) + 1) // 2 if len(steps_ms) >= _FEWEST_STEPS else len(steps_ms)
     taken, held = steps_ms[:half], steps_ms[half:]
     predicted = price(run.job, run.configuration)[0] / 1e6

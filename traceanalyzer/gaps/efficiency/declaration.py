@@ -63,7 +63,7 @@ class Training:
     dtype: str | None = None
     recompute: Recompute = Recompute.NONE
     hardware_flops_known: bool = True
-    """False where the traces show recomputation of an amount they do not tell, and none is declared."""
+    """False where the traces show recomputation whose amount is unknown, and none is declared."""
     flops: DeclaredFlops | None = None
     """In place of a count from the model's shape."""
 

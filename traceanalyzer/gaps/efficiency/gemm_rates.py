@@ -16,7 +16,7 @@ from traceanalyzer.theory.planning.prices.gemm import FILL, shape_share
 _FACTORS = re.compile(r"(\d+)x(\d+) (?:(\d+)x)?(\d+)x(\d+)|(\d+)x(\d+)x(\d+) (\d+)x(\d+)x(\d+)")
 _FILLS = range(0, 1025, 32)
 _FEWEST_SUMS = 3
-"""Different k that tell a fill from a share."""
+"""Different k that separate a fill from a share."""
 
 
 @dataclass(frozen=True, slots=True)

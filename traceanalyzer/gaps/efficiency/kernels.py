@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.measurements.communication.groups import Overlap, bandwidths, communication_groups, overlap
 from traceanalyzer.measurements.efficiency.kernel_times import kernel_classes, kernel_names, rank_summary
-from traceanalyzer.review import Communication, CommunicationGroup, KernelClass, KernelName, KernelPhase, Kernels
+from traceanalyzer.review import (
+    Communication,
+    CommunicationGroup,
+    KernelClass,
+    KernelName,
+    KernelPhase,
+    Kernels,
+    Withheld,
+)
 from traceanalyzer.tables import Tables
 
 NUM_TOP = 20
@@ -16,7 +26,7 @@ MAX_GROUPS = 64
 
 
 @dataclass(frozen=True, slots=True)
-class KernelGap:
+class KernelGap(SubjectPart):
     """Sections on kernels and communication with the tables behind them."""
 
     kernels: Kernels | None
@@ -28,10 +38,16 @@ class KernelGap:
     groups: pl.DataFrame
     bandwidths: pl.DataFrame
     summary: pl.DataFrame
+    withheld: tuple[Withheld, ...] = ()
 
     @property
-    def tables(self) -> dict[str, pl.DataFrame]:
-        """By the names of the schema."""
+    def sections(self) -> Mapping[str, object]:
+        """Kernel time and communication."""
+        return {"kernels": self.kernels, "communication": self.communication}
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """Kernels by class, name and rank; communication by group."""
         return {
             "kernel_classes": self.classes,
             "kernel_names": self.names,

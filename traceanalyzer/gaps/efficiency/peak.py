@@ -137,7 +137,7 @@ def _datasheet(spec: DeviceSpec, recorded: Recorded, dtype: str | None, measured
         covered = f"only {percent(recorded.covered_share)}" if recorded.covered_share is not None else "none"
         return (
             f"some matrices are multiplied in fp8 or fp4, and {covered} of the matrix time has recorded shapes: "
-            "a peak of the mix cannot be told (give --peak-tflops)"
+            "the peak of the mix is unknown (give --peak-tflops)"
         )
     mix = {base: 1.0 - sum(shares.values())} | shares
     rate = mixed_peak(mix, spec.flops_per_second)
@@ -146,7 +146,7 @@ def _datasheet(spec: DeviceSpec, recorded: Recorded, dtype: str | None, measured
     if achievable is not None and achievable.flops_per_second > 1.05 * rate:
         return (
             f"a matrix multiply was measured at {flops_rate(achievable.flops_per_second)}, above the {base} peak of "
-            f"{spec.name} ({flops_rate(rate)}): device or number format are not what they seem (give --peak-tflops)"
+            f"{spec.name} ({flops_rate(rate)}): the device or the number format is not the one assumed (give --peak-tflops)"
         )
     return Peak(
         flops_per_second=rate,

@@ -14,13 +14,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import polars as pl
+from msgspec.structs import replace
 
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.gaps.pipeline.ideal import measured_orders, simulated, uniform_times
 from traceanalyzer.measurements.efficiency.mfu import utilisation
-from traceanalyzer.review import Withheld
+from traceanalyzer.review import Mfu, Withheld
 from traceanalyzer.review.words import percent
 
 _WORK = ["compute", "transfer", "copy"]
@@ -32,12 +34,17 @@ _METRICS = ("mfu.predicted_mfu", "mfu.predicted_step_ms")
 
 
 @dataclass(frozen=True, slots=True)
-class PredictedMfu:
+class PredictedMfu(SubjectPart):
     """The prediction, or why there is none."""
 
     mfu: float | None
     step_ms: float | None
     withheld: tuple[Withheld, ...]
+
+
+def with_prediction(mfu: Mfu, predicted: PredictedMfu) -> Mfu:
+    """The MFU section with its prediction."""
+    return replace(mfu, predicted_mfu=predicted.mfu, predicted_step_ms=predicted.step_ms)
 
 
 def predicted_mfu(
@@ -54,7 +61,7 @@ def predicted_mfu(
     counted = account.filter(pl.col("phase").cast(pl.String).is_in(_OUTSIDE)) if pipelined else account
     inseparable = _per_step_ns(counted, ["communication"]) / _per_step_ns(account, None)
     if inseparable > MAX_INSEPARABLE_SHARE:
-        return _without(f"in {percent(inseparable)} of the step wait and transfer cannot be told apart")
+        return _without(f"in {percent(inseparable)} of the step, wait and transfer cannot be separated")
     try:
         phase_ns = _phase_ns(pipeline.actions, exchanged) if pipelined else 0
     except TraceAnalyzerError as error:

@@ -11,6 +11,7 @@ from traceanalyzer.gaps.efficiency.declaration import Training
 from traceanalyzer.gaps.efficiency.operators import RecordedOperators, recorded_flops
 from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.efficiency.roofline import roofline
 from traceanalyzer.review import RooflineShape, Withheld
@@ -21,7 +22,7 @@ MAX_SHAPES = 12
 
 
 @dataclass(frozen=True, slots=True)
-class EfficiencyGap:
+class EfficiencyGap(SubjectPart):
     """Roofline and the check of the declared FLOPs."""
 
     table: pl.DataFrame
@@ -30,8 +31,22 @@ class EfficiencyGap:
     flops: tuple[float, float] | None
     """Of a step: by the recorded shapes, and as declared; None where they cannot be compared."""
     recompute: tuple[str, Recomputed] | None
-    """What the job declares to compute again, and what the traces tell."""
+    """What the job declares to compute again, and what the traces show."""
+    recomputed: Recomputed
+    """What the traces show of it."""
     withheld: tuple[Withheld, ...]
+    timed: pl.DataFrame
+    """Recorded operators of all steps with their shapes and device time."""
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Shapes that lose most."""
+        return {"roofline": self.shapes}
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """The roofline."""
+        return {"roofline": self.table}
 
 
 def efficiency_gap(
@@ -48,7 +63,7 @@ def efficiency_gap(
     withheld = () if reason is None else (Withheld(metric="roofline", reason=reason),)
     flops = _declared_flops(operators, utilisation.training, windows)
     recompute = None if declared is None else (declared, operators.recomputed)
-    return EfficiencyGap(table, shapes, flops, recompute, withheld)
+    return EfficiencyGap(table, shapes, flops, recompute, operators.recomputed, withheld, operators.timed)
 
 
 def _why_no_roof(utilisation: UtilisationGap) -> str:

@@ -20,6 +20,7 @@ from traceanalyzer.gaps.efficiency.declaration import (
 from traceanalyzer.gaps.efficiency.operators import MAX_DIFFERENCE, RecordedOperators, recorded_flops
 from traceanalyzer.gaps.efficiency.peak import Peak, Recorded, Roofs, device_peak, device_roofs
 from traceanalyzer.gaps.efficiency.step_flops import step_flops
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.capture.validity import Validity
 from traceanalyzer.measurements.efficiency.mfu import median_step, utilisation, wall_clock_step_ns
@@ -31,7 +32,7 @@ from traceanalyzer.theory.model.mfu import check_possible
 
 
 @dataclass(frozen=True, slots=True)
-class UtilisationGap:
+class UtilisationGap(SubjectPart):
     """The MFU section of the review with what the waterfall and the roofline need."""
 
     figures: Mfu
@@ -84,7 +85,7 @@ def utilisation_gap(
     figures = _figures(known, peak, durations, measured=reason is None)
     withheld = [] if reason is None else [Withheld(metric=name, reason=reason) for name in ("mfu.mfu", "mfu.hfu")]
     if reason is None and known and not known.hardware_flops_known:
-        unknown = f"how many FLOPs backward computes again is not told ({operators.recomputed.basis})"
+        unknown = f"how many FLOPs backward recomputes is not known ({operators.recomputed.basis})"
         unknown += ": declared FLOPs leave them out" if known.flops else ": give --recompute"
         withheld = [Withheld(metric="mfu.hfu", reason=unknown)]
     return UtilisationGap(figures, known, peak, roofs, distorted is None, tuple(withheld))
@@ -129,7 +130,7 @@ def _as_recorded(
         return missing
     again = declared_recompute(job, declared) or operators.recomputed.value
     if again != "none":
-        return f"{missing}; recorded shapes add up to {flops_count(recorded)} per step, recompute among it is not told"
+        return f"{missing}; recorded shapes add up to {flops_count(recorded)} per step, and how much of that is recomputed is not known"
     return Training(
         num_devices=devices,
         dtype=declared.dtype or (job.dtype if job else None),
@@ -141,10 +142,10 @@ def _unclear_steps(tables: Tables) -> str | None:
     """FLOPs are declared per step: what is a step must be known."""
     basis = tables.step_basis
     if basis.conflict is not None:
-        return f"what is a step is not clear: {basis.conflict}"
+        return f"the marks of steps disagree: {basis.conflict}"
     if basis.name is None and tables.steps.height:
         why = f" ({basis.why_none})" if basis.why_none else ""
-        return f"nothing in these traces tells one step from the next, so how many they hold is not known{why}"
+        return f"these traces do not mark their steps, so how many they hold is not known{why}"
     return None
 
 
@@ -163,7 +164,7 @@ def _not_done(trained: Training, recorded: float | None) -> str | None:
 def _impossible(trained: Training, peak: Peak, durations: _Durations) -> str | None:
     """More than 100% by any clock: an input is wrong, so nothing is said."""
     if durations.traced is None:
-        return "no step window in these traces"
+        return "these traces hold no complete step"
     counted = step_flops(trained)
     if counted is None:
         return "no FLOPs are known"

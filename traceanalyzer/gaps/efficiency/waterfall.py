@@ -26,6 +26,7 @@ from traceanalyzer.gaps.causes.causes import PipelineCauses
 from traceanalyzer.gaps.causes.slow_ranks import slow_computation_ms, slowness_ms, sync_waits_ms
 from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes
 from traceanalyzer.review import Bubble, WaterfallStep, Withheld
@@ -120,11 +121,16 @@ class Blames:
 
 
 @dataclass(frozen=True, slots=True)
-class Waterfall:
+class Waterfall(SubjectPart):
     """Steps from peak to measured MFU; empty where they are withheld."""
 
     steps: list[WaterfallStep]
     withheld: tuple[Withheld, ...]
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """The way from peak to measured."""
+        return {"waterfall": self.steps}
 
 
 def waterfall(
@@ -172,7 +178,7 @@ def waterfall(
         recomputed_gemm=flops.recomputed - flops.recomputed_attention,
         recomputed_attention=flops.recomputed_attention,
     )
-    if flops.attention is None:  # the count does not tell attention apart: nor can its time be
+    if flops.attention is None:  # the count does not separate attention: nor can its time be
         time = replace(time, classes={"other": sum(time.classes.values())})
     achievable = peak.achievable.flops_per_second if peak.achievable else None
     ideal_ms = (counted.gemm + counted.attention) / (peak.flops_per_second * trained.num_devices / 1e3)
@@ -222,7 +228,7 @@ def _computation(classes: Mapping[str, float], flops: ClassFlops, rate: float) -
     """Time beyond FLOPs at `rate` (of the job, per ms) by class, and recompute.
 
     Taken is the finest split whose classes all take at least the time of their FLOPs: attention that is not fused runs as
-    matrix multiplications, and some of these run in kernels whose names do not tell.
+    matrix multiplications, and some of these run in kernels whose names do not show it.
     """
     gemm_ms, attention_ms, other_ms = (classes.get(name, 0.0) for name in ("gemm", "attention", "other"))
     total, again = flops.gemm + flops.attention, flops.recomputed_gemm + flops.recomputed_attention

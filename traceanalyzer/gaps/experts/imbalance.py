@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -25,6 +26,7 @@ from traceanalyzer.gaps.experts.overheads import overheads
 from traceanalyzer.gaps.experts.pipelined_replay import Steps
 from traceanalyzer.gaps.experts.placement import advice, propose
 from traceanalyzer.gaps.experts.volumes import dispatch_at_peak, dispatch_transfer_us, volumes
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.communication.links import links
 from traceanalyzer.measurements.experts.all_to_all import (
@@ -51,12 +53,25 @@ from traceanalyzer.theory.experts.chance import expected_max_over_mean, load_cv
 
 
 @dataclass(frozen=True, slots=True)
-class ExpertGap:
+class ExpertGap(SubjectPart):
     """The all-to-all section of the review, and its tables."""
 
     figures: AllToAll | None
     withheld: tuple[Withheld, ...]
-    tables: ExpertTables
+    detail: ExpertTables
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """Loads, exchanges and their blame; `collectives` are the result's only beside the steps set apart."""
+        detail = self.detail
+        return {
+            "routing": detail.routing,
+            "traffic": detail.traffic,
+            "load_statistics": detail.load_statistics,
+            "expert_chain": detail.expert_chain,
+            "exchanges": detail.exchanges,
+            "expert_blame": detail.expert_blame,
+        }
 
 
 def expert_gap(

@@ -2,16 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import polars as pl
 
+from traceanalyzer.gaps.experts.detail import ExpertTables
 from traceanalyzer.gaps.experts.volumes import layer_shape
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.experts.traffic import byte_loads
-from traceanalyzer.review import ExpertGemm, ExpertSharding
+from traceanalyzer.review import ExpertGemm, ExpertSharding, Withheld
 from traceanalyzer.theory.experts.volumes import expert_parallel_bytes, tensor_parallel_bytes
 
 _FACTORS = r"^(\d+)x(\d+) (\d+)x(\d+)$"
 _PASS = ["step", "layer", "group", "rank"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardingGap(SubjectPart):
+    """The section on sharding; None without expert layers."""
+
+    figures: ExpertSharding | None
+    withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Sharding."""
+        return {"expert_sharding": self.figures}
+
+
+def sharding_gap(
+    experts: ExpertTables, computation: pl.DataFrame, timed: pl.DataFrame, job: Job | None, *, faithful: bool
+) -> ShardingGap:
+    """Sharding of expert layers, with the rates of their matrix multiplications if their times are the hardware's.
+
+    `computation` has the ranges of expert layers, `timed` is from `measurements.roofline.operator_times`.
+    """
+    gemms = expert_gemms(computation, timed) if faithful else []
+    figures = expert_sharding(experts.collectives, experts.traffic, job, gemms)
+    if figures is None or gemms:
+        return ShardingGap(figures)
+    reason = (
+        "no shapes were recorded inside ranges of expert computation, or a paced or disturbed run: their times are "
+        "not the hardware's"
+    )
+    return ShardingGap(figures, (Withheld(metric="expert_sharding.gemms", reason=reason),))
 
 
 def expert_sharding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -9,15 +10,21 @@ import polars as pl
 from traceanalyzer.errors import InputError
 from traceanalyzer.gaps.op_study.graph import P2P
 from traceanalyzer.gaps.op_study.study import what_if
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.review import WhatIfFigures, Withheld
 
 
 @dataclass(frozen=True, slots=True)
-class WhatIfGap:
+class WhatIfGap(SubjectPart):
     """Figures, or why there are none; neither where no op table was read."""
 
     figures: WhatIfFigures | None = None
     withheld: tuple[Withheld, ...] = ()
+
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """The study."""
+        return {"what_if": self.figures}
 
 
 def what_if_gap(ops: pl.DataFrame | None) -> WhatIfGap:

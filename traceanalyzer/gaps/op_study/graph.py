@@ -78,7 +78,7 @@ def _stage_needs(
     computes = [node for node in nodes if node[0] in COMPUTE]
     if not computes:
         raise InputError(
-            f"stage {stage} computes nothing in the first step", "give forward-compute and backward-compute"
+            f"stage {stage} does not compute in the first step", "give forward-compute and backward-compute"
         )
     _chain(needs, computes)
     for kind in P2P:

@@ -10,7 +10,7 @@ Lin et al., Understanding Stragglers in Large Model Training Using What-if Analy
 * M_W = (T − T with the slowest 3% of workers ideal) ÷ (T − T_ideal) (Eq. 5); M_S the same for the last stage.
 
 All are ratios of means over steps. They do not add up. T leaves out what passes between an operation's needs being there
-and its start: launch delays. What they add is told apart: replayed with them, the step must be the measured one.
+and its start: launch delays. What they add is distinguished: replayed with them, the step must be the measured one.
 """
 
 from __future__ import annotations

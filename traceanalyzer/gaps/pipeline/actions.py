@@ -20,7 +20,7 @@ from traceanalyzer.theory.schedules.known import full_backward_loops
 from traceanalyzer.theory.schedules.orders import order, placement
 
 _STEP = ["pipeline", "step"]
-_OVERLAP = "in every step compute actions of one rank overlap, so its time cannot be cut at them"
+_OVERLAP = "compute actions of one rank overlap in every step, so its time cannot be split between them"
 MIN_STAGES = 2
 MAX_EARLY_NS = 500_000
 """What an action may start before its input was computed where clocks are said to agree: Kineto converts CPU clocks to
@@ -37,7 +37,7 @@ class PipelineActions:
     """Stages and microbatches were inferred, not labelled."""
     unordered: bool = False
     """No schedule known by name has this order: `stage` is the rank's place, `microbatch` an ordinal, and what each action
-    needs (`needed_ns`, `needed_rank`) is told by messages alone."""
+    needs (`needed_ns`, `needed_rank`) is known from messages alone."""
 
 
 def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
@@ -65,7 +65,7 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
 
 
 def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
-    """Chunks whose stage and microbatch nobody can tell, of the pipeline steps in which all ranks do as many forwards."""
+    """Chunks whose stage and microbatch nobody knows, of the pipeline steps in which all ranks do as many forwards."""
     forwards = actions.group_by(*_STEP, "rank").agg(
         (pl.col("phase") == "F").sum().alias("forwards"), (pl.col("phase") != "F").any().alias("returns")
     )
@@ -79,7 +79,8 @@ def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
     kept = actions.join(whole, on=_STEP, how="semi")
     if kept.is_empty():
         return PipelineActions(
-            kept, "these unlabelled chunks are in the order of no schedule known by name, and ranks do unequal numbers"
+            kept,
+            "the unlabelled chunks do not follow any schedule known by name, and ranks run unequal numbers of them",
         )
     kept = kept.join(overlapping_steps(kept, _STEP), on=_STEP, how="anti")
     if kept.is_empty():
@@ -91,12 +92,12 @@ def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
 def _why_no_pipeline(actions: pl.DataFrame) -> str | None:
     """Why these actions form no pipeline; None if they do."""
     if actions.is_empty():
-        return "no pipeline is here with chunks of all its ranks"
+        return "no pipeline was captured with chunks of all its ranks"
     if actions["stage"].n_unique() < MIN_STAGES:
         return "no pipeline: the model is in one stage"
     holders = actions.group_by(*_STEP, "stage").agg(pl.col("rank").n_unique())
     if holders["rank"].max() != 1:
-        return "several ranks run the same stage, and neither run.json nor pipeline messages tell their pipelines apart"
+        return "several ranks run the same stage, and neither run.json nor pipeline messages show which of them form a pipeline"
     return None
 
 
@@ -139,12 +140,10 @@ def with_clocks(members: pl.DataFrame, tables: Tables) -> pl.DataFrame:
 
 
 def no_clock(ranks: pl.DataFrame) -> str:
-    """Why times of different ranks cannot be compared; hosts are named only where the traces tell them."""
+    """Why times of different ranks cannot be compared; hosts are named only where the traces show them."""
     if ranks["host"].drop_nulls().n_unique() > 1:
         return "the ranks ran on different hosts and their clocks could not be compared"
-    return (
-        "nothing tells that these ranks share a clock, and no operation that two of them took part in compares theirs"
-    )
+    return "nothing shows that these ranks share a clock, and no operation that two of them took part in relates their clocks"
 
 
 def _ranks_of_one_file(tables: Tables) -> int | None:
@@ -194,9 +193,7 @@ def _why_not(tables: Tables, members: pl.DataFrame) -> str | None:
         whole = members.filter("is_whole")
         return None if whole["shares_clock"].any() else no_clock(tables.ranks)
     found = tables.ranks["rank"].n_unique()
-    return (
-        f"no pipeline is here with all its ranks ({found} captured): the bubble of a pipeline needs one rank per stage"
-    )
+    return f"no pipeline was captured with all its ranks ({found} captured): the bubble of a pipeline needs one rank per stage"
 
 
 def complete_steps(actions: pl.DataFrame, job: Job | None) -> pl.DataFrame:

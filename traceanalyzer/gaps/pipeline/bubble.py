@@ -14,7 +14,7 @@ from traceanalyzer.gaps.pipeline.rows import expected_pipelines, mean_wait_ms, p
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.pipeline.bubble import bubble, shares_by_step
 from traceanalyzer.measurements.pipeline.replica_waits import replica_exchanges, replica_waits
-from traceanalyzer.review import Bubble, BubbleTheory, StepBubble, Withheld
+from traceanalyzer.review import Bubble, BubbleTheory, ClockEffect, StepBubble, Withheld
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.schema import ACTIONS, BUBBLE, empty
 from traceanalyzer.tables import Tables
@@ -40,7 +40,9 @@ class PipelineGap:
     """Stages and microbatches were inferred, not labelled."""
     withheld: tuple[Withheld, ...]
     unordered: bool = False
-    """No schedule known by name has this order: `stage` is the rank's place, what an action needs its messages tell."""
+    """No schedule known by name has this order: `stage` is the rank's place, what an action needs its messages show."""
+    clock_effects: tuple[ClockEffect, ...] = ()
+    """What the clocks' uncertainty does to the measured share."""
 
 
 def pipeline_gap(
@@ -48,24 +50,26 @@ def pipeline_gap(
 ) -> PipelineGap:
     """Measure the bubble of every complete pipeline step and set it against closed form and simulation.
 
-    `splits` (`COLLECTIVE_SPLITS`) tells when replicas exchanged something, `messages` (`COMMUNICATIONS`) when pipeline
+    `splits` (`COLLECTIVE_SPLITS`) shows when replicas exchanged something, `messages` (`COMMUNICATIONS`) when pipeline
     messages were on their way; `hides_transfer` why they do not.
     """
     found = pipeline_actions(tables, job)
     if found.why_not is not None:
         return without_pipeline(found.why_not)
     actions = with_communication(found.actions, tables)
-    untold = _why_no_transfer(tables) or hides_transfer
+    unstated = _why_no_transfer(tables) or hides_transfer
     table = bubble(actions, transfers_of(messages), replica_exchanges(splits))
     num_pipelines, expected = table["pipeline"].n_unique(), expected_pipelines(tables, job, actions)
     all_here = num_pipelines == expected and tables.clock.one_clock
     waits = None if expected == 1 else replica_waits(table, splits, tables.kernels, all_here=all_here)
     ideal = UNORDERED if found.unordered else ideal_pipeline(actions, job)
     shares = shares_by_step(table, tables.steps)
-    figures = _figures(shares_by_step(table, tables.steps, pooled=True), ideal.figures, no_transfer=untold is not None)
+    figures = _figures(
+        shares_by_step(table, tables.steps, pooled=True), ideal.figures, no_transfer=unstated is not None
+    )
     figures = replace(
         figures,
-        stages=stage_bubbles(table, actions, waits, no_transfer=untold is not None),
+        stages=stage_bubbles(table, actions, waits, no_transfer=unstated is not None),
         steps=[StepBubble(**row) for row in shares.select("step", "pipeline", "measured_share").iter_rows(named=True)],
         pipelines=pipeline_bubbles(shares, actions, waits),
         num_pipelines=num_pipelines,
@@ -79,7 +83,7 @@ def pipeline_gap(
         schedule=ideal.recognised,
         actions=actions,
         inferred=found.inferred,
-        withheld=(*ideal.withheld, *_no_transfer(untold)),
+        withheld=(*ideal.withheld, *_no_transfer(unstated)),
         unordered=found.unordered,
     )
 

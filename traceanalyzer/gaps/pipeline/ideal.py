@@ -34,8 +34,8 @@ class IdealPipeline:
 
 
 _NO_ORDER = (
-    "unlabelled chunks in the order of no schedule known by name (zero-bubble orders are such): nothing tells their stages "
-    "and microbatches"
+    "the unlabelled chunks do not follow any schedule known by name (zero-bubble orders are among these), so their stages "
+    "and microbatches are unknown"
 )
 UNORDERED = IdealPipeline(
     figures=BubbleTheory(
@@ -194,7 +194,7 @@ def _closed_form(
     metric = "bubble.theory.closed_form_share"
     if name is None:
         beside = f", though {declared} was declared" if declared else ""
-        reason = f"the measured order is none of the schedules known by name{beside}"
+        reason = f"the measured order does not match any schedule known by name{beside}"
         withheld.append(Withheld(metric=metric, reason=reason))
         return None
     num_microbatches = int(actions["microbatch"].max() or 0) + 1  # type: ignore[arg-type, operator]

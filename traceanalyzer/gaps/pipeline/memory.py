@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import polars as pl
 
 from traceanalyzer.errors import DomainError, UsageError
+from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.hardware import parse_dtype
 from traceanalyzer.job import Job
@@ -20,17 +21,22 @@ _ELEMENT_BYTES = {"fp64": 8, "fp32": 4, "tf32": 4, "bf16": 2, "fp16": 2}
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryGap:
+class MemoryGap(SubjectPart):
     """The memory section of the review."""
 
     figures: Memory | None
     withheld: tuple[Withheld, ...] = ()
 
+    @property
+    def sections(self) -> Mapping[str, object]:
+        """Held for backward."""
+        return {"memory": self.figures}
+
 
 def memory_gap(pipeline: PipelineGap, step_records: pl.DataFrame, job: Job | None) -> MemoryGap:
     """Set microbatches in flight and bytes against theory; only where a pipeline was measured."""
     if pipeline.actions.is_empty() or pipeline.ideal_actions.is_empty():
-        reason = "no complete pipeline step was measured, so nothing says which microbatches were in flight"
+        reason = "no complete pipeline step was measured, so the microbatches in flight are unknown"
         return MemoryGap(None, withheld=(Withheld(metric="memory", reason=reason),))
     kept, why_not = _activation_bytes(pipeline, job)
     counted = _counted(pipeline.actions)
@@ -50,7 +56,7 @@ def _activation_bytes(pipeline: PipelineGap, job: Job | None) -> tuple[tuple[int
     if job is None or not job.model.num_layers or not job.tokens_per_step:
         return (), "the model or its tokens per step are not known"
     if job.layout.tp > 1:
-        return (), "how tensor parallelism cuts activations is not told"
+        return (), "how tensor parallelism divides activations is not known"
     places = pipeline.actions.select("stage", "microbatch").max().row(0)
     num_stages, num_microbatches = places[0] + 1, places[1] + 1
     tokens = job.tokens_per_step // (job.layout.dp * num_microbatches)
@@ -115,5 +121,5 @@ def _withheld(rows: list[RankMemory], why_not: str | None) -> Iterable[Withheld]
     if why_not is not None:
         yield Withheld(metric="memory.stages.predicted_bytes", reason=why_not)
     if all(row.peak_bytes is None for row in rows):
-        reason = "nothing metered what autograd keeps (the reference pipelines on CPU do)"
+        reason = "the run did not meter what autograd keeps (the reference pipelines on CPU do)"
         yield Withheld(metric="memory.stages.peak_bytes", reason=reason)

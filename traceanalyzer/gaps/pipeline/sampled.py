@@ -28,7 +28,7 @@ class SampledPipeline:
 
 
 def sampled_pipeline(tables: Tables, job: Job | None) -> SampledPipeline:
-    """What blame can be told on where no pipeline is whole: labelled actions on one clock, all stages known by number."""
+    """What blame can be computed on where no pipeline is whole: labelled actions on one clock, all stages known by number."""
     nothing = SampledPipeline(pl.DataFrame(schema={**ACTIONS, "pipeline": pl.Int32}), 0)
     if tables.actions.is_empty() or tables.actions_inferred:
         return nothing

@@ -18,7 +18,7 @@ MIN_FAULT_SHARE = 0.005
 """Of the step: what a fault must cost."""
 MIN_STEPS = 5
 ASSUMED_NOISE_SHARE = 0.02
-"""Of the step, where fewer than `MIN_STEPS` steps tell no noise."""
+"""Of the step, where fewer than `MIN_STEPS` steps show no noise."""
 _RESAMPLES = 2000
 
 

@@ -1,1 +1,1 @@
-"""What the captured ranks can and cannot tell."""
+"""What the captured ranks can and cannot show."""

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
-from typing import cast
+from functools import cache
+from typing import cast, get_args
 
 import polars as pl
-from msgspec import Struct
+from msgspec import Meta, Struct
+from msgspec.structs import fields
 
 from traceanalyzer.review import (
     Accounting,
     AllToAll,
     Bubble,
-    Communication,
-    ExpertSharding,
     Figure,
-    Kernels,
-    Memory,
-    Mfu,
-    NextSchedules,
     Quality,
     RankMemory,
-    Recorded,
+    Review,
     Sample,
-    StepFigures,
-    ValidityFigures,
-    WhatIfFigures,
 )
+from traceanalyzer.review.part import BASIS
 from traceanalyzer.review.vocabulary import Coverage, FigureScope
 
 NO_FIGURES = ("num_", "slowest_rank", "tokens_per_step", "from_stage", "to_stage")
@@ -35,27 +28,16 @@ NO_FIGURES = ("num_", "slowest_rank", "tokens_per_step", "from_stage", "to_stage
 _PLACES = {(RankMemory, "rank"), (RankMemory, "stage")}
 """Where a row belongs."""
 
-_BASES = {
-    "step": "step windows of the captured ranks; the longest rank's",
+_OWN_BASES = {
     "step.unprofiled_ms": "the training loop's clock, steps without profiler",
     "step.wall_clock_ms": "the training loop's clock, the profiled step",
-    "validity": "what the host recorded beside the steps",
-    "accounting": "owners of every nanosecond of the step windows",
-    "bubble": "chunk spans and their dependencies",
     "bubble.theory": "the schedule with equal stages, free transfer, no jitter and no host delay",
     "bubble.attribution_ms": "blame over the dependency graph of the complete steps",
-    "all_to_all": "split sizes, arrivals and durations of all-to-alls",
     "all_to_all.theory": "balance, chance and volume by formula",
     "memory.stages": "chunk spans, the schedule simulated, and what the run metered, of one rank",
     "memory.activation_bytes": "a formula of the declared model, of one stage",
-    "next_schedules": "schedules simulated at this run's times",
-    "what_if": "a replay of all operations of the op table",
-    "expert_sharding": "bytes of expert layers, mean over the members of a group",
-    "recorded": "records of the communication library",
-    "kernels": "kernels of device ranks",
-    "communication": "kernels that communicate and compute, of device ranks",
-    "mfu": "the declared job's FLOPs and the captured ranks' step time",
 }
+"""Of figures that do not rest on what their section does."""
 _EXACT = ("bubble.theory", "all_to_all.theory", "mfu.flops_per", "mfu.hardware_flops", "mfu.peak", "validity", "memory")
 _TIMED_BY_CLOCKS = ("bubble", "all_to_all")
 _EFFECTS = {"bubble.measured_share": "bubble.measured_share", "all_to_all.wait_share": "wait of all_to_all"}
@@ -66,34 +48,21 @@ _Range = tuple[float | None, float | None, float | None]
 """Low, value and high."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sections:
-    """The sections of the review that measure, each under its name there."""
-
-    step: StepFigures
-    validity: ValidityFigures
-    accounting: Accounting
-    bubble: Bubble | None
-    all_to_all: AllToAll | None
-    mfu: Mfu
-    next_schedules: NextSchedules | None = None
-    memory: Memory | None = None
-    what_if: WhatIfFigures | None = None
-    expert_sharding: ExpertSharding | None = None
-    recorded: Recorded | None = None
-    kernels: Kernels | None = None
-    communication: Communication | None = None
+@cache
+def sections() -> dict[str, str]:
+    """Sections of the result that measure, each with the basis of its figures."""
+    marks = ((field.name, mark) for field in fields(Review) for mark in get_args(field.type) if isinstance(mark, Meta))
+    return {name: mark.extra[BASIS] for name, mark in marks if mark.extra}
 
 
-def figures(
-    of: Sections, captured: Sample, result: Quality, waits: pl.DataFrame, windows: pl.DataFrame
-) -> dict[str, Figure]:
-    """A `Figure` for every single number of the sections, by its path in the review.
+def figures(of: Review, captured: Sample, waits: pl.DataFrame, windows: pl.DataFrame) -> dict[str, Figure]:
+    """A `Figure` for every single number of the sections that measure, by its path in the result.
 
     Rows of lists (`bubble.stages`, `all_to_all.groups`) name their own ranks; only those of `memory` are added here, by their
     position (`memory.stages.0.peak_bytes`), and the owners' shares as `accounting.owners.<owner>`. `waits` is
     `WAIT_BOUNDS`, `windows` is `STEPS`.
     """
+    result = of.quality
     captured_ranks = _captured(captured, result)
     job: tuple[FigureScope, int] = ("job", result.num_ranks_found)
     pipelines = _of_pipelines(of.bubble, result)
@@ -108,7 +77,7 @@ def figures(
         "memory.activation_bytes": ("stage", 1),
     }
     found: dict[str, Figure] = {}
-    for section in (each.name for each in fields(Sections)):
+    for section in sections():
         for path, value in _numbers(getattr(of, section), section):
             scope, num_ranks = next(
                 (place for at, place in places.items() if path.startswith(at + ".")), captured_ranks
@@ -129,13 +98,14 @@ def _figure(
     num_ranks: int,
     result: Quality,
 ) -> Figure:
-    known = [prefix for prefix in _BASES if path == prefix or path.startswith(prefix + ".")]
+    bases = sections() | _OWN_BASES
+    known = [prefix for prefix in bases if path == prefix or path.startswith(prefix + ".")]
     return Figure(
         value=value,
         low=bounds[0],
         high=bounds[1],
         scope=scope,
-        basis=_BASES[max(known, key=len)],
+        basis=bases[max(known, key=len)],
         num_ranks=num_ranks,
         num_ranks_expected=result.num_ranks_expected,
     )

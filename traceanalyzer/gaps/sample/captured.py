@@ -1,4 +1,4 @@
-"""What a sample of ranks tells, what each rank tells alone, and which ranks to profile next."""
+"""What a sample of ranks shows, what each rank shows alone, and which ranks to profile next."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from traceanalyzer.theory.schedules.recognise import recognise_order
 from traceanalyzer.theory.simulator.op_times import OpTimes
 from traceanalyzer.theory.simulator.simulation import simulate
 
+_UNKNOWN = "if this job has other ranks, a second one shows who waits for whom; these traces mention none"
 MAX_RANKS = 64
 """Captured ranks that are described one by one."""
 
@@ -176,20 +177,15 @@ def _next(
         *(_by_side(ranks[0], of) if len(ranks) == 1 else ()),
         (of.pipeline, "one rank of every stage gives the bubble and the slowest stage"),
         (of.experts, "the whole expert group gives its loads, waits and who is late"),
-        (of.replicas, "all replicas of a stage tell which of them is late"),
+        (of.replicas, "all replicas of a stage show which of them is late"),
     ]
     for members, reason in options:
         if not set(groups).issuperset(members):
             return members, reason
     if expected is None:
-        alone = len(groups) == 1
-        tells = "a second one tells" if alone else "the whole job tells"
-        return (
-            (),
-            f"nothing here tells {'of other' if alone else 'whether the job has other'} ranks; if {'there are any' if alone else 'it has'}, {tells} who waits for whom",
-        )
+        return (), _UNKNOWN if len(groups) == 1 else "these traces do not show whether the job has more ranks"
     missing = next(rank for rank in count() if rank not in groups)  # the world may be claimed to hold billions
-    return (missing,), "the groups of the ranks are not known; another rank tells who waits for whom"
+    return (missing,), "the groups of the ranks are not known; another rank shows who waits for whom"
 
 
 def _by_side(first: RankFigures, of: RankGroups) -> list[tuple[Members, str]]:
@@ -198,9 +194,9 @@ def _by_side(first: RankFigures, of: RankGroups) -> list[tuple[Members, str]]:
         return []
     place = of.pipeline.index(first.rank)
     return {
-        "upstream": [(of.pipeline[:place], "the slowest stage is one of those before this one")],
-        "downstream": [(of.pipeline[place + 1 :], "the slowest stage is one of those behind this one")],
-        "this": [(of.replicas, "this stage sets the pace: its replicas tell a slow stage from a slow device")],
+        "upstream": [(of.pipeline[:place], "the slowest stage lies before this one")],
+        "downstream": [(of.pipeline[place + 1 :], "the slowest stage lies behind this one")],
+        "this": [(of.replicas, "this stage sets the pace: its replicas show whether the stage or a device is slow")],
     }[first.side]
 
 

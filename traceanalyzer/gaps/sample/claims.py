@@ -27,7 +27,7 @@ class Claim:
 
     fields: tuple[str, ...]
     """Paths of at most two parts; null, or empty lists, where the claim may not be made."""
-    may_be_said: Callable[[Sample], bool]
+    is_supported: Callable[[Sample], bool]
     """Of captured ranks that are not all of the job."""
     reason: str
 
@@ -35,51 +35,51 @@ class Claim:
 CLAIMS = {
     "bubble": Claim(
         fields=tuple(f"bubble.{name}" for name in ("measured_share", "measured_ratio", "span_share", "idle_share")),
-        may_be_said=lambda captured: captured.num_whole_pipelines > 0,
+        is_supported=lambda captured: captured.num_whole_pipelines > 0,
         reason="the bubble of a pipeline needs one rank per stage",
     ),
     "imbalance by stage": Claim(
         fields=("bubble.stages",),
-        may_be_said=lambda captured: captured.num_whole_pipelines > 0,
+        is_supported=lambda captured: captured.num_whole_pipelines > 0,
         reason="imbalance by stage needs one rank per stage",
     ),
     "who is slow": Claim(
         fields=("stragglers", "bubble.culprits", "bubble.blame", "bubble.worth"),
-        may_be_said=lambda captured: captured.coverage != "one_rank",
-        reason="one rank tells how long it waits, not which rank is slow",
+        is_supported=lambda captured: captured.coverage != "one_rank",
+        reason="one rank shows how long it waits, not which rank is slow",
     ),
     "stragglers": Claim(
         fields=("bubble.stragglers_separable",),
-        may_be_said=lambda captured: captured.num_whole_replicas > 0,
-        reason="a slow rank is told from a slow stage by the replicas of its stage",
+        is_supported=lambda captured: captured.num_whole_replicas > 0,
+        reason="only the replicas of a stage distinguish a slow rank from a slow stage",
     ),
     "loads of a group": Claim(
         fields=tuple(
             f"all_to_all.{name}"
             for name in ("rank_load_max_over_mean", "expert_load_max_over_mean", "slowest_rank", "imbalance_cost_ms")
         ),
-        may_be_said=lambda captured: captured.num_whole_expert_groups > 0,
+        is_supported=lambda captured: captured.num_whole_expert_groups > 0,
         reason="loads and late members of an expert group need all its members",
     ),
 }
 
 
-def forbidden(captured: Sample) -> dict[str, Claim]:
+def unsupported(captured: Sample) -> dict[str, Claim]:
     """The claims that these ranks do not allow; none where all ranks are here."""
     if captured.coverage == "all":
         return {}
-    return {name: claim for name, claim in CLAIMS.items() if not claim.may_be_said(captured)}
+    return {name: claim for name, claim in CLAIMS.items() if not claim.is_supported(captured)}
 
 
 _Section = TypeVar("_Section", Bubble, AllToAll)
 
 
-def told(section: _Section | None, name: str, captured: Sample) -> _Section | None:
+def supported(section: _Section | None, name: str, captured: Sample) -> _Section | None:
     """The section of that name without what must not be said."""
     if section is None:
         return None
     silent: dict[str, object] = {}
-    for claim in forbidden(captured).values():
+    for claim in unsupported(captured).values():
         for field in (path.partition(".")[2] for path in claim.fields if path.startswith(f"{name}.")):
             silent[field] = [] if isinstance(getattr(section, field), list) else None
     return replace(section, **silent)
@@ -90,7 +90,7 @@ def by_coverage(captured: Sample, withheld: Sequence[Withheld]) -> list[Withheld
     known = {item.metric for item in withheld}
     return [
         Withheld(metric=field, reason=claim.reason)
-        for claim in forbidden(captured).values()
+        for claim in unsupported(captured).values()
         if known.isdisjoint(claim.fields)
         for field in claim.fields
         if field.partition(".")[0] not in known

@@ -11,7 +11,7 @@ every clock is moved by its residual: all up, all down, and neighbours against e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -58,7 +58,7 @@ def trusted_splits(splits: pl.DataFrame, messages: pl.DataFrame) -> TrustedSplit
     ]
     named = taken.filter((pl.col("kind") == "all_to_all") & pl.col("late_rank").is_not_null())
     if "all_to_all" in nameless and named.is_empty():
-        reason = "the clocks' residuals are of the order of the waits: who came last cannot be told"
+        reason = "the clocks are uncertain by about as much as the waits, so who came last is not known"
         withheld.append(Withheld(metric="all_to_all.blame", reason=reason))
     return TrustedSplits(
         splits=taken,
@@ -102,13 +102,11 @@ def _effects(kind: str, part: pl.DataFrame, hidden: bool) -> list[ClockEffect]: 
     ]
 
 
-def trusted_pipeline(
-    found: PipelineGap, tables: Tables, communications: pl.DataFrame
-) -> tuple[PipelineGap, tuple[ClockEffect, ...]]:
+def trusted_pipeline(found: PipelineGap, tables: Tables, communications: pl.DataFrame) -> PipelineGap:
     """The bubble section, or why the clocks hide it, and what they do to it."""
     residual = tables.clock.residual_ns
     if found.figures is None or found.figures.measured_share is None or not residual:
-        return found, ()
+        return found
     dependency = found.table.select(dependency_ns().sum()).item()
     uncertain = _uncertainty(found, tables, communications)
     hidden = uncertain > dependency * MOVED_SHARE
@@ -119,12 +117,12 @@ def trusted_pipeline(
         withheld=hidden,
     )
     if not hidden:
-        return found, (effect,)
+        return replace(found, clock_effects=(effect,))
     reason = (
         f"the clocks of these ranks may be off by {milliseconds(residual / 1e6)}, which moves the dependency of "
         f"{milliseconds(dependency / 1e6)} by up to {milliseconds(uncertain / 1e6)}"
     )
-    return without_pipeline(reason), (effect,)
+    return replace(without_pipeline(reason), clock_effects=(effect,))
 
 
 def _uncertainty(found: PipelineGap, tables: Tables, communications: pl.DataFrame) -> int:

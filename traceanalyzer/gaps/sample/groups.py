@@ -17,7 +17,7 @@ Members = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class RankGroups:
-    """The groups of one rank, each with the rank itself; empty where not known or of one rank."""
+    """The groups of one rank, each with the rank itself; empty if unknown or of one rank."""
 
     pipeline: Members = ()
     """First stage first."""
@@ -46,7 +46,7 @@ def rank_groups(tables: Tables, job: Job | None) -> dict[int, RankGroups]:
 
 
 def _labelled_pipelines(tables: Tables) -> dict[int, Members]:
-    """Whole pipelines that nothing but labelled actions tells, by rank, first stage first."""
+    """Whole pipelines that nothing but labelled actions shows, by rank, first stage first."""
     known = pipelines(tables, None).filter(pl.col("is_whole").fill_null(value=False))
     first = tables.actions.group_by("rank").agg(pl.col("stage").min())
     held = known.join(first, on="rank").sort("pipeline", "stage", "rank")

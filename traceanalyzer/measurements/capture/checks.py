@@ -32,7 +32,7 @@ class CaptureCheck:
 
     @property
     def passed(self) -> bool | None:
-        """None where it cannot be told."""
+        """None where it is unknown."""
         return None if self.value is None else self.value <= self.limit
 
 
@@ -61,7 +61,7 @@ def capture_checks(
 def _slowdown(profiled_ms: float | None, unprofiled_ms: float | None) -> CaptureCheck:
     name = "profiled_step"
     if not profiled_ms or not unprofiled_ms:
-        return CaptureCheck(name, None, MAX_SLOWDOWN, "no step without the profiler was recorded beside the traces")
+        return CaptureCheck(name, None, MAX_SLOWDOWN, "the run recorded no step without the profiler")
     value = profiled_ms / unprofiled_ms - 1
     than = f"{percent(abs(value))} {'longer' if value > 0 else 'shorter'} than"
     text = f"profiled steps last {milliseconds(profiled_ms)}, {than} the {milliseconds(unprofiled_ms)} without the profiler"
@@ -124,5 +124,5 @@ def _open_end(steps: pl.DataFrame) -> CaptureCheck:
         return CaptureCheck(name, None, 0.0, "no step")
     num_open = steps.filter("open_end").height
     share = num_open / steps.height
-    text = f"{num_open} of {steps.height} steps of ranks end with the capture, not with the next step"
+    text = f"{num_open} of {steps.height:,} step windows end with the capture, so no next step bounds their length"
     return CaptureCheck(name, share, 0.0, text)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 FEWEST_STEPS = 5
-"""Fewer steps tell nothing of their own spread."""
+"""Fewer steps show nothing of their own spread."""
 ASSUMED_SHARE = 0.02
 """Of the median, where there are fewer."""
 _NUM_RESAMPLES = 4000

@@ -16,7 +16,7 @@ MAX_PRESSURE_SHARE = 0.10
 MAX_SPREAD = 0.05
 """Coefficient of variation of equal actions (same rank, stage and phase) over microbatches and steps."""
 _MIN_STAGES = 3
-"""Ranks of a pipeline from which on what a microbatch takes on all of them tells how long it is."""
+"""Ranks of a pipeline from which on what a microbatch takes on all of them shows how long it is."""
 _EXPLAINED = 1 / 3
 """If taking out each microbatch's own length leaves less than this of the spread, microbatches are not equally long."""
 

@@ -42,7 +42,7 @@ def split_collectives(
     Args:
         collectives: matched `COLLECTIVES`.
         one_clock: the ranks' clocks agree.
-        links: `rank`, `host`, `link_bytes_per_second` (null where unknown); without it bandwidths have no peak.
+        links: `rank`, `host`, `link_bytes_per_second` (null if unknown); without it bandwidths have no peak.
         clocks: `CLOCKS`, whose residuals are carried into what uses clocks.
     """
     if collectives.is_empty():
@@ -66,7 +66,7 @@ def split_collectives(
     by_clock_known = pl.lit(one_clock) & pl.col("start_ns").is_not_null()
     by_duration = pl.col("start_ns").is_null() & pl.col("wait_durations_ns").is_not_null()
     late = pl.when(by_clock_known).then("late_rank").when(by_duration).then("_last")
-    measured = measured.with_columns(late.alias("late_rank"))  # clocks that cannot be compared tell nobody's lateness
+    measured = measured.with_columns(late.alias("late_rank"))  # clocks that cannot be compared show nobody's lateness
     split = _with_basis(measured).with_columns((duration - pl.col("wait_ns")).alias("transfer_ns"))
     return conform(with_bandwidth(split), COLLECTIVE_SPLITS).sort("rank", "start_ns")
 

@@ -80,7 +80,7 @@ def communication_groups(
 def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame) -> pl.DataFrame:
     """One row per operation that has a start and an end: its group, times, split and bandwidth."""
     columns = [*_KERNEL, "step", "dimension", "group", "num_ranks", "start_ns", "end_ns"]
-    told = ["wait_ns", "transfer_ns", "bus_bytes_per_second"]
+    stated = ["wait_ns", "transfer_ns", "bus_bytes_per_second"]
     size = pl.col("group").str.count_matches(",", literal=True).cast(pl.Int32) + 1
     collectives = splits.rename({"role": "dimension"}).with_columns(pl.coalesce("num_members", size).alias("num_ranks"))
     sent = messages.rename({"role": "dimension", "payload_bytes_per_second": "bus_bytes_per_second"}).with_columns(
@@ -99,7 +99,7 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
     )
     listed = pl.concat(
         [
-            frame.filter(pl.col("start_ns").is_not_null() & pl.col("end_ns").is_not_null()).select(*columns, *told)
+            frame.filter(pl.col("start_ns").is_not_null() & pl.col("end_ns").is_not_null()).select(*columns, *stated)
             for frame in (collectives, coalesced, sent.filter(pl.col("index").is_null()))
         ]
     )
@@ -108,8 +108,8 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
         pl.lit(None, ROLE).alias("dimension"),
         pl.lit(None, pl.String).alias("group"),
         pl.lit(None, pl.Int32).alias("num_ranks"),
-        *(pl.lit(None, listed[name].dtype).alias(name) for name in told),
-    ).select(*columns, *told)
+        *(pl.lit(None, listed[name].dtype).alias(name) for name in stated),
+    ).select(*columns, *stated)
     return pl.concat([listed, unlisted])
 
 

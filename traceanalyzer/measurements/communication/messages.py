@@ -30,7 +30,7 @@ def split_messages(
 
     Args:
         messages: matched `P2P`.
-        kernels: `KERNELS`, for when producers ended; empty for CPU traces, where that is not told.
+        kernels: `KERNELS`, for when producers ended; empty for CPU traces, where that is not known.
         one_clock: the ranks' clocks agree.
         links: `rank`, `host`, `link_bytes_per_second`.
         clocks: `CLOCKS`, whose residuals are carried along.
@@ -87,9 +87,9 @@ def _with_cause(rows: pl.DataFrame, kernels: pl.DataFrame, *, one_clock: bool) -
         strategy="backward",
         check_sortedness=False,
     )
-    told = (pl.col("direction") == "receive") & pl.col("producer_end_ns").is_not_null() & pl.lit(one_clock)
+    known = (pl.col("direction") == "receive") & pl.col("producer_end_ns").is_not_null() & pl.lit(one_clock)
     until = (pl.col("producer_end_ns") - pl.col("start_ns")).clip(lower_bound=0)
-    dependency = pl.when(told).then(pl.min_horizontal(until, "wait_ns"))
+    dependency = pl.when(known).then(pl.min_horizontal(until, "wait_ns"))
     return found.with_columns(dependency.alias("wait_dependency_ns")).with_columns(
         (pl.col("wait_ns") - pl.col("wait_dependency_ns")).alias("wait_late_send_ns")
     )

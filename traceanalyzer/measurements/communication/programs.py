@@ -125,12 +125,13 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
     rows = pl.concat([collectives, p2p]).filter(
         pl.all_horizontal(pl.col("index", "start_ns", "end_ns", "step").is_not_null())
     )
+    # a kernel of several messages ends after the last of its peers has come: what none of its parts waits is transfer
     whole = rows.group_by("rank", "index").agg(
         pl.col("step", "stream", "kind", "role", "group", "launch_start_ns").first(),
         pl.col("direction").sort().str.join("+").alias("direction"),
         pl.col("start_ns").min(),
         pl.col("end_ns").max(),
-        pl.when(pl.col("transfer_ns").null_count() == 0).then(pl.col("transfer_ns").max()).alias("transfer_ns"),
+        pl.when(pl.col("transfer_ns").null_count() == 0).then(pl.col("transfer_ns").min()).alias("transfer_ns"),
         pl.col("unsure_ns").max(),
         pl.col("_match").drop_nulls().sort().alias("matches"),
         pl.col("waits").any(),

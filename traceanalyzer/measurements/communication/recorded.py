@@ -83,7 +83,7 @@ def mismatched_calls(dumps: pl.DataFrame) -> pl.DataFrame:
 def unfinished_calls(dumps: pl.DataFrame) -> pl.DataFrame:
     """Calls not known to have ended when the dump was written: `rank`, `pg_name`, `name`, `sequence_number`, `state`.
 
-    `dumps` is `FLIGHT`. Gloo leaves the state at `scheduled`; there only `retired` tells the end.
+    `dumps` is `FLIGHT`. Gloo leaves the state at `scheduled`; there only `retired` shows the end.
     """
     ended = (pl.col("state") == "completed") | pl.col("retired").fill_null(value=False)
     known = dumps.filter(~ended.fill_null(value=False)).drop_nulls(
@@ -97,7 +97,7 @@ def unfinished_calls(dumps: pl.DataFrame) -> pl.DataFrame:
 def late_by_durations(splits: pl.DataFrame) -> pl.DataFrame:
     """Waits for every rank by recorded durations, largest first: `source`, `rank`, `num_collectives`, `wait_ns`.
 
-    From rows of `COLLECTIVE_SPLITS` that only a record tells of; a collective may have records of two sources.
+    From rows of `COLLECTIVE_SPLITS` that only a record is about; a collective may have records of two sources.
     """
     waits = splits.filter(
         pl.col("start_ns").is_null() & (pl.col("late_rank") != pl.col("rank")) & (pl.col("wait_ns") > 0)

@@ -3,7 +3,8 @@
 Every rank that exchanges bytes with a slow port is slowed as well, and so is the line through the group's transfers
 (`measurements.slow_exchange`). Of the other ranks' transfers, though, only the bytes exchanged with slow ports are slow:
 least squares of `latency + bytes with slow ports ÷ slow rate + other bytes ÷ rate`, each on the side (sent or received)
-that takes longer by the fit. Repaired, all bytes pass at the latter rate.
+that takes longer by the fit. Where they do not tell the rates apart (even exchanges), the slow ranks' own transfers join,
+all of whose bytes are slow; latency is left out where bytes do not vary. Repaired, all bytes pass at the latter rate.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from traceanalyzer.measurements.experts.traffic import EXCHANGE
 NUM_ROUNDS = 5
 """Fits, each with the sides that the one before chose."""
 MAX_LEFT = 0.5
-"""Of the squares that one rate for all bytes misses, two rates may leave so much; else the second one tells nothing."""
+"""Of the squares that one rate for all bytes misses, two rates may leave so much; else the second one shows nothing."""
 
 Fit = tuple[float, float]
 """Latency in nanoseconds, nanoseconds per byte."""
@@ -27,12 +28,14 @@ Fit = tuple[float, float]
 def with_repaired(expected: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     """Add `repaired_ns` to `slow_exchange.expected_transfers` of `TRAFFIC`.
 
-    The group's own line where it has no slow port, and where transfers do not tell two rates apart.
+    The group's own line where it has no slow port, and where transfers do not separate two rates.
     """
     ports = slow_ports(expected)
     fits: dict[str, Fit] = {}
     for (group,), of_group in ports.group_by("group"):
-        found = _fit(expected.filter(pl.col("group") == group), matrix, of_group["rank"].to_list())
+        rows = _with_slow(expected.filter(pl.col("group") == group), matrix, of_group["rank"].to_list())
+        others = rows.filter(~pl.col("is_slow"))
+        found = _fit(others) if _tells_rates(others) else _fit(rows)
         if found is not None:
             fits[str(group)] = found
     schema = {"group": pl.String, "_latency": pl.Float64, "_per_byte": pl.Float64}
@@ -46,22 +49,37 @@ def with_repaired(expected: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _fit(transfers: pl.DataFrame, matrix: pl.DataFrame, slow: list[int]) -> Fit | None:
-    """From the transfers of ranks whose own ports are healthy; None where they tell no rate faster than the slow one."""
-    rows = transfers.filter(~pl.col("rank").is_in(slow))
-    if rows.height < MIN_SAMPLES:
-        return None
+def _with_slow(transfers: pl.DataFrame, matrix: pl.DataFrame, slow: list[int]) -> pl.DataFrame:
+    """Add `is_slow`, and `slow_sent` and `slow_received`: bytes exchanged with slow ports; all bytes of a slow one."""
+    rows = transfers.with_columns(pl.col("rank").is_in(slow).alias("is_slow"))
     for side, own, other in (("sent", "source", "target"), ("received", "target", "source")):
         with_slow = (
             matrix.filter(pl.col(other).is_in(slow))
             .group_by(*EXCHANGE, pl.col(own).alias("rank"))
-            .agg(pl.col("bytes").sum().alias(f"_{side}"))
+            .agg(pl.col("bytes").sum().alias(f"slow_{side}"))
         )
         rows = rows.join(with_slow, on=[*EXCHANGE, "rank"], how="left", nulls_equal=True)
+    return rows.with_columns(
+        pl.when("is_slow").then(f"{side}_bytes").otherwise(pl.col(f"slow_{side}").fill_null(0)).alias(f"slow_{side}")
+        for side in ("sent", "received")
+    )
+
+
+def _tells_rates(rows: pl.DataFrame) -> bool:
+    """Whether the bytes exchanged with slow ports vary against the others."""
+    share = rows.select(
+        (pl.col("slow_sent") / pl.col("sent_bytes")).alias("sent"),
+        (pl.col("slow_received") / pl.col("received_bytes")).alias("received"),
+    )
+    return any(float(share[side].max() or 0) > float(share[side].min() or 0) for side in share.columns)  # pyright: ignore[reportArgumentType]
+
+
+def _fit(rows: pl.DataFrame) -> Fit | None:
+    """From the transfers of ranks whose own ports are healthy; None where they tell no rate faster than the slow one."""
+    if rows.height < MIN_SAMPLES:
+        return None
     sent, received = (
-        rows.select(
-            pl.lit(1.0), pl.col(f"_{side}").fill_null(0), pl.col(f"{side}_bytes") - pl.col(f"_{side}").fill_null(0)
-        ).to_numpy()
+        rows.select(pl.lit(1.0), f"slow_{side}", pl.col(f"{side}_bytes") - pl.col(f"slow_{side}")).to_numpy()
         for side in ("sent", "received")
     )
     return _rates(sent, received, rows["transfer_ns"].to_numpy().astype(np.float64))
@@ -69,17 +87,27 @@ def _fit(transfers: pl.DataFrame, matrix: pl.DataFrame, slow: list[int]) -> Fit 
 
 def _rates(sent: NDArray[np.float64], received: NDArray[np.float64], duration: NDArray[np.float64]) -> Fit | None:
     sides = np.greater_equal(sent.sum(axis=1), received.sum(axis=1))
-    found, told = np.zeros(3), 1.0
+    scaled = np.where(sides[:, None], sent, received)
+    columns = _told(scaled / scaled.max(axis=0).clip(1.0))
+    if columns is None:
+        return None
+    found, known = np.zeros(3), 1.0
     for _ in range(NUM_ROUNDS):
         design = np.where(sides[:, None], sent, received)
-        alike = np.column_stack([design[:, 0], design[:, 1] + design[:, 2]])
-        if np.linalg.matrix_rank(design / design.max(axis=0).clip(1.0)) < design.shape[1]:
-            return None
-        found, missed = _least_squares(design, duration)
-        told = missed / max(_least_squares(alike, duration)[1], 1.0)
+        alike = np.column_stack([design[:, 0], design[:, 1] + design[:, 2]])[:, -len(columns) + 1 :]
+        found[columns], missed = _least_squares(design[:, columns], duration)
+        known = missed / max(_least_squares(alike, duration)[1], 1.0)
         sides = np.greater_equal(sent @ found, received @ found)
     latency, slow, healthy = (float(each) for each in found)
-    return (max(latency, 0.0), healthy) if told <= MAX_LEFT and 0 <= healthy < slow else None
+    return (max(latency, 0.0), healthy) if known <= MAX_LEFT and 0 <= healthy < slow else None
+
+
+def _told(design: NDArray[np.float64]) -> list[int] | None:
+    """Columns whose coefficients follow from the samples: all, or those of bytes alone; None where not even these do."""
+    for columns in ([0, 1, 2], [1, 2]):
+        if np.linalg.matrix_rank(design[:, columns]) == len(columns):
+            return columns
+    return None
 
 
 def _least_squares(design: NDArray[np.float64], duration: NDArray[np.float64]) -> tuple[NDArray[np.float64], float]:

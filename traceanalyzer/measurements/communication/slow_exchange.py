@@ -18,7 +18,7 @@ from traceanalyzer.measurements.experts.traffic import EXCHANGE, byte_loads
 from traceanalyzer.schema import EXCHANGES, conform
 
 MATERIAL_SHARE = 0.2
-"""Skew or excess over this share of an exchange's duration is told."""
+"""Skew or excess over this share of an exchange's duration is reported."""
 MIN_SAMPLES = 8
 """Fewer transfers give no line."""
 MAX_PAIRED = 400
@@ -32,7 +32,7 @@ CLEAR_CORRELATION = 0.3
 def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     """All-to-alls with known split and bytes: what the transfer took, and what the run's own line says.
 
-    `EXCHANGE`, `rank`, `sent_bytes`, `received_bytes`, `transfer_ns`, `expected_ns`, and `balanced_ns`: the line at the
+    `EXCHANGE`, `rank`, `index`, `sent_bytes`, `received_bytes`, `transfer_ns`, `expected_ns`, and `balanced_ns`: the line at the
     mean bytes of a member, as if loads were even.
     `expected_ns` is null with fewer than eight transfers; where all bytes are equal it is the median transfer.
     """
@@ -40,7 +40,7 @@ def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFra
     rows = known.join(byte_loads(matrix), on=[*EXCHANGE, "rank"], nulls_equal=True)
     rows = rows.with_columns(pl.max_horizontal("sent_bytes", "received_bytes").alias("port_bytes"))
     expected = [_with_line(part) for _, part in rows.group_by("group", maintain_order=True)]
-    columns = [*EXCHANGE, "rank", "sent_bytes", "received_bytes", "transfer_ns", "expected_ns", "balanced_ns"]
+    columns = [*EXCHANGE, "rank", "index", "sent_bytes", "received_bytes", "transfer_ns", "expected_ns", "balanced_ns"]
     if not expected:
         none = pl.lit(None, pl.Int64)
         return rows.with_columns(none.alias("expected_ns"), none.alias("balanced_ns")).select(columns)
@@ -50,7 +50,7 @@ def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFra
 def exchanges(splits: pl.DataFrame, expected: pl.DataFrame) -> pl.DataFrame:
     """`EXCHANGES`: skew, lateness, transfer and cause of every all-to-all all of whose members were captured.
 
-    Skew compares clocks: exchanges whose late member cannot be told by them are left out.
+    Skew compares clocks: exchanges whose late member they do not show are left out.
     """
     size = pl.col("group").str.split(",").list.len()
     whole = splits.filter(

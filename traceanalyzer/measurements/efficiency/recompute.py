@@ -7,7 +7,7 @@
   tensor is there) or took from a cache (selective checkpoint contexts) is not counted: on devices it launched nothing,
   on CPU it holds nothing but the packing of saved tensors.
 * **Attention kernels.** Fused attention launches as many forward as backward kernels per step; twice as many where it
-  is recomputed. These do not tell whether the rest of the layer is recomputed too.
+  is recomputed. These do not show whether the rest of the layer is recomputed too.
 
 A function that saves little and computes again by itself, without autograd recording (fused losses, some normalisations),
 is not seen in either.
@@ -51,12 +51,12 @@ class Recomputed:
     """What backward computes again."""
 
     value: Recomputation | None
-    """`none`, `selective` (core attention alone), `full` (layers), `partial` (something else or not told which); None: not told."""
+    """`none`, `selective` (core attention alone), `full` (layers), `partial` (something else, or unclear which); None: unknown."""
     basis: str
     """What says so, or why nothing does."""
     confidence: float = 0.0
     share: float | None = None
-    """Forward matrix multiplications and attentions run again ÷ run at first; None where operators do not tell."""
+    """Forward matrix multiplications and attentions run again ÷ run at first; None where operators do not show it."""
     num_begun: int = 0
     """Forward operators begun again and not computed."""
 
@@ -69,7 +69,7 @@ def recomputed(events: pl.DataFrame, kernels: pl.DataFrame) -> Recomputed:
     counted = forward_operators(events, kernels)
     found = _by_operators(counted)
     if found.value == "none" and _names(events, _COMPILED):
-        reason = "compiled graphs: what they compute again carries no operator of its own"
+        reason = "compiled graphs: what they recompute has no operator of its own"
         return by_kernel or Recomputed(value=None, basis=reason)
     # Attention that ran in kernels of operators not known here (custom functions) speaks for what these do not see.
     unseen = found.value == "none" and (
@@ -172,7 +172,7 @@ def _by_operators(operators: pl.DataFrame) -> Recomputed:
     gemms_again, attentions_again = count("gemm", again=True), count("attention", again=True)
     first, second = gemms + attentions, gemms_again + attentions_again
     if not operators["recorded"].any():
-        return Recomputed(value=None, basis="operators without sequence numbers: forward and gradients look alike")
+        return Recomputed(value=None, basis="the operators have no sequence numbers: forward and gradients look alike")
     if not first:
         return Recomputed(value=None, basis="no matrix multiplication of a forward pass that ran in the capture")
     if second > first:
@@ -209,7 +209,7 @@ def _kind(gemms: tuple[int, int], attentions: tuple[int, int]) -> Recomputation:
 
 
 def _by_kernels(kernels: pl.DataFrame) -> Recomputed | None:
-    """From the launches of fused attention kernels inside steps; None where they do not tell."""
+    """From the launches of fused attention kernels inside steps; None where they do not show it."""
     name = pl.col("name").cast(pl.String)
     main = kernels.filter(pl.col("step").is_not_null() & (pl.col("kind") == "attention")).filter(
         ~name.str.contains(_KERNEL_BESIDE)
@@ -222,8 +222,8 @@ def _by_kernels(kernels: pl.DataFrame) -> Recomputed | None:
     text = f"attention kernels: {forward} forward, {backward} backward launches"
     if abs(forward / backward - 1) <= _TOLERANCE:
         return Recomputed(
-            value="none", basis=f"{text}; what is computed again beside attention is not seen", confidence=0.7
+            value="none", basis=f"{text}; recomputation of anything but attention is not visible", confidence=0.7
         )
     if abs(forward / backward - 2) <= 2 * _TOLERANCE:
-        return Recomputed(value="partial", basis=f"{text}: whether layers run again too is not told", confidence=0.7)
+        return Recomputed(value="partial", basis=f"{text}: whether layers run again too is not known", confidence=0.7)
     return None

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 
 import polars as pl
 
+from traceanalyzer.schema import KERNELS, conform
+
 COMPUTE = ["gemm", "attention"]
 
 NUMBER_FORMATS = {
@@ -59,6 +61,33 @@ def operator_times(operators: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
         .with_columns(pl.when(pl.col("has_device").is_null()).then(own).otherwise("duration_ns").alias("duration_ns"))
         .drop("has_device")
     )
+
+
+def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
+    """`KERNELS` with `shape`: operator and sizes of what launched each, from `SHAPE_FLOPS`; null where none was recorded."""
+    told = operators.filter(pl.col("shape").is_not_null()).select(
+        "rank",
+        "cycle",
+        pl.col("thread").alias("launch_thread"),
+        pl.col("start_ns").alias("_from_ns"),
+        pl.col("end_ns").alias("_to_ns"),
+        pl.concat_str("name", pl.lit(" "), "shape").alias("_shape"),
+    )
+    inside = pl.col("launch_start_ns") < pl.col("_to_ns")
+    found = (
+        kernels.filter(pl.col("launch_start_ns").is_not_null())
+        .sort("launch_start_ns")
+        .join_asof(
+            told.sort("_from_ns"),
+            left_on="launch_start_ns",
+            right_on="_from_ns",
+            by=["rank", "cycle", "launch_thread"],
+            check_sortedness=False,
+        )
+        .select("rank", "cycle", "index", pl.when(inside).then("_shape").cast(KERNELS["shape"]).alias("shape"))
+    )
+    keys = ["rank", "cycle", "index"]
+    return conform(kernels.drop("shape", strict=False).join(found, on=keys, how="left", maintain_order="left"), KERNELS)
 
 
 def covered_share(timed: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:

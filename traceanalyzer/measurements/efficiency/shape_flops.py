@@ -24,8 +24,8 @@ SHAPE_FLOPS = pl.Schema(
         "thread": pl.Categorical(),
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
-        "flops": pl.Int64,  # every key read; null where it cannot be told
-        "bytes": pl.Int64,  # least traffic: every factor read and every result written once; null where not known
+        "flops": pl.Int64,  # every key read; null if unknown
+        "bytes": pl.Int64,  # least traffic: every factor read and every result written once; null if unknown
         "causal_flops": pl.Int64,  # half of `flops` for fused attention marked causal, else the same
     }
 )
@@ -69,7 +69,7 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
     """One row per recorded matrix multiplication or attention (`SHAPE_FLOPS`), by rank and start.
 
     `events` has the columns of `traceanalyzer.schema.EVENTS`. Rows of kind `unread` are operators that multiply
-    matrices but whose FLOPs cannot be told; where there are any, the sum is a lower bound.
+    matrices but whose FLOPs are unknown; where there are any, the sum is a lower bound.
     """
     name = pl.col("name").cast(pl.String)
     is_unread = name.str.contains(_UNREAD) & ~name.str.contains(_NOT_OPERATORS)

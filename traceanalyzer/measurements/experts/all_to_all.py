@@ -55,7 +55,7 @@ def max_over_mean(loads: pl.DataFrame) -> float | None:
 
 
 def complete_layers(routing: pl.DataFrame) -> pl.DataFrame:
-    """The layers of steps in which every member of the group tells where its tokens went.
+    """The layers of steps in which every member of the group shows where its tokens went.
 
     A missing source rank would make every load too small, and unevenly so.
     """

@@ -34,7 +34,7 @@ def expert_chain(
 
 
 def _tokens(routing: pl.DataFrame) -> pl.DataFrame:
-    """Sent tokens of every source, received tokens where all members of the group tell."""
+    """Sent tokens of every source, received tokens where all members of the group are known."""
     size = pl.col("group").str.split(",").list.len()
     complete = routing.filter(pl.col("rank").n_unique().over(LAYER) == size)
     sent = routing.group_by(KEYS).agg(pl.col("tokens").sum().alias("sent_tokens"))

@@ -15,7 +15,7 @@ def compute_classes(
 ) -> pl.DataFrame:
     """Computing time by class: `rank`, `step`, `class`, `duration_ns`; per rank and step it sums to `compute` exactly.
 
-    Kernels tell on devices (`fused` ones count as `gemm`), recorded operators on CPUs; where neither does, all is
+    Kernels decide on devices (`fused` ones count as `gemm`), recorded operators on CPUs; where neither does, all is
     `other`. Of kernels at once `gemm` comes before `attention` before the rest, as matrix units decide the pace.
 
     Args:

@@ -4,7 +4,7 @@ In order of precedence:
 
 * `compute`: a computing kernel runs (`fused` ones that also communicate are computation);
 * `transfer`, `wait`: an exposed communication kernel, split at its wait; `communication` where wait and transfer cannot
-  be told apart. Of several at once the owner is the one that released the next computation (it ends at most 20 µs
+  be distinguished. Of several at once the owner is the one that released the next computation (it ends at most 20 µs
   before that starts), else pp, ep, cp, tp, dp, world in this order, and the time counts as ambiguous;
 * `copy`: a copy to, from or on the device;
 * an idle device before kernel K, whose launching call ended at l: `host` until l, for until then nothing could run;
@@ -44,6 +44,18 @@ def device_accounting(
     `phases` is what every window is doing, as `step_phases` gives it for (at least) these windows; `missing` are launches
     whose kernel was not recorded (`MISSING_KERNELS`).
     """
+    table = by_owner(device_segments(windows, kernels, communications, missing), phases)
+    check_sums(table, windows)
+    return table
+
+
+def device_segments(
+    windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, missing: pl.DataFrame | None = None
+) -> pl.DataFrame:
+    """Who owns which time: `rank`, `step`, `label` (`owner/cause/...`), `start_ns`, `end_ns`; they tile every window.
+
+    Takes what `device_accounting` takes.
+    """
     bounds = windows.select(*_KEYS, "start_ns", "end_ns").filter(pl.col("end_ns") > pl.col("start_ns"))
     labelled = pl.concat([_computation(kernels), _communication(kernels, communications), _copies(kernels)])
     merged = union(clip(labelled, bounds, ["rank"]), [*_KEYS, "label"])
@@ -51,9 +63,7 @@ def device_accounting(
     busy = segments.filter(pl.col("label").is_not_null())
     lost = pl.DataFrame(schema=MISSING_KERNELS) if missing is None else missing
     idle = _idle(segments.filter(pl.col("label").is_null()), kernels, lost)
-    table = by_owner(pl.concat([busy, idle]).filter(pl.col("end_ns") > pl.col("start_ns")), phases)
-    check_sums(table, bounds)
-    return table
+    return pl.concat([busy, idle]).filter(pl.col("end_ns") > pl.col("start_ns"))
 
 
 def _labels() -> list[str]:

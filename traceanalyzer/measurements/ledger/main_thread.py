@@ -54,6 +54,24 @@ def accounting(
         phases: what every window is doing, as `step_phases` gives it for (at least) these windows.
         hosts: `rank` of those whose main thread was recorded; None: of all.
     """
+    table = by_owner(main_thread_segments(windows, actions, operators, receives, collectives, hosts=hosts), phases)
+    check_sums(table, windows)
+    return table
+
+
+def main_thread_segments(
+    windows: pl.DataFrame,
+    actions: pl.DataFrame,
+    operators: pl.DataFrame,
+    receives: pl.DataFrame,
+    collectives: pl.DataFrame,
+    *,
+    hosts: pl.DataFrame | None = None,
+) -> pl.DataFrame:
+    """Who owns which time: `rank`, `step`, `label` (`owner/cause`), `start_ns`, `end_ns`; they tile every window.
+
+    Takes what `accounting` takes.
+    """
     waits = collectives.with_columns((pl.col("start_ns") + pl.col("wait_ns")).alias("wait_end_ns"))
     split, whole = (waits.filter(known) for known in (pl.col("wait_ns").is_not_null(), pl.col("wait_ns").is_null()))
     labelled = pl.concat(
@@ -70,9 +88,7 @@ def accounting(
     recorded = pl.lit(value=True) if hosts is None else pl.col("rank").is_in(hosts["rank"].to_list())
     rest = pl.when(recorded).then(pl.lit("host/main thread")).otherwise(pl.lit("unknown/not recorded"))
     label = pl.coalesce("label", rest).str.strip_suffix("/inside")
-    table = by_owner(segments.with_columns(label), phases)
-    check_sums(table, windows)
-    return table
+    return segments.with_columns(label)
 
 
 def _bounds(windows: pl.DataFrame) -> pl.DataFrame:

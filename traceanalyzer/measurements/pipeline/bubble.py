@@ -75,7 +75,7 @@ def gaps_before(
     started), steady between. Adds `phase_start_ns` and `phase_end_ns`. `actions` is `ACTIONS` with `pipeline`,
     `transfers` has `rank`, `start_ns`, `end_ns` of pipeline messages on their way, `exchanges` is what
     `replica_waits.replica_exchanges` gives. Actions that already have `needed_ns`
-    keep it (`measurements.unordered_bubble`); of others stage and microbatch tell it.
+    keep it (`measurements.unordered_bubble`); of others stage and microbatch show it.
     """
     backward = pl.col("phase").is_in([phase.value for phase in BACKWARD_PHASES])
     order = pl.int_range(pl.len()).over(_RANK)

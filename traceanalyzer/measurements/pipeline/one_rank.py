@@ -24,7 +24,7 @@ MIN_STEADY = 4
 """Actions of the steady part that a pace needs: two forwards and two backwards."""
 
 NOT_1F1B = "the rank's forwards and backwards do not take turns as in 1F1B"
-CPU_MESSAGES = "on CPU ranks handing messages over takes part in the pace, and how large a part is not recorded"
+CPU_MESSAGES = "on CPU ranks the time to hand messages over is a part of the pace, and this part is not recorded"
 MIXED = "the rank waits before forwards and before backwards alike: messages, or stages on both sides"
 
 
@@ -43,7 +43,7 @@ class OneRank:
     pace_ns: float | None
     """Start to start of equal chunks in the steady part: the slowest stage plus the latency of messages."""
     side: StageSide | None
-    """Where the slowest stage lies: `upstream`, `downstream`, `this`; None where it cannot be told."""
+    """Where the slowest stage lies: `upstream`, `downstream`, `this`; None where it is unknown."""
     side_reason: str | None
     """Why it cannot."""
 

@@ -20,7 +20,7 @@ NO_EXCHANGES = pl.DataFrame(
 def replica_exchanges(splits: pl.DataFrame) -> pl.DataFrame:
     """Exchanges between replicas: `rank`, `step`, `start_ns`, `transfer_start_ns`, `end_ns`, from `COLLECTIVE_SPLITS`.
 
-    Where the wait cannot be told, the transfer is taken to begin at once.
+    If the wait is unknown, the transfer is taken to begin at once.
     """
     known = splits.filter(between_replicas() & pl.col("start_ns").is_not_null() & pl.col("end_ns").is_not_null())
     begun = (pl.col("start_ns") + pl.col("wait_ns").fill_null(0)).alias("transfer_start_ns")
@@ -31,7 +31,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
     """What every rank waited for slower replicas after its own pipeline phase: `pipeline`, `rank`, `step`, `replica_wait_ns`.
 
     Waits in exchanges between replicas after the phase, less what the rank computed meanwhile; null where no such exchange
-    was captured, or one does not tell its wait.
+    was captured, or one does not show its wait.
 
     Args:
         table: `BUBBLE`.
@@ -47,7 +47,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
         .join(ends, on=_KEYS)
         .filter(pl.col("end_ns") > pl.col("_from"))
     )
-    told = after.group_by(_KEYS).agg((pl.col("wait_ns").null_count() == 0).alias("_told"))
+    stated = after.group_by(_KEYS).agg((pl.col("wait_ns").null_count() == 0).alias("_told"))
     waited_until = pl.col("start_ns") + pl.col("wait_ns")
     waits = after.filter(pl.col("wait_ns").is_not_null()).select(
         *_KEYS,
@@ -62,7 +62,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
     amount = pl.when("_told").then(pl.col("replica_wait_ns").fill_null(0)).alias("replica_wait_ns")
     return (
         ends.join(waited, on=_KEYS, how="left")
-        .join(told, on=_KEYS, how="left")
+        .join(stated, on=_KEYS, how="left")
         .select("pipeline", *_KEYS, amount)
         .sort("pipeline", *_KEYS)
     )

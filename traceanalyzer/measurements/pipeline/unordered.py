@@ -1,6 +1,6 @@
 """What actions of unknown stage and microbatch waited for: the message before them, and who computed it.
 
-Without labels, and in an order that no schedule known by name has, nothing tells which action needs which. But what a
+Without labels, and in an order that no schedule known by name has, nothing shows which action needs which. But what a
 receive brought was computed by the last chunk that its sender had ended before it sent, and the chunk that starts next
 after the receive could not run before. So every chunk needs the latest such end among the receives before it; chunks
 without a receive need nothing of others.

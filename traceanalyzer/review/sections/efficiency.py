@@ -20,7 +20,7 @@ class RooflineShape(Part, frozen=True, kw_only=True):
     num_calls: Annotated[float, Meta(description="Per rank and step.")]
     ms: float
     flops_per_second: float
-    bound: Annotated[Bound | None, Meta(description="null where the roof is not known.")]
+    bound: Annotated[Bound | None, Meta(description="null if the roof is not known.")]
     roof_share: Annotated[float | None, Meta(description="Reached share of the roof.")]
     lost_ms: Annotated[float | None, Meta(description="Time beyond what the roof allows.")]
 

@@ -104,7 +104,7 @@ class Volume(Part, frozen=True, kw_only=True):
     uniform_bytes: Annotated[float | None, Meta(description="k·T·h·b·(n − 1)/n, routing taken as uniform.")]
     deduplicated_bytes: Annotated[float | None, Meta(description="If a token travelled once to each rank.")]
     padded_bytes: Annotated[
-        float | None, Meta(description="With every expert's buffer filled up to its capacity; null where it is not.")
+        float | None, Meta(description="With every expert's buffer filled up to its capacity; null if it is not.")
     ] = None
 
 
@@ -154,7 +154,7 @@ class ExpertSharding(Part, frozen=True, kw_only=True):
     ]
     expert_parallel_bytes: Annotated[float | None, Meta(description="2·k·(S/n)·(n − 1)/n at the declared tokens.")]
     tensor_parallel_bytes: Annotated[float | None, Meta(description="2·(n − 1)/n·S at the declared tokens.")]
-    gemms: Annotated[list[ExpertGemm], Meta(description="Empty in paced runs and where no shapes were recorded.")] = []
+    gemms: Annotated[list[ExpertGemm], Meta(description="Empty in paced runs and if no shapes were recorded.")] = []
 
 
 class PlacementAdvice(Part, frozen=True, kw_only=True):
@@ -162,7 +162,7 @@ class PlacementAdvice(Part, frozen=True, kw_only=True):
 
     rank_load_before: Annotated[float, Meta(description="Largest over mean load, mean over layers and steps.")]
     rank_load_after: Annotated[
-        float, Meta(description="With the proposed placement, on steps it was not made from where there are several.")
+        float, Meta(description="With the proposed placement, on steps it was not made from if there are several.")
     ]
     held_out: Annotated[bool, Meta(description="Each step was judged by a placement made from the other steps.")]
     num_redundant: int
@@ -171,7 +171,7 @@ class PlacementAdvice(Part, frozen=True, kw_only=True):
 
 
 class OwnLoads(Part, frozen=True, kw_only=True):
-    """What one rank says of its own all-to-alls where not all ranks tell; no ratio over ranks follows from it."""
+    """What one rank says of its own all-to-alls where not all ranks do; no ratio over ranks follows from it."""
 
     rank: int
     num_all_to_all: int
@@ -261,7 +261,7 @@ class AllToAll(Part, frozen=True, kw_only=True):
     slow_ports: list[SlowPort] = []
     slow_links: list[SlowLink] = []
     link_share: Annotated[
-        float | None, Meta(description="Bus bandwidth ÷ published peak of the link, median; null where unknown.")
+        float | None, Meta(description="Bus bandwidth ÷ published peak of the link, median; null if unknown.")
     ] = None
     volumes: list[Volume] = []
     volume_theory: VolumeTheory | None = None

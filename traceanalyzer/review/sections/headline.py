@@ -15,19 +15,32 @@ class Tile(Part, frozen=True, kw_only=True):
 
     id: TileId
     title: str
-    value_text: Annotated[str | None, Meta(description="Measured value with unit; null if withheld.")]
+    value_text: Annotated[str | None, Meta(description="Measured value with unit. What is not known has no tile.")]
     theory_text: Annotated[str | None, Meta(description="What theory says, with the name of the theory.")]
     gap_text: Annotated[str | None, Meta(description="Measured against theory in words.")]
     status: TileStatus
-    note: Annotated[str | None, Meta(description="Reason if withheld, else what to know when reading it.")]
+    note: Annotated[str | None, Meta(description="What to know when reading it.")]
     definition: str
+
+
+class Untold(Part, frozen=True, kw_only=True):
+    """What one cause keeps from being told. Every metric it concerns stands in `quality.withheld`."""
+
+    what: Annotated[str, Meta(description="The figures, in words.")]
+    reason: str
+    unlock: Annotated[str | None, Meta(description="What would make them known; null where nothing does.")] = None
+    metrics: Annotated[list[str], Meta(description="As `quality.withheld` names them.")]
 
 
 class Headline(Part, frozen=True, kw_only=True):
     """The first screen."""
 
-    sentences: list[str]
-    tiles: list[Tile]
+    sentences: Annotated[
+        list[str],
+        Meta(description="The largest fault or that none was found, the largest change, then what else is known."),
+    ]
+    tiles: Annotated[list[Tile], Meta(description="The numbers that are known.")]
+    untold: Annotated[list[Untold], Meta(description="What is withheld, one entry per cause.")] = []
 
 
 class Finding(Part, frozen=True, kw_only=True):
@@ -40,8 +53,17 @@ class Finding(Part, frozen=True, kw_only=True):
         RemedyClass | None,
         Meta(description="Class of the remedy; null: passed, or nothing to repair in the job itself."),
     ] = None
-    culprit: Annotated[str | None, Meta(description="Who or what, in words; null where nobody is named.")] = None
+    culprit: Annotated[str | None, Meta(description="Who or what, in words; null if nobody is named.")] = None
+    statement: Annotated[
+        str | None, Meta(description="What is the matter, as a clause that names the culprit; null if passed.")
+    ] = None
     worth_ms: float | None
+    at_most_ms: Annotated[
+        float | None, Meta(description="What others wait for it per step, where only this bound of its worth is known.")
+    ] = None
+    share_of_step: Annotated[float | None, Meta(description="`worth_ms`, or else `at_most_ms`, ÷ the median step.")] = (
+        None
+    )
     worth_mfu_points: float | None
     evidence: str
     action: str | None

@@ -26,7 +26,7 @@ class Fact(Part, Generic[Value_co], frozen=True, kw_only=True):
         Meta(description="`declared`: run.json, a job's file or an option; `recorded`: in the traces."),
     ]
     confidence: Annotated[float, Meta(description="0 to 1; 1 unless inferred.")] = 1.0
-    basis: Annotated[str | None, Meta(description="What says so, in words; null where the source says it all.")] = None
+    basis: Annotated[str | None, Meta(description="What says so, in words; null if the source says it all.")] = None
 
 
 class Degrees(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -74,7 +74,7 @@ class JobFacts(Part, frozen=True, kw_only=True, omit_defaults=True):
     tokens_per_step: Fact[int] | None = None
     sequence_length: Fact[int] | None = None
     recompute: Annotated[
-        Fact[Recomputation | None] | None, Meta(description="Its value is null where the traces do not tell.")
+        Fact[Recomputation | None] | None, Meta(description="Its value is null if the traces do not show it.")
     ] = None
     backend: Fact[str] | None = None
     status: Annotated[Fact[str] | None, Meta(description="`started`, `completed` or `failed`.")] = None

@@ -43,7 +43,7 @@ class KernelName(Part, frozen=True, kw_only=True):
 class KernelPhase(Part, frozen=True, kw_only=True):
     """Kernels of one phase of training, over all device ranks and steps."""
 
-    phase: Annotated[str | None, Meta(description="`F`, `B`, `I`, `W`; null: nothing tells.")]
+    phase: Annotated[str | None, Meta(description="`F`, `B`, `I`, `W`; null: unknown.")]
     basis: Annotated[str, Meta(description="`actions`, `annotations` or `threads`; several by commas.")]
     num_kernels: int
     sum_ms: Annotated[float, Meta(description="Durations summed over streams; mean per rank and step.")]
@@ -65,7 +65,7 @@ class CommunicationGroup(Part, frozen=True, kw_only=True):
     num_ranks: Annotated[int | None, Meta(description="Of the group.")]
     num_ranks_captured: int
     duration_ms: Annotated[float, Meta(description="Time in which an operation of the group runs.")]
-    transfer_ms: Annotated[float | None, Meta(description="Summed over operations; null where not all can be split.")]
+    transfer_ms: Annotated[float | None, Meta(description="Summed over operations; null if one cannot be split.")]
     wait_ms: Annotated[float | None, Meta(description="Likewise.")]
     exposed_ms: Annotated[float | None, Meta(description="Of duration_ms, outside computation; null on CPU.")]
     exposed_share: Annotated[float | None, Meta(description="exposed ÷ step.")]

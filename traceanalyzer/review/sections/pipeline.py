@@ -39,19 +39,19 @@ class StageBubble(Part, frozen=True, kw_only=True):
     warmup_ms: float
     steady_ms: float
     drain_ms: float
-    transfer_ms: Annotated[float | None, Meta(description="null where the backend records no transfer (gloo).")]
+    transfer_ms: Annotated[float | None, Meta(description="null if the backend records no transfer (gloo).")]
     overhead_ms: float
     chunk_ms: float
     dp_wait_ms: Annotated[
         float,
         Meta(description="Exposed exchanges between replicas outside chunks, until the last of them had arrived."),
     ] = 0.0
-    dp_transfer_ms: Annotated[
-        float, Meta(description="The same from there on; all of it where the wait cannot be told.")
-    ] = 0.0
+    dp_transfer_ms: Annotated[float, Meta(description="The same from there on; all of it if the wait is unknown.")] = (
+        0.0
+    )
     chunk_dp_ms: Annotated[float, Meta(description="The same inside chunk spans, and so part of `chunk_ms`.")] = 0.0
     replica_wait_ms: Annotated[
-        float | None, Meta(description="Waiting for slower replicas after the pipeline phase; null where not told.")
+        float | None, Meta(description="Waiting for slower replicas after the pipeline phase; null if unknown.")
     ] = None
 
 
@@ -64,7 +64,7 @@ class PipelineBubble(Part, frozen=True, kw_only=True):
     phase_ms: float
     replica_wait_ms: Annotated[
         float | None,
-        Meta(description="Mean rank's waiting for slower replicas after the phase; null where not told."),
+        Meta(description="Mean rank's waiting for slower replicas after the phase; null if unknown."),
     ]
     is_slowest: Annotated[bool, Meta(description="Its phase is the longest of those captured.")]
 
@@ -87,7 +87,7 @@ class AttributionMs(Part, frozen=True, kw_only=True):
     measured: Annotated[float, Meta(description="Pipeline phase: first action's start to last action's end.")]
     ideal: Annotated[float, Meta(description="The same order with medians, free transfer and no host delay.")]
     schedule: Annotated[float, Meta(description="Bubble of this ideal, mean over ranks.")]
-    stage: Annotated[float, Meta(description="Stages slower than the median (rank and stage where not separable).")]
+    stage: Annotated[float, Meta(description="Stages slower than the median (rank and stage if not separable).")]
     straggler: Annotated[float, Meta(description="Ranks slower than their stage's other ranks (3 or more).")]
     transfer: Annotated[float, Meta(description="Messages between stages on their way.")]
     chunk_comm: Annotated[float, Meta(description="Communication inside actions (EP, TP, CP, DP) beyond its median.")]
@@ -153,7 +153,7 @@ class StragglerFigures(Part, frozen=True, kw_only=True):
     cause: Annotated[
         StragglerCause,
         Meta(
-            description="`stage`, `straggler`, or `stage or rank` where not separable; of `culprits`: `computation`, `host`, "
+            description="`stage`, `straggler`, or `stage or rank` if not separable; of `culprits`: `computation`, `host`, "
             "`late_starts`."
         ),
     ]
@@ -234,7 +234,10 @@ class Bubble(Part, frozen=True, kw_only=True):
     ]
     measured_ratio: Annotated[float | None, Meta(description="Dependency ÷ chunk spans.")]
     span_share: Annotated[float | None, Meta(description="Dependency inside the ranks' own windows ÷ these windows.")]
-    idle_share: Annotated[float | None, Meta(description="All time outside chunk spans ÷ pipeline phase.")]
+    idle_share: Annotated[
+        float | None,
+        Meta(description="Idle ÷ pipeline phase: the bubble, exposed transfer and DP communication, and overhead."),
+    ]
     transfer_share: Annotated[float | None, Meta(description="Exposed transfer ÷ pipeline phase; null on gloo.")]
     share_of_step: Annotated[float | None, Meta(description="Dependency ÷ step; never set against a closed form.")]
     overhead_share: Annotated[float | None, Meta(description="Overhead ÷ pipeline phase.")]
@@ -243,7 +246,7 @@ class Bubble(Part, frozen=True, kw_only=True):
     stages: list[StageBubble]
     steps: list[StepBubble]
     attribution_ms: Annotated[
-        AttributionMs | None, Meta(description="Why steps are longer than their ideal; null where not told.")
+        AttributionMs | None, Meta(description="Why steps are longer than their ideal; null if unknown.")
     ] = None
     culprits: Annotated[list[Culprit], Meta(description="What the attribution consists of, largest first.")] = []
     blame: Annotated[list[WaiterBlame], Meta(description="What each rank's waiting consists of, largest first.")] = []
@@ -256,7 +259,7 @@ class Bubble(Part, frozen=True, kw_only=True):
     ] = None
     pipelines: Annotated[list[PipelineBubble], Meta(description="Every whole captured pipeline.")] = []
     num_pipelines: Annotated[int | None, Meta(description="Whole captured pipelines that the shares are of.")] = None
-    num_pipelines_expected: Annotated[int | None, Meta(description="Of the job; null where not known.")] = None
+    num_pipelines_expected: Annotated[int | None, Meta(description="Of the job; null if unknown.")] = None
     exposed_dp_share: Annotated[
         float | None, Meta(description="Exposed exchanges between replicas outside chunk spans ÷ pipeline phase.")
     ] = None
@@ -264,7 +267,7 @@ class Bubble(Part, frozen=True, kw_only=True):
         float | None,
         Meta(
             description="Mean rank's waiting for slower replicas after its own pipeline phase, in the reduction of "
-            "gradients; no part of the bubble. null where not told, or with one pipeline."
+            "gradients; no part of the bubble. null if unknown, or with one pipeline."
         ),
     ] = None
     largest_fault: Annotated[Fault | None, Meta(description="The costliest fault of any captured pipeline.")] = None

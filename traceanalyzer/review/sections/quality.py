@@ -61,10 +61,10 @@ class CaptureCheckFigures(Part, frozen=True, kw_only=True):
     """One check of the capture."""
 
     check: CaptureCheckName
-    passed: Annotated[bool | None, Meta(description="null where it cannot be told.")]
-    value: Annotated[float | None, Meta(description="A share; null where it cannot be told.")]
+    passed: Annotated[bool | None, Meta(description="null if unknown.")]
+    value: Annotated[float | None, Meta(description="A share; null if unknown.")]
     limit: Annotated[float, Meta(description="The largest value that passes.")]
-    text: Annotated[str, Meta(description="What was found, or why nothing can be said.")]
+    text: Annotated[str, Meta(description="What was found, or why the check could not be made.")]
 
 
 class OverlapFigures(Part, frozen=True, kw_only=True):
@@ -82,7 +82,7 @@ class Quality(Part, frozen=True, kw_only=True):
     """What the result rests on."""
 
     representative: Annotated[
-        bool | None, Meta(description="Whether no check of the capture failed; null where none could be made.")
+        bool | None, Meta(description="Whether no check of the capture failed; null if none could be made.")
     ] = None
     capture_sentence: Annotated[str, Meta(description="The verdict on the capture in words.")] = ""
     capture_checks: list[CaptureCheckFigures] = []
@@ -101,7 +101,7 @@ class Quality(Part, frozen=True, kw_only=True):
     defects: list[Defect]
     withheld: list[Withheld]
     clock_effects: list[ClockEffect] = []
-    overlaps: Annotated[OverlapFigures | None, Meta(description="null where no compute actions overlap.")] = None
+    overlaps: Annotated[OverlapFigures | None, Meta(description="null if no compute actions overlap.")] = None
 
 
 class ValidityFigures(Part, frozen=True, kw_only=True):

@@ -16,7 +16,9 @@ class RecordedSource(Part, frozen=True, kw_only=True):
     source: RecordSource
     ranks: list[int]
     num_records: int
-    num_joined: Annotated[int | None, Meta(description="Collectives of the traces it tells of; null without traces.")]
+    num_joined: Annotated[
+        int | None, Meta(description="Collectives of the traces that it also holds; null without traces.")
+    ]
 
 
 class MissingCall(Part, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""The parts of `review.json` about what a sample of ranks can and cannot tell."""
+"""The parts of `review.json` about what a sample of ranks can and cannot show."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from traceanalyzer.review.vocabulary import Coverage, FigureScope, Role, StageSi
 class Figure(Part, frozen=True, kw_only=True):
     """A number of the review with what it rests on."""
 
-    value: Annotated[float | None, Meta(description="As in the review; null where only bounds are known.")]
+    value: Annotated[float | None, Meta(description="As in the review; null if only bounds are known.")]
     low: Annotated[
         float | None,
         Meta(
             description="At most the true value of this scope, of waits only if equal transfers take about equally long; "
-            "`value` where exact, null where not known."
+            "`value` if exact, null if unknown."
         ),
     ]
     high: float | None
     scope: Annotated[FigureScope, Meta(description="What it is a figure of; `group`: of experts.")]
     basis: Annotated[str, Meta(description="How it is known.")]
     num_ranks: Annotated[int, Meta(description="Ranks it was measured on (n of N).")]
-    num_ranks_expected: Annotated[int | None, Meta(description="Ranks of the job (N); null where not known.")]
+    num_ranks_expected: Annotated[int | None, Meta(description="Ranks of the job (N); null if unknown.")]
 
 
 class WaitRange(Part, frozen=True, kw_only=True):
     """Waiting inside communication of one mesh dimension, milliseconds per step, mean over steps."""
 
-    role: Annotated[Role | None, Meta(description="null where not known.")]
+    role: Annotated[Role | None, Meta(description="null if unknown.")]
     num_operations: Annotated[float, Meta(description="Per step: collectives and kernels of messages.")]
     num_sampled: Annotated[float, Meta(description="Of them, those bounded from below: split, or with 7 equal ones.")]
     duration_ms: Annotated[float, Meta(description="Wait and transfer, summed over operations.")]
@@ -59,7 +59,7 @@ class RankFigures(Part, frozen=True, kw_only=True):
     """What one rank's own trace says; medians over steps unless said otherwise."""
 
     rank: int
-    stages: Annotated[list[int], Meta(description="Stages it holds; empty where not known.")]
+    stages: Annotated[list[int], Meta(description="Stages it holds; empty if unknown.")]
     num_stages: int | None
     num_microbatches: int | None
     window_ms: Annotated[float | None, Meta(description="Own pipeline window: first to last action.")]
@@ -72,7 +72,7 @@ class RankFigures(Part, frozen=True, kw_only=True):
     pace_ms: Annotated[float | None, Meta(description="Start to start of equal steady chunks; 1F1B only.")]
     others_cost_ms: Annotated[float | None, Meta(description="M·(pace − own), per step.")]
     side: Annotated[StageSide | None, Meta(description="Where the slowest stage lies, seen from this rank.")]
-    side_reason: Annotated[str | None, Meta(description="Why it cannot be told.")]
+    side_reason: Annotated[str | None, Meta(description="Why it is unknown.")]
     waits: list[WaitRange]
     routing: OwnRouting | None
 
@@ -85,7 +85,7 @@ class Sample(Part, frozen=True, kw_only=True):
     num_whole_pipelines: int
     num_whole_expert_groups: int
     num_whole_replicas: Annotated[int, Meta(description="Stages (and tensor slices) all of whose replicas are here.")]
-    next_ranks: Annotated[list[int], Meta(description="Ranks whose traces would tell most; empty where not known.")]
+    next_ranks: Annotated[list[int], Meta(description="Ranks whose traces would show most; empty if unknown.")]
     next_reason: str | None
     recommended_ranks: Annotated[
         list[int],

@@ -31,7 +31,7 @@ class StepApart(Part, frozen=True, kw_only=True):
     duration_ms: float
     reason: ApartReason
     excess_ms: Annotated[
-        float | None, Meta(description="Beyond the median of the typical steps; null where it is not whole.")
+        float | None, Meta(description="Beyond the median of the typical steps; null if it is not whole.")
     ]
 
 
@@ -45,13 +45,11 @@ class StepFigures(Part, frozen=True, kw_only=True):
     basis: Annotated[
         str | None,
         Meta(
-            description="What tells steps: `ProfilerStep`, a range by its name, `Optimizer.step`, `actions`, `optimizer "
-            "kernels` or `op table`; null where nothing does and the whole capture is one step."
+            description="What marks steps: `ProfilerStep`, a range by its name, `Optimizer.step`, `actions`, `optimizer "
+            "kernels` or `op table`; null if nothing does and the whole capture is one step."
         ),
     ] = None
-    basis_conflict: Annotated[
-        str | None, Meta(description="What another mark says of the number of steps, where it differs.")
-    ] = None
+    basis_conflict: Annotated[str | None, Meta(description="How many steps another mark shows, if it differs.")] = None
     before_ms: Annotated[
         float | None, Meta(description="CPU time of the capture before its first step, if notable: no figure holds it.")
     ] = None
@@ -62,6 +60,10 @@ class StepFigures(Part, frozen=True, kw_only=True):
         Meta(description="Half the width of the 95% interval of the median; differences below are chance."),
     ] = None
     noise_basis: Annotated[str | None, Meta(description="Resampled, or assumed for fewer than 5 steps.")] = None
+    least_told_ms: Annotated[
+        float | None,
+        Meta(description="What a fault or change must be worth to be told first: 0.5% of the step or its noise."),
+    ] = None
     set_apart: Annotated[list[StepApart], Meta(description="Captured steps that are not typical.")] = []
     set_apart_cost_ms: Annotated[
         float | None, Meta(description="Σ excess of whole steps set apart ÷ all whole steps: their price per step.")
@@ -72,7 +74,7 @@ class StepFigures(Part, frozen=True, kw_only=True):
 
 
 def spread(duration: StepDuration) -> str:
-    """The shortest and longest typical step, where the median does not stand for all of them; else empty."""
+    """The shortest and longest typical step, where the median does not represent all of them; else empty."""
     if duration.median is None or len(duration.values) < 2:
         return ""
     shortest, longest = min(duration.values), max(duration.values)
@@ -101,6 +103,10 @@ class Accounting(Part, frozen=True, kw_only=True):
     """Where every nanosecond went; shares sum to 1. By rank and step in the table `accounting`."""
 
     owners: list[OwnerShare]
+    mean_step_ms: Annotated[
+        float | None,
+        Meta(description="What the owners share: the mean over ranks of their own windows, none longer than the step."),
+    ] = None
     phases: Annotated[list[PhaseShare], Meta(description="The same time by phase of the step too; sums to 1.")]
     ambiguous_ns: Annotated[
         int | None,

@@ -17,12 +17,12 @@ _ITERATION = "iteration|train_step|global_step"
 
 
 def with_arguments(ranges: pl.DataFrame) -> pl.DataFrame:
-    """Replace `args` by `arg_stage`, `arg_place`, `arg_chunk` and `arg_microbatch`; null where not told."""
+    """Replace `args` by `arg_stage`, `arg_place`, `arg_chunk` and `arg_microbatch`; null if unknown."""
     return ranges.with_columns(_number(keys).alias(f"arg_{name}") for name, keys in _KEYS.items()).drop("args")
 
 
 def iteration() -> pl.Expr:
-    """The training step that an event's `args` tell."""
+    """The training step that an event's `args` show."""
     return _number(_ITERATION)
 
 

@@ -38,7 +38,7 @@ _GROUPS = ("phase", "stage", "chunk", "microbatch")
 _DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "gpu_user_annotation"]
 _PHASES = {"f": "F", "b": "B", "i": "I", "d": "I", "w": "W"}
 _HINT = (
-    "write a regular expression with the named groups phase and, if names tell them, stage, chunk and microbatch, such as "
+    "write a regular expression with the named groups phase and, if names hold them, stage, chunk and microbatch, such as "
     r"'^(?P<phase>fwd|bwd) stage(?P<stage>\d+) mb(?P<microbatch>\d+)$' (no look-around)"
 )
 
@@ -48,7 +48,7 @@ class Labels:
     """How a job's actions are labelled."""
 
     places: pl.DataFrame
-    """`rank`, `stage`: every rank's place in its pipeline, for names that tell no stage."""
+    """`rank`, `stage`: every rank's place in its pipeline, for names that show no stage."""
     pattern: str | None = None
     """The job's own."""
 
@@ -80,7 +80,7 @@ def check_pattern(pattern: str) -> str:
         dtype = pl.Series([""]).str.extract_groups(pattern).dtype
     except pl.exceptions.PolarsError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise UsageError(f"action_pattern '{pattern}': no regular expression: {lines[-1]}", _HINT) from None
+        raise UsageError(f"action_pattern '{pattern}' is not a regular expression: {lines[-1]}", _HINT) from None
     names = [field.name for field in dtype.fields] if isinstance(dtype, pl.Struct) else []
     if "phase" not in names:
         raise UsageError(f"action_pattern '{pattern}' has no group called phase", _HINT)
@@ -90,8 +90,8 @@ def check_pattern(pattern: str) -> str:
 def labelled(ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
     """Ranges whose name matches: `rank`, `stage`, `phase`, `microbatch`, `start_ns`, `end_ns`.
 
-    `ranges` is as `user_ranges` gives it. `places` has `rank` and `stage` for ranges that tell none, `windows` (`STEPS`)
-    the steps within which microbatches are counted where nothing tells them. A match without known stage or phase is no
+    `ranges` is as `user_ranges` gives it. `places` has `rank` and `stage` for ranges that show none, `windows` (`STEPS`)
+    the steps within which microbatches are counted where nothing shows them. A match without known stage or phase is no
     action.
     """
     matching = ranges.filter(pl.col("name").str.contains(pattern))
@@ -108,7 +108,7 @@ def labelled(ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: 
 
 
 def marked(ranges: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
-    """Marks told by name and arguments together, with the columns of `labelled`."""
+    """Marks shown by name and arguments together, with the columns of `labelled`."""
     named = ranges.filter(pl.col("args").is_not_null()).with_columns(phase_of(pl.col("name")).alias("phase"))
     found = with_arguments(named.filter(pl.col("phase").is_not_null())).rename(
         {f"arg_{name}": name for name in ("stage", "chunk", "microbatch")}
@@ -138,7 +138,7 @@ def _staged(found: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
 
 
 def _counted(found: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
-    """Microbatches that nothing tells: the ordinal among the ranges of the same stage and phase of the step."""
+    """Microbatches that nothing shows: the ordinal among the ranges of the same stage and phase of the step."""
     unnamed = found.filter(pl.col("microbatch").is_null())
     if unnamed.is_empty():
         return found
@@ -171,10 +171,10 @@ def labels_of(events: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -> La
     if labels.pattern is None:
         return Labelled(own, runtime, own.clear())
     chosen, on_device = _chosen(events, ranges, check_pattern(labels.pattern), labels.places, windows)
-    told = pl.concat([chosen, on_device])
+    stated = pl.concat([chosen, on_device])
     return Labelled(
-        own.join(told, on="rank", how="anti"),
-        pl.concat([runtime.join(told, on="rank", how="anti"), chosen]),
+        own.join(stated, on="rank", how="anti"),
+        pl.concat([runtime.join(stated, on="rank", how="anti"), chosen]),
         on_device,
     )
 

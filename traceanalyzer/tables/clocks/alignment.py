@@ -2,7 +2,7 @@
 
 In order of preference:
 
-* ranks of one boot of a kernel, as the run's description tells, read one clock: only the profiler's own conversion of
+* ranks of one boot of a kernel, as the run's description shows, read one clock: only the profiler's own conversion of
   times can set them apart;
 * ranks of one host share its clock; its residual is the recorded ping-pong's, or unknown (containers on different hosts
   may give one name). In both cases nothing is applied, unless matched operations or a recorded offset contradict it by

@@ -67,7 +67,7 @@ CALLS = pl.Schema(
         "end_ns": pl.Int64,
         "kind": pl.String,  # all_reduce, ..., send, receive
         "pg_name": pl.String,
-        "group": pl.String,  # null where it cannot be told
+        "group": pl.String,  # null if unknown
         "assumed": pl.Boolean,  # the group was not recorded and is taken to be the whole job
         "send_bytes": pl.Int64,
         "receive_bytes": pl.Int64,

@@ -105,7 +105,7 @@ def _with_part(calls: pl.DataFrame, main: pl.DataFrame) -> pl.DataFrame:
     inside = pl.col("end_ns") <= pl.col("range_end_ns")
     known = [name for name in DIRECTION.categories if name != "other"]
     direction = pl.when(pl.col("part").is_in(known)).then("part").otherwise(pl.lit("other"))
-    told = (pl.col("kind") == "all_to_all") | pl.col("part").is_in(GATHERED)
+    stated = (pl.col("kind") == "all_to_all") | pl.col("part").is_in(GATHERED)
     return (
         calls.sort("start_ns")
         .join_asof(
@@ -117,7 +117,7 @@ def _with_part(calls: pl.DataFrame, main: pl.DataFrame) -> pl.DataFrame:
             check_sortedness=False,
         )
         .with_columns([pl.when(inside).then(c).alias(c) for c in ("part", "layer", "range_end_ns")])
-        .with_columns(pl.when(told).then(direction).cast(DIRECTION).alias("direction"))
+        .with_columns(pl.when(stated).then(direction).cast(DIRECTION).alias("direction"))
         .drop("part", "range_start_ns")
     )
 

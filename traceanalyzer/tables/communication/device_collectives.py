@@ -17,7 +17,7 @@ def device_communication(
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Collectives (`COLLECTIVES`) and point-to-point (`P2P`) of ranks with a device, from `LINKED` and `RANKS`.
 
-    A kernel that serves no known call is a collective of the kind its name tells; unmatched, unless it exchanges tokens
+    A kernel that serves no known call is a collective of the kind its name shows; unmatched, unless it exchanges tokens
     and its rank is in one expert group only.
     """
     kind = pl.coalesce("kind", "operation")
@@ -40,9 +40,9 @@ def _collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
         .with_columns(pl.coalesce("call_start_ns", "launch_start_ns", "start_ns").alias("order_ns"))
     )
     matched = match_collectives(whole, captured)
-    told = pl.col("group").is_not_null() | (pl.col("kind") != "all_reduce")  # what it closes follows from its group
+    known = pl.col("group").is_not_null() | (pl.col("kind") != "all_reduce")  # what it closes follows from its group
     plausible = without_implausible(whole, matched).with_columns(
-        [pl.when(told).then(name).alias(name) for name in ("role", "role_source")]
+        [pl.when(known).then(name).alias(name) for name in ("role", "role_source")]
     )
     matched = match_collectives(plausible, captured)
     first = pl.col("order_ns").min().over("match")  # the same on all members, whatever the head of a capture lacks

@@ -2,7 +2,7 @@
 
 `c10d::send` and `c10d::recv_` carry the other end as a *position in the group* and do not name the group: it is the
 group described as a pipeline if the rank is in exactly one, else the whole job. A receive ends when its wait returned
-(the `gloo:recv` range that begins inside the call); gloo does not tell when a send was through.
+(the `gloo:recv` range that begins inside the call); gloo does not show when a send was through.
 """
 
 from __future__ import annotations

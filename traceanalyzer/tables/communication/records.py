@@ -6,8 +6,8 @@ Inspector numbers collectives by communicator and kind. Both count messages per 
 everything since their process began (record 0 is there) the k-th message from i to j is the k-th that j received from i,
 up to the first whose sizes differ; of other dumps, and of Inspector, the ends of one message cannot be joined.
 
-Dumps tell when a call was made (`launch_start_ns`) and, with timing switched on, how long the device took; neither tells
-when the device began, so `start_ns` and `end_ns` stay null (Inspector's verbose records tell them).
+Dumps show when a call was made (`launch_start_ns`) and, with timing switched on, how long the device took; neither shows
+when the device began, so `start_ns` and `end_ns` stay null (Inspector's verbose records show them).
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def recorded_messages(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.DataF
             pl.col("job_rank").alias("rank"),
         )
     )
-    reason = pl.lit("records count messages per rank, so that both ends cannot be joined").alias("unmatched")
+    reason = pl.lit("records count messages per rank, so the two ends cannot be joined").alias("unmatched")
     none = pl.lit("none").cast(P2P["match_basis"]).alias("match_basis")
     parts = [_matched_from_the_start(of_dumps, flight), of_records.with_columns(reason, none)]
     whole = [conform(part.with_columns(pl.lit(0).alias("cycle")), P2P) for part in parts]
@@ -92,7 +92,7 @@ def _matched_from_the_start(messages: pl.DataFrame, flight: pl.DataFrame) -> pl.
         flight["rank"].drop_nulls(),
     )
     lost = both.not_() & pl.col("peer").is_in(dumped)
-    reason = pl.when(lost).then(pl.lit("a dump of the two ends has lost its first records")).otherwise("unmatched")
+    reason = pl.when(lost).then(pl.lit("the dump of one end has lost its first records")).otherwise("unmatched")
     return matched.with_columns(reason.alias("unmatched"), pl.lit(None, pl.Int32).alias("step"))
 
 
@@ -122,7 +122,7 @@ def tables_of_records(ranks: pl.DataFrame, collectives: pl.DataFrame, messages: 
 def with_recorded(tables: Tables, recorded: pl.DataFrame) -> Tables:
     """Tables of traces whose collectives carry what `recorded` (`COLLECTIVES`) says of the same calls.
 
-    Joined by rank, group name and number in the group where the trace tells them, else by the nearest call of the rank and
+    Joined by rank, group name and number in the group where the trace shows them, else by the nearest call of the rank and
     kind within `SAME_CALL_NS`.
     """
     calls = on_one_clock(recorded, tables.clocks).with_columns(

@@ -43,8 +43,8 @@ def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = (), ranges: pl.D
         .join(_launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left")
         .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
     )
-    told = step_ranges(events) if ranges is None else ranges
-    known = _with_kind(with_step(cut_at_next_start(rows), told), rules)
+    stated = step_ranges(events) if ranges is None else ranges
+    known = _with_kind(with_step(cut_at_next_start(rows), stated), rules)
     return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
 
 

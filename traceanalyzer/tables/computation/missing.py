@@ -27,8 +27,32 @@ def missing_kernels(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def ranks_without_kernels(events: pl.DataFrame) -> pl.DataFrame:
-    """`rank`: ranks that launched kernels and of which nothing on a device was recorded."""
-    return _launches(events).join(events.filter(_on_device()), on="rank", how="anti").select("rank").unique()
+    """`rank`, `unread`: ranks on a device of which nothing that can be read was recorded.
+
+    They launched kernels (`unread` is null), or the events of their device are of a kind that is not read, named in `unread`.
+    Their CPU's operators do not tell what the device did.
+    """
+    found = pl.concat([_launches(events).select("rank", pl.lit(None, pl.String).alias("unread")), _unread(events)])
+    return found.join(events.filter(_on_device()), on="rank", how="anti").group_by("rank").agg(pl.col("unread").max())
+
+
+_UNREAD_CATEGORIES = {"mtia_ccp_events": "MTIA"}
+_UNREAD_PROCESSES = {"Ascend Hardware": "Ascend"}
+"""Device events that carry no category are told by the name of their process."""
+
+
+def _unread(events: pl.DataFrame) -> pl.DataFrame:
+    """`rank`, `unread` of every event that tells of a device whose events are not read."""
+    category = pl.col("category").cast(pl.String)
+    of_device = events.filter(category.is_in(list(_UNREAD_CATEGORIES))).select(
+        "rank", category.replace_strict(_UNREAD_CATEGORIES, return_dtype=pl.String).alias("unread")
+    )
+    named = events.filter((pl.col("ph") == "M") & (pl.col("name").cast(pl.String) == "process_name"))
+    process = pl.col("args").str.extract(r'"name"\s*:\s*"([^"]*)"')
+    of_process = named.filter(process.is_in(list(_UNREAD_PROCESSES))).select(
+        "rank", process.replace_strict(_UNREAD_PROCESSES, return_dtype=pl.String).alias("unread")
+    )
+    return pl.concat([of_device, of_process])
 
 
 def _launches(events: pl.DataFrame) -> pl.DataFrame:

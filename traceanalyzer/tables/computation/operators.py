@@ -29,8 +29,8 @@ def recorded_hosts(events: pl.DataFrame) -> pl.DataFrame:
 
     Marks of a training loop alone say when it computed, not what the host did in between.
     """
-    told = pl.col("category").cast(pl.String).is_in(_OF_HOST) | pl.col("name").cast(pl.String).str.contains(_STEP)
-    return events.filter(pl.col("ph") == "X").filter(told).select("rank").unique().sort("rank")
+    known = pl.col("category").cast(pl.String).is_in(_OF_HOST) | pl.col("name").cast(pl.String).str.contains(_STEP)
+    return events.filter(pl.col("ph") == "X").filter(known).select("rank").unique().sort("rank")
 
 
 def expert_computation(events: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:

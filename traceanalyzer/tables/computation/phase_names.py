@@ -2,7 +2,7 @@
 
 A loop may mark its phases without naming stage or microbatch: `attn(F)`, `mlp(W)`, `forward`, `layer3_bwd`,
 `Model.forward`. The phase is a word (forward, backward, dgrad, wgrad and their usual short forms) or a letter (F, B, I,
-W), in parentheses or first or last in the name. A name that tells two phases, such as `forward_backward`, tells none.
+W), in parentheses or first or last in the name. A name that shows two phases, such as `forward_backward`, shows none.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _EDGE = r"[\s_.:/#-]"
 
 
 def phase_of(name: pl.Expr) -> pl.Expr:
-    """The phase (`PHASE`) that a name tells; null where it tells none or several."""
-    told = {phase: name.str.contains(_pattern(phase, words)) for phase, words in _WORDS.items()}
-    one = pl.sum_horizontal(*told.values()) == 1
-    return pl.when(one).then(pl.coalesce(*[pl.when(found).then(pl.lit(p)) for p, found in told.items()])).cast(PHASE)
+    """The phase (`PHASE`) that a name shows; null where it shows none or several."""
+    known = {phase: name.str.contains(_pattern(phase, words)) for phase, words in _WORDS.items()}
+    one = pl.sum_horizontal(*known.values()) == 1
+    return pl.when(one).then(pl.coalesce(*[pl.when(found).then(pl.lit(p)) for p, found in known.items()])).cast(PHASE)
 
 
 def _pattern(phase: str, words: str) -> str:

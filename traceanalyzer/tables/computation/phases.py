@@ -1,6 +1,6 @@
 """Kernels → the phase of training that each serves: forward, backward, input or weight gradient.
 
-The best that a rank has, in order: the ranges that label its actions, ranges whose names tell a phase
+The best that a rank has, in order: the ranges that label its actions, ranges whose names show a phase
 (`tables.phase_names`), the thread that launched the kernel. A range holds a kernel if it holds its launch; of nested
 ranges the innermost counts.
 """
@@ -83,12 +83,12 @@ def phases_of_kernels(
     Args:
         kernels: `KERNELS`.
         labelled: ranges of labelled actions: `rank`, `phase`, `start_ns`, `end_ns`.
-        marked: kernels in ranges whose names tell a phase, as `annotated` gives them.
-        by_thread: kernels with the phase that their launching thread tells.
+        marked: kernels in ranges whose names show a phase, as `annotated` gives them.
+        by_thread: kernels with the phase that their launching thread shows.
     """
-    told = {"actions": in_ranges(kernels, labelled), "annotations": marked, "threads": by_thread}
+    known = {"actions": in_ranges(kernels, labelled), "annotations": marked, "threads": by_thread}
     found = pl.DataFrame(schema={**{name: KERNELS[name] for name in _KERNEL}, "phase": PHASE, "basis": pl.String})
-    for basis, rows in told.items():
+    for basis, rows in known.items():
         named = rows.select(*_KERNEL, pl.col("phase").cast(PHASE), pl.lit(basis).alias("basis"))
         found = pl.concat([found, named.join(found, on="rank", how="anti")])
     return found

@@ -53,20 +53,22 @@ def parse_kernel_rules(lines: Iterable[str], source: str) -> tuple[KernelRule, .
     """
     reader = csv.DictReader(line for line in lines if line.strip() and not line.startswith("#"))
     if not set(_COLUMNS) <= set(reader.fieldnames or ()):
-        raise InputError(f"{source}: no table of kernel rules", f"give a CSV with the columns {', '.join(_COLUMNS)}")
+        raise InputError(f"{source}: not a table of kernel rules", f"give a CSV with the columns {', '.join(_COLUMNS)}")
     return tuple(_rule(row, f"{source}, rule {number}") for number, row in enumerate(reader, 1))
 
 
 def _rule(row: dict[str, str | None], place: str) -> KernelRule:
     pattern, kind, operation = ((row[name] or "").strip() for name in _COLUMNS)
     if not pattern or not _is_expression(pattern):
-        raise InputError(f"{place}: '{pattern}' is no regular expression", "correct the pattern")
+        raise InputError(f"{place}: '{pattern}' is not a regular expression", "correct the pattern")
     kinds = KERNEL_KIND.categories.to_list()
     if kind not in kinds:
-        raise InputError(f"{place}: no kind is called '{kind}'", f"kinds: {', '.join(kinds)}")
+        raise InputError(f"{place}: there is no kind called '{kind}'", f"kinds: {', '.join(kinds)}")
     exchanges = kind in ("communication", "barrier")
     if exchanges and operation not in _OPERATIONS:
-        raise InputError(f"{place}: no operation is called '{operation}'", f"operations: {', '.join(_OPERATIONS)}")
+        raise InputError(
+            f"{place}: there is no operation called '{operation}'", f"operations: {', '.join(_OPERATIONS)}"
+        )
     return KernelRule(f"(?i){pattern}", kind, operation if exchanges else None)
 
 
@@ -142,6 +144,6 @@ def unknown_names(kernels: pl.DataFrame) -> str | None:
     shown = [f"{name[:80]} {ns / total:.1%}" for name, ns in unknown.head(3).iter_rows()]
     more = f" and {unknown.height - 3} more" if unknown.height > 3 else ""
     return (
-        f"{lost / total:.1%} of the kernels' time is in names that no rule knows, counted as computation: "
+        f"{lost / total:.1%} of the kernels' time is in kernels whose names match no rule; they count as computation: "
         f"{', '.join(shown)}{more}. If any of them communicates, say so (--kernel-rules FILE)."
     )

@@ -7,7 +7,7 @@ announces the counts. `layer` is the place of the pair in its pass, counted back
 stages, stages before it count as many pairs.
 
 A range around the call, as reference runs write it, is better and is kept. Kernels of DeepEP and its kin are called
-dispatch or combine and are told by that name alone: their backward runs the other kernel, so it is told as such.
+dispatch or combine and are recognised by that name alone: their backward runs the other kernel, so it is named as such.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _by_name(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     if kernels.is_empty():
         return collectives
     names = kernels.select("rank", "cycle", "index", pl.col("name").cast(pl.String).str.to_lowercase().alias("_name"))
-    told = (
+    stated = (
         pl.when(pl.col("_name").str.contains("dispatch"))
         .then(pl.lit("dispatch"))
         .when(pl.col("_name").str.contains("combine"))
@@ -71,7 +71,9 @@ def _by_name(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     nameless = (pl.col("kind") == "all_to_all") & _sizeless()
     return (
         collectives.join(names, on=["rank", "cycle", "index"], how="left", maintain_order="left")
-        .with_columns(pl.when(nameless).then(pl.coalesce(told, "direction")).otherwise("direction").alias("direction"))
+        .with_columns(
+            pl.when(nameless).then(pl.coalesce(stated, "direction")).otherwise("direction").alias("direction")
+        )
         .drop("_name")
     )
 

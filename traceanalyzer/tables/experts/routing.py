@@ -10,7 +10,7 @@ from traceanalyzer.schema import ROUTING, conform
 def routing_from_records(records: pl.DataFrame) -> pl.DataFrame:
     """Side-file records → `ROUTING`, one row per step, layer, source rank and expert.
 
-    `records` is `ROUTING_RECORDS`. Dropped copies went nowhere and are left out; where they are not told by expert, so is
+    `records` is `ROUTING_RECORDS`. Dropped copies went nowhere and are left out; where they are not known by expert, so is
     the record. Experts live where `expert_ranks` says, else in equal consecutive blocks over the group. Records without
     send splits are of experts sliced over ranks: nothing was routed to a rank.
     """
@@ -18,16 +18,19 @@ def routing_from_records(records: pl.DataFrame) -> pl.DataFrame:
         return pl.DataFrame(schema=ROUTING)
     size = pl.col("group").list.len()
     num_experts = pl.col("tokens_to_expert").list.len()
-    told = pl.col("dropped_to_expert").list.len() == num_experts
+    known = pl.col("dropped_to_expert").list.len() == num_experts
     sent = pl.col("send_splits").list.len() > 0
     rows = (
         records.lazy()
-        .filter(sent & (told | (pl.col("dropped") == 0)))
+        .filter(sent & (known | (pl.col("dropped") == 0)))
         .with_columns(
             pl.int_ranges(0, num_experts).alias("expert"),
             size.alias("size"),
             num_experts.alias("num_experts"),
-            pl.when(told).then("dropped_to_expert").otherwise(pl.lit(0, pl.Int64).repeat_by(num_experts)).alias("lost"),
+            pl.when(known)
+            .then("dropped_to_expert")
+            .otherwise(pl.lit(0, pl.Int64).repeat_by(num_experts))
+            .alias("lost"),
             pl.when(pl.col("expert_ranks").list.len() == num_experts)
             .then("expert_ranks")
             .otherwise(pl.lit(None, pl.Int32).repeat_by(num_experts))

@@ -2,7 +2,7 @@
 
 A trace lists the groups that its rank is in, with what they were made for: torch's device mesh writes `mesh_<dimension>`,
 Megatron-LM its own names. A group's size is a degree; the rank's place in the group of its pipeline is its stage. A group
-that nothing describes is told by use alone: messages make a pipeline, all-to-alls an expert group.
+that nothing describes is recognised by use alone: messages make a pipeline, all-to-alls an expert group.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ class Dimensions:
     """How the job is laid out."""
 
     degrees: Mapping[str, int]
-    """By name: `pp`, `dp`, `tp`, `cp`, `ep`; a dimension that cannot be told is not there."""
+    """By name: `pp`, `dp`, `tp`, `cp`, `ep`; an unknown dimension is absent."""
     confidence: float
     """0 to 1: 0.95 where names tell every degree and their product is the job's size."""
     basis: str
     """In words: which groups said so."""
     places: pl.DataFrame
-    """`rank`, `place` (along its pipeline), `num_places`; only ranks whose place can be told."""
+    """`rank`, `place` (along its pipeline), `num_places`; only ranks whose place is known."""
 
 
 def dimensions(ranks: pl.DataFrame, collectives: pl.DataFrame, messages: pl.DataFrame) -> Dimensions | None:
     """The layout from `RANKS`, and where descriptions are silent from the roles in `COLLECTIVES` and `P2P`.
 
-    None where nothing tells a degree, or degrees contradict each other or the job's size.
+    None where nothing shows a degree, or degrees contradict each other or the job's size.
     """
     named = _described(listed_groups(ranks))
     sizes, names = _sizes(named)
@@ -87,7 +87,7 @@ def _described(groups: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sizes(named: pl.DataFrame) -> tuple[dict[str, int], list[str]]:
-    """Size by dimension (0 where ranks disagree), and the descriptions that told it."""
+    """Size by dimension (0 where ranks disagree), and the descriptions that give it."""
     rows = named.group_by("dimension").agg(
         pl.col("size").n_unique().alias("num"), pl.col("size").first(), pl.col("pg_desc").first()
     )
@@ -96,7 +96,7 @@ def _sizes(named: pl.DataFrame) -> tuple[dict[str, int], list[str]]:
 
 
 def _used(collectives: pl.DataFrame, messages: pl.DataFrame) -> dict[str, int]:
-    """Sizes of groups whose role was told by use; a role with groups of several sizes is left out."""
+    """Sizes of groups whose role was shown by use; a role with groups of several sizes is left out."""
     rows = pl.concat([frame.select("group", "role", "role_source") for frame in (collectives, messages)])
     sizes = (
         rows.filter((pl.col("role_source") == "use") & pl.col("group").is_not_null())
@@ -158,7 +158,7 @@ def _places(
         pl.col("rank").cast(pl.Int32), split.alias("members"), split.list.len().cast(pl.Int64).alias("size")
     )
     both = pl.concat([listed.drop_nulls("members"), used]).unique("rank", keep="first", maintain_order=True)
-    told = (
+    stated = (
         both.explode("members")
         .with_columns(pl.int_range(pl.len(), dtype=pl.Int32).over("rank").alias("place"))
         .filter(pl.col("members") == pl.col("rank"))
@@ -166,11 +166,11 @@ def _places(
     )
     pipeline = degrees.get("pp", 1)
     if world is None or pipeline < 2 or world % pipeline:
-        return told.sort("rank")
-    rest = ranks.select("rank").unique().join(told, on="rank", how="anti")
+        return stated.sort("rank")
+    rest = ranks.select("rank").unique().join(stated, on="rank", how="anti")
     numbered = rest.select(
         "rank",
         (pl.col("rank") // (world // pipeline)).cast(pl.Int32).alias("place"),
         pl.lit(pipeline, pl.Int32).alias("num_places"),
     )
-    return pl.concat([told, numbered]).sort("rank")
+    return pl.concat([stated, numbered]).sort("rank")

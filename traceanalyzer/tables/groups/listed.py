@@ -99,7 +99,7 @@ def world_group(ranks: pl.DataFrame) -> str | None:
 
 
 def described_roles(groups: pl.DataFrame) -> pl.DataFrame:
-    """Roles that descriptions tell: `group`, `pg_name`, `role`, `role_source` (`description`).
+    """Roles that descriptions give: `group`, `pg_name`, `role`, `role_source` (`description`).
 
     Two groups of the same ranks may have different roles, so the name is part of the key. The default group's
     description says nothing: everything may run over it.
@@ -118,7 +118,7 @@ def described_roles(groups: pl.DataFrame) -> pl.DataFrame:
 
 
 def job_roles(job: Job | None) -> pl.DataFrame:
-    """Roles that the job's layout tells: `group`, `role`, `role_source` (`job`); groups of one rank have none."""
+    """Roles that the job's layout gives: `group`, `role`, `role_source` (`job`); groups of one rank have none."""
     rows: dict[tuple[int, ...], str] = {}
     if job is not None:
         layout = job.layout
@@ -139,7 +139,7 @@ def job_roles(job: Job | None) -> pl.DataFrame:
 def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> pl.DataFrame:
     """Rows (`LINKED`) with the `group` of all-to-all kernels that no call of the process group launched.
 
-    Kernels of DeepEP, NVSHMEM and their kin name no group. A rank whose description or job tells exactly one expert group
+    Kernels of DeepEP, NVSHMEM and their kin name no group. A rank whose description or job shows exactly one expert group
     runs them in that one; on other ranks the group stays unknown.
     """
     listed = process_groups(ranks)
@@ -160,12 +160,12 @@ def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) 
 
 
 def used_roles(calls: pl.DataFrame, world: str | None) -> pl.DataFrame:
-    """Roles told by use alone: `group`, `kind`, `role`, `role_source` (`use`).
+    """Roles by use alone: `group`, `kind`, `role`, `role_source` (`use`).
 
     `calls` has `group`, `kind`, `rank` and `step`, and `send_bytes`, `receive_bytes` where they are known. Point-to-point: pp.
     All-to-all: ep. Up to four reductions per step: dp, or `world` if the group is the whole job. Gathers and scatters serve
-    layers: dp or tp as `_layer_roles` tells. More reductions than four are tensor parallelism or buckets of gradients,
-    which use does not tell apart, so nothing is claimed.
+    layers: dp or tp as `_layer_roles` shows. More reductions than four are tensor parallelism or buckets of gradients,
+    which use does not separate, so nothing is claimed.
     """
     per_step = pl.len() / pl.struct("rank", "step").n_unique()
     use = calls.filter(pl.col("group").is_not_null()).group_by("group", "kind").agg(per_step.alias("per_step"))
@@ -211,8 +211,8 @@ def _layer_roles(calls: pl.DataFrame) -> pl.DataFrame:
     sequence = (gathers <= 1.5 * scatters) & (scatters <= 1.5 * gathers) & (sizes[0] == 1) & (sizes[1] == 1)
     often = pl.min_horizontal(gathers, scatters) > _FEW * pl.col("num_steps")
     role = pl.when(sharded).then(pl.lit("dp")).when(sequence & often).then(pl.lit("tp"))
-    told = counts.filter(scatters > 0).select("group", role.alias("role"))
-    return pl.concat([empty, *(told.select("group", pl.lit(kind).alias("kind"), "role") for kind in _LAYER_KINDS)])
+    known = counts.filter(scatters > 0).select("group", role.alias("role"))
+    return pl.concat([empty, *(known.select("group", pl.lit(kind).alias("kind"), "role") for kind in _LAYER_KINDS)])
 
 
 _LAYER_KINDS = ["all_gather", "reduce_scatter"]

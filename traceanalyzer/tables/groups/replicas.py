@@ -15,7 +15,7 @@ from traceanalyzer.tables.steps.windows import COMPUTE_KINDS
 _KERNEL = ["rank", "cycle", "index"]
 _ROLES = ["dp", "world"]
 _OTHERS = ["all_to_all", "p2p", "send", "receive", "barrier"]
-"""Operations that are no exchange between replicas, whatever group they run in."""
+"""Operations that are not an exchange between ranks between replicas, whatever group they run in."""
 
 
 def between_replicas() -> pl.Expr:

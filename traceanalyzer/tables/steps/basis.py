@@ -1,7 +1,7 @@
 """Which marks of a trace are its steps, and what contradicts them.
 
 In order of trust: `ProfilerStep#N`; other numbered ranges and ranges that a framework repeats; `Optimizer.step#...`; the first
-forward of a pipeline; kernels of optimizers. The first that all ranks have, with equal counts, tells the steps. Another one
+forward of a pipeline; kernels of optimizers. The first that all ranks have, with equal counts, marks the steps. Another one
 that counts differently is a contradiction: then nothing that is per step and declared from outside (tokens) can be used.
 """
 
@@ -40,14 +40,14 @@ MIN_OUTSIDE = 0.05
 
 @dataclass(frozen=True, slots=True)
 class StepBasis:
-    """How the steps of a run are told."""
+    """How the steps of a run are marked."""
 
     name: str | None = None
-    """None: nothing tells them, so that the whole capture is one step."""
+    """None: nothing marks them, so the whole capture is one step."""
     conflict: str | None = None
     """What another mark says, where it says something else."""
     why_none: str | None = None
-    """Why nothing tells steps."""
+    """Why nothing marks steps."""
     before_ns: int = 0
     """CPU time before the first step of a rank, the most of any; 0 where it is short."""
     after_ns: int = 0
@@ -59,7 +59,7 @@ class FoundSteps:
     """The steps of all ranks by CPU time, on the ranks' own clocks."""
 
     ranges: pl.DataFrame
-    """`STEP_RANGES`; without rows for ranks on which nothing tells steps."""
+    """`STEP_RANGES`; without rows for ranks on which nothing marks steps."""
     basis: StepBasis = field(default_factory=StepBasis)
 
     @property
@@ -112,7 +112,7 @@ def _outside(ranges: pl.DataFrame, bounds: pl.DataFrame) -> tuple[int, int]:
 
 
 def _several(candidate: Candidate | None) -> list[Candidate]:
-    """Actions that never recur tell no step."""
+    """Actions that never recur do not mark steps."""
     if candidate is None or candidate.ranges.group_by(PLACE).len()["len"].max() == 1:
         return []
     return [candidate]
@@ -150,7 +150,7 @@ def _conflict(one: Candidate, other: Candidate) -> str | None:
         return None
     num_ranks = windows["rank"].n_unique()
     return (
-        f"{one.basis} tells {windows.height / num_ranks:.3g} steps per rank, in which {other.basis} tells "
+        f"{one.basis} gives {windows.height / num_ranks:.3g} steps per rank, in which {other.basis} gives "
         f"{num_marks / num_ranks:.3g}"
     )
 

@@ -1,4 +1,4 @@
-"""What may tell the steps of a trace: one candidate is one way to cut every rank's time into steps."""
+"""What may mark the steps of a trace: one candidate is one way to cut every rank's time into steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ RANGES = pl.Schema(
         "number": pl.Int32,  # null where the trace does not number its steps
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
-        "at_ns": pl.Int64,  # a moment that lies in this step whatever else tells steps
+        "at_ns": pl.Int64,  # a moment that lies in this step whatever else shows steps
     }
 )
 PLACE = ["rank", "cycle"]
@@ -21,7 +21,7 @@ PLACE = ["rank", "cycle"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """Steps as one kind of mark tells them."""
+    """Steps as one kind of mark gives them."""
 
     basis: str
     """In words: `ProfilerStep`, `range "train_step_N"`, `Optimizer.step`, `actions`, `optimizer kernels`."""
@@ -57,7 +57,7 @@ class Candidate:
 
     @property
     def is_numbered(self) -> bool:
-        """Whether numbers tell which steps of two ranks are the same one."""
+        """Whether numbers show which steps of two ranks are the same one."""
         return self.ranges.height > 0 and self.ranges["number"].null_count() == 0
 
 

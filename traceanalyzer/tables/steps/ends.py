@@ -22,11 +22,11 @@ _AUTOGRAD = "autograd::engine::evaluate_function"
 _LAUNCHES = ["cuda_runtime", "cuda_driver", "runtime"]
 _DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
 _LONGEST_PATTERN = 4
-"""Optimizers of one step that are told apart by their pattern."""
+"""Optimizers of one step that are distinguished by their pattern."""
 _ALIKE = 0.1
 """Numbers of backward operators that differ by less are the same backward."""
 _SHORT_GAP = 0.25
-"""Of the longest gap between two optimizers: a shorter one holds no backward, where nothing else tells."""
+"""Of the longest gap between two optimizers: a shorter one holds no backward, where nothing else shows it."""
 _ACTION = r"^(?:compute:|PP:)?(?:(?P<stage>\d+)F(?P<microbatch>\d+)|Forward (?P<number>\d+))$"
 _RECEIVE = r"^PP:\d+RECV_F\d+$"
 
@@ -91,7 +91,7 @@ def action_steps(notes: pl.DataFrame, bounds: pl.DataFrame, pattern: str | None)
 
 
 def _forwards(notes: pl.DataFrame, pattern: str) -> pl.DataFrame:
-    """Forwards whose names tell their microbatch: `rank`, `cycle`, `stage`, `microbatch`, `start_ns`."""
+    """Forwards whose names show their microbatch: `rank`, `cycle`, `stage`, `microbatch`, `start_ns`."""
     groups = notes["name"].str.extract_groups(pattern).alias("_p").struct.unnest()
     parts = groups.with_columns(
         [

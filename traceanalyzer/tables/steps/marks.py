@@ -1,4 +1,4 @@
-"""Steps of ranks without step ranges whose events tell the training iteration in their arguments."""
+"""Steps of ranks without step ranges whose events show the training iteration in their arguments."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from traceanalyzer.schema import STEPS, conform
 from traceanalyzer.tables.actions.label_arguments import iteration
 
 _SAYS = '"iteration"|"train_step"|"global_step"'
-MIN_TOLD_SHARE = 0.5
-"""Of a rank's timed events: where fewer tell an iteration, it is no number of the loop."""
+MIN_IN_STEP_SHARE = 0.5
+"""Of a rank's timed events: where fewer show an iteration, it is not a number of the loop."""
 
 
 def with_iterations(windows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
-    """`STEPS` in which ranks with a single window of unknown end have one per iteration that their events tell.
+    """`STEPS` in which ranks with a single window of unknown end have one per iteration that their events show.
 
     An iteration runs from its first event, instants included, to the first of the next, the last one to its last event. An
     iteration that begins before the one before it is over is not cut out; then the window stays whole.
@@ -26,7 +26,7 @@ def with_iterations(windows: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame
         return windows
     spans = (
         timed.with_columns(iteration().alias("step"))
-        .filter(pl.col("step").is_not_null().mean().over("rank") >= MIN_TOLD_SHARE)
+        .filter(pl.col("step").is_not_null().mean().over("rank") >= MIN_IN_STEP_SHARE)
         .filter(pl.col("step").is_not_null())
         .group_by("rank", "step")
         .agg(pl.col("start_ns").min(), (pl.col("start_ns") + pl.col("duration_ns")).max().alias("end_ns"))

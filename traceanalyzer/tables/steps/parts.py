@@ -1,7 +1,7 @@
 """Events and kernels → what a step consists of beside its labelled actions: the optimizer, forward and backward passes.
 
 * The optimizer is what runs inside torch's ranges `Optimizer.step#AdamW.step`; on devices what they launched, first to
-  last kernel of a range. A device rank without such ranges is told by the names of its kernels (`FusedAdam...`).
+  last kernel of a range. A device rank without such ranges is recognised by the names of its kernels (`FusedAdam...`).
 * Passes stand in for actions on ranks that have none and mark no phases (`tables.kernel_phases`). Work is backward if autograd issued it: on devices a thread other
   than the one that launches first in the step, on CPU an operator inside `autograd::engine::evaluate_function`. A run of
   such work is a backward pass, what runs before the last of them and is not backward is forward.

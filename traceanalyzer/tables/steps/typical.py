@@ -18,7 +18,7 @@ import polars as pl
 from traceanalyzer.schema import STEPS, conform
 
 FEWEST_COMPARED = 8
-"""Steps whose spread can be told."""
+"""Steps from which on a spread is known."""
 MAD_TO_SIGMA = 1.4826
 MAX_DEVIATIONS = 3
 MIN_BAND = 0.05
@@ -37,7 +37,7 @@ _LENGTHS = pl.Schema({"step": pl.Int32, "duration_ns": pl.Int64, "reason": pl.St
 def step_lengths(windows: pl.DataFrame) -> pl.DataFrame:
     """Every step of `STEPS` with its length, the longest rank's window, in order: `step`, `duration_ns`, `reason`.
 
-    `reason` tells why a step is not whole; null where it is. Where none is whole, all are taken to be.
+    `reason` says why a step is incomplete; null where it is complete. Where none is complete, all are taken to be.
     """
     if windows.is_empty():
         return pl.DataFrame(schema=_LENGTHS)
@@ -59,8 +59,8 @@ def step_lengths(windows: pl.DataFrame) -> pl.DataFrame:
         .when("is_lossy")
         .then(pl.lit(LOST))
     )
-    told = steps.with_columns(reason.alias("reason")).sort("step").select(_LENGTHS.names())
-    return told if told["reason"].null_count() else told.with_columns(pl.lit(None, pl.String).alias("reason"))
+    stated = steps.with_columns(reason.alias("reason")).sort("step").select(_LENGTHS.names())
+    return stated if stated["reason"].null_count() else stated.with_columns(pl.lit(None, pl.String).alias("reason"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ class FirstStep:
     """How long steps would be with the time before their first kernel, which their windows lack."""
 
     def reason(self, step: int, length_ns: int, usual_ns: float, most_off_ns: float) -> str | None:
-        """Why a first step that is so far off the usual length is none like the others; None where nothing tells."""
+        """Why a first step that is so far off the usual length is none like the others; None where nothing shows it."""
         if length_ns > usual_ns or step in self.with_less_work:
             return FIRST
         return CUT if self.whole_ns.get(step, length_ns) >= usual_ns - most_off_ns else None

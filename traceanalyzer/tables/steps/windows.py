@@ -7,7 +7,7 @@ last one launched in step N. Kernels without launch record belong to what ran be
 On CPU traces the rank's main thread is the device: a window runs from the start of one step's range to the start of the
 next; the last one ends with its range.
 
-What the ranges are is told by `tables.step_basis`.
+`tables.steps.basis` chooses the ranges.
 """
 
 from __future__ import annotations
@@ -80,30 +80,13 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
     launched far ahead is no beginning) to its last kernel, with `open_end`.
     """
     keys = ["rank", "cycle"]
-    told = pl.DataFrame(schema=STEP_RANGES) if ranges is None else ranges
-    cuts = told.sort(*keys, "range_start_ns").select(
+    known = pl.DataFrame(schema=STEP_RANGES) if ranges is None else ranges
+    cuts = known.sort(*keys, "range_start_ns").select(
         *keys,
         "step",
         "open_start",
         pl.col("open_end").alias("_stump"),
         (pl.col("range_start_ns") > pl.col("range_end_ns").shift(1).over(keys)).alias("_after_gap"),
-    )
-    launched = pl.col("launch_start_ns").is_not_null()
-    tail = (
-        kernels.filter(pl.col("kind").is_in(COMPUTE_KINDS))
-        .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
-        # a stream runs in order: what comes after a launched kernel has lost its launch record and is no tail
-        .with_columns(pl.col("start_ns").filter(launched).min().over(keys).alias("_first_ns"))
-        .filter(~launched & (pl.col("start_ns") < pl.col("_first_ns")))
-        .group_by(keys)
-        .agg(pl.col("end_ns").max().alias("tail_end_ns"))
-    )
-    ended = ~pl.col("cut").fill_null(value=False)  # an end that is not known bounds no step
-    on_compute_stream = (
-        kernels.filter(pl.col("step").is_not_null() & ended)
-        .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
-        .group_by(*keys, "step")
-        .agg(pl.col("end_ns").max().alias("boundary_ns"))
     )
     windows = (
         kernels.filter(pl.col("step").is_not_null())
@@ -113,8 +96,8 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
             pl.col("start_ns").filter(pl.col("kind") != "copy").min().alias("first_kernel_ns"),
             pl.col("end_ns").max().alias("last_ns"),
         )
-        .join(on_compute_stream, on=[*keys, "step"], how="left")
-        .join(tail, on=keys, how="left")
+        .join(_ends_of_computation(kernels), on=[*keys, "step"], how="left")
+        .join(_ends_of_tails(kernels), on=keys, how="left")
         .join(cuts, on=[*keys, "step"], how="left")
         .with_columns(pl.coalesce("boundary_ns", "last_ns").alias("boundary_ns"))
         .sort(*keys, "boundary_ns", "step")  # numbers need not grow: one that a rank repeats is made unique
@@ -138,10 +121,37 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
     ).sort("rank", "start_ns")
 
 
+def _ends_of_tails(kernels: pl.DataFrame) -> pl.DataFrame:
+    """By rank and cycle, the end of computation that was launched before the capture."""
+    keys = ["rank", "cycle"]
+    launched = pl.col("launch_start_ns").is_not_null()
+    return (
+        kernels.filter(pl.col("kind").is_in(COMPUTE_KINDS))
+        .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
+        # a stream runs in order: a kernel after a launched one has lost its launch record and does not belong to the tail
+        .with_columns(pl.col("start_ns").filter(launched).min().over(keys).alias("_first_ns"))
+        .filter(~launched & (pl.col("start_ns") < pl.col("_first_ns")))
+        .group_by(keys)
+        .agg(pl.col("end_ns").max().alias("tail_end_ns"))
+    )
+
+
+def _ends_of_computation(kernels: pl.DataFrame) -> pl.DataFrame:
+    """By rank, cycle and step, the end of the last kernel on the compute stream."""
+    keys = ["rank", "cycle"]
+    ended = ~pl.col("cut").fill_null(value=False)  # an unknown end does not bound a step
+    return (
+        kernels.filter(pl.col("step").is_not_null() & ended)
+        .join(compute_streams(kernels), on=[*keys, "stream"], how="semi")
+        .group_by(*keys, "step")
+        .agg(pl.col("end_ns").max().alias("boundary_ns"))
+    )
+
+
 def whole_lengths(windows: pl.DataFrame, kernels: pl.DataFrame, ranges: pl.DataFrame) -> dict[int, int]:
     """How long first steps would be with the time before their first kernel, by step; without those that lack none.
 
-    A device's first window (of `STEPS`) begins with its first kernel where nothing tells when the step before it ended. What it
+    A device's first window (of `STEPS`) begins with its first kernel where nothing shows when the step before it ended. What it
     lacks is the time since the begin of its range, or as much as usually passes before the first kernel of the rank's other
     windows, whichever is longer.
     """

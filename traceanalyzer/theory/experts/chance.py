@@ -159,7 +159,7 @@ def _mean_of_draws(rng: np.random.Generator, ratios: NDArray[np.float64], num_dr
 def _check(num_tokens: int, experts_per_token: int, num_experts: int, num_groups: int) -> None:
     if num_tokens < 1 or not 1 <= experts_per_token <= num_experts:
         raise DomainError(
-            f"no router sends {num_tokens} tokens to {experts_per_token} of {num_experts} experts each",
+            f"a router cannot send {num_tokens} tokens to {experts_per_token} of {num_experts} experts each",
             "give at least one token, and experts per token between 1 and the number of experts",
         )
     if num_groups < 1 or num_experts % num_groups:

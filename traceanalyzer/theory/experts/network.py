@@ -42,7 +42,10 @@ def all_to_all_ns(matrix: ArrayLike, topology: Topology) -> NDArray[np.float64]:
     """
     sent = np.array(matrix, dtype=np.float64)
     if sent.ndim != 2 or sent.shape[0] != sent.shape[1] or (sent < 0).any():
-        raise DomainError(f"bytes of shape {sent.shape} are no exchange", "give a square matrix of non-negative bytes")
+        raise DomainError(
+            f"bytes of shape {sent.shape} are not an exchange between ranks",
+            "give a square matrix of non-negative bytes",
+        )
     np.fill_diagonal(sent, 0.0)
     node = np.arange(len(sent)) // topology.ranks_per_node
     near = node[:, None] == node[None, :]

@@ -34,7 +34,7 @@ class ExpertLayer:
     def __post_init__(self) -> None:
         if not 1 <= self.experts_per_token <= self.num_experts:
             raise DomainError(
-                f"no router sends a token to {self.experts_per_token} of {self.num_experts} experts",
+                f"a router cannot send a token to {self.experts_per_token} of {self.num_experts} experts",
                 "experts per token lie between 1 and the number of experts",
             )
         if self.num_ranks < 1 or self.num_experts % self.num_ranks:

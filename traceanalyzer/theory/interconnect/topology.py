@@ -82,7 +82,7 @@ def find_cluster(name: str) -> Cluster:
     for cluster in clusters().values():
         if wanted in (_key(cluster.name), _key(cluster.device)):
             return cluster
-    raise UsageError(f"no cluster is called '{name}'", f"known clusters: {', '.join(clusters())}")
+    raise UsageError(f"there is no cluster called '{name}'", f"known clusters: {', '.join(clusters())}")
 
 
 @cache

@@ -49,7 +49,7 @@ def find_recipe(name: str) -> Recipe:
     """The recipe of this name. Raises `UsageError`."""
     found = recipes().get(name.strip().lower())
     if found is None:
-        raise UsageError(f"no training recipe is called '{name}'", f"known recipes: {', '.join(recipes())}")
+        raise UsageError(f"there is no training recipe called '{name}'", f"known recipes: {', '.join(recipes())}")
     return found
 
 

@@ -27,7 +27,7 @@ class Sharding:
         """Refuse degrees that make no layout. Raises `DomainError`."""
         if min(self.tp, self.cp, self.pp, self.dp, self.ep, self.etp) < 1 or self.zero not in range(4):
             raise DomainError(
-                f"no layout has these degrees: {self}", "degrees are at least 1, the ZeRO stage is 0 to 3"
+                f"these degrees do not form a layout: {self}", "degrees are at least 1, the ZeRO stage is 0 to 3"
             )
         if self.stage_ranks % (self.ep * self.etp):
             raise DomainError(

@@ -6,14 +6,15 @@ the embedding, as Llama 3 405B leaves out a layer at both ends: arXiv 2407.21783
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.model import ModelShape
 from traceanalyzer.schedule import ScheduleName
+from traceanalyzer.theory.schedules.known import schedule as find
 from traceanalyzer.theory.schedules.orders import placement
+from traceanalyzer.theory.schedules.record import HeldPoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ def holdings(shape: ModelShape, schedule: ScheduleName, num_ranks: int, num_chun
 
 def num_copies(schedule: ScheduleName) -> int:
     """Copies of the model in one pipeline; half of the microbatches pass through each of DualPipe's two."""
-    return 2 if schedule == ScheduleName("DualPipe") else 1
+    return find(schedule).num_copies
 
 
 @cache
@@ -81,38 +82,6 @@ def distinct_ranks(shape: ModelShape, schedule: ScheduleName, num_ranks: int, nu
     return tuple(first.values())
 
 
-@dataclass(frozen=True, slots=True)
-class _At:
-    p: int
-    m: int
-    v: int
-    rank: int
-
-    @property
-    def group(self) -> int:
-        """Microbatches that pass through a chunk in a row."""
-        return self.m // max(1, self.m // self.p)
-
-
-_HELD: dict[ScheduleName, Callable[[_At], float]] = {
-    ScheduleName("GradAccumulation"): lambda _: 1,
-    ScheduleName("Sequential"): lambda _: 1,
-    ScheduleName("GPipe"): lambda at: at.m,
-    ScheduleName("LoopedBFS"): lambda at: at.m,
-    ScheduleName("1F1B"): lambda at: min(at.m, at.p - at.rank),
-    ScheduleName("Eager1F1B"): lambda at: min(at.m, 2 * (at.p - at.rank) - 1),
-    ScheduleName("ZBH1"): lambda at: min(at.m, at.p),
-    ScheduleName("ZBH2"): lambda at: min(at.m, 2 * at.p - 1),
-    ScheduleName("Interleaved1F1B"): lambda at: (
-        min(at.m * at.v, (at.v - 1) * at.group + 2 * (at.p - 1 - at.rank) + 1) / at.v
-    ),
-    ScheduleName("InterleavedZeroBubble"): lambda at: min(at.m * at.v, (at.v - 1) * at.group + at.p) / at.v,
-    ScheduleName("ZBVZeroBubble"): lambda at: min(at.m, at.p),
-    ScheduleName("DualPipeV"): lambda at: at.p + 0.5,
-    ScheduleName("DualPipe"): lambda at: at.p + 1,
-}
-
-
 def held_microbatches(
     schedule: ScheduleName, num_ranks: int, num_microbatches: int, num_chunks: int, rank: int
 ) -> float:
@@ -121,7 +90,4 @@ def held_microbatches(
     By formula; `tests/theory/memory/test_memory.py` holds every one to the simulated order: equal to it, for ZBV with fewer than
     2P - 1 microbatches an upper bound. Groups of interleaved schedules are as PyTorch cuts them.
     """
-    at = _At(num_ranks, num_microbatches, num_chunks, rank)
-    if num_ranks == 1 and schedule in (ScheduleName("Interleaved1F1B"), ScheduleName("InterleavedZeroBubble")):
-        return 1
-    return _HELD[schedule](at)
+    return find(schedule).held(HeldPoint(num_ranks, num_microbatches, num_chunks, rank))

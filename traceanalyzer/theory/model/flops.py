@@ -175,7 +175,7 @@ def flops_per_token(
     Raises `DomainError` where the model is unknown or the sequence empty.
     """
     if shape.num_layers == 0:
-        raise DomainError("nothing is known of the model", "describe it: preset, config.json or flags")
+        raise DomainError("the model is not described", "describe it: preset, config.json or flags")
     (whole,) = stage_flops_per_token(shape, sequence_length, [shape.num_layers], convention, recompute=recompute)
     return whole
 

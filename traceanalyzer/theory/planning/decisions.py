@@ -92,7 +92,7 @@ def _fit(job: PlanJob, found: Found, best: Ranked) -> Decision:
     if divided and alone:
         why.append(f"ZeRO alone would fit too, {_slower(alone, best)}: {alone.configuration.text()}")
     elif divided:
-        why.append("without dividing the model nothing among the fastest fits")
+        why.append("without dividing the model, none of the fastest configurations fits")
     return Decision(step="fit", branch=branch, why=tuple(why))
 
 

@@ -91,5 +91,5 @@ _KNOWN = {each.name: each for each in (ANY, MEGATRON, TORCHTITAN, DEEPSPEED)}
 def find_framework(name: str) -> Framework:
     """The framework of this name. Raises `UsageError`."""
     if name.lower() not in _KNOWN:
-        raise UsageError(f"no framework is called '{name}'", f"known: {', '.join(_KNOWN)}")
+        raise UsageError(f"there is no framework called '{name}'", f"known: {', '.join(_KNOWN)}")
     return _KNOWN[name.lower()]

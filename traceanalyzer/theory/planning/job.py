@@ -56,13 +56,15 @@ class PlanJob:
     def __post_init__(self) -> None:
         """Refuse what cannot be planned. Raises `UsageError`."""
         if self.shape.num_layers == 0:
-            raise UsageError("nothing is known of the model", "give a preset or a configuration file")
+            raise UsageError("the model is not described", "give a preset or a configuration file")
         if min(self.num_devices, self.sequence_length, self.batch_size) < 1:
             raise UsageError("devices, sequence length and batch size must be at least 1", "give positive numbers")
         if self.host_share < 0 or self.step_factor <= 0:
-            raise UsageError("a calibration below zero is none", "calibrate on a run with measured steps")
+            raise UsageError("a calibrated figure is negative", "calibrate on a run with measured steps")
         if self.load_ratio < 1:
-            raise UsageError(f"a load ratio of {self.load_ratio} is none", "the fullest rank has at least the mean: 1")
+            raise UsageError(
+                f"the load ratio must be at least 1, got {self.load_ratio}", "the fullest rank has at least the mean: 1"
+            )
 
     @property
     def capacity_bytes(self) -> float:

@@ -24,7 +24,7 @@ from traceanalyzer.theory.planning.prices.gemm import Rates, gemm_ns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Way:
+class ShardingCost:
     """One way of dividing an expert layer, forward, one rank."""
 
     bytes_sent: float
@@ -45,8 +45,8 @@ class Way:
 class Comparison:
     """Both ways, and what the popular formula says."""
 
-    sliced: Way
-    spread: Way
+    sliced: ShardingCost
+    spread: ShardingCost
     popular_by_ranks_bytes: float
     popular_by_experts_bytes: float
 
@@ -66,8 +66,8 @@ def compare(layer: ExpertLayer, expert_ffn_size: int, cluster: Cluster, rates: R
     there = layer.experts_per_token * layer.tokens_per_rank * layer.token_bytes
     all_to_alls = 2 * exchange_ns(Op.ALL_TO_ALL, there, members, cluster)
     return Comparison(
-        sliced=_way(tensor_parallel_bytes(layer), all_reduce, sliced, rates),
-        spread=_way(expert_parallel_bytes(layer), all_to_alls, spread, rates),
+        sliced=_cost(tensor_parallel_bytes(layer), all_reduce, sliced, rates),
+        spread=_cost(expert_parallel_bytes(layer), all_to_alls, spread, rates),
         popular_by_ranks_bytes=popular_bytes(layer, n),
         popular_by_experts_bytes=popular_bytes(layer, layer.num_experts),
     )
@@ -78,10 +78,10 @@ def _shapes(rows: int, layer: ExpertLayer, wide: int, width: int, count: int) ->
     return (rows, wide * width, hidden, count), (rows, hidden, width, count)
 
 
-def _way(sent: float, exchange: float, shapes: tuple[tuple[int, int, int, int], ...], rates: Rates) -> Way:
+def _cost(sent: float, exchange: float, shapes: tuple[tuple[int, int, int, int], ...], rates: Rates) -> ShardingCost:
     spent = sum(gemm_ns(*shape, rates) for shape in shapes)
     flops = sum(2.0 * m * n * k * count for m, n, k, count in shapes)
-    return Way(
+    return ShardingCost(
         bytes_sent=sent,
         exchange_ns=exchange,
         gemm_shapes=shapes,

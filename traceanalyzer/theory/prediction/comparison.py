@@ -27,7 +27,7 @@ SWEEP = pl.Schema(
         "bubble_share": pl.Float64,  # of the pipeline phase
         "bubble_ratio": pl.Float64,  # to useful time
         "span_bubble_share": pl.Float64,  # with the longest per-rank window
-        "closed_form_share": pl.Float64,  # null where no formula holds
+        "closed_form_share": pl.Float64,  # null if no formula holds
         "makespan_ns": pl.Int64,
         "peak_in_flight": pl.Float64,  # microbatches' activations of a rank's share of the model, worst rank
     }
@@ -110,7 +110,9 @@ def predict_order(
     times = workload.cut(num_stages)
     num_chunks = max(1, num_stages // len(orders))
     simulated = _simulated(orders, stage_ranks, times.doubled() if copies == 2 else times, workload, num_chunks)
-    return _prediction(title, known, num_chunks, stage_ranks, simulated, workload, (None, "the order is a file's"))
+    return _prediction(
+        title, known, num_chunks, stage_ranks, simulated, workload, (None, "the order comes from a file")
+    )
 
 
 def predict_all(names: Iterable[ScheduleName], workload: Workload) -> list[Prediction | Refusal]:

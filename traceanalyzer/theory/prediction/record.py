@@ -38,7 +38,7 @@ class Predicted:
 
     workload: Workload
     source: str
-    """Where the times are from, in words."""
+    """Source of the times, in words."""
     results: tuple[Prediction | Refusal, ...]
     sweep: Sweep | None
 
@@ -58,7 +58,7 @@ class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     num_ranks: int
     num_microbatches: Annotated[int, Meta(description="Per step and pipeline.")]
-    times: Annotated[str, Meta(description="Where the times are from, in words.")]
+    times: Annotated[str, Meta(description="Source of the times, in words.")]
     recompute_ms: float
     gradient_reduction_ms: float
     optimizer_ms: float
@@ -69,7 +69,7 @@ class Inputs(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     pairs: PairMode
     pair_share: Annotated[float, Meta(description="Time of an overlapped pair ÷ that of its parts.")]
     activation_bytes: Annotated[
-        int | None, Meta(description="Of one microbatch on a rank's share of the model; null where not known.")
+        int | None, Meta(description="Of one microbatch on a rank's share of the model; null if unknown.")
     ]
 
 
@@ -81,7 +81,7 @@ class ClosedFormRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     span_bubble_share: float
     bubble_ms: float
     formula: str
-    domain: Annotated[str, Meta(description="Where the formula holds.")]
+    domain: Annotated[str, Meta(description="Domain of the formula.")]
     source: str
 
 
@@ -126,7 +126,7 @@ class SweepRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bubble_share: float
     bubble_ratio: float
     span_bubble_share: float
-    closed_form_share: Annotated[float | None, Meta(description="null where no formula holds.")]
+    closed_form_share: Annotated[float | None, Meta(description="null if no formula holds.")]
     makespan_ns: int
     peak_in_flight: float
 

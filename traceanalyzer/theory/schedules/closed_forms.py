@@ -25,7 +25,7 @@ class ClosedForm:
     span_share: float
     """The share with the longest per-rank window in place of the pipeline phase."""
     bubble: float
-    """Idle time of a rank within the pipeline phase."""
+    """Bubble of a rank: its idle time within the pipeline phase, for theory has no other."""
     formula: str
     """The formula of `bubble`; letters as in `traceanalyzer.theory.schedules.record`."""
     domain: str

@@ -36,11 +36,11 @@ def parse_schedule_name(text: str) -> ScheduleName:
     for name, record in schedules().items():
         if key in (name.lower(), *record.aliases):
             return name
-    raise UsageError(f"no schedule is called '{text}'", f"known schedules: {', '.join(schedules())}")
+    raise UsageError(f"there is no schedule called '{text}'", f"known schedules: {', '.join(schedules())}")
 
 
 def full_backward_loops() -> list[ScheduleName]:
-    """Schedules that a trace without labels can be told to have run: full backwards, stages that go round the ranks."""
+    """Schedules that can be recognised in a trace without labels: full backwards, stages that go round the ranks."""
     return [
         name
         for name, record in schedules().items()

@@ -61,9 +61,24 @@ class Point:
         return self.f + self.full
 
 
+@dataclass(frozen=True, slots=True)
+class HeldPoint:
+    """Where the microbatches that a rank holds are asked for; letters as in the module's docstring."""
+
+    p: int
+    m: int
+    v: int
+    rank: int
+
+    @property
+    def group(self) -> int:
+        """Microbatches that pass through a chunk in a row, as PyTorch cuts them."""
+        return self.m // max(1, self.m // self.p)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Law:
-    """The idle time of a rank within the pipeline phase, in the unit of the times."""
+    """The bubble of a rank: its idle time within the pipeline phase (theory has no other), in the unit of the times."""
 
     bubble: Callable[[Point], float]
     """Hop latency included."""
@@ -91,6 +106,8 @@ class Schedule:
     order: Callable[[int, OrderPoint], list[Op]]
     """The order of one rank."""
     law: Law
+    held: Callable[[HeldPoint], float]
+    """Most microbatches whose activations a rank holds, in its share of one model copy, with equal times everywhere."""
     variants: tuple[Callable[[int, OrderPoint], list[Op]], ...] = ()
     """Other orders of one rank with the same bubble; measured orders are recognised by them too."""
     aliases: tuple[str, ...] = ()

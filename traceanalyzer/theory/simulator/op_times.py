@@ -77,7 +77,7 @@ def per_stage(value: PerStage, num_stages: int) -> list[int]:
 
 
 def durations(times: OpTimes, num_stages: int) -> Callable[[Action], int]:
-    """A function that tells the duration of an action in nanoseconds."""
+    """A function that gives the duration of an action in nanoseconds."""
     forward = per_stage(times.forward_ns, num_stages)
     recompute = per_stage(times.recompute_ns, num_stages)
     weight = per_stage(times.weight_gradient_ns, num_stages)

@@ -17,7 +17,7 @@ import msgspec
 
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
-from traceanalyzer.output import sync_folder, write_whole
+from traceanalyzer.output import sync_folder, write_atomically
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
     MANIFEST,
@@ -71,7 +71,7 @@ def ingest(
     existed = folder.is_dir() and any(folder.iterdir())
     try:
         if existed and not is_capture(folder) and not _is_remainder(folder):
-            raise OutputError(f"{folder}: exists and is no capture", "choose another --out, or an empty folder")
+            raise OutputError(f"{folder}: exists and is not a capture", "choose another --out, or an empty folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder):
             return _Ingest(folder, found, rank_map, limits).run(num_workers, progress)
@@ -207,7 +207,7 @@ class _Ingest:
                 for path in sorted(run_folder.glob(pattern)):
                     data, name = path.read_bytes(), path.relative_to(run_folder).as_posix()
                     (self._folder / name).parent.mkdir(exist_ok=True)
-                    write_whole(self._folder / name, data)
+                    write_atomically(self._folder / name, data)
                     copied[name] = sha256_of(data)
         return copied
 

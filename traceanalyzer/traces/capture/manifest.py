@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.output import write_whole
+from traceanalyzer.output import write_atomically
 from traceanalyzer.traces.kineto.facts import FileFacts
 
 MANIFEST = "manifest.json"
@@ -94,7 +94,7 @@ def load_manifest(folder: Path) -> Manifest:
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest in one step that also survives a power cut. Raises `OSError`."""
-    write_whole(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    write_atomically(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
 
 
 def sha256_of(data: bytes) -> str:

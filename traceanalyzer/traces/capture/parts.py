@@ -85,7 +85,7 @@ def read_part(folder: Path, part: Part) -> pl.DataFrame:
     try:
         frame = pl.read_parquet(data)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise InputError(f"{path}: no Parquet file: {str(error)[:120]}", remedy) from None
+        raise InputError(f"{path}: not a Parquet file: {str(error)[:120]}", remedy) from None
     if dict(frame.schema) != dict(ROW_SCHEMA):
         raise InputError(f"{path}: its columns are not those of a capture", remedy)
     return frame

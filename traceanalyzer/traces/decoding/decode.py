@@ -67,7 +67,7 @@ _POSITION = re.compile(r"\(byte (\d+)\)$")
 
 
 class MalformedError(Exception):
-    """The text is not a JSON array. `byte` is the first that cannot be; None if the decoder does not tell.
+    """The text is not a JSON array. `byte` is the first that cannot be; None if the decoder does not say.
 
     `ended` says that the array was closed at `byte` and something follows it.
     """

@@ -10,8 +10,10 @@ import msgspec
 from traceanalyzer.traces.decoding.decode import Decoded
 from traceanalyzer.traces.decoding.repair import repair_quotes, repair_tokens
 from traceanalyzer.traces.decoding.scan import EventScanner
+from traceanalyzer.traces.decoding.trace_format import OpenDocument, TraceFormat
 from traceanalyzer.traces.decoding.window import Window
 from traceanalyzer.traces.defects import DefectLog
+from traceanalyzer.traces.input.codecs import Reader
 from traceanalyzer.traces.input.limits import Limits
 from traceanalyzer.traces.tally import Tally
 
@@ -49,6 +51,10 @@ class Document:
         self.metadata: dict[str, bytes] = {}
         """Top-level keys but `traceEvents`, each with its JSON text."""
 
+    @property
+    def ranks(self) -> None:
+        """Events tell the ranks."""
+
     def frames(self) -> Iterator[Decoded]:
         """The events in order. Raises `NotATraceError` before the first if there is no event array."""
         self._head()
@@ -78,14 +84,14 @@ class Document:
             self._no_events()
             return
         if window.text[match.end() : match.end() + 1] != b"[":
-            raise NotATraceError("its `traceEvents` is no list", foreign=True)
+            raise NotATraceError("its `traceEvents` is not a list", foreign=True)
         self._add_metadata(window.text[window.position + 1 : match.start()])
         window.keep(match.end() + 1)
 
     def _require_object_first(self) -> None:
         first = self._window.skip_space()
         if first is not None and first not in b"{]":
-            raise NotATraceError("a JSON list of something that is no event", foreign=True)
+            raise NotATraceError("a JSON list whose elements are not events", foreign=True)
 
     def _find_key(self) -> re.Match[bytes] | None:
         """The first `"traceEvents":` that is a key of the document itself; the first of all if none can be proved."""
@@ -223,3 +229,18 @@ def _describe(text: bytes) -> str:
     if b"'traceEvents'" in text[:65536] or start.startswith(b"{'"):
         return "it is a printed Python object, not JSON"
     return "it is not JSON"
+
+
+def _opened(stream: Reader, _file: str, limits: Limits, tally: Tally, log: DefectLog) -> OpenDocument:
+    return Document(Window(stream, tally, log, most=limits.file_bytes), limits, tally, log)
+
+
+CHROME_TRACE = TraceFormat(
+    endings=("json",),
+    examples=("rank0.json", "x.pt.trace.json.gz"),
+    written_by=(
+        "a Kineto trace that has at least one complete event (what torch.profiler's export_chrome_trace wrote)"
+    ),
+    recognises=lambda head: head.lstrip().startswith((b"{", b"[")),
+    opened=_opened,
+)

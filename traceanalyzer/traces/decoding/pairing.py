@@ -13,11 +13,11 @@ _Row = dict[str, Any]
 class Pairing:
     """Holds what was begun and not ended, per process and thread; an end closes the last open begin of its name."""
 
-    __slots__ = ("_ends_alone", "_open", "num_pairs")
+    __slots__ = ("_open", "_unopened_ends", "num_pairs")
 
     def __init__(self) -> None:
         self._open: dict[tuple[str | None, str | None], list[_Row]] = {}
-        self._ends_alone = 0
+        self._unopened_ends = 0
         self.num_pairs = 0
 
     def pair(self, frame: pl.DataFrame) -> pl.DataFrame:
@@ -29,7 +29,7 @@ class Pairing:
 
     def unpaired(self) -> tuple[int, int]:
         """Begins without end and ends without begin, so far."""
-        return sum(map(len, self._open.values())), self._ends_alone
+        return sum(map(len, self._open.values())), self._unopened_ends
 
     def _take(self, half: _Row) -> _Row | None:
         stack = self._open.setdefault((half["process"], half["thread"]), [])
@@ -39,7 +39,7 @@ class Pairing:
         name = half["name"]
         match = next((i for i in range(len(stack) - 1, -1, -1) if name in (None, stack[i]["name"])), None)
         if match is None:
-            self._ends_alone += 1
+            self._unopened_ends += 1
             return None
         begin = stack.pop(match)
         self.num_pairs += 1

@@ -98,7 +98,7 @@ class EventScanner:
                 decoded = decode_events(b"[" + window.text[window.position : end] + b"]")
             except MalformedError as error:
                 if error.byte is None or window.position + error.byte - 1 >= end:
-                    continue  # not between events after all, or the decoder cannot tell where: try further ahead
+                    continue  # not between events after all, or the decoder cannot show where: try further ahead
                 damage = window.position + error.byte - 1
                 return self._array_ends(damage - 1) if error.ended else self._before(damage, end, following)
             self._bytes = min(2 * self._bytes, self._limits.chunk_bytes)

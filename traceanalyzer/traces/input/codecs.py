@@ -1,4 +1,4 @@
-"""Compressed files to plain bytes: the codec is told by the first bytes, never by the name.
+"""Compressed files to plain bytes: the codec is recognised by the first bytes, never by the name.
 
 Damage ends a stream with what came before it instead of an error.
 """

@@ -19,11 +19,13 @@ from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, rep
 from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.traces.defects import DefectLog, defect_row
+from traceanalyzer.traces.formats import FORMATS
 from traceanalyzer.traces.input.codecs import Peeked, Reader, archive_of, open_plain
 from traceanalyzer.traces.input.foreign import foreign_files, remedy_of
 
+_ENDINGS = "|".join(re.escape(ending) for each in FORMATS for ending in each.endings)
 _CANDIDATE = re.compile(
-    r"(?i)\.(json|sqlite)(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
+    rf"(?i)\.({_ENDINGS})(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
 )
 _LEFTOVER = re.compile(r"(?i)\.json(\.gz)?\.tmp")
 _OURS = {RUN_FILE, "review.json", "manifest.json"}
@@ -175,18 +177,17 @@ def _find_folder(root: Path) -> Found:
         named = next(iter(foreign_files(root)), None)
         if named is not None:
             raise NoTracesError(
-                f"{root}: no trace files here; {named[0]}: {named[1].what}", remedy_of(named[1], str(named[0]))
+                f"{root}: holds no trace files; {named[0]}: {named[1].what}", remedy_of(named[1], str(named[0]))
             )
-        raise NoTracesError(f"{root}: no trace files here", _nothing_hint(defects))
+        raise NoTracesError(f"{root}: holds no trace files", _nothing_hint(defects))
     only = run_folders.pop() if len(run_folders) == 1 else None
     return Found(tuple(sorted(sources, key=lambda s: s.path)), Path(only) if only else None, tuple(defects))
 
 
 def _nothing_hint(defects: list[dict[str, Any]]) -> str:
     left = f"; {len(defects)} unfinished or unreadable files were passed over" if defects else ""
-    return (
-        f"traces are files like rank0.json, x.pt.trace.json.gz, x.sqlite (Nsight Systems) or an archive of them{left}"
-    )
+    examples = ", ".join(example for each in FORMATS for example in each.examples)
+    return f"traces are files like {examples} or an archive of them{left}"
 
 
 def _walk(
@@ -238,7 +239,7 @@ def _find_remote(url: str) -> Found:
     single = len(paths) == 1
     names = [p for p in paths if single or (_CANDIDATE.search(p) and p.rsplit("/", 1)[-1] not in _OURS)]
     if not names:
-        raise InputError(f"{url}: no trace files there", "give the URL of a trace file or of a folder of them")
+        raise InputError(f"{url}: holds no trace files", "give the URL of a trace file or of a folder of them")
     sources = tuple(Source(cast("str", system.unstrip_protocol(p)), None, explicit=single) for p in sorted(names))
     return Found(sources, None, ())
 

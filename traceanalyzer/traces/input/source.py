@@ -12,6 +12,7 @@ import polars as pl
 from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.traces.decoding.document import NotATraceError
 from traceanalyzer.traces.defects import DefectLog, defect_row
+from traceanalyzer.traces.formats import FORMATS
 from traceanalyzer.traces.input.discovery import Source, documents, is_remote, open_source
 from traceanalyzer.traces.input.foreign import first_bytes, foreign, remedy_of
 from traceanalyzer.traces.input.limits import Limits
@@ -103,7 +104,7 @@ def _named(source: Source, name: str, head: bytes) -> Unusable | None:
 
 
 class Counted:
-    """A binary file that tells how much of it was read."""
+    """A binary file that shows how much of it was read."""
 
     __slots__ = ("_name", "_progress", "_stream")
 
@@ -141,7 +142,4 @@ def unusable(path: str, failures: Sequence[str], remedy: str | None = None) -> N
 
 
 _SHOWN = 3
-_REMEDY = (
-    "give a Kineto trace that has at least one complete event (what torch.profiler's export_chrome_trace wrote), or what "
-    "nsys export --type sqlite wrote"
-)
+_REMEDY = f"give {', or '.join(each.written_by for each in FORMATS)}"

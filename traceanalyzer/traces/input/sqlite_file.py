@@ -88,7 +88,7 @@ def _plain(connection: sqlite3.Connection, wanted: set[str]) -> list[str]:
         if name not in wanted:
             continue
         if kind != "table" or not isinstance(sql, str) or _VIRTUAL.match(sql):
-            raise UnsafeFileError(f"{name} is a {'virtual table' if kind == 'table' else kind}, no table")
+            raise UnsafeFileError(f"{name} is a {'virtual table' if kind == 'table' else kind}, not a table")
         found.append(str(name))
     return found
 

@@ -47,7 +47,7 @@ class Checks:
         "_calls",
         "_categories",
         "_comm",
-        "_comm_untold",
+        "_comm_without_metadata",
         "_device",
         "_hashes",
         "_host",
@@ -72,7 +72,7 @@ class Checks:
         self._steps: list[pl.DataFrame] = []
         self._categories: set[str] = set()
         self._comm = 0
-        self._comm_untold: list[pl.Series] = []
+        self._comm_without_metadata: list[pl.Series] = []
         self._calls: list[pl.DataFrame] = []
         self._host: list[pl.DataFrame] = []
 
@@ -113,9 +113,9 @@ class Checks:
         self._steps.append(steps.select(name, "process", "start_ns", "duration_ns"))
         comm = complete.filter((pl.col("category") == "kernel") & name.str.contains(_COMMUNICATION))
         self._comm += comm.height
-        told = pl.col("args").str.contains(_META).fill_null(value=False)
-        self._comm_untold.append(comm.filter(~told)["correlation"])
-        calls = complete.filter((name == "record_param_comms") & told)
+        stated = pl.col("args").str.contains(_META).fill_null(value=False)
+        self._comm_without_metadata.append(comm.filter(~stated)["correlation"])
+        calls = complete.filter((name == "record_param_comms") & stated)
         self._calls.append(
             calls.select(thread, "start_ns", (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
         )
@@ -179,7 +179,7 @@ class Checks:
         unknown = sorted(self._categories - _KNOWN_CATEGORIES)
         if unknown:
             log.add("event.unknown_category", events=0, detail=", ".join(unknown[:5]))
-        untold = self._num_untold()
+        unstated = self._num_without_metadata()
         device = pl.concat(self._device) if self._device else pl.DataFrame()
         self._device.clear()
         launched = self.launched()
@@ -191,23 +191,23 @@ class Checks:
         else:
             log.add("device.none", events=0)
         del device
-        if untold:
-            log.add("comm.no_metadata", events=untold, detail=f"{self._comm} in all")
+        if unstated:
+            log.add("comm.no_metadata", events=unstated, detail=f"{self._comm} in all")
         crossing = _num_crossing(pl.concat(self._host)) if self._host else 0
         if crossing:
             log.add("event.crossing", events=crossing)
         self._judge_steps(log)
 
-    def _num_untold(self) -> int:
+    def _num_without_metadata(self) -> int:
         """Communication kernels that neither their own arguments tell of nor those of the call that launched them."""
-        if not self._comm_untold:
+        if not self._comm_without_metadata:
             return 0
-        untold = pl.concat(self._comm_untold)
+        unstated = pl.concat(self._comm_without_metadata)
         launches, calls = pl.concat(self._launches), pl.concat(self._calls)
         self._calls.clear()
-        if untold.is_empty() or calls.is_empty():
-            return untold.len()
-        launched = launches.join(untold.drop_nulls().to_frame().unique(), on="correlation", how="semi")
+        if unstated.is_empty() or calls.is_empty():
+            return unstated.len()
+        launched = launches.join(unstated.drop_nulls().to_frame().unique(), on="correlation", how="semi")
         inside = launched.sort("start_ns").join_asof(
             calls.sort("start_ns"),
             on="start_ns",
@@ -215,15 +215,15 @@ class Checks:
             strategy="backward",
             check_sortedness=False,
         )
-        told = inside.filter(pl.col("start_ns") <= pl.col("end_ns"))["correlation"].unique()
-        return int((~untold.is_in(told.implode())).fill_null(value=True).sum())
+        stated = inside.filter(pl.col("start_ns") <= pl.col("end_ns"))["correlation"].unique()
+        return int((~unstated.is_in(stated.implode())).fill_null(value=True).sum())
 
     def _judge_device(self, device: pl.DataFrame, log: DefectLog) -> None:
         launches = pl.concat(self._launches)["correlation"] if self._launches else pl.Series(dtype=pl.UInt64)
         self._launches.clear()
         launched = launches.alias("correlation").unique().to_frame()
-        told = device.select("correlation").drop_nulls()
-        orphans = told.join(launched, on="correlation", how="anti").height if launches.len() else 0
+        stated = device.select("correlation").drop_nulls()
+        orphans = stated.join(launched, on="correlation", how="anti").height if launches.len() else 0
         if orphans:
             log.add("device.no_launch", events=orphans, detail=f"of {device.height}")
         self._judge_streams(device, log)

@@ -27,12 +27,12 @@ class FileFacts:
     """BLAKE2 of the decompressed bytes: equal for the same trace in another codec."""
     recorded_rank: int | None
     process_ranks: dict[str, int]
-    """Ranks that events tell, by process."""
+    """Ranks that events show, by process."""
     name_rank: int | None
     device_ranks: dict[int, int] = field(default_factory=dict[int, int])
     """Places of the devices on which its one process computes, where these are several."""
     processes_unclear: int = 0
-    """Processes that launched kernels, where nothing tells which device work is whose."""
+    """Processes that launched kernels, where nothing shows which device work is whose."""
     world_size: int | None
     backend: str | None
     host: str | None

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import polars as pl
 
-from traceanalyzer.traces.decoding.document import Document, NotATraceError
+from traceanalyzer.traces.decoding.document import NotATraceError
 from traceanalyzer.traces.decoding.settle import Settling
-from traceanalyzer.traces.decoding.window import Window
 from traceanalyzer.traces.defects import DefectLog
+from traceanalyzer.traces.formats import format_of
 from traceanalyzer.traces.input.codecs import Peeked, Reader
 from traceanalyzer.traces.input.limits import Limits
-from traceanalyzer.traces.input.sqlite_file import MAGIC
 from traceanalyzer.traces.kineto.checks import Checks
 from traceanalyzer.traces.kineto.facts import (
     FileFacts,
@@ -31,7 +30,6 @@ from traceanalyzer.traces.kineto.facts import (
 from traceanalyzer.traces.kineto.merged import computing_devices, launching_processes, ranks_of_processes
 from traceanalyzer.traces.kineto.rank_names import rank_in_name
 from traceanalyzer.traces.kineto.rank_sources import EventRanks
-from traceanalyzer.traces.nsight.export import Export
 from traceanalyzer.traces.tally import Tally
 
 Sink = Callable[[pl.DataFrame], None]
@@ -65,39 +63,30 @@ class _Hashing:
 def read_document(
     stream: Peeked, file: str, *, limits: Limits, log: DefectLog, sink: Sink, run_folder: str | None = None
 ) -> FileFacts:
-    """Read one trace document (JSON, or an export of Nsight Systems), hand its frames to `sink` and return its facts.
+    """Read one trace document of any of `FORMATS`, hand its frames to `sink` and return its facts.
 
     Raises `NotATraceError` if the bytes hold no events at all.
     """
-    is_export = stream.head.startswith(MAGIC)
-    hashing = _Hashing(stream)
-    tally = Tally()
-    document = (
-        Export(hashing, file, limits, tally, log)
-        if is_export
-        else Document(Window(hashing, tally, log, most=limits.file_bytes), limits, tally, log)
-    )
+    hashing, tally = _Hashing(stream), Tally()
+    document = format_of(stream.head).opened(hashing, file, limits, tally, log)
     settling, checks, ranks = Settling(tally, log), Checks(), EventRanks()
     num_events = 0
     for decoded in document.frames():
         frame = settling.settle(decoded.frame)
-        checks.add(frame)
-        ranks.add(frame)
+        for receive in (checks.add, ranks.add, sink):
+            receive(frame)
         num_events += frame.height
-        sink(frame)
     settling.finish()
     bounds = checks.time_bounds()
     outside = bounds[2] if bounds else 0
     _drop_outside(outside, tally, log)
     repeated = checks.repeated(bounds)
-    if repeated:
-        tally.drop_events("duplicate", len(repeated), seen=False)
-        log.add("event.duplicates", events=len(repeated))
+    _drop_repeated(len(repeated), tally, log)
     tally.events_kept = num_events + settling.num_pairs - outside - len(repeated)
     counts = tally.counts()
     if not checks.num_complete:
         raise NotATraceError(_why_nothing(counts.events_seen, log))
-    parts = _ranks_inside(checks, document.ranks if isinstance(document, Export) else ranks.found())
+    parts = _ranks_inside(checks, ranks.found() if document.ranks is None else document.ranks)
     checks.judge(log)
     metadata = document.metadata
     info = distributed_info(metadata)
@@ -110,7 +99,7 @@ def read_document(
         run_folder=run_folder,
         digest=hashing.hexdigest(),
         recorded_rank=rank,
-        process_ranks=parts.processes,
+        process_ranks=dict(parts.processes),
         device_ranks=parts.devices,
         processes_unclear=parts.unclear,
         name_rank=rank_in_name(file),
@@ -137,12 +126,12 @@ def read_document(
 class _Inside:
     """Ranks in one file."""
 
-    processes: dict[str, int]
+    processes: Mapping[str, int]
     devices: dict[int, int]
     unclear: int = 0
 
 
-def _ranks_inside(checks: Checks, told: dict[str, int]) -> _Inside:
+def _ranks_inside(checks: Checks, told: Mapping[str, int]) -> _Inside:
     """Ranks that events tell by process, else those of several launching processes, else of one that uses several devices."""
     launched, work = checks.launched(), checks.device_work()
     if len(set(told.values())) > 1 or not launched.height or not work.height:
@@ -165,6 +154,12 @@ def credible(frame: pl.DataFrame, facts: FileFacts) -> pl.DataFrame:
     return frame.filter(
         (pl.col("ph") != "X") | pl.col("start_ns").is_between(facts.time_from_ns, facts.time_to_ns, closed="left")
     )
+
+
+def _drop_repeated(number: int, tally: Tally, log: DefectLog) -> None:
+    if number:
+        tally.drop_events("duplicate", number, seen=False)
+        log.add("event.duplicates", events=number)
 
 
 def _drop_outside(num_events: int, tally: Tally, log: DefectLog) -> None:

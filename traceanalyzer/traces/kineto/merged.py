@@ -33,7 +33,7 @@ def launching_processes(launched: pl.DataFrame, device: pl.DataFrame) -> list[st
 
 
 def ranks_of_processes(launched: pl.DataFrame, device: pl.DataFrame) -> dict[str, int] | None:
-    """The place of every process in the order of the launching ones, those of devices included; None if not told.
+    """The place of every process in the order of the launching ones, those of devices included; None if unknown.
 
     `device` has `process`, `correlation`, `start_ns` of device work. Where several pairings fit, that in the order of process
     numbers counts.

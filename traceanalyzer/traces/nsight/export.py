@@ -22,6 +22,7 @@ import polars as pl
 
 from traceanalyzer.traces.decoding.decode import Decoded
 from traceanalyzer.traces.decoding.document import NotATraceError
+from traceanalyzer.traces.decoding.trace_format import TraceFormat
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.input.codecs import Reader
 from traceanalyzer.traces.input.limits import Limits
@@ -67,7 +68,7 @@ class Export:
         self.metadata: dict[str, bytes] = {}
         """What a Kineto trace says around its events, each with its JSON text."""
         self.ranks: dict[str, int] = {}
-        """Rank by process, where MPI told it."""
+        """Rank by process, where MPI recorded it."""
 
     def frames(self) -> Iterator[Decoded]:
         """Calls and ranges, then what ran on the device. Raises `NotATraceError` before the first if there are none."""
@@ -89,7 +90,7 @@ class Export:
     def _refuse_mixed(self, report: _Report) -> None:
         if len(report.processes) > 1 and len(set(self.ranks.values())) != len(report.processes):
             raise NotATraceError(
-                f"{len(report.processes)} processes used a device and nothing tells their ranks: profile every rank into "
+                f"{len(report.processes)} processes used a device and their ranks are not recorded: profile every rank into "
                 "a file of its own (nsys profile -o rank%q{RANK})"
             )
 
@@ -139,7 +140,7 @@ class _Report:
         """Raise `NotATraceError` if a table or column that is needed is not there."""
         columns = self._tables.columns
         if _STRINGS not in columns:
-            raise NotATraceError("a SQLite file, but no export of Nsight Systems", foreign=True)
+            raise NotATraceError("a SQLite file, but not an export of Nsight Systems", foreign=True)
         if self._kernels is None and _GRAPH not in columns:
             raise NotATraceError("an Nsight Systems export without kernels: profile with --trace=cuda,nvtx")
         needed = {
@@ -178,13 +179,13 @@ class _Report:
 
     @property
     def ranks(self) -> dict[str, int]:
-        """Rank by process as MPI told it."""
-        told = [
+        """Rank by process as MPI recorded it."""
+        stated = [
             (tid >> _PROCESS_BITS & _MASK, rank)
             for tid, rank in self._all(_MPI, "globalTid", "rank")
             if isinstance(tid, int) and isinstance(rank, int) and 0 <= rank < 1 << 31
         ]
-        return {str(process): rank for process, rank in sorted(told) if process in self.processes}
+        return {str(process): rank for process, rank in sorted(stated) if process in self.processes}
 
     @property
     def metadata(self) -> dict[str, bytes]:
@@ -195,7 +196,7 @@ class _Report:
         facts = {
             "deviceProperties": self._devices(),
             "baseTimeNanoseconds": start,
-            # ranks of one host share a clock only if their sessions tell when they began
+            # ranks of one host share a clock only if their sessions show when they began
             "host_name": host if start is not None else None,
             "nsys_export_schema": self._version() or "unknown",
         }
@@ -273,7 +274,7 @@ def _typed(batch: Sequence[tuple[Any, ...]], columns: Sequence[str]) -> pl.DataF
 
 
 def _processes(rows: pl.DataFrame, owner: str) -> pl.DataFrame:
-    """Add `process` and `thread` of a global id; 0 where it is not told."""
+    """Add `process` and `thread` of a global id; 0 where it is not known."""
     number = pl.col(owner).fill_null(0)
     process = number // (1 << _PROCESS_BITS) % (_MASK + 1)
     return rows.with_columns(process.alias("process"), (number % (_MASK + 1)).cast(pl.String).alias("thread"))
@@ -288,3 +289,12 @@ def _with_kinds(rows: pl.DataFrame, kinds: dict[Any, str | None], **columns: str
         pl.col(column).replace_strict(kinds, default=None, return_dtype=pl.String).alias(name)
         for name, column in columns.items()
     )
+
+
+NSIGHT_EXPORT = TraceFormat(
+    endings=("sqlite",),
+    examples=("x.sqlite (Nsight Systems)",),
+    written_by="what nsys export --type sqlite wrote",
+    recognises=lambda head: head.startswith(MAGIC),
+    opened=Export,
+)

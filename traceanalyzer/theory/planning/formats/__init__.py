@@ -34,7 +34,7 @@ def first_written(job: PlanJob, ranked: Sequence[Ranked], framework: str) -> tup
 
 
 def read(text: str, num_layers: int | None = None) -> Setting:
-    """The setting in a torchtitan job file, a Megatron-LM command line or a DeepSpeed JSON, told apart by content.
+    """The setting in a torchtitan job file, a Megatron-LM command line or a DeepSpeed JSON, distinguished by content.
 
     `num_layers` is needed to count the chunks of a torchtitan pipeline. Raises `InputError`.
     """

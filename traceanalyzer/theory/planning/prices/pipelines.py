@@ -83,7 +83,7 @@ def rank_kinds(shape: ModelShape, pipeline: Pipeline) -> RankKinds:
 
 @cache
 def refusal(pipeline: Pipeline, num_microbatches: int) -> str:
-    """Why the schedule cannot run so many microbatches, or where no formula tells its bubble; empty where it can."""
+    """Why the schedule cannot run so many microbatches, or where no formula shows its bubble; empty where it can."""
     try:
         check(pipeline.schedule, pipeline.num_ranks, num_microbatches, pipeline.num_chunks)
     except DomainError as error:
@@ -96,7 +96,7 @@ def refusal(pipeline: Pipeline, num_microbatches: int) -> str:
     if num_microbatches < least:
         return f"{pipeline.schedule} on {pipeline.num_ranks} ranks needs {least} microbatches, not {num_microbatches}"
     if pipeline.schedule == ScheduleName("InterleavedZeroBubble") and num_microbatches % pipeline.num_ranks:
-        return f"no formula tells the bubble of {pipeline.schedule} with {num_microbatches} microbatches on {pipeline.num_ranks} ranks"
+        return f"there is no formula for the bubble of {pipeline.schedule} with {num_microbatches} microbatches on {pipeline.num_ranks} ranks"
     return ""
 
 

@@ -105,7 +105,7 @@ class _Kinds:
 
 @cache
 def _kinds(job: PlanJob, merged: Sharding, at: tuple[Pipeline, ...], zeros: tuple[int, ...]) -> _Kinds:
-    """What every kind of rank holds; CP counts as DP in `merged`, which states do not tell apart."""
+    """What every kind of rank holds; CP counts as DP in `merged`, which states do not separate."""
     width = max(len(rank_kinds(job.shape, pipeline).first) for pipeline in at)
     plain = np.zeros((4, len(at), width))
     states = np.zeros((2, len(at), len(zeros), width))

@@ -96,6 +96,7 @@ def _holds(at: Point) -> bool:
 DUALPIPE_V = Schedule(
     name="DualPipeV",
     precedence=11,
+    held=lambda at: at.p + 0.5,
     order=lambda r, at: dualpipe_v(r, at.num_ranks, at.num_microbatches),
     num_chunks=2,
     placement=Placement.V,
@@ -117,6 +118,7 @@ DUALPIPE_V = Schedule(
 DUALPIPE = Schedule(
     name="DualPipe",
     precedence=12,
+    held=lambda at: at.p + 1,
     order=lambda r, at: dualpipe(r, at.num_ranks, at.num_microbatches),
     placement=Placement.TWO_COPIES,
     splits_backward=True,

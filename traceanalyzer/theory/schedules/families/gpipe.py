@@ -37,6 +37,7 @@ def _looped_bfs_bubble(at: Point) -> float:
 GPIPE = Schedule(
     name="GPipe",
     precedence=2,
+    held=lambda at: at.m,
     order=lambda r, at: gpipe(r, at.num_microbatches),
     variants=(lambda r, at: gpipe(r, at.num_microbatches, last_first=True),),
     aliases=("afab", "filldrain"),
@@ -55,6 +56,7 @@ GPIPE = Schedule(
 LOOPED_BFS = Schedule(
     name="LoopedBFS",
     precedence=6,
+    held=lambda at: at.m,
     order=lambda r, at: looped_bfs(r, at.num_ranks, at.num_microbatches, at.num_chunks),
     aliases=("bfs",),
     num_chunks=None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from traceanalyzer.schedule import Action, Op, Phase
-from traceanalyzer.theory.schedules.record import Law, Point, Schedule, always, most
+from traceanalyzer.theory.schedules.record import HeldPoint, Law, Point, Schedule, always, most
 
 
 def visits(num_microbatches: int, num_chunks: int, group_size: int) -> list[tuple[int, int]]:
@@ -46,9 +46,16 @@ def _hop_holds(at: Point) -> bool:
     return spare and most(at.c, chunk)
 
 
+def _held(at: HeldPoint) -> float:
+    if at.p == 1:
+        return 1
+    return min(at.m * at.v, (at.v - 1) * at.group + 2 * (at.p - 1 - at.rank) + 1) / at.v
+
+
 INTERLEAVED_1F1B = Schedule(
     name="Interleaved1F1B",
     precedence=5,
+    held=_held,
     order=lambda r, at: interleaved_1f1b(r, at.num_ranks, at.num_microbatches, at.num_chunks, at.group_size),
     aliases=("interleaved", "vpp"),
     num_chunks=None,
@@ -61,7 +68,7 @@ INTERLEAVED_1F1B = Schedule(
         domain="every group has P microbatches or more, or M < P in one group",
         hop_formula="2(vP−1)·c with groups of P, 2(P−1)·c with larger ones",
         hop_holds=_hop_holds,
-        hop_domain="M ≥ P in equal groups of G; c ≤ min(T_F, T_b)/v and, where G > P, P·c ≤ (G−P)·min(T_F, T_b)/v",
+        hop_domain="M ≥ P in equal groups of G; c ≤ min(T_F, T_b)/v and, if G > P, P·c ≤ (G−P)·min(T_F, T_b)/v",
         source="Narayanan et al., SC21, arXiv 2104.04473; M < P and hops by simulation",
     ),
 )

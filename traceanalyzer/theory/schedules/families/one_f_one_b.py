@@ -28,6 +28,7 @@ def _bubble(at: Point) -> float:
 ONE_F_ONE_B = Schedule(
     name="1F1B",
     precedence=1,
+    held=lambda at: min(at.m, at.p - at.rank),
     order=lambda r, at: one_forward_one_backward(r, at.num_microbatches, at.num_ranks - 1 - r),
     aliases=("pipedreamflush",),
     torch_runs=lambda ranks, microbatches: microbatches >= ranks,
@@ -45,6 +46,7 @@ ONE_F_ONE_B = Schedule(
 EAGER_1F1B = Schedule(
     name="Eager1F1B",
     precedence=4,
+    held=lambda at: min(at.m, 2 * (at.p - at.rank) - 1),
     order=lambda r, at: one_forward_one_backward(r, at.num_microbatches, 2 * (at.num_ranks - 1 - r)),
     in_frameworks=False,
     law=Law(

@@ -14,6 +14,7 @@ def sequential(rank: int, num_microbatches: int) -> list[Op]:
 ACCUMULATION = Schedule(
     name="GradAccumulation",
     precedence=0,
+    held=lambda _: 1,
     order=lambda r, at: sequential(r, at.num_microbatches),
     max_ranks=1,
     is_baseline=True,
@@ -32,6 +33,7 @@ ACCUMULATION = Schedule(
 SEQUENTIAL = Schedule(
     name="Sequential",
     precedence=3,
+    held=lambda _: 1,
     order=lambda r, at: sequential(r, at.num_microbatches),
     aliases=("naive",),
     is_baseline=True,

@@ -49,6 +49,7 @@ def _span_bubble(at: Point) -> float:
 ZBV = Schedule(
     name="ZBVZeroBubble",
     precedence=10,
+    held=lambda at: min(at.m, at.p),
     order=lambda r, at: zbv(r, at.num_ranks, at.num_microbatches),
     aliases=("zbv",),
     num_chunks=2,

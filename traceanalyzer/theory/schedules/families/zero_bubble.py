@@ -6,9 +6,9 @@ from itertools import islice
 
 from traceanalyzer.schedule import Action, Op, Phase
 from traceanalyzer.theory.schedules.families.interleaved import visits
-from traceanalyzer.theory.schedules.record import Law, Point, Schedule, most, weight_shortest
+from traceanalyzer.theory.schedules.record import HeldPoint, Law, Point, Schedule, most, weight_shortest
 
-_SOURCE = "Qi et al., arXiv 2401.10241, Table 2; where T_W is long and with hops by simulation"
+_SOURCE = "Qi et al., arXiv 2401.10241, Table 2; with long T_W and with hops by simulation"
 
 
 def zero_bubble_1f1b(
@@ -72,9 +72,14 @@ def _interleaved_zero_bubble_hops(at: Point) -> float:
     return (at.v * at.p + 3 * at.p - 4 - 2 * (at.m == at.p)) * at.c
 
 
+def _zero_bubble_held(at: HeldPoint) -> float:
+    return 1 if at.p == 1 else min(at.m * at.v, (at.v - 1) * at.group + at.p) / at.v
+
+
 ZB_H1 = Schedule(
     name="ZBH1",
     precedence=7,
+    held=lambda at: min(at.m, at.p),
     order=lambda r, at: zero_bubble_1f1b(r, at.num_ranks, at.num_microbatches),
     aliases=("zb1p",),
     splits_backward=True,
@@ -93,6 +98,7 @@ ZB_H1 = Schedule(
 ZB_H2 = Schedule(
     name="ZBH2",
     precedence=8,
+    held=lambda at: min(at.m, 2 * at.p - 1),
     order=lambda r, at: zero_bubble_1f1b(r, at.num_ranks, at.num_microbatches, warmup_per_hop=2),
     aliases=("zb2p",),
     splits_backward=True,
@@ -111,6 +117,7 @@ ZB_H2 = Schedule(
 INTERLEAVED_ZERO_BUBBLE = Schedule(
     name="InterleavedZeroBubble",
     precedence=9,
+    held=_zero_bubble_held,
     order=lambda r, at: zero_bubble_1f1b(r, at.num_ranks, at.num_microbatches, at.num_chunks, at.group_size),
     aliases=("interleavedzb",),
     num_chunks=None,

@@ -55,5 +55,6 @@ def fast_decoder(num_bytes: int) -> FastDecoder | None:
 def _is_compiled() -> bool:
     """Whether machine code is kept from an earlier run."""
     scan: Any = importlib.import_module("traceanalyzer.traces.decoding.compiled.events")
-    kept = Path(scan.scan_events.stats.cache_path)
-    return any(kept.glob("event_scan.*scan-*.nbi"))
+    function, kept = scan.scan_events.py_func, Path(scan.scan_events.stats.cache_path)
+    module = function.__module__.rpartition(".")[2]  # numba names its files by module and function
+    return any(kept.glob(f"{module}.*{function.__name__}-*.nbi"))

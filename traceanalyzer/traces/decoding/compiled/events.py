@@ -1,6 +1,6 @@
 """Events of a trace to numbers in arrays, in one pass over the text, compiled by numba.
 
-What an event holds that is written in no common way makes the event *odd*: its row only tells where it stands, and the
+What an event holds that is written in no common way makes the event *odd*: its row only shows where it stands, and the
 exact decoder reads it. So there is one meaning of every text, and this module need not know it whole.
 """
 

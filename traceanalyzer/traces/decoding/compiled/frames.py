@@ -45,7 +45,7 @@ class FastDecoder:
     def decode(self, text: bytes, start: int, stop: int) -> tuple[Decoded, int] | None:
         """The events of `text[start:stop]`, which begins with one, and where the next begins or their array ends.
 
-        None if not even the first event can be told apart.
+        None if not even the first event can be separated.
         """
         self._take(text, start, stop)
         num_rows, end, following, holds = scan_events(

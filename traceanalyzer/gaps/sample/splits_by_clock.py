@@ -11,7 +11,7 @@ from traceanalyzer.tables import Tables
 from traceanalyzer.tables.clocks.alignment import same_clock
 
 
-def clocked_splits(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
+def splits_by_clock(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`COLLECTIVE_SPLITS` and `P2P_SPLITS` of a run.
 
     Where the ranks have several clocks that nothing joins, communications inside one set of ranks are split by its clock.

@@ -30,6 +30,7 @@ def found(path: Path) -> tuple[str | None, int]:
     return known.step_basis.name, known.steps["step"].n_unique()
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("where", ["device", "host"])
 @pytest.mark.parametrize(
     ("name", "basis"),
@@ -75,6 +76,7 @@ def accumulating(name: str, *, outer: str | None = None, restarts: bool = True) 
     return loop
 
 
+@pytest.mark.sweep(5)
 @pytest.mark.parametrize(
     ("name", "outer", "numbers", "basis"),
     [
@@ -128,7 +130,7 @@ def test_an_optimizer_after_every_backward_ends_a_step_whatever_else_runs_beside
     assert found(loop.write(tmp_path)) == ("Optimizer.step", 6)
 
 
-def test_kernels_of_the_optimizer_tell_steps_where_no_range_does(tmp_path: Path) -> None:
+def test_kernels_of_the_optimizer_show_steps_where_no_range_does(tmp_path: Path) -> None:
     loop = Loop()
     for _ in range(5):
         loop.pass_through()
@@ -160,7 +162,7 @@ def test_a_pipeline_without_step_ranges_has_the_planted_steps(job: Job, basis: s
     assert lengths[1] == pytest.approx(lengths[0], rel=0.02)
 
 
-def test_ranks_that_count_differently_tell_no_steps_and_no_mfu(tmp_path: Path) -> None:
+def test_ranks_that_count_differently_show_no_steps_and_no_mfu(tmp_path: Path) -> None:
     for rank, num in enumerate((3, 4)):
         loop = Loop(rank, 2)
         for _ in range(num):
@@ -187,9 +189,9 @@ def test_bases_that_disagree_withhold_mfu(outer: str, tmp_path: Path) -> None:
     review = analyze(read(loop.write(tmp_path))).review
     assert review.step.duration_ms.num_steps == 6
     assert review.step.basis_conflict is not None
-    assert "in which Optimizer.step tells 2" in review.step.basis_conflict
+    assert "in which Optimizer.step gives 2" in review.step.basis_conflict
     reason = next(item.reason for item in review.quality.withheld if item.metric == "mfu.mfu")
-    assert reason.startswith("what is a step is not clear")
+    assert reason.startswith("the marks of steps disagree")
     assert review.mfu.tokens_per_second is None
 
 

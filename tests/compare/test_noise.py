@@ -1,0 +1,49 @@
+"""What difference counts as chance."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from report_cases import pipeline_case
+
+from traceanalyzer.compare.noise import limit_of, run_floor
+from traceanalyzer.compare.side import Side, lower_median
+
+
+def of_steps(*ms: float) -> Side:
+    found = pipeline_case()[0]
+    duration = msgspec.structs.replace(found.step.duration_ms, values=list(ms), num_steps=len(ms))
+    step = msgspec.structs.replace(found.step, duration_ms=duration)
+    return Side("run", msgspec.structs.replace(found, step=step), {})
+
+
+def test_the_median_is_of_a_real_step() -> None:
+    assert lower_median([5, 1, 9, 7]) == 5
+    assert lower_median([]) is None
+
+
+def test_the_floor_is_assumed_set_or_seen() -> None:
+    runs = [of_steps(*[ms] * 5) for ms in (100.0, 101.0, 99.0)]
+    assert run_floor(runs[:1], None).share == 0.01
+    assert run_floor(runs[:1], 0.03).share == 0.03
+    assert run_floor([of_steps(100), of_steps(103)], None).share == pytest.approx(3 / 101.5)
+    seen = run_floor(runs, None)  # t(2) · s · √(1 + 1/3) over the median
+    assert seen.share == pytest.approx(4.30 * 1.0 * (4 / 3) ** 0.5 / 100)
+    assert "3 base runs" in seen.basis
+
+
+def test_few_steps_are_assumed_to_vary_and_said_to() -> None:
+    limit = limit_of(of_steps(100, 100), of_steps(100, 100), run_floor([], None))
+    assert limit is not None
+    assert limit.ns == pytest.approx(100e6 * 0.02 * 2**0.5, rel=1e-6)
+    assert "2 steps and 2 steps" in limit.basis
+
+
+def test_steps_that_scatter_widen_the_limit() -> None:
+    quiet, loud = of_steps(*[100.0] * 6), of_steps(90, 95, 100, 105, 110, 115)
+    floor = run_floor([quiet], None)
+    narrow, wide = limit_of(quiet, quiet, floor), limit_of(quiet, loud, floor)
+    assert narrow is not None
+    assert wide is not None
+    assert narrow.ns == 1_000_000
+    assert wide.ns > 5_000_000

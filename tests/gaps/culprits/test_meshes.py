@@ -1,0 +1,114 @@
+"""One fault on jobs of every mesh: named, with its cause and call, and priced like the same job without it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from planted import Faults, Job, plant
+
+from traceanalyzer.analysis.assemble import analyze, read
+from traceanalyzer.review import Review
+
+PAUSE = 11_000_000
+LOADER = "enumerate(DataLoader)#_MultiProcessingDataLoaderIter.__next__"
+
+
+def review_of(job: Job, faults: Faults, folder: Path) -> Review:
+    plant(job, faults, folder)
+    return analyze(read(folder)).review
+
+
+def median_ms(review: Review) -> float:
+    assert review.step.duration_ms.median is not None
+    return review.step.duration_ms.median
+
+
+def stalls(rank: int, position: int, num_steps: int) -> dict[tuple[int, int, int], int]:
+    return {(rank, step, position): PAUSE for step in range(num_steps + 1)}
+
+
+SMALL = {"pp": 1, "num_microbatches": 2, "num_steps": 2, "steps_ahead": 0}
+EXPERTS = Job(**SMALL, dp=5, ep=5, moe_layers=2)
+FAULTS = {
+    "slow expert rank": (EXPERTS, Faults(slow_compute={1: 1.3}), 1, "computation", None),
+    "slow expert rank in a pipeline": (
+        Job(pp=2, dp=3, ep=3, moe_layers=1, num_microbatches=3, num_steps=1), Faults(slow_compute={4: 1.6}), 4, "computation", None,
+    ),
+    "slow rank beside a hot one": (
+        Job(**SMALL, dp=3, ep=3, moe_layers=1, moe_hot_share=0.2), Faults(slow_compute={2: 1.9}), 2, "computation", None,
+    ),
+    "more kernels in a tensor group": (Job(**SMALL, dp=2, tensor=2), Faults(more_kernels={0: 2}), 0, "computation", None),
+    "slow device in a ring": (Job(**SMALL, dp=3, context=3), Faults(slow_compute={0: 1.35}), 0, "computation", None),
+    "slow device at a contiguous ring": (
+        Job(**SMALL, dp=3, context=3, context_layout="contiguous"), Faults(slow_compute={1: 2.0}), 1, "computation", None,
+    ),
+    "late launches beside tables": (Job(**SMALL, dp=3, tables_bytes=2 << 20), Faults(slow_launch_ns={1: 900_000}), 1, "host", None),
+    "data loading of a sharded job": (Job(**SMALL, dp=3, sharded=True), Faults(loading_ns={0: PAUSE}), 0, "host", LOADER),
+    "a call before every step": (
+        Job(**SMALL, dp=2), Faults(host_stall_ns=stalls(1, 0, 2), stall_call="empty_cache"), 1, "host", "empty_cache",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_of_any_mesh_is_named_and_priced(name: str, tmp_path: Path) -> None:
+    job, faults, rank, cause, call = FAULTS[name]
+    clean = review_of(job, Faults(), tmp_path / "clean")
+    found = review_of(job, faults, tmp_path / "fault")
+    assert clean.culprits == []
+    (fault,) = found.culprits
+    assert (fault.rank, fault.cause, fault.call) == (rank, cause, call if cause == "host" else None)
+    assert fault.ms == pytest.approx(median_ms(found) - median_ms(clean), rel=0.05)
+
+
+def test_the_start_of_one_captured_step_is_not_priced(tmp_path: Path) -> None:
+    job = Job(pp=1, dp=3, num_microbatches=2, num_steps=1, steps_ahead=0)
+    assert review_of(job, Faults(host_stall_ns=stalls(2, 0, 1)), tmp_path).culprits == []
+
+
+LINKS = {
+    "experts": (Job(**SMALL, dp=5, ep=5, moe_layers=3, gradient_bytes=1 << 16), {3: 4.0}, (3, None)),
+    "even exchanges": (
+        Job(**SMALL, dp=5, ep=5, moe_layers=2, gradient_bytes=1 << 16, even_exchange=True, moe_tokens=8000), {0: 5.0}, (0, None),
+    ),
+    "a stage": (Job(pp=5, num_microbatches=5, num_steps=2, p2p_bytes=96 << 20, global_norm=False), {2: 3.0}, (2, None)),
+    "one pair": (Job(pp=3, num_microbatches=5, num_steps=2, p2p_bytes=96 << 20, global_norm=False), {2: 3.0}, (1, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LINKS)
+def test_a_slow_link_is_named_and_priced(name: str, tmp_path: Path) -> None:
+    job, slow, (rank, peer) = LINKS[name]
+    clean = review_of(job, Faults(), tmp_path / "clean")
+    found = review_of(job, Faults(slow_link=slow), tmp_path / "slow")
+    assert clean.culprits == []
+    (fault,) = found.culprits
+    assert fault.cause == "link"
+    assert {fault.rank, fault.peer} == {rank, peer}
+    assert fault.ms == pytest.approx(median_ms(found) - median_ms(clean), rel=0.05)
+    assert [each.cause for each in found.stragglers] == ["link"]
+    failed = [each.id for each in found.findings if not each.passed and each.remedy == "fault"]
+    assert failed == ["ranks.link"]
+
+
+RINGS = {
+    2: Job(**SMALL, dp=2, context=2, attention_share=0.3),
+    5: Job(**SMALL, dp=5, context=5),
+    4: Job(pp=2, dp=4, context=4, num_microbatches=3, num_steps=1),
+}
+
+
+@pytest.mark.parametrize("size", RINGS)
+def test_contiguous_parts_are_told_and_priced_as_zigzag(size: int, tmp_path: Path) -> None:
+    job = RINGS[size]
+    even = review_of(job, Faults(), tmp_path / "zigzag")
+    uneven = review_of(Job(**{**vars(job), "context_layout": "contiguous"}), Faults(), tmp_path / "contiguous")
+    assert even.sequence_balance == []
+    assert uneven.culprits == []
+    found = uneven.sequence_balance[0]
+    assert found.ranks == list(range(size))
+    assert found.max_over_mean == pytest.approx(2 - 1 / size, rel=0.01)
+    assert found.ms == pytest.approx(median_ms(uneven) - median_ms(even), rel=0.05)
+    (finding,) = [each for each in uneven.findings if each.id == "sequence.balanced"]
+    assert (finding.passed, finding.remedy, finding.worth_ms) == (False, "change", found.ms)

@@ -1,0 +1,67 @@
+"""The page and the Markdown of a comparison."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from browser import DRAWN, opened
+from planted import Faults, Job, plant
+
+from reports.page.markdown import escaped, markdown
+from reports.page.model import Grid, Page, Section
+from traceanalyzer.cli import main
+
+JOB = Job(pp=2, num_microbatches=3, num_steps=5)
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`two.html` of two runs, `three.html` of three."""
+    folder = tmp_path_factory.mktemp("comparison")
+    chance = Faults(varying_compute=0.01)
+    for name, faults in {
+        "a": chance,
+        "b": replace(chance, seed=1, slow_compute={0: 1.2}),
+        "c": replace(chance, seed=2),
+    }.items():
+        (folder / name).mkdir()
+        plant(JOB, faults, folder / name)
+    runs = [str(folder / name) for name in "abc"]
+    assert main(["compare", *runs[:2], "--html", str(folder / "two.html")]) == 0
+    assert main(["compare", *runs, "--html", str(folder / "three.html")]) == 0
+    return folder
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["two", "three"])
+def test_it_opens_without_a_request_or_a_complaint_and_draws_every_chart(chromium: Any, pages: Path, name: str) -> None:
+    page = pages / f"{name}.html"
+    found = opened(chromium, page, ready=None)
+    assert found.requests == [page.as_uri()]
+    assert found.complaints == []
+    colors = found.page.evaluate(DRAWN)
+    assert len(colors) == found.page.locator("figure").count() >= 2
+    assert all(count >= 3 for count in colors), colors
+    text = found.page.inner_text("main")
+    assert "stage 0 (rank 0) computes for" in text
+    assert found.page.evaluate("document.documentElement.scrollWidth") <= 1280
+
+
+HOSTILE = "</details><script>x</script> | @team `code` #12\n# _em_ ![i](u) &lt;b&gt;"
+
+
+def test_names_cannot_break_out_of_markdown() -> None:
+    grid = Grid(id="g", title=HOSTILE, columns=("a", "b"), rows=((HOSTILE, "1"),))
+    told = markdown(
+        Page(title="t", subject="", verdict=(HOSTILE,), sections=(Section(id="s", title="s", parts=(grid,)),))
+    )
+    assert "<script>" not in told
+    assert "</details><" not in told
+    assert "@team" not in told
+    assert "\n#" not in told.replace("\n####", "").replace("\n###", "")
+    (row,) = [line for line in told.splitlines() if line.startswith("| &#60;")]
+    assert row.count("|") == 3
+    assert escaped("step_time of rank_0") == "step_time of rank_0"

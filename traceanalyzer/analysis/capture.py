@@ -1,0 +1,120 @@
+"""What was captured: tables of the run, wait and transfer of its communication, and the owner of every nanosecond."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from traceanalyzer.analysis.run import Run
+from traceanalyzer.gaps.part import SubjectPart
+from traceanalyzer.gaps.sample.clock_trust import TrustedSplits, trusted_splits
+from traceanalyzer.gaps.sample.splits_by_clock import splits_by_clock
+from traceanalyzer.gaps.sample.steps import CapturedSteps
+from traceanalyzer.measurements.ledger.device import ambiguous_ns, device_accounting
+from traceanalyzer.measurements.ledger.main_thread import accounting
+from traceanalyzer.measurements.ledger.phases import gradient_exchanges, step_phases
+from traceanalyzer.review import Withheld
+from traceanalyzer.tables import Tables, build_tables, of_steps
+from traceanalyzer.tables.actions.op_tables import tables_of_ops
+from traceanalyzer.tables.clocks.alignment import on_one_clock
+from traceanalyzer.tables.communication.communications import communications
+from traceanalyzer.tables.communication.records import (
+    recorded_collectives,
+    recorded_messages,
+    tables_of_records,
+    with_recorded,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Captured(SubjectPart):
+    """Everything that later stages measure."""
+
+    everything: CapturedSteps
+    """What is printed and drawn of all steps."""
+    typical: CapturedSteps
+    """What figures speak of."""
+    trusted: TrustedSplits
+    ambiguous_ns: int | None
+    """Of device ranks; None without any."""
+    withheld: tuple[Withheld, ...]
+    """Waits and transfers that the clocks hide."""
+
+    @property
+    def tables(self) -> Mapping[str, pl.DataFrame]:
+        """Of all steps."""
+        tables = self.everything.tables
+        return {
+            "ranks": tables.ranks,
+            "steps": tables.steps,
+            "kernels": tables.kernels,
+            "kernel_phases": tables.kernel_phases,
+            "missing_kernels": tables.missing_kernels,
+            "clocks": tables.clocks,
+            "accounting": self.everything.account,
+            "p2p": self.everything.messages,
+            "communications": self.everything.exchanged,
+        }
+
+
+def captured(run: Run) -> Captured:
+    """Build the tables, split communication by clocks as far as these can be trusted, and account for every nanosecond."""
+    tables = _tables(run)
+    if run.steps is not None:
+        tables = of_steps(tables, run.steps)
+    trusted = trusted_splits(*splits_by_clock(tables))
+    exchanged = communications(trusted.splits, trusted.messages)
+    account = _account(tables, trusted.splits, exchanged)
+    everything = CapturedSteps(tables, trusted.splits, trusted.messages, exchanged, account)
+    typical = everything.typical()
+    ambiguous = _ambiguous_ns(typical.tables, typical.exchanged)
+    return Captured(everything, typical, trusted, ambiguous, trusted.withheld)
+
+
+def events_of(run: Run, tables: Tables) -> Callable[[int], pl.DataFrame]:
+    """Events of one rank on the tables' clock."""
+    return lambda rank: on_one_clock(run.traces.events.filter(pl.col("rank") == rank), tables.clocks)
+
+
+def _tables(run: Run) -> Tables:
+    """Of traces with what records say of their collectives, of records alone, or of an op table."""
+    if run.ops is not None:
+        return tables_of_ops(run.ops, run.path)
+    dumps = run.records
+    told = recorded_collectives(dumps.flight, dumps.inspector)
+    if run.traces.events.is_empty():
+        return tables_of_records(run.traces.ranks, told, recorded_messages(dumps.flight, dumps.inspector))
+    tables = build_tables(
+        run.traces.events,
+        run.traces.ranks,
+        run.job,
+        run.routing_records,
+        run.declared.action_pattern,
+        run.declared.kernel_rules,
+    )
+    return tables if told.is_empty() else with_recorded(tables, told)
+
+
+def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:
+    """Owners of every rank's steps: by kernels where the rank has a device, by its main thread where it has none."""
+    on_device = tables.steps.join(tables.kernels, on="rank", how="semi")
+    on_main = tables.steps.join(tables.kernels, on="rank", how="anti")
+    computed = pl.concat(
+        [frame.select("rank", "start_ns", "end_ns") for frame in (tables.actions, tables.expert_computation)]
+    )
+    chunks = pl.concat(
+        [frame.select("rank", "phase", "start_ns", "end_ns") for frame in (tables.actions, tables.passes)]
+    )
+    phases = step_phases(tables.steps, chunks, tables.optimizer, gradient_exchanges(splits))
+    parts = [
+        accounting(on_main, computed, tables.operators, tables.receives, splits, phases, hosts=tables.host_ranks),
+        device_accounting(on_device, tables.kernels, exchanged, phases, tables.missing_kernels),
+    ]
+    return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")
+
+
+def _ambiguous_ns(tables: Tables, exchanged: pl.DataFrame) -> int | None:
+    on_device = tables.steps.join(tables.kernels, on="rank", how="semi")
+    return None if on_device.is_empty() else ambiguous_ns(on_device, tables.kernels, exchanged)

@@ -1,0 +1,1 @@
+"""What a reader sees first: the story, the tiles, and what is not told."""

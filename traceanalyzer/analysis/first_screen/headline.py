@@ -1,0 +1,199 @@
+"""The first screen: a verdict in a few sentences, the headline numbers that are known, and what is not and why."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median_low
+
+from traceanalyzer.analysis.first_screen.story import story_sentences
+from traceanalyzer.analysis.first_screen.tiles import Known, counted_as, profiled, tiles
+from traceanalyzer.analysis.first_screen.untold import untold
+from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
+from traceanalyzer.gaps.pipeline.verdict import schedule_explains
+from traceanalyzer.review import (
+    AllToAll,
+    AllToAllTheory,
+    Bubble,
+    Figure,
+    Finding,
+    Headline,
+    Mfu,
+    Withheld,
+)
+from traceanalyzer.review.theory import theory_share
+from traceanalyzer.review.words import flops_rate, milliseconds, percent, points, times
+from traceanalyzer.tables.experts.routing import UNPAIRED
+
+MIN_OVERHEAD_SHARE = 0.005
+MIN_WAIT_SHARE = 0.01
+MAX_RANKS = 8
+"""Ranks of a pipeline that a sentence names."""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Sentences about the captured ranks."""
+
+    lead: Sequence[str] = ()
+    """Before everything: which rank did not make a call, by flight-recorder dumps."""
+    first: Sequence[str] = ()
+    """Instead of a story, where there can be none."""
+    spent: Sequence[str] = ()
+    """Where the time went: said where no pipeline or exchange of experts can be measured, and of a lone rank."""
+    scope: Sequence[str] = ()
+    """What the figures stand for, of a sample."""
+    next: Sequence[str] = ()
+
+
+def headline(
+    known: Known,
+    words: Words,
+    figures: Mapping[str, Figure],
+    findings: Sequence[Finding],
+    withheld: Sequence[Withheld],
+) -> Headline:
+    """The story first, then what is measured, then what to do next.
+
+    Args:
+        known: parts of the review.
+        words: sentences about the captured ranks.
+        figures: bounds and ranks of every figure.
+        findings: all of the review.
+        withheld: all of the review.
+    """
+    measured = [
+        *_bubble_sentences(known.bubble),
+        *_all_to_all_sentences(known.all_to_all),
+        *_mfu_sentences(known.mfu),
+    ]
+    if not measured or known.alone is not None:
+        measured = [*words.spent, *measured]
+    told = story_sentences(findings, known.step.duration_ms.median, known.step.least_told_ms, known.bubble) or list(
+        words.first
+    )
+    return Headline(
+        sentences=[*words.lead, *told, *measured, *words.scope, *words.next],
+        tiles=tiles(known, figures),
+        untold=untold(withheld),
+    )
+
+
+def _bubble_sentences(bubble: Bubble | None) -> list[str]:
+    if bubble is None or bubble.measured_share is None:
+        return []
+    theory = theory_share(bubble)
+    measured = f"The bubble takes {percent(bubble.measured_share)} of the pipeline phase{_of_pipelines(bubble)}"
+    if theory is None:
+        return [f"{measured}; there is no theory for this order of actions."]
+    share, name = theory
+    gap = bubble.measured_share - share
+    if abs(gap) <= BUBBLE_TOLERANCE * share:
+        explained = schedule_explains(bubble.largest_fault, bubble.fault_limit_ms or 0.0)
+        verdict = "the schedule itself explains it" if explained else "as much as the schedule alone would give"
+    elif gap > 0:
+        verdict = f"{points(gap).lstrip('+')} of it are not the schedule's{_mostly(bubble)}"
+    else:
+        verdict = "less than equal stages would give: stages are unequal, or actions overlap"
+    return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_pipelines(bubble), *_worst_stage(bubble)]
+
+
+_BEYOND = {
+    "stage": "stages are unequal",
+    "straggler": "a rank falls behind its stage",
+    "transfer": "messages take time",
+    "chunk_comm": "communication inside chunks is uneven",
+    "overlap_dp": "exchanges between replicas slow computation",
+    "host": "hosts start actions late",
+    "jitter": "equal actions vary in length",
+    "outside_sample": "ranks that were not captured are waited for",
+    "unexplained": "actions start late, and why is not recorded",
+}
+"""Parts of the attribution as clauses."""
+
+
+def _mostly(bubble: Bubble) -> str:
+    """The cause that is most of what lengthens the phase, if there is one."""
+    if bubble.attribution_ms is None:
+        return ""
+    parts = {cause: max(0.0, getattr(bubble.attribution_ms, cause)) for cause in _BEYOND}
+    cause = max(parts, key=lambda each: parts[each])
+    return f", mostly because {_BEYOND[cause]}" if 2 * parts[cause] > sum(parts.values()) else ""
+
+
+def _pipelines(bubble: Bubble) -> list[str]:
+    """The slowest of several pipelines, and the rank of another that falls behind its replicas, where either counts."""
+    sentences: list[str] = []
+    limit = bubble.fault_limit_ms or 0.0
+    slowest = next((each for each in bubble.pipelines if each.is_slowest), None)
+    others = [each.phase_ms for each in bubble.pipelines if not each.is_slowest]
+    if slowest is not None and others and slowest.phase_ms - median_low(others) > limit:
+        ranks = ", ".join(map(str, slowest.ranks[:MAX_RANKS])) + (", ..." if len(slowest.ranks) > MAX_RANKS else "")
+        sentences.append(
+            f"The slowest of {len(bubble.pipelines)} pipelines is that of ranks {ranks}: its phase takes "
+            f"{milliseconds(slowest.phase_ms)}, that of a usual one {milliseconds(median_low(others))}; its bubble takes "
+            f"{percent(slowest.measured_share)}."
+        )
+    fault = bubble.largest_fault
+    if fault is not None and fault.pipeline is None and not schedule_explains(fault, limit):
+        sentences.append(
+            f"Rank {fault.rank} computes {milliseconds(fault.ms)} per step longer than the median of its stage's ranks."
+        )
+    return sentences
+
+
+def _of_pipelines(bubble: Bubble) -> str:
+    """How many of the job's pipelines the share is of; nothing where it is the only one."""
+    found, expected = bubble.num_pipelines, bubble.num_pipelines_expected
+    if found is None or (found == 1 and expected in (None, 1)):
+        return ""
+    known = f"{found} of {expected}" if expected is not None else f"{found}"
+    return f" ({known} pipelines)"
+
+
+def _worst_stage(bubble: Bubble) -> list[str]:
+    if not bubble.stages or bubble.overhead_share is None or bubble.phase_ms is None:
+        return []
+    if bubble.overhead_share < MIN_OVERHEAD_SHARE:
+        return []
+    worst = max(bubble.stages, key=lambda stage: stage.overhead_ms)
+    what = "Late starts and messages on their way cost" if bubble.transfer_share is None else "Late starts cost"
+    where = f"most on rank {worst.ranks[0]} ({milliseconds(worst.overhead_ms)} per step)"
+    return [f"{what} another {percent(bubble.overhead_share)}, {where}."]
+
+
+def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
+    if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
+        return []
+    ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
+    rows = "rows (split sizes of all-to-alls without a partner)" if all_to_all.loads_source == UNPAIRED else "tokens"
+    sentences = [f"The fullest rank receives {times(ratio)} the mean number of {rows}{_against_chance(ratio, theory)}."]
+    wait = all_to_all.wait_share
+    if wait is not None and wait >= MIN_WAIT_SHARE:
+        who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
+        sentences.append(f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}.")
+    return sentences
+
+
+def _against_chance(ratio: float, theory: AllToAllTheory | None) -> str:
+    """The load ratio beside what a router without preference gives."""
+    if (
+        theory is None
+        or theory.chance_rank is None
+        or theory.chance_rank_high is None
+        or theory.chance_rank_low is None
+    ):
+        return ""
+    interval = f"{times(theory.chance_rank_low)} to {times(theory.chance_rank_high)}"
+    if ratio < theory.chance_rank_low:
+        return f", evener than chance would give ({interval})"
+    return f", {'as' if ratio <= theory.chance_rank_high else 'beyond what'} chance gives ({interval})"
+
+
+def _mfu_sentences(mfu: Mfu) -> list[str]:
+    if mfu.mfu is None or mfu.peak_flops_per_device is None:
+        return []
+    peak = f"{flops_rate(mfu.peak_flops_per_device)} per device ({mfu.peak_basis})"
+    shown = mfu.mfu if mfu.mfu_unprofiled is None else mfu.mfu_unprofiled
+    traced = "" if mfu.mfu_unprofiled is None else f"; {profiled(mfu.mfu, mfu.mfu_unprofiled)}"
+    return [f"The run reaches {percent(shown)} MFU ({counted_as(mfu.convention)}) of a peak of {peak}{traced}."]

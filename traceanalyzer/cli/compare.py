@@ -1,0 +1,119 @@
+"""`traceanalyzer compare BASE NEW...`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from traceanalyzer.cli.options.gate import gate_options, judge
+from traceanalyzer.cli.options.job import job_options
+from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option
+
+if TYPE_CHECKING:
+    from traceanalyzer.compare.side import Side
+
+
+@click.command("compare")
+@click.argument("base")
+@click.argument("new", nargs=-1, required=True)
+@click.option(
+    "--base-too",
+    "more_bases",
+    metavar="PATH",
+    multiple=True,
+    help="A further run of the base's job: several tell how much runs differ; repeatable.",
+)
+@click.option(
+    "--floor",
+    type=click.FloatRange(0, 100),
+    metavar="PERCENT",
+    help="Difference between runs of one job that counts as chance, in % of the step [1, or by --base-too].",
+)
+@click.option(
+    "--force-compare",
+    "forced",
+    metavar="FACT",
+    multiple=True,
+    help="Compare although this fact differs, for example model; repeatable.",
+)
+@click.option("--json", "json_file", metavar="FILE", help="Write the comparison as JSON; - is standard output.")
+@click.option(
+    "--html", "-o", "html_file", type=click.Path(path_type=Path), metavar="FILE", help="Write one offline HTML page."
+)
+@gate_options
+@columns_option
+@rank_map_option
+@choice_options
+@job_options
+def command(
+    base: str,
+    new: tuple[str, ...],
+    more_bases: tuple[str, ...],
+    floor: float | None,
+    forced: tuple[str, ...],
+    json_file: str | None,
+    html_file: Path | None,
+    gate_file: Path | None,
+    junit_file: str | None,
+    form: str,
+    **asked: Any,  # noqa: ANN401 - options of several types
+) -> None:
+    """Say what changed between BASE and each NEW, by how much, and who or what did it.
+
+    Each may be traces, a capture, a result that `analyze --out` kept, or a review.json alone (which tells less).
+    """
+    from reports.comparison import render_comparison
+    from traceanalyzer.analysis.kept import is_result
+    from traceanalyzer.cli.analyze import kept
+    from traceanalyzer.compare.comparison import compare
+    from traceanalyzer.compare.record import to_json
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.output import write_result
+
+    if str(html_file) == "-":
+        raise UsageError("--html -: the page is written to a file", "name a file: --html comparison.html")
+    paths = list(dict.fromkeys((base, *new, *more_bases)))
+    if all(map(is_result, paths)):
+        kept(base, asked)  # options that describe a job are refused where no traces are read
+    sides = {path: _side(path, asked) for path in paths}
+    found = compare(
+        sides[base],
+        [sides[path] for path in new],
+        more_bases=[sides[path] for path in more_bases],
+        floor=None if floor is None else floor / 100,
+        forced=forced,
+    )
+    if json_file is not None:
+        write_result(json_file, to_json(found))
+    if html_file is not None:
+        render_comparison(found, html_file)
+    if json_file != "-":
+        _print(found, form)
+        if html_file is not None and form == "text":
+            click.echo(f"page: {html_file}")
+    reviews = [(path, sides[path].review) for path in new]
+    judge(gate_file, reviews, sides[base].review, found.floor_share, form, junit_file, quiet=json_file == "-")
+
+
+def _print(found: Any, form: str) -> None:  # noqa: ANN401 - imported late
+    from reports.comparison import comparison_markdown, comparison_text
+    from traceanalyzer.cli.screen import screen_width
+
+    if form == "md":
+        click.echo(comparison_markdown(found), nl=False)
+    elif form == "text":
+        click.echo(comparison_text(found, screen_width()))
+    else:
+        announce(found.sentences, click.echo)
+
+
+def _side(path: str, asked: dict[str, Any]) -> Side:
+    """A run as a side. Options that describe a job do not apply to results, which have theirs."""
+    from traceanalyzer.analysis.kept import is_result, read_result
+    from traceanalyzer.cli.analyze import measured
+    from traceanalyzer.compare.side import Side
+
+    result = read_result(path) if is_result(path) else measured(path, asked)
+    return Side(path, result.review, result.tables)

@@ -1,0 +1,113 @@
+"""What `analyze` and `compare` share of gates: their options, and what a broken limit does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from traceanalyzer.gates.file import Gate
+    from traceanalyzer.gates.outcome import Outcome
+    from traceanalyzer.review import Review
+
+FORMATS = ("text", "md", "github")
+
+
+def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--gate`, `--junit` and `--format`; the command takes `gate_file`, `junit_file` and `form`."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+_OPTIONS = (
+    click.option(
+        "--gate",
+        "gate_file",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Fail (status 1) where a limit of this file is broken; `gate init` writes one.",
+    ),
+    click.option("--junit", "junit_file", metavar="FILE", help="With --gate: write its outcome as JUnit XML."),
+    click.option(
+        "--format",
+        "form",
+        type=click.Choice(FORMATS),
+        default="text",
+        show_default=True,
+        help="Print text, Markdown for a pull request, or annotations for a GitHub workflow.",
+    ),
+)
+
+
+def judge(
+    gate_file: Path | None,
+    reviews: Sequence[tuple[str, Review]],
+    baseline: Review | None,
+    floor: float | None,
+    form: str,
+    junit_file: str | None,
+    *,
+    quiet: bool = False,
+) -> None:
+    """Hold results against a gate, print and write what came of it. Raises `GateError` where a limit is broken.
+
+    Args:
+        gate_file: None: nothing is done.
+        reviews: what is judged, by path.
+        baseline: what relative limits are against; None: what the gate's file names.
+        floor: share of the step by which runs may differ; None: as the file says.
+        form: of `FORMATS`.
+        junit_file: where to write JUnit XML; None: nowhere.
+        quiet: standard output holds something else: lines go to standard error.
+    """
+    from traceanalyzer.errors import GateError, UsageError
+    from traceanalyzer.gates.file import read_gate
+    from traceanalyzer.gates.formats import junit
+    from traceanalyzer.gates.outcome import judged
+    from traceanalyzer.output import write_result
+
+    if gate_file is None:
+        if junit_file is not None:
+            raise UsageError("--junit writes what came of a gate, and there is none", "give --gate FILE")
+        return
+    gate = read_gate(gate_file)
+    against = baseline if baseline is not None else _baseline(gate, gate_file)
+    outcomes = [
+        each for path, review in reviews for each in _named(judged(gate, review, against, floor), path, reviews)
+    ]
+    if junit_file is not None:
+        write_result(junit_file, junit(outcomes, str(gate_file)))
+    for line in _lines(outcomes, form):
+        click.echo(line, err=quiet)
+    broken = sum(each.status == "broken" for each in outcomes)
+    if broken:
+        raise GateError(
+            f"{gate_file}: {broken} of {len(outcomes)} limits are broken", "the lines above say which, and by how much"
+        )
+
+
+def _named(outcomes: list[Outcome], path: str, reviews: Sequence[tuple[str, Review]]) -> list[Outcome]:
+    """Outcomes with the run they are of, where there are several."""
+    from dataclasses import replace
+
+    return [replace(each, name=f"{path}: {each.name}") for each in outcomes] if len(reviews) > 1 else outcomes
+
+
+def _baseline(gate: Gate, gate_file: Path) -> Review | None:
+    from traceanalyzer.analysis.kept import read_result
+
+    return None if gate.baseline is None else read_result(gate_file.parent / gate.baseline).review
+
+
+def _lines(outcomes: Sequence[Outcome], form: str) -> list[str]:
+    from reports.page.markdown import gate_table
+    from reports.page.text import safe_text
+    from traceanalyzer.gates.formats import github, lines, rows
+
+    if form == "md":
+        return [gate_table(rows(outcomes))]
+    return [safe_text(line) for line in (github(outcomes) if form == "github" else lines(outcomes))]

@@ -1,0 +1,90 @@
+"""`traceanalyzer perfetto PATH -o FILE`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from traceanalyzer.cli.options.job import declaration, job_options
+from traceanalyzer.cli.options.reading import choice_options, columns_option, one_place, paths_argument, rank_map_option
+
+if TYPE_CHECKING:
+    from traceanalyzer.perfetto.source import Source
+    from traceanalyzer.traces.input.discovery import Where
+
+
+@click.command("perfetto", epilog="Open FILE at https://ui.perfetto.dev; it is read in the browser and sent nowhere.")
+@paths_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to write; compressed if it ends in .gz.")  # fmt: skip
+@click.option("--format", "kind", type=click.Choice(["perfetto", "json"]), help="Default: json if FILE ends in .json or .json.gz, else perfetto.")  # fmt: skip
+@click.option(
+    "--from", "from_ms", type=float, metavar="MS", help="From this moment on, in ms since the first step began."
+)
+@click.option("--to", "to_ms", type=float, metavar="MS", help="Up to this moment.")
+@click.option("--cpu", is_flag=True, help="The host's threads as well.")
+@click.option("--traces", metavar="CAPTURE", help="PATH is a result: the capture that it was made of, for recorded arguments and --cpu.")  # fmt: skip
+@columns_option
+@rank_map_option
+@choice_options
+@job_options
+def command(
+    paths: tuple[str, ...],
+    output: Path,
+    kind: str | None,
+    from_ms: float | None,
+    to_ms: float | None,
+    traces: str | None,
+    *,
+    cpu: bool,
+    **asked: Any,  # noqa: ANN401 - options of several types
+) -> None:
+    """Write all ranks of the run in PATH on one clock as one timeline for Perfetto.
+
+    PATH is traces, a capture, or a result that was kept by `analyze --out`. All of it is measured; --ranks, --steps, --from
+    and --to choose what is written.
+    """
+    from traceanalyzer.cli.options.reading import chosen_numbers
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.perfetto.export import write_timeline
+    from traceanalyzer.perfetto.window import Choice
+
+    if str(output) == "-":
+        raise UsageError("-o -: a timeline is written to a file", "name a file: -o timeline.pftrace")
+    ranks, steps = asked.pop("ranks"), asked.pop("steps")
+    choice = Choice(chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps), from_ms, to_ms)
+    source = _source(one_place(paths), traces, asked, cpu=cpu)
+    written = write_timeline(
+        source, choice, output, "json" if kind == "json" else "perfetto" if kind else None, cpu=cpu
+    )
+    for note in written.notes:
+        click.echo(f"! {note}", err=True)
+    click.echo(
+        f"{output}: {written.num_slices:,} slices and {written.num_flows:,} flows in {written.num_processes} processes, "
+        f"{written.num_bytes / 1e6:,.1f} MB"
+    )
+
+
+def _source(path: Where, traces: str | None, asked: dict[str, Any], *, cpu: bool) -> Source:
+    from traceanalyzer.analysis.assemble import read, with_declaration
+    from traceanalyzer.analysis.kept import is_result
+    from traceanalyzer.cli.analyze import refuse_options
+    from traceanalyzer.cli.options.reading import load_columns, load_rank_map
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.perfetto.source import kept_source, measured_source, with_capture
+    from traceanalyzer.traces.input.discovery import Paths
+
+    if not isinstance(path, Paths) and is_result(path):
+        refuse_options(path, asked)
+        if cpu and traces is None:
+            raise UsageError(
+                f"{path}: is a result, which does not keep the host's threads",
+                "add --traces CAPTURE, or give the traces",
+            )
+        source = kept_source(str(path))
+        return source if traces is None else with_capture(source, traces)
+    if traces is not None:
+        raise UsageError(f"{path}: is no result, so --traces means nothing", "leave --traces out")
+    names, rank_map = load_columns(asked.pop("columns")), load_rank_map(asked.pop("rank_map"))
+    return measured_source(with_declaration(read(path, names, rank_map=rank_map), declaration(**asked)))

@@ -1,0 +1,127 @@
+"""Which facts of two jobs differ, and which of them make their steps incomparable."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Literal
+
+import msgspec
+import polars as pl
+
+from traceanalyzer.compare.record import FactChange, MetricChange
+from traceanalyzer.compare.side import Side
+from traceanalyzer.errors import UsageError
+from traceanalyzer.review import Fact
+from traceanalyzer.review.words import digits, spaced
+
+REFUSED = ("kind", "model", "hardware", "device", "compute_mode", "backend", "tokens_per_step", "step_basis")
+"""Facts whose difference makes two steps incomparable: another job, another machine, or something else called a step."""
+_NOT_COMPARED = {"places", "status", "pacing", "peak_flops_per_device"}
+_UNKNOWN = "not known"
+
+
+def differing_facts(base: Side, new: Side, forced: Collection[str]) -> list[FactChange]:
+    """What differs of the jobs. Raises `UsageError` where they cannot be compared and that was not forced."""
+    found = list(_facts(base, new))
+    refused = [each for each in found if each.name in REFUSED and _UNKNOWN not in (each.before, each.after)]
+    left = [each for each in refused if each.name not in forced]
+    if left:
+        named = "; ".join(f"{each.name}: {each.before} against {each.after}" for each in left)
+        options = " ".join(f"--force-compare {each.name}" for each in left)
+        raise UsageError(
+            f"{base.path} and {new.path} cannot be compared: {named}", f"compare them nevertheless: {options}"
+        )
+    names = {each.name for each in refused}
+    return [msgspec.structs.replace(each, forced=each.name in names) for each in found]
+
+
+def _facts(base: Side, new: Side) -> Iterator[FactChange]:
+    before, after = dict(base.review.job.known()), dict(new.review.job.known())
+    for name in dict.fromkeys((*before, *after)):
+        old, now = before.get(name), after.get(name)
+        if name in _NOT_COMPARED or (old is not None and now is not None and old.value == now.value):
+            continue
+        if (old is None or old.value is None) and (now is None or now.value is None):
+            continue
+        yield FactChange(name=name, before=_text(old), after=_text(now), source=_source(old, now))
+    for name, values in (("device", _devices), ("step_basis", _basis), ("num_ranks", _num_ranks)):
+        texts = values(base), values(new)
+        if texts[0] != texts[1]:
+            yield FactChange(name=name, before=texts[0], after=texts[1], source="recorded")
+
+
+def _text(fact: Fact[object] | None) -> str:
+    value = None if fact is None else fact.value
+    if value is None:
+        return _UNKNOWN
+    if isinstance(value, msgspec.Struct):
+        entries = {name: entry for name, entry in msgspec.structs.asdict(value).items() if entry is not None}
+        if isinstance(entries.get("device"), str):
+            return str(entries["device"])
+        return ", ".join(f"{name} {entry}" for name, entry in entries.items() if not isinstance(entry, msgspec.Struct))[
+            :300
+        ]
+    return digits(value) if isinstance(value, float) else str(value)
+
+
+def _source(old: Fact[object] | None, now: Fact[object] | None) -> str:
+    return ", ".join(dict.fromkeys(fact.source for fact in (old, now) if fact is not None))
+
+
+def _devices(side: Side) -> str:
+    ranks = side.table("ranks")
+    names = ranks.select(pl.col("devices").str.extract_all(r'"name"\s*:\s*"[^"]*"').alias("n"))["n"].explode(
+        empty_as_null=False
+    )
+    told = sorted({str(name).split(":", 1)[1].strip().strip('"') for name in names.drop_nulls()} - {""})
+    return ", ".join(told) or _UNKNOWN
+
+
+def _basis(side: Side) -> str:
+    return side.review.step.basis or "the whole capture"
+
+
+def _num_ranks(side: Side) -> str:
+    return str(len(side.ranks))
+
+
+def metrics(base: Side, new: Side) -> list[MetricChange]:
+    """Headline numbers that at least one side has."""
+    found: list[MetricChange] = []
+    for path, title, unit in _METRICS:
+        values = [_value(side, path) for side in (base, new)]
+        if any(value is not None for value in values):
+            found.append(MetricChange(path=path, title=title, before=values[0], after=values[1], unit=unit))
+    return found
+
+
+_METRICS: tuple[tuple[str, str, Literal["share", "ms", "ratio", "count"]], ...] = (
+    ("step.duration_ms.median", "Step time, median", "ms"),
+    ("step.mean_all_ms", "Step time, mean", "ms"),
+    ("bubble.measured_share", "Pipeline bubble", "share"),
+    ("bubble.theory.simulated_share", "Schedule's bubble", "share"),
+    ("all_to_all.rank_load_max_over_mean", "Load of the fullest rank", "ratio"),
+    ("all_to_all.wait_share", "Waiting in all-to-alls", "share"),
+    ("communication.exposed_share", "Exposed communication", "share"),
+    ("mfu.mfu", "MFU", "share"),
+    ("mfu.tokens_per_second", "Tokens per second", "count"),
+)  # fmt: skip
+
+
+def _value(side: Side, path: str) -> float | None:
+    found: object = side.review
+    for name in path.split("."):
+        found = getattr(found, name, None)
+    return float(found) if isinstance(found, (int, float)) else None
+
+
+def fact_words(facts: Collection[FactChange]) -> str:
+    """Differing facts of the schedule and the configuration in a few words."""
+    told = [each for each in facts if each.name in _OF_SCHEDULE]
+    return ", ".join(f"{spaced(each.name.removeprefix('num_'))} {each.before} → {each.after}" for each in told[:3])
+
+
+_OF_SCHEDULE = (
+    "schedule", "num_microbatches", "num_stages", "num_chunks", "layout", "world_size", "tokens_per_step",
+    "sequence_length", "recompute", "dtype", "num_devices", "num_ranks",
+)  # fmt: skip

@@ -1,0 +1,1 @@
+"""The difference of two steps cut by owner, ranks, kernels and collectives."""

@@ -1,0 +1,1 @@
+"""Limits on a result that a build may not break."""
