@@ -3,7 +3,9 @@
 import traceanalyzer as ta
 
 run = ta.read("runs/first")
-review = ta.analyze(run).review
+result = ta.analyze(run)
+result.review, result.tables["kernels"]
+ta.report(result, "report.html")
 """
 
 from __future__ import annotations
@@ -12,29 +14,54 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from traceanalyzer.analysis.assemble import Analysis as Analysis
-    from traceanalyzer.analysis.assemble import Run as Run
-    from traceanalyzer.analysis.assemble import analyze as analyze
-    from traceanalyzer.analysis.assemble import read as read
+    from traceanalyzer.analysis.run import Run as Run
+    from traceanalyzer.api.flow import analyze as analyze
+    from traceanalyzer.api.flow import load as load
+    from traceanalyzer.api.flow import predict as predict
+    from traceanalyzer.api.flow import read as read
+    from traceanalyzer.api.flow import report as report
+    from traceanalyzer.api.results import PredictionResult as PredictionResult
+    from traceanalyzer.api.results import Result as Result
     from traceanalyzer.theory.schedules.orders import order as order
     from traceanalyzer.theory.simulator.simulation import simulate as simulate
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Analysis": "traceanalyzer.analysis.assemble",
-    "Run": "traceanalyzer.analysis.assemble",
-    "analyze": "traceanalyzer.analysis.assemble",
+    "PredictionResult": "traceanalyzer.api.results",
+    "Result": "traceanalyzer.api.results",
+    "Run": "traceanalyzer.analysis.run",
+    "analyze": "traceanalyzer.api.flow",
+    "load": "traceanalyzer.api.flow",
     "order": "traceanalyzer.theory.schedules.orders",
-    "read": "traceanalyzer.analysis.assemble",
+    "predict": "traceanalyzer.api.flow",
+    "read": "traceanalyzer.api.flow",
+    "report": "traceanalyzer.api.flow",
     "simulate": "traceanalyzer.theory.simulator.simulation",
 }
-"""Public names and the module of each, imported on first use so that the command line's help stays fast."""
+"""Public names and the module of each, imported on first use: `import traceanalyzer` itself loads nothing heavy."""
 
-__all__ = ["Analysis", "Run", "__version__", "analyze", "order", "read", "simulate"]
+__all__ = [
+    "PredictionResult",
+    "Result",
+    "Run",
+    "__version__",
+    "analyze",
+    "load",
+    "order",
+    "predict",
+    "read",
+    "report",
+    "simulate",
+]
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401 - as many types as names
     if name not in _HOMES:
         raise AttributeError(f"module 'traceanalyzer' has no attribute '{name}'")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    found = globals()[name] = getattr(importlib.import_module(_HOMES[name]), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

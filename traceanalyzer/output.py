@@ -81,8 +81,15 @@ def flat(table: pl.DataFrame) -> pl.DataFrame:
         for name, dtype in table.schema.items()
         if dtype.is_nested()
     ]
-    words = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
-    return table.with_columns(*lists, pl.col(words).cast(pl.String))
+    return as_words(table.with_columns(lists))
+
+
+def as_words(table: pl.DataFrame) -> pl.DataFrame:
+    """The table with every category as text."""
+    import polars as pl  # noqa: PLC0415 - see above
+
+    names = [name for name, dtype in table.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+    return table.with_columns(pl.col(names).cast(pl.String))
 
 
 def csv_text(table: pl.DataFrame) -> str:

@@ -19,9 +19,12 @@ MAX_ROWS = 64
 
 @functools.cache
 def holoviews() -> Any:  # noqa: ANN401 - HoloViews has no types
-    """HoloViews with its Bokeh backend. Imported late: it takes seconds, and only a report needs it."""
+    """HoloViews with its Bokeh backend. Imported late: it takes seconds, and only a report needs it.
+
+    The plain extension, also in a notebook: the notebook's own writes scripts into the cell that draws first.
+    """
     hv: Any = importlib.import_module("holoviews")
-    hv.extension("bokeh", logo=False)
+    hv.util.extension("bokeh", logo=False)
     return hv
 
 

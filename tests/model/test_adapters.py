@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from traceanalyzer.cli.options.job import declaration
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.model import Adapter, ModelShape
 from traceanalyzer.model_configs import read_model_config
+from traceanalyzer.options.declaration import declaration
 from traceanalyzer.theory.model.flops import flops_per_token
 from traceanalyzer.theory.model.parameters import parameters
 

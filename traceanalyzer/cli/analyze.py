@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.options.gate import gate_options, judge
-from traceanalyzer.cli.options.job import declaration, job_options
+from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
     announce,
     choice_options,
@@ -112,7 +112,8 @@ def measured(path: Where, asked: dict[str, Any]) -> Kept:
     """Read and measure what is at `path`, as the options `asked`."""
     from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.analysis.kept import Kept
-    from traceanalyzer.cli.options.reading import chosen_numbers, load_columns, load_rank_map
+    from traceanalyzer.options.declaration import declaration
+    from traceanalyzer.options.reading import chosen_numbers, load_columns, load_rank_map
 
     reading = {name: asked[name] for name in ("columns", "rank_map", "ranks", "steps")}
     declared = declaration(**{name: value for name, value in asked.items() if name not in reading})

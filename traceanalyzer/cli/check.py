@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from traceanalyzer.cli.options.kernel_rules import kernel_rules_option, load_kernel_rules
-from traceanalyzer.cli.options.reading import one_place, paths_argument, rank_map_option
+from traceanalyzer.cli.options.reading import kernel_rules_option, one_place, paths_argument, rank_map_option
 
 
 @click.command("check")
@@ -23,17 +22,19 @@ def command(
     paths: tuple[str, ...], rank_map: str | None, json_file: str | None, kernel_rules: str | None, *, strict: bool
 ) -> None:
     """Say what is in PATH... and what is wrong with it: ranks, every event counted, every defect named, kernels that no rule knows."""
-    import msgspec
+    from msgspec import convert
 
     from traceanalyzer.cli.options.reading import (
         announce,
         apart_lines,
         kernel_lines,
-        load_rank_map,
         record_lines,
         refuse_loss,
         summary,
     )
+    from traceanalyzer.cli.records import CheckRecord, EventCounts, RecordCounts, written
+    from traceanalyzer.options.kernel_rules import load_kernel_rules
+    from traceanalyzer.options.reading import load_rank_map
     from traceanalyzer.output import write_result
     from traceanalyzer.tables.computation.taxonomy import unmatched_kernels
     from traceanalyzer.traces.nccl.records import read_contents
@@ -42,14 +43,14 @@ def command(
     traces, records = read_contents(path, load_rank_map(rank_map))
     unknown = unmatched_kernels(traces.kernel_times, load_kernel_rules(kernel_rules))
     if json_file is not None:
-        result = {
-            "ranks": traces.ranks.drop("process_groups", "devices", "metadata").to_dicts(),
-            "counts": traces.counts,
-            "defects": traces.defects.to_dicts(),
-            "unmatched_kernels": unknown.to_dicts(),
-            "records": {"flight_recorder": records.flight.height, "nccl_inspector": records.inspector.height},
-        }
-        write_result(json_file, msgspec.json.format(msgspec.json.encode(result), indent=1) + b"\n")
+        result = CheckRecord(
+            ranks=traces.ranks.drop("process_groups", "devices", "metadata").to_dicts(),
+            counts=convert(traces.counts, EventCounts, from_attributes=True),
+            defects=traces.defects.to_dicts(),
+            unmatched_kernels=unknown.to_dicts(),
+            records=RecordCounts(flight_recorder=records.flight.height, nccl_inspector=records.inspector.height),
+        )
+        write_result(json_file, written(result))
     if json_file != "-":
         lines = [
             *apart_lines(records),

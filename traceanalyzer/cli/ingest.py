@@ -6,10 +6,15 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import click
 
 from traceanalyzer.cli.options.reading import rank_map_option
+
+if TYPE_CHECKING:
+    from traceanalyzer.traces import Summary
+    from traceanalyzer.traces.capture.ingest import Ingested
 
 
 @click.command("ingest")
@@ -20,15 +25,24 @@ from traceanalyzer.cli.options.reading import rank_map_option
 @rank_map_option
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes; by default as cores and memory allow.")
 @click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")
+@click.option("--json", "json_file", metavar="FILE", help="Write what was done as JSON; - is standard output.")
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(
-    paths: tuple[str, ...], out: Path, rank_map: str | None, workers: int | None, memory: int | None, *, strict: bool
+    paths: tuple[str, ...],
+    out: Path,
+    rank_map: str | None,
+    workers: int | None,
+    memory: int | None,
+    json_file: str | None,
+    *,
+    strict: bool,
 ) -> None:
     """Read the traces at PATH... once and keep them as a capture: Parquet by rank with a manifest.
 
     Sources that the capture already holds are not read again: a stopped ingest resumes, new files extend it.
     """
-    from traceanalyzer.cli.options.reading import Meter, announce, load_rank_map, refuse_loss, summary
+    from traceanalyzer.cli.options.reading import Meter, announce, refuse_loss, summary
+    from traceanalyzer.options.reading import load_rank_map
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
     from traceanalyzer.traces.nccl.records import num_record_files
@@ -39,14 +53,37 @@ def command(
         paths, out, rank_map=load_rank_map(rank_map), limits=limits, num_workers=workers, progress=Meter("read")
     )
     traces = summarize(out, limits=limits, verify=False)
-    announce([f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], click.echo)
     left_out = num_record_files(paths)
-    if left_out:
-        click.echo(
-            f"{left_out} flight-recorder or NCCL Inspector files are not in the capture: analyze them where they are"
+    if json_file is not None:
+        _write(json_file, str(out), result, traces, left_out)
+    if json_file != "-":
+        announce(
+            [f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], click.echo
         )
+        if left_out:
+            click.echo(
+                f"{left_out} flight-recorder or NCCL Inspector files are not in the capture: analyze them where they are"
+            )
     if strict:
         refuse_loss(out, traces.defects)
+
+
+def _write(target: str, out: str, result: Ingested, traces: Summary, left_out: int) -> None:
+    from msgspec import convert
+
+    from traceanalyzer.cli.records import EventCounts, IngestRecord, written
+    from traceanalyzer.output import write_result
+
+    record = IngestRecord(
+        capture=out,
+        num_files_read=result.num_read,
+        num_files_unchanged=result.num_unchanged,
+        num_files_left_out=left_out,
+        ranks=sorted(set(traces.ranks["rank"].to_list())),
+        counts=convert(traces.counts, EventCounts, from_attributes=True),
+        defects=traces.defects.to_dicts(),
+    )
+    write_result(target, written(record))
 
 
 def _terminate(_signal: int, _frame: FrameType | None) -> None:

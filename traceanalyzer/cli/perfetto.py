@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from traceanalyzer.cli.options.job import declaration, job_options
+from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import choice_options, columns_option, one_place, paths_argument, rank_map_option
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def command(
     PATH is traces, a capture, or a result that was kept by `analyze --out`. All of it is measured; --ranks, --steps, --from
     and --to choose what is written.
     """
-    from traceanalyzer.cli.options.reading import chosen_numbers
     from traceanalyzer.errors import UsageError
+    from traceanalyzer.options.reading import chosen_numbers
     from traceanalyzer.perfetto.export import write_timeline
     from traceanalyzer.perfetto.window import Choice
 
@@ -70,8 +70,9 @@ def _source(path: Where, traces: str | None, asked: dict[str, Any], *, cpu: bool
     from traceanalyzer.analysis.assemble import read, with_declaration
     from traceanalyzer.analysis.kept import is_result
     from traceanalyzer.cli.analyze import refuse_options
-    from traceanalyzer.cli.options.reading import load_columns, load_rank_map
     from traceanalyzer.errors import UsageError
+    from traceanalyzer.options.declaration import declaration
+    from traceanalyzer.options.reading import load_columns, load_rank_map
     from traceanalyzer.perfetto.source import kept_source, measured_source, with_capture
     from traceanalyzer.traces.input.discovery import Paths
 
@@ -85,6 +86,6 @@ def _source(path: Where, traces: str | None, asked: dict[str, Any], *, cpu: bool
         source = kept_source(str(path))
         return source if traces is None else with_capture(source, traces)
     if traces is not None:
-        raise UsageError(f"{path}: is no result, so --traces means nothing", "leave --traces out")
+        raise UsageError(f"{path}: is not a result, so --traces does not apply", "leave --traces out")
     names, rank_map = load_columns(asked.pop("columns")), load_rank_map(asked.pop("rank_map"))
     return measured_source(with_declaration(read(path, names, rank_map=rank_map), declaration(**asked)))

@@ -120,9 +120,10 @@ def command(**options: object) -> None:
 
     from reports.page.terminal import WIDE, terminal
     from reports.prediction.page import prediction_page
-    from traceanalyzer.cli.options.predict import read_options, results, written_order
-    from traceanalyzer.cli.planning.prices import job_record, job_text, price_job
+    from traceanalyzer.cli.planning.prices import job_text
     from traceanalyzer.cli.screen import screen_width
+    from traceanalyzer.options.job_prices import job_record, price_job
+    from traceanalyzer.options.prediction import read_options, results, written_order
     from traceanalyzer.output import write_result
     from traceanalyzer.theory.prediction.record import record, to_json
 

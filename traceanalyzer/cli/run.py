@@ -53,6 +53,7 @@ from traceanalyzer.theory.schedules.known import parse_schedule_name
 @click.option("--forward-ms", type=click.FloatRange(0), help="pipeline, paced: per microbatch and rank.  [default: 50]")
 @click.option("--backward-ms", type=click.FloatRange(0), help="pipeline, paced: likewise.  [default: 100]")
 @expert_options
+@click.option("--json", "json_file", metavar="FILE", help="Write what was run as JSON; - is standard output.")
 @click.option("--sweep", metavar="SWEEP", help="All combinations, e.g. schedule=GPipe,1F1B,microbatches=4,8,16.")
 def command(
     kind: str,
@@ -61,10 +62,13 @@ def command(
     order: Path | None,
     truth: Path | None,
     sweep: str | None,
+    json_file: str | None,
     **options: Any,  # noqa: ANN401 - click's values
 ) -> None:
     """Launch an instrumented reference training job and write its run folder."""
     if sweep is not None:
+        if json_file is not None:
+            raise UsageError("--json tells of one run, not of a sweep", "a sweep writes sweep.json into its folder")
         _sweep(kind, out or Path("runs") / f"{kind}-sweep", compute, order, truth, sweep, options)
         return
     settings, files = make_settings(kind, str(out or Path("runs") / kind), compute, order, options)
@@ -72,7 +76,22 @@ def command(
     if settings.faults:
         folder = Path(settings.folder)
         write_truth(truth or folder.with_name(f"{folder.name}.truth.json"), folder, settings.faults)
-    click.echo(launch(kind, settings, lambda text: click.echo(text, err=True), files))
+    done = launch(kind, settings, lambda text: click.echo(text, err=True), files)
+    if json_file is not None:
+        _write(json_file, kind, done, settings)
+    if json_file != "-":
+        click.echo(done)
+
+
+def _write(target: str, kind: str, folder: Path, settings: RunSettings) -> None:
+    from msgspec import convert, to_builtins
+
+    from traceanalyzer.cli.records import RunRecord, written
+    from traceanalyzer.output import write_result
+
+    asked = {"kind": kind, "folder": str(folder), "settings": to_builtins(settings)}
+    sizes = {"num_ranks": settings.num_ranks, "compute_mode": settings.compute_mode}
+    write_result(target, written(convert(asked | sizes, RunRecord)))
 
 
 def _sweep(

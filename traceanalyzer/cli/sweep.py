@@ -27,9 +27,9 @@ from instrumented_runs.sweep import (
     write_record,
 )
 from traceanalyzer.cli.sweep_table import reviewed, sweep_table, sweep_text
-from traceanalyzer.cli.table import render
 from traceanalyzer.errors import JobError, TraceAnalyzerError, UsageError
 from traceanalyzer.output import write_result
+from traceanalyzer.queries.rendering import render
 
 NOT_SWEPT = ("kind", "out", "compute", "order", "truth", "faults", "sweep")
 """Parameters of `run` that are the same at all points."""

@@ -2,150 +2,110 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from traceanalyzer.cli.options.kernel_rules import kernel_rules_option, load_kernel_rules
+from traceanalyzer.cli.options.answers import answer_options, write_answer
 from traceanalyzer.cli.options.reading import (
-    columns_option,
-    load_columns,
-    load_rank_map,
-    number_ranges,
+    column_map_option,
+    kernel_rules_option,
     one_place,
     rank_map_option,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import polars as pl
-
-    from traceanalyzer.traces.input.discovery import Where
+    from traceanalyzer.queries.rendering import Format
+    from traceanalyzer.queries.sources import Reading
 
 
 @click.command("table", epilog="Without NAME all tables are listed, each with what a row of it is.")
 @click.argument("arguments", nargs=-1, required=True, metavar="PATH... [NAME]")
-@click.option(
-    "--format", "kind", type=click.Choice(["text", "csv", "json", "parquet"]), help="Default: text, or as -o ends."
-)
-@click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; - is standard output.")
+@click.option("--where", metavar="CONDITION", help='Only these rows, as in SQL: "rank == 3 and duration_ms > 2".')
+@click.option("--columns", "chosen", metavar="LIST", help="Only these columns, in this order: name,rank,duration_ms.")
+@click.option("--sort", metavar="LIST", help='Order of the rows: "duration_ms desc, rank".')
 @click.option("--ranks", metavar="LIST", help="Only these ranks, for example 0,4-7.")
-@click.option("--head", type=click.IntRange(0), metavar="N", help="Only the first N rows (text: 20 by default).")
-@columns_option
+@answer_options
+@column_map_option
 @rank_map_option
 @kernel_rules_option
 def command(
     arguments: tuple[str, ...],
-    kind: str | None,
-    output: str,
+    where: str | None,
+    chosen: str | None,
+    sort: str | None,
     ranks: str | None,
-    head: int | None,
+    kind: Format | None,
+    output: str,
+    json_file: str | None,
+    limit: int | None,
     rank_map: str | None,
     columns: Path | None,
     kernel_rules: str | None,
 ) -> None:
-    """Print one table of PATH: traces, or a result that was kept by `analyze --out`.
+    """Print one table of PATH...: traces, a capture, or a result that was kept by `analyze --out`.
 
-    Text cells that a spreadsheet would run as a formula get a leading ' in CSV.
+    Beside the columns of the table, conditions, columns and orders may name duration_ns and duration_ms. Text shows the
+    first 20 rows unless --limit is given. Text cells that a spreadsheet would run as a formula get a leading ' in CSV.
     """
-    import polars as pl
-
     from traceanalyzer.errors import UsageError
-    from traceanalyzer.output import write_result
+    from traceanalyzer.queries.durations import shown_columns, with_durations
+    from traceanalyzer.queries.rendering import format_of
+    from traceanalyzer.queries.selection import Selection, of_ranks, select
+    from traceanalyzer.queries.sources import check_name, tables_at
 
-    paths, name = _named(arguments)
+    paths, name = (arguments, None) if len(arguments) == 1 else (arguments[:-1], arguments[-1])
     if name is None:
-        click.echo("\n".join(_listed()))
+        given = {"--where": where, "--columns": chosen, "--sort": sort, "--ranks": ranks, "--limit": limit}
+        for option in (option for option, value in given.items() if value is not None):
+            raise UsageError(f"{option} needs the name of a table", "name one behind PATH")
+        _list(kind, output, json_file)
         return
-    ranges = None if ranks is None else number_ranges("--ranks", ranks)
-    frame = _table(one_place(paths), name, rank_map, columns, kernel_rules)
-    if ranges is not None:
-        if "rank" not in frame.columns:
-            raise UsageError(f"the table {name} has no rank to choose by", "leave --ranks out")
-        chosen = [pl.col("rank").is_between(first, last) for first, last in ranges]
-        frame = frame.filter(pl.any_horizontal(chosen))
-    kind = kind or _kind_of(output)
-    if head is not None or kind == "text":
-        frame = frame.head(20 if head is None else head)
-    write_result(output, render(frame, kind))
+    check_name(name)
+    names = _names(chosen)
+    kind = "json" if json_file is not None else kind or format_of(output)
+    declared = tables_at(one_place(paths), [name], reading(rank_map, columns, kernel_rules))[name]
+    frame = with_durations(declared if ranks is None else of_ranks(declared, ranks, name))
+    names = names or shown_columns(declared.columns, frame.columns, for_people=kind in ("text", "markdown"))
+    if limit is None and kind == "text":
+        limit = 20
+    wanted = Selection(where=where, columns=tuple(names), sort=sort, limit=limit)
+    write_answer(select(frame, wanted, name), kind, json_file or output)
 
 
-def _named(arguments: Sequence[str]) -> tuple[Sequence[str], str | None]:
-    """Paths, and the name that follows them; None for a lone path. Raises `UsageError` if no table has the name."""
+def _names(chosen: str | None) -> list[str]:
+    """Names of columns. Raises `UsageError` for an empty list, and for the file that --column-map takes."""
     from traceanalyzer.errors import UsageError
-    from traceanalyzer.schema import TABLES
 
-    if len(arguments) == 1:
-        return arguments, None
-    *paths, name = arguments
-    if name not in TABLES:
-        raise UsageError(f"there is no table {name}", f"NAME is one of {', '.join(TABLES)}")
-    return paths, name
-
-
-def _listed() -> list[str]:
-    """Every table by name, with what a row of it is."""
-    from traceanalyzer.schema import TABLES
-
-    width = max(map(len, TABLES))
-    return [f"{name:<{width}}  {table.meaning}" for name, table in TABLES.items()]
+    if chosen is None:
+        return []
+    if chosen.endswith(".json"):
+        raise UsageError(f"--columns '{chosen}' names a file", "give an op table's names with --column-map FILE")
+    names = [part.strip() for part in chosen.split(",") if part.strip()]
+    if not names:
+        raise UsageError("--columns names no column", "write --columns name,rank,duration_ms")
+    return names
 
 
-def _table(
-    path: Where, name: str, rank_map: str | None, columns: Path | None, kernel_rules: str | None
-) -> pl.DataFrame:
-    from traceanalyzer.analysis.kept import is_result, read_table, result_folder
-    from traceanalyzer.errors import UsageError
-    from traceanalyzer.schema import TABLES
-    from traceanalyzer.traces import read_traces
-    from traceanalyzer.traces.input.discovery import Paths
+def reading(rank_map: str | None, columns: Path | None, kernel_rules: str | None) -> Reading:
+    """How traces are to be read. Raises `UsageError` and `InputError` where a file is none."""
+    from traceanalyzer.options.kernel_rules import load_kernel_rules
+    from traceanalyzer.options.reading import load_columns, load_rank_map
+    from traceanalyzer.queries.sources import Reading
 
-    if not isinstance(path, Paths) and is_result(path):
-        given = {"--rank-map": rank_map, "--columns": columns, "--kernel-rules": kernel_rules}
-        for option in (name for name, value in given.items() if value is not None):
-            raise UsageError(
-                f"{path}: is a result, which {option} cannot change", "leave the option out, or give the traces"
-            )
-        folder = result_folder(path)
-        if folder is None:
-            raise UsageError(f"{path}: is a review without tables", "give the folder of a result, or the traces")
-        return read_table(folder, name)
-    if TABLES[name].origin != "traces":
-        from traceanalyzer.analysis.assemble import analyze, read, with_declaration
-        from traceanalyzer.gaps.efficiency.declaration import Declaration
-
-        rules = Declaration(kernel_rules=load_kernel_rules(kernel_rules))
-        run = read(path, load_columns(columns), rank_map=load_rank_map(rank_map))
-        return analyze(with_declaration(run, rules)).tables[name]
-    traces = read_traces(path, rank_map=load_rank_map(rank_map))
-    return {"events": traces.events, "ranks": traces.ranks, "defects": traces.defects}[name]
+    return Reading(
+        columns=load_columns(columns), rank_map=load_rank_map(rank_map), kernel_rules=load_kernel_rules(kernel_rules)
+    )
 
 
-def _kind_of(output: str) -> str:
-    return {".csv": "csv", ".json": "json", ".parquet": "parquet"}.get(Path(output).suffix.lower(), "text")
+def _list(kind: Format | None, output: str, json_file: str | None) -> None:
+    """Every table by name, with what a row of it is; for programs with its columns too."""
+    from traceanalyzer.output import write_result
+    from traceanalyzer.queries.catalogue import catalogue_json, catalogue_lines
+    from traceanalyzer.queries.rendering import format_of
 
-
-def render(frame: pl.DataFrame, kind: str) -> bytes:
-    """A table as text, CSV, JSON or Parquet."""
-    import polars as pl
-
-    from traceanalyzer.output import csv_text, flat
-
-    if kind == "parquet":
-        buffer = io.BytesIO()
-        frame.write_parquet(buffer)
-        return buffer.getvalue()
-    if kind == "json":
-        words = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
-        return frame.with_columns(pl.col(words).cast(pl.String)).write_json().encode() + b"\n"
-    if kind == "csv":
-        return csv_text(frame).encode()
-    printable = pl.col(pl.String).str.replace_all(r"[\pC\s]+", " ").str.slice(0, 60)
-    with pl.Config(
-        tbl_rows=-1, tbl_cols=-1, tbl_width_chars=400, fmt_str_lengths=60, tbl_formatting="NOTHING",
-        tbl_hide_column_data_types=True, tbl_hide_dataframe_shape=True, tbl_cell_alignment="LEFT",
-    ):  # fmt: skip
-        return (str(flat(frame).with_columns(printable)) + "\n").encode()
+    kind = "json" if json_file is not None else kind or format_of(output)
+    as_json = kind in ("json", "jsonl")
+    content = catalogue_json() if as_json else ("\n".join(catalogue_lines()) + "\n").encode()
+    write_result(json_file or output, content)

@@ -12,7 +12,6 @@ from click.testing import CliRunner
 
 from traceanalyzer.cli import main
 from traceanalyzer.cli.analyze import command as analyze_command
-from traceanalyzer.cli.options.job import declaration
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.registry import findings
 from traceanalyzer.gaps.efficiency.declaration import Declaration, Training, training
@@ -24,6 +23,7 @@ from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.measurements.efficiency.shape_flops import SHAPE_FLOPS
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset
+from traceanalyzer.options.declaration import declaration
 from traceanalyzer.review import Finding, Mfu, ValidityFigures
 from traceanalyzer.schema import RANKS, STEPS, conform
 from traceanalyzer.theory.model.flops import Recompute

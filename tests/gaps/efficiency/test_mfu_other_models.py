@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from traceanalyzer.analysis.assemble import analyze, read, with_declaration
-from traceanalyzer.cli.options.job import declaration
-from traceanalyzer.cli.options.job_file import read_job_file
 from traceanalyzer.errors import InputError, UsageError
+from traceanalyzer.options.declaration import declaration
+from traceanalyzer.options.job_file import read_job_file
 from traceanalyzer.review import Review
 
 M, K, N = 1024, 1024, 512

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from itertools import chain
 from pathlib import Path
 
+import jsonschema
 import polars as pl
 import pytest
 from inputs.hot_experts import hot_run
 
 from traceanalyzer.cli import main
+from traceanalyzer.cli.records import schema
 from traceanalyzer.gaps.experts.placement import PlacementOptions, advice, placement_file, propose
 from traceanalyzer.schema import ROUTING, conform
 
@@ -73,6 +76,11 @@ def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(
     plan = json.loads(out.read_text())
     assert sorted(plan["layers"][0]["physical_to_logical"]) == [0, 1, 2, 3]
     assert plan["layers"][0]["rank_load_max_over_mean"] == {"before": 1.5, "after": 1.2}
+    assert main(["plan", "experts", str(folder), "--json", "-"]) == 0
+    proposal = json.loads(capfd.readouterr().out)
+    jsonschema.validate(proposal, schema("plan experts"))
+    assert (proposal["rank_load_before"], proposal["rank_load_after"]) == (1.5, 1.2)
+    assert sorted(chain.from_iterable(proposal["layers"][0]["experts_of_rank"])) == [0, 1, 2, 3]
 
 
 EXPERT_JOB = {

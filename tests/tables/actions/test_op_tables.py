@@ -155,7 +155,7 @@ def test_another_tools_table_goes_through_every_command_with_a_column_map(
     assert main(["report", str(table), "--columns", str(columns), "-o", str(tmp_path / "r.html")]) == 0
     capsys.readouterr()
     exported = tmp_path / "ours.parquet"
-    assert main(["table", str(table), "ops", "--columns", str(columns), "-o", str(exported)]) == 0
+    assert main(["table", str(table), "ops", "--column-map", str(columns), "-o", str(exported)]) == 0
     assert main(["analyze", str(exported), "--json", "-"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["bubble"]["measured_share"] == review["bubble"]["measured_share"]

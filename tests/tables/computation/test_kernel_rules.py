@@ -9,8 +9,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from traceanalyzer.cli.options.kernel_rules import load_kernel_rules
 from traceanalyzer.errors import InputError
+from traceanalyzer.options.kernel_rules import load_kernel_rules
 from traceanalyzer.tables.computation.taxonomy import classify, parse_kernel_rules, unknown_names
 
 EXCHANGES = {

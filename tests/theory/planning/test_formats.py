@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from plan_jobs import job
 
-from traceanalyzer.cli.options.job_file import read_job_file
 from traceanalyzer.errors import DomainError, InputError, UsageError
 from traceanalyzer.model_configs import find_preset
+from traceanalyzer.options.job_file import read_job_file
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.memory.activations import Policy

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,9 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-import msgspec
-
-from traceanalyzer.errors import UsageError
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,9 +18,6 @@ if TYPE_CHECKING:
     from traceanalyzer.traces.input.discovery import Where
     from traceanalyzer.traces.nccl.records import Records
 
-_MAX_RANK = 1 << 31
-_MOST_CHOSEN = 1 << 20
-_RANGE = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 _SHOWN = 8
 
 
@@ -51,35 +44,29 @@ def rank_map_option(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def columns_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--columns`; the command takes `columns` and hands it to `load_columns`."""
-    option = click.option(
-        "--columns",
+    """Add `--column-map`, also called `--columns`; the command takes `columns` and hands it to `load_columns`."""
+    return _column_map("--column-map", "--columns")(command)
+
+
+def column_map_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same where `--columns` chooses columns."""
+    return _column_map("--column-map")(command)
+
+
+def _column_map(*names: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    return click.option(
+        *names,
+        "columns",
         type=click.Path(path_type=Path),
         help="Op table: JSON object of our column names and the file's.",
     )
-    return option(command)
 
 
-def load_columns(path: Path | None) -> dict[str, str] | None:
-    """Our names of an op table's columns and the file's from a JSON object. Raises `UsageError`."""
-    from traceanalyzer.traces.op_table import load_column_map
-
-    return None if path is None else load_column_map(path)
-
-
-def load_rank_map(given: str | None) -> dict[str, int] | None:
-    """Ranks by file name or pattern from a JSON object or a file with one. Raises `UsageError`."""
-    if given is None:
-        return None
-    hint = 'write a JSON object of file names (or patterns) and ranks: {"host_1234.*": 0}'
-    try:
-        content = given.encode() if given.lstrip().startswith("{") else Path(given).read_bytes()
-        ranks = msgspec.json.decode(content, type=dict[str, int])
-    except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:
-        raise UsageError(f"{given}: not a rank map: {error}", hint) from None
-    if any(not 0 <= rank < _MAX_RANK for rank in ranks.values()):
-        raise UsageError(f"{given}: a rank is negative or too large", hint)
-    return ranks
+kernel_rules_option = click.option(
+    "--kernel-rules",
+    metavar="FILE",
+    help="CSV of pattern,kind,operation: what kernels do by their names, tried before the rules of the package.",
+)
 
 
 def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -87,26 +74,6 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for name, noun in (("--steps", "steps"), ("--ranks", "ranks")):
         command = click.option(name, metavar="LIST", help=f"Look at these {noun} alone, for example 0,4-7.")(command)
     return command
-
-
-def chosen_numbers(option: str, text: str | None) -> frozenset[int] | None:
-    """The numbers in a list such as `0,4-7`; None without one. Raises `UsageError`."""
-    if text is None:
-        return None
-    ranges = number_ranges(option, text)
-    if sum(last - first + 1 for first, last in ranges) > _MOST_CHOSEN:
-        raise UsageError(f"{option} '{text}' names more than {_MOST_CHOSEN:,} numbers", "leave it out to take all")
-    return frozenset(number for first, last in ranges for number in range(first, last + 1))
-
-
-def number_ranges(option: str, text: str) -> list[tuple[int, int]]:
-    """First and last number of every range of a list such as `0,4-7`. Raises `UsageError`."""
-    found = [_RANGE.fullmatch(part.strip()) for part in text.split(",")]
-    ranges = [(int(match[1]), int(match[2] or match[1])) for match in found if match]
-    if len(ranges) < len(found) or any(first > last for first, last in ranges):
-        noun = option.lstrip("-")
-        raise UsageError(f"{option} '{text}' is not a list of {noun}", "write numbers and ranges, for example 0,4-7")
-    return ranges
 
 
 class Meter:

@@ -21,13 +21,22 @@ if TYPE_CHECKING:
 @click.option(
     "--placement", metavar="FILE", help="Write the placement as JSON for a training job; - is standard output."
 )
+@click.option("--json", "json_file", metavar="FILE", help="Write the proposal as JSON; - is standard output.")
 @click.option("--redundant", type=click.IntRange(0), default=0, help="Further expert slots for replicas, in all.")
 @click.option("--ranks", type=click.IntRange(0), default=0, help="Ranks to place on.  [default: as measured]")
 @click.option("--groups", type=click.IntRange(1), default=1, help="Expert groups of group-limited routing.")
 @click.option(
     "--nodes", type=click.IntRange(1), default=1, help="Nodes; a group stays on one node if the numbers divide."
 )
-def command(paths: tuple[str, ...], placement: str | None, redundant: int, ranks: int, groups: int, nodes: int) -> None:
+def command(
+    paths: tuple[str, ...],
+    placement: str | None,
+    json_file: str | None,
+    redundant: int,
+    ranks: int,
+    groups: int,
+    nodes: int,
+) -> None:
     """Propose where experts should live, from the loads measured in PATH.
 
     Hot experts get replicas (--redundant), and experts are packed onto ranks heaviest first. What the proposal would do
@@ -49,8 +58,39 @@ def command(paths: tuple[str, ...], placement: str | None, redundant: int, ranks
         )
     if placement is not None:
         write_result(placement, json.dumps(placement_file(layers, redundant), indent=1).encode() + b"\n")
-    if placement != "-":
+    if json_file is not None:
+        _write(json_file, layers, redundant, analysis.review.all_to_all)
+    if "-" not in (placement, json_file):
         click.echo("\n".join(_lines(layers, redundant, analysis.review.all_to_all)))
+
+
+def _write(target: str, layers: Sequence[LayerPlacement], redundant: int, measured: AllToAll | None) -> None:
+    from traceanalyzer.cli.records import LayerPlacementRecord, PlacementRecord, written
+    from traceanalyzer.gaps.experts.placement import advice
+    from traceanalyzer.output import write_result
+
+    worth = {item.remedy: item.ms for item in measured.worth} if measured else {}
+    summary = advice(layers, redundant, worth.get("balanced_experts"))
+    assert summary is not None  # noqa: S101 - layers were checked
+    record = PlacementRecord(
+        rank_load_before=summary.rank_load_before,
+        rank_load_after=summary.rank_load_after,
+        held_out=summary.held_out,
+        saved_ms=summary.saved_ms,
+        num_moved=summary.num_moved,
+        num_redundant=redundant,
+        layers=[
+            LayerPlacementRecord(
+                layer=layer.layer,
+                group=list(layer.group),
+                rank_load_before=layer.before,
+                rank_load_after=layer.after,
+                experts_of_rank=[sorted(experts) for experts in layer.proposed.experts_of_rank],
+            )
+            for layer in layers
+        ],
+    )
+    write_result(target, written(record))
 
 
 def _lines(layers: Sequence[LayerPlacement], redundant: int, measured: AllToAll | None) -> Iterator[str]:

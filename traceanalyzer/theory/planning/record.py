@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
 
 from traceanalyzer.theory.memory.rank import stage_memory
+from traceanalyzer.theory.planning.decisions import Decision, Rule
 from traceanalyzer.theory.planning.found import Ranked
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.plan import Plan, bubble_share
@@ -14,8 +17,65 @@ SCHEMA_VERSION = 1
 _NS_PER_MS = 1e6
 
 
+class PlanRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One configuration with its price."""
+
+    tp: int
+    cp: int
+    pp: int
+    dp: int
+    ep: int
+    etp: int
+    zero: int
+    schedule: str
+    num_chunks: int
+    microbatch_size: int
+    num_microbatches: int
+    policy: str
+    num_recomputed_layers: int
+    step_ms: float
+    mfu: float
+    tokens_per_second: float
+    bubble_share: float | None
+    memory_bytes: float
+    headroom_bytes: float
+    parts_ms: Annotated[dict[str, float], Meta(description="Of the step, by what takes it.")]
+
+
+class RejectedRow(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Configurations that fell for one reason."""
+
+    reason: str
+    count: int
+    nearest: Annotated[str, Meta(description="The configuration that came nearest.")]
+    off_by: Annotated[float | None, Meta(description="By how much it fell, in `unit`.")]
+    unit: str
+
+
+class PlanRecord(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What `plan job --json` writes."""
+
+    schema_version: int
+    inputs: dict[str, Any]
+    num_priced: int
+    num_feasible: int
+    steps: Annotated[list[Decision], Meta(description="How the fastest was chosen.")]
+    rules_of_thumb: list[Rule]
+    ranked: Annotated[list[PlanRow], Meta(description="Fastest first.")]
+    pareto: Annotated[list[PlanRow], Meta(description="None is both slower and larger than another.")]
+    best_memory: Annotated[list[dict[str, Any]] | None, Meta(description="Bytes of the fastest, by pipeline rank.")]
+    simulated_bubble_share: float | None
+    rejected: list[RejectedRow]
+    calibration: Annotated[dict[str, Any] | None, Meta(description="What a measured run gave; with --calibrate.")] = (
+        None
+    )
+    sizes_and_devices: Annotated[
+        list[dict[str, Any]] | None, Meta(description="Other sizes and numbers of devices; with --html.")
+    ] = None
+
+
 def record(plan: Plan, *, most: int = 100) -> dict[str, Any]:
-    """The plan as plain data; `most` ranked configurations."""
+    """The plan as plain data, as `PlanRecord` describes it; `most` ranked configurations."""
     found = plan.found
     return {
         "schema_version": SCHEMA_VERSION,

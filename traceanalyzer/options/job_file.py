@@ -16,6 +16,9 @@ from traceanalyzer.job import RUN_FILE, Job
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset, megatron_arguments, megatron_mapping, presets, read_model_config
 from traceanalyzer.model_configs.training import TrainingSettings, read_training_settings
+from traceanalyzer.tables.actions.labels import check_pattern
+from traceanalyzer.traces import read_job
+from traceanalyzer.traces.run_folder import decode_job
 
 _MAX_BYTES = 16 * 2**20
 _MAX_YAML_BYTES = 2**20
@@ -48,9 +51,6 @@ def read_job_file(name: str) -> JobFile:
 
     Raises `UsageError` where there is neither file nor model, `InputError` where the file describes none.
     """
-    from traceanalyzer.traces import read_job
-    from traceanalyzer.traces.run_folder import decode_job
-
     path = Path(name)
     if not path.exists():
         try:
@@ -106,8 +106,6 @@ def _positive_number(config: dict[str, object], name: str, path: Path) -> float 
 
 def _pattern(config: dict[str, object], path: Path) -> str | None:
     """The pattern of actions, taken out of the settings. Raises `UsageError`."""
-    from traceanalyzer.tables.actions.labels import check_pattern
-
     pattern = config.pop(_PATTERN, None)
     if pattern is None:
         return None

@@ -1,30 +1,17 @@
-"""A file of rules for kernels' names, and the option that gives it."""
+"""A file of rules for kernels' names."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import click
 
 from traceanalyzer.errors import InputError
-
-if TYPE_CHECKING:
-    from traceanalyzer.tables.computation.taxonomy import KernelRule
+from traceanalyzer.tables.computation.taxonomy import KernelRule, parse_kernel_rules
 
 _MAX_BYTES = 2**20
-
-kernel_rules_option = click.option(
-    "--kernel-rules",
-    metavar="FILE",
-    help="CSV of pattern,kind,operation: what kernels do by their names, tried before the rules of the package.",
-)
 
 
 def load_kernel_rules(file: str | None) -> tuple[KernelRule, ...]:
     """The rules in a file, none without one. Raises `InputError` where it cannot be read or holds a row that is no rule."""
-    from traceanalyzer.tables.computation.taxonomy import parse_kernel_rules
-
     if file is None:
         return ()
     path = Path(file)

@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated, Literal, TypedDict
 
 import msgspec
+from msgspec import Meta
 
-from traceanalyzer.cli.options.job_file import read_job_file
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.hardware import DeviceSpec, devices, find_device
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import presets
+from traceanalyzer.options.job_file import read_job_file
 from traceanalyzer.schedule import ScheduleName, actions_of
 from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.model.stage_times import Cut, from_model, from_times
@@ -31,28 +33,35 @@ _BYTES_PER_ELEMENT = 2  # boundary tensors travel in 16 bit
 _MAX_ORDER_BYTES = 64 * 2**20
 _MAX_ACTIONS = 2_000_000
 
+NotNegative = Annotated[float, Meta(ge=0)]
+Degree = Annotated[int, Meta(ge=1)]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """The command's options, by their own names."""
 
-    schedules: str
+class PredictionOptions(TypedDict, total=False):
+    """What a prediction may be given beside schedules and sizes."""
+
     orders: tuple[str, ...]
-    num_ranks: int
-    num_microbatches: int
-    num_chunks: int
+    """Files of orders as CSV in PyTorch's format."""
     group_size: int | None
+    """Microbatches per group of interleaved schedules."""
     forward_ms: float | None
+    """Forward of one microbatch on one rank's share of the model."""
     backward_ms: float | None
+    """Full backward, likewise; twice the forward where it is not given."""
     weight_ms: float | None
+    """The weight-gradient's part of the backward; half where it is not given."""
     stage_scale: str | None
+    """Factors that make stages unequal, one per rank: `1,1,1,1.3`."""
     model: str | None
+    """A preset or a configuration file: times are then taken from the model on `device`."""
     device: str | None
     dtype: str
     efficiency: float
+    """Share of the dense peak that a stage reaches."""
     sequence_length: int
     microbatch_size: int
     hardware: str | None
+    """A described cluster; adds MFU, memory and exchanges of the whole job."""
     tp: int
     cp: int
     dp: int
@@ -63,8 +72,10 @@ class Options:
     recompute: str
     recompute_ms: float
     hop_us: float
+    """Latency of a message between ranks."""
     message_mib: float | None
     link_gbps: float | None
+    """Bandwidth of a link, 10⁹ bytes/s; None: unlimited."""
     sends: SendMode
     pairs: PairMode
     pair_share: float
@@ -72,9 +83,52 @@ class Options:
     optimizer_ms: float
     activation_gib: float | None
     sweep: str | None
-    write_order: str | None
-    json_file: str | None
-    html_file: str | None
+    """Vary stages, microbatches or chunks: `microbatches=8,16,32`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """Everything that a prediction was given, by its own name."""
+
+    schedules: str = ""
+    orders: tuple[str, ...] = ()
+    num_ranks: Annotated[int, Meta(ge=1)]
+    num_microbatches: Annotated[int, Meta(ge=1)]
+    num_chunks: Annotated[int, Meta(ge=1)] = 2
+    group_size: Annotated[int, Meta(ge=1)] | None = None
+    forward_ms: NotNegative | None = None
+    backward_ms: NotNegative | None = None
+    weight_ms: NotNegative | None = None
+    stage_scale: str | None = None
+    model: str | None = None
+    device: str | None = None
+    dtype: str = "bf16"
+    efficiency: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    sequence_length: Annotated[int, Meta(ge=1)] = 4096
+    microbatch_size: Annotated[int, Meta(ge=1)] = 1
+    hardware: str | None = None
+    tp: Degree = 1
+    cp: Degree = 1
+    dp: Degree = 1
+    ep: Degree = 1
+    etp: Degree = 1
+    zero: Annotated[int, Meta(ge=0, le=3)] = 1
+    recipe: str = "bf16"
+    recompute: Literal["none", "selective", "full"] = "none"
+    recompute_ms: NotNegative = 0.0
+    hop_us: NotNegative = 0.0
+    message_mib: NotNegative | None = None
+    link_gbps: Annotated[float, Meta(gt=0)] | None = None
+    sends: SendMode = SendMode.ASYNC
+    pairs: PairMode = PairMode.OVERLAPPED
+    pair_share: Annotated[float, Meta(gt=0, le=1)] = 1.0
+    reduction_ms: NotNegative = 0.0
+    optimizer_ms: NotNegative = 0.0
+    activation_gib: NotNegative | None = None
+    sweep: str | None = None
+    write_order: str | None = None
+    json_file: str | None = None
+    html_file: str | None = None
 
 
 def read_options(options: Mapping[str, object]) -> Options:
@@ -82,7 +136,10 @@ def read_options(options: Mapping[str, object]) -> Options:
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value} is not a finite number", "give a finite number")
-    given = _with_hardware(msgspec.convert(options, Options))
+    try:
+        given = _with_hardware(msgspec.convert(options, Options))
+    except msgspec.ValidationError as error:
+        raise UsageError(f"no prediction: {_told(error)}", "see `traceanalyzer predict --help`") from None
     if not given.schedules and not given.orders:
         raise UsageError("no schedule was named", "give --schedule, for example 1F1B,ZBV, or --order FILE")
     timed = [
@@ -97,6 +154,12 @@ def read_options(options: Mapping[str, object]) -> Options:
     if given.write_order is not None and len(_names(given.schedules)) != 1:
         raise UsageError("only one order can be written", "name one schedule with --write-order")
     return given
+
+
+def _told(error: msgspec.ValidationError) -> str:
+    """What is wrong with which option, by the name that users know."""
+    what, _, place = str(error).replace("`", "").partition(" - at $.")
+    return f"{place.removeprefix('num_').replace('ranks', 'stages') or 'options'}: {what[0].lower()}{what[1:]}"
 
 
 def _with_hardware(given: Options) -> Options:

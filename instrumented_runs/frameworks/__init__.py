@@ -1,0 +1,1 @@
+"""The recorder in loops that frameworks run, and headline numbers in experiment trackers."""

@@ -1,0 +1,25 @@
+"""`traceanalyzer mcp FOLDER...`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("mcp")
+@click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
+def command(folders: tuple[str, ...]) -> None:
+    """Answer an agent's questions about the runs in FOLDER..., by the Model Context Protocol on standard input and output.
+
+    Nothing is written, and nothing outside the folders is read: paths with .., links that lead outside and URLs are
+    refused.
+    """
+    from traceanalyzer.errors import UsageError
+
+    try:
+        import mcp  # noqa: F401  # pyright: ignore[reportUnusedImport]
+    except ImportError:
+        raise UsageError("the package mcp is not installed", "pip install 'traceanalyzer[mcp]'") from None
+    from traceanalyzer.agents.folders import open_folders
+    from traceanalyzer.agents.server import serve
+
+    serve(open_folders(folders))

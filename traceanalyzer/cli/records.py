@@ -1,0 +1,149 @@
+"""What commands write with `--json` beside the review, the prediction and the tables; every field typed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from traceanalyzer.errors import UsageError
+
+SCHEMA_VERSION = 1
+Rows = Annotated[list[dict[str, Any]], Meta(description="Rows; `table PATH --json` lists the columns and units.")]
+
+
+class Record(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What every record begins with."""
+
+    schema_version: int = SCHEMA_VERSION
+
+
+class EventCounts(Struct, frozen=True, kw_only=True):
+    """What was read; seen is kept and dropped."""
+
+    events_seen: int
+    events_kept: int
+    events_dropped: Annotated[dict[str, int], Meta(description="By reason.")]
+    bytes_seen: Annotated[int, Meta(description="Of decompressed text.")]
+    bytes_kept: int
+    bytes_dropped: Annotated[dict[str, int], Meta(description="By reason.")]
+
+
+class RecordCounts(Struct, frozen=True, kw_only=True):
+    """Records of communication libraries."""
+
+    flight_recorder: int
+    nccl_inspector: int
+
+
+class CheckRecord(Record, frozen=True, kw_only=True):
+    """What `check --json` writes."""
+
+    ranks: Annotated[Rows, Meta(description="Of the table `ranks`, without groups and devices.")]
+    counts: EventCounts
+    defects: Annotated[Rows, Meta(description="Of the table `defects`.")]
+    unmatched_kernels: Annotated[
+        list[dict[str, Any]], Meta(description="Kernels that no rule knows: name, num_kernels, duration_ns.")
+    ]
+    records: RecordCounts
+
+
+class IngestRecord(Record, frozen=True, kw_only=True):
+    """What `ingest --json` writes."""
+
+    capture: Annotated[str, Meta(description="Folder of the capture.")]
+    num_files_read: int
+    num_files_unchanged: Annotated[int, Meta(description="Held by the capture already and not read again.")]
+    num_files_left_out: Annotated[int, Meta(description="Records of communication libraries, analysed where they are.")]
+    ranks: list[int]
+    counts: EventCounts
+    defects: Annotated[Rows, Meta(description="Of the table `defects`.")]
+
+
+class RunRecord(Record, frozen=True, kw_only=True):
+    """What `run --json` writes; of a sweep the file sweep.json in its folder has every point."""
+
+    folder: str
+    kind: Literal["pipeline", "experts", "dense"]
+    num_ranks: int
+    compute_mode: Literal["real", "paced"]
+    settings: Annotated[dict[str, Any], Meta(description="Everything that was asked for, by its own name.")]
+
+
+class LayerPlacementRecord(Struct, frozen=True, kw_only=True):
+    """The proposal for one expert layer and group."""
+
+    layer: int | None
+    group: Annotated[list[int], Meta(description="Global ranks.")]
+    rank_load_before: Annotated[float, Meta(description="Fullest rank over the mean.")]
+    rank_load_after: Annotated[float, Meta(description="As proposed.")]
+    experts_of_rank: Annotated[list[list[int]], Meta(description="Slot by slot, in the order of the ranks.")]
+
+
+class PlacementRecord(Record, frozen=True, kw_only=True):
+    """What `plan experts --json` writes; `--placement` writes the file for a training job."""
+
+    rank_load_before: float
+    rank_load_after: float
+    held_out: Annotated[bool, Meta(description="Each step was judged by a placement made from the other steps.")]
+    saved_ms: Annotated[float | None, Meta(description="Per step; null where the imbalance could not be priced.")]
+    num_moved: int
+    num_redundant: int
+    layers: list[LayerPlacementRecord]
+
+
+def written(record: object) -> bytes:
+    """A record as JSON text."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
+
+
+def _of_type(record: type[Struct]) -> dict[str, Any]:
+    return msgspec.json.decode(msgspec.json.encode(msgspec.json.schema(record)))
+
+
+def _review() -> dict[str, Any]:
+    from traceanalyzer.review import json_schema
+
+    return json_schema()
+
+
+def _prediction() -> dict[str, Any]:
+    from traceanalyzer.theory.prediction.record import json_schema
+
+    return json_schema()
+
+
+def _plan() -> dict[str, Any]:
+    from traceanalyzer.theory.planning.record import PlanRecord
+
+    return _of_type(PlanRecord)
+
+
+def _tables() -> dict[str, Any]:
+    from traceanalyzer.queries.catalogue import Catalogue
+
+    return _of_type(Catalogue)
+
+
+_SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
+    "run": lambda: _of_type(RunRecord),
+    "ingest": lambda: _of_type(IngestRecord),
+    "check": lambda: _of_type(CheckRecord),
+    "analyze": _review,
+    "report": _review,
+    "predict": _prediction,
+    "plan job": _plan,
+    "plan experts": lambda: _of_type(PlacementRecord),
+    "table": _tables,
+}
+"""By command."""
+COMMANDS_WITH_SCHEMA = tuple(_SCHEMAS)
+
+
+def schema(command: str) -> dict[str, Any]:
+    """JSON Schema of what a command writes with `--json`. Raises `UsageError`."""
+    if command not in _SCHEMAS:
+        raise UsageError(f"'{command}' is no command with a record", f"commands: {', '.join(_SCHEMAS)}")
+    return _SCHEMAS[command]()
