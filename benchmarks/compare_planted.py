@@ -16,9 +16,9 @@ from inputs.planted_changes import CHANCE, PLANTINGS, Planting, true_change_ns
 from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.compare.comparison import compare
-from traceanalyzer.compare.record import Pair
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.compare import compare
+from traceanalyzer.comparison.record import Pair
+from traceanalyzer.comparison.side import Side
 
 
 def side(job: Job, faults: Faults, folder: Path, name: str) -> Side:

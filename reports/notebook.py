@@ -13,11 +13,13 @@ from html import escape
 import polars as pl
 from msgspec import to_builtins
 
+from reports.comparison.page import comparison_page
 from reports.page.model import Page
 from reports.prediction.page import prediction_page
 from reports.review_page import review_page
 from reports.sections import timeline
 from reports.sections.material import Material
+from traceanalyzer.comparison.record import Comparison
 from traceanalyzer.review import Review
 from traceanalyzer.theory.prediction.record import Predicted, PredictionRecord
 
@@ -39,6 +41,11 @@ def review_frame(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
 def prediction_frame(predicted: Predicted, record: PredictionRecord) -> str:
     """The page of a prediction as HTML for a notebook's cell."""
     return _frame(prediction_page(predicted), "prediction", to_builtins(record), _PREDICTION_HEIGHT)
+
+
+def comparison_frame(found: Comparison) -> str:
+    """The page of a comparison as HTML for a notebook's cell."""
+    return _frame(comparison_page(found), "comparison", to_builtins(found), _REVIEW_HEIGHT)
 
 
 def _frame(page: Page, name: str, record: object, height: int) -> str:

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from traceanalyzer.analysis.run import Run as Run
     from traceanalyzer.api.flow import analyze as analyze
+    from traceanalyzer.api.flow import compare as compare
     from traceanalyzer.api.flow import load as load
     from traceanalyzer.api.flow import predict as predict
     from traceanalyzer.api.flow import read as read
     from traceanalyzer.api.flow import report as report
+    from traceanalyzer.api.results import ComparisonResult as ComparisonResult
     from traceanalyzer.api.results import PredictionResult as PredictionResult
     from traceanalyzer.api.results import Result as Result
     from traceanalyzer.theory.schedules.orders import order as order
@@ -28,10 +30,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "ComparisonResult": "traceanalyzer.api.results",
     "PredictionResult": "traceanalyzer.api.results",
     "Result": "traceanalyzer.api.results",
     "Run": "traceanalyzer.analysis.run",
     "analyze": "traceanalyzer.api.flow",
+    "compare": "traceanalyzer.api.flow",
     "load": "traceanalyzer.api.flow",
     "order": "traceanalyzer.theory.schedules.orders",
     "predict": "traceanalyzer.api.flow",
@@ -42,11 +46,13 @@ _HOMES = {
 """Public names and the module of each, imported on first use: `import traceanalyzer` itself loads nothing heavy."""
 
 __all__ = [
+    "ComparisonResult",
     "PredictionResult",
     "Result",
     "Run",
     "__version__",
     "analyze",
+    "compare",
     "load",
     "order",
     "predict",

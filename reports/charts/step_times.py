@@ -11,7 +11,7 @@ from reports.charts import elements as charts
 from reports.charts.palette import PHASES, REFERENCE, STEP_PHASES
 from reports.page.grids import grid
 from reports.page.model import Chart
-from traceanalyzer.compare.record import ComparedRun
+from traceanalyzer.comparison.record import ComparedRun
 
 MAX_RUNS = 8
 _COLORS = (REFERENCE, *(PHASES[name] for name in "FBW"), STEP_PHASES["optimizer"], *(PHASES[name] for name in "I"))

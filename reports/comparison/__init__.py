@@ -7,7 +7,7 @@ from pathlib import Path
 from msgspec import to_builtins
 
 from reports.comparison.page import comparison_page
-from traceanalyzer.compare.record import Comparison
+from traceanalyzer.comparison.record import Comparison
 from traceanalyzer.output import write_result
 
 

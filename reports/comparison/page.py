@@ -8,8 +8,8 @@ from reports.charts.step_times import step_times
 from reports.comparison.ways import change_waterfall, view_grid
 from reports.page.grids import figures, grid
 from reports.page.model import COMPARED, Grid, Page, Part, Section, Tile
-from traceanalyzer.compare.record import Comparison, MetricChange, Pair
-from traceanalyzer.compare.story import signed_share
+from traceanalyzer.comparison.record import Comparison, MetricChange, Pair
+from traceanalyzer.comparison.story import signed_share
 from traceanalyzer.review.words import NOTHING, Unit, milliseconds, quantity, spaced
 
 _FEW = 8

@@ -9,8 +9,8 @@ from reports.charts.palette import LOSS, REFERENCE, RESULT
 from reports.page.grids import grid
 from reports.page.model import COMPARED, Chart, Grid
 from reports.page.text import chart_text
-from traceanalyzer.compare.record import Line, Pair, Waterfall
-from traceanalyzer.compare.story import signed_share
+from traceanalyzer.comparison.record import Line, Pair, Waterfall
+from traceanalyzer.comparison.story import signed_share
 from traceanalyzer.review.words import NOTHING, digits, milliseconds, ranks_text, spaced
 
 _MOST_BARS = 10

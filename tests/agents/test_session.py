@@ -19,7 +19,7 @@ anyio = pytest.importorskip("anyio", reason="agents are tested with the package 
 mcp = pytest.importorskip("mcp", reason="agents are tested with the package mcp")
 
 ROOT = Path(__file__).parents[2]
-TOOLS = {"folders", "analyze", "findings", "review", "tables", "table", "sql", "predict"}
+TOOLS = {"folders", "analyze", "findings", "review", "compare", "tables", "table", "sql", "predict"}
 
 
 @pytest.fixture
@@ -41,8 +41,8 @@ def session(folder: Path, talk: Callable[[Any], Awaitable[None]]) -> None:
         async with mcp.Client(server) as client:
             await talk(client)
 
-    with ThreadPoolExecutor(1) as own:  # this thread may have an event loop already: a browser's
-        own.submit(anyio.run, connected).result()
+    with ThreadPoolExecutor(1) as thread:  # a browser that another test drives keeps a loop in this one
+        thread.submit(anyio.run, connected).result()
 
 
 def content(folder: Path) -> dict[str, tuple[int, int]]:
@@ -93,6 +93,8 @@ def test_an_agent_finds_runs_the_verdict_and_rows(runs: Path) -> None:
         assert summed["rows"] == [[0, 4], [1, 4]]
         raw = await ask("sql", path="first", query="select count(*) as n from events")
         assert raw["rows"][0][0] > 8
+        told = await ask("compare", base="first", new=["kept"])
+        assert (told["pairs"][0]["verdict"], told["pairs"][0]["change_ns"]) == ("noise", 0)
         predicted = await ask("predict", schedules=["1F1B"], stages=3, microbatches=7)
         assert predicted["schedules"][0]["bubble_share"] == pytest.approx(2 / 9)
 

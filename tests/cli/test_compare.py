@@ -11,7 +11,7 @@ import pytest
 from planted import Faults, Job, plant
 
 from traceanalyzer.cli import main
-from traceanalyzer.compare.record import json_schema
+from traceanalyzer.comparison.record import json_schema
 
 Caught = pytest.CaptureFixture[str]
 JOB = Job(pp=2, num_microbatches=3, num_steps=5)

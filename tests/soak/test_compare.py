@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.compare.comparison import compare
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.compare import compare
+from traceanalyzer.comparison.side import Side
 
 pytestmark = [pytest.mark.soak, pytest.mark.runs]
 JOB = ["pipeline", "--ranks", "3", "--microbatches", "5", "--forward-ms", "40", "--backward-ms", "80", "--steps", "6"]

@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from traceanalyzer.api.results import Result
+from traceanalyzer.comparison.record import Comparison
 from traceanalyzer.errors import UsageError
 from traceanalyzer.output import as_words
 from traceanalyzer.queries.catalogue import catalogue
@@ -74,6 +75,14 @@ def verdict(path: str, result: Result) -> Verdict:
 def findings(result: Result, *, passed: bool) -> list[dict[str, Any]]:
     """What was checked, failed first; passed ones where they are asked for."""
     return [msgspec.to_builtins(each) for each in result.review.findings if passed or not each.passed]
+
+
+def comparison(found: Comparison) -> dict[str, Any]:
+    """A comparison without its waterfalls line by line, which only the command writes."""
+    told = cast("dict[str, Any]", msgspec.to_builtins(found))
+    for pair in told["pairs"]:
+        pair["waterfalls"] = [each["by"] for each in pair["waterfalls"]]
+    return told
 
 
 def part(result: Result, field: str) -> Any:  # noqa: ANN401 - JSON

@@ -17,6 +17,7 @@ from traceanalyzer.agents import answers
 from traceanalyzer.agents.answers import MOST_ROWS, Rows, Verdict
 from traceanalyzer.agents.folders import Folders
 from traceanalyzer.agents.runs import JobGiven, Runs
+from traceanalyzer.api.flow import compare as compared
 from traceanalyzer.api.flow import predict
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.options.prediction import PredictionOptions
@@ -94,7 +95,23 @@ def _of_results(runs: Runs) -> tuple[Callable[..., Any], ...]:
         """One part of review.json, whose JSON Schema the package holds, as {"value": ...}."""
         return {"value": answers.part(runs.result(path), field)}
 
-    return folders, analyze, findings, review
+    def compare(
+        base: Path, new: list[str], more_bases: list[str] | None = None, forced: list[str] | None = None
+    ) -> dict[str, Any]:
+        """What changed between a base run and others: sentences, changes sized in ns, facts that differ, noise limits.
+
+        `more_bases` are further runs of the base's job, which tell how much runs differ; `forced` are facts that may
+        differ although they make steps incomparable, for example model.
+        """
+        found = compared(
+            runs.result(base),
+            *(runs.result(path) for path in new),
+            more_bases=[runs.result(path) for path in more_bases or ()],
+            forced=forced or (),
+        )
+        return answers.comparison(found.record)
+
+    return folders, analyze, findings, review, compare
 
 
 def _of_tables(runs: Runs) -> tuple[Callable[..., Any], ...]:

@@ -1,4 +1,4 @@
-"""Read, analyze, predict, report: the commands as functions, with the same names, defaults and refusals.
+"""Read, analyze, compare, predict, report: the commands as functions, with the same names, defaults and refusals.
 
 Every function raises `TraceAnalyzerError` with a `message` and a `hint`: `InputError` where a file cannot be used,
 `UsageError` where what was asked makes no sense, `OutputError` where a file cannot be written whole.
@@ -16,7 +16,9 @@ from msgspec.structs import replace
 from traceanalyzer.analysis import assemble
 from traceanalyzer.analysis.kept import is_result, read_result
 from traceanalyzer.analysis.run import Run
-from traceanalyzer.api.results import PredictionResult, Result
+from traceanalyzer.api.results import ComparisonResult, PredictionResult, Result
+from traceanalyzer.comparison import compare as comparing
+from traceanalyzer.comparison.side import Side
 from traceanalyzer.errors import UsageError
 from traceanalyzer.options.declaration import declaration
 from traceanalyzer.options.job_prices import job_record, price_job
@@ -107,6 +109,44 @@ def analyze(run: Run | PathLike, *, job: PathLike | None = None, **declared: Unp
     return Result(measured.review, measured.tables)
 
 
+def compare(
+    base: Result | PathLike,
+    *new: Result | PathLike,
+    more_bases: Sequence[Result | PathLike] = (),
+    floor: float | None = None,
+    forced: Collection[str] = (),
+) -> ComparisonResult:
+    """Say what changed between a run and others, by how much, and who or what did it.
+
+    Args:
+        base: the run to compare with: a result, or a path, which is analyzed or opened.
+        *new: the others, in their order.
+        more_bases: further runs of the base's job, which tell how much runs differ.
+        floor: share of the step by which runs of one job may differ; None: from the bases, else 1%.
+        forced: facts that may differ though they make steps incomparable, for example `model`.
+
+    Raises:
+        UsageError: the jobs cannot be compared, naming the facts; or there is nothing to compare with.
+        InputError: a file cannot be used.
+    """
+    if not new:
+        raise UsageError("a base alone is no comparison", "give one more run: compare(base, new)")
+    found = comparing.compare(
+        _side(base),
+        [_side(each) for each in new],
+        more_bases=[_side(each) for each in more_bases],
+        floor=floor,
+        forced=forced,
+    )
+    return ComparisonResult(found)
+
+
+def _side(run: Result | PathLike) -> Side:
+    result = run if isinstance(run, Result) else analyze(run)
+    path = result.review.source.path if isinstance(run, Result) else os.fspath(run)
+    return Side(path, result.review, result.tables)
+
+
 def predict(
     schedules: str | Sequence[str],
     *,
@@ -144,6 +184,6 @@ def predict(
     return PredictionResult(found, predicted)
 
 
-def report(result: Result | PredictionResult, path: PathLike) -> Path:
+def report(result: Result | PredictionResult | ComparisonResult, path: PathLike) -> Path:
     """Write the report of a result as one offline HTML file; its path. Raises `OutputError`."""
     return result.report(path)

@@ -11,6 +11,7 @@ import polars as pl
 
 from reports import render
 from traceanalyzer.analysis.kept import keep_result
+from traceanalyzer.comparison.record import Comparison
 from traceanalyzer.queries.sql import answer, named_tables
 from traceanalyzer.review import Review
 from traceanalyzer.theory.prediction.record import Predicted, PredictionRecord
@@ -103,6 +104,60 @@ class PredictionResult:
         return prediction_frame(self.predicted, self.record)
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class ComparisonResult:
+    """What changed between runs, by how much, and who or what did it."""
+
+    record: Comparison
+    """Everything as one typed record: what `compare --json` writes. Times are integer ns, shares of 1."""
+
+    @property
+    def table(self) -> pl.DataFrame:
+        """One row per change of every pair, largest first within a pair.
+
+        Columns: `new`, the path of the run that is compared with the base; `kind` and `title` of the change; `change_ns`
+        of the step, longer above zero; `share`, the same over the base's step; `is_noise`, no more than chance explains.
+        """
+        rows = [
+            (
+                self.record.runs[pair.new].path,
+                str(change.kind),
+                change.title,
+                change.change_ns,
+                change.share,
+                change.is_noise,
+            )
+            for pair in self.record.pairs
+            for change in pair.changes
+        ]
+        return pl.DataFrame(rows, schema=_CHANGES, orient="row")
+
+    def report(self, path: str | os.PathLike[str] = "comparison.html") -> Path:
+        """Write the page as one offline HTML file; its path. Raises `OutputError`."""
+        from reports.comparison import render_comparison  # noqa: PLC0415 - drawing takes seconds to import
+
+        return render_comparison(self.record, Path(path))
+
+    def __repr__(self) -> str:
+        """The story in words."""
+        return f"<ComparisonResult: {' '.join(self.record.sentences)}>"
+
+    def _repr_html_(self) -> str:
+        from reports.notebook import comparison_frame  # noqa: PLC0415 - drawing takes seconds to import
+
+        return comparison_frame(self.record)
+
+
+_CHANGES = pl.Schema(
+    {
+        "new": pl.String,
+        "kind": pl.String,
+        "title": pl.String,
+        "change_ns": pl.Int64,
+        "share": pl.Float64,
+        "is_noise": pl.Boolean,
+    }
+)
 _SCHEDULES = pl.Schema(
     {
         "name": pl.String,

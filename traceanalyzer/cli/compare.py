@@ -12,7 +12,7 @@ from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option
 
 if TYPE_CHECKING:
-    from traceanalyzer.compare.side import Side
+    from traceanalyzer.comparison.side import Side
 
 
 @click.command("compare")
@@ -67,8 +67,8 @@ def command(
     from reports.comparison import render_comparison
     from traceanalyzer.analysis.kept import is_result
     from traceanalyzer.cli.analyze import kept
-    from traceanalyzer.compare.comparison import compare
-    from traceanalyzer.compare.record import to_json
+    from traceanalyzer.comparison.compare import compare
+    from traceanalyzer.comparison.record import to_json
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
 
@@ -113,7 +113,7 @@ def _side(path: str, asked: dict[str, Any]) -> Side:
     """A run as a side. Options that describe a job do not apply to results, which have theirs."""
     from traceanalyzer.analysis.kept import is_result, read_result
     from traceanalyzer.cli.analyze import measured
-    from traceanalyzer.compare.side import Side
+    from traceanalyzer.comparison.side import Side
 
     result = read_result(path) if is_result(path) else measured(path, asked)
     return Side(path, result.review, result.tables)

@@ -121,6 +121,12 @@ def _plan() -> dict[str, Any]:
     return _of_type(PlanRecord)
 
 
+def _comparison() -> dict[str, Any]:
+    from traceanalyzer.comparison.record import json_schema
+
+    return json_schema()
+
+
 def _tables() -> dict[str, Any]:
     from traceanalyzer.queries.catalogue import Catalogue
 
@@ -133,6 +139,7 @@ _SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "check": lambda: _of_type(CheckRecord),
     "analyze": _review,
     "report": _review,
+    "compare": _comparison,
     "predict": _prediction,
     "plan job": _plan,
     "plan experts": lambda: _of_type(PlacementRecord),

@@ -24,7 +24,7 @@ from typing import Literal
 
 import msgspec
 
-from traceanalyzer.compare.noise import DEFAULT_FLOOR
+from traceanalyzer.comparison.noise import DEFAULT_FLOOR
 from traceanalyzer.errors import UsageError
 from traceanalyzer.gates.paths import parse_path
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from traceanalyzer.compare.noise import Limit
-from traceanalyzer.compare.record import Change, Verdict
-from traceanalyzer.compare.side import lower_median
+from traceanalyzer.comparison.noise import Limit
+from traceanalyzer.comparison.record import Change, Verdict
+from traceanalyzer.comparison.side import lower_median
 from traceanalyzer.review.words import milliseconds, percent
 
 LEAST_DIFFERENCE = 0.0025

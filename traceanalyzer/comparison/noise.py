@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median, stdev
 
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.side import Side
 from traceanalyzer.measurements.capture.noise import Noise, step_noise
 from traceanalyzer.review.words import counted, milliseconds, percent
 

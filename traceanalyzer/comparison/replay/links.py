@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from traceanalyzer.compare.record import ChangeKind
+from traceanalyzer.comparison.record import ChangeKind
 
 MIN_RATIO = 0.1
 """A transfer that changed by less is as it was."""

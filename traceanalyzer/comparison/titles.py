@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from traceanalyzer.compare.record import ChangeKind
-from traceanalyzer.compare.replay.computation import Computed, who_text
-from traceanalyzer.compare.replay.links import Moved
+from traceanalyzer.comparison.record import ChangeKind
+from traceanalyzer.comparison.replay.computation import Computed, who_text
+from traceanalyzer.comparison.replay.links import Moved
 from traceanalyzer.review.words import digits, milliseconds, percent, ranks_text, spaced
 
 MAX_NAME = 70

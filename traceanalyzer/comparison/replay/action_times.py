@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from traceanalyzer.compare.replay.program_times import PARTS, SEGMENT, ProgramTimes, medians
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.replay.program_times import PARTS, SEGMENT, ProgramTimes, medians
+from traceanalyzer.comparison.side import Side
 from traceanalyzer.errors import InputError
 from traceanalyzer.gaps.causes.graph import NONE, DependencyGraph, dependency_graph, with_arrivals
 from traceanalyzer.gaps.culprits.program_graph import NODES, ProgramGraph

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from traceanalyzer.compare.replay.program_times import SEGMENT
+from traceanalyzer.comparison.replay.program_times import SEGMENT
 
 MIN_MOVED = 0.02
 """Of a rank's tokens at one place: what differs by less is the router's chance."""

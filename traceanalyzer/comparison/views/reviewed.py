@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from traceanalyzer.compare.record import ChangeKind
-from traceanalyzer.compare.replay.pieces import Sized
-from traceanalyzer.compare.side import Side
-from traceanalyzer.compare.titles import Told
+from traceanalyzer.comparison.record import ChangeKind
+from traceanalyzer.comparison.replay.pieces import Sized
+from traceanalyzer.comparison.side import Side
+from traceanalyzer.comparison.titles import Told
 from traceanalyzer.review import Review
 from traceanalyzer.review.words import ranks_text, spaced
 

@@ -8,8 +8,8 @@ from typing import Literal
 import msgspec
 import polars as pl
 
-from traceanalyzer.compare.record import FactChange, MetricChange
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.record import FactChange, MetricChange
+from traceanalyzer.comparison.side import Side
 from traceanalyzer.errors import UsageError
 from traceanalyzer.review import Fact
 from traceanalyzer.review.words import digits, spaced

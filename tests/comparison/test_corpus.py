@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.compare.comparison import compare
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.compare import compare
+from traceanalyzer.comparison.side import Side
 
 pytestmark = pytest.mark.corpus
 

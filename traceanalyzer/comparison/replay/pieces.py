@@ -13,13 +13,13 @@ from itertools import accumulate
 
 import polars as pl
 
-from traceanalyzer.compare.replay.computation import Computed, computed_changes
-from traceanalyzer.compare.replay.configured import at_old_speeds, microbatch_scale, transfers_at_old_speeds
-from traceanalyzer.compare.replay.expert_load import load_change
-from traceanalyzer.compare.replay.links import Moved, link_changes
-from traceanalyzer.compare.replay.program_times import PARTS, SEGMENT, Array, ProgramTimes, moved
-from traceanalyzer.compare.side import lower_median
-from traceanalyzer.compare.titles import Told, computed_title, delay_title, link_title
+from traceanalyzer.comparison.replay.computation import Computed, computed_changes
+from traceanalyzer.comparison.replay.configured import at_old_speeds, microbatch_scale, transfers_at_old_speeds
+from traceanalyzer.comparison.replay.expert_load import load_change
+from traceanalyzer.comparison.replay.links import Moved, link_changes
+from traceanalyzer.comparison.replay.program_times import PARTS, SEGMENT, Array, ProgramTimes, moved
+from traceanalyzer.comparison.side import lower_median
+from traceanalyzer.comparison.titles import Told, computed_title, delay_title, link_title
 from traceanalyzer.gaps.culprits.price import MAX_REPLAY_ERROR
 
 LEAST_SHARE = 0.0005

@@ -11,7 +11,7 @@ from collections import defaultdict
 
 import polars as pl
 
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.side import Side
 
 Place = tuple[tuple[int, ...], int]
 

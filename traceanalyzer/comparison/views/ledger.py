@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.compare.places import stages_by_rank
-from traceanalyzer.compare.record import Line, Waterfall
-from traceanalyzer.compare.replay.computation import Computed, computed_changes
-from traceanalyzer.compare.replay.pieces import Sized
-from traceanalyzer.compare.side import Side
-from traceanalyzer.compare.titles import Told, computed_title
-from traceanalyzer.compare.views.exclusive import exclusive_times
-from traceanalyzer.compare.views.waterfalls import REST, kernel_name
+from traceanalyzer.comparison.places import stages_by_rank
+from traceanalyzer.comparison.record import Line, Waterfall
+from traceanalyzer.comparison.replay.computation import Computed, computed_changes
+from traceanalyzer.comparison.replay.pieces import Sized
+from traceanalyzer.comparison.side import Side
+from traceanalyzer.comparison.titles import Told, computed_title
+from traceanalyzer.comparison.views.exclusive import exclusive_times
+from traceanalyzer.comparison.views.waterfalls import REST, kernel_name
 from traceanalyzer.measurements.communication.programs import COMPUTING
 from traceanalyzer.review.words import spaced
 

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from traceanalyzer.compare.places import stages_by_rank
-from traceanalyzer.compare.record import KernelChange, Line, View, Waterfall
-from traceanalyzer.compare.side import Side
-from traceanalyzer.compare.views.exclusive import exclusive_times
+from traceanalyzer.comparison.places import stages_by_rank
+from traceanalyzer.comparison.record import KernelChange, Line, View, Waterfall
+from traceanalyzer.comparison.side import Side
+from traceanalyzer.comparison.views.exclusive import exclusive_times
 from traceanalyzer.review.words import byte_count
 
 REST = "median step of the longest rank against the mean"

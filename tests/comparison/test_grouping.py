@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from traceanalyzer.compare.record import schema_text
-from traceanalyzer.compare.replay.computation import computed_changes
-from traceanalyzer.compare.replay.links import link_changes
-from traceanalyzer.compare.views.exclusive import exclusive_times
-from traceanalyzer.compare.views.waterfalls import Part, kernel_change, waterfall, whole_parts
+from traceanalyzer.comparison.record import schema_text
+from traceanalyzer.comparison.replay.computation import computed_changes
+from traceanalyzer.comparison.replay.links import link_changes
+from traceanalyzer.comparison.views.exclusive import exclusive_times
+from traceanalyzer.comparison.views.waterfalls import Part, kernel_change, waterfall, whole_parts
 from traceanalyzer.schema import KERNELS, conform
 
 STAGES = {0: (0,), 1: (0,), 2: (1,), 3: (1,)}

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 from report_cases import pipeline_case
 
-from traceanalyzer.compare.noise import limit_of, run_floor
-from traceanalyzer.compare.side import Side, lower_median
+from traceanalyzer.comparison.noise import limit_of, run_floor
+from traceanalyzer.comparison.side import Side, lower_median
 
 
 def of_steps(*ms: float) -> Side:

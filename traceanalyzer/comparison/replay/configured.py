@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.compare.replay.program_times import ProgramTimes
+from traceanalyzer.comparison.replay.program_times import ProgramTimes
 
 _SAME_BYTES = 0.02
 _SAME_NUMBER = 0.01

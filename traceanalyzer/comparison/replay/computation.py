@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from traceanalyzer.compare.record import ChangeKind
+from traceanalyzer.comparison.record import ChangeKind
 from traceanalyzer.review.words import ranks_text
 
 MAX_FOUND = 6

@@ -7,20 +7,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from traceanalyzer import __version__
-from traceanalyzer.compare.jobs import differing_facts, fact_words, metrics
-from traceanalyzer.compare.noise import Floor, Limit, limit_of, noise_of, run_floor
-from traceanalyzer.compare.places import matched_ranks, stages_by_rank, world_size
-from traceanalyzer.compare.record import Basis, Change, ComparedRun, Comparison, FactChange, Line, Pair, Waterfall
-from traceanalyzer.compare.replay.action_times import action_times
-from traceanalyzer.compare.replay.configured import microbatch_scale, program_words
-from traceanalyzer.compare.replay.pieces import Matched, Sized, is_faithful, sized_changes
-from traceanalyzer.compare.replay.program_times import ProgramTimes, program_times, same_programs
-from traceanalyzer.compare.side import Side
-from traceanalyzer.compare.story import mean_sentence, pair_sentences, trend_sentences, verdict_of
-from traceanalyzer.compare.titles import Told
-from traceanalyzer.compare.views.ledger import ledger_changes
-from traceanalyzer.compare.views.reviewed import reviewed_changes
-from traceanalyzer.compare.views.waterfalls import kernel_waterfalls, owner_waterfall, rank_waterfall
+from traceanalyzer.comparison.jobs import differing_facts, fact_words, metrics
+from traceanalyzer.comparison.noise import Floor, Limit, limit_of, noise_of, run_floor
+from traceanalyzer.comparison.places import matched_ranks, stages_by_rank, world_size
+from traceanalyzer.comparison.record import Basis, Change, ComparedRun, Comparison, FactChange, Line, Pair, Waterfall
+from traceanalyzer.comparison.replay.action_times import action_times
+from traceanalyzer.comparison.replay.configured import microbatch_scale, program_words
+from traceanalyzer.comparison.replay.pieces import Matched, Sized, is_faithful, sized_changes
+from traceanalyzer.comparison.replay.program_times import ProgramTimes, program_times, same_programs
+from traceanalyzer.comparison.side import Side
+from traceanalyzer.comparison.story import mean_sentence, pair_sentences, trend_sentences, verdict_of
+from traceanalyzer.comparison.titles import Told
+from traceanalyzer.comparison.views.ledger import ledger_changes
+from traceanalyzer.comparison.views.reviewed import reviewed_changes
+from traceanalyzer.comparison.views.waterfalls import kernel_waterfalls, owner_waterfall, rank_waterfall
 from traceanalyzer.review import Tool, Withheld
 from traceanalyzer.review.words import counted, ranks_text, times
 

@@ -12,9 +12,9 @@ from inputs.planted_changes import CHANCE, EXPERTS, PIPELINE, PLANTINGS, REPLICA
 from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.compare.comparison import compare
-from traceanalyzer.compare.record import Comparison, Pair
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.compare import compare
+from traceanalyzer.comparison.record import Comparison, Pair
+from traceanalyzer.comparison.side import Side
 from traceanalyzer.errors import UsageError
 
 

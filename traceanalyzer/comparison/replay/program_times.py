@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from traceanalyzer.compare.side import Side
-from traceanalyzer.compare.views.waterfalls import kernel_name
+from traceanalyzer.comparison.side import Side
+from traceanalyzer.comparison.views.waterfalls import kernel_name
 from traceanalyzer.gaps.culprits.culprits import MAX_OPERATIONS
 from traceanalyzer.gaps.culprits.expert_work import EXPERTS_BETWEEN
 from traceanalyzer.gaps.culprits.price import step_weights

@@ -9,9 +9,9 @@ import pytest
 from inputs.planted_ops import Planted, run_steps
 
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.compare.comparison import compare
-from traceanalyzer.compare.record import Pair
-from traceanalyzer.compare.side import Side
+from traceanalyzer.comparison.compare import compare
+from traceanalyzer.comparison.record import Pair
+from traceanalyzer.comparison.side import Side
 
 MICROBATCHES = 6
 KINDS = {"F": "forward-compute", "B": "backward-compute"}
