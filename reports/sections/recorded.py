@@ -19,7 +19,15 @@ def section(material: Material) -> Section | None:
     return material.section(
         "recorded",
         "Recorded by the communication library",
-        [_sources(found), _missing(found), _mismatched(found), _unfinished(found), _late(found), _operations(found)],
+        [
+            _sources(found),
+            _apart(found),
+            _missing(found),
+            _mismatched(found),
+            _unfinished(found),
+            _late(found),
+            _operations(found),
+        ],
         absent="The library recorded nothing.",
         lead="What the flight recorder and NCCL Inspector wrote, joined across ranks.",
     )
@@ -36,6 +44,23 @@ def _sources(found: Recorded) -> Grid | None:
             ("records", lambda s: s.num_records, "count"),
             ("collectives of the traces joined", lambda s: s.num_joined, "count"),
         ],
+    )
+
+
+def _apart(found: Recorded) -> Grid | None:
+    return grid(
+        "recorded-apart",
+        "Where the calls of ranks come apart",
+        found.apart,
+        [
+            ("group", lambda a: a.group, None),
+            ("collective", lambda a: a.operation, None),
+            ("number", lambda a: a.sequence, "count"),
+            ("stands out", lambda a: a.ranks, None),
+            ("what", lambda a: a.said, None),
+        ],
+        limit=20,
+        few=_FEW,
     )
 
 

@@ -10,6 +10,7 @@ import pytest
 from inputs.tiny_device import TinyDevice
 
 from traceanalyzer.analysis.assemble import analyze, read
+from traceanalyzer.traces import summarize
 from traceanalyzer.traces.capture.ingest import ingest
 
 
@@ -40,6 +41,14 @@ def test_events_written_twice_count_once_and_are_said_first(*, captured: bool, t
     assert any("it counts once (12 events)" in line for line in two.review.warnings)
     assert quality.verdict == "complete"
     assert one.review.warnings == [line for line in two.review.warnings if "counts once" not in line]
+
+
+def test_sums_of_kernel_times_count_repeated_events_once(tmp_path: Path) -> None:
+    plain, twice = trace(), trace()
+    twice.events += copy.deepcopy(twice.events[9:21])
+    one, two = (summarize(job.write(tmp_path / name)) for job, name in ((plain, "plain"), (twice, "twice")))
+    assert one.kernel_times["num_kernels"].sum() == 12
+    assert two.kernel_times.equals(one.kernel_times)
 
 
 def test_events_that_differ_in_one_argument_are_two(tmp_path: Path) -> None:

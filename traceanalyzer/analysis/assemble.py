@@ -27,7 +27,7 @@ from traceanalyzer.gaps.checks.culprits import without_victims
 from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points, with_shares
 from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
-from traceanalyzer.gaps.communication.recorded import recorded_sentences
+from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_sentences
 from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
@@ -128,6 +128,7 @@ def _words(found: Measured, review: Review) -> Words:
     ranks = sorted(tables.ranks["rank"].unique())
     spent = Spent(review.step, review.accounting, review.quality, captured, ranks, review.kernels, review.communication)
     return Words(
+        lead=apart_sentences(found.recorded, faults_only=True),
         first=nobody_sentences(spent),
         spent=[*spent_sentences(spent), *lone_rank_sentences(captured)],
         scope=scope_sentences(captured, review.quality),

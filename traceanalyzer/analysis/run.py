@@ -22,6 +22,7 @@ from traceanalyzer.traces import (
     read_step_records,
     read_traces,
 )
+from traceanalyzer.traces.input.discovery import Paths, Where
 from traceanalyzer.traces.nccl.records import (
     NO_RECORDS,
     Records,
@@ -57,21 +58,21 @@ class Run:
 
 
 def read(
-    path: Path | str,
+    path: Where,
     columns: Mapping[str, str] | None = None,
     *,
     rank_map: Mapping[str, int] | None = None,
     ranks: Collection[int] | None = None,
     steps: Collection[int] | None = None,
 ) -> Run:
-    """Read a run folder, a folder of traces, one trace file, an op table (Parquet, CSV), or records of communication.
+    """Read a run folder, a folder of traces, trace files, an op table (Parquet, CSV), or records of communication.
 
     `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
     files by name or pattern; `ranks` and `steps` choose what to look at. Raises `InputError` if nothing can be used,
     `UsageError` if nothing that was chosen is here.
     """
     chosen = None if steps is None else frozenset(steps)
-    if columns is not None or is_op_table(path):
+    if not isinstance(path, Paths) and (columns is not None or is_op_table(path)):
         return _op_table_run(str(path), _of_ranks(read_op_table(path, columns), ranks, str(path)), chosen)
     records = read_records(path)
     try:
@@ -96,9 +97,9 @@ def read(
     )
 
 
-def _promised(path: Path | str, job: Job | None, ranks: Collection[int] | None) -> frozenset[int]:
+def _promised(path: Where, job: Job | None, ranks: Collection[int] | None) -> frozenset[int]:
     """Of a run folder the ranks that were to be traced, less those that were not asked for; of a single file none."""
-    if job is None or not Path(path).is_dir():
+    if job is None or isinstance(path, Paths) or not Path(path).is_dir():
         return frozenset()
     traced = range(job.layout.world_size) if job.traced_ranks is None else job.traced_ranks
     return frozenset(rank for rank in traced if ranks is None or rank in ranks)

@@ -9,14 +9,23 @@ import click
 
 from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import job_options
-from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option, refuse_lost
+from traceanalyzer.cli.options.reading import (
+    announce,
+    choice_options,
+    columns_option,
+    one_place,
+    paths_argument,
+    rank_map_option,
+    refuse_lost,
+)
 
 if TYPE_CHECKING:
     from traceanalyzer.analysis.kept import Kept
+    from traceanalyzer.traces.input.discovery import Where
 
 
 @click.command("analyze")
-@click.argument("path")
+@paths_argument
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
 @gate_options
@@ -26,7 +35,7 @@ if TYPE_CHECKING:
 @job_options
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(
-    path: str,
+    paths: tuple[str, ...],
     json_file: str | None,
     out: str | None,
     gate_file: Path | None,
@@ -36,7 +45,7 @@ def command(
     strict: bool,
     **asked: Any,  # noqa: ANN401 - options of several types
 ) -> None:
-    """Measure the run in PATH and set it against theory: a run folder, a folder of traces, one trace or an op table.
+    """Measure the run in PATH... and set it against theory: a run folder, a folder of traces, one trace or an op table.
 
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
@@ -45,6 +54,7 @@ def command(
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
 
+    path = one_place(paths)
     result = kept(path, asked)
     if result is not None and out is not None:
         raise UsageError(f"{path}: is already a kept result", "leave --out out, or give the traces")
@@ -57,7 +67,7 @@ def command(
         write_result(json_file, to_json(review))
     if json_file != "-":
         _print(result, form)
-    judge(gate_file, [(path, review)], None, None, form, junit_file, quiet=json_file == "-")
+    judge(gate_file, [(str(path), review)], None, None, form, junit_file, quiet=json_file == "-")
     if strict:
         refuse_lost(path, review.quality.defects)
 
@@ -75,17 +85,18 @@ def _print(result: Kept, form: str) -> None:
             announce([sentence], click.echo)
 
 
-def kept(path: str, asked: dict[str, Any]) -> Kept | None:
+def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
     """The result at `path`; None where that is no result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
+    from traceanalyzer.traces.input.discovery import Paths
 
-    if not is_result(path):
+    if isinstance(path, Paths) or not is_result(path):
         return None
     refuse_options(path, asked)
     return read_result(path)
 
 
-def refuse_options(path: str, asked: dict[str, Any]) -> None:
+def refuse_options(path: Where, asked: dict[str, Any]) -> None:
     """Raise `UsageError` if an option was given that cannot change a result."""
     from traceanalyzer.errors import UsageError
 
@@ -97,7 +108,7 @@ def refuse_options(path: str, asked: dict[str, Any]) -> None:
         )
 
 
-def measured(path: str, asked: dict[str, Any]) -> Kept:
+def measured(path: Where, asked: dict[str, Any]) -> Kept:
     """Read and measure what is at `path`, as the options `asked`."""
     from traceanalyzer.analysis.assemble import analyze, read, with_declaration
     from traceanalyzer.analysis.kept import Kept

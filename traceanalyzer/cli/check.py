@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from traceanalyzer.cli.options.reading import kernel_rules_option, rank_map_option
+from traceanalyzer.cli.options.reading import kernel_rules_option, one_place, paths_argument, rank_map_option
 
 
 @click.command("check")
-@click.argument("path")
+@paths_argument
 @rank_map_option
 @click.option(
     "--json",
@@ -20,12 +18,15 @@ from traceanalyzer.cli.options.reading import kernel_rules_option, rank_map_opti
 )
 @kernel_rules_option
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
-def command(path: str, rank_map: Path | None, json_file: str | None, kernel_rules: str | None, *, strict: bool) -> None:
-    """Say what is in PATH and what is wrong with it: ranks, every event counted, every defect named, kernels that no rule knows."""
+def command(
+    paths: tuple[str, ...], rank_map: str | None, json_file: str | None, kernel_rules: str | None, *, strict: bool
+) -> None:
+    """Say what is in PATH... and what is wrong with it: ranks, every event counted, every defect named, kernels that no rule knows."""
     from msgspec import convert
 
     from traceanalyzer.cli.options.reading import (
         announce,
+        apart_lines,
         kernel_lines,
         record_lines,
         refuse_loss,
@@ -38,6 +39,7 @@ def command(path: str, rank_map: Path | None, json_file: str | None, kernel_rule
     from traceanalyzer.tables.computation.taxonomy import unmatched_kernels
     from traceanalyzer.traces.nccl.records import read_contents
 
+    path = one_place(paths)
     traces, records = read_contents(path, load_rank_map(rank_map))
     unknown = unmatched_kernels(traces.kernel_times, load_kernel_rules(kernel_rules))
     if json_file is not None:
@@ -50,7 +52,12 @@ def command(path: str, rank_map: Path | None, json_file: str | None, kernel_rule
         )
         write_result(json_file, written(result))
     if json_file != "-":
-        lines = [*summary(traces), *kernel_lines(traces.kernel_times, unknown), *record_lines(records)]
-        announce([path, *lines], click.echo)
+        lines = [
+            *apart_lines(records),
+            *summary(traces),
+            *kernel_lines(traces.kernel_times, unknown),
+            *record_lines(records),
+        ]
+        announce([str(path), *lines], click.echo)
     if strict:
         refuse_loss(path, traces.defects)

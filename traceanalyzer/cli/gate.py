@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from traceanalyzer.cli.options.reading import one_place, paths_argument
+
 
 @click.group("gate")
 def command() -> None:
@@ -13,7 +15,7 @@ def command() -> None:
 
 
 @command.command("init")
-@click.argument("path")
+@paths_argument
 @click.option(
     "-o",
     "--output",
@@ -28,7 +30,7 @@ def command() -> None:
     help="Where to keep the review to compare with [baseline.json beside the gate's file].",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there.")
-def init(path: str, output: Path, baseline: Path | None, *, force: bool) -> None:
+def init(paths: tuple[str, ...], output: Path, baseline: Path | None, *, force: bool) -> None:
     """Write a gate's file for runs like PATH, with its review.json as the baseline.
 
     PATH is a result that `analyze --out` kept, a review.json, or traces.
@@ -46,6 +48,7 @@ def init(path: str, output: Path, baseline: Path | None, *, force: bool) -> None
     for file in (output, kept_at):
         if file.exists() and not force:
             raise UsageError(f"{file}: is there already", "name another file, or give --force to replace it")
+    path = one_place(paths)
     result = kept(path, {}) or measured(path, asked)
     relative = os.path.relpath(kept_at, output.parent)
     write_result(kept_at, to_json(result.review))

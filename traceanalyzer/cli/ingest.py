@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def command(
     paths: tuple[str, ...],
     out: Path,
-    rank_map: Path | None,
+    rank_map: str | None,
     workers: int | None,
     memory: int | None,
     json_file: str | None,

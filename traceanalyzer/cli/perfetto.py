@@ -8,18 +8,23 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.options.job import job_options
-from traceanalyzer.cli.options.reading import choice_options, columns_option, rank_map_option
+from traceanalyzer.cli.options.reading import choice_options, columns_option, one_place, paths_argument, rank_map_option
 
 if TYPE_CHECKING:
     from traceanalyzer.perfetto.source import Source
+    from traceanalyzer.traces.input.discovery import Where
 
 
 @click.command("perfetto", epilog="Open FILE at https://ui.perfetto.dev; it is read in the browser and sent nowhere.")
-@click.argument("path")
+@paths_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to write; compressed if it ends in .gz.")  # fmt: skip
 @click.option("--format", "kind", type=click.Choice(["perfetto", "json"]), help="Default: json if FILE ends in .json or .json.gz, else perfetto.")  # fmt: skip
 @click.option(
-    "--from", "from_ms", type=float, metavar="MS", help="From this moment on, in ms since the first chosen step began on a chosen rank."
+    "--from",
+    "from_ms",
+    type=float,
+    metavar="MS",
+    help="From this moment on, in ms since the first chosen step began on a chosen rank.",
 )
 @click.option("--to", "to_ms", type=float, metavar="MS", help="Up to this moment.")
 @click.option("--cpu", is_flag=True, help="The host's threads as well.")
@@ -29,7 +34,7 @@ if TYPE_CHECKING:
 @choice_options
 @job_options
 def command(
-    path: str,
+    paths: tuple[str, ...],
     output: Path,
     kind: str | None,
     from_ms: float | None,
@@ -53,7 +58,7 @@ def command(
         raise UsageError("-o -: a timeline is written to a file", "name a file: -o timeline.pftrace")
     ranks, steps = asked.pop("ranks"), asked.pop("steps")
     choice = Choice(chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps), from_ms, to_ms)
-    source = _source(path, traces, asked, cpu=cpu)
+    source = _source(one_place(paths), traces, asked, cpu=cpu)
     written = write_timeline(
         source, choice, output, "json" if kind == "json" else "perfetto" if kind else None, cpu=cpu
     )
@@ -65,7 +70,7 @@ def command(
     )
 
 
-def _source(path: str, traces: str | None, asked: dict[str, Any], *, cpu: bool) -> Source:
+def _source(path: Where, traces: str | None, asked: dict[str, Any], *, cpu: bool) -> Source:
     from traceanalyzer.analysis.assemble import read, with_declaration
     from traceanalyzer.analysis.kept import is_result
     from traceanalyzer.cli.analyze import refuse_options
@@ -73,15 +78,16 @@ def _source(path: str, traces: str | None, asked: dict[str, Any], *, cpu: bool) 
     from traceanalyzer.options.declaration import declaration
     from traceanalyzer.options.reading import load_columns, load_rank_map
     from traceanalyzer.perfetto.source import kept_source, measured_source, with_capture
+    from traceanalyzer.traces.input.discovery import Paths
 
-    if is_result(path):
+    if not isinstance(path, Paths) and is_result(path):
         refuse_options(path, asked)
         if cpu and traces is None:
             raise UsageError(
                 f"{path}: is a result, which does not keep the host's threads",
                 "add --traces CAPTURE, or give the traces",
             )
-        source = kept_source(path)
+        source = kept_source(str(path))
         return source if traces is None else with_capture(source, traces)
     if traces is not None:
         raise UsageError(f"{path}: is not a result, so --traces does not apply", "leave --traces out")

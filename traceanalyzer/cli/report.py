@@ -8,11 +8,17 @@ from typing import Any
 import click
 
 from traceanalyzer.cli.options.job import job_options
-from traceanalyzer.cli.options.reading import choice_options, columns_option, rank_map_option
+from traceanalyzer.cli.options.reading import (
+    choice_options,
+    columns_option,
+    one_place,
+    paths_argument,
+    rank_map_option,
+)
 
 
 @click.command("report")
-@click.argument("path")
+@paths_argument
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file."
 )
@@ -21,7 +27,7 @@ from traceanalyzer.cli.options.reading import choice_options, columns_option, ra
 @choice_options
 @job_options
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON beside it; - is standard output.")
-def command(path: str, output: Path, json_file: str | None, **asked: Any) -> None:  # noqa: ANN401 - options of several types
+def command(paths: tuple[str, ...], output: Path, json_file: str | None, **asked: Any) -> None:  # noqa: ANN401 - options of several types
     """Write the report of the run in PATH as one offline HTML file.
 
     PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
@@ -34,6 +40,7 @@ def command(path: str, output: Path, json_file: str | None, **asked: Any) -> Non
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
+    path = one_place(paths)
     result = kept(path, asked) or measured(path, asked)
     if json_file is not None:
         write_result(json_file, to_json(result.review))

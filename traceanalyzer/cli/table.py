@@ -11,6 +11,7 @@ from traceanalyzer.cli.options.answers import answer_options, write_answer
 from traceanalyzer.cli.options.reading import (
     column_map_option,
     kernel_rules_option,
+    one_place,
     rank_map_option,
 )
 
@@ -20,8 +21,7 @@ if TYPE_CHECKING:
 
 
 @click.command("table", epilog="Without NAME all tables are listed, each with what a row of it is.")
-@click.argument("path")
-@click.argument("name", required=False)
+@click.argument("arguments", nargs=-1, required=True, metavar="PATH... [NAME]")
 @click.option("--where", metavar="CONDITION", help='Only these rows, as in SQL: "rank == 3 and duration_ms > 2".')
 @click.option("--columns", "chosen", metavar="LIST", help="Only these columns, in this order: name,rank,duration_ms.")
 @click.option("--sort", metavar="LIST", help='Order of the rows: "duration_ms desc, rank".')
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
 @rank_map_option
 @kernel_rules_option
 def command(
-    path: str,
-    name: str | None,
+    arguments: tuple[str, ...],
     where: str | None,
     chosen: str | None,
     sort: str | None,
@@ -41,11 +40,11 @@ def command(
     output: str,
     json_file: str | None,
     limit: int | None,
-    rank_map: Path | None,
+    rank_map: str | None,
     columns: Path | None,
     kernel_rules: str | None,
 ) -> None:
-    """Print one table of PATH: traces, a capture, or a result that was kept by `analyze --out`.
+    """Print one table of PATH...: traces, a capture, or a result that was kept by `analyze --out`.
 
     Beside the columns of the table, conditions, columns and orders may name duration_ns and duration_ms. Text shows the
     first 20 rows unless --limit is given. Text cells that a spreadsheet would run as a formula get a leading ' in CSV.
@@ -56,6 +55,7 @@ def command(
     from traceanalyzer.queries.selection import Selection, of_ranks, select
     from traceanalyzer.queries.sources import check_name, tables_at
 
+    paths, name = (arguments, None) if len(arguments) == 1 else (arguments[:-1], arguments[-1])
     if name is None:
         given = {"--where": where, "--columns": chosen, "--sort": sort, "--ranks": ranks, "--limit": limit}
         for option in (option for option, value in given.items() if value is not None):
@@ -65,7 +65,7 @@ def command(
     check_name(name)
     names = _names(chosen)
     kind = "json" if json_file is not None else kind or format_of(output)
-    declared = tables_at(path, [name], reading(rank_map, columns, kernel_rules))[name]
+    declared = tables_at(one_place(paths), [name], reading(rank_map, columns, kernel_rules))[name]
     frame = with_durations(declared if ranks is None else of_ranks(declared, ranks, name))
     names = names or shown_columns(declared.columns, frame.columns, for_people=kind in ("text", "markdown"))
     if limit is None and kind == "text":
@@ -88,7 +88,7 @@ def _names(chosen: str | None) -> list[str]:
     return names
 
 
-def reading(rank_map: Path | None, columns: Path | None, kernel_rules: str | None) -> Reading:
+def reading(rank_map: str | None, columns: Path | None, kernel_rules: str | None) -> Reading:
     """How traces are to be read. Raises `UsageError` and `InputError` where a file is none."""
     from traceanalyzer.options.kernel_rules import load_kernel_rules
     from traceanalyzer.options.reading import load_columns, load_rank_map

@@ -20,17 +20,19 @@ def load_columns(path: Path | None) -> dict[str, str] | None:
     return None if path is None else load_column_map(path)
 
 
-def load_rank_map(path: Path | None) -> dict[str, int] | None:
-    """Ranks by file name or pattern from a JSON object. Raises `UsageError`."""
-    if path is None:
+def load_rank_map(given: str | Path | None) -> dict[str, int] | None:
+    """Ranks by file name or pattern from a JSON object or a file with one. Raises `UsageError`."""
+    if given is None:
         return None
+    text = str(given)
     hint = 'write a JSON object of file names (or patterns) and ranks: {"host_1234.*": 0}'
     try:
-        ranks = msgspec.json.decode(path.read_bytes(), type=dict[str, int])
-    except (msgspec.MsgspecError, OSError, RecursionError) as error:
-        raise UsageError(f"{path}: not a rank map: {error}", hint) from None
+        content = text.encode() if text.lstrip().startswith("{") else Path(text).read_bytes()
+        ranks = msgspec.json.decode(content, type=dict[str, int])
+    except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:
+        raise UsageError(f"{text}: not a rank map: {error}", hint) from None
     if any(not 0 <= rank < _MAX_RANK for rank in ranks.values()):
-        raise UsageError(f"{path}: a rank is negative or too large", hint)
+        raise UsageError(f"{text}: a rank is negative or too large", hint)
     return ranks
 
 

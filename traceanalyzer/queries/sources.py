@@ -15,6 +15,7 @@ from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.schema import TABLES
 from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.traces import Traces, read_traces
+from traceanalyzer.traces.input.discovery import Paths, Where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,14 +31,14 @@ class Reading:
 AS_IT_IS = Reading()
 
 
-def tables_at(path: Path | str, names: Collection[str], reading: Reading = AS_IT_IS) -> dict[str, pl.DataFrame]:
+def tables_at(path: Where, names: Collection[str], reading: Reading = AS_IT_IS) -> dict[str, pl.DataFrame]:
     """The tables called `names` of what is at `path`, in the schemas of the registry.
 
     Raises `UsageError` for a name that is no table or is not kept there, `InputError` where nothing can be read.
     """
     for name in names:
         check_name(name)
-    if is_result(path):
+    if not isinstance(path, Paths) and is_result(path):
         return _kept(path, names, reading)
     if all(TABLES[name].origin == "traces" for name in names):
         return _of_traces(read_traces(path, rank_map=reading.rank_map), names)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 import polars as pl
 
@@ -14,11 +13,12 @@ from traceanalyzer.queries.durations import with_durations
 from traceanalyzer.queries.selection import Panic, Selected, one_line, refuse_files
 from traceanalyzer.queries.sources import AS_IT_IS, Reading, tables_at
 from traceanalyzer.schema import TABLES
+from traceanalyzer.traces.input.discovery import Where
 
 _READS = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*(select|with|from)\b", re.IGNORECASE | re.DOTALL)
 
 
-def ask(path: Path | str, query: str, limit: int | None = None, reading: Reading = AS_IT_IS) -> Selected:
+def ask(path: Where, query: str, limit: int | None = None, reading: Reading = AS_IT_IS) -> Selected:
     """The answer to a query over the tables of what is at `path`; tables that it does not name are not read.
 
     Raises `UsageError` for a query that cannot be answered, `InputError` where nothing can be read.

@@ -62,6 +62,7 @@ from traceanalyzer.review.sections.quality import (
     Withheld,
 )
 from traceanalyzer.review.sections.recorded import (
+    Desync,
     LateRank,
     Mismatch,
     MissingCall,
@@ -91,6 +92,7 @@ __all__ = [
     "Culprit",
     "Defect",
     "Degrees",
+    "Desync",
     "ExchangeFigures",
     "ExpertBlame",
     "ExpertGemm",

@@ -49,7 +49,7 @@ from traceanalyzer.tables.steps.parts import (
     phases_by_thread,
 )
 from traceanalyzer.tables.steps.typical import FirstStep, typical_steps, with_typical
-from traceanalyzer.tables.steps.windows import device_steps, steps, whole_lengths
+from traceanalyzer.tables.steps.windows import device_steps, steps, whole_lengths, with_cut_starts
 
 __all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
 
@@ -253,7 +253,8 @@ def _joint(
     on_device = kernels(events, rules, found.ranges)
     main = events.join(on_device, on="rank", how="anti")
     own_windows = with_iterations(steps(main, found.ranges), main)
-    windows = pl.concat([own_windows, device_steps(on_device, found.ranges)]).sort("rank", "start_ns")
+    of_kernels = with_cut_starts(device_steps(on_device, found.ranges), on_device, ranks)
+    windows = pl.concat([own_windows, of_kernels]).sort("rank", "start_ns")
     of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)
     return _Joint(
         found=found,

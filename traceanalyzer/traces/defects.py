@@ -112,6 +112,7 @@ CODES: dict[str, Code] = {
     "time.not_a_number": Code("repair", "skipped", (), "times that are not numbers or exceed 64 bits", ""),
     "time.base_invalid": Code("repair", "assumed", _WAIT, "`baseTimeNanoseconds` cannot be a time; 0 is assumed", ""),
     "file.schema_version": Code("repair", "kept", (), "a `schemaVersion` that is not known here", ""),
+    "file.foreign": Code("info", "skipped", (), "a file of another kind than a trace", ""),
     "file.not_a_trace": Code("info", "skipped", (), "a JSON file without `traceEvents`", ""),
     "file.unusable": Code("loss", "skipped", _ALL, "a file without any usable event", _AGAIN),
     "file.identical": Code("info", "skipped", (), "the same trace occurs twice; it is read once", ""),
@@ -128,6 +129,13 @@ CODES: dict[str, Code] = {
     ),
     "rank.assumed": Code(
         "repair", "assumed", (), "the rank is not recorded; as the only file, it is taken as rank 0", "give --rank-map"
+    ),
+    "rank.counted": Code(
+        "info",
+        "assumed",
+        (),
+        "nothing but the numbers in the names of the files tells their ranks",
+        "give --rank-map if they do not",
     ),
     "rank.invalid": Code(
         "repair", "skipped", (), "the recorded rank cannot be one; the next source of a rank was used", ""

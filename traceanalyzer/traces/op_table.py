@@ -15,6 +15,8 @@ import polars as pl
 
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.schema import OPS, conform
+from traceanalyzer.traces.input.discovery import Paths, Where
+from traceanalyzer.traces.input.foreign import first_bytes, foreign, remedy_of
 
 SUFFIXES = (".parquet", ".csv")
 MAX_ROWS = 50_000_000
@@ -46,9 +48,9 @@ _NEEDED = ("rank", "stage", "step", "kind")
 _HINT = 'name them with a column map: a JSON object of our names and the file\'s, for example {"kind": "op", "start_us": "ts"}'
 
 
-def is_op_table(path: Path | str) -> bool:
+def is_op_table(path: Where) -> bool:
     """Whether a path is a file that is read as an op table: by its ending."""
-    return Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
+    return not isinstance(path, Paths) and Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
 
 
 def load_column_map(path: Path | str) -> dict[str, str]:
@@ -71,6 +73,8 @@ def read_op_table(path: Path | str, columns: Mapping[str, str] | None = None) ->
     timed = [_time_of(frame, name) for name in ("start", "duration")]
     missing += [f"{name}_ns" for name, found in zip(("start", "duration"), timed, strict=True) if found is None]
     if missing:
+        if (kind := foreign(Path(path).name, first_bytes(Path(path)))) is not None:
+            raise InputError(f"{path}: {kind.what}", remedy_of(kind, str(path)))
         raise InputError(f"{path}: an op table without column {', '.join(missing)}", _HINT)
     try:
         typed = frame.with_columns(*[time for time in timed if time is not None], _kind())

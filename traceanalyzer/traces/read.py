@@ -14,7 +14,7 @@ from traceanalyzer.job import RUN_FILE
 from traceanalyzer.traces.capture.manifest import Part, is_capture, load_manifest, sha256_of
 from traceanalyzer.traces.capture.parts import read_part
 from traceanalyzer.traces.defects import defect_row, defect_table
-from traceanalyzer.traces.input.discovery import find, is_remote
+from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.input.source import Frames, Unusable, read_source, unusable
 from traceanalyzer.traces.kineto.facts import FileFacts
@@ -59,13 +59,13 @@ class Traces(Summary):
 
 
 def read_traces(
-    path: Path | str,
+    path: Where,
     *,
     rank_map: Mapping[str, int] | None = None,
     ranks: Collection[int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> Traces:
-    """Read the traces at `path`: a file, a folder, a glob, a URL or a capture.
+    """Read the traces at `path`: a file, a folder, a glob, a URL, a capture, or several of these but captures.
 
     `rank_map` gives ranks by file name or pattern; of the ranks found only `ranks` are kept. Raises `InputError` if
     nothing can be used or files contradict, `UsageError` if none of `ranks` is here.
@@ -85,7 +85,7 @@ def read_traces(
 
 
 def summarize(
-    path: Path | str,
+    path: Where,
     *,
     rank_map: Mapping[str, int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
@@ -96,7 +96,7 @@ def summarize(
     The parts of a capture are compared with their hashes and their kernels counted, unless `verify` is false.
     """
     tally = KernelTally()
-    opened = _open(path, limits, lambda: tally)
+    opened = _open(path, limits, tally.document)
     if verify:
         for _, rows in opened.read:
             for part in rows():
@@ -121,23 +121,25 @@ class _Opened:
     rank_map: Mapping[str, int]
 
 
-def _open(path: Path | str, limits: Limits, new_sink: NewSink) -> _Opened:
-    if not is_remote(str(path)) and is_capture(Path(path)):
+def _open(path: Where, limits: Limits, new_sink: NewSink) -> _Opened:
+    if not isinstance(path, Paths) and not is_remote(str(path)) and is_capture(Path(path)):
         return _open_capture(Path(path))
     found = find(path)
     read: list[tuple[FileFacts, Rows]] = []
     defects: list[dict[str, Any]] = list(found.defects)
     failures: list[str] = []
+    remedy: str | None = None
     for source in found.sources:
         for result in read_source(source, limits=limits, new_sink=new_sink):
             if isinstance(result, Unusable):
                 failures += [result.why] if result.why else []
+                remedy = remedy or result.remedy
                 defects += result.defects
             else:
                 facts, sink = result
                 read.append((facts, sink.take))
     if not read:
-        raise unusable(str(path), failures)
+        raise unusable(str(path), failures, remedy)
     return _Opened(read, defects, found.run_folder, {})
 
 

@@ -15,6 +15,7 @@ from traceanalyzer.errors import InputError
 from traceanalyzer.measurements.communication.recorded import inspector_bandwidth, missing_callers
 from traceanalyzer.traces.nccl.flight_recorder import read_flight_recorder
 from traceanalyzer.traces.nccl.inspector import read_inspector
+from traceanalyzer.traces.nccl.records import read_records
 
 
 def record(rank: int = 0, number: int = 1, size: int = 8, **perf: Any) -> dict[str, Any]:
@@ -66,6 +67,24 @@ def test_newer_versions_messages_and_event_times_are_read(tmp_path: Path) -> Non
     assert (first["algorithm"], first["protocol"], first["end_ns"] - first["start_ns"]) == ("RING", "LL", 100_000)
     assert first["start_ns"] == 1_748_030_377_748_202_000
     assert (second["kind"], second["peer"], second["duration_ns"], second["sequence_number"]) == ("receive", 5, 2500, 3)
+
+
+@pytest.mark.parametrize("separator", ["", ".", "_"])
+def test_flattened_records_are_the_same_records(separator: str, tmp_path: Path) -> None:
+    def flat(rank: int) -> dict[str, Any]:
+        return {
+            (f"{part}{separator}{name}" if separator else name): value
+            for part, fields in record(rank, 6).items()
+            for name, value in fields.items()
+        }
+
+    whole, _ = read_inspector(write(tmp_path / "", "\n".join(json.dumps(record(rank, 6)) for rank in range(3))))
+    text = "\n".join(json.dumps(flat(rank)) for rank in range(3)) + "\n" + json.dumps(flat(3))[:-9]
+    (tmp_path / "flat").mkdir()
+    flattened, lost = read_inspector(write(tmp_path / "flat", text))
+    assert flattened.equals(whole)
+    assert lost == 1
+    assert read_records(tmp_path / "flat").inspector.height == 3
 
 
 def damaged() -> dict[str, tuple[str, int, int]]:

@@ -35,6 +35,8 @@ MAX_RANKS = 8
 class Words:
     """Sentences about the captured ranks."""
 
+    lead: Sequence[str] = ()
+    """Before everything: which rank did not make a call, by flight-recorder dumps."""
     first: Sequence[str] = ()
     """Instead of a story, where there can be none."""
     spent: Sequence[str] = ()
@@ -71,7 +73,7 @@ def headline(
         words.first
     )
     return Headline(
-        sentences=[*told, *measured, *words.scope, *words.next],
+        sentences=[*words.lead, *told, *measured, *words.scope, *words.next],
         tiles=tiles(known, figures),
         withheld_causes=withheld_causes(withheld),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +15,30 @@ if TYPE_CHECKING:
 
     from traceanalyzer.review import Defect
     from traceanalyzer.traces import Counts, Summary
+    from traceanalyzer.traces.input.discovery import Where
     from traceanalyzer.traces.nccl.records import Records
 
 _SHOWN = 8
 
 
+def paths_argument(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add PATH...; the command takes `paths` and hands them to `one_place`."""
+    return click.argument("paths", nargs=-1, required=True, metavar="PATH...")(command)
+
+
+def one_place(paths: Sequence[str]) -> Where:
+    """One path as it is, several as one place: files of one run, as a shell writes out a pattern."""
+    from traceanalyzer.traces.input.discovery import Paths
+
+    return paths[0] if len(paths) == 1 else Paths(tuple(paths))
+
+
 def rank_map_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--rank-map`; the command takes `rank_map` and hands it to `load_rank_map`."""
     option = click.option(
-        "--rank-map", type=click.Path(path_type=Path), help="JSON object of file names or patterns and ranks."
+        "--rank-map",
+        metavar="FILE|JSON",
+        help="Ranks by file name or pattern: a JSON object, or a file with one.",
     )
     return option(command)
 
@@ -110,15 +125,16 @@ def kernel_lines(times: pl.DataFrame, unmatched: pl.DataFrame) -> list[str]:
 
 def record_lines(records: Records) -> list[str]:
     """What communication libraries recorded, and what is amiss in it by itself; nothing without records."""
-    from traceanalyzer.measurements.communication.recorded import missing_callers, unfinished_calls
+    from traceanalyzer.measurements.communication.recorded import unfinished_calls
+    from traceanalyzer.review.words import counted
 
     lines: list[str] = []
-    dumps = records.flight
+    dumps = records.dumps
     if not dumps.is_empty():
-        missing, open_calls = missing_callers(dumps), unfinished_calls(dumps)
+        open_calls = unfinished_calls(records.flight).height
         lines.append(
-            f"flight recorder: {dumps.height:,} records of {dumps['rank'].n_unique()} ranks; {missing.height:,} collectives "
-            f"that some members did not call, {open_calls.height:,} calls not known to have ended"
+            f"flight recorder: {counted(records.flight.height, 'record')} of {counted(dumps['rank'].n_unique(), 'rank')}; "
+            f"{counted(open_calls, 'call')} not known to have ended"
         )
     measured = records.inspector
     if not measured.is_empty():
@@ -128,6 +144,13 @@ def record_lines(records: Records) -> list[str]:
             f"{measured['communicator'].n_unique()} communicators{lost}"
         )
     return lines
+
+
+def apart_lines(records: Records) -> list[str]:
+    """Who did not call what, by flight-recorder dumps, the call that explains the others first."""
+    from traceanalyzer.gaps.communication.desync import desyncs
+
+    return [apart.said for apart in desyncs(records)[:_SHOWN]]
 
 
 def _ranks_line(traces: Summary) -> str:
@@ -174,14 +197,14 @@ def _defect_line(row: Mapping[str, Any]) -> str:
     return f"{row['severity']:<6} {row['code']:<26} {where}{events}: {row['message']}"
 
 
-def refuse_loss(path: str | Path, defects: pl.DataFrame) -> None:
+def refuse_loss(path: Where, defects: pl.DataFrame) -> None:
     """What `--strict` asks of every command: raise `GateError` if a row of `DEFECTS` says that data was lost."""
     from traceanalyzer.review import Defect
 
     refuse_lost(path, [Defect(**row) for row in defects.iter_rows(named=True)])
 
 
-def refuse_lost(path: str | Path, defects: Iterable[Defect]) -> None:
+def refuse_lost(path: Where, defects: Iterable[Defect]) -> None:
     """The same of the defects in a review."""
     from traceanalyzer.errors import GateError
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.options.reading import one_place, paths_argument
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("experts")
-@click.argument("path")
+@paths_argument
 @click.option(
     "--placement", metavar="FILE", help="Write the placement as JSON for a training job; - is standard output."
 )
@@ -27,7 +29,13 @@ if TYPE_CHECKING:
     "--nodes", type=click.IntRange(1), default=1, help="Nodes; a group stays on one node if the numbers divide."
 )
 def command(
-    path: str, placement: str | None, json_file: str | None, redundant: int, ranks: int, groups: int, nodes: int
+    paths: tuple[str, ...],
+    placement: str | None,
+    json_file: str | None,
+    redundant: int,
+    ranks: int,
+    groups: int,
+    nodes: int,
 ) -> None:
     """Propose where experts should live, from the loads measured in PATH.
 
@@ -39,6 +47,7 @@ def command(
     from traceanalyzer.gaps.experts.placement import PlacementOptions, placement_file, propose
     from traceanalyzer.output import write_result
 
+    path = one_place(paths)
     analysis = analyze(read(path))
     options = PlacementOptions(num_ranks=ranks, num_redundant=redundant, num_groups=groups, num_nodes=nodes)
     layers = propose(analysis.tables["routing"], options)

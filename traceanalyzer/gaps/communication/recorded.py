@@ -6,6 +6,7 @@ from typing import Any
 
 import polars as pl
 
+from traceanalyzer.gaps.communication.desync import desyncs
 from traceanalyzer.measurements.communication.recorded import (
     inspector_bandwidth,
     late_by_durations,
@@ -27,16 +28,21 @@ from traceanalyzer.review.words import counted, milliseconds
 from traceanalyzer.traces.nccl.records import Records
 
 _SHOWN = 20
+_FIRST = 2
+_HARMLESS = ("shapes", "all_called", "versions")
 
 
 def recorded_figures(records: Records, splits: pl.DataFrame, *, alone: bool) -> Recorded | None:
     """The section of the review; None without records. `splits` is `COLLECTIVE_SPLITS`; `alone`: they are of records only."""
     if records.is_empty:
         return None
+    apart = desyncs(records)
     missing, unfinished = missing_callers(records.flight), unfinished_calls(records.flight)
     operations = inspector_bandwidth(records.inspector).head(_SHOWN)
     return Recorded(
         sources=_sources(records, splits, alone=alone),
+        num_apart=len(apart),
+        apart=apart[:_SHOWN],
         num_missing=missing.height,
         missing=[
             MissingCall(group=group, operation=name, sequence=number, called=called, missing=absent)
@@ -60,44 +66,45 @@ def recorded_figures(records: Records, splits: pl.DataFrame, *, alone: bool) -> 
 
 
 def recorded_sentences(found: Recorded | None) -> list[str]:
-    """What to say first of records without traces."""
+    """What to say first of records without traces: who did not call what, then what is here."""
     if found is None:
         return []
     what = " and ".join(
         f"{counted(source.num_records, 'record')} of {source.source.replace('_', ' ')} from {counted(len(source.ranks), 'rank')}"
         for source in found.sources
     )
-    lines = [f"No trace is here, but {what}; no step, bubble or MFU follows from them."]
-    for call in found.missing[:1]:
-        names = ", ".join(map(str, call.missing))
-        lines.append(
-            f"{_ranks(call.missing)} {names} did not call {call.operation} number {call.sequence} of group {call.group}."
-        )
-    lines += [
+    none = f"No trace is here, but {what}; no step, bubble or MFU follows from them."
+    late = [
         f"Rank {late.rank} is waited for most: {milliseconds(late.wait_ms)} over {counted(late.num_collectives, 'collective')}."
         for late in found.late[:1]
     ]
-    return lines
+    return [*apart_sentences(found), *late, none]
 
 
-def _ranks(ranks: list[int]) -> str:
-    return "Rank" if len(ranks) == 1 else "Ranks"
+def apart_sentences(found: Recorded | None, *, faults_only: bool = False) -> list[str]:
+    """Who did not call what, at most two sentences; empty where the dumps agree.
+
+    `faults_only`: without what a sound run shows too, a call under way when the dumps were written.
+    """
+    told = [] if found is None else found.apart
+    faults = [apart.said for apart in told if apart.kind not in _HARMLESS][:_FIRST]
+    return faults or ([] if faults_only else [apart.said for apart in told[:1]])
 
 
 def _sources(records: Records, splits: pl.DataFrame, *, alone: bool) -> list[RecordedSource]:
-    parts: tuple[tuple[RecordSource, pl.DataFrame, str], ...] = (
-        ("flight_recorder", records.flight, "rank"),
-        ("nccl_inspector", records.inspector, "job_rank"),
+    parts: tuple[tuple[RecordSource, pl.DataFrame, pl.Series], ...] = (
+        ("flight_recorder", records.flight, records.dumps["rank"]),
+        ("nccl_inspector", records.inspector, records.inspector["job_rank"]),
     )
     return [
         RecordedSource(
             source=name,
-            ranks=rows[rank].drop_nulls().unique().sort().to_list(),
+            ranks=ranks.drop_nulls().unique().sort().to_list(),
             num_records=rows.height,
             num_joined=None if alone else splits.filter(pl.col("source") == name).height,
         )
-        for name, rows, rank in parts
-        if not rows.is_empty()
+        for name, rows, ranks in parts
+        if not ranks.is_empty()
     ]
 
 

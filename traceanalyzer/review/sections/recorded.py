@@ -39,6 +39,24 @@ class Mismatch(Part, frozen=True, kw_only=True):
     calls: Annotated[list[str], Meta(description="What, and the ranks that called it.")]
 
 
+class Desync(Part, frozen=True, kw_only=True):
+    """A place where the calls of a group's members come apart, by flight-recorder dumps."""
+
+    kind: Annotated[
+        str,
+        Meta(
+            description="skipped, repeated, differs, shapes, missing, old_dump, no_dump, not_started, all_called; of messages size, "
+            "not_sent, not_received, both_send, both_receive, no_dump; versions."
+        ),
+    ]
+    group: str
+    operation: str
+    sequence: int | None
+    ranks: Annotated[list[int], Meta(description="Who stands out; empty where nothing tells.")]
+    others: list[int]
+    said: Annotated[str, Meta(description="The statement in words.")]
+
+
 class UnfinishedCall(Part, frozen=True, kw_only=True):
     """A call that had not ended when the dump was written."""
 
@@ -75,6 +93,8 @@ class Recorded(Part, frozen=True, kw_only=True):
     """Flight-recorder dumps and NCCL Inspector records. Lists are cut to the first 20."""
 
     sources: list[RecordedSource]
+    num_apart: int
+    apart: Annotated[list[Desync], Meta(description="What explains the others first.")]
     num_missing: int
     missing: list[MissingCall]
     mismatched: list[Mismatch]

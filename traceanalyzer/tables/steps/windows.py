@@ -29,6 +29,8 @@ __all__ = [
     "steps",
 ]
 
+MOST_LACKED = 0.25
+"""Of a window's length: what more is missing before its first kernel makes it another step than the others."""
 COMPUTE_KINDS = ["gemm", "attention", "other", "fused"]
 """Kinds of kernels that are computation."""
 
@@ -166,6 +168,30 @@ def whole_lengths(windows: pl.DataFrame, kernels: pl.DataFrame, ranges: pl.DataF
         .agg((pl.col("end_ns") - start + pl.col("_lacking_ns")).max())
     )
     return dict(lengths.iter_rows())
+
+
+def with_cut_starts(windows: pl.DataFrame, kernels: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
+    """`STEPS` whose first windows of several devices of one process are marked as cut where they lack time before their kernels.
+
+    One thread drives these devices in turn: the window of one begins late because its turn came late, not because the step did.
+    What a window lacks beyond `MOST_LACKED` of the rank's other windows was not captured.
+    """
+    devices = ranks.filter(pl.col("rank_source") == "device")["rank"].unique().to_list()
+    if not devices:
+        return windows
+    first_kernels = kernels.group_by("rank", "step").agg(pl.col("start_ns").min().alias("_kernel_ns"))
+    length, start = pl.col("end_ns") - pl.col("start_ns"), pl.col("start_ns")
+    is_first = start == start.min().over("rank")
+    usual = length.filter(~is_first).median().over("rank")
+    lacks = (
+        pl.col("rank").is_in(devices)
+        & is_first
+        & (start == pl.col("_kernel_ns"))
+        & (length < (1 - MOST_LACKED) * usual)
+    )
+    joined = windows.join(first_kernels, on=["rank", "step"], how="left", maintain_order="left")
+    cut = pl.col("open_start").fill_null(value=False) | lacks.fill_null(value=False)
+    return joined.with_columns(cut.alias("open_start")).drop("_kernel_ns")
 
 
 def assign_steps(intervals: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:

@@ -1,4 +1,4 @@
-"""Rows of untrusted values to a table: what has not the column's type is unknown."""
+"""Rows of untrusted values to a table: what has not the column's type is unknown, and texts are valid UTF-8."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def typed_rows(rows: Sequence[dict[str, Any]], schema: pl.Schema) -> pl.DataFram
 
 def _value(value: object, dtype: pl.DataType) -> object:
     if dtype == pl.String:
-        return value if isinstance(value, str) else None
+        return value.encode("utf-8", "replace").decode() if isinstance(value, str) else None
     if dtype == pl.Boolean:
         return value if isinstance(value, bool) else None
     bits = 31 if dtype == pl.Int32 else 63

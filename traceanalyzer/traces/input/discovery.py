@@ -9,9 +9,9 @@ import stat
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from fsspec.core import open as open_url  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
 from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
@@ -21,6 +21,7 @@ from traceanalyzer.job import RUN_FILE
 from traceanalyzer.traces.defects import DefectLog, defect_row
 from traceanalyzer.traces.formats import FORMATS
 from traceanalyzer.traces.input.codecs import Peeked, Reader, archive_of, open_plain
+from traceanalyzer.traces.input.foreign import foreign_files, remedy_of
 
 _ENDINGS = "|".join(re.escape(ending) for each in FORMATS for ending in each.endings)
 _CANDIDATE = re.compile(
@@ -28,6 +29,7 @@ _CANDIDATE = re.compile(
 )
 _LEFTOVER = re.compile(r"(?i)\.json(\.gz)?\.tmp")
 _OURS = {RUN_FILE, "review.json", "manifest.json"}
+_FEW = 3
 _MAX_DEPTH = 12
 _MAX_ENTRIES = 200_000
 _MAX_MEMBERS = 100_000
@@ -54,13 +56,34 @@ class Found:
     defects: tuple[dict[str, Any], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Several paths that hold one run together, as a shell writes them out."""
+
+    paths: tuple[str, ...]
+
+    def __str__(self) -> str:
+        more = f" … ({len(self.paths)} paths)" if len(self.paths) > _FEW else ""
+        return " ".join(self.paths[:_FEW]) + more
+
+
+Where: TypeAlias = Path | str | Paths
+
+
+def each_of(where: Where) -> tuple[str, ...]:
+    """The single paths of `where`."""
+    return where.paths if isinstance(where, Paths) else (str(where),)
+
+
 def is_remote(path: str) -> bool:
-    """Whether a path is a URL that fsspec opens."""
-    return "://" in path or "::" in path
+    """Whether a path is a URL that fsspec opens; `::` alone may be a host's address in a name."""
+    return "://" in path and not os.path.lexists(path)
 
 
-def find(path: str | Path) -> Found:
+def find(path: Where) -> Found:
     """The files behind `path`, sorted by path. Raises `InputError` if it does not exist or nothing can be a trace."""
+    if isinstance(path, Paths):
+        return _find_several(path)
     text = str(path)
     if is_remote(text):
         return _find_remote(text)
@@ -75,6 +98,32 @@ def find(path: str | Path) -> Found:
         raise InputError(f"{text}: neither a file nor a folder", "pipes and devices are not opened; give a file")
     folder = run_folder_above(root, levels=2)
     return Found((Source(text, _text(folder), explicit=True),), folder, ())
+
+
+def _find_several(where: Paths) -> Found:
+    """The files behind all paths, each once; paths without a trace are left out as long as one has some."""
+    found: list[Found] = []
+    nothing: NoTracesError | None = None
+    for path in where.paths:
+        if Path(path).is_file() and not may_be_trace(path):
+            continue
+        try:
+            found.append(find(path))
+        except NoTracesError as error:
+            nothing = error
+    sources = {os.path.realpath(s.path): s for each in found for s in each.sources}
+    if not sources:
+        raise nothing or NoTracesError(f"{where}: no trace files here", _nothing_hint([]))
+    folders = {each.run_folder for each in found}
+    only = folders.pop() if len(folders) == 1 else None
+    ordered = tuple(sorted((replace(s, explicit=False) for s in sources.values()), key=lambda s: s.path))
+    return Found(ordered, only, tuple(row for each in found for row in each.defects))
+
+
+def may_be_trace(path: str) -> bool:
+    """Whether a file's name is that of a trace, as it is asked of files in a folder."""
+    name = Path(path).name
+    return bool(_CANDIDATE.search(name)) and name not in _OURS
 
 
 def run_folder_above(file: Path, *, levels: int) -> Path | None:
@@ -125,6 +174,11 @@ def _find_folder(root: Path) -> Found:
         else:
             sources.append(Source(entry.path, run_folder, explicit=False))
     if not sources:
+        named = next(iter(foreign_files(root)), None)
+        if named is not None:
+            raise NoTracesError(
+                f"{root}: holds no trace files; {named[0]}: {named[1].what}", remedy_of(named[1], str(named[0]))
+            )
         raise NoTracesError(f"{root}: holds no trace files", _nothing_hint(defects))
     only = run_folders.pop() if len(run_folders) == 1 else None
     return Found(tuple(sorted(sources, key=lambda s: s.path)), Path(only) if only else None, tuple(defects))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 import polars as pl
@@ -12,7 +13,8 @@ from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.traces.decoding.document import NotATraceError
 from traceanalyzer.traces.defects import DefectLog, defect_row
 from traceanalyzer.traces.formats import FORMATS
-from traceanalyzer.traces.input.discovery import Source, documents, open_source
+from traceanalyzer.traces.input.discovery import Source, documents, is_remote, open_source
+from traceanalyzer.traces.input.foreign import first_bytes, foreign, remedy_of
 from traceanalyzer.traces.input.limits import Limits
 from traceanalyzer.traces.kineto.facts import FileFacts
 from traceanalyzer.traces.kineto.file import read_document
@@ -45,6 +47,8 @@ class Unusable:
 
     why: str | None
     defects: tuple[dict[str, Any], ...]
+    remedy: str | None = None
+    """What gives a trace in its place, where the file is of a known kind."""
 
 
 def read_source(
@@ -65,10 +69,13 @@ def read_source(
         for name, plain in documents(source.path, cast("BinaryIO", counted), outer):
             num_documents += 1
             log = outer if name == source.path else DefectLog(name)
-            sink = new_sink()
+            sink, first = new_sink(), plain.head
             try:
                 facts = read_document(plain, name, limits=limits, log=log, sink=sink, run_folder=source.run_folder)
             except NotATraceError as error:
+                if (named := _named(source, name, first)) is not None:
+                    yield named
+                    continue
                 code = "file.not_a_trace" if error.foreign else "file.unusable"
                 yield Unusable(
                     f"{name}: {error.what}",
@@ -79,8 +86,21 @@ def read_source(
         if num_documents and outer is not log and outer.rows():
             yield Unusable(None, tuple(outer.rows()))
         if not num_documents:
+            if (named := _named(source, source.path, b"")) is not None:
+                yield named
+                return
             what = next((row["message"] for row in outer.rows()), "the archive holds no trace")
             yield Unusable(f"{source.path}: {what}", (defect_row("file.unusable", source.path, detail=what),))
+
+
+def _named(source: Source, name: str, head: bytes) -> Unusable | None:
+    """What a document is that is no trace, if that is known; told by its own first bytes or those of its file."""
+    raw = b"" if is_remote(source.path) else first_bytes(Path(source.path))
+    kind = foreign(Path(name).name, head) or foreign(Path(name).name, raw)
+    if kind is None:
+        return None
+    code = "file.unusable" if kind.is_loss else "file.foreign"
+    return Unusable(f"{name}: {kind.what}", (defect_row(code, name, detail=kind.what),), remedy_of(kind, name))
 
 
 class Counted:
@@ -113,12 +133,12 @@ class Counted:
         return self._stream.seekable()
 
 
-def unusable(path: str, failures: Sequence[str]) -> NoTracesError:
-    """The error for a path without any usable trace."""
+def unusable(path: str, failures: Sequence[str], remedy: str | None = None) -> NoTracesError:
+    """The error for a path without any usable trace; `remedy` where one is known for a file of it."""
     if len(failures) == 1:
-        return NoTracesError(f"{failures[0]}", _REMEDY)
+        return NoTracesError(f"{failures[0]}", remedy or _REMEDY)
     why = "; ".join(failures[:_SHOWN]) + (f" and {len(failures) - _SHOWN} more" if len(failures) > _SHOWN else "")
-    return NoTracesError(f"{path}: none of {len(failures)} files can be used ({why})", _REMEDY)
+    return NoTracesError(f"{path}: none of {len(failures)} files can be used ({why})", remedy or _REMEDY)
 
 
 _SHOWN = 3

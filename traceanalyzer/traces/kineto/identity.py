@@ -13,8 +13,11 @@ from typing import Any
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces.defects import defect_row
 from traceanalyzer.traces.kineto.facts import FileFacts
+from traceanalyzer.traces.kineto.rank_names import proposed, ranks_in_names
 
 _SHOWN = 4
+_SEVERAL = 2
+_MOST_ASKED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,8 @@ def identify(
             placed.append(place)
     if unknown:
         placed += _settle_unknown(unknown, placed, defects)
+    _names_contradict(placed)
+    placed = _possible_worlds(placed)
     _one_job(placed)
     placed = _cycles(placed)
     _missing(placed, defects)
@@ -130,16 +135,58 @@ def _settle_unknown(unknown: list[FileFacts], placed: list[Placed], defects: lis
     if len(unknown) == 1:
         defects.append(defect_row("rank.assumed", unknown[0].file, rank=0))
         return [_place(unknown[0], 0, "assumed")]
-    names = _listed([facts.file for facts in unknown])
-    raise InputError(
-        f"nothing tells the ranks of {names}",
-        'give --rank-map FILE, a JSON object of file names (or patterns) and ranks: {"host_1234.*": 0, "host_1235.*": 1}',
-    )
+    files = [facts.file for facts in unknown]
+    ranks = ranks_in_names(files) if _together([_place(facts, 0, "") for facts in unknown]) else {}
+    if ranks:
+        defects.append(defect_row("rank.counted", files[0], events=0, detail=f"{len(files)} files"))
+        return [_place(facts, ranks[facts.file], "file_name") for facts in unknown]
+    raise InputError(f"nothing tells the ranks of {_listed(files)}", _ask(files))
+
+
+def _names_contradict(placed: list[Placed]) -> None:
+    """Raise `InputError` if files record one rank and their names tell different ones: none can be trusted.
+
+    So it is where every process made a group of its own. Files of one rank at different times are its cycles.
+    """
+    recorded = [p for p in placed if p.rank_source == "distributed_info"]
+    files = [p.facts.file for p in recorded]
+    if len(recorded) < _SEVERAL or len({p.rank for p in recorded}) > 1:
+        return
+    named = {p.facts.file: p.facts.name_rank for p in recorded if p.facts.name_rank is not None}
+    if len(set(named.values())) < len(recorded):
+        named = ranks_in_names(files) if _together(recorded) else {}
+    if named:
+        told = ", ".join(str(named[file]) for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
+        raise InputError(
+            f"{_listed(files)}: each records rank {recorded[0].rank} of its own process group, and the names tell ranks {told}",
+            f"if the names are right, {_ask(files, named)}",
+        )
+
+
+def _together(placed: Sequence[Placed]) -> bool:
+    """Whether files are of one time: files of one rank, one after the other, are not."""
+    return any(_overlap(one, other) for one, other in pairwise(sorted(placed, key=_start)))
+
+
+def _ask(files: Sequence[str], ranks: Mapping[str, int] | None = None) -> str:
+    """What to give, written out: a rank map by what the names tell, or in their order."""
+    if len(files) > _MOST_ASKED:
+        return (
+            f"give --rank-map FILE, a JSON object of file names (or patterns) and ranks: {proposed(files[:2], ranks)}"
+        )
+    order = "" if ranks else ", with the ranks that are right"
+    return f"give --rank-map '{proposed(files, ranks)}'{order}"
 
 
 def _listed(names: Sequence[str]) -> str:
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def _possible_worlds(placed: list[Placed]) -> list[Placed]:
+    """Places without sizes of the job that a rank exceeds: such a size is of a process's own group."""
+    small = {p.facts.world_size for p in placed if p.facts.world_size is not None and p.rank >= p.facts.world_size}
+    return [replace(p, facts=replace(p.facts, world_size=None)) if p.facts.world_size in small else p for p in placed]
 
 
 # jobs ----------------------------------------------------------------------------------------------------------------
@@ -225,7 +272,7 @@ def _cycles(placed: list[Placed]) -> list[Placed]:
             if _overlap(before, after):
                 raise InputError(
                     f"{before.facts.file} and {after.facts.file} both claim rank {rank} at the same time",
-                    "remove one, or tell their ranks with --rank-map",
+                    f"remove one, or {_ask([p.facts.file for p in placed], ranks_in_names([p.facts.file for p in placed]))}",
                 )
         result += [replace(p, cycle=cycle) for cycle, p in enumerate(ordered)]
     return result

@@ -1,14 +1,9 @@
-"""Where a rank can be read from when `distributedInfo` does not tell it: events, and the file's name."""
+"""Ranks that events tell, where `distributedInfo` does not."""
 
 from __future__ import annotations
 
-import re
-from pathlib import PurePosixPath
-
 import polars as pl
 
-_NAME_RANK = re.compile(r"(?i)(?<![a-z])(?:global[-_]?rank|rank|worker)[-_.=]?(\d{1,6})(?!\d)")
-_SHORT_RANK = re.compile(r"(?i)(?:^|[-_.])r(\d{1,6})(?=[-_.])")
 _GROUP_RANKS = r'"Process Group Ranks"\s*:\s*"?\[([\d, ]+)\]'
 _MEMBER = r'"Rank"\s*:\s*"?(\d+)'
 _OWN_RANK = r'"(?:pp_rank|global_rank)"\s*:\s*(\d{1,9})\s*[,}]'
@@ -57,13 +52,3 @@ class EventRanks:
         if any(len(ranks) != 1 for ranks in self._found.values()):
             return {}
         return {process: next(iter(ranks)) for process, ranks in sorted(self._found.items())}
-
-
-def rank_in_name(file: str) -> int | None:
-    """The rank that a file's name tells, else the folder it lies in: `rank3`, `rank-3`, `worker3`, `x_r3_y`."""
-    path = PurePosixPath(file.replace("\\", "/"))
-    for part in (path.name, path.parent.name):
-        match = _NAME_RANK.search(part) or _SHORT_RANK.search(part)
-        if match:
-            return int(match[1])
-    return None

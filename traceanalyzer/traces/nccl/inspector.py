@@ -1,7 +1,8 @@
 """NCCL Inspector's records: what NCCL itself measured of every collective and message.
 
 One JSON object per operation, in files of one process each; all versions known (v4.0 to v5.1) share `header`, `metadata`
-and `coll_perf` or `p2p_perf`, later ones add algorithm and protocol. Lines may be cut, interleaved, pretty-printed or
+and `coll_perf` or `p2p_perf`, later ones add algorithm and protocol. Collectors of logs flatten them: the same fields side
+by side in one object, with or without the names of the three parts before them (`header.rank`, `coll_perf_coll_sn`). Lines may be cut, interleaved, pretty-printed or
 hold `nan`: what is no whole record is counted and left out. Source: NVIDIA/nccl, plugins/profiler/inspector (README,
 inspector_json.cc).
 
@@ -58,7 +59,10 @@ _KINDS = {
     "Send": "send",
     "Recv": "receive",
 }
-_RECORD = re.compile(r'\{\s*"header"\s*:')
+RECORD = re.compile(r'\{\s*"header"\s*:')
+FLAT = re.compile(r'\{[^{}]*"(?:(?:coll|p2p)_perf[._])?(?:coll|p2p)_sn"\s*:[^{}]*\}')
+"""A record without parts: one object without others inside."""
+_PART = re.compile(r"^(?:header|metadata|coll_perf|p2p_perf|event_trace_ts)[._]")
 _NOT_A_NUMBER = re.compile(r":\s*-?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
 _MAX_BYTES = 1 << 30
 
@@ -100,10 +104,12 @@ def _text(file: Path) -> str:
 def _records(text: str) -> tuple[list[dict[str, Any]], int]:
     """Every whole record of the text, and how many beginnings of records were none."""
     clean = _NOT_A_NUMBER.sub(": null", text)
+    if not RECORD.search(clean):
+        return _flat_records(clean)
     decoder = json.JSONDecoder()
     rows: list[dict[str, Any]] = []
     lost, at = 0, 0
-    while match := _RECORD.search(clean, at):
+    while match := RECORD.search(clean, at):
         try:
             record, at = decoder.raw_decode(clean, match.start())
             row = _row(record)
@@ -113,6 +119,34 @@ def _records(text: str) -> tuple[list[dict[str, Any]], int]:
         if row is not None:
             rows.append(row)
     return rows, lost
+
+
+def _flat_records(text: str) -> tuple[list[dict[str, Any]], int]:
+    """The same of records whose parts were flattened, one a line."""
+    rows: list[dict[str, Any]] = []
+    lost = 0
+    for line in text.splitlines():
+        if '_sn"' not in line:
+            continue
+        match = FLAT.search(line)
+        try:
+            row = _row(_in_parts(json.loads(match[0]))) if match else None
+        except (ValueError, RecursionError, TypeError, AttributeError):
+            row = None
+        if row is None:
+            lost += 1
+        else:
+            rows.append(row)
+    return rows, lost
+
+
+def _in_parts(flat: dict[str, Any]) -> dict[str, Any]:
+    """A flat record as NCCL writes it. Fields keep their names: no two parts share one."""
+    fields = {_PART.sub("", name): value for name, value in flat.items()}
+    prefix = "coll" if "coll_sn" in fields else "p2p"
+    times = {name: fields[name] for name in (f"{prefix}_start_ts", f"{prefix}_stop_ts") if name in fields}
+    header = {"n_ranks": fields.get("nranks")} | fields
+    return {"header": header, "metadata": fields, f"{prefix}_perf": fields | {"event_trace_ts": times}}
 
 
 def _row(record: dict[str, Any]) -> dict[str, Any] | None:
@@ -127,7 +161,7 @@ def _row(record: dict[str, Any]) -> dict[str, Any] | None:
         "version": meta.get("inspector_output_format_version"),
         "host": meta.get("hostname"),
         "process": _whole(meta.get("pid")),
-        "communicator": str(header.get("id")),
+        "communicator": str(header.get("id", header.get("comm_id"))),
         "communicator_name": header.get("comm_name"),
         "rank": _whole(header.get("rank")),
         "num_members": _whole(header.get("n_ranks")),

@@ -1,16 +1,11 @@
 """Flight-recorder dumps and NCCL Inspector records among the files at a path, told by their content.
 
-They lie beside traces or alone. Only regular files are opened, links to elsewhere are not followed, and a dump that could
-run code is refused (`flight_recorder`).
+They lie beside traces or alone. A dump that could run code is refused (`plain_pickle`).
 """
 
 from __future__ import annotations
 
-import os
-import re
-import stat
-import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,18 +16,13 @@ from traceanalyzer.errors import InputError, NoTracesError, UsageError
 from traceanalyzer.schema import RANKS, conform, empty
 from traceanalyzer.traces.capture.manifest import is_capture
 from traceanalyzer.traces.defects import defect_row, defect_table, in_order
-from traceanalyzer.traces.input.discovery import is_remote
+from traceanalyzer.traces.input.discovery import Where, each_of, is_remote
 from traceanalyzer.traces.kineto.kernel_times import KERNEL_TIMES
-from traceanalyzer.traces.nccl.flight_recorder import FLIGHT, read_flight_recorder
+from traceanalyzer.traces.nccl.flight_recorder import DUMPS, FLIGHT, read_dump
 from traceanalyzer.traces.nccl.inspector import INSPECTOR, read_inspector
+from traceanalyzer.traces.nccl.record_files import candidates, kind_of
 from traceanalyzer.traces.read import Contents, summarize
 from traceanalyzer.traces.tally import Counts
-
-_NAME = re.compile(r"(?i)\.(log|jsonl|json|pickle|pkl)(\.gz)?$|(rank|trace|dump)[_-]?\d+$")
-_INSPECTOR = re.compile(rb'\{\s*"header"\s*:')
-_HEAD = 1 << 16
-_MAX_FILES = 20_000
-_PICKLE = 0x80
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +31,8 @@ class Records:
 
     flight: pl.DataFrame
     """`FLIGHT`; every rank has one dump."""
+    dumps: pl.DataFrame
+    """`DUMPS`: all dumps, those without an entry too, and the groups that they list."""
     inspector: pl.DataFrame
     """`INSPECTOR`, with the rank in the job as `job_rank`; null where no communicator of the whole job tells it."""
     num_lost: int
@@ -48,48 +40,52 @@ class Records:
     failures: tuple[str, ...]
     """Why files that look like dumps could not be used."""
     defects: tuple[dict[str, Any], ...]
+    is_a_choice: bool = False
+    """Whether records of some ranks were left out on demand."""
 
     @property
     def is_empty(self) -> bool:
         """Whether there are none."""
-        return self.flight.is_empty() and self.inspector.is_empty()
+        return self.dumps.is_empty() and self.inspector.is_empty()
 
 
-NO_RECORDS = Records(empty(FLIGHT), empty(pl.Schema({**INSPECTOR, "job_rank": pl.Int32})), 0, (), ())
+NO_RECORDS = Records(empty(FLIGHT), empty(DUMPS), empty(pl.Schema({**INSPECTOR, "job_rank": pl.Int32})), 0, (), ())
 
 
-def read_records(path: Path | str) -> Records:
-    """All dumps and records at a local file or folder. Raises `InputError` if they are of several jobs."""
-    if is_remote(str(path)) or is_capture(Path(path)):
-        return NO_RECORDS
-    flight, inspector = [NO_RECORDS.flight], list[pl.DataFrame]()
+def read_records(path: Where) -> Records:
+    """All dumps and records at local files or folders. Raises `InputError` if they are of several jobs."""
+    local = [Path(each) for each in each_of(path) if not is_remote(each) and not is_capture(Path(each))]
+    flight, listed, inspector = [NO_RECORDS.flight], [NO_RECORDS.dumps], list[pl.DataFrame]()
     failures, defects, lost = list[str](), list[dict[str, Any]](), 0
-    for file in _files(Path(path)):
-        kind = _kind(file)
+    for file in dict.fromkeys(file for each in local for file in candidates(each)):
+        kind, broken = kind_of(file), 0
         try:
             if kind == "flight":
-                flight.append(read_flight_recorder(file))
+                dump = read_dump(file)
+                flight.append(dump.flight)
+                listed.append(dump.listed)
+                broken = dump.num_lost
             elif kind == "inspector":
                 rows, broken = read_inspector(file)
                 inspector.append(rows)
-                lost += broken
-                defects += [defect_row("record.broken", str(file), events=broken)] if broken else []
         except InputError as error:
             failures.append(error.message)
             defects.append(defect_row("record.unusable", str(file), detail=error.message.removeprefix(f"{file}: ")))
-    dumps = pl.concat(flight)
+        lost += broken
+        defects += [defect_row("record.broken", str(file), events=broken)] if broken else []
+    dumps = pl.concat(listed)
     _one_dump_per_rank(dumps)
     measured = _with_job_rank(pl.concat(inspector)) if inspector else NO_RECORDS.inspector
-    return Records(dumps, measured, lost, tuple(failures), tuple(defects))
+    return Records(pl.concat(flight), dumps, measured, lost, tuple(failures), tuple(defects))
 
 
 def num_record_files(paths: Sequence[Path | str]) -> int:
     """How many dumps and files of records are at local paths; a capture holds none."""
     local = [Path(path) for path in paths if not is_remote(str(path))]
-    return sum(_kind(file) is not None for path in local if not is_capture(path) for file in _files(path))
+    return sum(kind_of(file) is not None for path in local if not is_capture(path) for file in candidates(path))
 
 
-def read_contents(path: Path | str, rank_map: Mapping[str, int] | None = None) -> tuple[Contents, Records]:
+def read_contents(path: Where, rank_map: Mapping[str, int] | None = None) -> tuple[Contents, Records]:
     """What is at a path, traces and records, without keeping events. Raises `InputError` if there is neither."""
     records = read_records(path)
     try:
@@ -129,7 +125,9 @@ def records_of_ranks(records: Records, ranks: Collection[int] | None) -> Records
     left = replace(
         records,
         flight=records.flight.filter(pl.col("rank").is_in(list(ranks))),
+        dumps=records.dumps.filter(pl.col("rank").is_in(list(ranks))),
         inspector=records.inspector.filter(pl.col("job_rank").is_in(list(ranks))),
+        is_a_choice=True,
     )
     if left.is_empty:
         raise UsageError("none of the chosen ranks left a record here", "leave --ranks out, or choose others")
@@ -143,18 +141,21 @@ def with_defects(defects: pl.DataFrame, records: Records) -> pl.DataFrame:
 
 def ranks_of_records(records: Records) -> pl.DataFrame:
     """`RANKS` of what was recorded, for runs without traces. The size of the job is the largest group's, where listed."""
-    dumped = records.flight.filter(pl.col("rank").is_not_null())
+    dumped = records.dumps.filter(pl.col("rank").is_not_null()).unique("rank", keep="first", maintain_order=True)
     measured = records.inspector.filter(pl.col("job_rank").is_not_null())
-    world = dumped["group"].str.split(",").list.len().max() if dumped["pg_desc"].eq("default_pg").any() else None
+    listed = records.dumps.filter(pl.col("pg_desc") == "default_pg")["group"]
+    world = listed.str.split(",").list.len().max()
+    calls = records.flight.group_by("rank").agg(
+        pl.len().alias("num_events"),
+        pl.col("created_ns").min().alias("start_ns"),
+        pl.max_horizontal(pl.col("created_ns").max(), pl.col("completed_ns").max()).alias("end_ns"),
+    )
     parts = [
-        dumped.group_by("rank").agg(
-            pl.col("file").first(),
-            pl.lit("file_name").alias("rank_source"),
-            pl.lit(world, pl.Int32).alias("world_size"),
-            pl.len().alias("num_events"),
-            pl.col("created_ns").min().alias("start_ns"),
-            pl.max_horizontal(pl.col("created_ns").max(), pl.col("completed_ns").max()).alias("end_ns"),
-        ),
+        dumped.select(
+            "rank", "file", pl.lit("file_name").alias("rank_source"), pl.lit(world, pl.Int32).alias("world_size")
+        )
+        .join(calls, on="rank", how="left")
+        .with_columns(pl.col("num_events").fill_null(0)),
         measured.group_by(pl.col("job_rank").alias("rank")).agg(
             pl.col("file").first(),
             pl.lit("inspector").alias("rank_source"),
@@ -167,43 +168,6 @@ def ranks_of_records(records: Records) -> pl.DataFrame:
     ]
     rows = pl.concat([conform(part.with_columns(pl.lit(0).alias("cycle")), RANKS) for part in parts])
     return rows.unique("rank", keep="first", maintain_order=True).sort("rank")
-
-
-def _files(path: Path) -> Iterator[Path]:
-    if path.is_file():
-        yield path
-        return
-    seen = 0
-    for folder, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            file = Path(folder) / name
-            seen += 1
-            if seen > _MAX_FILES:
-                return
-            if _NAME.search(name) and stat.S_ISREG(file.lstat().st_mode):
-                yield file
-
-
-def _kind(file: Path) -> str | None:
-    """`flight` or `inspector`, by the first bytes; None for anything else."""
-    try:
-        with file.open("rb") as stream:
-            head = stream.read(_HEAD)
-        if file.name.lower().endswith(".gz"):
-            head = zlib.decompressobj(31).decompress(head, _HEAD)
-    except (OSError, zlib.error):
-        return None
-    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if len(head) > 1 and head[0] == _PICKLE and head[1] <= _MAX_PROTOCOL:
-        return "flight"
-    if _INSPECTOR.search(head) and (b"_perf" in head or b"inspector" in head):
-        return "inspector"
-    listed = b'"entries"' in text and (b'"pg_config"' in text or b'"version"' in text)
-    return "flight" if text[:1] == b"{" and (b'"collective_seq_id"' in text or listed) else None
-
-
-_MAX_PROTOCOL = 5
 
 
 def _one_dump_per_rank(dumps: pl.DataFrame) -> None:

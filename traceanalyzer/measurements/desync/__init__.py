@@ -1,0 +1,1 @@
+"""Where the calls of ranks come apart, from flight-recorder dumps."""
