@@ -38,8 +38,8 @@ PLANTED: dict[str, tuple[Job, Faults, list[int] | None]] = {
 }
 _NUMBER = re.compile(r"\d(?:[\d,.]*\d)? ?(?:%|×|ns\b|µs\b|ms\b|s\b|points\b)")
 _DENIED = {
-    "bubble.measured_share": "The pipeline is idle",
-    "bubble": "The pipeline is idle",
+    "bubble.measured_share": "The bubble takes",
+    "bubble": "The bubble takes",
     "all_to_all.rank_load_max_over_mean": "The fullest rank",
     "mfu.mfu": "MFU",
     "stragglers": "holds up the others",
