@@ -14,15 +14,14 @@ from reports.sections import (
     job,
     kernels,
     owners,
-    quality,
     recorded,
-    sample,
     tables,
     timeline,
 )
+from reports.sections.coverage import quality, sample
+from reports.sections.coverage.missing import with_missing
 from reports.sections.experts import all_to_all
 from reports.sections.material import Material
-from reports.sections.missing import with_missing
 from reports.sections.pipeline import bubble, memory, what_if
 from traceanalyzer.review import Review
 

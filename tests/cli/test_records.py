@@ -89,7 +89,9 @@ def test_tables_are_listed(run: Path, capsys: Caught) -> None:
 
 
 def test_run_tells_where_it_is(tmp_path: Path, capsys: Caught, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("traceanalyzer.cli.run.launch", lambda _kind, settings, _tell, _files: Path(settings.folder))
+    monkeypatch.setattr(
+        "traceanalyzer.cli.running.run.launch", lambda _kind, settings, _tell, _files: Path(settings.folder)
+    )
     found = written(["run", "dense", "--steps", "1", "--seed", "5", "--out", str(tmp_path / "d")], "run", capsys)
     assert (found["folder"], found["kind"], found["num_ranks"]) == (str(tmp_path / "d"), "dense", 1)
     assert found["settings"]["seed"] == 5

@@ -25,7 +25,7 @@ from instrumented_runs.jobs.token_task import batch  # noqa: E402
 from instrumented_runs.jobs.transformer import Attention, Embedding, Head, seed_weights, token_loss  # noqa: E402
 from instrumented_runs.settings import ExpertSettings  # noqa: E402
 from traceanalyzer.cli.options.experts import read_placement  # noqa: E402
-from traceanalyzer.cli.run import make_settings  # noqa: E402
+from traceanalyzer.cli.running.run import make_settings  # noqa: E402
 from traceanalyzer.errors import InputError, UsageError  # noqa: E402
 from traceanalyzer.job import ROUTING_FILE, RoutingRecord  # noqa: E402
 

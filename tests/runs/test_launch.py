@@ -134,6 +134,6 @@ def test_a_fault_must_be_numbers() -> None:
 
 
 def test_the_command_is_described_without_torch_or_polars() -> None:
-    check = "import sys, traceanalyzer.cli.run; print(sorted({'torch', 'polars', 'numpy'} & set(sys.modules)))"
+    check = "import sys, traceanalyzer.cli.running.run; print(sorted({'torch', 'polars', 'numpy'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True, env={**os.environ})
     assert done.stdout == "[]\n"

@@ -101,7 +101,7 @@ def test_finished_points_are_kept_failed_ones_tried_again_and_all_stand_in_one_t
             raise JobError("rank 1 failed in step 2: killed by signal 9 (SIGKILL)", "see the log")
         return Path(shutil.copytree(tmp_path / "real", settings.folder, dirs_exist_ok=True))
 
-    monkeypatch.setattr("traceanalyzer.cli.sweep.launch", launch)
+    monkeypatch.setattr("traceanalyzer.cli.running.sweep.launch", launch)
     folder = tmp_path / "sweep"
     sweep = "schedule=1F1B,Interleaved1F1B,microbatches=2,4,5"
     command = ["run", "--ranks", "2", "--compute", "paced", "--out", str(folder), "--sweep", sweep]

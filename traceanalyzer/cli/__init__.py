@@ -12,11 +12,11 @@ from traceanalyzer import __version__
 from traceanalyzer.errors import TraceAnalyzerError
 
 COMMANDS = {
-    "run": ("traceanalyzer.cli.run", "Launch an instrumented reference training job."),
-    "ingest": ("traceanalyzer.cli.ingest", "Read traces once and keep them as a capture."),
-    "check": ("traceanalyzer.cli.check", "Show what traces hold and what is wrong with them."),
-    "table": ("traceanalyzer.cli.table", "Print one table, or rows of it, in any of six formats."),
-    "sql": ("traceanalyzer.cli.sql", "Answer an SQL query over all tables."),
+    "run": ("traceanalyzer.cli.running.run", "Launch an instrumented reference training job."),
+    "ingest": ("traceanalyzer.cli.captures.ingest", "Read traces once and keep them as a capture."),
+    "check": ("traceanalyzer.cli.captures.check", "Show what traces hold and what is wrong with them."),
+    "table": ("traceanalyzer.cli.captures.table", "Print one table, or rows of it, in any of six formats."),
+    "sql": ("traceanalyzer.cli.captures.sql", "Answer an SQL query over all tables."),
     "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
     "report": ("traceanalyzer.cli.report", "Write the HTML report of a run."),
     "compare": ("traceanalyzer.cli.compare", "Say what changed between runs, by how much, and who did it."),
@@ -24,8 +24,8 @@ COMMANDS = {
     "perfetto": ("traceanalyzer.cli.perfetto", "Write all ranks on one clock as one timeline for Perfetto."),
     "mcp": ("traceanalyzer.cli.mcp", "Answer an agent's questions by the Model Context Protocol."),
     "schema": ("traceanalyzer.cli.schema", "Print the JSON Schema of what a command writes."),
-    "plan": ("traceanalyzer.cli.plan", "Plan a training job, or where its experts should live."),
-    "predict": ("traceanalyzer.cli.predict", "Predict bubble and memory of pipeline schedules."),
+    "plan": ("traceanalyzer.cli.planning.plan", "Plan a training job, or where its experts should live."),
+    "predict": ("traceanalyzer.cli.planning.predict", "Predict bubble and memory of pipeline schedules."),
 }
 """Command name to (module with a click command called `command`, one-line help)."""
 

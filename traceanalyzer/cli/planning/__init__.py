@@ -1,1 +1,1 @@
-"""Commands that plan: jobs, and placements of experts."""
+"""Commands that calculate ahead of a run: `plan job`, `plan experts`, `predict`."""

@@ -43,7 +43,7 @@ def command(
     Every table with starts has duration_ns and duration_ms too. A query reads these tables and nothing else. Text
     shows the first 20 rows unless --limit is given.
     """
-    from traceanalyzer.cli.table import reading
+    from traceanalyzer.cli.captures.table import reading
     from traceanalyzer.queries.rendering import format_of
     from traceanalyzer.queries.sql import ask
 

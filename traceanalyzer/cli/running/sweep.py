@@ -26,7 +26,7 @@ from instrumented_runs.sweep import (
     points,
     write_record,
 )
-from traceanalyzer.cli.sweep_table import reviewed, sweep_table, sweep_text
+from traceanalyzer.cli.running.points import reviewed, sweep_table, sweep_text
 from traceanalyzer.errors import JobError, TraceAnalyzerError, UsageError
 from traceanalyzer.output import write_result
 from traceanalyzer.queries.rendering import render

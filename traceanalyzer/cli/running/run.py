@@ -104,7 +104,7 @@ def _sweep(
     options: dict[str, Any],
 ) -> None:
     """Launch the same job at every point of a sweep."""
-    from traceanalyzer.cli.sweep import sweep
+    from traceanalyzer.cli.running.sweep import sweep
 
     def plan(run: str, swept: dict[str, Any]) -> tuple[RunSettings, dict[str, str]]:
         return make_settings(kind, run, compute, order, {**options, **swept})

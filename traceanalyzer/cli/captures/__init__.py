@@ -1,0 +1,1 @@
+"""Commands that read traces into tables: `check`, `ingest`, `table`, `sql`."""

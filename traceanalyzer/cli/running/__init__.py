@@ -1,0 +1,1 @@
+"""Commands that launch reference jobs: `run`, and its sweep."""
