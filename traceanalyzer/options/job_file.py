@@ -16,6 +16,7 @@ from traceanalyzer.job import RUN_FILE, Job
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset, megatron_arguments, megatron_mapping, presets, read_model_config
 from traceanalyzer.model_configs.training import TrainingSettings, read_training_settings
+from traceanalyzer.regular_file import read_text
 from traceanalyzer.tables.actions.labels import check_pattern
 from traceanalyzer.traces import read_job
 from traceanalyzer.traces.run_folder import decode_job
@@ -117,9 +118,7 @@ def _pattern(config: dict[str, object], path: Path) -> str | None:
 def _mapping(path: Path) -> dict[str, object]:
     """The settings in a JSON, TOML or YAML file, or on a command line kept in a text file."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: is larger than {_MAX_BYTES} bytes", _HINT)
-        found = _decoded(path, path.read_text(encoding="utf-8"))
+        found = _decoded(path, read_text(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: not a job's description: {reason}", _HINT) from None

@@ -14,12 +14,14 @@ import msgspec
 import polars as pl
 
 from traceanalyzer.errors import InputError, UsageError
+from traceanalyzer.regular_file import open_regular, read_regular
 from traceanalyzer.schema import OPS, conform
 from traceanalyzer.traces.input.discovery import Paths, Where
 from traceanalyzer.traces.input.foreign import first_bytes, foreign, remedy_of
 
 SUFFIXES = (".parquet", ".csv")
 MAX_ROWS = 50_000_000
+_MAX_MAP_BYTES = 1 << 20
 MAX_TIME_NS = 1 << 61
 """Far beyond any epoch time; sums of such times still fit."""
 STEP_PAUSE_NS = 1_000_000
@@ -56,7 +58,7 @@ def is_op_table(path: Where) -> bool:
 def load_column_map(path: Path | str) -> dict[str, str]:
     """A JSON object of our column names and a file's. Raises `UsageError`."""
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, str])
+        return msgspec.json.decode(read_regular(path, _MAX_MAP_BYTES), type=dict[str, str])
     except (msgspec.MsgspecError, OSError, RecursionError) as error:
         raise UsageError(
             f"{path}: not a column map: {error}", 'write for example {"kind": "op", "start_us": "ts"}'
@@ -90,7 +92,13 @@ def read_op_table(path: Path | str, columns: Mapping[str, str] | None = None) ->
 
 def _read(path: Path) -> pl.DataFrame:
     try:
-        lazy = pl.scan_parquet(path) if path.suffix.lower() == ".parquet" else pl.scan_csv(path, comment_prefix="#")
+        with open_regular(path):
+            pass
+        lazy = (
+            pl.scan_parquet(path, glob=False)
+            if path.suffix.lower() == ".parquet"
+            else pl.scan_csv(path, comment_prefix="#", glob=False)
+        )
         return lazy.head(MAX_ROWS).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(

@@ -18,6 +18,7 @@ import msgspec
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
+from traceanalyzer.regular_file import read_regular, regular_below
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
     MANIFEST,
@@ -97,6 +98,7 @@ class _Ingest:
         self._limits = limits
         self._before = load_manifest(folder) if is_capture(folder) else None
         self._rank_map = {**(self._before.rank_map if self._before else {}), **(rank_map or {})}
+        self._left_out: list[dict[str, Any]] = []
         self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}
 
     def run(self, num_workers: int | None, progress: Callable[[int, int], None] | None) -> Ingested:
@@ -126,7 +128,7 @@ class _Ingest:
         self, todo: Sequence[Source], num_workers: int | None, progress: Callable[[int, int], None] | None
     ) -> Iterator[tuple[Source, SourceEntry]]:
         work = self._folder / _WORK
-        work.mkdir(exist_ok=True)
+        work.mkdir(mode=0o700, exist_ok=True)
         sizes = [size for s in todo if (size := _stamp(s)[0]) is not None]
         count = _Progress(sum(sizes), progress)
         task = partial(_read_source, str(work), self._limits)
@@ -145,7 +147,8 @@ class _Ingest:
             facts = document.facts
             rank = facts.recorded_rank if facts.recorded_rank is not None else facts.name_rank
             home = f"{_EVENTS}/rank={'unknown' if rank is None else f'{rank:05d}'}"
-            (self._folder / home).mkdir(parents=True, exist_ok=True)
+            for part in (_EVENTS, home):
+                (self._folder / part).mkdir(mode=0o700, exist_ok=True)
             key = f"{facts.digest[:12]}-{sha256_of(facts.file.encode())[:8]}"
             parts = tuple(
                 msgspec.structs.replace(part, path=f"{home}/{key}-{i:04d}.parquet")
@@ -167,7 +170,7 @@ class _Ingest:
             sources=tuple(self._entries[path] for path in sorted(self._entries)),
             side_files={**before, **(side_files or {})},
             rank_map=self._rank_map,
-            defects=tuple(row for found in self._found for row in found.defects),
+            defects=(*(row for found in self._found for row in found.defects), *self._left_out),
         )
         save_manifest(self._folder, manifest)
         return manifest
@@ -204,9 +207,12 @@ class _Ingest:
         copied: dict[str, str] = {}
         for run_folder in folders if len(folders) == 1 else ():
             for pattern in (RUN_FILE, *SIDE_FILES):
-                for path in sorted(run_folder.glob(pattern)):
-                    data, name = path.read_bytes(), path.relative_to(run_folder).as_posix()
-                    (self._folder / name).parent.mkdir(exist_ok=True)
+                for path, readable in regular_below(run_folder, pattern):
+                    if not readable:  # a capture holds nothing from elsewhere
+                        self._left_out.append(defect_row("folder.not_regular", str(path)))
+                        continue
+                    data, name = read_regular(path), path.relative_to(run_folder).as_posix()
+                    (self._folder / name).parent.mkdir(mode=0o700, exist_ok=True)
                     write_atomically(self._folder / name, data)
                     copied[name] = sha256_of(data)
         return copied

@@ -10,6 +10,7 @@ import msgspec
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.output import write_atomically
+from traceanalyzer.regular_file import open_regular, read_regular
 from traceanalyzer.traces.kineto.facts import FileFacts
 
 MANIFEST = "manifest.json"
@@ -66,7 +67,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 def is_capture(folder: Path) -> bool:
     """Whether a folder is a capture: it has a manifest that says so, sound or not."""
     try:
-        with (folder / MANIFEST).open("rb") as file:
+        with open_regular(folder / MANIFEST) as file:
             return FORMAT.encode() in file.read(4096)
     except OSError:
         return False
@@ -76,7 +77,7 @@ def load_manifest(folder: Path) -> Manifest:
     """Read a capture's manifest. Raises `InputError` if it is damaged or of another version."""
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
         version = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("version", msgspec.Raw(b"null"))
         number = msgspec.json.decode(version)
         if number != VERSION:

@@ -18,6 +18,7 @@ from typing import Any, cast
 import polars as pl
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.regular_file import read_regular
 from traceanalyzer.traces.decoding.typed_rows import typed_rows
 from traceanalyzer.traces.nccl.plain_pickle import check_size, load_plain_pickle
 
@@ -109,14 +110,12 @@ def read_dump(path: Path | str) -> Dump:
 
 def _content(file: Path) -> bytes:
     try:
-        size = file.stat().st_size
-        data = file.read_bytes() if size <= _MAX_BYTES else b""
+        data = read_regular(file, _MAX_BYTES)
         if data[:2] == b"\x1f\x8b":
             data = zlib.decompressobj(31).decompress(data, _MAX_BYTES)
     except (OSError, zlib.error) as error:
-        raise InputError(f"{file}: cannot be read: {error}", "give a dump of torch's flight recorder") from None
-    if size > _MAX_BYTES:
-        raise InputError(f"{file}: {size} bytes are more than the 256 MiB a dump may have", "give the dump of one rank")
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{file}: cannot be read: {reason}", "give the dump of one rank, as torch wrote it") from None
     return data
 
 
