@@ -69,3 +69,8 @@ def regular_below(folder: Path, pattern: str) -> Iterator[tuple[Path, bool]]:
         except (OSError, ValueError):
             regular = False
         yield path, regular and lies_within(path, folder)
+
+
+def shown(path: Path | str) -> str:
+    """A path as text that every output can hold: a byte that is not UTF-8 becomes U+FFFD and its two digits."""
+    return "".join(f"\ufffd{ord(c) - 0xDC00:02x}" if "\udc80" <= c <= "\udcff" else c for c in str(path))

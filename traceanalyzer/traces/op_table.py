@@ -46,6 +46,8 @@ _KINDS = {
     "i": "input-gradient",
     "w": "weight-gradient",
 }
+_WHOLE, _NAME = "a whole number", "text"
+_EXPECTED = {name: _NAME if dtype == pl.String else _WHOLE for name, dtype in OPS.items() if not name.endswith("_ns")}
 _NEEDED = ("rank", "stage", "step", "kind")
 _HINT = 'name them with a column map: a JSON object of our names and the file\'s, for example {"kind": "op", "start_us": "ts"}'
 
@@ -78,6 +80,7 @@ def read_op_table(path: Path | str, columns: Mapping[str, str] | None = None) ->
         if (kind := foreign(Path(path).name, first_bytes(Path(path)))) is not None:
             raise InputError(f"{path}: {kind.what}", remedy_of(kind, str(path)))
         raise InputError(f"{path}: an op table without column {', '.join(missing)}", _HINT)
+    _check_types(frame, path)
     try:
         typed = frame.with_columns(*[time for time in timed if time is not None], _kind())
         for name in ("microbatch", "chunk"):
@@ -88,6 +91,23 @@ def read_op_table(path: Path | str, columns: Mapping[str, str] | None = None) ->
         raise InputError(f"{path}: not an op table: {str(error).splitlines()[0]}", _HINT) from None
     _check(rows, path)
     return _laid_out(rows).sort("step", "rank", "start_ns", "kind", "sequence")
+
+
+def _check_types(frame: pl.DataFrame, path: Path | str) -> None:
+    """Whole numbers where we count, text where we name; a column of lists or structs is neither. Raises `InputError`."""
+    for name, dtype in frame.schema.items():
+        expected = "a number" if name.partition("_")[0] in {"start", "duration"} else _EXPECTED.get(name)
+        if expected is None or dtype == pl.Null:
+            continue
+        text = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+        fits = dtype.is_integer() or dtype == pl.Boolean if expected == _WHOLE else dtype.is_numeric() or text
+        if expected == _WHOLE and (dtype.is_float() or text):
+            fits = True  # 3.0 and "3" are whole numbers, and the cast says where one is not
+        if expected == _NAME:
+            fits = text or dtype.is_integer()
+        if not fits:
+            what = "a struct" if isinstance(dtype, pl.Struct) else f"of type {dtype}"
+            raise InputError(f"{path}: not an op table: {name} is {what}, must be {expected}", _HINT)
 
 
 def _read(path: Path) -> pl.DataFrame:

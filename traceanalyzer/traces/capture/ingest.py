@@ -18,7 +18,7 @@ import msgspec
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
-from traceanalyzer.regular_file import read_regular, regular_below
+from traceanalyzer.regular_file import read_regular, regular_below, shown
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
     MANIFEST,
@@ -104,12 +104,12 @@ class _Ingest:
     def run(self, num_workers: int | None, progress: Callable[[int, int], None] | None) -> Ingested:
         self._clean(self._before)
         sources = {s.path: s for found in self._found for s in found.sources}
-        todo = [s for s in sources.values() if not _unchanged(s, self._entries.get(s.path))]
+        todo = [s for s in sources.values() if not _unchanged(s, self._entries.get(shown(s.path)))]
         failures: list[str] = []
         try:
             for source, entry in self._read(todo, num_workers, progress):
                 failures += entry.failures
-                self._entries[source.path] = entry
+                self._entries[shown(source.path)] = entry
                 self._save(complete=False)
             self._check(failures, [str(f.sources[0].path) for f in self._found])
         except TraceAnalyzerError:
@@ -224,10 +224,10 @@ def _entry(source: Source, result: object) -> SourceEntry:
         return result
     if not isinstance(result, WorkerDiedError):
         raise result if isinstance(result, Exception) else TypeError(result)
-    failure = f"{source.path}: {result}"
+    failure = shown(f"{source.path}: {result}")
     defect = defect_row("file.unusable", source.path, detail=str(result))
     return SourceEntry(
-        path=source.path,
+        path=shown(source.path),
         num_bytes=None,
         modified_ns=None,
         sha256="",
@@ -303,7 +303,7 @@ def _read_source(work: str, limits: Limits, source: Source, progress: Progress |
         parts = tuple(msgspec.structs.replace(part, path=str(path)) for path, part in sink.finish(facts))
         documents.append(DocumentEntry(facts=facts, parts=parts))
     return SourceEntry(
-        path=source.path,
+        path=shown(source.path),
         num_bytes=size,
         modified_ns=modified,
         sha256=_hash_source(source),

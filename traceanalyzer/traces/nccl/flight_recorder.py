@@ -18,7 +18,7 @@ from typing import Any, cast
 import polars as pl
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.regular_file import read_regular
+from traceanalyzer.regular_file import read_regular, shown
 from traceanalyzer.traces.decoding.typed_rows import typed_rows
 from traceanalyzer.traces.nccl.plain_pickle import check_size, load_plain_pickle
 
@@ -121,7 +121,7 @@ def _content(file: Path) -> bytes:
 
 def _dump(dump: dict[str, Any], file: Path) -> Dump:
     listed = _listed(dump.get("pg_config"))
-    about = {"file": file.name, "rank": _rank(file, listed), "version": str(dump.get("version"))}
+    about = {"file": shown(file.name), "rank": _rank(file, listed), "version": str(dump.get("version"))}
     entries = cast("list[object]", dump["entries"])
     rows = [
         {**about, **_row(cast("dict[str, Any]", entry))}

@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.regular_file import open_regular
+from traceanalyzer.regular_file import open_regular, shown
 from traceanalyzer.traces.decoding.typed_rows import typed_rows
 
 INSPECTOR = pl.Schema(
@@ -86,7 +86,7 @@ def read_inspector(path: Path | str) -> tuple[pl.DataFrame, int]:
     lost = 0
     for file in files:
         found, broken = _records(_text(file))
-        rows += [{"file": file.name, **row} for row in found]
+        rows += [{"file": shown(file.name), **row} for row in found]
         lost += broken
     return typed_rows(rows, INSPECTOR), lost
 
