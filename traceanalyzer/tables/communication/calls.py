@@ -122,10 +122,7 @@ def _recorded(events: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
         pl.coalesce(number("Dst Rank", pl.Int32), number("Src Rank", pl.Int32)).alias("peer"),
         number("Seq").alias("sequence_number"),
         number("Comms Id", pl.UInt64).alias("communicator"),
-        integer_list(text("Process Group Ranks"))
-        .list.eval(pl.element().cast(pl.String))
-        .list.join(",")
-        .alias("listed"),
+        _members(integer_list(text("Process Group Ranks"))).alias("listed"),
         *[number(key).alias(key) for key in _STRIDED],
     ).filter(pl.col("kind").is_not_null())
     return _with_group(rows, ranks)
@@ -166,6 +163,12 @@ def _with_group(rows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.coalesce("group", "strided").alias("group"))
         .drop("strided")
     )
+
+
+def _members(listed: pl.Expr) -> pl.Expr:
+    """A list of ranks as the text of a group; null where one of them cannot be a rank."""
+    possible = listed.list.eval(pl.element().is_between(0, MAX_WORLD)).list.all()
+    return pl.when(possible).then(listed.list.eval(pl.element().cast(pl.String)).list.join(","))
 
 
 def _strided(rows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:

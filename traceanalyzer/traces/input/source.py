@@ -80,8 +80,7 @@ def read_source(
                     continue
                 code = "file.not_a_trace" if error.foreign else "file.unusable"
                 rows = log.rows()
-                broken = (row["message"] for row in rows if row["code"] in _BROKEN) if error.what == EMPTY else iter(())
-                what = next(broken, error.what)
+                what = _broken(rows, outer, name) if error.what == EMPTY else error.what
                 yield Unusable(
                     f"{name}: {what}",
                     (defect_row(code, name, detail="" if error.foreign else what), *rows),
@@ -97,6 +96,12 @@ def read_source(
                 return
             what = next((row["message"] for row in outer.rows()), "the archive holds no trace")
             yield Unusable(f"{source.path}: {what}", (defect_row("file.unusable", source.path, detail=what),))
+
+
+def _broken(rows: list[dict[str, Any]], archive: DefectLog, name: str) -> str:
+    """Why a document is empty: its stream or its place in the archive is damaged, or it has no bytes."""
+    of_archive = [row for row in archive.rows() if Path(name).name in row["message"]]
+    return next((str(row["message"]) for row in (*rows, *of_archive) if row["code"] in _BROKEN), EMPTY)
 
 
 def _named(source: Source, name: str, head: bytes) -> Unusable | None:

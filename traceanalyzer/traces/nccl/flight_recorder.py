@@ -63,6 +63,7 @@ DUMPS = pl.Schema(
 _STATES = ("scheduled", "started", "completed")
 _MAX_BYTES = 256 << 20
 _MAX_RANK = 1 << 24
+_RANK_DIGITS = 9
 _MAX_INT = 1 << 62
 _MAX_SHAPES = 160
 _MAX_NAME = 256
@@ -164,7 +165,7 @@ def _listed(config: object) -> list[tuple[str, str | None, str | None]]:
         ranks = str(facts.get("ranks"))[: 1 << 22]
         members = re.findall(r"\d+", ranks) if "..." not in ranks else []
         desc = facts.get("desc")
-        if members:
+        if members and all(len(member) < _RANK_DIGITS for member in members):
             found.append(
                 (str(name)[:_MAX_NAME], desc[:_MAX_NAME] if isinstance(desc, str) else None, ",".join(members))
             )
