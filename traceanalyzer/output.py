@@ -70,10 +70,26 @@ def sync_folder(folder: Path) -> None:
 def write_result(target: str | Path, content: bytes) -> None:
     """Write a result to a file, to a pipe or device, or to standard output for `-`. Raises `OutputError`."""
     if is_standard_output(target):
+        if sys.stdout.isatty():
+            content = printable(content.decode("utf-8", "replace")).encode()
+        sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.flush()
         return
     write_streamed(Path(target), lambda file: file.write(content), "report.html")
+
+
+def printable(text: str) -> str:
+    """Text without anything that a terminal obeys or that turns its reading order: `?` in its place; line ends are kept.
+
+    Escape sequences, carriage returns, C1 controls, bidirectional and zero-width marks are none that Python prints.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        c if c.isprintable() or c == "\n" else " " if c == "\t" or (c.isspace() and c not in _BREAKS) else "?"
+        for c in text
+    )
 
 
 def is_standard_output(target: str | Path) -> bool:
@@ -149,6 +165,7 @@ def _opened_stream(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_WRONLY | getattr(os, "O_NOCTTY", 0)), "wb")
 
 
+_BREAKS = "\r\x0b\x0c\x1c\x1d\x1e\x1f\x85\u2028\u2029"
 _DESCRIPTORS = ("/dev/fd/", "/proc/self/fd/", "/dev/stderr")
 _STANDARD_OUTPUT = {"-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}
 _ELSEWHERE = "choose a folder that exists, can be written to and has space left; nothing was left behind"

@@ -9,7 +9,12 @@ import sys
 import click
 
 from traceanalyzer import __version__
+from traceanalyzer.cli.claims import with_claims
+from traceanalyzer.cli.options.budget import with_budget
+from traceanalyzer.cli.screen import say
 from traceanalyzer.errors import TraceAnalyzerError
+
+_LESS = "give fewer ranks or steps (--ranks, --steps), or run it where more memory is free"
 
 COMMANDS = {
     "run": ("traceanalyzer.cli.running.run", "Launch an instrumented reference training job."),
@@ -42,7 +47,7 @@ class LazyCommands(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        return command
+        return with_budget(with_claims(command))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands from the table above."""
@@ -56,14 +61,10 @@ def traceanalyzer() -> None:
     """Measure pipeline bubble, all-to-all imbalance and MFU from profiler traces, each against theory."""
 
 
-def _printable(text: str) -> str:
-    """Text for a terminal: names come from traces and may hold control sequences."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _fail(message: str, hint: str, status: int) -> int:
-    click.echo(f"traceanalyzer: {_printable(message)}", err=True)
-    click.echo(f"  {_printable(hint)}", err=True)
+def fail(message: str, hint: str, status: int) -> int:
+    """Say what went wrong and what to do, a line each; the exit status."""
+    one_line = (" ".join(text.split()) for text in (message, hint))
+    say("traceanalyzer: {}\n  {}".format(*one_line), err=True)
     return status
 
 
@@ -71,16 +72,16 @@ def _invoke(arguments: list[str] | None) -> int:
     try:
         result = traceanalyzer.main(arguments, prog_name="traceanalyzer", standalone_mode=False)
     except TraceAnalyzerError as error:
-        return _fail(error.message, error.hint, error.exit_status)
+        return fail(error.message, error.hint, error.exit_status)
     except click.UsageError as error:
         name = error.ctx.command_path if error.ctx else "traceanalyzer"
-        return _fail(error.format_message(), f"'{name} --help' lists what can be given", 2)
+        return fail(error.format_message(), f"'{name} --help' lists what can be given", 2)
     except click.ClickException as error:
-        return _fail(error.format_message(), "see --help", 2)
+        return fail(error.format_message(), "see --help", 2)
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # click takes any end of file for the user's Ctrl-D
             raise error.__cause__ from None
-        return _fail("interrupted", "what was finished before is kept", 130)
+        return fail("interrupted", "what was finished before is kept", 130)
     except BrokenPipeError:
         sys.stdout = None  # the reader went away; nothing is left to flush
         return 0
@@ -93,8 +94,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _invoke(arguments)
     try:
         return _invoke(arguments)
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
+    except SystemExit:
+        raise
+    except MemoryError:
+        return fail("not enough memory for this input", _LESS, 3)
+    except BaseException as error:  # noqa: BLE001 - a panic of Polars is no Exception
+        if type(error).__name__ == "PanicException":
+            return fail(f"Polars gave up on this input: {error}", "report this with the input; check still reads it", 3)
         hint = "this is a bug: run again with TRACEANALYZER_DEBUG=1 and report what it prints"
-        return _fail(f"internal error: {type(error).__name__}: {error}", hint, 70)
+        return fail(f"internal error: {type(error).__name__}: {error}", hint, 70)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from traceanalyzer.cli.options.reading import kernel_rules_option, one_place, paths_argument, rank_map_option
+from traceanalyzer.cli.screen import say
 
 
 @click.command("check")
@@ -58,6 +59,6 @@ def command(
             *kernel_lines(traces.kernel_times, unknown),
             *record_lines(records),
         ]
-        announce([str(path), *lines], click.echo)
+        announce([str(path), *lines], say)
     if strict:
         refuse_loss(path, traces.defects)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from traceanalyzer.cli.options.reading import rank_map_option
+from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
     from traceanalyzer.traces import Summary
@@ -57,11 +58,9 @@ def command(
     if json_file is not None:
         _write(json_file, str(out), result, traces, left_out)
     if json_file != "-":
-        announce(
-            [f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], click.echo
-        )
+        announce([f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], say)
         if left_out:
-            click.echo(
+            say(
                 f"{left_out} flight-recorder or NCCL Inspector files are not in the capture: analyze them where they are"
             )
     if strict:

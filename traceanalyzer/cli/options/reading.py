@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.screen import say
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -94,7 +96,7 @@ class Meter:
         left = max(0, total - done) / rate
         end = "\r" if sys.stderr.isatty() else "\n"
         text = f"{self._verb} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left"
-        click.echo(f"{text:<78}{end}", err=True, nl=False)
+        say(f"{text:<78}", err=True, end=end)
 
 
 def summary(traces: Summary) -> list[str]:

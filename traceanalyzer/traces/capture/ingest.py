@@ -21,6 +21,7 @@ from traceanalyzer.output import sync_folder, write_atomically
 from traceanalyzer.regular_file import read_regular, regular_below, shown
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
+    EVENTS,
     MANIFEST,
     DocumentEntry,
     Manifest,
@@ -39,7 +40,6 @@ from traceanalyzer.traces.input.source import Progress, Unusable, read_source, u
 from traceanalyzer.traces.kineto.identity import identify
 from traceanalyzer.traces.run_folder import SIDE_FILES
 
-_EVENTS = "events"
 _WORK = ".work"
 
 
@@ -86,7 +86,7 @@ def ingest(
 
 def _is_remainder(folder: Path) -> bool:
     """Whether a folder holds nothing but what an ingest left that was killed before its first source was done."""
-    return {entry.name for entry in folder.iterdir()} <= {LOCK, _WORK, _EVENTS}
+    return {entry.name for entry in folder.iterdir()} <= {LOCK, _WORK, EVENTS}
 
 
 class _Ingest:
@@ -146,8 +146,8 @@ class _Ingest:
         for document in entry.documents:
             facts = document.facts
             rank = facts.recorded_rank if facts.recorded_rank is not None else facts.name_rank
-            home = f"{_EVENTS}/rank={'unknown' if rank is None else f'{rank:05d}'}"
-            for part in (_EVENTS, home):
+            home = f"{EVENTS}/rank={'unknown' if rank is None else f'{rank:05d}'}"
+            for part in (EVENTS, home):
                 (self._folder / part).mkdir(mode=0o700, exist_ok=True)
             key = f"{facts.digest[:12]}-{sha256_of(facts.file.encode())[:8]}"
             parts = tuple(
@@ -189,13 +189,13 @@ class _Ingest:
             self._clean(self._before)
             return
         (self._folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(self._folder / _EVENTS, ignore_errors=True)
+        shutil.rmtree(self._folder / EVENTS, ignore_errors=True)
 
     def _clean(self, manifest: Manifest | None) -> None:
         """Remove what no manifest speaks of: remains of a writer that was killed."""
         shutil.rmtree(self._folder / _WORK, ignore_errors=True)
         known = {p.path for s in manifest.sources for d in s.documents for p in d.parts} if manifest else set[str]()
-        for path in (self._folder / _EVENTS).glob("rank=*/*.parquet"):
+        for path in (self._folder / EVENTS).glob("rank=*/*.parquet"):
             if path.relative_to(self._folder).as_posix() not in known:
                 path.unlink(missing_ok=True)
         for path in self._folder.glob(".*.tmp"):
