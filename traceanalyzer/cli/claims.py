@@ -13,6 +13,7 @@ import click
 FILES = ("json_file", "output", "junit_file", "html_file", "placement", "write_order", "baseline", "export_file")
 """Parameters of commands that name a file to write."""
 FOLDERS = ("out",)
+OF_RUNS = ("truth", "faults_file")  # written or read by `run` itself, which holds them against its folder
 """Parameters that name a folder to write."""
 INPUTS = (
     *("paths", "path", "base", "new", "more_bases", "arguments", "traces", "model", "runs"),
