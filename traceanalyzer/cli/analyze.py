@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
@@ -24,10 +25,11 @@ if TYPE_CHECKING:
     from traceanalyzer.traces.input.discovery import Where
 
 
-@click.command("analyze")
+@click.command("analyze", cls=Command)
 @paths_argument
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
+@click.option("--full", is_flag=True, help="Print every section, not one screen.")
 @gate_options
 @columns_option
 @rank_map_option
@@ -42,6 +44,7 @@ def command(
     junit_file: str | None,
     form: str,
     *,
+    full: bool,
     strict: bool,
     **asked: Any,  # noqa: ANN401 - options of several types
 ) -> None:
@@ -66,20 +69,21 @@ def command(
     if json_file is not None:
         write_result(json_file, to_json(review))
     if json_file != "-":
-        _print(result, form)
+        _print(result, form, full=full)
     judge(gate_file, [(str(path), review)], None, None, form, junit_file, quiet=json_file == "-")
     if strict:
         refuse_lost(path, review.quality.defects)
 
 
-def _print(result: Kept, form: str) -> None:
+def _print(result: Kept, form: str, *, full: bool) -> None:
     from reports import summary_markdown, text
+    from traceanalyzer.cli.manners.color import emphasized
     from traceanalyzer.cli.screen import screen_width
 
     if form == "md":
         click.echo(summary_markdown(result.review, result.tables), nl=False)
     elif form == "text":
-        click.echo(text(result.review, result.tables, screen_width()))
+        click.echo(emphasized(text(result.review, result.tables, screen_width(), one_screen=not full)))
     else:
         for sentence in result.review.headline.sentences:
             announce([sentence], click.echo)

@@ -16,6 +16,7 @@ from traceanalyzer.job import RUN_FILE, Job
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset, megatron_arguments, megatron_mapping, presets, read_model_config
 from traceanalyzer.model_configs.training import TrainingSettings, read_training_settings
+from traceanalyzer.spelling import did_you_mean
 from traceanalyzer.tables.actions.labels import check_pattern
 from traceanalyzer.traces import read_job
 from traceanalyzer.traces.run_folder import decode_job
@@ -56,7 +57,7 @@ def read_job_file(name: str) -> JobFile:
         try:
             return JobFile(model=find_preset(name).shape)
         except UsageError:
-            known = f"{_HINT}: {', '.join(presets())}"
+            known = f"{did_you_mean(name, list(presets()))}{_HINT}: {', '.join(presets())}"
             raise UsageError(f"{name}: neither a file nor the name of a model", known) from None
     if path.is_dir() or path.name == RUN_FILE:
         job = read_job(path if path.is_dir() else path.parent)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import kernel_rules_option, one_place, paths_argument, rank_map_option
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @paths_argument
 @rank_map_option
 @click.option(
