@@ -99,7 +99,7 @@ def test_a_command_that_lacks_something_shows_its_help(arguments: list[str], mis
                 "plan",
                 "job",
                 "--model",
-                "llama3-70b",
+                "lama-3-70b",
                 "--gpus",
                 "8",
                 "--hardware",
