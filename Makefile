@@ -66,9 +66,10 @@ format: .make/dev ## Format the code
 	.venv/bin/ruff check --fix .
 
 docs: .make/docs ## Build the documentation's site; a warning is an error
-	.make/docs-venv/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .make/docs-venv/bin/mkdocs build --strict --quiet
 
 .make/docs: constraints.txt
+	@mkdir -p .make
 	@$(BASE_PYTHON) -m venv .make/docs-venv
 	@.make/docs-venv/bin/python -m pip install --quiet -c constraints.txt mkdocs-material
 	@touch $@
