@@ -11,6 +11,7 @@ from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
+    Meter,
     announce,
     choice_options,
     columns_option,
@@ -123,5 +124,9 @@ def measured(path: Where, asked: dict[str, Any]) -> Kept:
     declared = declaration(**{name: value for name, value in asked.items() if name not in reading})
     only, at = chosen_numbers("--ranks", reading["ranks"]), chosen_numbers("--steps", reading["steps"])
     names, rank_map = load_columns(reading["columns"]), load_rank_map(reading["rank_map"])
-    analysis = analyze(with_declaration(read(path, names, rank_map=rank_map, ranks=only, steps=at), declared))
+    meter = Meter("read")
+    run = read(path, names, rank_map=rank_map, ranks=only, steps=at, progress=meter)
+    meter.next(f"measuring {run.traces.events.height:,} events")
+    analysis = analyze(with_declaration(run, declared))
+    meter.done()
     return Kept(analysis.review, analysis.tables)
