@@ -20,6 +20,7 @@ from traceanalyzer.cli.options.reading import (
     rank_map_option,
     refuse_lost,
 )
+from traceanalyzer.cli.screen import say, screen_width
 
 if TYPE_CHECKING:
     from traceanalyzer.analysis.kept import Kept
@@ -79,15 +80,14 @@ def command(
 def _print(result: Kept, form: str, *, full: bool) -> None:
     from reports import summary_markdown, text
     from traceanalyzer.cli.manners.color import emphasized
-    from traceanalyzer.cli.screen import screen_width
 
     if form == "md":
-        click.echo(summary_markdown(result.review, result.tables), nl=False)
+        say(summary_markdown(result.review, result.tables), end="")
     elif form == "text":
-        click.echo(emphasized(text(result.review, result.tables, screen_width(), one_screen=not full)))
+        say(text(result.review, result.tables, screen_width(), one_screen=not full), style=emphasized)
     else:
         for sentence in result.review.headline.sentences:
-            announce([sentence], click.echo)
+            announce([sentence], say)
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:

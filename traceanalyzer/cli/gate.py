@@ -8,6 +8,7 @@ import click
 
 from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import one_place, paths_argument
+from traceanalyzer.cli.screen import say
 
 
 @click.group("gate")
@@ -54,5 +55,5 @@ def init(paths: tuple[str, ...], output: Path, baseline: Path | None, *, force: 
     relative = os.path.relpath(kept_at, output.parent)
     write_result(kept_at, to_json(result.review))
     write_result(output, initial_gate(result.review, Path(relative).as_posix()).encode())
-    click.echo(f"gate: {output}\nbaseline: {kept_at}")
-    click.echo(f"try it: traceanalyzer analyze {path} --gate {output}")
+    say(f"gate: {output}\nbaseline: {kept_at}")
+    say(f"try it: traceanalyzer analyze {path} --gate {output}")

@@ -10,6 +10,7 @@ import click
 from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import choice_options, columns_option, one_place, paths_argument, rank_map_option
+from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
     from traceanalyzer.perfetto.source import Source
@@ -66,8 +67,8 @@ def command(
         source, choice, output, "json" if kind == "json" else "perfetto" if kind else None, cpu=cpu
     )
     for note in written.notes:
-        click.echo(f"! {note}", err=True)
-    click.echo(
+        say(f"! {note}", err=True)
+    say(
         f"{output}: {written.num_slices:,} slices and {written.num_flows:,} flows in {written.num_processes} processes, "
         f"{written.num_bytes / 1e6:,.1f} MB"
     )

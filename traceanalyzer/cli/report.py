@@ -16,6 +16,7 @@ from traceanalyzer.cli.options.reading import (
     paths_argument,
     rank_map_option,
 )
+from traceanalyzer.cli.screen import say
 
 
 @click.command("report", cls=Command)
@@ -49,7 +50,7 @@ def command(paths: tuple[str, ...], output: Path, json_file: str | None, **asked
     if json_file == "-":
         return
     for line in result.review.warnings:
-        click.echo(f"! {line}")
+        say(f"! {line}")
     for sentence in result.review.headline.sentences:
-        click.echo(sentence)
-    click.echo(f"report: {written}")
+        say(sentence)
+    say(f"report: {written}")
