@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from traceanalyzer.comparison.side import Side
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("base")
 @click.argument("new", nargs=-1, required=True)
 @click.option(

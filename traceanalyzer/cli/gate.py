@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import one_place, paths_argument
 from traceanalyzer.cli.screen import say
 
@@ -15,7 +16,7 @@ def command() -> None:
     """Limits that a build may not break: `analyze --gate FILE` and `compare --gate FILE` hold a run against them."""
 
 
-@command.command("init")
+@command.command("init", cls=Command)
 @paths_argument
 @click.option(
     "-o",

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
     choice_options,
@@ -18,7 +19,7 @@ from traceanalyzer.cli.options.reading import (
 from traceanalyzer.cli.screen import say
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @paths_argument
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -15,9 +16,10 @@ def screen_width() -> int | None:
     return max(60, shutil.get_terminal_size().columns) if sys.stdout.isatty() else None
 
 
-def say(text: object, *, err: bool = False, end: str = "\n") -> None:
+def say(text: object, *, err: bool = False, end: str = "\n", style: Callable[[str], str] = str) -> None:
     """Write text to standard output or standard error, without anything that a terminal would obey.
 
     Names come from traces, and a name may hold escape sequences; every line that a command prints goes through here.
+    `style` adds colour to what is left.
     """
-    click.echo(printable(str(text)) + end, err=err, nl=False)
+    click.echo(style(printable(str(text))) + end, err=err, nl=False)

@@ -18,6 +18,7 @@ from traceanalyzer.model_configs import presets
 from traceanalyzer.options.job_file import read_job_file
 from traceanalyzer.regular_file import read_text
 from traceanalyzer.schedule import ScheduleName, actions_of
+from traceanalyzer.spelling import did_you_mean
 from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.model.stage_times import Cut, from_model, from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Refusal, Workload, predict_all, predict_order, sweep
@@ -251,7 +252,9 @@ def _device(name: str) -> DeviceSpec:
         return find_device(name)
     except UsageError as error:
         known = ", ".join(spec.name for _, spec in devices())
-        raise UsageError(error.message, f"known devices: {known}") from None
+        raise UsageError(
+            error.message, f"{did_you_mean(name, [spec.name for _, spec in devices()])}known devices: {known}"
+        ) from None
 
 
 def _rank_ms(given: Options) -> tuple[float, float, float]:

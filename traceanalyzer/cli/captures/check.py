@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import kernel_rules_option, one_place, paths_argument, rank_map_option
 from traceanalyzer.cli.screen import say
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @paths_argument
 @rank_map_option
 @click.option(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import rank_map_option
 from traceanalyzer.cli.screen import say
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from traceanalyzer.traces.capture.ingest import Ingested
 
 
-@click.command("ingest")
+@click.command("ingest", cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The capture: a new folder, or one to extend."
