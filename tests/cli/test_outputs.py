@@ -15,7 +15,8 @@ import click
 import pytest
 from catalogue.base import text, trace, write
 
-from traceanalyzer.cli import COMMANDS, LazyCommands, claims, main
+from traceanalyzer.cli import COMMANDS, claims, main
+from traceanalyzer.cli import traceanalyzer as group
 from traceanalyzer.cli.screen import say
 from traceanalyzer.output import printable, write_result
 
@@ -41,7 +42,6 @@ NO_FILES = {
 
 def test_every_parameter_that_names_a_file_is_claimed() -> None:
     known = {*claims.FILES, *claims.FOLDERS, *claims.INPUTS, *claims.OF_RUNS}
-    group = LazyCommands("all")
     for command in COMMANDS:
         found = group.get_command(click.Context(group), command)
         assert found is not None

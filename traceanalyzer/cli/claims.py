@@ -13,8 +13,9 @@ import click
 FILES = ("json_file", "output", "junit_file", "html_file", "placement", "write_order", "baseline", "export_file")
 """Parameters of commands that name a file to write."""
 FOLDERS = ("out",)
-OF_RUNS = ("truth", "faults_file")  # written or read by `run` itself, which holds them against its folder
 """Parameters that name a folder to write."""
+OF_RUNS = ("truth",)
+"""Written by `run` itself, which holds it against its folder."""
 INPUTS = (
     *("paths", "path", "base", "new", "more_bases", "arguments", "traces", "model", "runs"),
     *(
@@ -25,7 +26,7 @@ INPUTS = (
         "kernel_rules",
         "gate_file",
         "order",
-        "order_file",
+        "orders",
         "placement_file",
     ),
 )
