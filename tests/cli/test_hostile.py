@@ -309,3 +309,52 @@ def test_a_column_of_structs_is_refused_by_name(column: str, tmp_path: Path, cap
     status, said = outcome("analyze", tmp_path / "ops.parquet", tmp_path, capfd)
     assert status == 3
     assert f"{column} is a struct" in said
+
+
+RECORDS: dict[str, dict[str, Any]] = {
+    "loss": {"loss": 1e400},
+    "clock": {"device_clock_mhz": 2**64},
+    "pressure": {"cpu_pressure_us": 2**80},
+    "switches": {"involuntary_switches": -(2**63) - 1},
+    "flight": {"peak_in_flight": 2**31},
+    "step": {"step": 2**31},
+    "end": {"end_ns": 2**63},
+}
+
+
+@pytest.mark.parametrize("odd", RECORDS)
+def test_a_record_that_fits_no_column_is_a_damaged_line(
+    odd: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Found by fuzzing: such a number ended the reading of every record."""
+    write(tmp_path / "run", text(trace()), "traces/rank0.json")
+    write(tmp_path / "run", "{}", "run.json")
+    sound = {"step": 1, "rank": 0, "start_ns": 1, "end_ns": 2, "profiled": True}
+    lines = json.dumps(sound) + "\n" + json.dumps(sound | RECORDS[odd]) + "\n"
+    write(tmp_path / "run", lines, "steps/rank0.jsonl")
+    routed = {
+        "step": 0,
+        "layer": 2**40,
+        "rank": 0,
+        "tokens_to_expert": [2**64],
+        "send_splits": [1],
+        "receive_splits": [1],
+    }
+    write(tmp_path / "run", json.dumps(routed) + "\n", "routing/rank0.jsonl")
+    status, said = outcome("check", tmp_path / "run", tmp_path, capfd)
+    assert status == 0
+    assert "run.damaged_line" in said
+    (tmp_path / "run" / "run.json").unlink()
+    assert outcome("analyze", tmp_path / "run", tmp_path, capfd)[0] == 0
+
+
+@pytest.mark.parametrize("rank", [2**31, 2**63, 10**30, -1])
+def test_a_group_of_ranks_that_cannot_be_is_unknown(
+    rank: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Found by fuzzing: one member of a list that no rank can be."""
+
+    def edit(args: dict[str, Any]) -> None:
+        args["Process Group Ranks"] = f"[0, {rank}]"
+
+    assert outcome("analyze", planted_with(tmp_path, edit), tmp_path, capfd)[0] == 0

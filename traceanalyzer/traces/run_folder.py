@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import polars as pl
@@ -39,6 +39,7 @@ ROUTING_RECORDS = pl.Schema(
 SIDE_FILES = ("steps/*.jsonl", "routing/*.jsonl")
 """Record files of a run folder."""
 
+_SCHEMAS = (STEP_RECORDS, ROUTING_RECORDS)
 _MAX_JOB_BYTES = 64 << 20
 _LONGEST = 1 << 31
 _MOST_RANKS = 1 << 20  # far beyond any job; analyses walk over all ranks
@@ -101,12 +102,12 @@ def read_routing_records(folder: Path | str) -> pl.DataFrame:
 def damaged_lines(folder: Path) -> list[dict[str, Any]]:
     """Rows of `DEFECTS` for the record files of a run folder that hold lines which are no record."""
     rows: list[dict[str, Any]] = []
-    for pattern, record in zip(SIDE_FILES, (StepRecord, RoutingRecord), strict=True):
+    for pattern, record, schema in zip(SIDE_FILES, (StepRecord, RoutingRecord), _SCHEMAS, strict=True):
         for path, readable in regular_below(folder, pattern):
             if not readable:
                 rows.append(defect_row("folder.not_regular", str(path)))
                 continue
-            bad = [number for number, found in _lines(path, record) if found is None]
+            bad = [number for number, found in _lines(path, record, schema) if found is None]
             if bad:
                 detail = f"line {bad[0]}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
                 rows.append(defect_row("run.damaged_line", str(path), events=len(bad), detail=detail))
@@ -118,13 +119,13 @@ def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.Da
         asdict(found)
         for path, readable in regular_below(folder, pattern)
         if readable
-        for _, found in _lines(path, record)
+        for _, found in _lines(path, record, schema)
         if found is not None
     ]
     return conform(pl.DataFrame(rows, schema=schema, orient="row"), schema)
 
 
-def _lines(path: Path, record: type) -> Iterator[tuple[int, Any]]:
+def _lines(path: Path, record: type, schema: pl.Schema) -> Iterator[tuple[int, Any]]:
     """Line numbers and records of a file; None for a line that is no record."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
     try:
@@ -139,7 +140,7 @@ def _lines(path: Path, record: type) -> Iterator[tuple[int, Any]]:
             found = _decode(decoder, line)
         except _FAILURES:
             found = None
-        yield number, found if _fits(found) else None
+        yield number, found if _fits(found, schema) else None
 
 
 def _decode(decoder: msgspec.json.Decoder[Any], line: bytes) -> object:
@@ -151,6 +152,16 @@ def _decode(decoder: msgspec.json.Decoder[Any], line: bytes) -> object:
         return decoder.decode(repair_tokens(line)[0])  # a loss that is not a number becomes null
 
 
-def _fits(found: Any) -> bool:  # noqa: ANN401 - one of two record types, distinguished by their fields
-    """Whether rank and step fit the table's columns."""
-    return found is not None and all(0 <= getattr(found, name) < _LONGEST for name in ("rank", "step"))
+def _fits(found: Any, schema: pl.Schema) -> bool:  # noqa: ANN401 - one of two record types, distinguished by their fields
+    """Whether rank and step can be such, and every whole number fits the table's column."""
+    if found is None or not all(0 <= getattr(found, name) < _LONGEST for name in ("rank", "step")):
+        return False
+    return all(_fits_column(getattr(found, name, None), dtype) for name, dtype in schema.items())
+
+
+def _fits_column(value: object, dtype: pl.DataType) -> bool:
+    if isinstance(dtype, pl.List):
+        inner = cast("pl.DataType", dtype.inner)
+        return all(_fits_column(each, inner) for each in cast("tuple[object, ...]", value or ()))
+    limit = _LONGEST if dtype == pl.Int32 else _LONGEST << 32
+    return not isinstance(value, int) or not dtype.is_integer() or -limit <= value < limit
