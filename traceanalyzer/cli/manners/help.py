@@ -45,7 +45,7 @@ SECTIONS: Mapping[str, frozenset[str]] = {
     ),
     "When to fail": frozenset({"gate_file", "junit_file", "strict", "timeout", "max_memory"}),
     "What is written": frozenset(
-        {"json_file", "html_file", "out", "output", "form", "kind", "full", "limit", "sort", "write_order"}
+        {"json_file", "html_file", "out", "output", "redact", "form", "kind", "full", "limit", "sort", "write_order"}
     ),
 }
 """Heading to the parameters below it, for commands that read traces; everything else stands under `Options`."""
