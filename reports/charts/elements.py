@@ -9,10 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from reports.charts.palette import NEUTRAL_INK, REFERENCE
+from reports.charts.palette import BUBBLE_PARTS, LOSS, NEUTRAL_INK, REFERENCE, RESULT
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 ROW_HEIGHT = 30
+LOSS_OF_SCHEDULE = BUBBLE_PARTS["warm-up"]
+"""The bubble that the schedule itself costs: no fault."""
 MAX_ROWS = 64
 """Bars of one chart: more rows than this are cut, and the chart says so."""
 
@@ -65,6 +67,16 @@ def render(element: Any, *, height: int, x_label: str, y_label: str = "", **opts
 def as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
     """Mark a drawn element as text or reference line, so that the page's script gives it the theme's ink."""
     plot.handles["glyph"].tags = ["ink"]
+
+
+def time_scale(longest_ms: float) -> tuple[float, str]:
+    """What milliseconds are multiplied by for an axis up to `longest_ms`, and the axis's unit."""
+    return next((scale, unit) for least, scale, unit in ((1e3, 1e-3, "s"), (1.0, 1.0, "ms"), (0.0, 1e3, "µs")) if longest_ms >= least)
+
+
+def loss_color(amount: float) -> str:
+    """The colour of a bar that makes a step longer, or shorter."""
+    return LOSS if amount >= 0 else RESULT
 
 
 def stacked_bars(

@@ -18,7 +18,8 @@ from traceanalyzer.review.words import digits, flops_rate, percent
 
 CLOSED = 0.05
 """Largest miss, in MFU points, of losses that are said to close the way from peak to measured."""
-_BARS = {"name": pl.String, "start": pl.Float64, "end": pl.Float64, "color": pl.String, "text": pl.String}
+BARS = {"name": pl.String, "start": pl.Float64, "end": pl.Float64, "color": pl.String, "text": pl.String}
+"""Columns of a waterfall's bars."""
 
 
 def section(material: Material) -> Section:
@@ -53,7 +54,7 @@ def losses(waterfall: Sequence[WaterfallStep]) -> list[WaterfallStep]:
 def waterfall_rows(mfu: Mfu, waterfall: Sequence[WaterfallStep]) -> pl.DataFrame:
     """Bars from peak to measured: name, start, end, color, text; in percent of peak. Empty without an MFU."""
     if mfu.mfu is None:
-        return pl.DataFrame(schema=_BARS)
+        return pl.DataFrame(schema=BARS)
     rows, level = [("peak", 0.0, 100.0, REFERENCE, "100%")], 100.0
     for step in losses(waterfall):
         points = step.mfu_points
@@ -64,7 +65,7 @@ def waterfall_rows(mfu: Mfu, waterfall: Sequence[WaterfallStep]) -> pl.DataFrame
     if not losses(waterfall) and mfu.hfu is not None and mfu.hfu != mfu.mfu:
         rows.append(("HFU (recompute counted)", 0.0, 100 * mfu.hfu, REFERENCE, percent(mfu.hfu)))
     rows.append(("measured MFU", 0.0, 100 * mfu.mfu, RESULT, percent(mfu.mfu)))
-    return pl.DataFrame(rows, schema=_BARS, orient="row")
+    return pl.DataFrame(rows, schema=BARS, orient="row")
 
 
 def waterfall_chart(mfu: Mfu, waterfall: Sequence[WaterfallStep]) -> Chart | None:
