@@ -12,7 +12,6 @@ from reports.sections import (
     findings,
     headline,
     job,
-    kernels,
     owners,
     recorded,
     tables,
@@ -20,6 +19,7 @@ from reports.sections import (
 )
 from reports.sections.coverage import quality, sample
 from reports.sections.coverage.missing import with_missing
+from reports.sections.devices import kernels, roofline
 from reports.sections.experts import all_to_all
 from reports.sections.material import Material
 from reports.sections.opening import opening
@@ -35,7 +35,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     all_to_all.section,
     recorded.section,
     efficiency.section,
-    efficiency.roofline,
+    roofline.section,
     owners.section,
     kernels.section,
     memory.steps,

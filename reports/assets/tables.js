@@ -76,6 +76,9 @@
     }
     if (!table.closest("section")?.id.startsWith("tables")) tools.append(button("CSV", () => save(csv(table), `${table.id}.csv`)));
     fold(table);
-    if (tools.childElementCount) table.closest(".scroll").after(tools);
+    if (!tools.childElementCount) continue;
+    const title = table.closest(".scroll").previousElementSibling;
+    if (title?.tagName === "H3") title.append(tools);
+    else table.closest(".scroll").after(tools);
   }
 })();

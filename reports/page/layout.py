@@ -18,6 +18,8 @@ _NARROW, _HALF = 58, 92
 """Characters of a table's line that fit into four and into six columns of a wide screen."""
 _GAP = 3
 """Characters between two columns of a table."""
+_TALL = 16
+"""Terms that are set in two columns of the whole page."""
 _LONGEST = 44
 """Characters after which a cell is wrapped."""
 
@@ -50,7 +52,7 @@ def laid_out(section: Section, told: str = "") -> Laid:
     if not charts and not shown:
         unfolded = [part for part in detail if not part.folded]
         shown, detail = list[Part](unfolded), [part for part in detail if part.folded]
-    return Laid(open=(*_rows(charts), *_rows(shown)), folded=tuple(detail))
+    return Laid(open=tuple(_rows([*charts, *shown])), folded=tuple(detail))
 
 
 def _rows(parts: Iterable[Part]) -> Iterable[Placed]:
@@ -81,7 +83,7 @@ def asked(part: Part) -> int:
         return 6 if part.half else COLUMNS
     if isinstance(part, Terms):
         longest = max((len(text) for _, text in part.entries), default=0)
-        return 4 if longest <= 28 else 6 if longest <= 90 else COLUMNS
+        return (4 if longest <= 28 else 6 if longest <= 90 else COLUMNS) if len(part.entries) <= _TALL else COLUMNS
     return COLUMNS if isinstance(part, Findings) else 6
 
 

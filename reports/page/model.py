@@ -159,9 +159,12 @@ class Remedy:
     finding: str
     """Id of the finding that it follows from."""
     kind: Literal["fault", "change"]
+    title: str
     what: str
+    """What is the matter, or what to change to, as a sentence; empty where the culprit says it all."""
     todo: str
     culprit: str
+    """Who or what, in words; empty if nobody is named."""
     saves: str
     """Per step."""
     share: str

@@ -85,7 +85,8 @@ def provenance(material: Material) -> Section:
     """Which files, versions and seeds the review rests on."""
     review = material.review
     path = review.source.path
-    source = Terms(entries=(("Source", path),)) if path else None
+    told = any(each.term == "Source" for each in review.provenance)
+    source = Terms(entries=(("Source", path),)) if path and not told else None
     parts = [_terms(review.provenance), source, source_files(review.files)]
     return material.section(
         "provenance", "Provenance", parts, absent="The review states no provenance.", in_terminal=False

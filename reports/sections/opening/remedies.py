@@ -38,6 +38,7 @@ def _remedy(material: Material, found: Finding) -> Remedy:
     return Remedy(
         finding=found.id,
         kind="fault" if found.remedy == "fault" else "change",
+        title=found.title,
         what=_what(found),
         todo=found.action or "",
         culprit=_culprit(found),
@@ -50,8 +51,10 @@ def _remedy(material: Material, found: Finding) -> Remedy:
 
 
 def _what(found: Finding) -> str:
-    """What is the matter, or what to change to, as a sentence."""
-    said = found.statement if found.remedy == "fault" and found.statement else found.title
+    """What is the matter, or what to change to, as a sentence; the title where the statement repeats the culprit."""
+    said = found.statement or ""
+    if not said or said.startswith(found.culprit or "\0"):
+        said = found.title if found.culprit else ""
     return f"{said[:1].upper()}{said[1:]}"
 
 
