@@ -130,6 +130,7 @@
     model("timeline")?.properties.inner_width.change.connect(later);
     repaint();
     later();
+    root.dataset.height = document.body.scrollHeight;
     root.dataset.ready = "true";
   };
   begin();

@@ -73,7 +73,11 @@ def as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
 
 def time_scale(longest_ms: float) -> tuple[float, str]:
     """What milliseconds are multiplied by for an axis up to `longest_ms`, and the axis's unit."""
-    return next((scale, unit) for least, scale, unit in ((1e3, 1e-3, "s"), (1.0, 1.0, "ms"), (0.0, 1e3, "µs")) if longest_ms >= least)
+    return next(
+        (scale, unit)
+        for least, scale, unit in ((1e3, 1e-3, "s"), (1.0, 1.0, "ms"), (0.0, 1e3, "µs"))
+        if longest_ms >= least
+    )
 
 
 def loss_color(amount: float) -> str:
@@ -198,7 +202,12 @@ def points(
     if outliers is not None and not outliers.is_empty():
         crosses = hv.Scatter(outliers, kdims=["x"], vdims=["y"])
         chart = chart * crosses.opts(
-            size=11, marker="x", line_width=3, color=LOSS, tools=["hover"], hover_tooltips=[("", "@y{0,0.000} " + y_unit)]
+            size=11,
+            marker="x",
+            line_width=3,
+            color=LOSS,
+            tools=["hover"],
+            hover_tooltips=[("", "@y{0,0.000} " + y_unit)],
         )
         values = pl.concat([values, outliers])
     low, high = float(values["x"].min()), float(values["x"].max())  # type: ignore[arg-type] - Float64

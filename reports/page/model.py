@@ -177,6 +177,17 @@ class Remedy:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A bar of the waterfall, its ends as shares of the longest."""
+
+    name: str
+    start: float
+    end: float
+    color: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Opening:
     """What the first screen has beside verdict and tiles: who, what to do, and where the time went."""
 
@@ -186,6 +197,8 @@ class Opening:
     remedies_note: str = ""
     """What the savings are of, or why there is none."""
     waterfall: Chart | None = None
+    bars: tuple[Bar, ...] = ()
+    """The waterfall's own, for renderers that draw without a browser."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,12 @@ def section(material: Material) -> Section:
     """Where the ranks' time went, by owner and by phase of the step."""
     review = material.review
     account = material.table("accounting").filter(~pl.col("step").is_in(list(material.set_apart)))
-    parts = [owner_chart(account), mesh_chart(material), phase_chart(account), owner_grid(review.accounting, review.figures)]
+    parts = [
+        owner_chart(account),
+        mesh_chart(material),
+        phase_chart(account),
+        owner_grid(review.accounting, review.figures),
+    ]
     return material.section("owners", "Owners of time", parts, "accounting", lead=_lead(review))
 
 

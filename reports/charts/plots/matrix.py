@@ -40,9 +40,7 @@ def matrix_figure(matrix: Matrix) -> Any:  # noqa: ANN401 - Bokeh
         x=pl.col("column").cast(pl.Float64),
         y=pl.col("row").cast(pl.Float64),
         ink=pl.col("color").map_elements(ink_on, return_dtype=pl.String),
-    ).with_columns(
-        left=pl.col("x") - 0.49, right=pl.col("x") + 0.49, top=pl.col("y") - 0.48, bottom=pl.col("y") + 0.48
-    )
+    ).with_columns(left=pl.col("x") - 0.49, right=pl.col("x") + 0.49, top=pl.col("y") - 0.48, bottom=pl.col("y") + 0.48)
     drawing = hv.Rectangles(placed, kdims=["left", "top", "right", "bottom"], vdims=["color", "name", "text"]).opts(
         color="color", line_width=0, tools=["hover"], hover_tooltips=[("", "@name"), ("", "@text")]
     )
@@ -78,7 +76,10 @@ def _lines(matrix: Matrix) -> Any:  # noqa: ANN401 - HoloViews
 def _marks(marked: pl.DataFrame) -> Any:  # noqa: ANN401 - HoloViews
     """An outline around each cell that stands out: seen without telling colours apart."""
     frames = marked.select(
-        left=pl.col("column") - 0.47, top=pl.col("row") - 0.46, right=pl.col("column") + 0.47, bottom=pl.col("row") + 0.46
+        left=pl.col("column") - 0.47,
+        top=pl.col("row") - 0.46,
+        right=pl.col("column") + 0.47,
+        bottom=pl.col("row") + 0.46,
     )
     return (
         charts.holoviews()

@@ -94,7 +94,9 @@ def sized(bandwidths: pl.DataFrame) -> pl.DataFrame:
             pl.format("{} ranks", pl.col("num_ranks").cast(pl.String).fill_null("?")),
             separator=" · ",
         )
-        + pl.when(pl.col("between_hosts").fill_null(value=False)).then(pl.lit(" · between hosts")).otherwise(pl.lit("")),
+        + pl.when(pl.col("between_hosts").fill_null(value=False))
+        .then(pl.lit(" · between hosts"))
+        .otherwise(pl.lit("")),
         bytes="mean_bytes",
         us=pl.col("median_transfer_ns") / 1e3,
         bus="bus_bytes_per_second",
@@ -148,7 +150,9 @@ def transfer_chart(sizes: pl.DataFrame) -> Chart | None:
         x_label="bytes of one operation",
         y_label="transfer, µs",
     )  # fmt: skip
-    said = "; ".join(f"{line.name}: α {milliseconds(line.alpha_us / 1e3)}, β {digits(line.beta / 1e9)} GB/s" for line in lines[:4])
+    said = "; ".join(
+        f"{line.name}: α {milliseconds(line.alpha_us / 1e3)}, β {digits(line.beta / 1e9)} GB/s" for line in lines[:4]
+    )
     return Chart(
         id="transfer-by-size",
         draw=lambda: scatter_figure(drawn),

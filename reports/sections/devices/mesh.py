@@ -117,7 +117,9 @@ def placed(material: Material, ranks: list[int]) -> Rows:
     hosts = dict(table.drop_nulls(["rank", "host"]).select("rank", "host").iter_rows())
     if set(ranks) <= set(hosts) and len({hosts[rank] for rank in ranks}) > 1:
         names = list(dict.fromkeys(hosts[rank] for rank in ranks))
-        return Rows([chart_text(name, 16) for name in names], [[r for r in ranks if hosts[r] == n] for n in names], "host")
+        return Rows(
+            [chart_text(name, 16) for name in names], [[r for r in ranks if hosts[r] == n] for n in names], "host"
+        )
     stages = _stages(material)
     if set(ranks) <= set(stages):
         numbers = sorted({stages[rank] for rank in ranks})

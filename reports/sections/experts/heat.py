@@ -155,7 +155,9 @@ def bytes_matrix(traffic: pl.DataFrame, ranks: pl.DataFrame) -> Chart | None:
 
 def host_lines(ranks: pl.DataFrame, names: list[int]) -> tuple[str, list[int]]:
     """What is known of hosts, in words, and the positions at which the host changes along `names`."""
-    known = dict(ranks.drop_nulls(["rank", "host"]).select("rank", "host").iter_rows()) if "host" in ranks.columns else {}
+    known = (
+        dict(ranks.drop_nulls(["rank", "host"]).select("rank", "host").iter_rows()) if "host" in ranks.columns else {}
+    )
     if not set(names) <= set(known):
         return "the ranks' hosts are not recorded", []
     lines = [at for at in range(1, len(names)) if known[names[at]] != known[names[at - 1]]]
@@ -170,5 +172,3 @@ def exchange_waits(blame: pl.DataFrame) -> Chart | None:
         ms=pl.col("duration_ns").sum() / steps / 1e6
     )  # fmt: skip
     return waiting_chart(sums, "exchange-waits", "Who waits for whom at all-to-alls", "expert_blame")
-
-

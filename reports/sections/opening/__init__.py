@@ -11,9 +11,11 @@ from reports.sections.opening.waterfall import waterfall
 
 def opening(material: Material) -> Opening:
     """The first screen of a review."""
+    chart, bars = waterfall(material)
     return Opening(
         identity=identity(material),
         remedies=remedies(material),
         remedies_note=remedies_note(material),
-        waterfall=waterfall(material),
+        waterfall=chart,
+        bars=bars,
     )

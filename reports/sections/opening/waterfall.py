@@ -7,7 +7,7 @@ import polars as pl
 from reports.charts import elements as charts
 from reports.charts.palette import OWNERS, REFERENCE, RESULT
 from reports.page.grids import grid
-from reports.page.model import Chart
+from reports.page.model import Bar, Chart
 from reports.page.text import chart_text
 from reports.sections import efficiency
 from reports.sections.material import Material
@@ -19,17 +19,29 @@ _LEAST = 0.002
 """Share of the step below which an owner gets no bar of its own; they are summed as `other`."""
 
 
-def waterfall(material: Material) -> Chart | None:
+Waterfall = tuple[Chart, pl.DataFrame]
+"""The picture, and its bars (`efficiency.BARS`)."""
+
+
+def waterfall(material: Material) -> tuple[Chart | None, tuple[Bar, ...]]:
     """By MFU where it is known, else by the causes of a long pipeline phase, else by owners of the step; None without any."""
     review = material.review
-    return (
-        efficiency.waterfall_chart(review.mfu, review.waterfall)
-        or phase_waterfall(review.bubble)
-        or ledger_waterfall(review.accounting)
+    by_mfu = efficiency.waterfall_chart(review.mfu, review.waterfall)
+    if by_mfu is not None:
+        return by_mfu, _plain(efficiency.waterfall_rows(review.mfu, review.waterfall))
+    found = phase_waterfall(review.bubble) or ledger_waterfall(review.accounting)
+    return (found[0], _plain(found[1])) if found else (None, ())
+
+
+def _plain(bars: pl.DataFrame) -> tuple[Bar, ...]:
+    longest = max(bars["end"].to_list()) or 1.0
+    return tuple(
+        Bar(name=name, start=start / longest, end=end / longest, color=color, text=text)
+        for name, start, end, color, text in bars.iter_rows()
     )
 
 
-def phase_waterfall(bubble: Bubble | None) -> Chart | None:
+def phase_waterfall(bubble: Bubble | None) -> Waterfall | None:
     """From the computation of the pipeline phase over the schedule's bubble and each cause to the measured phase."""
     parts = bubble.attribution_ms if bubble else None
     if bubble is None or parts is None or not parts.measured:
@@ -52,7 +64,7 @@ def phase_waterfall(bubble: Bubble | None) -> Chart | None:
     )
 
 
-def ledger_waterfall(accounting: Accounting) -> Chart | None:
+def ledger_waterfall(accounting: Accounting) -> Waterfall | None:
     """From computation over each loss to the mean rank's step; None without owners."""
     owners = {row.owner: row.ms for row in accounting.owners}
     step = sum(owners.values())
@@ -74,7 +86,7 @@ def ledger_waterfall(accounting: Accounting) -> Chart | None:
     )
 
 
-def _chart(title: str, rows: list[tuple[str, float, str]], whole: float, last: str, caption: str) -> Chart:
+def _chart(title: str, rows: list[tuple[str, float, str]], whole: float, last: str, caption: str) -> Waterfall:
     bars, level = list[tuple[str, float, float, str, str]](), 0.0
     for name, ms, color in rows:
         start, end = sorted((level, level + ms))
@@ -85,7 +97,7 @@ def _chart(title: str, rows: list[tuple[str, float, str]], whole: float, last: s
     scale, unit = charts.time_scale(whole)
     scaled = frame.with_columns(pl.col("start") * scale, pl.col("end") * scale)
     widest = max(frame["end"].to_list()) * scale
-    return Chart(
+    chart = Chart(
         id="time-waterfall",
         title=title,
         draw=lambda: charts.floating_bars(scaled, x_label=unit, x_end=1.3 * widest),
@@ -95,8 +107,13 @@ def _chart(title: str, rows: list[tuple[str, float, str]], whole: float, last: s
             "time-waterfall-grid",
             title,
             [*rows, (last, whole, "")],
-            [("", lambda r: r[0], None), ("per step", lambda r: r[1], "ms"), ("share", lambda r: r[1] / whole, "share")],
+            [
+                ("", lambda r: r[0], None),
+                ("per step", lambda r: r[1], "ms"),
+                ("share", lambda r: r[1] / whole, "share"),
+            ],
             limit=32,
             few=0,
         ),
     )
+    return chart, frame

@@ -38,7 +38,12 @@ def section(material: Material) -> Section:
     if bubble is not None and measured:
         parts += [bubble_chart(bubble, table), step_chart(bubble), forms_grid(bubble)]
     if bubble is not None:
-        parts += [causes.excess(bubble), pipeline_waits(material.table("blame"), material.set_apart), causes.culprits(bubble), causes.waiting(bubble)]
+        parts += [
+            causes.excess(bubble),
+            pipeline_waits(material.table("blame"), material.set_apart),
+            causes.culprits(bubble),
+            causes.waiting(bubble),
+        ]
     return material.section(
         "bubble",
         "Pipeline bubble",
@@ -57,7 +62,11 @@ def _lead(bubble: Bubble) -> str:
     longest = max(bubble.stages, key=lambda stage: stage.chunk_ms, default=None)
     usual = median_low([stage.chunk_ms for stage in bubble.stages]) if bubble.stages else 0.0
     uneven = longest is not None and longest.chunk_ms > _UNEVEN * usual
-    named = f"; rank {longest.ranks[0]} computes {milliseconds(longest.chunk_ms)}, a usual one {milliseconds(usual)}" if uneven and longest else ""
+    named = (
+        f"; rank {longest.ranks[0]} computes {milliseconds(longest.chunk_ms)}, a usual one {milliseconds(usual)}"
+        if uneven and longest
+        else ""
+    )
     return f"Stages wait for each other for {percent(bubble.measured_share)}{beside}{named}."
 
 

@@ -142,7 +142,9 @@ def memory_chart(ranks: Sequence[RankMemory]) -> Chart | None:
     if not shown:
         return None
     metered = all(each.peak_bytes for each in shown)
-    unit, scale = ("GiB", 2.0**-30) if metered and max(each.peak_bytes or 0 for each in shown) > 2**29 else ("MiB", 2.0**-20)
+    unit, scale = (
+        ("GiB", 2.0**-30) if metered and max(each.peak_bytes or 0 for each in shown) > 2**29 else ("MiB", 2.0**-20)
+    )
     unit, scale = (unit, scale) if metered else ("microbatches", 1.0)
     held = [float((each.peak_bytes if metered else each.in_flight) or 0) * scale for each in shown]
     theory = [(each.predicted_bytes if metered else each.predicted_in_flight) for each in shown]
@@ -199,7 +201,11 @@ def _memory_lead(ranks: Sequence[RankMemory]) -> str:
     most = max(ranks, key=lambda each: (each.peak_bytes or 0, each.in_flight))
     held = f"{byte_count(most.peak_bytes)} in " if most.peak_bytes else ""
     agrees = all(each.in_flight == each.predicted_in_flight for each in ranks)
-    beside = "as the simulated schedule says for every rank" if agrees else "and not every rank holds what the simulated schedule says"
+    beside = (
+        "as the simulated schedule says for every rank"
+        if agrees
+        else "and not every rank holds what the simulated schedule says"
+    )
     return f"Rank {most.rank} holds most for backward: {held}{counted(most.in_flight, 'microbatch')}, {beside}."
 
 
