@@ -121,7 +121,8 @@ def _remedies(sheet: _Sheet, y: float, remedies: tuple[Remedy, ...], note: str, 
         shares = [f"{each.share} of the step" if each.share else ""]
         shares.append(f"{each.device_hours} GPU-hours per day" if each.device_hours else "")
         sheet.text(_PAD + width, y + 22, " · ".join(filter(None, shares)), 12.5, color=_SOFT, end=True)
-        y = sheet.lines(_PAD, y + 22, each.culprit or each.title, 0.52 * width, 14, bold=True)
+        beside = _LETTER * 12.5 * len(" · ".join(filter(None, shares)))
+        y = sheet.lines(_PAD, y + 22, each.culprit or each.title, 0.86 * (width - beside - 16), 14, bold=True)
         y = sheet.lines(_PAD, max(y, y + 2), each.what, width, 13) if each.what else y
         y = sheet.lines(_PAD, y, f"→ {each.todo}", width, 12.5, color=_SOFT) + 12 if each.todo else y + 12
     return sheet.lines(_PAD, y, note, width, 12, color=_SOFT) if note else y

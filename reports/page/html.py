@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 
 import polars as pl
 from markupsafe import Markup, escape
@@ -34,7 +35,7 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         divs=divs,
         layout={section.id: laid_out(section, told) for section in page.sections},
         anchor=anchor,
-        anchor_of=lambda title: _anchor_of(title, defined),
+        anchor_of=partial(_anchor_of, defined=defined),
         name=name,
         record=Markup(script_json(record)),  # noqa: S704 - inert by construction
         csv={table: Markup(packed(frame)) for table, frame in (tables or {}).items() if not frame.is_empty()},  # noqa: S704
@@ -52,7 +53,7 @@ def _terms(section: Section) -> list[str]:
     return [term for part in section.parts if isinstance(part, Terms) for term, _ in part.entries]
 
 
-def _anchor_of(title: str, defined: set[str]) -> str:
+def _anchor_of(title: str, *, defined: set[str]) -> str:
     """Where the definition of a heading's term stands; empty if the page has none."""
     term = next((each for each in (title, term_of(title)) if each in defined), "")
     return anchor(term) if term else ""

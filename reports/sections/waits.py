@@ -14,10 +14,11 @@ MAX_RANKS = 48
 """Ranks of a side: those with most waiting."""
 
 
-def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str) -> Chart | None:
+def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str, least_ms: float) -> Chart | None:
     """`sums` (waiter, culprit, ms per step) as a matrix; None without waiting.
 
-    Ranks that neither wait nor are waited for have no row and no column.
+    Ranks that neither wait nor are waited for have no row and no column. A rank that somebody waits for longer than
+    `least_ms` is marked as late.
     """
     known = sums.filter(pl.col("ms") > 0)
     if known.is_empty():
@@ -35,7 +36,8 @@ def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str) -> 
         name=pl.format("rank {} waits for rank {}", "waiter", "culprit"),
     )
     by_culprit = known.group_by("culprit").agg(pl.col("ms").sum()).sort("ms", descending=True)
-    late, caused = by_culprit.row(0)
+    first, caused = by_culprit.row(0)
+    late = first if max(known.filter(pl.col("culprit") == first)["ms"].to_list()) > least_ms else None
     drawn = Matrix(
         cells=cells,
         rows=[str(rank) for rank in waiters],
@@ -45,7 +47,7 @@ def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str) -> 
         marked=cells.filter(pl.col("culprit") == late).select("row", "column"),
     )
     cut = known["waiter"].n_unique() + known["culprit"].n_unique() - len(waiters) - len(culprits)
-    told = f"Most waiting is for rank {late}: {milliseconds(caused)} per step, summed over those that wait."
+    told = f"Most waiting is for rank {first}: {milliseconds(caused)} per step, summed over those that wait."
     return Chart(
         id=chart_id,
         draw=lambda: matrix_figure(drawn),

@@ -20,6 +20,8 @@ PARTS = {HIDDEN: OWNERS["compute"], EXPOSED: OWNERS["wait"]}
 _COLORS = (PHASES["F"], PHASES["B"], STEP_PHASES["W"], STEP_PHASES["optimizer"], STEP_PHASES["grad_sync"], PHASES["I"])
 _LEAST_SIZES = 3
 """Sizes of one kind of operation that a line needs."""
+_LEAST_DOTS = 2
+"""Dots that a picture needs: one is told by its table."""
 _LEAST_SPAN = 4.0
 """Largest over smallest size that a line needs."""
 
@@ -135,8 +137,8 @@ def _line(kind: str, size: list[float], time: list[float]) -> Line | None:
 
 
 def transfer_chart(sizes: pl.DataFrame) -> Chart | None:
-    """Transfer time by size, with the α–β line of each kind; None without sizes."""
-    if sizes.is_empty():
+    """Transfer time by size, with the α–β line of each kind; None with fewer than two sizes."""
+    if sizes.height < _LEAST_DOTS:
         return None
     lines = fitted(sizes)
     drawn = Scatter(
@@ -169,7 +171,7 @@ def transfer_chart(sizes: pl.DataFrame) -> Chart | None:
 def bandwidth_chart(sizes: pl.DataFrame) -> Chart | None:
     """Bus bandwidth by size beside the links' peak; None where it is not known."""
     known = sizes.drop_nulls("bus").filter(pl.col("bus") > 0)
-    if known.is_empty():
+    if known.height < _LEAST_DOTS:
         return None
     linked = known.drop_nulls("link").filter(pl.col("link") > 0)
     peaks = sorted({round(bus / share / 1e9, 1) for bus, share in linked.select("bus", "link").iter_rows()})

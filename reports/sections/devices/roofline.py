@@ -108,7 +108,7 @@ def _roofs(dots: pl.DataFrame) -> list[list[tuple[float, float]]]:
     known = dots.drop_nulls("roof").filter(pl.col("roof") > 0)
     if known.is_empty():
         return []
-    low, high = float(known["x"].to_list() and min(known["x"].to_list())), max(known["x"].to_list())
+    low, high = min(known["x"].to_list()), max(known["x"].to_list())
     peak = max(known["roof"].to_list())
     slope = max((known["roof"] / known["x"]).to_list())
     ridge = peak / slope

@@ -39,7 +39,7 @@ def section(material: Material) -> Section:
         loads.load_chart(token_flow.rank_loads(exchanged), measured),
         None if layers else loads.load_chart(token_flow.expert_loads(routing), measured),
         bytes_matrix(material.table("traffic"), material.table("ranks")) or loads.matrix_chart(exchanged),
-        exchange_waits(material.table("expert_blame")),
+        exchange_waits(material.table("expert_blame"), material.review.step.least_told_ms or 0.0),
         loads.split_chart(collectives),
     ]
     if measured is not None:

@@ -165,10 +165,10 @@ def host_lines(ranks: pl.DataFrame, names: list[int]) -> tuple[str, list[int]]:
     return ("all on one host" if number == 1 else f"lines stand between the {number} hosts"), lines
 
 
-def exchange_waits(blame: pl.DataFrame) -> Chart | None:
+def exchange_waits(blame: pl.DataFrame, least_ms: float) -> Chart | None:
     """Who waits for whom at all-to-alls, per step; None without waits."""
     steps = max(1, blame["step"].n_unique()) if not blame.is_empty() else 1
     sums = blame.drop_nulls(["waiter", "culprit"]).group_by("waiter", "culprit").agg(
         ms=pl.col("duration_ns").sum() / steps / 1e6
     )  # fmt: skip
-    return waiting_chart(sums, "exchange-waits", "Who waits for whom at all-to-alls", "expert_blame")
+    return waiting_chart(sums, "exchange-waits", "Who waits for whom at all-to-alls", "expert_blame", least_ms)

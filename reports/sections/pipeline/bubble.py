@@ -36,11 +36,12 @@ def section(material: Material) -> Section:
     parts: list[Part | None] = []
     measured = bubble is not None and (bubble.measured_share is not None or not table.is_empty())
     if bubble is not None and measured:
-        parts += [bubble_chart(bubble, table), step_chart(bubble), forms_grid(bubble)]
+        by_stage = bubble_chart(bubble, table)
+        parts += [by_stage, step_chart(bubble), forms_grid(bubble), None if by_stage else stage_grid(bubble)]
     if bubble is not None:
         parts += [
             causes.excess(bubble),
-            pipeline_waits(material.table("blame"), material.set_apart),
+            pipeline_waits(material),
             causes.culprits(bubble),
             causes.waiting(bubble),
         ]
@@ -70,13 +71,13 @@ def _lead(bubble: Bubble) -> str:
     return f"Stages wait for each other for {percent(bubble.measured_share)}{beside}{named}."
 
 
-def pipeline_waits(blame: pl.DataFrame, apart: frozenset[int]) -> Chart | None:
+def pipeline_waits(material: Material) -> Chart | None:
     """Who waits for whom between stages, per step; None without waits."""
-    known = blame.drop_nulls(["waiter", "culprit"]).filter(~pl.col("step").is_in(list(apart)))
-    steps = max(1, blame["step"].n_unique()) if not blame.is_empty() else 1
+    blame = material.table("blame").filter(~pl.col("step").is_in(list(material.set_apart)))
+    known, steps = blame.drop_nulls(["waiter", "culprit"]), max(1, blame["step"].n_unique())
     sums = known.group_by("waiter", "culprit").agg(ms=pl.col("duration_ns").sum() / steps / 1e6)
-    others = sums.filter(pl.col("waiter") != pl.col("culprit"))
-    return waiting_chart(others, "pipeline-waits", "Who waits for whom, beyond the schedule", "blame")
+    others, least = sums.filter(pl.col("waiter") != pl.col("culprit")), material.review.step.least_told_ms or 0.0
+    return waiting_chart(others, "pipeline-waits", "Who waits for whom, beyond the schedule", "blame", least)
 
 
 def bubble_shares(bubble: pl.DataFrame, stage_of_rank: Mapping[int, int]) -> tuple[pl.DataFrame, list[str]]:
