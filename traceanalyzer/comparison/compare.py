@@ -154,7 +154,8 @@ def _causes(base: Side, new: Side, facts: Sequence[FactChange], views: Sequence[
     withheld = Withheld(metric="changes by replay", reason=reason or "")
     whole = base.has_tables and new.has_tables
     basis: Basis = "ledger" if whole else "review"
-    told = None if whole else reviewed_changes(base, new, by_view["owner"].new_ns - by_view["owner"].base_ns)
+    change_ns = by_view["owner"].new_ns - by_view["owner"].base_ns
+    told = None if whole else reviewed_changes(base, new, change_ns, fact_words(facts))
     if told is not None:
         return Causes(told, basis, "what the reviews do not explain", (withheld,), unmatched)
     sized = ledger_changes(base, new, by_view["owner"], by_view.get("collective"))
