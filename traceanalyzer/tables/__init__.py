@@ -26,7 +26,7 @@ from traceanalyzer.tables.communication.device_collectives import device_communi
 from traceanalyzer.tables.communication.linked import linked_calls
 from traceanalyzer.tables.communication.messages import cpu_messages
 from traceanalyzer.tables.communication.receives import receives
-from traceanalyzer.tables.computation.kernels import kernels
+from traceanalyzer.tables.computation.kernels import kernels, with_launch_clocks
 from traceanalyzer.tables.computation.missing import missing_kernels, ranks_without_kernels
 from traceanalyzer.tables.computation.operators import expert_computation, operators, recorded_hosts
 from traceanalyzer.tables.computation.phases import (
@@ -50,6 +50,7 @@ from traceanalyzer.tables.steps.parts import (
 )
 from traceanalyzer.tables.steps.typical import FirstStep, typical_steps, with_typical
 from traceanalyzer.tables.steps.windows import device_steps, steps, whole_lengths, with_cut_starts
+from traceanalyzer.traces.kineto.accelerators import in_common_terms
 
 __all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
 
@@ -129,6 +130,7 @@ def build_tables(
     Raises `UsageError` where it is no such pattern.
     """
     pattern = action_pattern or (job.action_pattern if job is not None else None)
+    events = with_launch_clocks(in_common_terms(events))
     unrecorded = ranks_without_kernels(events)
     events = events.join(unrecorded, on="rank", how="anti")
     own = _joint(events, ranks, job, pattern, kernel_rules)
