@@ -14,6 +14,7 @@ from traceanalyzer.errors import UsageError
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ACTIONS, KERNEL_PHASES, MISSING_KERNELS, STEPS, conform, empty
 from traceanalyzer.tables.actions.device import device_actions
+from traceanalyzer.tables.actions.host_chunks import host_actions
 from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
 from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels
@@ -147,6 +148,9 @@ def build_tables(
     labels = Labels(_places(ranks, job, messages), pattern)
     on_device, inferred = _device_actions(aligned, windows, kernel_table, exchanged, messages, labels)
     found = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
+    if found.is_empty():
+        found = host_actions(main, windows, messages)
+        inferred = found.height > 0
     computed, overlaps = without_overlaps(found)
     passes, kernel_time = _phases(aligned, main, windows, kernel_table, computed, labels)
     updates = optimizer_ranges(aligned)
