@@ -22,7 +22,7 @@ from reports.sections.coverage import quality, sample
 from reports.sections.coverage.missing import with_missing
 from reports.sections.experts import all_to_all
 from reports.sections.material import Material
-from reports.sections.pipeline import bubble, memory, what_if
+from reports.sections.pipeline import bubble, memory, next_configurations, what_if
 from traceanalyzer.review import Review
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
@@ -31,6 +31,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     timeline.section,
     bubble.section,
     what_if.section,
+    next_configurations.section,
     all_to_all.section,
     recorded.section,
     efficiency.section,
