@@ -153,7 +153,6 @@ def build_tables(
         inferred = found.height > 0
     computed, overlaps = without_overlaps(found)
     passes, kernel_time = _phases(aligned, main, windows, kernel_table, computed, labels)
-    updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
         steps=with_typical(windows, own.first),
@@ -161,9 +160,7 @@ def build_tables(
         actions=computed,
         actions_inferred=inferred,
         passes=passes,
-        optimizer=pl.concat(
-            [updates.join(kernel_table, on="rank", how="anti"), optimizer_on_device(updates, kernel_table)]
-        ),
+        optimizer=_updates(aligned, kernel_table),
         receives=received,
         collectives=exchanged,
         p2p=messages,
@@ -181,6 +178,13 @@ def build_tables(
         step_basis=own.found.basis,
         step_ranges=own.found.ranges,
     )
+
+
+def _updates(events: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:
+    """When the optimizer runs: on the device where a rank has one, else on its CPU."""
+    updates = optimizer_ranges(events)
+    on_host = updates.join(kernel_table, on="rank", how="anti")
+    return pl.concat([on_host, optimizer_on_device(updates, kernel_table)])
 
 
 def _with_missing(windows: pl.DataFrame, lost: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:
