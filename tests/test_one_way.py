@@ -21,6 +21,7 @@ ALLOWED = {
     "traceanalyzer/cli/options/budget.py": READS,  # /proc and the control group
     "traceanalyzer/machine.py": READS | OPENS,  # what the system says of itself
     "traceanalyzer/traces/decoding/compiled/events.py": READS,  # our own source, for the cache's key
+    "reports/browser.py": READS | WRITES,  # a temporary folder of its own
     "traceanalyzer/traces/input/discovery.py": OPENS,  # members of an archive, and remote files
 }
 RESOURCES = ("resources.", "_ASSETS", "files(")

@@ -17,7 +17,7 @@ FOLDERS = ("out",)
 OF_RUNS = ("truth",)
 """Written by `run` itself, which holds it against its folder."""
 INPUTS = (
-    *("paths", "path", "base", "new", "more_bases", "arguments", "traces", "model", "runs"),
+    *("paths", "path", "base", "new", "more_bases", "arguments", "traces", "model", "runs", "calibrate"),
     *(
         "job_file",
         "adapter",
