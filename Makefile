@@ -24,7 +24,7 @@ PYTEST = .venv/bin/python -m pytest
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 TRACEANALYZER = $(RUN) -m traceanalyzer
 
-.PHONY: help demo test test-all soak lint format docs clean
+.PHONY: help demo test test-all soak lint mutation coverage format docs clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -61,6 +61,14 @@ lint: .make/dev ## Lint, types, import contracts
 	.venv/bin/ruff format --check .
 	.venv/bin/pyright
 	.venv/bin/lint-imports
+
+mutation: .make/test ## Break measurements and theory in small ways; print the share that the tests notice (an hour)
+	.venv/bin/python benchmarks/mutation.py --count 200
+
+coverage: .make/test ## Run the quick tests and print which lines they reach
+	@$(PIP) install -q -c constraints.txt coverage
+	.venv/bin/python -m coverage run --source=traceanalyzer,reports -m pytest -m "not runs and not wide and not soak"
+	.venv/bin/python -m coverage report --skip-covered --sort=cover
 
 format: .make/dev ## Format the code
 	.venv/bin/ruff format .
