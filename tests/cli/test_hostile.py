@@ -21,6 +21,7 @@ import polars as pl
 import pytest
 import zstandard
 from catalogue.base import each_complete, text, trace, write
+from catalogue.nsys_cases import export
 from inputs.flight_dumps import call, dumped
 from planted import Faults, Job, plant
 
@@ -72,9 +73,11 @@ def test_a_group_larger_than_the_job_is_no_allocation(
         args["Process Group Ranks"] = listed
         args["Process Group Name"] = "unlisted"
 
-    status, said = outcome("analyze", planted_with(tmp_path, edit), tmp_path, capfd)
+    traces = planted_with(tmp_path, edit)
+    status, said = outcome("analyze", traces, tmp_path, capfd)
     assert status == 0
     assert "step" in said
+    assert "event.number_impossible" in outcome("check", traces, tmp_path, capfd)[1]
 
 
 def test_a_stride_and_a_start_that_overflow_name_no_group(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -358,3 +361,27 @@ def test_a_group_of_ranks_that_cannot_be_is_unknown(
         args["Process Group Ranks"] = f"[0, {rank}]"
 
     assert outcome("analyze", planted_with(tmp_path, edit), tmp_path, capfd)[0] == 0
+
+
+@pytest.mark.parametrize("name", [None, "", 7])
+def test_a_kernel_without_a_name_has_a_place_in_the_report(
+    name: object, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Found by fuzzing: the review that was written could not be read again."""
+    document = trace(0, 1)
+    for event in document["traceEvents"]:
+        if event.get("cat") == "kernel":
+            event["name"] = name
+    path, result = write(tmp_path, text(document)), tmp_path / "result"
+    assert outcome("analyze", path, tmp_path, capfd, "--out", str(result))[0] == 0
+    assert outcome("report", result, tmp_path, capfd)[0] == 0
+
+
+def test_names_of_a_database_that_are_not_utf8_are_one_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Found by fuzzing: one byte of the schema of an export."""
+    path = export(tmp_path)
+    content = path.read_bytes()
+    at = content.index(b"CREATE TABLE CUPTI_ACTIVITY_KIND_KERNEL")
+    at = content.index(b"demangledName", at)
+    path.write_bytes(content[:at] + b"\xff\xfe" + content[at + 2 :])
+    outcome("check", path, tmp_path, capfd)

@@ -100,6 +100,13 @@ CODES: dict[str, Code] = {
     "event.number_out_of_range": Code(
         "repair", "repaired", (), "numbers in `args` that fit neither 64 bits nor a double became text", ""
     ),
+    "event.number_impossible": Code(
+        "repair",
+        "skipped",
+        (),
+        "numbers in names or `Group size` that no rank, step or group can have; they are not used",
+        "",
+    ),
     "event.duplicates": Code(
         "repair",
         "skipped",

@@ -55,7 +55,11 @@ def with_launch_clocks(events: pl.DataFrame) -> pl.DataFrame:
 
 
 def _device_work(events: pl.DataFrame) -> pl.DataFrame:
-    return events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(DEVICE_CATEGORIES))
+    found = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(DEVICE_CATEGORIES))
+    if not found["name"].null_count():
+        return found
+    named = pl.col("name").cast(pl.String).fill_null("(no name)")  # a name to classify: no join finds null
+    return found.with_columns(named.cast(pl.Categorical))
 
 
 def _joined(device: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:

@@ -49,7 +49,7 @@ class PlainTables:
                 if left < 0:
                     raise UnsafeFileError(f"{table} holds more rows than the file has room for")
                 yield batch
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
             raise UnsafeFileError(f"{table}: {error}") from None
 
 
@@ -70,7 +70,7 @@ def plain_tables(path: Path, wanted: Collection[str], *, longest: int) -> Genera
             columns = {name: _columns(connection, name) for name in tables}
             connection.set_authorizer(_authorizer(set(tables)))
             yield PlainTables(connection, path.stat().st_size, columns)
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError, OverflowError) as error:
         raise UnsafeFileError(str(error)) from None
 
 

@@ -47,6 +47,8 @@ _LATE_NS = 50_000  # what programmatic launches overlap is less; tables cut a ke
 _ROUNDING_NS = 1_000
 _COMMUNICATION = r"(?i)^(?:nccl|rccl|mscclpp?)"
 _IN_GRAPH = r'"graph id"\s*:\s*[1-9]'
+_TOO_LONG = r"^(?:nccl:|gloo:|ProfilerStep#|compute:|PP:|moe:).*\d{10}"
+_TOO_LARGE = r'"Group size"\s*:\s*\d{8}'
 _META = '"Collective name"|"In msg nelems"|"Process Group Name"'
 
 
@@ -62,6 +64,7 @@ class Checks:
         "_foreign",
         "_hashes",
         "_host",
+        "_impossible",
         "_launches",
         "_named",
         "_processes",
@@ -85,6 +88,7 @@ class Checks:
         self._categories: set[str] = set()
         self._comm = 0
         self._comm_without_metadata: list[pl.Series] = []
+        self._impossible = 0
         self._calls: list[pl.DataFrame] = []
         self._host: list[pl.DataFrame] = []
 
@@ -127,6 +131,9 @@ class Checks:
         self._comm += comm.height
         stated = pl.col("args").str.contains(_META).fill_null(value=False)
         self._comm_without_metadata.append(comm.filter(~stated)["correlation"])
+        named = (pl.col("category") == "user_annotation") & name.str.contains(_TOO_LONG)
+        sized = (name == "record_param_comms") & pl.col("args").str.contains(_TOO_LARGE).fill_null(value=False)
+        self._impossible += complete.filter(named | sized).height
         calls = complete.filter((name == "record_param_comms") & stated)
         self._calls.append(
             calls.select(thread, "start_ns", (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
@@ -191,6 +198,8 @@ class Checks:
         unknown = sorted(self._categories - _KNOWN_CATEGORIES)
         if unknown:
             log.add("event.unknown_category", events=0, detail=", ".join(unknown[:5]))
+        if self._impossible:
+            log.add("event.number_impossible", events=self._impossible)
         unstated = self._num_without_metadata()
         self._add_foreign()
         device = pl.concat(self._device) if self._device else pl.DataFrame()
