@@ -48,7 +48,7 @@ _ROUNDING_NS = 1_000
 _COMMUNICATION = r"(?i)^(?:nccl|rccl|mscclpp?)"
 _IN_GRAPH = r'"graph id"\s*:\s*[1-9]'
 _TOO_LONG = r"^(?:nccl:|gloo:|ProfilerStep#|compute:|PP:|moe:).*\d{10}"
-_TOO_LARGE = r'"Group size"\s*:\s*\d{8}'
+_TOO_LARGE = r'"Group size"\s*:\s*"?\d{8}'
 _META = '"Collective name"|"In msg nelems"|"Process Group Name"'
 
 
