@@ -24,8 +24,8 @@ def operation_name() -> pl.Expr:
 def calls_by_rank(flight: pl.DataFrame) -> pl.DataFrame:
     """Collectives of `FLIGHT`, one row per group, number and rank; calls that were coalesced are one.
 
-        Columns `pg_name`, `group`, `pg_desc`, `sequence_number`, `rank`, `operation`, `exact` (with shapes), `agreed` (what must
-    XX, `state`, `created_ns`.
+    Columns `pg_name`, `group`, `pg_desc`, `sequence_number`, `rank`, `operation`, `exact` (with shapes), `agreed` (what must
+    be equal), `shown` (words for its input), `whole` (and its output), `ended`, `state`, `created_ns`.
     """
     known = flight.filter(~pl.col("is_p2p").fill_null(value=False)).drop_nulls(
         ["rank", "pg_name", "name", "sequence_number"]
