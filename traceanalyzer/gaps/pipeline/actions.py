@@ -111,15 +111,17 @@ def _why_not_whole(whole: pl.DataFrame, clock: ClockState) -> str | None:
 def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
     """The pipeline of every rank: `rank`, `pipeline`, `is_whole` (all its ranks are here; null if unknown).
 
-    From the job's description, else from the process groups of its pipeline messages, else one pipeline of all ranks.
+    From the job's description, else from the process groups of its pipeline messages, else one pipeline of all ranks. A
+    description of one stage does not count where pipeline messages were recorded: it cannot be of this run.
     """
     if tables.pipelines is not None:
         return tables.pipelines
     present = tables.ranks.select("rank").unique().sort("rank")
-    if job is not None:
+    places = pipeline_places(tables.p2p)
+    if job is not None and (job.layout.pp > 1 or places.is_empty()):
         width = job.layout.dp * job.layout.tp
         known = present.with_columns((pl.col("rank") % width).alias("pipeline"), pl.lit(job.layout.pp).alias("size"))
-    elif (places := pipeline_places(tables.p2p)).height:
+    elif places.height:
         known = present.join(places, on="rank", how="inner").with_columns(
             pl.col("group").rank("dense").cast(pl.Int64).alias("pipeline") - 1, pl.col("num_ranks").alias("size")
         )
