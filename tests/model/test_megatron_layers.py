@@ -131,6 +131,10 @@ def test_chunks_gates_and_a_shared_expert() -> None:
         ("--experimental-attention-variant gated_delta_net", "linear_attention_freq"),
         ("--attention-chunk-size 128", "attention_chunk_size"),
         ("--window-size 63,7", "window_size"),
+        ("--spec megatron.core.models.mamba.mamba_layer_specs mamba_stack_spec", "spec megatron.core.models.mamba"),
+        ("--language-model-type yi-34b", "language_model_type"),
+        ("--freeze-LM", "freeze_LM"),
+        ("--export-kd-teacher-load checkpoints/teacher", "export_kd_teacher_load"),
         ("--hybrid-layer-pattern M*", "the hybrid pattern has 2 layers, num_layers is 9"),
         ("--hybrid-layer-pattern MMMM?MMMM", "hybrid pattern has '[?]'"),
         ("--hybrid-layer-pattern MMMM*+MMM", "mixes attention, latent attention"),
@@ -142,6 +146,26 @@ def test_chunks_gates_and_a_shared_expert() -> None:
 def test_what_is_not_counted_is_refused_by_name(extra: str, name: str) -> None:
     with pytest.raises(InputError, match=name):
         shape(extra)
+
+
+@pytest.mark.parametrize("program", ["bert", "t5", "vision_classify", "ict", "vlm"])
+def test_programs_of_other_models_are_refused_by_name(program: str) -> None:
+    command = f"torchrun --nproc-per-node 8 examples/pretrain_{program}.py {BASE} --num-layers 9"
+    with pytest.raises(InputError, match=f"pretrain_{program}.py"):
+        read_model_config(megatron_arguments(command), "job.txt")
+    for causal in ("gpt", "mamba"):
+        read_model_config(megatron_arguments(command.replace(program, causal)), "job.txt")
+
+
+def test_quick_geglu_has_a_gate_and_the_plain_default_width() -> None:
+    """Megatron-LM narrows the default width for SwiGLU alone."""
+    base = BASE.replace("--swiglu", "")
+    gated, plain = (
+        read_model_config(megatron_arguments(f"{base} --num-layers 9 {extra}"), "job.txt")
+        for extra in ("--quick-geglu", "")
+    )
+    extra = flops_per_token(gated, SEQUENCE).forward - flops_per_token(plain, SEQUENCE).forward
+    assert extra == 9 * 2 * HIDDEN * gated.ffn_size
 
 
 def test_arguments_that_say_nothing_are_no_reason_to_refuse() -> None:

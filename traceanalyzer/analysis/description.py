@@ -187,7 +187,8 @@ def warnings(
     lines = [] if result.representative is not False else [result.capture_sentence]
     lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
     if result.num_ranks_expected is not None and result.num_ranks_found < result.num_ranks_expected:
-        lines.append(f"Only {result.num_ranks_found} of {result.num_ranks_expected} ranks are here.")
+        found = result.num_ranks_found
+        lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'is' if found == 1 else 'are'} here.")
     if result.ranks_lost:
         lost = ranks_text(result.ranks_lost)
         lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")

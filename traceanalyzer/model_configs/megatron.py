@@ -35,12 +35,14 @@ _ALIASES = {
 }
 """NeMo's names of arguments."""
 _GATED = ("swiglu", "fast-swiglu")
+_PROGRAM = re.compile(r"(?:^|/)pretrain_(\w+)\.py$")
 
 
 def megatron_arguments(command: str | Sequence[str]) -> dict[str, object]:
     """Arguments of a Megatron-LM command line, or of its words, as it stores them: `--num-layers 32 --swiglu` and so on.
 
-    Words before the first `--` are skipped; a switch without value is true; whole numbers become integers.
+    Words that belong to no `--` are skipped, but for Megatron-LM's program, whose model `pretraining` names; a switch without
+    value is true; whole numbers become integers.
     """
     arguments: dict[str, object] = {}
     name: str | None = None
@@ -52,6 +54,8 @@ def megatron_arguments(command: str | Sequence[str]) -> dict[str, object]:
             arguments[key] = _value(value) if value else flag
         elif name is not None and arguments.get(name) is True:
             arguments[name] = _value(word)
+        elif program := _PROGRAM.search(word):
+            arguments["pretraining"] = program[1]
     return arguments
 
 
@@ -108,7 +112,7 @@ def read_megatron(arguments: Mapping[str, object], source: str = "Megatron-LM's 
     hidden = settings.integer("hidden_size")
     heads = settings.integer("num_attention_heads")
     refuse_uncounted(settings)
-    gated = settings.flag("swiglu")
+    gated = settings.flag("swiglu") or settings.flag("quick_geglu") or settings.flag("gated_linear_unit")
     latent = _latent(settings) if settings.flag("multi_latent_attention") else None
     groups = settings.integer("num_query_groups", default=heads) if settings.flag("group_query_attention") else heads
     shape = ModelShape(
@@ -117,7 +121,7 @@ def read_megatron(arguments: Mapping[str, object], source: str = "Megatron-LM's 
         num_heads=heads,
         num_kv_heads=groups,
         head_size=latent.head_size if latent else settings.integer("kv_channels", default=hidden // max(heads, 1)),
-        ffn_size=settings.integer("ffn_hidden_size", default=_default_ffn(hidden, gated=gated)),
+        ffn_size=settings.integer("ffn_hidden_size", default=_default_ffn(hidden, gated=settings.flag("swiglu"))),
         vocab_size=_padded_vocabulary(settings),
         gated_mlp=gated,
         tied_embeddings=not settings.flag("untie_embeddings_and_output_weights"),

@@ -36,20 +36,35 @@ _NOT_COUNTED = (
     "peft_scheme",
     "hybrid_attention_ratio",
     "hybrid_mlp_ratio",
+    "freeze_LM",
+    "freeze_ViT",
+    "language_model_type",
+    "vision_model_type",
+    "export_kd_teacher_load",
 )
 """Arguments that change the count in a way that is not known here; those that are 0, false or empty do not."""
+_PROGRAMS = ("gpt", "mamba", "hybrid")
+"""Programs of Megatron-LM that train what is counted: causal models of text alone."""
 _REMEDY = "or declare --flops-per-token or --flops-per-step"
 _TERM = re.compile(r"\[([01](?:,[01])*)\](?:\*(\d{1,5}))?")
 
 
 def refuse_uncounted(settings: Settings) -> None:
     """Raise `InputError` where an argument changes the count and is not counted."""
+    program = settings.text("pretraining")
+    if program and program not in _PROGRAMS:
+        raise _refused(settings, f"pretrain_{program}.py", "trains a model that is not counted from these arguments")
     for name in _NOT_COUNTED:
         value = settings.config.get(name)
         if value not in (None, False, 0, 0.0, "", "none"):
             raise _refused(settings, name, "changes the FLOPs in a way that is not counted")
-    if settings.flag("is_hybrid_model") and not hybrid_pattern(settings):
+    if hybrid_pattern(settings):
+        return
+    if settings.flag("is_hybrid_model"):
         raise _refused(settings, "is_hybrid_model", "is set, but no pattern says what each layer is")
+    spec = str(settings.config.get("spec") or "")
+    if "mamba" in spec or "hybrid" in spec:
+        raise _refused(settings, f"spec {spec}", "names recurrent layers, but no pattern says what each layer is")
 
 
 def _refused(settings: Settings, name: str, reason: str) -> InputError:

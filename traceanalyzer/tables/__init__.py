@@ -131,10 +131,8 @@ def build_tables(
     Raises `UsageError` where it is no such pattern.
     """
     pattern = action_pattern or (job.action_pattern if job is not None else None)
-    events = with_launch_clocks(in_common_terms(events))
-    unrecorded = ranks_without_kernels(events)
-    events = events.join(unrecorded, on="rank", how="anti")
-    own = _joint(events, ranks, job, pattern, kernel_rules)
+    unrecorded = ranks_without_kernels(events := with_launch_clocks(in_common_terms(events)))
+    own = _joint(events := events.join(unrecorded, on="rank", how="anti"), ranks, job, pattern, kernel_rules)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)

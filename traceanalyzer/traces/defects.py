@@ -202,16 +202,14 @@ CODES: dict[str, Code] = {
         "repair",
         "kept",
         ("launch",),
-        "single kernels start before the call that launched them, so one of the two times is wrong; idle time before them is "
-        "not called the host's",
+        "single kernels start before the call that launched them, so one of the two times is wrong; idle time before them is not called the host's",
         "",
     ),
     "device.clock_ahead": Code(
         "repair",
         "repaired",
         ("launch",),
-        "kernels start before the calls that launched them: the device's clock is ahead of the host's; its times are put later "
-        "by the largest difference",
+        "kernels start before the calls that launched them: the device's clock is ahead of the host's; its times are put later by the largest difference",
         "",
     ),
     "device.clock_drifts": Code(

@@ -133,6 +133,23 @@ AMISS: dict[str, tuple[int, Calls, str]] = {
         {rank: [call(1, input_sizes=[[8, 4] if rank == 1 else [4, 8]], output_sizes=[[8, 4] if rank == 1 else [4, 8]]) for _ in (1,)] for rank in range(3)},
         "Members of the default group gave tensors of different shapes to all_reduce number 1, with as many elements",
     ),
+    "another type of the result": (
+        3,
+        {rank: [call(1, "_allgather_base", output_sizes=[[192]], output_dtypes=["Half" if rank == 2 else "Float"])] for rank in range(3)},
+        ("Rank 2 called _allgather_base of 64 elements Float into 192 elements Half as number 1 of the default group, the others "
+        "(ranks 0 and 1) _allgather_base of 64 elements Float into 192 elements Float."),
+    ),
+    "another size of the result": (
+        2,
+        {rank: [call(1, "_reduce_scatter_base", output_sizes=[[32 + rank]])] for rank in range(2)},
+        ("Members of the default group called different things as number 1: _reduce_scatter_base of 64 elements Float into 32 "
+        "elements Float on rank 0; _reduce_scatter_base of 64 elements Float into 33 elements Float on rank 1."),
+    ),
+    "several skip": (
+        5,
+        {rank: layers(range(1, 9), skip=int(rank in (1, 3))) for rank in range(5)},
+        "Ranks 1 and 3 skipped 1 call in the default group at or before number 5",
+    ),
     "nothing is received": (
         2,
         {0: [message(1, "send 0->1"), message(2, "send 0->1", **OPEN)], 1: [message(1, "recv 1<-0")]},

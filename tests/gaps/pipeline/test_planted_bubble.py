@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,24 @@ def test_kernels_launched_before_the_capture_belong_to_no_step(tmp_path: Path) -
     before = [op for op in truth.device_ops if op["step"] == 0 and op["kind"] in ("gemm", "attention", "elementwise")]
     for rank, start in windows.group_by("rank").agg(pl.col("start_ns").min()).iter_rows():
         assert start >= max(op["end_ns"] for op in before if op["rank"] == rank)
+
+
+@pytest.mark.parametrize("labels", [None, "own"])
+def test_a_description_of_one_stage_does_not_hide_the_recorded_pipelines(labels: str | None, tmp_path: Path) -> None:
+    """A recorder that was told nothing writes a layout of replicas alone; pipeline messages contradict it."""
+    job = Job(pp=3, dp=2, labels=labels, num_microbatches=5)
+    planted = plant(job, Faults(), tmp_path)
+    model = dict.fromkeys(
+        (
+            "num_layers", "hidden_size", "num_heads", "num_kv_heads", "head_size", "ffn_size", "vocab_size", "num_experts",
+            "experts_per_token", "expert_ffn_size", "shared_expert_ffn_size", "num_dense_layers",
+        ),
+        0,
+    )  # fmt: skip
+    told = {"kind": "other", "layout": {"pp": 1, "dp": 6, "tp": 1, "ep": 1}, "compute_mode": "real", "backend": "nccl"}
+    sizes = {"dtype": "unknown", "tokens_per_step": 0, "sequence_length": 0}
+    (planted.traces / "run.json").write_text(json.dumps({**told, **sizes, "model": model}))
+    bubble = analyze(read(planted.traces)).review.bubble
+    assert bubble is not None
+    assert bubble.measured_share == pytest.approx(true_dependency_share(planted.truth, job), abs=0.003)
+    assert (bubble.num_pipelines, bubble.num_pipelines_expected) == (2, 2)

@@ -107,11 +107,21 @@ def test_pipelines_side_by_side_that_nothing_joins_have_a_clock_each(tmp_path: P
     assert bubble.num_pipelines == 2
 
 
-def test_hosts_are_only_named_where_they_are_known() -> None:
-    told = no_clock(pl.DataFrame({"host": ["a", "b"]}))
-    untold = no_clock(pl.DataFrame({"host": [None, None]}, schema={"host": pl.String}))
-    assert "different hosts" in told
-    assert "host" not in untold
+@pytest.mark.parametrize(
+    ("hosts", "named"),
+    [
+        (["a", "b", "c", "d"], True),
+        (["a", "b", "a", "b"], False),  # each pipeline lies on one host
+        (["a", "b", "c", "b"], False),  # so does one of them
+        (["a", "a", "a", "a"], False),
+        (["a", None, None, "b"], False),  # of no pipeline are two hosts known
+        ([None] * 4, False),
+    ],
+)
+def test_hosts_are_only_named_where_they_are_known(hosts: list[str | None], *, named: bool) -> None:
+    ranks = pl.DataFrame({"rank": range(4), "host": hosts}, schema={"rank": pl.Int32, "host": pl.String})
+    members = pl.DataFrame({"rank": range(4), "pipeline": [0, 1] * 2}, schema={"rank": pl.Int32, "pipeline": pl.Int32})
+    assert ("different hosts" in no_clock(ranks, members)) is named
 
 
 @settings(max_examples=60, deadline=None)

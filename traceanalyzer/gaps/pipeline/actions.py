@@ -111,15 +111,17 @@ def _why_not_whole(whole: pl.DataFrame, clock: ClockState) -> str | None:
 def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
     """The pipeline of every rank: `rank`, `pipeline`, `is_whole` (all its ranks are here; null if unknown).
 
-    From the job's description, else from the process groups of its pipeline messages, else one pipeline of all ranks.
+    From the job's description, else from the process groups of its pipeline messages, else one pipeline of all ranks. A
+    description of one stage does not count where pipeline messages were recorded: it cannot be of this run.
     """
     if tables.pipelines is not None:
         return tables.pipelines
     present = tables.ranks.select("rank").unique().sort("rank")
-    if job is not None:
+    places = pipeline_places(tables.p2p)
+    if job is not None and (job.layout.pp > 1 or places.is_empty()):
         width = job.layout.dp * job.layout.tp
         known = present.with_columns((pl.col("rank") % width).alias("pipeline"), pl.lit(job.layout.pp).alias("size"))
-    elif (places := pipeline_places(tables.p2p)).height:
+    elif places.height:
         known = present.join(places, on="rank", how="inner").with_columns(
             pl.col("group").rank("dense").cast(pl.Int64).alias("pipeline") - 1, pl.col("num_ranks").alias("size")
         )
@@ -139,10 +141,12 @@ def with_clocks(members: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     ).drop("reference")  # fmt: skip
 
 
-def no_clock(ranks: pl.DataFrame) -> str:
-    """Why times of different ranks cannot be compared; hosts are named only where the traces show them."""
-    if ranks["host"].drop_nulls().n_unique() > 1:
-        return "the ranks ran on different hosts and their clocks could not be compared"
+def no_clock(ranks: pl.DataFrame, members: pl.DataFrame) -> str:
+    """Why times of the ranks of a pipeline cannot be compared; hosts are named only where each pipeline has several."""
+    hosts = ranks.select("rank", "host").unique()
+    spread = members.join(hosts, on="rank", how="left").group_by("pipeline").agg(pl.col("host").drop_nulls().n_unique())
+    if spread.height and bool((spread["host"] > 1).all()):
+        return "the ranks of a pipeline ran on different hosts and their clocks could not be compared"
     return "nothing shows that these ranks share a clock, and no operation that two of them took part in relates their clocks"
 
 
@@ -188,10 +192,10 @@ def _why_not(tables: Tables, members: pl.DataFrame) -> str | None:
             "file) and hold no pipeline messages"
         )
     if not members["shares_clock"].any():
-        return no_clock(tables.ranks)
+        return no_clock(tables.ranks, members)
     if members["is_whole"].any():
         whole = members.filter("is_whole")
-        return None if whole["shares_clock"].any() else no_clock(tables.ranks)
+        return None if whole["shares_clock"].any() else no_clock(tables.ranks, whole)
     found = tables.ranks["rank"].n_unique()
     return f"no pipeline was captured with all its ranks ({found} captured): the bubble of a pipeline needs one rank per stage"
 

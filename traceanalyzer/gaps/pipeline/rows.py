@@ -72,13 +72,16 @@ def _waits(waits: pl.DataFrame | None, key: str) -> pl.DataFrame:
 
 
 def expected_pipelines(tables: Tables, job: Job | None, actions: pl.DataFrame) -> int | None:
-    """Pipelines of the job: by its layout, by the op table, else by its ranks and those of a pipeline; None if not known."""
-    if job is not None:
+    """Pipelines of the job: by its layout, by the op table, else by its ranks and those of a pipeline; None if not known.
+
+    A layout of one stage does not count where the actions are of pipelines with several ranks.
+    """
+    sizes = actions.group_by("pipeline").agg(pl.col("rank").n_unique())["rank"].unique().to_list()
+    if job is not None and (job.layout.pp > 1 or max(sizes, default=1) == 1):
         return job.layout.dp * job.layout.tp
     if tables.pipelines is not None:
         return tables.pipelines["pipeline"].n_unique()
-    sizes = actions.group_by("pipeline").agg(pl.col("rank").n_unique())["rank"].unique().to_list()
-    world = tables.ranks["world_size"].max()
+    world = tables.ranks["world_size"].max() if job is None else job.layout.world_size
     if len(sizes) != 1 or not isinstance(world, int) or world % sizes[0]:
         return None
     return world // int(sizes[0])

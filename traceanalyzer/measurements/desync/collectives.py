@@ -49,6 +49,7 @@ class _Call:
     agreed: str
     exact: str
     shown: str
+    whole: str
     operation: str
     ended: bool
     state: str | None
@@ -69,9 +70,11 @@ class _Group:
 
     def apart(self, kind: str, number: int, ranks: Sequence[int], others: Sequence[int]) -> Apart:
         called = self.under(number)
+        alike = len({call.shown for call in called.values()}) < len({call.agreed for call in called.values()})
         said: dict[str, list[int]] = {}
         for rank, call in sorted(called.items()):
-            said.setdefault(call.exact if kind == "shapes" else call.shown, []).append(rank)
+            words = call.whole if alike else call.shown
+            said.setdefault(call.exact if kind == "shapes" else words, []).append(rank)
         named = next((call.operation for rank, call in sorted(called.items()) if rank in others), None)
         return Apart(
             kind, self.name, self.description, len(self.members) if self.members else None, number,
@@ -112,7 +115,7 @@ def _groups(flight: pl.DataFrame, dumps: pl.DataFrame) -> list[_Group]:
         by_rank: dict[int, dict[int, _Call]] = {}
         for row in rows.iter_rows(named=True):
             by_rank.setdefault(row["rank"], {})[row["sequence_number"]] = _Call(
-                row["agreed"], row["exact"], row["shown"], row["operation"], row["ended"], row["state"], row["created_ns"]
+                row["agreed"], row["exact"], row["shown"], row["whole"], row["operation"], row["ended"], row["state"], row["created_ns"]
             )  # fmt: skip
         members = tuple(map(int, str(group).split(","))) if group is not None else listed.get(str(name))
         groups.append(_Group(str(name), rows["pg_desc"].drop_nulls().first(), members, by_rank))  # pyright: ignore[reportArgumentType]

@@ -25,7 +25,7 @@ def calls_by_rank(flight: pl.DataFrame) -> pl.DataFrame:
     """Collectives of `FLIGHT`, one row per group, number and rank; calls that were coalesced are one.
 
     Columns `pg_name`, `group`, `pg_desc`, `sequence_number`, `rank`, `operation`, `exact` (with shapes), `agreed` (what must
-    be equal), `shown` (words), `ended`, `state`, `created_ns`.
+    be equal), `shown` (words for its input), `whole` (and its output), `ended`, `state`, `created_ns`.
     """
     known = flight.filter(~pl.col("is_p2p").fill_null(value=False)).drop_nulls(
         ["rank", "pg_name", "name", "sequence_number"]
@@ -35,6 +35,7 @@ def calls_by_rank(flight: pl.DataFrame) -> pl.DataFrame:
         pl.struct(texts.columns).map_elements(_exact, pl.String).alias("exact"),
         pl.struct(texts.columns).map_elements(_agreed, pl.String).alias("agreed"),
         pl.struct(texts.columns).map_elements(_shown, pl.String).alias("shown"),
+        pl.struct(texts.columns).map_elements(_whole, pl.String).alias("whole"),
     )
     under_way = pl.col("state").is_in(["scheduled", "started"]) & ~pl.col("retired").fill_null(value=False)
     rows = known.with_columns(
@@ -50,7 +51,7 @@ def calls_by_rank(flight: pl.DataFrame) -> pl.DataFrame:
             pl.col("operation").first(),
             pl.col("exact").str.join("; "),
             pl.col("agreed").str.join("; "),
-            pl.col("shown").first(),
+            pl.col("shown", "whole").first(),
             pl.col("ended").all(),
             pl.col("state").last(),
             pl.col("created_ns").min(),
@@ -91,10 +92,21 @@ def _count(shape: str) -> int:
 
 def _shown(call: dict[str, str | None]) -> str:
     """`all_reduce of 1,024 elements BFloat16`."""
-    side = call["inputs"] or call["outputs"] or ""
-    tensors = _TENSOR.findall(side)
-    if not tensors or "…" in side:
-        return f"{call['operation']}{f' of {side}' if side else ''}"
+    words = _words(call["inputs"] or call["outputs"])
+    return f"{call['operation']} of {words}" if words else str(call["operation"])
+
+
+def _whole(call: dict[str, str | None]) -> str:
+    """`all_gather of 64 elements Float into 256 elements Float`."""
+    into = _words(call["outputs"]) if call["inputs"] else ""
+    return f"{_shown(call)} into {into}" if into else _shown(call)
+
+
+def _words(side: str | None) -> str:
+    """The elements of tensors and their types; as recorded where that is not known."""
+    tensors = _TENSOR.findall(side or "")
+    if not side or not tensors or "…" in side:
+        return side or ""
     count = sum(_count(shape) for _, shape in tensors)
     kinds = " and ".join(dict.fromkeys(kind for kind, _ in tensors if kind))
-    return f"{call['operation']} of {count:,} element{'' if count == 1 else 's'}{f' {kinds}' if kinds else ''}"
+    return f"{count:,} element{'' if count == 1 else 's'}{f' {kinds}' if kinds else ''}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.traces.kineto.launch_clock import ROUNDING_NS, LaunchClock, launch_clock
+from traceanalyzer.traces.kineto.launches import ROUNDING_NS, LaunchClock, launch_clock
 
 ON_DEVICE_CLOCK = ("kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset", "gpu_user_annotation")
 """Categories of events whose times are the device's."""

@@ -9,8 +9,7 @@ import polars as pl
 
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.kineto.accelerators import LAUNCHED, in_common_terms, may_tell_of_devices
-from traceanalyzer.traces.kineto.launch_clock import launch_clock
-from traceanalyzer.traces.kineto.launches import launches, named_calls, without_kernel
+from traceanalyzer.traces.kineto.launches import launch_clock, launches, named_calls, without_kernel
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
 RUNTIME_CATEGORIES = (
