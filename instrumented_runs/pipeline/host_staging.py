@@ -7,23 +7,32 @@ sends and receives memory of the host only.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
 
-def choose_backend(num_local_ranks: int) -> tuple[str, str]:
+class Backend(NamedTuple):
+    """How ranks exchange tensors."""
+
+    name: str
+    """As torch calls it."""
+    transport: str
+    """In words."""
+
+
+def choose_backend(num_local_ranks: int) -> Backend:
     """The backend for this host's ranks, and how they communicate, in words."""
     if not torch.cuda.is_available():
-        return "gloo", "tensors of the host"
+        return Backend("gloo", "tensors of the host")
     num_devices = torch.cuda.device_count()
     if num_local_ranks > num_devices:
-        return "gloo", f"staged through host buffers: {num_local_ranks} ranks share {num_devices} GPU(s)"
+        return Backend("gloo", f"staged through host buffers: {num_local_ranks} ranks share {num_devices} GPU(s)")
     if not dist.is_nccl_available():
-        return "gloo", "staged through host buffers: this torch has no NCCL"
-    return "nccl", "tensors of the device"
+        return Backend("gloo", "staged through host buffers: this torch has no NCCL")
+    return Backend("nccl", "tensors of the device")
 
 
 class _Received:

@@ -111,6 +111,7 @@ def test_refusals_are_those_of_the_command_line(tmp_path: Path) -> None:
     assert refusal.value.hint
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("first", ["traceanalyzer", "traceanalyzer.comparison.record", "traceanalyzer.cli.compare"])
 def test_compare_is_a_function_whatever_was_imported_before(first: str) -> None:
     code = f"import {first}, traceanalyzer as ta; ta.read; print(callable(ta.compare), ta.compare.__name__)"

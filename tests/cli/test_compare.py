@@ -20,7 +20,7 @@ CHANCE = Faults(varying_compute=0.01)
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Traces of a base, a slow stage and another device; the base's result; its review alone."""
+    """Traces of a base, a slow stage and another device; results of the first two; the base's review alone."""
     folder = tmp_path_factory.mktemp("runs")
     slow = replace(CHANCE, seed=1, slow_compute={1: 1.3})
     for name, job, faults in (
@@ -30,7 +30,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         (folder / name).mkdir()
         plant(job, faults, folder / name)
-    assert main(["analyze", str(folder / "base"), "--out", str(folder / "result")]) == 0
+    for name, result in (("base", "result"), ("slow", "slow result")):
+        assert main(["analyze", str(folder / name), "--out", str(folder / result)]) == 0
     (folder / "review.json").write_bytes((folder / "result" / "review.json").read_bytes())
     return folder
 
@@ -46,7 +47,7 @@ def test_traces_results_and_reviews_are_compared_with_each_other(base: str, runs
 def test_the_json_is_what_the_schema_says_and_holds_the_same_sentences(
     runs: Path, tmp_path: Path, capsys: Caught
 ) -> None:
-    assert main(["compare", str(runs / "result"), str(runs / "slow"), "--json", "-"]) == 0
+    assert main(["compare", str(runs / "result"), str(runs / "slow result"), "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     jsonschema.validate(found, json_schema())
     assert found["pairs"][0]["verdict"] == "slower"
@@ -54,13 +55,13 @@ def test_the_json_is_what_the_schema_says_and_holds_the_same_sentences(
         "cause", "owner", "ranks", "kernel_class", "kernel", "collective",
     }  # fmt: skip
     file = tmp_path / "comparison.json"
-    assert main(["compare", str(runs / "result"), str(runs / "slow"), "--json", str(file)]) == 0
+    assert main(["compare", str(runs / "result"), str(runs / "slow result"), "--json", str(file)]) == 0
     assert found["sentences"][0] in capsys.readouterr().out
     assert json.loads(file.read_text())["sentences"] == found["sentences"]
 
 
 def test_markdown_for_a_pull_request(runs: Path, capsys: Caught) -> None:
-    assert main(["compare", str(runs / "result"), str(runs / "slow"), "--format", "md"]) == 0
+    assert main(["compare", str(runs / "result"), str(runs / "slow result"), "--format", "md"]) == 0
     told = capsys.readouterr().out
     assert told.startswith("### Comparison of runs\n\n**The step is ")
     assert told.count("<details>") == told.count("</details>") > 0
@@ -76,17 +77,17 @@ def test_what_cannot_be_compared_is_wrong_usage_with_the_way_out(runs: Path, cap
 
 
 def test_a_floor_is_set_or_seen(runs: Path, capsys: Caught) -> None:
-    assert main(["compare", str(runs / "result"), str(runs / "slow"), "--floor", "60"]) == 0
+    assert main(["compare", str(runs / "result"), str(runs / "slow result"), "--floor", "60"]) == 0
     assert "did not change by more than noise" in capsys.readouterr().out
     options = ["--base-too", str(runs / "base")]
-    assert main(["compare", str(runs / "result"), str(runs / "slow"), *options]) == 0
+    assert main(["compare", str(runs / "result"), str(runs / "slow result"), *options]) == 0
     assert "2 base runs differ by 0%" in capsys.readouterr().out
 
 
 def test_a_gate_on_a_comparison_takes_the_base_as_its_baseline(runs: Path, tmp_path: Path, capsys: Caught) -> None:
     gate = tmp_path / "gate.toml"
     gate.write_text('[[limit]]\npath = "step.duration_ms.median"\nmax_increase = "5%"\n')
-    compared = ["compare", str(runs / "result"), str(runs / "slow"), "--gate", str(gate)]
+    compared = ["compare", str(runs / "result"), str(runs / "slow result"), "--gate", str(gate)]
     assert main(compared) == 1
     caught = capsys.readouterr()
     assert "gate broken: step.duration_ms.median" in caught.out

@@ -53,6 +53,7 @@ def test_a_dense_run_records_its_core_its_peak_and_wall_clock_inside_the_traced_
         assert begin - 2e6 < record.start_ns < record.end_ns < end + 2e6
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_two_replicas_train_as_one_with_twice_the_batch(tmp_path: Path) -> None:
     run_job("dense", dataclasses.replace(SMALL, folder=str(tmp_path / "two"), num_ranks=2, num_sequences=2))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ from instrumented_runs.jobs.transformer import parts, token_loss  # noqa: E402
 from instrumented_runs.pipeline.plan import plan_named, plan_order  # noqa: E402
 from instrumented_runs.settings import ORDER_FILE, PipelineSettings  # noqa: E402
 from traceanalyzer.errors import DomainError, InputError, UsageError  # noqa: E402
-from traceanalyzer.job import ACTION_RANGE  # noqa: E402
+from traceanalyzer.job import ACTION_RANGE, Job  # noqa: E402
 
 pytestmark = pytest.mark.runs
 NUM_STEPS = 2 + 1 + 1  # warm-up, profiled, unprofiled
@@ -43,15 +45,29 @@ def single_process_losses(settings: PipelineSettings, num_steps: int) -> list[fl
     return found
 
 
-@pytest.mark.sweep(3)
+Trained = Callable[[str], tuple[PipelineSettings, Job]]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    """The small job under a schedule, run once."""
+
+    @cache
+    def run(schedule: str) -> tuple[PipelineSettings, Job]:
+        settings = small(tmp_path_factory.mktemp("trained") / "run", schedule=schedule)
+        return settings, run_job("pipeline", settings)
+
+    return run
+
+
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "schedule",
     ["1F1B", "GPipe", "Interleaved1F1B", "ZBVZeroBubble", "ZBH1", "Sequential"],
 )
-def test_a_pipeline_trains_as_one_process_does(tmp_path: Path, schedule: str) -> None:
-    settings = small(tmp_path / "run", schedule=schedule)
-    run_job("pipeline", settings)
-    sharded = losses(tmp_path / "run", 2)
+def test_a_pipeline_trains_as_one_process_does(trained: Trained, schedule: str) -> None:
+    settings, _ = trained(schedule)
+    sharded = losses(Path(settings.folder), 2)
     assert sharded == pytest.approx(single_process_losses(settings, NUM_STEPS), abs=2e-4)
     assert sharded[-1] < sharded[0]
 
@@ -103,10 +119,10 @@ def test_ranks_that_do_not_go_round_are_refused() -> None:
         plan_named(PipelineSettings(folder="", schedule="ZBVZeroBubble"), 3)
 
 
-def test_pacing_changes_no_loss_and_the_run_says_what_it_was(tmp_path: Path) -> None:
-    real = run_job("pipeline", small(tmp_path / "real"))
+def test_pacing_changes_no_loss_and_the_run_says_what_it_was(trained: Trained, tmp_path: Path) -> None:
+    settings, real = trained("1F1B")
     paced = run_job("pipeline", small(tmp_path / "paced", compute_mode="paced", forward_ms=2.0, backward_ms=4.0))
-    assert losses(tmp_path / "real", 2) == losses(tmp_path / "paced", 2)
+    assert losses(Path(settings.folder), 2) == losses(tmp_path / "paced", 2)
     assert (real.compute_mode, real.pacing) == ("real", None)
     assert paced.compute_mode == "paced"
     assert paced.pacing is not None
@@ -118,8 +134,8 @@ def test_pacing_changes_no_loss_and_the_run_says_what_it_was(tmp_path: Path) -> 
     assert [s.profiled for s in read_steps(tmp_path / "paced", 0)] == [False, False, True, False]
 
 
-def test_ranks_of_one_host_measure_clocks_that_agree_within_their_uncertainty(tmp_path: Path) -> None:
-    job = run_job("pipeline", small(tmp_path))
+def test_ranks_of_one_host_measure_clocks_that_agree_within_their_uncertainty(trained: Trained) -> None:
+    _, job = trained("1F1B")
     assert job.ranks[0].boot == job.ranks[1].boot != ""
     for measured in (job.ranks[1].clock_start, job.ranks[1].clock_end):
         assert measured is not None
@@ -127,19 +143,19 @@ def test_ranks_of_one_host_measure_clocks_that_agree_within_their_uncertainty(tm
         assert abs(measured.offset_ns) <= measured.uncertainty_ns
 
 
-def test_the_trace_shows_one_range_per_action_in_the_order_of_the_schedule(tmp_path: Path) -> None:
-    run_job("pipeline", small(tmp_path))
+def test_the_trace_shows_one_range_per_action_in_the_order_of_the_schedule(trained: Trained) -> None:
+    settings, _ = trained("1F1B")
     prefix = ACTION_RANGE.format(action="")
-    seen = [[name for name, _, _ in ranges(tmp_path, rank, prefix)] for rank in range(2)]
+    seen = [[name for name, _, _ in ranges(Path(settings.folder), rank, prefix)] for rank in range(2)]
     assert seen == [
         ["0F0", "0F1", "0B0", "0F2", "0B1", "0F3", "0B2", "0B3"],
         ["1F0", "1B0", "1F1", "1B1", "1F2", "1B2", "1F3", "1B3"],
     ]
 
 
-def test_zero_bubble_runs_label_input_and_weight_gradients(tmp_path: Path) -> None:
-    run_job("pipeline", small(tmp_path, schedule="ZBVZeroBubble"))
-    names = {name for rank in range(2) for name, _, _ in ranges(tmp_path, rank, "compute:")}
+def test_zero_bubble_runs_label_input_and_weight_gradients(trained: Trained) -> None:
+    settings, _ = trained("ZBVZeroBubble")
+    names = {name for rank in range(2) for name, _, _ in ranges(Path(settings.folder), rank, "compute:")}
     done = {(stage, mb) for stage in range(4) for mb in range(4)}
     assert {n for n in names if "F" in n} == {f"{s}F{m}" for s, m in done}
     for stage, microbatch in done:

@@ -11,7 +11,7 @@ import pytest
 from traceanalyzer.cli import main
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import read_traces
-from traceanalyzer.traces.kineto.rank_names import rank_in_name, ranks_in_names
+from traceanalyzer.traces.kineto.ranks.names import rank_in_name, ranks_in_names
 
 NAMED = {
     "torchtune": ("rank7_trace.json", 7),

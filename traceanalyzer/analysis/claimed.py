@@ -43,7 +43,7 @@ def _slow_ranks(subjects: Subjects, sample: Sample) -> list[StragglerFigures]:
     known = [] if silent else [each for each in causes.stragglers if each.cost_ms > (causes.fault_limit_ms or 0.0)]
     faults = subjects.culprits.faults
     step = median_step(subjects.capture.typical.tables.steps) if faults else None
-    return slow_ranks(known, faults, stage_of(subjects.pipeline.actions), step[1] / 1e6 if step else None)
+    return slow_ranks(known, faults, stage_of(subjects.pipeline.actions), step.duration_ns / 1e6 if step else None)
 
 
 def _without_steps(withheld: list[Withheld], subjects: Subjects, recorded: Recorded | None) -> list[Withheld]:

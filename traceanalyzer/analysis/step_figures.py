@@ -27,8 +27,8 @@ def step_figures(tables: Tables, captured: Tables, run: Run) -> StepFigures:
     lengths = step_durations(tables.steps)["duration_ns"]
     durations = lengths / 1e6
     shown = median_step(tables.steps) if len(durations) else None
-    median = shown[1] / 1e6 if shown else None
-    wall = wall_clock_step_ns(run.step_records, shown[0]) if shown else None
+    median = shown.duration_ns / 1e6 if shown else None
+    wall = wall_clock_step_ns(run.step_records, shown.step) if shown else None
     noise, apart = step_noise(lengths.to_list()), _apart(captured.steps, median)
     excess = [each.excess_ms for each in apart if each.excess_ms is not None]
     whole = [*durations.to_list(), *(each.duration_ms for each in apart if each.excess_ms is not None)]

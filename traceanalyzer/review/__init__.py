@@ -5,7 +5,14 @@ from __future__ import annotations
 from traceanalyzer.review.file import REVIEW_FILE, decode_review, json_schema, read_review, schema_text, to_json
 from traceanalyzer.review.result import SCHEMA_VERSION, Review, Source, SourceFile, Term, Tool
 from traceanalyzer.review.sections.culprits import RankFault, SequenceBalance
-from traceanalyzer.review.sections.efficiency import ConventionMfu, Mfu, RooflineShape, WaterfallStep
+from traceanalyzer.review.sections.efficiency import (
+    ConfigurationChange,
+    ConventionMfu,
+    Mfu,
+    NextConfigurations,
+    RooflineShape,
+    WaterfallStep,
+)
 from traceanalyzer.review.sections.experts import (
     AllToAll,
     AllToAllGroup,
@@ -35,7 +42,6 @@ from traceanalyzer.review.sections.kernels import (
     Kernels,
 )
 from traceanalyzer.review.sections.memory import Memory, RankMemory
-from traceanalyzer.review.sections.next_configurations import ConfigurationChange, NextConfigurations
 from traceanalyzer.review.sections.pipeline import (
     AttributionMs,
     Bubble,

@@ -12,13 +12,12 @@ from msgspec import Meta
 
 from traceanalyzer.review.part import Part, measured
 from traceanalyzer.review.sections.culprits import RankFault, SequenceBalance
-from traceanalyzer.review.sections.efficiency import Mfu, RooflineShape, WaterfallStep
+from traceanalyzer.review.sections.efficiency import Mfu, NextConfigurations, RooflineShape, WaterfallStep
 from traceanalyzer.review.sections.experts import AllToAll, ExpertSharding
 from traceanalyzer.review.sections.headline import Finding, Headline
 from traceanalyzer.review.sections.job import JobFacts
 from traceanalyzer.review.sections.kernels import Communication, Kernels
 from traceanalyzer.review.sections.memory import Memory
-from traceanalyzer.review.sections.next_configurations import NextConfigurations
 from traceanalyzer.review.sections.pipeline import Bubble, NextSchedules, StragglerFigures, WhatIfFigures
 from traceanalyzer.review.sections.quality import Quality, ValidityFigures
 from traceanalyzer.review.sections.recorded import Recorded

@@ -131,8 +131,8 @@ def build_tables(
     Raises `UsageError` where it is no such pattern.
     """
     pattern = action_pattern or (job.action_pattern if job is not None else None)
-    unrecorded = ranks_without_kernels(events := with_launch_clocks(in_common_terms(events)))
-    own = _joint(events := events.join(unrecorded, on="rank", how="anti"), ranks, job, pattern, kernel_rules)
+    events, unrecorded = _with_kernels(with_launch_clocks(in_common_terms(events)))
+    own = _joint(events, ranks, job, pattern, kernel_rules)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
@@ -176,6 +176,12 @@ def build_tables(
         step_basis=own.found.basis,
         step_ranges=own.found.ranges,
     )
+
+
+def _with_kernels(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Events of the ranks that are measured, and the ranks whose device recorded nothing."""
+    unrecorded = ranks_without_kernels(events)
+    return events.join(unrecorded, on="rank", how="anti"), unrecorded
 
 
 def _updates(events: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:

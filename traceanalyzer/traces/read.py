@@ -19,9 +19,9 @@ from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.input.source import Frames, Source, Unusable, read_source, unusable
 from traceanalyzer.traces.kineto.facts import FileFacts
-from traceanalyzer.traces.kineto.identity import Placed, identify
 from traceanalyzer.traces.kineto.kernel_times import KernelTally
 from traceanalyzer.traces.kineto.label import in_order, label, rank_table
+from traceanalyzer.traces.kineto.ranks.identity import Placed, identify
 from traceanalyzer.traces.run_folder import damaged_lines
 from traceanalyzer.traces.tally import Counts, total
 

@@ -59,7 +59,9 @@ def _lead(bubble: Bubble) -> str:
     if bubble.measured_share is None:
         return "Time of the pipeline phase in which a stage runs no chunk."
     theory = theory_share(bubble)
-    beside = f" of the pipeline phase; {theory[1]} gives {percent(theory[0])}" if theory else " of the pipeline phase"
+    beside = (
+        f" of the pipeline phase; {theory.source} gives {percent(theory.share)}" if theory else " of the pipeline phase"
+    )
     longest = max(bubble.stages, key=lambda stage: stage.chunk_ms, default=None)
     usual = median_low([stage.chunk_ms for stage in bubble.stages]) if bubble.stages else 0.0
     uneven = longest is not None and longest.chunk_ms > _UNEVEN * usual
@@ -117,7 +119,7 @@ def bubble_chart(bubble: Bubble, table: pl.DataFrame) -> Chart | None:
         return None
     theory = theory_share(bubble)
     used = set(values.filter(pl.col("value") > 0)["part"].to_list())
-    line = f" Dashed line: theory, {percent(theory[0])} ({theory[1]})." if theory else ""
+    line = f" Dashed line: theory, {percent(theory.share)} ({theory.source})." if theory else ""
     return Chart(
         id="bubble-chart",
         draw=lambda: charts.stacked_bars(
@@ -126,7 +128,7 @@ def bubble_chart(bubble: Bubble, table: pl.DataFrame) -> Chart | None:
             BUBBLE_PARTS,
             x_label="share of the pipeline phase, %",
             unit="% of the phase",
-            reference=(100 * theory[0], f"theory {percent(theory[0])}") if theory else None,
+            reference=(100 * theory.share, f"theory {percent(theory.share)}") if theory else None,
         ),
         title="Bubble by stage",
         label="Bubble by stage as a share of the pipeline phase, cut into its parts.",
@@ -155,7 +157,7 @@ def step_chart(bubble: Bubble) -> Chart | None:
             x_label="step",
             y_label="bubble, % of phase",
             color=BUBBLE_PARTS["steady"],
-            references={"theory": 100 * theory[0]} if theory else {},
+            references={"theory": 100 * theory.share} if theory else {},
             y_unit="%",
         ),
         title="Bubble step by step",

@@ -109,13 +109,13 @@ def _bubble(bubble: Bubble | None) -> Tile | None:
     if bubble is None or bubble.measured_share is None:
         return None
     theory = theory_share(bubble)
-    gap = bubble.measured_share - theory[0] if theory else None
-    good = gap is not None and theory is not None and gap <= BUBBLE_TOLERANCE * theory[0]
+    gap = bubble.measured_share - theory.share if theory else None
+    good = gap is not None and theory is not None and gap <= BUBBLE_TOLERANCE * theory.share
     return _tile(
         "bubble",
         "Pipeline bubble",
         percent(bubble.measured_share),
-        f"{percent(theory[0])} {theory[1]}" if theory else None,
+        f"{percent(theory.share)} {theory.source}" if theory else None,
         points(gap) if gap is not None else None,
         "neutral" if gap is None else "good" if good else "bad",
         None if theory else "no theory for this order of actions",

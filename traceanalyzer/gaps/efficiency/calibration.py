@@ -158,7 +158,7 @@ def _factor(run: OwnRun, steps_ms: Sequence[float]) -> Measured:
     """Measured over predicted step, of the first half of the steps; the second half shows its error."""
     half = (len(steps_ms) + 1) // 2 if len(steps_ms) >= _FEWEST_STEPS else len(steps_ms)
     taken, held = steps_ms[:half], steps_ms[half:]
-    predicted = price(run.job, run.configuration)[0] / 1e6
+    predicted = price(run.job, run.configuration).step_ns / 1e6
     value = median(taken) / predicted
     error = fmean(abs(step / median(taken) - 1) for step in held) if held else None
     basis = f"{median(taken):.4g} ms over {len(taken)} steps, predicted {predicted:.4g} ms"

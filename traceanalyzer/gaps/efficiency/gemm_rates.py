@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from traceanalyzer.theory.planning.prices.gemm import FILL, shape_share
 
@@ -41,16 +42,25 @@ class GemmRate:
     held_out_error: float | None
 
 
-def factors(text: str) -> tuple[int, int, int, int] | None:
+class Factors(NamedTuple):
+    """Sizes of a matrix multiplication m × k by k × n, and how many of them run as one."""
+
+    m: int
+    n: int
+    k: int
+    num_groups: int
+
+
+def factors(text: str) -> Factors | None:
     """m, n, k and count of a shape as the roofline writes it (`8x4 4x2`, grouped `8x4 3x4x2`, batched `3x8x4 3x4x2`)."""
     found = _FACTORS.fullmatch(text)
     if found is None:
         return None
     rows, inner, groups, _, columns, batch, m, k, _, _, n = (int(each or 0) for each in found.groups())
     if batch:
-        return m, n, k, batch
+        return Factors(m, n, k, batch)
     count = max(1, groups)
-    return max(1, rows // count), columns, inner, count
+    return Factors(max(1, rows // count), columns, inner, count)
 
 
 def gemm_rate(multiplies: Sequence[Multiply], units: int) -> GemmRate:

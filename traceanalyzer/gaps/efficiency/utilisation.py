@@ -103,8 +103,8 @@ class _Durations:
 def _durations(windows: pl.DataFrame, step_records: pl.DataFrame, job: Job | None) -> _Durations:
     shown = median_step(windows) if windows.height else None
     return _Durations(
-        shown[1] if shown else None,
-        wall_clock_step_ns(step_records, shown[0]) if shown else None,
+        shown.duration_ns if shown else None,
+        wall_clock_step_ns(step_records, shown.step) if shown else None,
         job.unprofiled_step_ms * 1e6 if job and job.unprofiled_step_ms else None,
     )
 

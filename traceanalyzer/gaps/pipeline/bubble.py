@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 from msgspec.structs import replace
@@ -131,11 +132,18 @@ def _figures(shares: pl.DataFrame, theory: BubbleTheory, *, no_transfer: bool) -
     )
 
 
-def shown_step(shares: pl.DataFrame) -> tuple[int, int]:
+class ShownStep(NamedTuple):
+    """One step of one pipeline."""
+
+    pipeline: int
+    step: int
+
+
+def shown_step(shares: pl.DataFrame) -> ShownStep:
     """Pipeline and step whose bubble is nearest to the median: the one to look at."""
     distance = (pl.col("measured_share") - pl.col("measured_share").median()).abs()
     row = shares.sort(distance, "pipeline", "step").row(0, named=True)
-    return int(row["pipeline"]), int(row["step"])
+    return ShownStep(int(row["pipeline"]), int(row["step"]))
 
 
 def _ideal_actions(ideal: IdealPipeline, actions: pl.DataFrame, shares: pl.DataFrame) -> pl.DataFrame:

@@ -134,11 +134,11 @@ def _equal_stages(
         recognised = recognise_order(orders, stage_ranks)
         if recognised is None:
             return None, None
-        result = simulate(recognised[1], stage_ranks, _times(own))
+        result = simulate(recognised.orders, stage_ranks, _times(own))
     except TraceAnalyzerError:
         return None, None
     span = result.span_ns[place]
-    return (recognised[0], 1 - result.busy_ns[place] / span) if span else (None, None)
+    return (recognised.name, 1 - result.busy_ns[place] / span) if span else (None, None)
 
 
 def _times(own: pl.DataFrame) -> OpTimes:

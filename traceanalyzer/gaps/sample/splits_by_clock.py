@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import polars as pl
 
 from traceanalyzer.measurements.communication.collectives import split_collectives
@@ -11,7 +13,16 @@ from traceanalyzer.tables import Tables
 from traceanalyzer.tables.clocks.alignment import same_clock
 
 
-def splits_by_clock(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
+class Splits(NamedTuple):
+    """Waits and transfers of a run."""
+
+    collectives: pl.DataFrame
+    """`COLLECTIVE_SPLITS`."""
+    messages: pl.DataFrame
+    """`P2P_SPLITS`."""
+
+
+def splits_by_clock(tables: Tables) -> Splits:
     """`COLLECTIVE_SPLITS` and `P2P_SPLITS` of a run.
 
     Where the ranks have several clocks that nothing joins, communications inside one set of ranks are split by its clock.
@@ -27,10 +38,10 @@ def splits_by_clock(tables: Tables) -> tuple[pl.DataFrame, pl.DataFrame]:
 
     if tables.clock.one_clock or references.is_empty():
         one_clock = tables.clock.one_clock
-        return collectives(tables.collectives, one_clock=one_clock), messages(tables.p2p, one_clock=one_clock)
+        return Splits(collectives(tables.collectives, one_clock=one_clock), messages(tables.p2p, one_clock=one_clock))
     joined, apart = _by_clock(tables.collectives, references)
     near, far = _by_clock(tables.p2p, references)
-    return (
+    return Splits(
         pl.concat([collectives(joined, one_clock=True), collectives(apart, one_clock=False)]).sort("rank", "start_ns"),
         pl.concat([messages(near, one_clock=True), messages(far, one_clock=False)]).sort("rank", "start_ns", "index"),
     )

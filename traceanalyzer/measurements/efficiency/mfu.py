@@ -6,6 +6,8 @@ theory and data, the step time is measured.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import polars as pl
 
 
@@ -25,14 +27,21 @@ def step_durations(windows: pl.DataFrame) -> pl.DataFrame:
     return (steps if closed.is_empty() else closed).select("step", "duration_ns").sort("step")
 
 
-def median_step(windows: pl.DataFrame) -> tuple[int, int]:
+class MedianStep(NamedTuple):
+    """A real step and its length."""
+
+    step: int
+    duration_ns: int
+
+
+def median_step(windows: pl.DataFrame) -> MedianStep:
     """The step of median duration (of an even number the shorter middle one) and its nanoseconds, from `STEPS`.
 
     One real step, not an average of two, so that what is said of its parts adds up.
     """
     ordered = step_durations(windows).sort("duration_ns", "step")
     row = ordered.row((ordered.height - 1) // 2, named=True)
-    return int(row["step"]), int(row["duration_ns"])
+    return MedianStep(int(row["step"]), int(row["duration_ns"]))
 
 
 def utilisation(flops_per_step: float, step_ns: float, peak_flops_per_device: float, num_devices: int) -> float:

@@ -7,6 +7,7 @@ share of the shorter one; a longer overlap is none, and stays for whoever judges
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 
@@ -24,10 +25,18 @@ class Overlaps:
     largest_ns: int = 0
 
 
-def without_overlaps(actions: pl.DataFrame) -> tuple[pl.DataFrame, Overlaps]:
+class Apart(NamedTuple):
+    """Actions none of which begins before the last one ends, up to what is no rounding."""
+
+    actions: pl.DataFrame
+    """`ACTIONS`."""
+    cut: Overlaps
+
+
+def without_overlaps(actions: pl.DataFrame) -> Apart:
     """`ACTIONS` whose overlaps by rounding are cut off, in the order they came in, and what was cut."""
     if actions.is_empty():
-        return actions, Overlaps()
+        return Apart(actions, Overlaps())
     duration = pl.col("end_ns") - pl.col("start_ns")
     next_start, next_duration = (each.shift(-1).over(_KEYS) for each in (pl.col("start_ns"), duration))
     over = pl.col("end_ns") - next_start
@@ -41,7 +50,7 @@ def without_overlaps(actions: pl.DataFrame) -> tuple[pl.DataFrame, Overlaps]:
     )
     cut = found["_cut"]
     tally = Overlaps(int((cut > 0).sum()), int(cut.sum()), int(str(cut.max())))
-    return found.with_columns(pl.col("end_ns") - pl.col("_cut")).drop("_row", "_cut"), tally
+    return Apart(found.with_columns(pl.col("end_ns") - pl.col("_cut")).drop("_row", "_cut"), tally)
 
 
 def overlapping_steps(actions: pl.DataFrame, keys: list[str]) -> pl.DataFrame:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import polars as pl
 
@@ -51,16 +52,23 @@ class ClockState:
         return self.basis != "unknown" and self.num_clocks == 1
 
 
-def clocks(
-    ranks: pl.DataFrame, job: Job | None, collectives: pl.DataFrame, messages: pl.DataFrame
-) -> tuple[pl.DataFrame, ClockState]:
+class Clocks(NamedTuple):
+    """The clocks of a run."""
+
+    table: pl.DataFrame
+    """`CLOCKS`."""
+    state: ClockState
+    """How well they agree."""
+
+
+def clocks(ranks: pl.DataFrame, job: Job | None, collectives: pl.DataFrame, messages: pl.DataFrame) -> Clocks:
     """Every rank's clock (`CLOCKS`) and how well they agree.
 
     `ranks` is `RANKS`; `collectives` and `messages` are matched `COLLECTIVES` and `P2P` on the ranks' own clocks.
     """
     present = sorted(ranks["rank"].unique().to_list())
     if not present:
-        return pl.DataFrame(schema=CLOCKS), ClockState("unknown", None)
+        return Clocks(pl.DataFrame(schema=CLOCKS), ClockState("unknown", None))
     first, last = int(str(ranks["start_ns"].min() or 0)), int(str(ranks["end_ns"].max() or 0))
     solved = solve_clocks(clock_bounds(collectives, messages), present, first, last) if len(present) > 1 else {}
     basis, lines = _chosen(ranks, {record.rank: record for record in job.ranks} if job else {}, solved, (first, last))
@@ -72,7 +80,7 @@ def clocks(
     }
     rows = [_row(rank, references[rank], basis, lines.get(rank), joined.get(rank), (first, last)) for rank in present]
     table = conform(pl.DataFrame(rows, infer_schema_length=None), CLOCKS)
-    return table, _state(basis, lines, present, len(set(references.values())))
+    return Clocks(table, _state(basis, lines, present, len(set(references.values()))))
 
 
 def _reference(line: ClockLine | None, lowest: int) -> int:

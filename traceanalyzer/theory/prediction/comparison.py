@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import polars as pl
 
@@ -202,7 +203,16 @@ def _prediction(
     )
 
 
-def sweep(names: Sequence[ScheduleName], workloads: Iterable[Workload]) -> tuple[pl.DataFrame, list[Refusal]]:
+class Sweep(NamedTuple):
+    """Schedules over workloads."""
+
+    table: pl.DataFrame
+    """`SWEEP`."""
+    refusals: list[Refusal]
+    """What does not exist."""
+
+
+def sweep(names: Sequence[ScheduleName], workloads: Iterable[Workload]) -> Sweep:
     """The `SWEEP` table of every schedule for every workload, and what does not exist."""
     rows: list[tuple[object, ...]] = []
     refusals: list[Refusal] = []
@@ -220,4 +230,4 @@ def sweep(names: Sequence[ScheduleName], workloads: Iterable[Workload]) -> tuple
             shares = (simulated.bubble_share, simulated.bubble_ratio, simulated.span_bubble_share)
             closed = form.share if form else None
             rows.append((*point, *shares, closed, simulated.makespan_ns, max(result.peak_in_flight)))
-    return pl.DataFrame(rows, schema=SWEEP, orient="row"), refusals
+    return Sweep(pl.DataFrame(rows, schema=SWEEP, orient="row"), refusals)

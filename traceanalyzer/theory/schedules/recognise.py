@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import takewhile
+from typing import NamedTuple
 
 from traceanalyzer.errors import DomainError
 from traceanalyzer.schedule import Action, Phase, RankOrders, ScheduleName, actions_of
@@ -18,7 +19,14 @@ def recognise(orders: RankOrders, stage_ranks: Sequence[int]) -> ScheduleName | 
     return found[0] if found else None
 
 
-def recognise_order(orders: RankOrders, stage_ranks: Sequence[int]) -> tuple[ScheduleName, RankOrders] | None:
+class Recognised(NamedTuple):
+    """A schedule and the order of all its ranks as it writes it."""
+
+    name: ScheduleName
+    orders: RankOrders
+
+
+def recognise_order(orders: RankOrders, stage_ranks: Sequence[int]) -> Recognised | None:
     """The schedule that generates these orders, and the order of all its ranks as the schedule writes it; or None.
 
     `stage_ranks` is the rank of every stage. Whether a forward and a backward are written as an overlapped pair makes
@@ -36,7 +44,7 @@ def recognise_order(orders: RankOrders, stage_ranks: Sequence[int]) -> tuple[Sch
     for name in schedules():
         for candidate in _candidates(name, len(orders), num_microbatches, group_size, stage_ranks):
             if all(_flat(candidate, rank) == actions for rank, actions in observed.items()):
-                return name, candidate
+                return Recognised(name, candidate)
     return None
 
 

@@ -37,7 +37,7 @@ from traceanalyzer.traces.defects import defect_row
 from traceanalyzer.traces.input.discovery import Found, Source, find, is_remote, open_source
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.input.source import Progress, Unusable, read_source, unusable
-from traceanalyzer.traces.kineto.identity import identify
+from traceanalyzer.traces.kineto.ranks.identity import identify
 from traceanalyzer.traces.run_folder import SIDE_FILES
 
 _WORK = ".work"

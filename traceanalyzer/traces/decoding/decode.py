@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
+from typing import NamedTuple
 
 import msgspec
 import polars as pl
@@ -250,7 +251,15 @@ def _fitting_args(frame: pl.DataFrame, joined: bytes, notes: Counter[str]) -> pl
     return frame.with_columns(frame["args"].scatter(rows, after))
 
 
-def exact_nanoseconds(text: str) -> tuple[int | None, bool]:
+class Nanoseconds(NamedTuple):
+    """A time as it was written."""
+
+    value: int | None
+    rounded: bool
+    """Digits below 1 ns were rounded."""
+
+
+def exact_nanoseconds(text: str) -> Nanoseconds:
     """Nanoseconds of a decimal number of microseconds, and whether digits below 1 ns were rounded.
 
     None if the text is no number or the value is beyond int64.
@@ -260,8 +269,8 @@ def exact_nanoseconds(text: str) -> tuple[int | None, bool]:
         value = Decimal(fixed) * 1000
         whole = int(value.to_integral_value())
     except (InvalidOperation, ValueError, OverflowError):
-        return None, False
-    return (whole, whole != value) if abs(whole) <= _INT64_MAX else (None, False)
+        return Nanoseconds(None, rounded=False)
+    return Nanoseconds(whole, whole != value) if abs(whole) <= _INT64_MAX else Nanoseconds(None, rounded=False)
 
 
 def _nanoseconds(texts: pl.Series, notes: Counter[str]) -> pl.Series:

@@ -28,8 +28,8 @@ from traceanalyzer.traces.kineto.facts import (
     text_of,
 )
 from traceanalyzer.traces.kineto.merged import computing_devices, launching_processes, ranks_of_processes
-from traceanalyzer.traces.kineto.rank_names import rank_in_name
-from traceanalyzer.traces.kineto.rank_sources import EventRanks
+from traceanalyzer.traces.kineto.ranks.names import rank_in_name
+from traceanalyzer.traces.kineto.ranks.sources import EventRanks
 from traceanalyzer.traces.tally import Tally
 
 Sink = Callable[[pl.DataFrame], None]

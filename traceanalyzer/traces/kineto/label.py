@@ -9,7 +9,7 @@ import polars as pl
 
 from traceanalyzer.schema import EVENTS, RANKS, conform
 from traceanalyzer.traces.kineto.file import credible
-from traceanalyzer.traces.kineto.identity import Placed
+from traceanalyzer.traces.kineto.ranks.identity import Placed
 
 
 def label(frame: pl.DataFrame, place: Placed) -> pl.DataFrame:

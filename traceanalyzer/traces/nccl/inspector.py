@@ -16,7 +16,7 @@ import json
 import re
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -69,7 +69,16 @@ _NOT_A_NUMBER = re.compile(r":\s*-?(?:nan|inf(?:inity)?)\b", re.IGNORECASE)
 _MAX_BYTES = 1 << 30
 
 
-def read_inspector(path: Path | str) -> tuple[pl.DataFrame, int]:
+class InspectorRecords(NamedTuple):
+    """What was read of NCCL Inspector."""
+
+    table: pl.DataFrame
+    """`INSPECTOR`."""
+    num_lost: int
+    """Records that were left out."""
+
+
+def read_inspector(path: Path | str) -> InspectorRecords:
     """Records of a file or of a folder's `.log`, `.jsonl` files, plain or gzipped (`INSPECTOR`), and how many were left out.
 
     Raises `InputError` without such files, or if one is larger than 1 GiB.
@@ -88,7 +97,7 @@ def read_inspector(path: Path | str) -> tuple[pl.DataFrame, int]:
         found, broken = _records(_text(file))
         rows += [{"file": shown(file.name), **row} for row in found]
         lost += broken
-    return typed_rows(rows, INSPECTOR), lost
+    return InspectorRecords(typed_rows(rows, INSPECTOR), lost)
 
 
 def _text(file: Path) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import polars as pl
 
@@ -85,7 +85,14 @@ def num_record_files(paths: Sequence[Path | str]) -> int:
     return sum(kind_of(file) is not None for path in local if not is_capture(path) for file in candidates(path))
 
 
-def read_contents(path: Where, rank_map: Mapping[str, int] | None = None) -> tuple[Contents, Records]:
+class Found(NamedTuple):
+    """What is at a path."""
+
+    contents: Contents
+    records: Records
+
+
+def read_contents(path: Where, rank_map: Mapping[str, int] | None = None) -> Found:
     """What is at a path, traces and records, without keeping events. Raises `InputError` if there is neither."""
     records = read_records(path)
     try:
@@ -94,8 +101,8 @@ def read_contents(path: Where, rank_map: Mapping[str, int] | None = None) -> tup
         alone = summarize_records(records)
         if alone is None:
             raise
-        return alone, records
-    return replace(found, defects=with_defects(found.defects, records)), records
+        return Found(alone, records)
+    return Found(replace(found, defects=with_defects(found.defects, records)), records)
 
 
 def summarize_records(records: Records) -> Contents | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from traceanalyzer.errors import DomainError, InputError
 from traceanalyzer.model_configs import megatron_arguments
@@ -22,12 +23,19 @@ WRITERS: dict[str, Writer] = {
 """By name of the framework."""
 
 
-def first_written(job: PlanJob, ranked: Sequence[Ranked], framework: str) -> tuple[Ranked, str]:
+class Written(NamedTuple):
+    """A configuration as a framework's file."""
+
+    ranked: Ranked
+    text: str
+
+
+def first_written(job: PlanJob, ranked: Sequence[Ranked], framework: str) -> Written:
     """The fastest configuration that the framework's file can say, and the file. Raises `DomainError` where none can."""
     reason = DomainError("nothing fits", "see why above")
     for each in ranked:
         try:
-            return each, WRITERS[framework](job, Setting.of(job, each.configuration))
+            return Written(each, WRITERS[framework](job, Setting.of(job, each.configuration)))
         except DomainError as error:
             reason = error
     raise reason

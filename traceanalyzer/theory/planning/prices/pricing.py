@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -87,7 +88,17 @@ def prices(job: PlanJob, place: Place, axes: Axes, memory: PlaceMemory | None = 
     return _step(job, place, axes, microbatches, work, memory.bytes, recomputed)
 
 
-def price(job: PlanJob, chosen: Configuration) -> tuple[float, float, dict[str, float]]:
+class Price(NamedTuple):
+    """What theory says of one configuration."""
+
+    step_ns: float
+    memory_bytes: float
+    """Of the fullest rank."""
+    parts_ns: dict[str, float]
+    """Parts of the step by name."""
+
+
+def price(job: PlanJob, chosen: Configuration) -> Price:
     """Step time in ns, bytes of the fullest rank, and the parts of the step of one configuration."""
     place = Place(chosen.tp, chosen.cp, chosen.pp, chosen.ep, chosen.etp)
     axes = Axes(
@@ -98,7 +109,7 @@ def price(job: PlanJob, chosen: Configuration) -> tuple[float, float, dict[str, 
     )
     found = prices(job, place, axes)
     parts = {name: float(values.reshape(-1)[0]) for name, values in found.parts_ns.items()}
-    return float(found.step_ns.reshape(-1)[0]), float(found.memory_bytes.reshape(-1)[0]), parts
+    return Price(float(found.step_ns.reshape(-1)[0]), float(found.memory_bytes.reshape(-1)[0]), parts)
 
 
 @dataclass(frozen=True, slots=True)

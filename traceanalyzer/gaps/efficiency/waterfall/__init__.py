@@ -24,9 +24,9 @@ import polars as pl
 
 from traceanalyzer.gaps.causes.causes import PipelineCauses
 from traceanalyzer.gaps.causes.slow_ranks import slow_computation_ms, slowness_ms, sync_waits_ms
-from traceanalyzer.gaps.efficiency.losses import ClassFlops, StepTime, waterfall_steps
 from traceanalyzer.gaps.efficiency.step_flops import step_flops
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap
+from traceanalyzer.gaps.efficiency.waterfall.losses import ClassFlops, StepTime, waterfall_steps
 from traceanalyzer.gaps.part import SubjectPart
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes

@@ -13,7 +13,7 @@ from typing import Any
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces.defects import defect_row
 from traceanalyzer.traces.kineto.facts import FileFacts
-from traceanalyzer.traces.kineto.rank_names import proposed, ranks_in_names
+from traceanalyzer.traces.kineto.ranks.names import proposed, ranks_in_names
 
 _SHOWN = 4
 _SEVERAL = 2
