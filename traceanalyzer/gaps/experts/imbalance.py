@@ -113,7 +113,7 @@ def expert_gap(
         rank_load_max_over_mean=_known(max_over_mean(loads), "all_to_all.rank_load_max_over_mean", routing, withheld),
         expert_load_max_over_mean=_experts(routing, withheld),
         slowest_rank=slowest_rank(times, exchanges),
-        **_cost(times, routing, withheld),
+        **_cost(times, loads, routing, withheld),
         bus_bandwidth_gbps=_bandwidth(tables, exchanges, withheld),
         loads_source="bytes"
         if by_bytes
@@ -262,8 +262,8 @@ def _experts(routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
     return value
 
 
-def _cost(times: pl.DataFrame, routing: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
-    cost = imbalance_cost(times)["cost_ns"]
+def _cost(times: pl.DataFrame, loads: pl.DataFrame, routing: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
+    cost = imbalance_cost(times, loads)["cost_ns"]
     if cost.is_empty():
         reason = "no expert computation is known (ranges moe:experts|layer=…, or kernels between dispatch and combine of a whole group)"
         if (routing["source"] == UNPAIRED).any():
