@@ -18,6 +18,7 @@ from traceanalyzer.review import (
     OwnerShare,
     RankFigures,
     StepFigures,
+    WhatIfFigures,
     Tile,
 )
 from traceanalyzer.review.sections.step import spread
@@ -60,6 +61,7 @@ class Known:
     alone: RankFigures | None = None
     """The lone rank of a capture."""
     has_device: bool = False
+    study: WhatIfFigures | None = None
 
 
 def tiles(known: Known, figures: Mapping[str, Figure]) -> list[Tile]:
