@@ -33,7 +33,7 @@ def test_what_variation_explains_is_jitter() -> None:
 
 def test_a_rank_that_is_slow_beyond_its_variation_is_a_straggler() -> None:
     slow = straggling([VARYING, [2 * each for each in VARYING], VARYING])
-    assert slow[1] > 80
+    assert slow[1] > 75
     assert slow[0] == slow[2] == 0
 
 
