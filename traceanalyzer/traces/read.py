@@ -11,6 +11,7 @@ import polars as pl
 
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.job import RUN_FILE
+from traceanalyzer.regular_file import lies_within, read_regular
 from traceanalyzer.traces.capture.manifest import Part, is_capture, load_manifest, sha256_of
 from traceanalyzer.traces.capture.parts import read_part
 from traceanalyzer.traces.defects import defect_row, defect_table
@@ -175,7 +176,7 @@ def _open_capture(folder: Path) -> _Opened:
         defects.append(defect_row("capture.incomplete", str(folder)))
     for name, digest in manifest.side_files.items():
         path = folder / name
-        if not path.is_file() or sha256_of(path.read_bytes()) != digest:
+        if not lies_within(path, folder) or sha256_of(read_regular(path)) != digest:
             raise InputError(f"{path}: changed or missing since the capture was made", "make the capture again")
     documents = [document for source in manifest.sources for document in source.documents]
     if not documents:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.screen import say
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -102,11 +104,11 @@ class Meter:
     def done(self) -> None:
         """Clear the line of a terminal."""
         if self._told > self._start and sys.stderr.isatty():
-            click.echo(f"{'':<78}\r", err=True, nl=False)
+            say(f"{'':<78}", err=True, end="\r")
 
     def _say(self, text: str) -> None:
         end = "\r" if sys.stderr.isatty() else "\n"
-        click.echo(f"{text:<78}{end}", err=True, nl=False)
+        say(f"{text:<78}", err=True, end=end)
 
 
 def summary(traces: Summary) -> list[str]:

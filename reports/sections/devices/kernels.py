@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import polars as pl
+
+from reports.charts import elements as charts
+from reports.charts.palette import OWNERS, PHASES, REFERENCE
 from reports.page.grids import grid
-from reports.page.model import Grid, Section, Terms
+from reports.page.model import Chart, Grid, Part, Section, Terms
+from reports.sections.devices.communication import bandwidth_chart, overlap_chart, sized, transfer_chart
+from reports.sections.efficiency import BARS
 from reports.sections.material import Material
 from traceanalyzer.review import Communication, Kernels
-from traceanalyzer.review.words import percent
+from traceanalyzer.review.words import milliseconds, percent
 
 FEW = 8
 """Rows in a terminal."""
@@ -17,8 +23,13 @@ def section(material: Material) -> Section | None:
     kernels, communication = material.review.kernels, material.review.communication
     if kernels is None and communication is None:
         return None
-    parts = [
-        *([_classes(kernels), _phases(kernels), _names(kernels)] if kernels else []),
+    sizes = sized(material.table("bandwidths"))
+    parts: list[Part | None] = [
+        class_chart(kernels) if kernels else None,
+        overlap_chart(communication) if communication else None,
+        transfer_chart(sizes),
+        bandwidth_chart(sizes),
+        *([_phases(kernels), _names(kernels)] if kernels else []),
         *([_overlap(communication), _groups(communication)] if communication else []),
     ]
     return material.section(
@@ -26,7 +37,66 @@ def section(material: Material) -> Section | None:
         "Kernels and communication",
         parts,
         absent="These traces hold no kernels.",
-        lead="Times per rank and step. A sum counts kernels that run at once each; a union counts the time once.",
+        lead=_lead(kernels, communication),
+    )
+
+
+def _lead(kernels: Kernels | None, communication: Communication | None) -> str:
+    """The class with most time, and how much of the exchange is hidden."""
+    said: list[str] = []
+    if kernels and kernels.classes:
+        most = max(kernels.classes, key=lambda each: each.sum_ms)
+        said.append(f"{_CLASSES.get(most.kind, most.kind).capitalize()} take {percent(most.share)} of all kernel time")
+    if communication and communication.overlapped_share is not None:
+        said.append(f"{percent(communication.overlapped_share)} of communication is hidden behind computation")
+    return f"{'; '.join(said)}." if said else ""
+
+
+_CLASSES = {
+    "gemm": "matrix multiplications",
+    "attention": "attention kernels",
+    "other": "other kernels",
+    "fused": "fused kernels",
+    "communication": "communication kernels",
+    "barrier": "barriers",
+    "copy": "copies",
+}
+_COLORS = {
+    "gemm": PHASES["F"],
+    "attention": PHASES["W"],
+    "other": REFERENCE,
+    "fused": PHASES["B"],
+    "communication": OWNERS["transfer"],
+    "barrier": OWNERS["wait"],
+    "copy": OWNERS["copy"],
+}
+
+
+def class_chart(kernels: Kernels) -> Chart | None:
+    """Kernel time by class; None without kernels."""
+    rows = [each for each in sorted(kernels.classes, key=lambda each: -each.sum_ms) if each.sum_ms > 0]
+    if not rows:
+        return None
+    scale, unit = charts.time_scale(rows[0].sum_ms)
+    values = pl.DataFrame(
+        [
+            (_CLASSES.get(each.kind, each.kind), 0.0, scale * each.sum_ms, _COLORS.get(each.kind, REFERENCE),
+             f"{milliseconds(each.sum_ms)} · {percent(each.share)}")
+            for each in rows
+        ],
+        schema=BARS,
+        orient="row",
+    )  # fmt: skip
+    return Chart(
+        id="kernel-class-chart",
+        draw=lambda: charts.floating_bars(
+            values, x_label=f"{unit} per rank and step", x_end=1.32 * scale * rows[0].sum_ms
+        ),
+        title="Kernel time by class",
+        label="Bars of kernel time per rank and step by class of kernel.",
+        caption="Sums of durations: kernels that run at once each count.",
+        half=True,
+        numbers=_classes(kernels),
     )
 
 
