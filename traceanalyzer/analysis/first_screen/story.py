@@ -79,16 +79,14 @@ def _fault_sentences(findings: Sequence[Finding], step_ms: float, least: float, 
 
 def _study_sentences(study: WhatIfFigures | None, least: float) -> list[str]:
     """What the last stage is worth by the study, which a stage's own price leaves out: it moves a stage's level only."""
-    if study is None or study.last_stage_share is None or len(study.by_stage) < 2:  # noqa: PLR2004 - else it is the job
+    if study is None or study.last_stage_share is None or len(study.by_stage) < 2:
         return []
     saved = study.last_stage_share * (study.replayed_ms - study.ideal_ms)
     if saved <= least:
         return []
-    return [
-        f"Were every operation of stage {max(study.by_stage)} as long as is usual for its kind in the job, without its "
-        f"variation, steps would be {milliseconds(saved)} shorter ({percent(saved / study.replayed_ms)}; what-if study "
-        "of stragglers)."
-    ]
+    usual = f"Were every operation of stage {max(study.by_stage)} as long as is usual for its kind in the job"
+    shorter = f"{milliseconds(saved)} shorter ({percent(saved / study.replayed_ms)}; what-if study of stragglers)"
+    return [f"{usual}, without its variation, steps would be {shorter}."]
 
 
 def _bounded(findings: Sequence[Finding], least_ms: float) -> Finding | None:

@@ -18,8 +18,8 @@ from traceanalyzer.review import (
     OwnerShare,
     RankFigures,
     StepFigures,
-    WhatIfFigures,
     Tile,
+    WhatIfFigures,
 )
 from traceanalyzer.review.sections.step import spread
 from traceanalyzer.review.theory import theory_share
