@@ -56,7 +56,7 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
     made = [section(material) for section in SECTIONS]
     known = [with_missing(section, material) for section in made if section is not None]
     tool = f"{review.tool.name} {review.tool.version}"
-    checked = review.quality.capture_sentence if review.quality.representative is not False else ""
+    checked = review.quality.capture_sentence if review.quality.representative else ""  # what failed is a warning
     return Page(
         title="Performance review",
         subject=headline.subject(review),

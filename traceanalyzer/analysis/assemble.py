@@ -113,7 +113,7 @@ def _summed_up(found: Measured, review: Review) -> Review:
     told = headline(
         Known(
             review.step, review.accounting, review.mfu, review.bubble, review.all_to_all, review.communication, alone,
-            has_device=review.kernels is not None,
+            has_device=review.kernels is not None, study=review.what_if,
         ),
         _words(found, review), known, review.findings, review.quality.withheld,
     )  # fmt: skip

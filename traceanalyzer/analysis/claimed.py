@@ -52,10 +52,12 @@ def _without_steps(withheld: list[Withheld], subjects: Subjects, recorded: Recor
     if tables.steps.height:
         return withheld
     if tables.unrecorded_devices:
-        return [Withheld(metric=item.metric, reason=why_no_kernels(tables)) for item in withheld]
+        return [
+            Withheld(metric=item.metric, reason=why_no_kernels(tables), code="nothing_measured") for item in withheld
+        ]
     if recorded is None:
         return withheld
-    return [Withheld(metric=item.metric, reason=_ONLY_RECORDS) for item in withheld]
+    return [Withheld(metric=item.metric, reason=_ONLY_RECORDS, code="nothing_measured") for item in withheld]
 
 
 def why_no_kernels(tables: Tables) -> str:

@@ -49,5 +49,5 @@ def capture_sentence(checks: Sequence[CaptureCheckFigures]) -> str:
     if failed:
         return f"This capture is not representative: {'; '.join(failed)}."
     if not made:
-        return "Nothing tells whether this capture is representative."
+        return "Whether the capture is representative is not known: no step of it was measured."
     return f"The capture passes {made} of {counted(len(checks), 'check')}{beside}."

@@ -132,5 +132,23 @@ def words(vocabulary: object) -> list[str]:
 RemedyClass = Literal["fault", "change", "ideal"]
 """`fault`: repair of a rank, link, host or load beyond chance; `change`: schedule, microbatches, placement, stage cut;
 `ideal`: what no run has (free transfer, no jitter)."""
+WithheldCode = Literal[
+    "nothing_measured",
+    "no_pipeline",
+    "no_whole_pipeline",
+    "no_pipeline_step",
+    "pipeline_not_captured",
+    "ranks_not_captured",
+    "undeclared",
+    "unmarked_steps",
+    "no_exchanges",
+    "no_loads",
+    "no_expert_times",
+    "experts_undeclared",
+    "not_split",
+    "clocks",
+    "replay",
+]
+"""The kind of a reason, where several metrics share it."""
 FaultBasis = Literal["replay", "replica", "waits"]
 """`replica`: a captured pipeline replayed at this rank's times; `waits`: only bounds."""

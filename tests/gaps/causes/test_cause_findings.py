@@ -11,7 +11,7 @@ from reports.sections.pipeline.causes import cause_grid
 from traceanalyzer.analysis.first_screen.story import story_sentences
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.registry import findings, with_mfu_points
-from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth, ValidityFigures
+from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, RemedyWorth, ValidityFigures, WhatIfFigures
 from traceanalyzer.schema import CAUSE
 
 NOTHING = dict.fromkeys(CAUSE.categories, 0.0)
@@ -102,3 +102,16 @@ def test_the_text_closes_and_names_who_was_not_captured() -> None:
     assert remedies is not None
     assert remedies.rows == (("mend jitter", "2.00 ms"),)
     assert worth(None) is None
+
+
+@pytest.mark.parametrize(("share", "stages", "told"), [(0.5, 2, True), (0.001, 2, False), (0.5, 1, False)])
+def test_the_what_if_study_is_told_beside_a_slow_stage(share: float, stages: int, *, told: bool) -> None:
+    """Half of the 40 ms between replay and ideal; what is below the limit, and a lone stage, make no sentence."""
+    study = WhatIfFigures(
+        slowdown=1.4, waste_share=0.3, replay_error=0.0, max_replay_error=0.0, measured_ms=140.0, replayed_ms=140.0,
+        ideal_ms=100.0, by_kind={}, by_stage=dict.fromkeys(range(stages), 1.1), by_replica={}, by_rank={},
+        slowest_workers_share=None, last_stage_share=share, launch_slowdown=1.0, launches_by_kind={}, launched_replay_error=0.0,
+    )  # fmt: skip
+    sentences = story_sentences([], 140.0, 0.7, study=study)
+    assert ("steps would be 20.0 ms shorter (14.3%" in "".join(sentences)) == told
+    assert bool(sentences) == told

@@ -43,6 +43,13 @@ FAULTS = {
     "slow device at a contiguous ring": (
         Job(**SMALL, dp=3, context=3, context_layout="contiguous"), Faults(slow_compute={1: 2.0}), 1, "computation", None,
     ),
+    "slow last member of a contiguous ring": (
+        Job(**SMALL, dp=4, context=4, context_layout="contiguous"), Faults(slow_compute={3: 1.5}), 3, "computation", None,
+    ),
+    "slow last member of a short contiguous ring": (
+        Job(**SMALL, dp=2, context=2, context_layout="contiguous"), Faults(slow_compute={1: 1.4}), 1, "computation", None,
+    ),
+    "late launches inside labelled actions name the operator": (Job(**SMALL, dp=3), Faults(slow_launch_ns={2: 600_000}), 2, "host", "aten::attention"),
     "late launches beside tables": (Job(**SMALL, dp=3, tables_bytes=2 << 20), Faults(slow_launch_ns={1: 900_000}), 1, "host", None),
     "data loading of a sharded job": (Job(**SMALL, dp=3, sharded=True), Faults(loading_ns={0: PAUSE}), 0, "host", LOADER),
     "a call before every step": (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.registry import findings
@@ -66,3 +67,11 @@ def test_uneven_tokens_in_filled_up_buffers_are_reported_as_padding(
     assert ("follows rows" in found.evidence) == levelled
     assert found.action is not None
     assert ("lower the capacity" in found.action) == levelled
+
+
+@pytest.mark.parametrize(("ratio", "passed"), [(1.04, True), (1.3, False)], ids=["may be chance", "beyond it"])
+def test_without_the_number_of_experts_a_small_ratio_is_no_fault(ratio: float, *, passed: bool) -> None:
+    figures = replace(uneven(None, 9.0), theory=None, rank_load_max_over_mean=ratio)
+    (found,) = [item for item in findings(judged(figures, 400.0)) if item.id == "experts.balanced"]
+    assert (found.passed, found.worth_ms) == (passed, None if passed else 9.0)
+    assert "what chance alone gives is not known" in found.evidence

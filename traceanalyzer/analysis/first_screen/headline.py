@@ -69,9 +69,9 @@ def headline(
     ]
     if not measured or known.alone is not None:
         measured = [*words.spent, *measured]
-    told = story_sentences(findings, known.step.duration_ms.median, known.step.least_told_ms, known.bubble) or list(
-        words.first
-    )
+    step = known.step
+    told = story_sentences(findings, step.duration_ms.median, step.least_told_ms, known.bubble, known.study)
+    told = told or list(words.first)
     return Headline(
         sentences=[*words.lead, *told, *measured, *words.scope, *words.next],
         tiles=tiles(known, figures),

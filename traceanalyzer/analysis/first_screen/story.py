@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from traceanalyzer.gaps.checks.culprits import holder
-from traceanalyzer.review import Bubble, Fault, Finding
+from traceanalyzer.review import Bubble, Fault, Finding, WhatIfFigures
 from traceanalyzer.review.vocabulary import PipelineCause, RemedyClass
 from traceanalyzer.review.words import milliseconds, percent
 
@@ -34,7 +34,11 @@ def least_told_ms(step_ms: float | None, noise_ms: float | None) -> float | None
 
 
 def story_sentences(
-    findings: Sequence[Finding], step_ms: float | None, least: float | None, bubble: Bubble | None = None
+    findings: Sequence[Finding],
+    step_ms: float | None,
+    least: float | None,
+    bubble: Bubble | None = None,
+    study: WhatIfFigures | None = None,
 ) -> list[str]:
     """The largest fault, else that none was found; and the largest change. Nothing where nothing could be judged.
 
@@ -43,11 +47,13 @@ def story_sentences(
         step_ms: the median step.
         least: what a fault or change must be worth to be told (`least_told_ms`).
         bubble: whose largest fault is told where replays do not price it.
+        study: the what-if study, told beside a slow stage.
     """
     if not step_ms or least is None:
         return []
     change = largest(findings, "change", least)
     told = _fault_sentences(findings, step_ms, least, bubble) or _nobody(findings, step_ms, least)
+    told += _study_sentences(study, least)
     return [*told, *([_change_sentence(change, step_ms)] if change else [])]
 
 
@@ -69,6 +75,18 @@ def _fault_sentences(findings: Sequence[Finding], step_ms: float, least: float, 
         return told
     blamed = bubble.largest_fault
     return [_blamed_sentence(blamed, step_ms, bubble)] if blamed and blamed.ms > least else []
+
+
+def _study_sentences(study: WhatIfFigures | None, least: float) -> list[str]:
+    """What the last stage is worth by the study, which a stage's own price leaves out: it moves a stage's level only."""
+    if study is None or study.last_stage_share is None or len(study.by_stage) < 2:
+        return []
+    saved = study.last_stage_share * (study.replayed_ms - study.ideal_ms)
+    if saved <= least:
+        return []
+    usual = f"Were every operation of stage {max(study.by_stage)} as long as is usual for its kind in the job"
+    shorter = f"{milliseconds(saved)} shorter ({percent(saved / study.replayed_ms)}; what-if study of stragglers)"
+    return [f"{usual}, without its variation, steps would be {shorter}."]
 
 
 def _bounded(findings: Sequence[Finding], least_ms: float) -> Finding | None:

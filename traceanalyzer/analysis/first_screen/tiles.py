@@ -19,6 +19,7 @@ from traceanalyzer.review import (
     RankFigures,
     StepFigures,
     Tile,
+    WhatIfFigures,
 )
 from traceanalyzer.review.sections.step import spread
 from traceanalyzer.review.theory import theory_share
@@ -60,6 +61,7 @@ class Known:
     alone: RankFigures | None = None
     """The lone rank of a capture."""
     has_device: bool = False
+    study: WhatIfFigures | None = None
 
 
 def tiles(known: Known, figures: Mapping[str, Figure]) -> list[Tile]:

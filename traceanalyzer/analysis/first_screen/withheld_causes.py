@@ -9,8 +9,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from traceanalyzer.gaps.sample.claims import CLAIMS
 from traceanalyzer.review import Withheld, WithheldCause
+from traceanalyzer.review.vocabulary import WithheldCode
 
 _METRICS = {
     "bubble": "Bubble",
@@ -39,100 +39,74 @@ _METRICS = {
 
 @dataclass(frozen=True, slots=True)
 class _Cause:
-    """A reason that several metrics share."""
+    """A kind of reason that several metrics share."""
 
-    reason: str
-    """A pattern of reasons in `quality.withheld`."""
+    code: WithheldCode
     what: str
     told: str
     """Why, in words; `{reason}` stands for the first reason found."""
     unlock: str | None = None
-    absorbs: str = "(?!)"
+    absorbs: frozenset[WithheldCode] = frozenset()
     """Reasons that only matter once this cause is gone."""
 
 
-_BY_STAGE = "|".join(re.escape(CLAIMS[name].reason) for name in ("bubble", "imbalance by stage"))
-_NO_LOADS = r"routing side file|split sizes|^these all-to-alls are no dispatch"
 _CAUSES = (
+    _Cause("nothing_measured", "Bubble, experts and MFU", "{reason}"),
     _Cause(
-        r"^kernels were launched and none was recorded|^device events in the format of |^no trace is here",
-        "Bubble, experts and MFU",
-        "{reason}",
-        absorbs=".",
-    ),
-    _Cause(
-        r"^no pipeline: ",
+        "no_pipeline",
         "Bubble",
         "these traces show no pipeline: no labelled actions and no messages between stages",
         "if the job has one: label its actions, as `compute:2F0`, or give an `action_pattern` in `--job FILE`",
-        absorbs=rf"^no complete pipeline step|{_BY_STAGE}",
+        absorbs=frozenset({"no_pipeline_step", "pipeline_not_captured"}),
     ),
     _Cause(
-        r"^no pipeline was captured with all its ranks",
+        "no_whole_pipeline",
         "Bubble",
         "{reason}",
         "profile one rank of every stage",
-        absorbs=rf"^no complete pipeline step|{_BY_STAGE}",
+        absorbs=frozenset({"no_pipeline_step", "pipeline_not_captured"}),
     ),
-    _Cause(r"^not known without run\.json: ", "MFU", "it needs {needs}", "{options}"),
+    _Cause("undeclared", "MFU", "it needs {needs}", "{options}"),
+    _Cause("unmarked_steps", "MFU", "{reason}", "call `profiler.step()` in every step"),
     _Cause(
-        r"^these traces do not mark their steps",
-        "MFU",
-        "{reason}",
-        "call `profiler.step()` in every step",
-    ),
-    _Cause(
-        _NO_LOADS,
+        "no_loads",
         "Expert loads",
         "what every expert receives is not recorded on all ranks of a group",
         "record shapes (split sizes) on all of them, or the routing side file",
-        absorbs=r"^experts per token and number|^no expert computation|^ranks are no|^all-to-alls overlap|^the replay of the measured durations",
+        absorbs=frozenset({"experts_undeclared", "no_expert_times"}),
     ),
     _Cause(
-        r"^experts per token and number of experts",
+        "experts_undeclared",
         "What chance alone would give",
         "the number of experts and how many a token visits are not known",
         "`--job FILE`",
     ),
     _Cause(
-        "|".join(re.escape(claim.reason) for claim in CLAIMS.values()),
+        "ranks_not_captured",
         "Which rank is late",
         "the captured ranks do not tell",
         "profile more of their groups",
-        absorbs=r"^some all-to-alls cannot be split: a member was not captured",
+        absorbs=frozenset({"not_split", "pipeline_not_captured"}),
     ),
-    _Cause(r"^the clocks", "Waiting at all-to-alls, and who is waited for", "{reason}"),
-    _Cause(
-        r"replay of|^ranks are no|^all-to-alls overlap|this replay of single|^how long transfers take",
-        "What some repairs save",
-        "{reason}",
-    ),
+    _Cause("clocks", "Waiting at all-to-alls, and who is waited for", "{reason}"),
+    _Cause("replay", "What some repairs save", "{reason}"),
 )
-_NOT_APPLICABLE = re.compile(
-    r"^no all-to-all in these traces|^no rank computes on its host|^the op table holds no sends|"
-    r"^gloo records no transfer|^no transfer is known by itself|^no messages are recorded"
-)
-"""Of figures that nobody misses on the first screen."""
 
 
 def withheld_causes(withheld: Sequence[Withheld]) -> list[WithheldCause]:
     """One entry per cause, in the order of `_CAUSES`; reasons of no known cause by their subject."""
-    left = [item for item in withheld if _is_missed(item)]
+    left = [item for item in withheld if item.metric in _METRICS and item.code != "no_exchanges"]
     told: list[WithheldCause] = []
     for cause in _CAUSES:
-        own = [item for item in left if re.search(cause.reason, item.reason)]
+        own = [item for item in left if item.code == cause.code]
         if own:
-            absorbed = [item for item in left if item not in own and re.search(cause.absorbs, item.reason)]
+            absorbed = [item for item in left if item.code in cause.absorbs and item not in own]
             left = [item for item in left if item not in own and item not in absorbed]
             told.append(_of_cause(cause, [*own, *absorbed], withheld))
     by_reason: dict[str, list[Withheld]] = {}
     for item in left:
         by_reason.setdefault(item.reason, []).append(item)
     return [*told, *(_of_reason(reason, items, withheld) for reason, items in by_reason.items())]
-
-
-def _is_missed(item: Withheld) -> bool:
-    return item.metric in _METRICS and not _NOT_APPLICABLE.search(item.reason)
 
 
 def _of_cause(cause: _Cause, items: Sequence[Withheld], withheld: Sequence[Withheld]) -> WithheldCause:

@@ -31,9 +31,14 @@ import polars as pl
 
 from traceanalyzer.gaps.causes.graph import NONE, DependencyGraph, Vector, replay
 from traceanalyzer.schema import ATTRIBUTION, BLAME, CAUSE, conform
+from traceanalyzer.tables.steps.typical import MAD_TO_SIGMA
 
 MIN_REPLICAS = 3
 """Ranks that hold the same stage before one of them can be called a straggler against the others."""
+CHANCE_ERRORS = 3.0
+"""Standard errors of its own median within which a rank is no straggler."""
+MEDIAN_ERROR = 1.2533
+"""Standard error of a median of normal values, over that of their mean."""
 
 _CAUSES: list[str] = CAUSE.categories.to_list()
 _ROW = {cause: row for row, cause in enumerate(_CAUSES)}
@@ -86,6 +91,7 @@ def with_duration_parts(actions: pl.DataFrame) -> pl.DataFrame:
         (~pl.col("overlaps_dp")).any().over("phase", "stage", "rank").alias("_some_free"),
     )
     of_stage = pl.when("separable").then("_of_stage").otherwise("_of_rank")
+    parts = parts.with_columns(pl.when(_by_chance()).then("_of_stage").otherwise("_of_rank").alias("_of_rank"))
     rest, slowed = pl.col("_compute") - pl.col("_of_rank"), pl.col("overlaps_dp") & pl.col("_some_free")
     return parts.with_columns(
         (pl.col("_base") + pl.col("_base_comm")).alias("base_ns"),
@@ -95,6 +101,14 @@ def with_duration_parts(actions: pl.DataFrame) -> pl.DataFrame:
         pl.when(slowed).then(rest).otherwise(0).alias("overlap_dp_ns"),
         pl.when(slowed).then(0).otherwise(rest).alias("jitter_ns"),
     ).drop("_compute", "_base", "_base_comm", "_of_stage", "_of_rank", "_some_free")
+
+
+def _by_chance() -> pl.Expr:
+    """Whether replicas separate a rank from its stage by no more than how its own equal actions vary: then it is jitter."""
+    own = ("phase", "stage", "rank")
+    spread = MAD_TO_SIGMA * (pl.col("_compute") - pl.col("_of_rank")).abs().median().over(own)
+    allowed = CHANCE_ERRORS * MEDIAN_ERROR * spread / pl.len().over(own).sqrt()
+    return pl.col("separable") & ((pl.col("_of_rank") - pl.col("_of_stage")).abs() <= allowed)
 
 
 def base_times(actions: pl.DataFrame) -> dict[str, int]:

@@ -168,8 +168,8 @@ def _withheld(found: Attributed, *, sampled: bool, coupled: bool) -> tuple[Withh
             "ranks of other pipelines wait for these inside their actions (EP, TP, CP): this replay of single pipelines "
             "cannot tell what they would gain from faster computation"
         )
-        return (Withheld(metric="bubble.worth.computation", reason=reason),) if coupled else ()
+        return (Withheld(metric="bubble.worth.computation", reason=reason, code="replay"),) if coupled else ()
     reason = f"the replay of all steps misses their measured length by {error:.1%} (limit {MAX_REPLAY_ERROR:.0%})"
     if sampled:
         reason += ": it does not know when ranks that were not captured send"
-    return (Withheld(metric="bubble.worth", reason=reason),)
+    return (Withheld(metric="bubble.worth", reason=reason, code="replay"),)

@@ -52,7 +52,7 @@ def explained_pipeline(gap: PipelineGap, causes: PipelineCauses, recorded: pl.Da
 
 def _of_figure_alone(item: Withheld) -> Withheld:
     """With causes but without a bubble, only the measured figure is withheld."""
-    return Withheld(metric="bubble.measured_share", reason=item.reason) if item.metric == "bubble" else item
+    return replace(item, metric="bubble.measured_share") if item.metric == "bubble" else item
 
 
 def _with_causes(bubble: Bubble | None, causes: PipelineCauses) -> Bubble | None:

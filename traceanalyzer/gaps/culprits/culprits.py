@@ -292,7 +292,8 @@ def _withheld(whole: _Compared, told: Sequence[tuple[Price | None, RankFault]]) 
     if whole.error <= MAX_REPLAY_ERROR:
         reason = "how long transfers take is not known of some operations"
     ranks = counted(sum(fault.ms is None for _, fault in told), "rank")
-    return (Withheld(metric="culprits.ms", reason=f"{reason}: what the repair of {ranks} saves is bounded only"),)
+    reason += f": what the repair of {ranks} saves is bounded only"
+    return (Withheld(metric="culprits.ms", reason=reason, code="replay"),)
 
 
 def stage_of(actions: pl.DataFrame) -> Mapping[int, list[int]]:

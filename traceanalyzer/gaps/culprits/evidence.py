@@ -100,7 +100,8 @@ def host_evidence(events: pl.DataFrame, kernels: pl.DataFrame, rank: int, found:
     on_thread = events.filter(
         (pl.col("ph").cast(pl.String) == "X") & pl.col("stream").is_null() & thread.is_in(threads)
         & ~pl.col("name").cast(pl.String).str.starts_with("ProfilerStep")
-    ).select(pl.col("name").cast(pl.String), "start_ns", "duration_ns", (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))  # fmt: skip
+    ).select(pl.col("name").cast(pl.String), "category", "start_ns", "duration_ns", (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))  # fmt: skip
+    on_thread = _without_labels(on_thread, own)
     filled: dict[str, int] = {}
     whole = sum(found["host_ns"].to_list())
     for start, end, host in found.iter_rows():
@@ -118,6 +119,16 @@ def host_evidence(events: pl.DataFrame, kernels: pl.DataFrame, rank: int, found:
         if filled[name] >= MIN_COVERED * whole:
             return HostEvidence(name, f"meanwhile its launching thread was in `{name[:_MAX_NAME]}`")
     return HostEvidence(None, "nothing was recorded on its launching thread meanwhile" + _before(on_thread, found))
+
+
+def _without_labels(on_thread: pl.DataFrame, own: pl.DataFrame) -> pl.DataFrame:
+    """Less annotations that hold launches of computation or communication: they name the work that is late, no call."""
+    working = own.filter(pl.col("kind").cast(pl.String) != "copy")
+    launches = working["launch_start_ns"].drop_nulls().sort()
+    first = launches.search_sorted(on_thread["start_ns"], side="left")
+    last = launches.search_sorted(on_thread["end_ns"], side="right")
+    annotation = pl.col("category").cast(pl.String).fill_null("user_annotation") == "user_annotation"
+    return on_thread.filter(~(annotation & (last > first)))
 
 
 def _before(on_thread: pl.DataFrame, found: pl.DataFrame) -> str:

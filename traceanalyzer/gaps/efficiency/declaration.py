@@ -76,6 +76,14 @@ def declared_recompute(job: Job | None, declared: Declaration) -> str | None:
     return declared.recompute or (job.recompute if job else None)
 
 
+UNDECLARED = "not known without run.json: "
+
+
+def is_undeclared(reason: str) -> bool:
+    """Whether `training` gave this reason because something was not declared."""
+    return reason.startswith(UNDECLARED)
+
+
 def training(
     job: Job | None, declared: Declaration, ranks: pl.DataFrame, detected: str | None = None
 ) -> Training | str:
@@ -92,7 +100,7 @@ def training(
     flops = declared.flops
     missing = _missing(model, tokens, sequence, devices, flops)
     if missing or devices is None:
-        return f"not known without run.json: {', '.join(missing)}"
+        return f"{UNDECLARED}{', '.join(missing)}"
     return Training(
         model=model,
         tokens_per_step=tokens or None,

@@ -14,6 +14,7 @@ from traceanalyzer.gaps.efficiency.declaration import (
     DeclaredFlops,
     Training,
     declared_recompute,
+    is_undeclared,
     num_devices,
     training,
 )
@@ -25,6 +26,7 @@ from traceanalyzer.job import Job
 from traceanalyzer.measurements.capture.validity import Validity
 from traceanalyzer.measurements.efficiency.mfu import median_step, utilisation, wall_clock_step_ns
 from traceanalyzer.review import ConventionMfu, Mfu, Withheld
+from traceanalyzer.review.vocabulary import WithheldCode
 from traceanalyzer.review.words import flops_count
 from traceanalyzer.tables import Tables
 from traceanalyzer.theory.model.flops import Convention
@@ -83,7 +85,13 @@ def utilisation_gap(
         or (_impossible(known, peak, durations) if known and peak else None)
     )
     figures = _figures(known, peak, durations, measured=reason is None)
-    withheld = [] if reason is None else [Withheld(metric=name, reason=reason) for name in ("mfu.mfu", "mfu.hfu")]
+    code: WithheldCode | None = None
+    if reason is not None and reason == _unclear_steps(tables):
+        code = "unmarked_steps" if tables.step_basis.conflict is None else None
+    elif reason is not None and reason == trained:
+        code = "undeclared" if known is None and is_undeclared(reason) else None
+    metrics = ("mfu.mfu", "mfu.hfu") if reason is not None else ()
+    withheld = [Withheld(metric=name, reason=reason or "", code=code) for name in metrics]
     if reason is None and known and not known.hardware_flops_known:
         unknown = f"how many FLOPs backward recomputes is not known ({operators.recomputed.basis})"
         unknown += ": declared FLOPs leave them out" if known.flops else ": give --recompute"

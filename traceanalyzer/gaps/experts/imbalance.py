@@ -44,7 +44,7 @@ from traceanalyzer.measurements.experts.all_to_all import (
 )
 from traceanalyzer.measurements.experts.traffic import aligned_sequences
 from traceanalyzer.review import AllToAll, AllToAllGroup, AllToAllTheory, PlacementAdvice, Withheld
-from traceanalyzer.review.vocabulary import LoadsSource
+from traceanalyzer.review.vocabulary import LoadsSource, WithheldCode
 from traceanalyzer.schema import GATHERED
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.experts.directions import COMPUTE_KINDS, expert_kernels, with_directions
@@ -98,7 +98,7 @@ def expert_gap(
         reason = "no all-to-all in these traces, and no routing side file"
         if sliced:
             reason = "experts are sliced over ranks: their tokens are gathered, none travels to a single rank"
-        return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason),), detail)
+        return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason, code="no_exchanges"),), detail)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)
     loads, by_bytes = rank_loads(routing), False
@@ -113,7 +113,7 @@ def expert_gap(
         rank_load_max_over_mean=_known(max_over_mean(loads), "all_to_all.rank_load_max_over_mean", routing, withheld),
         expert_load_max_over_mean=_experts(routing, withheld),
         slowest_rank=slowest_rank(times, exchanges),
-        **_cost(times, routing, withheld),
+        **_cost(times, loads, routing, withheld),
         bus_bandwidth_gbps=_bandwidth(tables, exchanges, withheld),
         loads_source="bytes"
         if by_bytes
@@ -150,7 +150,7 @@ def _explanation(
     routing = complete_layers(tables.routing)
     worth, replayed = worth_figures(tables, splits, detail.expected, steps)
     if replayed.reason is not None:
-        withheld.append(Withheld(metric="all_to_all.replayed_step_ms", reason=replayed.reason))
+        withheld.append(Withheld(metric="all_to_all.replayed_step_ms", reason=replayed.reason, code="replay"))
     ports = links(tables.ranks)
     hosts = dict(ports.select("rank", "host").iter_rows())
     measured, theory = volumes(detail.traffic, tables.routing, hosts, job)
@@ -187,7 +187,7 @@ def _placement(routing: pl.DataFrame, balanced_ms: float | None, withheld: list[
         return None
     if found is None:
         reason = "loads of single experts are not known: this needs the routing side file"
-        withheld.append(Withheld(metric="all_to_all.placement", reason=reason))
+        withheld.append(Withheld(metric="all_to_all.placement", reason=reason, code="no_loads"))
     return found
 
 
@@ -231,7 +231,8 @@ def _shares(
     if waits.is_empty() or waits["wait_ns"].null_count() or not total:
         reason = hides_split or "some all-to-alls cannot be split: a member was not captured, or clocks are unknown"
         metrics = ("all_to_all.wait_share", "all_to_all.transfer_share")
-        withheld.extend(Withheld(metric=metric, reason=reason) for metric in metrics)
+        code = "not_split" if hides_split is None else "clocks"
+        withheld.extend(Withheld(metric=metric, reason=reason, code=code) for metric in metrics)
         return shares
     wait, transfer = int(waits["wait_ns"].sum()), int(waits["transfer_ns"].sum())
     return shares | {"wait_share": wait / total, "transfer_share": transfer / total}
@@ -250,7 +251,7 @@ def _bandwidth(tables: Tables, exchanges: pl.DataFrame, withheld: list[Withheld]
 def _known(value: float | None, metric: str, routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
     if value is None:
         reason = "no routing side file and no split sizes" if routing.is_empty() else "no tokens were routed"
-        withheld.append(Withheld(metric=metric, reason=f"{reason} of every member of the group"))
+        withheld.append(Withheld(metric=metric, reason=f"{reason} of every member of the group", code="no_loads"))
     return value
 
 
@@ -258,17 +259,19 @@ def _experts(routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
     value = max_over_mean(expert_loads(routing))
     if value is None:
         reason = "split sizes tell the receiving rank, not the expert: this needs the routing side file"
-        withheld.append(Withheld(metric="all_to_all.expert_load_max_over_mean", reason=reason))
+        withheld.append(Withheld(metric="all_to_all.expert_load_max_over_mean", reason=reason, code="no_loads"))
     return value
 
 
-def _cost(times: pl.DataFrame, routing: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
-    cost = imbalance_cost(times)["cost_ns"]
+def _cost(times: pl.DataFrame, loads: pl.DataFrame, routing: pl.DataFrame, withheld: list[Withheld]) -> dict[str, Any]:
+    cost = imbalance_cost(times, loads)["cost_ns"]
     if cost.is_empty():
+        code: WithheldCode = "no_expert_times"
         reason = "no expert computation is known (ranges moe:experts|layer=…, or kernels between dispatch and combine of a whole group)"
         if (routing["source"] == UNPAIRED).any():
+            code = "no_loads"
             reason = "these all-to-alls are no dispatch with a combine: what their unevenness costs is not known"
-        withheld.append(Withheld(metric="all_to_all.imbalance_cost_ms", reason=reason))
+        withheld.append(Withheld(metric="all_to_all.imbalance_cost_ms", reason=reason, code=code))
         return {"imbalance_cost_ms": None, "imbalance_cost_spread_ms": None}
     spread = (cost.quantile(0.75, "linear") or 0.0) - (cost.quantile(0.25, "linear") or 0.0)
     return {"imbalance_cost_ms": _median_ms(cost), "imbalance_cost_spread_ms": spread / 1e6}
@@ -302,7 +305,7 @@ def _chance(routing: pl.DataFrame, job: Job | None, withheld: list[Withheld]) ->
     chance["chance_coverage"] = None
     if job is None or not job.model.num_experts or routing.is_empty():
         reason = "experts per token and number of experts are not known without run.json"
-        withheld.append(Withheld(metric=metric, reason=reason))
+        withheld.append(Withheld(metric=metric, reason=reason, code="experts_undeclared"))
         return chance
     layers = routing.group_by("step", "layer", "group").agg(pl.col("tokens").sum())
     copies = layers["tokens"].mean()

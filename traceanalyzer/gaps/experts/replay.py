@@ -18,6 +18,7 @@ import numpy as np
 import polars as pl
 
 from traceanalyzer.gaps.replay import replay, replay_graph
+from traceanalyzer.measurements.experts.load_time import time_per_row
 
 KEY = ["step", "group", "kind", "sequence"]
 """Of a collective, once sequences are aligned (`traffic.aligned_sequences`)."""
@@ -48,6 +49,8 @@ class Link:
     """What the transfer would take without slow ports."""
     experts_ns: dict[tuple[int, str], float] = field(default_factory=dict[tuple[int, str], float])
     """Expert computation inside `local_ns`, by layer and part."""
+    rows: float | None = None
+    """Rows (or bytes) that this collective sends: what experts before it computed on."""
 
 
 Key = tuple[int, str, str, int]
@@ -223,6 +226,7 @@ def link_of(row: dict[str, Any], left: int, computed: Computed) -> Link:
         balanced_ns=row["balanced_ns"],
         repaired_ns=row["repaired_ns"],
         experts_ns=_experts_between(computed, left, row["start_ns"]),
+        rows=sum(row["send_splits"]) if row["send_splits"] else row["send_bytes"],
     )
 
 
@@ -244,24 +248,47 @@ def _experts_between(inside: Computed, start: int, end: int) -> dict[tuple[int, 
 def evened(chains: Chains) -> Callable[[Link], Link]:
     """Even loads, in time and in bytes.
 
-    Every expert computation takes the mean over the ranks that meet in the exchange after it, and every transfer changes
-    by what the run's own line says of the bytes that move off the fullest port.
+    Every expert computation changes by its rows beyond the mean of the ranks that meet in the exchange after it, times the
+    run's own time per row: what a rank takes longer at the same load stays. Every transfer changes by what the run's own
+    line says of the bytes that move off the fullest port.
     """
-    totals: dict[object, list[float]] = {}
-    for links in chains.values():
-        for link in links:
-            for part, duration in link.experts_ns.items():
-                totals.setdefault((link.key, part), []).append(duration)
-    mean = {key: sum(values) / len(values) for key, values in totals.items()}
+    found = [(link, part, ns) for links in chains.values() for link in links for part, ns in link.experts_ns.items()]
+    per_row = {name: _per_row([each for each in found if each[1][1] == name]) for name in EXPERT_PARTS}
+    rows: dict[object, list[float | None]] = {}
+    for link, part, _ in found:
+        rows.setdefault((link.key, part), []).append(link.rows)
+    mean = {place: _mean(values) for place, values in rows.items()}
 
     def change(link: Link) -> Link:
-        shift = sum(mean[link.key, part] - duration for part, duration in link.experts_ns.items())
+        shift = 0.0
+        for part, duration in link.experts_ns.items():
+            usual = mean[link.key, part]
+            if usual is not None and link.rows is not None:
+                shift += max((usual - link.rows) * per_row[part[1]], -duration)
         lighter = link.transfer_ns
         if link.expected_ns is not None and link.balanced_ns is not None:
             lighter = max(lighter + link.balanced_ns - link.expected_ns, 0.0)
         return replace(link, local_ns=link.local_ns + shift, transfer_ns=lighter)
 
     return change
+
+
+def _per_row(computed: list[tuple[Link, tuple[int, str], float]]) -> float:
+    """Nanoseconds of one part per row."""
+    known = [(link.rank, (link.key, part), link.rows, ns) for link, part, ns in computed if link.rows is not None]
+    number = {place: index for index, place in enumerate(dict.fromkeys(each[1] for each in known))}
+    return time_per_row(
+        np.array([each[0] for each in known], dtype=np.int64),
+        np.array([number[each[1]] for each in known], dtype=np.int64),
+        np.array([each[2] for each in known], dtype=np.float64),
+        np.array([each[3] for each in known], dtype=np.float64),
+    )
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """None where the rows of a member are not known."""
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if len(known) == len(values) else None
 
 
 def repaired(link: Link) -> Link:

@@ -11,6 +11,7 @@ from traceanalyzer.errors import DomainError
 from traceanalyzer.job import Job
 from traceanalyzer.measurements.pipeline.bubble import producer_release
 from traceanalyzer.measurements.pipeline.unordered import with_message_needs
+from traceanalyzer.review.vocabulary import WithheldCode
 from traceanalyzer.schedule import Op, Phase, RankOrders, ScheduleName, actions_of
 from traceanalyzer.tables import ClockState, Tables
 from traceanalyzer.tables.actions.inferred import pipeline_places
@@ -33,6 +34,8 @@ class PipelineActions:
 
     actions: pl.DataFrame
     why_not: str | None = None
+    code: WithheldCode | None = None
+    """The kind of that reason."""
     inferred: bool = False
     """Stages and microbatches were inferred, not labelled."""
     unordered: bool = False
@@ -46,7 +49,7 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     members = with_clocks(pipelines(tables, job), tables)
     reason = _why_not(tables, members)
     if reason is not None:
-        return PipelineActions(nothing, reason)
+        return PipelineActions(nothing, reason, _code(tables, members))
     chosen = members.filter(pl.col("is_whole") & pl.col("shares_clock"))
     actions = tables.actions.join(chosen.select("rank", "pipeline"), on="rank")
     if tables.actions_inferred:
@@ -56,12 +59,12 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
         actions = named
     reason = _why_no_pipeline(actions)
     if reason is not None:
-        return PipelineActions(nothing, reason)
+        return PipelineActions(nothing, reason, _code(tables, members))
     complete = complete_steps(actions, job)
     whole = complete.join(overlapping_steps(complete, _STEP), on=_STEP, how="anti")
     if whole.is_empty() and complete.height:
         return PipelineActions(whole, _OVERLAP)
-    return PipelineActions(whole, _why_not_whole(whole, tables.clock), tables.actions_inferred)
+    return PipelineActions(whole, _why_not_whole(whole, tables.clock), inferred=tables.actions_inferred)
 
 
 def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
@@ -198,6 +201,13 @@ def _why_not(tables: Tables, members: pl.DataFrame) -> str | None:
         return None if whole["shares_clock"].any() else no_clock(tables.ranks, whole)
     found = tables.ranks["rank"].n_unique()
     return f"no pipeline was captured with all its ranks ({found} captured): the bubble of a pipeline needs one rank per stage"
+
+
+def _code(tables: Tables, members: pl.DataFrame) -> WithheldCode | None:
+    """The kind of what `_why_not` says."""
+    if tables.actions.is_empty():
+        return "no_pipeline"
+    return "no_whole_pipeline" if members["shares_clock"].any() and not members["is_whole"].any() else None
 
 
 def complete_steps(actions: pl.DataFrame, job: Job | None) -> pl.DataFrame:

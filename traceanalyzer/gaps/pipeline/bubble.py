@@ -16,6 +16,7 @@ from traceanalyzer.job import Job
 from traceanalyzer.measurements.pipeline.bubble import bubble, shares_by_step
 from traceanalyzer.measurements.pipeline.replica_waits import replica_exchanges, replica_waits
 from traceanalyzer.review import Bubble, BubbleTheory, ClockEffect, StepBubble, Withheld
+from traceanalyzer.review.vocabulary import WithheldCode
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.schema import ACTIONS, BUBBLE, empty
 from traceanalyzer.tables import Tables
@@ -56,7 +57,7 @@ def pipeline_gap(
     """
     found = pipeline_actions(tables, job)
     if found.why_not is not None:
-        return without_pipeline(found.why_not)
+        return without_pipeline(found.why_not, found.code)
     actions = with_communication(found.actions, tables)
     unstated = _why_no_transfer(tables) or hides_transfer
     table = bubble(actions, transfers_of(messages), replica_exchanges(splits))
@@ -89,11 +90,10 @@ def pipeline_gap(
     )
 
 
-def without_pipeline(reason: str) -> PipelineGap:
+def without_pipeline(reason: str, code: WithheldCode | None = None) -> PipelineGap:
     """No bubble section, and why."""
-    return PipelineGap(
-        None, empty(BUBBLE), empty(ACTIONS), None, empty(ACTIONS), False, (Withheld(metric="bubble", reason=reason),)
-    )
+    withheld = (Withheld(metric="bubble", reason=reason, code=code),)
+    return PipelineGap(None, empty(BUBBLE), empty(ACTIONS), None, empty(ACTIONS), False, withheld)
 
 
 def _why_no_transfer(tables: Tables) -> str | None:

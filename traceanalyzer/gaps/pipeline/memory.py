@@ -37,7 +37,7 @@ def memory_gap(pipeline: PipelineGap, step_records: pl.DataFrame, job: Job | Non
     """Set microbatches in flight and bytes against theory; only where a pipeline was measured."""
     if pipeline.actions.is_empty() or pipeline.ideal_actions.is_empty():
         reason = "no complete pipeline step was measured, so the microbatches in flight are unknown"
-        return MemoryGap(None, withheld=(Withheld(metric="memory", reason=reason),))
+        return MemoryGap(None, withheld=(Withheld(metric="memory", reason=reason, code="no_pipeline_step"),))
     kept, why_not = _activation_bytes(pipeline, job)
     counted = _counted(pipeline.actions)
     predicted = _predicted(pipeline.ideal_actions, kept)

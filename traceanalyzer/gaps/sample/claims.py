@@ -19,6 +19,7 @@ from typing import TypeVar
 from msgspec.structs import replace
 
 from traceanalyzer.review import AllToAll, Bubble, Sample, Withheld
+from traceanalyzer.review.vocabulary import WithheldCode
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Claim:
     is_supported: Callable[[Sample], bool]
     """Of captured ranks that are not all of the job."""
     reason: str
+    code: WithheldCode = "ranks_not_captured"
 
 
 CLAIMS = {
@@ -37,11 +39,13 @@ CLAIMS = {
         fields=tuple(f"bubble.{name}" for name in ("measured_share", "measured_ratio", "span_share", "idle_share")),
         is_supported=lambda captured: captured.num_whole_pipelines > 0,
         reason="the bubble of a pipeline needs one rank per stage",
+        code="pipeline_not_captured",
     ),
     "imbalance by stage": Claim(
         fields=("bubble.stages",),
         is_supported=lambda captured: captured.num_whole_pipelines > 0,
         reason="imbalance by stage needs one rank per stage",
+        code="pipeline_not_captured",
     ),
     "who is slow": Claim(
         fields=("stragglers", "bubble.culprits", "bubble.blame", "bubble.worth"),
@@ -89,7 +93,7 @@ def by_coverage(captured: Sample, withheld: Sequence[Withheld]) -> list[Withheld
     """Why what must not be said is not there, where no other reason already stands for the field or its section."""
     known = {item.metric for item in withheld}
     return [
-        Withheld(metric=field, reason=claim.reason)
+        Withheld(metric=field, reason=claim.reason, code=claim.code)
         for claim in unsupported(captured).values()
         if known.isdisjoint(claim.fields)
         for field in claim.fields

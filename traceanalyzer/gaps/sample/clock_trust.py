@@ -53,13 +53,13 @@ def trusted_splits(splits: pl.DataFrame, messages: pl.DataFrame) -> TrustedSplit
     by_duration = _last_by_duration(taken)
     taken = taken.with_columns(pl.coalesce(pl.when(~unnamed).then("late_rank"), by_duration).alias("late_rank"))
     withheld = [
-        Withheld(metric=f"accounting.owners (wait and transfer of {kind})", reason=reason)
+        Withheld(metric=f"accounting.owners (wait and transfer of {kind})", reason=reason, code="clocks")
         for kind, reason in hidden.items()
     ]
     named = taken.filter((pl.col("kind") == "all_to_all") & pl.col("late_rank").is_not_null())
     if "all_to_all" in nameless and named.is_empty():
         reason = "the clocks are uncertain by about as much as the waits, so who came last is not known"
-        withheld.append(Withheld(metric="all_to_all.blame", reason=reason))
+        withheld.append(Withheld(metric="all_to_all.blame", reason=reason, code="clocks"))
     return TrustedSplits(
         splits=taken,
         messages=_taken_back(messages, pl.lit("p2p" in hidden)),
@@ -122,7 +122,7 @@ def trusted_pipeline(found: PipelineGap, tables: Tables, communications: pl.Data
         f"the clocks of these ranks may be off by {milliseconds(residual / 1e6)}, which moves the dependency of "
         f"{milliseconds(dependency / 1e6)} by up to {milliseconds(uncertain / 1e6)}"
     )
-    return replace(without_pipeline(reason), clock_effects=(effect,))
+    return replace(without_pipeline(reason, "clocks"), clock_effects=(effect,))
 
 
 def _uncertainty(found: PipelineGap, tables: Tables, communications: pl.DataFrame) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from traceanalyzer.measurements.experts.load_time import time_per_row
+
 _LAYER = ["step", "layer", "group"]
 
 
@@ -78,22 +80,42 @@ def expert_times(computation: pl.DataFrame, routing: pl.DataFrame) -> pl.DataFra
     )
 
 
-def imbalance_cost(times: pl.DataFrame) -> pl.DataFrame:
-    """What uneven experts cost each step: `step`, `cost_ns`.
+def imbalance_cost(times: pl.DataFrame, loads: pl.DataFrame) -> pl.DataFrame:
+    """What uneven loads cost each step: `step`, `cost_ns`.
 
-    Every layer ends at an all-to-all, so each costs its group what the slowest rank needs beyond the mean rank; forward
-    and backward count. Groups run side by side: the step pays for the one that loses most. Balanced, it would be 0.
+    Every layer ends at an all-to-all, so each costs its group what the tokens of the fullest rank beyond the mean take, by
+    the run's own time per token (`load_time`); forward and backward count. What a rank takes longer at the same load is no
+    cost of the load. Groups run side by side: the step pays for the one that loses most. Balanced, it would be 0.
+
+    Args:
+        times: of `expert_times`.
+        loads: of `rank_loads`.
     """
-    excess = pl.col("duration_ns").max() - pl.col("duration_ns").mean()
+    known = times.join(loads, on=["rank", *_LAYER])
+    each = [_beyond_mean(part) for part in known.partition_by("part")]
+    if not each:
+        return pl.DataFrame(schema={"step": times.schema["step"], "cost_ns": pl.Float64})
     return (
-        times.group_by(*_LAYER, "part")
-        .agg(excess)
+        pl.concat(each)
         .group_by("step", "group")
-        .agg(pl.col("duration_ns").sum())
+        .agg(pl.col("cost_ns").sum())
         .group_by("step")
-        .agg(pl.col("duration_ns").max().alias("cost_ns"))
+        .agg(pl.col("cost_ns").max())
         .sort("step")
     )
+
+
+def _beyond_mean(times: pl.DataFrame) -> pl.DataFrame:
+    """Of one part: `cost_ns` of every layer and step."""
+    place = pl.struct(_LAYER).rank("dense").cast(pl.Int64)
+    per_token = time_per_row(
+        times["rank"].cast(pl.Int64).to_numpy(),
+        times.select(place.alias("place"))["place"].to_numpy(),
+        times["tokens"].cast(pl.Float64).to_numpy(),
+        times["duration_ns"].cast(pl.Float64).to_numpy(),
+    )
+    beyond = (pl.col("tokens").max() - pl.col("tokens").mean()) * per_token
+    return times.group_by(_LAYER).agg(beyond.alias("cost_ns"))
 
 
 def forward_time_per_token(times: pl.DataFrame, loads: pl.DataFrame) -> float | None:
