@@ -32,7 +32,7 @@ def unknown_job(num_ranks: int) -> Job:
     shape = ModelShape(num_layers=0, hidden_size=0, num_heads=0, num_kv_heads=0, head_size=0, ffn_size=0, vocab_size=0)
     return Job(
         kind="other",
-        layout=Layout(dp=num_ranks),
+        layout=None,
         model=shape,
         compute_mode="real",
         backend=dist.get_backend() if dist.is_initialized() else "none",

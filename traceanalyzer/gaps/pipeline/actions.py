@@ -22,6 +22,7 @@ from traceanalyzer.theory.schedules.orders import order, placement
 _STEP = ["pipeline", "step"]
 _OVERLAP = "compute actions of one rank overlap in every step, so its time cannot be split between them"
 MIN_STAGES = 2
+_SHOWN = 8
 MAX_EARLY_NS = 500_000
 """What an action may start before its input was computed where clocks are said to agree: Kineto converts CPU clocks to
 within some 10 µs, and a range's end is noted late on a loaded host."""
@@ -78,9 +79,15 @@ def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
     )
     kept = actions.join(whole, on=_STEP, how="semi")
     if kept.is_empty():
+        counts = forwards.filter(pl.col("step") == forwards["step"].min()).sort("rank")
+        said = ", ".join(
+            f"{num} on rank {rank}" for rank, num in counts.select("rank", "forwards").head(_SHOWN).iter_rows()
+        )
+        more = " and so on" if counts.height > _SHOWN else ""
         return PipelineActions(
             kept,
-            "the unlabelled chunks do not follow any schedule known by name, and ranks run unequal numbers of them",
+            "the unlabelled chunks do not follow any schedule known by name, and ranks run unequal numbers of them: "
+            f"forwards of a step are {said}{more}",
         )
     kept = kept.join(overlapping_steps(kept, _STEP), on=_STEP, how="anti")
     if kept.is_empty():
@@ -116,7 +123,7 @@ def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
     if tables.pipelines is not None:
         return tables.pipelines
     present = tables.ranks.select("rank").unique().sort("rank")
-    if job is not None:
+    if job is not None and job.layout is not None:
         width = job.layout.dp * job.layout.tp
         known = present.with_columns((pl.col("rank") % width).alias("pipeline"), pl.lit(job.layout.pp).alias("size"))
     elif (places := pipeline_places(tables.p2p)).height:
@@ -174,8 +181,8 @@ def _ranks_of_one_file(tables: Tables) -> int | None:
 
 def expected_ranks(ranks: pl.DataFrame, job: Job | None) -> int | None:
     """How many ranks the job has, from its description, else from what the traces say of the world size."""
-    if job is not None:
-        return job.layout.world_size
+    if job is not None and job.world_size:
+        return job.world_size
     world = ranks["world_size"].max()
     return world if isinstance(world, int) else None
 

@@ -73,7 +73,7 @@ def _waits(waits: pl.DataFrame | None, key: str) -> pl.DataFrame:
 
 def expected_pipelines(tables: Tables, job: Job | None, actions: pl.DataFrame) -> int | None:
     """Pipelines of the job: by its layout, by the op table, else by its ranks and those of a pipeline; None if not known."""
-    if job is not None:
+    if job is not None and job.layout is not None:
         return job.layout.dp * job.layout.tp
     if tables.pipelines is not None:
         return tables.pipelines["pipeline"].n_unique()
