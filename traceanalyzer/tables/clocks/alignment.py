@@ -5,8 +5,9 @@ In order of preference:
 * ranks of one boot of a kernel, as the run's description shows, read one clock: only the profiler's own conversion of
   times can set them apart;
 * ranks of one host share its clock; its residual is the recorded ping-pong's, or unknown (containers on different hosts
-  may give one name). In both cases nothing is applied, unless operations matched by number or a recorded offset contradict
-  it by more than they and the host could explain. Operations matched by their order alone never do: the order may be wrong;
+  may give one name). In both cases nothing is applied, unless messages, collectives matched by number or a recorded offset
+  contradict it by more than they and the host could explain. Collectives matched by their order alone never do: that takes
+  their group for granted, which CPU traces do not name;
 * a recorded ping-pong offset, interpolated between its two measurements;
 * offsets solved from matched operations (`clock_solving`), within each set of ranks that such operations join: pipelines
   side by side that nothing joins have a clock each;
@@ -64,7 +65,7 @@ def clocks(
     first, last = int(str(ranks["start_ns"].min() or 0)), int(str(ranks["end_ns"].max() or 0))
     solved = solve_clocks(clock_bounds(collectives, messages), present, first, last) if len(present) > 1 else {}
     numbered = collectives.filter(pl.col("match_basis").cast(pl.String).is_in(["communicator_id", "sequence"]))
-    sure = solve_clocks(clock_bounds(numbered, messages.clear()), present, first, last) if numbered.height else {}
+    sure = solve_clocks(clock_bounds(numbered, messages), present, first, last) if len(present) > 1 else {}
     records = {record.rank: record for record in job.ranks} if job else {}
     basis, lines = _chosen(ranks, records, solved, sure, (first, last))
     references = {rank: _reference(lines.get(rank), present[0]) for rank in present}
@@ -102,7 +103,7 @@ def _chosen(
     sure: dict[int, ClockLine],
     span: tuple[int, int],
 ) -> tuple[ClockBasis, dict[int, ClockLine]]:
-    """Basis and the lines it gives; `sure` are those solved from operations matched by number alone."""
+    """Basis and the lines it gives; `sure` are those solved without collectives matched by order alone."""
     present = sorted(ranks["rank"].unique().to_list())
     recorded = _recorded_lines(records, present, span)
     if len(present) == 1:
