@@ -5,7 +5,8 @@ computation had ended by its last send.
 
 torch's `PP:(1F6;6B2)OVERLAP_F_B` marks a forward and a backward with one range. Autograd tells them apart. Where one half
 ends before the other begins, they are two actions; what lies between is the wait for what the second receives. Where they
-take turns, each reaches from its first operator to its last, so that they overlap: their common time cannot be split.
+take turns, they are one span from the first operator to the last. Its two actions share it as their operators' own times
+do: the span is measured, the border between them is not.
 """
 
 from __future__ import annotations
@@ -70,16 +71,20 @@ def halves(events: pl.DataFrame) -> pl.DataFrame:
         )
         .filter(pl.col("start_ns") < pl.col("pair_end_ns"))
     )
+    back_starts, back_ends = pl.col("start_ns").filter("back").min(), pl.col("end_ns").filter("back").max()
     back = inside.group_by("rank", "pair_start_ns").agg(
         pl.col("start_ns").filter("back").min().alias("back_start_ns"),
         pl.col("end_ns").filter("back").max().alias("back_end_ns"),
         (pl.col("end_ns") - pl.col("start_ns")).filter(~pl.col("back")).sum().alias("_forward"),
-        _spent(pl.col("start_ns") < pl.col("start_ns").filter("back").min()).alias("_before"),
-        _spent(pl.col("start_ns") >= pl.col("end_ns").filter("back").max()).alias("_behind"),
+        (pl.col("end_ns") - pl.col("start_ns")).filter("back").sum().alias("_back"),
+        _spent(pl.col("start_ns") < back_starts).alias("_before"),
+        _spent(pl.col("start_ns") >= back_ends).alias("_behind"),
         pl.col("start_ns").filter(~pl.col("back")).min().alias("forward_start_ns"),
         pl.col("end_ns").filter(~pl.col("back")).max().alias("forward_end_ns"),
+        pl.col("end_ns").filter(pl.col("start_ns") < back_starts).max().alias("_ahead_end_ns"),
+        pl.col("start_ns").filter(pl.col("start_ns") >= back_ends).min().alias("_behind_start_ns"),
     )
-    spans = _spans(pairs.join(back, on=["rank", "pair_start_ns"]).drop_nulls())
+    spans = _spans(pairs.join(back, on=["rank", "pair_start_ns"]).drop_nulls(["back_start_ns", "forward_start_ns"]))
     return pl.concat([_half(spans, "F", "forward"), _half(spans, "B", "back")])
 
 
@@ -92,11 +97,37 @@ def _spans(found: pl.DataFrame) -> pl.DataFrame:
     """Start and end of each half: `_SIDE` of the forward's operators before or behind the backward is one after the other."""
     first = pl.col("_before") >= _SIDE * pl.col("_forward")
     second = ~first & (pl.col("_behind") >= _SIDE * pl.col("_forward"))
+    both_start = pl.min_horizontal("forward_start_ns", "back_start_ns")
+    both_end = pl.max_horizontal("forward_end_ns", "back_end_ns")
+    share = pl.col("_forward") / (pl.col("_forward") + pl.col("_back"))
+    leads = pl.col("forward_start_ns") <= pl.col("back_start_ns")
+    to_first = ((both_end - both_start) * pl.when(leads).then(share).otherwise(1 - share)).round().cast(pl.Int64)
+    middle = both_start + to_first
     return found.with_columns(
-        pl.when(first).then("pair_start_ns").otherwise("forward_start_ns").alias("_fs"),
-        pl.when(second).then("pair_end_ns").otherwise("forward_end_ns").alias("_fe"),
-        pl.when(second).then("pair_start_ns").otherwise("back_start_ns").alias("_bs"),
-        pl.when(first).then("pair_end_ns").otherwise("back_end_ns").alias("_be"),
+        pl.when(first)
+        .then("pair_start_ns")
+        .when(second)
+        .then("_behind_start_ns")
+        .otherwise("forward_start_ns")
+        .alias("_fs"),
+        pl.when(first)
+        .then("_ahead_end_ns")
+        .when(second)
+        .then("pair_end_ns")
+        .otherwise(pl.when(leads).then(middle).otherwise(both_end))
+        .alias("_fe"),
+        pl.when(second)
+        .then("pair_start_ns")
+        .when(first)
+        .then("back_start_ns")
+        .otherwise(pl.when(leads).then(middle).otherwise(both_start))
+        .alias("_bs"),
+        pl.when(first)
+        .then("pair_end_ns")
+        .when(second)
+        .then("back_end_ns")
+        .otherwise(pl.when(leads).then(both_end).otherwise(middle))
+        .alias("_be"),
     ).select(
         "rank",
         "F_stage",
