@@ -14,7 +14,7 @@ Row = tuple[str, int, int]
 
 
 def _events(rows: list[Row], rank: int = 1) -> pl.DataFrame:
-    """Operators (user annotations where the name starts with PP) of one main thread, in milliseconds."""
+    """Operators (user annotations where the name starts with P) of one main thread, in milliseconds."""
     data = [
         {
             "rank": rank,
@@ -22,9 +22,8 @@ def _events(rows: list[Row], rank: int = 1) -> pl.DataFrame:
             "index": number,
             "ph": "X",
             "name": name,
-            "category": "user_annotation" if name.startswith("PP:") else "cpu_op",
-            "pid": "7",
-            "tid": "7",
+            "category": "user_annotation" if name.startswith("P") else "cpu_op",
+            "thread": "7",
             "start_ns": start * 1_000_000,
             "duration_ns": (end - start) * 1_000_000,
         }
