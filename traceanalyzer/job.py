@@ -105,7 +105,8 @@ class Job:
     """What was run. `kind` is `pipeline`, `experts` or `dense`."""
 
     kind: str
-    layout: Layout
+    layout: Layout | None
+    """None: nobody declared it."""
     model: ModelShape
     compute_mode: str
     """`real` or `paced`."""
@@ -147,6 +148,17 @@ class Job:
     status: str = "started"
     """`started`, `completed` or `failed`."""
     schema_version: int = SCHEMA_VERSION
+
+    @property
+    def world_size(self) -> int | None:
+        """Number of ranks: by the layout, else as many as wrote what they know of themselves; None if unknown."""
+        return self.layout.world_size if self.layout is not None else len(self.ranks) or None
+
+    @property
+    def declares_nothing(self) -> bool:
+        """A recorder that was told nothing wrote this: kind `other` without model, schedule and stages."""
+        told = (self.model.num_layers, self.schedule, self.num_stages, self.num_microbatches, self.num_chunks)
+        return self.kind == "other" and not any(told)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

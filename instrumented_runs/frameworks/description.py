@@ -10,6 +10,7 @@ import torch.distributed as dist
 from instrumented_runs.recorder.run_file import unknown_job
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.job import Job
+from traceanalyzer.layout import Layout
 from traceanalyzer.model_configs import read_model_config
 
 
@@ -34,7 +35,8 @@ def job_of_model(
     """
     num_ranks = dist.get_world_size() if dist.is_initialized() else 1
     job = dataclasses.replace(
-        unknown_job(num_ranks),
+        unknown_job(),
+        layout=Layout(dp=num_ranks),
         dtype=dtype,
         sequence_length=sequence_length,
         tokens_per_step=sequences_per_step * sequence_length,

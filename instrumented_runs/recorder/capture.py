@@ -16,6 +16,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile, schedule
 
 from instrumented_runs.recorder.trace_export import publish_trace
+from traceanalyzer.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,11 @@ class Window:
     wait: int = 1
     warmup: int = 1
     active: int = 5
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a window that records nothing."""
+        if min(self.wait, self.warmup) < 0 or self.active < 1:
+            raise UsageError(f"a window with {self}: nothing would be recorded", "record at least one step (active=1)")
 
     def steps(self, begin: int) -> tuple[int, ...]:
         """The recorded steps when warm-up begins in step `begin`."""

@@ -61,3 +61,10 @@ def _ask(group: dist.ProcessGroup | None, now_ns: Callable[[], int], num_rounds:
             best = (round_trip, -ahead)
     assert best is not None  # noqa: S101 - num_rounds is positive
     return ClockOffset(offset_ns=best[1], uncertainty_ns=(best[0] + 1) // 2, at_ns=now_ns())
+
+
+def cpu_group_of_all() -> dist.ProcessGroup:
+    """A gloo group of all ranks, beside a default group that cannot move CPU tensors."""
+    group = dist.new_group(backend="gloo")
+    assert isinstance(group, dist.ProcessGroup)  # noqa: S101 - every rank is a member
+    return group

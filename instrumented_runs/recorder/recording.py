@@ -20,6 +20,7 @@ import signal
 import socket
 import statistics
 import time
+import warnings
 from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
@@ -36,12 +37,22 @@ from torch.profiler import record_function
 from instrumented_runs.pacing.gemm_peak import device_peaks
 from instrumented_runs.recorder import host_load
 from instrumented_runs.recorder.capture import Capture, Window, sync_events
-from instrumented_runs.recorder.clocks import measure_offset
+from instrumented_runs.recorder.clocks import cpu_group_of_all, measure_offset
 from instrumented_runs.recorder.device_state import DeviceState
 from instrumented_runs.recorder.flight_dump import FLIGHT_FILE, dump_flight
+from instrumented_runs.recorder.guards import FolderLock, check_process, check_ranks
 from instrumented_runs.recorder.nccl_inspector import inspector_note
 from instrumented_runs.recorder.on_demand import Requests
-from instrumented_runs.recorder.run_file import cuda_peaks, default_ranks, device_name, unknown_job, versions, write_run
+from instrumented_runs.recorder.run_file import (
+    cuda_peaks,
+    default_ranks,
+    device_name,
+    unknown_job,
+    unprofiled_step_ms,
+    versions,
+    write_run,
+)
+from traceanalyzer.errors import UsageError
 from traceanalyzer.hardware import Hardware
 from traceanalyzer.job import (
     ROUTING_FILE,
@@ -99,13 +110,17 @@ class Recorder:
             clock_error_ns: added to every time this rank writes: a planted fault.
             start_signal: asks for a further window when any one rank gets it.
             measure_peak: rank 0 measures the device's matrix-multiply rate before the loop (a second or two).
+
+        Raises:
+            UsageError: several processes were launched and no process group is there yet.
         """
+        check_ranks(os.environ)
         self.folder = Path(folder)
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.num_ranks = dist.get_world_size() if dist.is_initialized() else 1
         self.window = window or Window()
-        job = job or unknown_job(self.num_ranks)
-        traced = tuple(sorted(ranks)) if ranks is not None else default_ranks(job.layout)
+        job = job or unknown_job()
+        traced = tuple(sorted(ranks)) if ranks is not None else default_ranks(job.layout, self.num_ranks)
         self.job = dataclasses.replace(
             job,
             hardware=job.hardware or Hardware(device=device_name(), num_devices=self.num_ranks),
@@ -122,6 +137,7 @@ class Recorder:
         self._records: list[StepRecord] = []
         self._routing: list[RoutingRecord] = []
         self._capture: Capture | None = None
+        self._lock: FolderLock | None = None
         self._num_captures = 0
         self._flight_note = "not recorded: the job has one rank" if self.num_ranks == 1 else "not recorded yet"
         self._rank_record = RankRecord(
@@ -150,7 +166,13 @@ class Recorder:
         """Measure peak and clocks, begin `run.json`, begin the first step. Collective.
 
         What an earlier run of this rank left in the folder is removed.
+
+        Raises:
+            UsageError: this process records already, another profiler is active, or another run records into the folder.
+            OutputError: the folder cannot be written.
         """
+        check_process(self.folder)
+        self._lock = FolderLock(self.folder, self.rank)
         if self._measure_peak and self.rank == 0:
             self._note_peak()
         if self.num_ranks > 1:
@@ -165,7 +187,15 @@ class Recorder:
         self._begin_step()
 
     def step(self, loss: float | None = None) -> StepRecord:
-        """End a step and begin the next. `loss`: only on a rank that has it."""
+        """End a step and begin the next. `loss`: only on a rank that has it.
+
+        Raises:
+            UsageError: the recorder was not started.
+        """
+        if self._lock is None:
+            raise UsageError(
+                "step() was called on a recorder that is not running", "use it inside `with`, or call start()"
+            )
         end_ns = self._now_ns()
         profiled = self._capture is not None and self._step in self._capture.steps
         record = StepRecord(
@@ -231,11 +261,24 @@ class Recorder:
         self._end()
         if self.num_ranks > 1:
             self._rank_record = dataclasses.replace(self._rank_record, clock_end=self._measure_offset())
-        self._write_run("completed", tuple(r.step for r in self._records if r.profiled))
+        profiled = tuple(r.step for r in self._records if r.profiled)
+        if self._num_captures == 0 and self.rank == 0 and 0 in (self.job.traced_ranks or (0,)):
+            first = self.window.steps(self.window.wait)[0]
+            warnings.warn(f"the loop ended before step {first}, the first to be recorded: no trace", stacklevel=2)
+        self._write_run("completed", profiled)
+        self._release()
 
     def abandon(self) -> None:
         """Keep what this rank has recorded; other ranks may be gone."""
-        self._end()
+        try:
+            self._end()
+        finally:
+            self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
 
     def _append(self, name: str, records: Sequence[StepRecord | RoutingRecord]) -> None:
         """Add lines to a side file of this rank, after the step they tell of."""
@@ -299,7 +342,11 @@ class Recorder:
     def _write_run(self, status: str, profiled_steps: tuple[int, ...]) -> None:
         """Gather what every rank knows of itself; rank 0 writes. Collective."""
         last = self._records[-1].step if self._records else None
-        mine = (dataclasses.replace(self._rank_record, last_step=last), self._unprofiled_step_ms(), profiled_steps)
+        mine = (
+            dataclasses.replace(self._rank_record, last_step=last),
+            unprofiled_step_ms(self._records, self.window),
+            profiled_steps,
+        )
         gathered = [mine]
         if self.num_ranks > 1:
             gathered = [mine] * self.num_ranks
@@ -316,25 +363,6 @@ class Recorder:
             status=status,
         )
         write_run(self.folder, run)
-
-    def _unprofiled_step_ms(self) -> float | None:
-        """Median over steps after a window.
-
-        The first one is left out, as ranks leave the export at different times.
-        """
-        after = [
-            (now.end_ns - now.start_ns) / 1e6
-            for before, now in zip(self._records, self._records[1:], strict=False)
-            if now.step > self.window.steps(self.window.wait)[-1] and not before.profiled and not now.profiled
-        ]
-        return statistics.median(after) if after else None
-
-
-def cpu_group_of_all() -> dist.ProcessGroup:
-    """A gloo group of all ranks, beside a default group that cannot move CPU tensors."""
-    group = dist.new_group(backend="gloo")
-    assert isinstance(group, dist.ProcessGroup)  # noqa: S101 - every rank is a member
-    return group
 
 
 def _growth(before: int | None, after: int | None) -> int | None:

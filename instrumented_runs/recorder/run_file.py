@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import statistics
 import sys
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import torch
 import torch.distributed as dist
 
-from traceanalyzer.job import RUN_FILE, Job
+from instrumented_runs.recorder.capture import Window
+from traceanalyzer.job import RUN_FILE, Job, StepRecord
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
 
@@ -27,12 +31,12 @@ def write_run(folder: Path, job: Job) -> None:
     temporary.replace(path)
 
 
-def unknown_job(num_ranks: int) -> Job:
-    """The description of a loop of which nothing is known but its ranks."""
+def unknown_job() -> Job:
+    """The description of a loop of which nobody said anything."""
     shape = ModelShape(num_layers=0, hidden_size=0, num_heads=0, num_kv_heads=0, head_size=0, ffn_size=0, vocab_size=0)
     return Job(
         kind="other",
-        layout=Layout(dp=num_ranks),
+        layout=None,
         model=shape,
         compute_mode="real",
         backend=dist.get_backend() if dist.is_initialized() else "none",
@@ -42,10 +46,10 @@ def unknown_job(num_ranks: int) -> Job:
     )
 
 
-def default_ranks(layout: Layout) -> tuple[int, ...]:
+def default_ranks(layout: Layout | None, num_ranks: int = 1) -> tuple[int, ...]:
     """Ranks worth recording: all of a small job, else one whole pipeline and one whole expert group."""
-    if layout.world_size <= MAX_TRACED_RANKS:
-        return tuple(range(layout.world_size))
+    if layout is None or layout.world_size <= MAX_TRACED_RANKS:
+        return tuple(range(layout.world_size if layout is not None else num_ranks))
     return tuple(sorted({*layout.pipeline(0), *layout.expert_group(0)}))
 
 
@@ -70,3 +74,16 @@ def cuda_peaks() -> dict[str, int]:
         "peak_allocated_bytes": torch.cuda.max_memory_allocated(),
         "peak_reserved_bytes": torch.cuda.max_memory_reserved(),
     }
+
+
+def unprofiled_step_ms(records: Sequence[StepRecord], window: Window) -> float | None:
+    """Median over steps after a window.
+
+    The first one is left out, as ranks leave the export at different times.
+    """
+    after = [
+        (now.end_ns - now.start_ns) / 1e6
+        for before, now in pairwise(records)
+        if now.step > window.steps(window.wait)[-1] and not before.profiled and not now.profiled
+    ]
+    return statistics.median(after) if after else None

@@ -83,19 +83,19 @@ def _given(declared: Declaration) -> JobFacts:
 def _declared(job: Job) -> JobFacts:
     layout = job.layout
     return JobFacts(
-        kind=_said(job.kind, RUN_FILE),
+        kind=_said(None if job.declares_nothing else job.kind, RUN_FILE),
         schedule=_said(job.schedule, RUN_FILE),
         num_stages=_said(job.num_stages, RUN_FILE),
         num_microbatches=_said(job.num_microbatches, RUN_FILE),
         num_chunks=_said(job.num_chunks, RUN_FILE),
-        layout=_said(Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep), RUN_FILE),
-        model=_said(job.model, RUN_FILE),
+        layout=_said(Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep) if layout else None, RUN_FILE),
+        model=_said(job.model if job.model.num_layers else None, RUN_FILE),
         hardware=_said(job.hardware, RUN_FILE),
         compute_mode=_said(job.compute_mode, RUN_FILE),
         pacing=_said(job.pacing, RUN_FILE),
-        dtype=_said(job.dtype, RUN_FILE),
-        tokens_per_step=_said(job.tokens_per_step, RUN_FILE),
-        sequence_length=_said(job.sequence_length, RUN_FILE),
+        dtype=_said(None if job.dtype == "unknown" else job.dtype, RUN_FILE),
+        tokens_per_step=_said(job.tokens_per_step or None, RUN_FILE),
+        sequence_length=_said(job.sequence_length or None, RUN_FILE),
         recompute=_said(cast("Recomputation | None", job.recompute), RUN_FILE),
         status=_said(job.status, RUN_FILE),
     )

@@ -103,7 +103,7 @@ def _promised(path: Where, job: Job | None, ranks: Collection[int] | None) -> fr
     """Of a run folder the ranks that were to be traced, less those that were not asked for; of a single file none."""
     if job is None or isinstance(path, Paths) or not Path(path).is_dir():
         return frozenset()
-    traced = range(job.layout.world_size) if job.traced_ranks is None else job.traced_ranks
+    traced = range(job.world_size or 0) if job.traced_ranks is None else job.traced_ranks
     return frozenset(rank for rank in traced if ranks is None or rank in ranks)
 
 

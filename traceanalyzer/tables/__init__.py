@@ -39,6 +39,7 @@ from traceanalyzer.tables.computation.phases import (
 )
 from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.experts.routing import routing
+from traceanalyzer.tables.groups.chains import with_own_pipelines
 from traceanalyzer.tables.groups.replicas import with_gradient_roles
 from traceanalyzer.tables.steps.basis import STEP_RANGES, FoundSteps, StepBasis, find_steps
 from traceanalyzer.tables.steps.marks import with_iterations
@@ -220,7 +221,7 @@ def _phases(
 
 def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.DataFrame:
     """Every rank's place in its pipeline: `rank`, `stage`, from the description, else from its pipeline messages."""
-    if job is None:
+    if job is None or job.layout is None:
         return pipeline_places(messages).select("rank", "stage")
     place = (pl.col("rank") // (job.layout.dp * job.layout.tp)).cast(pl.Int32).alias("stage")
     return ranks.select("rank", place).unique().filter(pl.lit(job.layout.pp > 1))
@@ -276,7 +277,7 @@ def _joint(
         windows=windows,
         kernels=on_device,
         collectives=_together(collectives(main, windows, ranks, job), of_devices),
-        p2p=_together(cpu_messages(main, windows, ranks, job), device_messages),
+        p2p=with_own_pipelines(_together(cpu_messages(main, windows, ranks, job), device_messages)),
     )
 
 

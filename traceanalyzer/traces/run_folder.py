@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -67,6 +68,8 @@ def decode_job(content: bytes, source: str) -> Job:
     try:
         job = msgspec.json.decode(content, type=Job)
         _check_known(job)
+        if job.declares_nothing:  # earlier recorders wrote "all ranks are replicas" where nobody had said so
+            job = dataclasses.replace(job, layout=None)
     except UsageError as error:  # what no layout, model or number format can be
         raise InputError(f"{source}: {error.message}", _JOB_HINT) from None
     except _FAILURES as error:
@@ -76,7 +79,7 @@ def decode_job(content: bytes, source: str) -> Job:
 
 def _check_known(job: Job) -> None:
     """What depends on more than one field. Raises `ValueError` and, for a number format, `UsageError`."""
-    if job.layout.world_size > _MOST_RANKS:
+    if job.layout is not None and job.layout.world_size > _MOST_RANKS:
         raise ValueError(f"`layout` has {job.layout.world_size} ranks, more than {_MOST_RANKS}")
     if job.model.num_layers > _MOST_LAYERS:
         raise ValueError(f"`model.num_layers` is {job.model.num_layers}, more than {_MOST_LAYERS}")

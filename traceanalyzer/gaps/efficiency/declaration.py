@@ -117,7 +117,7 @@ def num_devices(job: Job | None, declared: Declaration, ranks: pl.DataFrame) -> 
     """Devices of the whole job, as declared, described or recorded in `RANKS`."""
     recorded = ranks["world_size"].max()
     return declared.num_devices or (
-        job.layout.world_size if job else recorded if isinstance(recorded, int) and recorded > 0 else None
+        job.world_size if job and job.world_size else recorded if isinstance(recorded, int) and recorded > 0 else None
     )
 
 

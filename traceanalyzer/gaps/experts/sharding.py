@@ -68,7 +68,11 @@ def expert_sharding(
     if not isinstance(measured, int | float):
         return None
     num_ranks = str(passes["group"][0]).count(",") + 1
-    tokens = 0.0 if job is None else job.tokens_per_step / (job.layout.dp * (job.num_microbatches or 1))
+    tokens = (
+        0.0
+        if job is None or job.layout is None
+        else job.tokens_per_step / (job.layout.dp * (job.num_microbatches or 1))
+    )
     layer = layer_shape(tokens, num_ranks, job) if tokens else None
     return ExpertSharding(
         sharded_by="tp" if exchanged.is_empty() else "ep",

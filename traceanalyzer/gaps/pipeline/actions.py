@@ -23,6 +23,8 @@ from traceanalyzer.theory.schedules.orders import order, placement
 _STEP = ["pipeline", "step"]
 _OVERLAP = "compute actions of one rank overlap in every step, so its time cannot be split between them"
 MIN_STAGES = 2
+_SHOWN = 8
+_MOST_APART = 0.5
 MAX_EARLY_NS = 500_000
 """What an action may start before its input was computed where clocks are said to agree: Kineto converts CPU clocks to
 within some 10 µs, and a range's end is noted late on a loaded host."""
@@ -41,6 +43,8 @@ class PipelineActions:
     unordered: bool = False
     """No schedule known by name has this order: `stage` is the rank's place, `microbatch` an ordinal, and what each action
     needs (`needed_ns`, `needed_rank`) is known from messages alone."""
+    set_apart: str | None = None
+    """Steps that are not among the actions because they contradict themselves, in words."""
 
 
 def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
@@ -64,7 +68,26 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     whole = complete.join(overlapping_steps(complete, _STEP), on=_STEP, how="anti")
     if whole.is_empty() and complete.height:
         return PipelineActions(whole, _OVERLAP)
-    return PipelineActions(whole, _why_not_whole(whole, tables.clock), inferred=tables.actions_inferred)
+    apart, why_apart = _set_apart(whole, tables.clock)
+    kept = whole.join(apart, on=_STEP, how="anti")
+    reason = _why_not_whole(kept, tables.clock)
+    return PipelineActions(kept, reason, tables.actions_inferred, set_apart=None if reason else why_apart)
+
+
+def _set_apart(whole: pl.DataFrame, clock: ClockState) -> tuple[pl.DataFrame, str | None]:
+    """Pipeline steps, fewer than half, that contradict their own order, and why: a range was noted late in them.
+
+    Clocks that disagree, or wrong labels, would show in most.
+    """
+    found = whole.partition_by(_STEP, as_dict=True)
+    reasons = {key: reason for key, each in found.items() if (reason := contradiction(each, clock)) is not None}
+    if not reasons or len(reasons) >= _MOST_APART * len(found):
+        return whole.select(_STEP).clear(), None
+    rows = pl.DataFrame(list(reasons), schema={name: whole.schema[name] for name in _STEP}, orient="row")
+    steps = sorted({int(str(step)) for _, step in reasons})
+    named = f"step{'s' if len(steps) > 1 else ''} {', '.join(map(str, steps))}"
+    event = next(iter(reasons.values())).split(":")[0]
+    return rows, f"{named} set apart: {event}; the other steps agree, so a range ended late there"
 
 
 def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
@@ -81,9 +104,15 @@ def _unordered(actions: pl.DataFrame, tables: Tables) -> PipelineActions:
     )
     kept = actions.join(whole, on=_STEP, how="semi")
     if kept.is_empty():
+        counts = forwards.filter(pl.col("step") == forwards["step"].min()).sort("rank")
+        said = ", ".join(
+            f"{num} on rank {rank}" for rank, num in counts.select("rank", "forwards").head(_SHOWN).iter_rows()
+        )
+        more = " and so on" if counts.height > _SHOWN else ""
         return PipelineActions(
             kept,
-            "the unlabelled chunks do not follow any schedule known by name, and ranks run unequal numbers of them",
+            "the unlabelled chunks do not follow any schedule known by name, and ranks run unequal numbers of them: "
+            f"forwards of a step are {said}{more}",
         )
     kept = kept.join(overlapping_steps(kept, _STEP), on=_STEP, how="anti")
     if kept.is_empty():
@@ -121,7 +150,7 @@ def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
         return tables.pipelines
     present = tables.ranks.select("rank").unique().sort("rank")
     places = pipeline_places(tables.p2p)
-    if job is not None and (job.layout.pp > 1 or places.is_empty()):
+    if job is not None and job.layout is not None and (job.layout.pp > 1 or places.is_empty()):
         width = job.layout.dp * job.layout.tp
         known = present.with_columns((pl.col("rank") % width).alias("pipeline"), pl.lit(job.layout.pp).alias("size"))
     elif places.height:
@@ -181,8 +210,8 @@ def _ranks_of_one_file(tables: Tables) -> int | None:
 
 def expected_ranks(ranks: pl.DataFrame, job: Job | None) -> int | None:
     """How many ranks the job has, from its description, else from what the traces say of the world size."""
-    if job is not None:
-        return job.layout.world_size
+    if job is not None and job.world_size:
+        return job.world_size
     world = ranks["world_size"].max()
     return world if isinstance(world, int) else None
 

@@ -85,7 +85,7 @@ def pipeline_gap(
         schedule=ideal.recognised,
         actions=actions,
         inferred=found.inferred,
-        withheld=(*ideal.withheld, *_no_transfer(unstated)),
+        withheld=(*ideal.withheld, *_no_transfer(unstated), *_apart(found.set_apart)),
         unordered=found.unordered,
     )
 
@@ -101,6 +101,10 @@ def _why_no_transfer(tables: Tables) -> str | None:
         return "no messages are recorded; what they take is part of the overhead"
     is_gloo = not tables.receives.is_empty() or "gloo" in tables.ranks["backend"].drop_nulls().to_list()
     return "gloo records no transfer; what a message takes is part of the overhead" if is_gloo else None
+
+
+def _apart(reason: str | None) -> list[Withheld]:
+    return [] if reason is None else [Withheld(metric="bubble.steps", reason=reason)]
 
 
 def _no_transfer(reason: str | None) -> list[Withheld]:

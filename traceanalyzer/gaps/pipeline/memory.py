@@ -53,7 +53,7 @@ def memory_gap(pipeline: PipelineGap, step_records: pl.DataFrame, job: Job | Non
 
 def _activation_bytes(pipeline: PipelineGap, job: Job | None) -> tuple[tuple[int, ...], str | None]:
     """What a microbatch keeps on each stage; or nothing, and why."""
-    if job is None or not job.model.num_layers or not job.tokens_per_step:
+    if job is None or job.layout is None or not job.model.num_layers or not job.tokens_per_step:
         return (), "the model or its tokens per step are not known"
     if job.layout.tp > 1:
         return (), "how tensor parallelism divides activations is not known"

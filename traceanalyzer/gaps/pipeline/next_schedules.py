@@ -50,7 +50,7 @@ def batch_of(job: Job | None, declared: Declaration, num_pipelines: int) -> Batc
     model = declared.model or (job.model if job else None)
     tokens = declared.tokens_per_step or (job.tokens_per_step if job else 0)
     length = declared.sequence_length or (job.sequence_length if job else 0)
-    replicas = job.layout.dp if job else num_pipelines
+    replicas = job.layout.dp if job and job.layout else num_pipelines
     return Batch(
         num_layers=model.num_layers or None if model else None,
         num_sequences=tokens // (length * replicas) if tokens and length else None,

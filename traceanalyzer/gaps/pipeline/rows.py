@@ -77,7 +77,7 @@ def expected_pipelines(tables: Tables, job: Job | None, actions: pl.DataFrame) -
     A layout of one stage does not count where the actions are of pipelines with several ranks.
     """
     sizes = actions.group_by("pipeline").agg(pl.col("rank").n_unique())["rank"].unique().to_list()
-    if job is not None and (job.layout.pp > 1 or max(sizes, default=1) == 1):
+    if job is not None and job.layout is not None and (job.layout.pp > 1 or max(sizes, default=1) == 1):
         return job.layout.dp * job.layout.tp
     if tables.pipelines is not None:
         return tables.pipelines["pipeline"].n_unique()

@@ -29,7 +29,7 @@ class RankGroups:
 def rank_groups(tables: Tables, job: Job | None) -> dict[int, RankGroups]:
     """Groups by captured rank: from the job's layout, else from process groups and the messages sent over them."""
     present = sorted(tables.ranks["rank"].unique())
-    if job is not None:
+    if job is not None and job.layout is not None:
         return {rank: _of_layout(job.layout, rank) for rank in present}
     found: dict[int, dict[str, Members]] = {rank: {} for rank in present}
     for rank, role, group in _recorded(tables).iter_rows():

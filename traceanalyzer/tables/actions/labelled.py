@@ -13,6 +13,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import ACTIONS, conform
+from traceanalyzer.tables.actions.inside_ranges import halves, without_last_sends
 from traceanalyzer.tables.actions.labels import Labels, labels_of, user_ranges
 from traceanalyzer.tables.steps.windows import assign_steps, steps
 
@@ -26,7 +27,8 @@ def actions(events: pl.DataFrame, windows: pl.DataFrame, receives: pl.DataFrame,
     `receives` (`RECEIVES`) are cut from the front of runtime ranges.
     """
     found = labels_of(events, labels, windows)
-    runtime = _without_receive(pl.concat([found.runtime, found.on_device]), receives)
+    ranges = pl.concat([without_last_sends(found.runtime, events), halves(events), found.on_device])
+    runtime = _without_receive(ranges, receives)
     own, runtime = assign_steps(found.own, windows), assign_steps(runtime, windows)
     rows = pl.concat([own, runtime.join(own, on=["rank", "step", *_WHAT], how="anti")])
     position = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step").alias("position")

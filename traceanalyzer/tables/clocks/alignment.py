@@ -5,8 +5,9 @@ In order of preference:
 * ranks of one boot of a kernel, as the run's description shows, read one clock: only the profiler's own conversion of
   times can set them apart;
 * ranks of one host share its clock; its residual is the recorded ping-pong's, or unknown (containers on different hosts
-  may give one name). In both cases nothing is applied, unless matched operations or a recorded offset contradict it by
-  more than they and the host could explain;
+  may give one name). In both cases nothing is applied, unless messages, collectives matched by number or a recorded offset
+  contradict it by more than they and the host could explain. Collectives matched by their order alone never do: that takes
+  their group for granted, which CPU traces do not name;
 * a recorded ping-pong offset, interpolated between its two measurements;
 * offsets solved from matched operations (`clock_solving`), within each set of ranks that such operations join: pipelines
   side by side that nothing joins have a clock each;
@@ -71,7 +72,10 @@ def clocks(ranks: pl.DataFrame, job: Job | None, collectives: pl.DataFrame, mess
         return Clocks(pl.DataFrame(schema=CLOCKS), ClockState("unknown", None))
     first, last = int(str(ranks["start_ns"].min() or 0)), int(str(ranks["end_ns"].max() or 0))
     solved = solve_clocks(clock_bounds(collectives, messages), present, first, last) if len(present) > 1 else {}
-    basis, lines = _chosen(ranks, {record.rank: record for record in job.ranks} if job else {}, solved, (first, last))
+    numbered = collectives.filter(pl.col("match_basis").cast(pl.String).is_in(["communicator_id", "sequence"]))
+    sure = solve_clocks(clock_bounds(numbered, messages), present, first, last) if len(present) > 1 else {}
+    records = {record.rank: record for record in job.ranks} if job else {}
+    basis, lines = _chosen(ranks, records, solved, sure, (first, last))
     references = {rank: _reference(lines.get(rank), present[0]) for rank in present}
     joined = {
         rank: line
@@ -101,14 +105,19 @@ def same_clock(ranks: pl.DataFrame, table: pl.DataFrame, clock: ClockState) -> p
 
 
 def _chosen(
-    ranks: pl.DataFrame, records: dict[int, RankRecord], solved: dict[int, ClockLine], span: tuple[int, int]
+    ranks: pl.DataFrame,
+    records: dict[int, RankRecord],
+    solved: dict[int, ClockLine],
+    sure: dict[int, ClockLine],
+    span: tuple[int, int],
 ) -> tuple[ClockBasis, dict[int, ClockLine]]:
-    """Basis and the lines it gives."""
+    """Basis and the lines it gives; `sure` are those solved without collectives matched by order alone."""
     present = sorted(ranks["rank"].unique().to_list())
     recorded = _recorded_lines(records, present, span)
     if len(present) == 1:
         return "single_rank", {present[0]: ClockLine(0.0, 0.0, 0.0, 0)}
-    apart = _contradicted(solved)
+    known = set(present) <= set(records)
+    apart = _contradicted(sure) or (known and _contradicted(solved) and _recorded_apart(records, present))
     if _of_one_boot(records, present) and not apart and not _recorded_apart(records, present):
         return "same_boot", {rank: ClockLine(0.0, 0.0, CONVERSION_NS / 2, 0) for rank in present}
     if _on_one_host(ranks, records) and not apart:
@@ -118,7 +127,7 @@ def _chosen(
         return "recorded", recorded
     if any(line.reference not in (None, rank) for rank, line in solved.items()):
         return "matched", _significant(solved)
-    return _of_one_file(ranks, present) if not apart else ("unknown", {})
+    return _of_one_file(ranks, present) if not _contradicted(solved) else ("unknown", {})
 
 
 def _of_one_file(ranks: pl.DataFrame, present: list[int]) -> tuple[ClockBasis, dict[int, ClockLine]]:

@@ -43,14 +43,17 @@ def collectives(
         return pl.DataFrame(schema=COLLECTIVES)
     ended = _with_end(_with_part(calls, main), main, events)
     grouped = _with_group(assign_steps(ended, windows), ranks)
-    sequence = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step", "group", "kind").alias("sequence")
-    matched = _matched(grouped.sort("rank", "start_ns").with_columns(sequence))
+    matched = _matched(grouped)
+    if (job is None or job.layout is None) and _impossible(matched, ranks):
+        matched = _matched(_with_own_group(grouped, ranks))
     named = with_role(matched.with_columns(pl.lit(None, pl.String).alias("pg_name")), ranks, job)
     return conform(named, COLLECTIVES)
 
 
 def _matched(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add the match by order: the n-th of its kind in the group and step."""
+    """Add the match by order: the n-th of its kind in the group and step (`sequence`)."""
+    sequence = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step", "group", "kind").alias("sequence")
+    rows = rows.sort("rank", "start_ns").with_columns(sequence)
     known = pl.col("group").is_not_null()
     keys = [pl.col(name).alias(f"_{name}") for name in ("step", "group", "kind", "sequence")]
     members = pl.col("group").str.split(",").list.len().cast(pl.Int32)
@@ -163,7 +166,8 @@ def _with_end(calls: pl.DataFrame, main: pl.DataFrame, events: pl.DataFrame) -> 
 def _with_group(calls: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
     """Add `group`: the only process group of the rank that fits the number of splits, else of the whole job.
 
-    Gloo events do not name their group. Where several groups of that size hold the rank, it is left null.
+    Gloo events do not name their group. Where several groups of that size hold the rank, it is left null. Where times show
+    that it was not the whole job's, `_with_own_group` decides.
     """
     groups = process_groups(ranks)
     default = groups.filter(pl.col("pg_desc") == "default_pg").select("rank", pl.col("group").alias("default_group"))
@@ -177,3 +181,35 @@ def _with_group(calls: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
         .with_columns(pl.when(pl.col("size").is_null()).then("default_group").otherwise("sized_group").alias("group"))
         .drop("size", "sized_group", "default_group")
     )
+
+
+_TOGETHER = ["all_reduce", "all_gather", "reduce_scatter"]
+_ROUNDING_NS = 200_000
+_MANY = 0.1
+
+
+def _impossible(rows: pl.DataFrame, ranks: pl.DataFrame) -> bool:
+    """Whether the assumed group of the whole job cannot be true: on one host, members ended before others began.
+
+    One in ten may look so, as ranges end early or late where the host is busy.
+    """
+    hosts = ranks["host"].unique().to_list()
+    if len(hosts) != 1 or hosts[0] is None:
+        return False
+    assumed = pl.col("send_splits").list.len().fill_null(0) == 0
+    matches = (
+        rows.filter(assumed & pl.col("kind").is_in(_TOGETHER) & pl.col("match").is_not_null())
+        .group_by("match")
+        .agg((pl.col("end_ns").min() < pl.col("start_ns").max() - _ROUNDING_NS).alias("apart"))
+    )
+    return matches.height > 0 and float(matches["apart"].sum()) > _MANY * matches.height
+
+
+def _with_own_group(rows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
+    """Collectives that name no group in the rank's only group beside the default one; null where it has several."""
+    others = process_groups(ranks).filter((pl.col("pg_desc") != "default_pg") & (pl.col("size") > 1))
+    single = others.group_by("rank").agg(pl.col("group").unique()).filter(pl.col("group").list.len() == 1)
+    own = single.select("rank", pl.col("group").list.first().alias("_own"))
+    assumed = pl.col("kind").is_in(_TOGETHER) & (pl.col("send_splits").list.len().fill_null(0) == 0)
+    joined = rows.join(own, on="rank", how="left", maintain_order="left")
+    return joined.with_columns(pl.when(assumed).then("_own").otherwise("group").alias("group")).drop("_own")

@@ -120,7 +120,7 @@ def described_roles(groups: pl.DataFrame) -> pl.DataFrame:
 def job_roles(job: Job | None) -> pl.DataFrame:
     """Roles that the job's layout gives: `group`, `role`, `role_source` (`job`); groups of one rank have none."""
     rows: dict[tuple[int, ...], str] = {}
-    if job is not None:
+    if job is not None and job.layout is not None:
         layout = job.layout
         for rank in range(layout.world_size):
             groups = {"pp": layout.pipeline(rank), "ep": layout.expert_group(rank)}
@@ -145,9 +145,10 @@ def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) 
     listed = process_groups(ranks)
     described = listed.join(described_roles(listed).filter(pl.col("role") == "ep"), on=["group", "pg_name"], how="semi")
     layouts: dict[str, pl.Series] = {}
-    if job is not None and job.layout.ep > 1:
-        of_job = [",".join(map(str, job.layout.expert_group(rank))) for rank in range(job.layout.world_size)]
-        layouts = {"rank": pl.Series(range(job.layout.world_size), dtype=pl.Int32), "group": pl.Series(of_job)}
+    layout = None if job is None else job.layout
+    if layout is not None and layout.ep > 1:
+        of_job = [",".join(map(str, layout.expert_group(rank))) for rank in range(layout.world_size)]
+        layouts = {"rank": pl.Series(range(layout.world_size), dtype=pl.Int32), "group": pl.Series(of_job)}
     declared = pl.DataFrame(layouts, schema={"rank": pl.Int32, "group": pl.String})
     found = pl.concat([described.select("rank", "group"), declared]).unique()
     single = found.filter(pl.len().over("rank") == 1).rename({"group": "_expert_group"})

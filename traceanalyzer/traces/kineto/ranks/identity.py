@@ -212,9 +212,27 @@ def _jobs(placed: list[Placed]) -> list[list[str]]:
             world = next(iter(worlds))
         groups[place.facts.run_folder, world].append(place)
     jobs: list[list[str]] = []
-    for members in groups.values():
+    for members in _with_other_nodes(groups):
         jobs += _by_process(members)
     return jobs
+
+
+def _with_other_nodes(groups: Mapping[tuple[str | None, int | None], list[Placed]]) -> list[list[Placed]]:
+    """Groups of files, those of nodes that wrote to a disk of their own with the one that holds the description.
+
+    Rank 0 alone writes `run.json`. Files without one belong to its job if that has as many ranks, none of theirs among
+    those it holds, and every one of them ran while some of its files did.
+    """
+    merged: dict[tuple[str | None, int | None], list[Placed]] = {key: list(each) for key, each in groups.items()}
+    for (folder, world), others in groups.items():
+        described = [key for key in groups if key[0] is not None and key[1] == world and world is not None]
+        if folder is not None or len(described) != 1:
+            continue
+        main = groups[described[0]]
+        disjoint = not {p.rank for p in main} & {p.rank for p in others}
+        if disjoint and all(any(_overlap(one, each) for each in main) for one in others):
+            merged[described[0]] += merged.pop((folder, world))
+    return list(merged.values())
 
 
 def _by_process(members: list[Placed]) -> list[list[str]]:
