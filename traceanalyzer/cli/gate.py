@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import one_place, paths_argument
+from traceanalyzer.cli.screen import say
 
 
 @click.group("gate")
@@ -14,7 +16,7 @@ def command() -> None:
     """Limits that a build may not break: `analyze --gate FILE` and `compare --gate FILE` hold a run against them."""
 
 
-@command.command("init")
+@command.command("init", cls=Command)
 @paths_argument
 @click.option(
     "-o",
@@ -68,5 +70,5 @@ def init(paths: tuple[str, ...], output: Path, baseline: Path | None, json_file:
         write_result(json_file, written(record))
     if json_file == "-":
         return
-    click.echo(f"gate: {output}\nbaseline: {kept_at}")
-    click.echo(f"try it: traceanalyzer analyze {path} --gate {output}")
+    say(f"gate: {output}\nbaseline: {kept_at}")
+    say(f"try it: traceanalyzer analyze {path} --gate {output}")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import choice_options, columns_option, one_place, paths_argument, rank_map_option
+from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
     from traceanalyzer.perfetto.export import Format, Written
@@ -16,7 +18,9 @@ if TYPE_CHECKING:
     from traceanalyzer.traces.input.discovery import Where
 
 
-@click.command("perfetto", epilog="Open FILE at https://ui.perfetto.dev; it is read in the browser and sent nowhere.")
+@click.command(
+    "perfetto", cls=Command, epilog="Open FILE at https://ui.perfetto.dev; it is read in the browser and sent nowhere."
+)
 @paths_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to write; compressed if it ends in .gz.")  # fmt: skip
 @click.option("--format", "kind", type=click.Choice(["perfetto", "json"]), help="Default: json if FILE ends in .json or .json.gz, else perfetto.")  # fmt: skip
@@ -67,9 +71,9 @@ def command(
     if json_file is not None:
         _tell(done, output, form, json_file)
     for note in done.notes:
-        click.echo(f"! {note}", err=True)
+        say(f"! {note}", err=True)
     if json_file != "-":
-        click.echo(
+        say(
             f"{output}: {done.num_slices:,} slices and {done.num_flows:,} flows in {done.num_processes} processes, "
             f"{done.num_bytes / 1e6:,.1f} MB"
         )

@@ -72,6 +72,24 @@ class RunRecord(Record, frozen=True, kw_only=True):
     settings: Annotated[dict[str, Any], Meta(description="Everything that was asked for, by its own name.")]
 
 
+class DoctorRecord(Record, frozen=True, kw_only=True):
+    """What `doctor --json` writes; nothing in it names a host, a user or a path."""
+
+    version: str
+    python: str
+    system: str
+    num_cores: Annotated[int, Meta(description="That this process may use.")]
+    memory_bytes: int | None
+    clock: str
+    clock_resolution_ns: float
+    compiled_decoder: Annotated[bool, Meta(description="Whether traces are read by compiled code.")]
+    devices: Annotated[list[str], Meta(description="GPUs with their driver.")]
+    nccl: str | None
+    profiler_permission: Annotated[str, Meta(description="Who may record GPU activity.")]
+    browser: str | None
+    packages: Annotated[dict[str, str | None], Meta(description="Name to version; null if it is not installed.")]
+
+
 class LayerPlacementRecord(Struct, frozen=True, kw_only=True):
     """The proposal for one expert layer and group."""
 
@@ -184,6 +202,7 @@ _SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "plan job": _plan,
     "plan experts": lambda: _of_type(PlacementRecord),
     "table": _tables,
+    "doctor": lambda: _of_type(DoctorRecord),
 }
 """By command."""
 COMMANDS_WITH_SCHEMA = tuple(_SCHEMAS)
