@@ -42,6 +42,11 @@ def _warnings(found: Comparison) -> list[str]:
         for name, fact in forced.items()
     ]
     few = [run.path for run in found.runs if 0 < len(run.steps_ms) < 5]
+    distorted = [run.path for run in found.runs if run.distorted]
+    if distorted:
+        told.append(
+            f"The host distorted {', '.join(distorted)}: what differs may be the host's, and clean repeats may alarm."
+        )
     return [*told, *([f"Fewer than 5 steps: {', '.join(few)}. Their noise is assumed, not measured."] if few else [])]
 
 

@@ -6,6 +6,8 @@ import msgspec
 import pytest
 from report_cases import pipeline_case
 
+from reports.comparison import comparison_text
+from traceanalyzer.comparison.compare import compare
 from traceanalyzer.comparison.noise import limit_of, run_floor
 from traceanalyzer.comparison.side import Side, lower_median
 
@@ -47,3 +49,18 @@ def test_steps_that_scatter_widen_the_limit() -> None:
     assert wide is not None
     assert narrow.ns == 1_000_000
     assert wide.ns > 5_000_000
+
+
+def test_a_comparison_says_first_whose_host_distorted_its_run() -> None:
+    clean = pipeline_case()[0]
+    clean = msgspec.structs.replace(
+        clean, validity=msgspec.structs.replace(clean.validity, verdict="faithful", reasons=[])
+    )
+    bad = msgspec.structs.replace(
+        clean,
+        validity=msgspec.structs.replace(clean.validity, verdict="distorted", reasons=["tasks waited for a core"]),
+    )
+    for new, told in ((bad, True), (clean, False)):
+        found = compare(Side("base", clean, {}), [Side("busy", new, {})])
+        assert ("The host distorted busy" in comparison_text(found, 120)) is told
+        assert bool(found.runs[1].distorted) is told

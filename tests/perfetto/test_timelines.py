@@ -87,6 +87,13 @@ def test_ranks_without_a_device_have_their_main_thread_as_owner(make: str, tmp_p
     tables = {name: source.whole(name) for name in result_tables()}
     for name in ("a.pftrace", "a.json.gz"):
         check_timeline(written(source, tmp_path / name, cpu=True), tables)
+    keep_result(source.review, tables, tmp_path / "kept")
+    kept = kept_source(str(tmp_path / "kept"))
+    check_timeline(written(kept, tmp_path / "kept.pftrace"), tables)
+    for rank in source.whole("ranks")["rank"]:
+        assert kept.owners(rank).equals(source.owners(rank))  # type: ignore[union-attr]
+    (tmp_path / "kept/tables/owner_segments.parquet").unlink()
+    assert kept_source(str(tmp_path / "kept")).owners(0) is None
 
 
 def test_a_wait_names_its_culprit_and_a_flow_comes_from_what_the_culprit_computes(tmp_path: Path) -> None:

@@ -13,9 +13,11 @@ from traceanalyzer.gaps.sample.clock_trust import TrustedSplits, trusted_splits
 from traceanalyzer.gaps.sample.splits_by_clock import splits_by_clock
 from traceanalyzer.gaps.sample.steps import CapturedSteps
 from traceanalyzer.measurements.ledger.device import ambiguous_ns, device_accounting
-from traceanalyzer.measurements.ledger.main_thread import accounting
+from traceanalyzer.measurements.ledger.main_thread import accounting, main_thread_segments
 from traceanalyzer.measurements.ledger.phases import gradient_exchanges, step_phases
 from traceanalyzer.review import Withheld
+from traceanalyzer.schema import conform, empty
+from traceanalyzer.schema.pipeline import OWNER_SEGMENTS
 from traceanalyzer.tables import Tables, build_tables, of_steps
 from traceanalyzer.tables.actions.op_tables import tables_of_ops
 from traceanalyzer.tables.clocks.alignment import on_one_clock
@@ -54,6 +56,7 @@ class Captured(SubjectPart):
             "missing_kernels": tables.missing_kernels,
             "clocks": tables.clocks,
             "accounting": self.everything.account,
+            "owner_segments": _main_thread_segments(tables, self.everything.splits),
             "p2p": self.everything.messages,
             "communications": self.everything.exchanged,
         }
@@ -113,6 +116,18 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
         device_accounting(on_device, tables.kernels, exchanged, phases, tables.missing_kernels),
     ]
     return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")
+
+
+def _main_thread_segments(tables: Tables, splits: pl.DataFrame) -> pl.DataFrame:
+    """`OWNER_SEGMENTS`: owners of ranks without device, as the accounting sums them up."""
+    on_main = tables.steps.join(tables.kernels, on="rank", how="anti")
+    if on_main.is_empty():
+        return empty(OWNER_SEGMENTS)
+    computed = pl.concat(
+        [frame.select("rank", "start_ns", "end_ns") for frame in (tables.actions, tables.expert_computation)]
+    )
+    found = main_thread_segments(on_main, computed, tables.operators, tables.receives, splits, hosts=tables.host_ranks)
+    return conform(found.sort("rank", "start_ns"), OWNER_SEGMENTS)
 
 
 def _ambiguous_ns(tables: Tables, exchanged: pl.DataFrame) -> int | None:

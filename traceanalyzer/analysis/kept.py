@@ -83,13 +83,13 @@ def read_result(path: Path | str) -> Kept:
     folder = result_folder(path)
     if folder is None:
         return Kept(read_review(path), {})
-    found = {name: read_table(folder, name) for name in result_tables() if _table_file(folder, name).exists()}
+    found = {name: read_table(folder, name) for name in result_tables() if table_file(folder, name).exists()}
     return Kept(read_review(folder / REVIEW_FILE), found)
 
 
 def read_table(folder: Path, name: str) -> pl.DataFrame:
     """One table of the result in `folder`. Raises `UsageError` if it is not kept there, `InputError` if it is damaged."""
-    file = _table_file(folder, name)
+    file = table_file(folder, name)
     if name not in result_tables() or not file.is_file():
         raise UsageError(
             f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
@@ -108,7 +108,7 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
 
 def scan_table(folder: Path, name: str) -> pl.LazyFrame:
     """The same table, not held in memory: its checksum is compared now, its rows are read when they are collected."""
-    file = _table_file(folder, name)
+    file = table_file(folder, name)
     if name not in result_tables() or not file.is_file():
         raise UsageError(
             f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
@@ -144,7 +144,7 @@ def _fill(folder: Path, review: Review, tables: Mapping[str, pl.DataFrame]) -> N
         tables[name].write_parquet(buffer)
         content = buffer.getvalue()
         sums[name] = hashlib.sha256(content).hexdigest()
-        write_atomically(_table_file(folder, name), content)
+        write_atomically(table_file(folder, name), content)
     write_atomically(
         folder / TABLES_FOLDER / CHECKSUMS, msgspec.json.format(msgspec.json.encode(sums), indent=1) + b"\n"
     )
@@ -177,7 +177,8 @@ def _checksums(folder: Path) -> dict[str, str]:
         raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}", _AGAIN) from None
 
 
-def _table_file(folder: Path, name: str) -> Path:
+def table_file(folder: Path, name: str) -> Path:
+    """Where a table of the result in `folder` lies, if it is there."""
     return folder / TABLES_FOLDER / f"{name}.parquet"
 
 
@@ -196,7 +197,7 @@ def _is_result_folder(folder: Path) -> bool:
     if not (folder / REVIEW_FILE).is_file():
         return False
     if (folder / TABLES_FOLDER).is_dir():
-        return any(_table_file(folder, name).is_file() for name in TABLES)
+        return any(table_file(folder, name).is_file() for name in TABLES)
     return [entry.name for entry in folder.iterdir()] == [REVIEW_FILE] and _is_review(folder / REVIEW_FILE)
 
 

@@ -100,6 +100,18 @@ class LayerPlacementRecord(Struct, frozen=True, kw_only=True):
     experts_of_rank: Annotated[list[list[int]], Meta(description="Slot by slot, in the order of the ranks.")]
 
 
+class NetworkRecord(Struct, frozen=True, kw_only=True):
+    """One dispatch on a described cluster, mean over layers and steps; latency and bandwidth alone."""
+
+    cluster: str
+    ranks_per_node: int
+    token_bytes: float
+    dispatch_us_before: float
+    dispatch_us_after: float
+    far_share_before: Annotated[float, Meta(description="Of the bytes: what leaves its node.")]
+    far_share_after: float
+
+
 class PlacementRecord(Record, frozen=True, kw_only=True):
     """What `plan experts --json` writes; `--placement` writes the file for a training job."""
 
@@ -109,6 +121,10 @@ class PlacementRecord(Record, frozen=True, kw_only=True):
     saved_ms: Annotated[float | None, Meta(description="Per step; null where the imbalance could not be priced.")]
     num_moved: int
     num_redundant: int
+    network: Annotated[
+        NetworkRecord | None,
+        Meta(description="With --hardware: what the exchanges cost; null where a token's bytes are not known."),
+    ] = None
     layers: list[LayerPlacementRecord]
 
 

@@ -93,6 +93,7 @@ def _run(side: Side, *, is_base: bool) -> ComparedRun:
         noise_basis=noise.basis if noise else None,
         num_ranks=len(side.ranks),
         has_tables=side.has_tables,
+        distorted=list(side.review.validity.reasons) if side.review.validity.verdict == "distorted" else [],
     )
 
 

@@ -43,6 +43,7 @@ class ComparedRun(Part, frozen=True, kw_only=True):
     noise_basis: str | None
     num_ranks: int
     has_tables: Annotated[bool, Meta(description="Tables were there; else review.json alone.")]
+    distorted: Annotated[list[str], Meta(description="What shows that its host distorted its timeline.")] = []
 
 
 class Change(Part, frozen=True, kw_only=True):

@@ -9,12 +9,11 @@ from pathlib import Path
 import polars as pl
 
 from traceanalyzer.analysis.assemble import analysis_of
-from traceanalyzer.analysis.kept import result_folder, scan_table
-from traceanalyzer.analysis.measure import Measured, measure
+from traceanalyzer.analysis.kept import result_folder, scan_table, table_file
+from traceanalyzer.analysis.measure import measure
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.errors import UsageError
 from traceanalyzer.measurements.ledger.device import device_segments
-from traceanalyzer.measurements.ledger.main_thread import main_thread_segments
 from traceanalyzer.review import REVIEW_FILE, Review, read_review
 from traceanalyzer.schema import EVENTS
 from traceanalyzer.tables.clocks.alignment import on_one_clock
@@ -34,8 +33,8 @@ class Source:
     """A table of the result by its name."""
     pipeline: pl.DataFrame
     """`ACTIONS` with `pipeline`, as the bubble was measured on them; empty without a pipeline."""
-    main_thread: Callable[[int], pl.DataFrame] | None
-    """Owners of a rank without device, as `owners` gives them; None: what tells them is not at hand."""
+    has_main_threads: bool
+    """Whether owners of ranks without device are here (`OWNER_SEGMENTS`); results of older versions lack them."""
     recorded: Events | None
 
     def of_rank(self, name: str, rank: int) -> pl.DataFrame:
@@ -50,7 +49,7 @@ class Source:
         """Who owns which time of a rank: `rank`, `step`, `label`, `start_ns`, `end_ns`; None where nothing tells it."""
         kernels = self.of_rank("kernels", rank)
         if kernels.is_empty():
-            return None if self.main_thread is None else self.main_thread(rank)
+            return self.of_rank("owner_segments", rank) if self.has_main_threads else None
         rest = (self.of_rank(name, rank) for name in ("communications", "missing_kernels"))
         return device_segments(self.of_rank("steps", rank), kernels, *rest)
 
@@ -71,7 +70,7 @@ def measured_source(run: Run) -> Source:
         review=result.review,
         table=lazy.__getitem__,
         pipeline=found.subjects.pipeline.gap.actions,
-        main_thread=_main_thread(found),
+        has_main_threads=True,
         recorded=recorded,
     )
 
@@ -89,7 +88,8 @@ def kept_source(path: str) -> Source:
         return scanned[name]
 
     review = read_review(folder / REVIEW_FILE)
-    return Source(review, table, _with_pipelines(table), None, None)
+    has_main_threads = table_file(folder, "owner_segments").is_file()
+    return Source(review, table, _with_pipelines(table), has_main_threads, None)
 
 
 def with_capture(source: Source, path: str) -> Source:
@@ -114,27 +114,6 @@ def _of_capture(path: str) -> Events:
             return pl.DataFrame(schema=EVENTS)
 
     return read
-
-
-def _main_thread(found: Measured) -> Callable[[int], pl.DataFrame]:
-    """Owners of ranks without device, from the same tables as the accounting."""
-    everything = found.subjects.capture.everything
-    tables = everything.tables
-
-    def owners(rank: int) -> pl.DataFrame:
-        own = pl.col("rank") == rank
-        span = ("rank", "start_ns", "end_ns")
-        computed = pl.concat([frame.filter(own).select(span) for frame in (tables.actions, tables.expert_computation)])
-        return main_thread_segments(
-            tables.steps.filter(own),
-            computed,
-            tables.operators.filter(own),
-            tables.receives.filter(own),
-            everything.splits.filter(own),
-            hosts=tables.host_ranks,
-        )
-
-    return owners
 
 
 def _with_pipelines(table: Callable[[str], pl.LazyFrame]) -> pl.DataFrame:

@@ -81,6 +81,19 @@ ACCOUNTING_TABLE = Table(
 )
 ACCOUNTING = ACCOUNTING_TABLE.schema
 
+OWNER_SEGMENTS_TABLE = Table(
+    name="owner_segments",
+    meaning="One row per stretch of a step with one owner, on ranks without device; they tile every step.",
+    columns={
+        "rank": RANK,
+        "step": STEP,
+        "label": Column(pl.String, "Owner and cause: `wait/receive`."),
+        "start_ns": Column(pl.Int64, "Start of the stretch."),
+        "end_ns": Column(pl.Int64, "End of the stretch."),
+    },
+)
+OWNER_SEGMENTS = OWNER_SEGMENTS_TABLE.schema
+
 BUBBLE_TABLE = Table(
     name="bubble",
     meaning="One row per rank and step: what its time outside chunks consists of.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -13,8 +14,14 @@ from inputs.hot_experts import hot_run
 
 from traceanalyzer.cli import main
 from traceanalyzer.cli.records import schema
+from traceanalyzer.errors import UsageError
 from traceanalyzer.gaps.experts.placement import PlacementOptions, advice, placement_file, propose
+from traceanalyzer.gaps.experts.placement_price import network_price
 from traceanalyzer.schema import ROUTING, conform
+from traceanalyzer.theory.experts.placement import Placement
+from traceanalyzer.theory.interconnect.alpha_beta import Op
+from traceanalyzer.theory.interconnect.collectives import exchange_ns
+from traceanalyzer.theory.interconnect.topology import find_cluster, group
 
 
 def routing_table(*steps: list[int]) -> pl.DataFrame:
@@ -53,6 +60,36 @@ def test_redundant_experts_reach_what_packing_cannot() -> None:
     assert [slots[i] for i in layer["logical_to_physical"][0]] == [0] * layer["num_replicas"][0]
     assert sum(layer["num_replicas"]) == 12
     assert [expert for rank in layer["rank_experts"] for expert in rank] == slots
+
+
+def test_the_network_prices_what_a_placement_moves_between_nodes() -> None:
+    """Rank 0's tokens go to experts 6 and 7 of the far node; two replicas of each on every node halve what leaves."""
+    rows = [
+        (0, 0, "0,1,2,3", source, expert, expert // 2, 1000 if expert > 5 and source == 0 else 0, "side_file")
+        for expert in range(8)
+        for source in range(4)
+    ]
+    routing = conform(pl.DataFrame(rows, schema=list(ROUTING), orient="row"), ROUTING)
+    cluster = replace(find_cluster("DGX H100"), domain=2)
+    (layer,) = propose(routing)
+    spread = Placement(((0, 1, 6, 7), (2, 3), (4, 5), (6, 7)))
+    found = network_price([replace(layer, proposed=spread)], routing, cluster, 4096.0)
+    assert (found.before.far_share, found.after.far_share) == (1.0, 0.5)
+    assert found.ranks_per_node == 2
+    seconds = 2000 * 4096 / cluster.far_rate(4)
+    assert found.before.us == pytest.approx(seconds * 1e6, rel=0.2)
+    assert found.before.us - found.after.us == pytest.approx(seconds / 2 * 1e6)
+
+
+def test_the_price_of_even_tokens_is_that_of_an_even_exchange() -> None:
+    routing = routing_table([80] * 8)
+    layers = propose(routing)
+    cluster = find_cluster("DGX H100")
+    found = network_price(layers, routing, cluster, 8192.0)
+    assert found.before.us == pytest.approx(exchange_ns(Op.ALL_TO_ALL, 160 * 8192.0, group(cluster, 4), cluster) / 1e3)
+    assert found.before.far_share == 0
+    with pytest.raises(UsageError, match="do not divide over 3 nodes"):
+        network_price(layers, routing, cluster, 8192.0, 3)
 
 
 def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(

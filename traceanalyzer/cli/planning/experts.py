@@ -11,8 +11,11 @@ from traceanalyzer.cli.options.reading import one_place, paths_argument
 from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from polars import DataFrame
+
+    from traceanalyzer.cli.records import NetworkRecord
     from traceanalyzer.gaps.experts.placement import LayerPlacement
     from traceanalyzer.review import AllToAll
 
@@ -29,6 +32,10 @@ if TYPE_CHECKING:
 @click.option(
     "--nodes", type=click.IntRange(1), default=1, help="Nodes; a group stays on one node if the numbers divide."
 )
+@click.option(
+    "--hardware", metavar="NAME", help="A described cluster, for example 'DGX H100': price the exchanges too."
+)
+@click.option("--token-bytes", type=click.FloatRange(0, min_open=True), help="With --hardware: size of a routed token [by the split sizes].")  # fmt: skip
 def command(
     paths: tuple[str, ...],
     placement: str | None,
@@ -37,6 +44,8 @@ def command(
     ranks: int,
     groups: int,
     nodes: int,
+    hardware: str | None,
+    token_bytes: float | None,
 ) -> None:
     """Propose where experts should live, from the loads measured in PATH.
 
@@ -59,13 +68,57 @@ def command(
         )
     if placement is not None:
         write_result(placement, json.dumps(placement_file(layers, redundant), indent=1).encode() + b"\n")
+    network = None if hardware is None else _network(hardware, token_bytes, layers, analysis.tables, nodes)
     if json_file is not None:
-        _write(json_file, layers, redundant, analysis.review.all_to_all)
+        _write(json_file, layers, redundant, analysis.review.all_to_all, network)
     if "-" not in (placement, json_file):
-        say("\n".join(_lines(layers, redundant, analysis.review.all_to_all)))
+        say("\n".join([*_network_lines(network), *_lines(layers, redundant, analysis.review.all_to_all)]))
 
 
-def _write(target: str, layers: Sequence[LayerPlacement], redundant: int, measured: AllToAll | None) -> None:
+def _network(
+    hardware: str, size: float | None, layers: Sequence[LayerPlacement], tables: Mapping[str, DataFrame], nodes: int
+) -> NetworkRecord:
+    from traceanalyzer.cli.records import NetworkRecord
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.gaps.experts.placement_price import network_price, token_bytes
+    from traceanalyzer.theory.interconnect.topology import find_cluster
+
+    cluster, known = find_cluster(hardware), size or token_bytes(tables["traffic"])
+    if known is None:
+        raise UsageError("the size of a routed token is not known: no split sizes say it", "give --token-bytes")
+    found = network_price(layers, tables["routing"], cluster, known, nodes)
+    return NetworkRecord(
+        cluster=cluster.name,
+        ranks_per_node=found.ranks_per_node,
+        token_bytes=found.token_bytes,
+        dispatch_us_before=found.before.us,
+        dispatch_us_after=found.after.us,
+        far_share_before=found.before.far_share,
+        far_share_after=found.after.far_share,
+    )
+
+
+def _network_lines(found: NetworkRecord | None) -> list[str]:
+    from traceanalyzer.review.words import counted, percent
+
+    if found is None:
+        return []
+    return [
+        (
+            f"A dispatch takes {found.dispatch_us_before:.4g} µs on {found.cluster} now, {found.dispatch_us_after:.4g} µs as proposed "
+            f"(latency and bandwidth alone; nodes of {counted(found.ranks_per_node, 'rank')}; "
+            f"{percent(found.far_share_before)} -> {percent(found.far_share_after)} of the bytes leave their node)."
+        )
+    ]
+
+
+def _write(
+    target: str,
+    layers: Sequence[LayerPlacement],
+    redundant: int,
+    measured: AllToAll | None,
+    network: NetworkRecord | None,
+) -> None:
     from traceanalyzer.cli.records import LayerPlacementRecord, PlacementRecord, written
     from traceanalyzer.gaps.experts.placement import advice
     from traceanalyzer.output import write_result
@@ -80,6 +133,7 @@ def _write(target: str, layers: Sequence[LayerPlacement], redundant: int, measur
         saved_ms=summary.saved_ms,
         num_moved=summary.num_moved,
         num_redundant=redundant,
+        network=network,
         layers=[
             LayerPlacementRecord(
                 layer=layer.layer,

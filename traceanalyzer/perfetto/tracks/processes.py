@@ -47,14 +47,14 @@ def processes(source: Source, choice: Choice, told: Told, *, cpu: bool) -> Itera
 
 def _with_owners(source: Source, chosen: Window, told: Told) -> list[int]:
     """Ranks whose owners can be told."""
-    if source.main_thread is not None:
+    if source.has_main_threads:
         return list(chosen.ranks)
     on_device = set(source.table("kernels").select(pl.col("rank").unique()).collect()["rank"])
     without = [rank for rank in chosen.ranks if rank not in on_device]
     if without:
         told.notes.append(
-            f"{len(without)} of {len(chosen.ranks)} ranks have no device and so no accounting here: a result does not keep "
-            "their main threads; give the traces"
+            f"{len(without)} of {len(chosen.ranks)} ranks have no device and so no accounting here: this result was kept "
+            "without their main threads; make it again, or give the traces"
         )
     return [rank for rank in chosen.ranks if rank in on_device]
 

@@ -81,6 +81,20 @@ def _neighbours(
     own: Configuration, here: Place, places: dict[Place, Axes], job: PlanJob
 ) -> Iterator[tuple[Decision, Configuration]]:
     axes = places[here]
+    yield from _pipelined_otherwise(own, axes, job)
+    for zero in axes.zeros:
+        if zero != own.zero:
+            yield "zero", replace(own, zero=zero)
+    for policy in dict.fromkeys(each.policy for each in axes.recomputes):
+        if policy is not own.policy:
+            yield "recompute", replace(own, policy=policy, num_recomputed_layers=0)
+    for place, there in places.items():
+        if _is_one_change(here, place) and _is_valid(other := _at(own, place, job), there):
+            yield "layout", other
+
+
+def _pipelined_otherwise(own: Configuration, axes: Axes, job: PlanJob) -> Iterator[tuple[Decision, Configuration]]:
+    """Other schedules, chunks and sizes of microbatches."""
     for each in axes.pipelines:
         other = replace(own, schedule=each.schedule, num_chunks=each.num_chunks)
         if other != own and _is_valid(other, axes):
@@ -89,17 +103,6 @@ def _neighbours(
         other = replace(own, microbatch_size=size, num_microbatches=job.batch_size // (own.dp * size))
         if other != own and _is_valid(other, axes):
             yield "microbatch", other
-    for zero in axes.zeros:
-        if zero != own.zero:
-            yield "zero", replace(own, zero=zero)
-    for policy in dict.fromkeys(each.policy for each in axes.recomputes):
-        if policy is not own.policy:
-            yield "recompute", replace(own, policy=policy, num_recomputed_layers=0)
-    for place, there in places.items():
-        if _is_one_change(here, place):
-            other = _at(own, place, job)
-            if _is_valid(other, there):
-                yield "layout", other
 
 
 def _is_one_change(here: Place, there: Place) -> bool:
