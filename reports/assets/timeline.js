@@ -4,7 +4,7 @@
   if (!facts_block) return;
   const facts = JSON.parse(facts_block.textContent);
   const ACTION = 0, IDEAL = 1, WAIT = 2, DEVICE = 3;
-  const MOST_BARS = 4500, NO_WAIT = 0xffff;
+  const MOST_BARS = 4500;
   const WAITS = new Set(["dependency", "late send", "late member"]), MOVES = new Set(["transfer", "communication"]);
   const model = (name) => Bokeh.documents.map((d) => d.get_model_by_name(name)).find((m) => m !== null) ?? null;
   const $ = (id) => document.getElementById(id);
@@ -64,7 +64,8 @@
     const thin = view.thin, end = to + 1, lane = options.where ?? `rank ${track.rank}`;
     const place = track.layer === DEVICE ? `${lane}, stream row ${track.row + 1}` : lane;
     const push = (a, b, k, label, alpha, busy) => {
-      out.y.push(top + height / 2); out.height.push(height); out.color.push(kinds[k].color); out.alpha.push(alpha);
+      const high = track.layer === DEVICE && WAITS.has(kinds[k].key) ? 0.45 * height : height;
+      out.y.push(top + height / 2); out.height.push(high); out.color.push(kinds[k].color); out.alpha.push(alpha);
       out.left.push(msOf(a) + moved - shift); out.right.push(msOf(b) + moved - shift);
       out.name.push(label); out.place.push(place);
       out.when.push(`${text(msOf(a) + moved - shift)} after its step's start`); out.lasts.push(busy === null ? text((b - a) * unit) : `${text((b - a) * unit)}, ${text(busy * unit)} of it busy`);
@@ -123,12 +124,12 @@
       known.a = Math.max(known.a, a); known.b = Math.max(known.b, b); known.lanes.add(view.lane);
       view.moves.set(of, known);
     };
-    const [strip, stack] = !facts.has_actions ? [0, 0.88] : kernels ? [0.28, 0.58] : [0.88, 0];
+    const [strip, stack] = !facts.has_actions ? [0, 0.88] : kernels ? [0.22, 0.64] : [0.88, 0];
     lanes.forEach((rank, lane) => {
       const tracks = byRank.get(rank) ?? {}, top = lane - 0.44;
       view.lane = lane;
       const where = `rank ${rank}${ranks[placeOfRank.get(rank)].stage !== null ? `, stage ${ranks[placeOfRank.get(rank)].stage}` : ""}`;
-      if (strip) for (const track of tracks[WAIT] ?? []) draw_track(out, track, view, top + 0.2 * strip, 0.6 * strip, { where });
+      if (strip && !kernels) for (const track of tracks[WAIT] ?? []) draw_track(out, track, view, top + 0.2 * strip, 0.6 * strip, { where });
       if (strip) for (const track of tracks[ACTION] ?? []) draw_track(out, track, view, top, strip, { where, number: true });
       const device = tracks[DEVICE] ?? [];
       if (kernels) for (const track of device) {
@@ -164,7 +165,7 @@
     view.row = (figure.inner_height || 400) / Math.abs(figure.y_range.end - figure.y_range.start);
     const { count, tracks } = counted(view);
     const here = detailed(view);
-    const kernels = !facts.has_actions || (here && count > 0 && (tracks * width) / count >= 5 && view.row >= 13);
+    const kernels = !facts.has_actions || (here && count > 0 && (tracks * width) / count >= 16 && view.row >= 13);
     let out, thin = 1.3;
     do {
       view.thin = thin / view.pixels / unit;
@@ -245,7 +246,7 @@
     ideals = (own.length ? own : ideals).slice(0, 16);
     const figure = model("timeline"), rows = lanes.length + (ideals.length ? ideals.length + 1.6 : 0);
     const [least, most, tallest] = facts.lane_pixels;
-    figure.height = 64 + Math.round(Math.min(tallest, Math.max(60, rows * Math.min(most, Math.max(least, 560 / rows)))));
+    figure.height = 64 + Math.round(Math.min(tallest, Math.max(60, rows * Math.min(most, Math.max(least, 680 / rows)))));
     figure.y_range.setv({ start: lanes.length + (ideals.length ? ideals.length + 0.5 : -0.4), end: ideals.length ? -1 : -0.6 });
     const labels = new Map(), row = (figure.height - 64) / (rows + 0.2), every = Math.max(1, Math.ceil(13 / row));
     lanes.forEach((rank, i) => { const r = ranks[placeOfRank.get(rank)]; if (i % every === 0 || r.late) labels.set(i, `${r.late ? "▲ " : ""}rank ${rank}`); });
@@ -253,9 +254,10 @@
     const axis = model("timeline-ranks");
     axis.major_label_overrides = labels;
     axis.ticker.ticks = [...labels.keys()];
+    const narrow = (figure.inner_width || 1000) < 560;
     const name = (id, y, words) => { const label = model(id); if (label) label.setv({ y, text: words }); };
-    name("timeline-measured-name", -0.48, ideals.length ? "measured (solid line: its end)" : "");
-    name("timeline-ideal-name", lanes.length + 0.42, ideals.length ? "ideal: simulated, uniform stages, nothing late (dashed line: its end)" : "");
+    name("timeline-measured-name", -0.48, !ideals.length ? "" : narrow ? "measured" : "measured (solid line: its end)");
+    name("timeline-ideal-name", lanes.length + 0.42, !ideals.length ? "" : narrow ? "ideal (dashed line: its end)" : "ideal: simulated, uniform stages, nothing late (dashed line: its end)");
     if ($("timeline-lanes")) $("timeline-lanes").value = String(place);
   };
   const place_moment = () => {

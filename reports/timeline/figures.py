@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from reports.charts.palette import NEUTRAL_INK, REFERENCE, SEQUENTIAL, blend
+from reports.charts.palette import NEUTRAL_INK, REFERENCE, SEQUENTIAL
 from reports.charts.time_axis import AXIS
 
-LEFT = 96
+LEFT = 112
 """Pixels left of every frame, so that the three figures stand on one axis."""
 _TOOLTIP = (
     '<div style="display:grid;grid-template-columns:auto auto;gap:1px 12px;font-size:13px;max-width:460px">'
@@ -17,6 +17,8 @@ _TOOLTIP = (
     '<span style="color:var(--soft)">when</span><span>@when</span>'
     '<span style="color:var(--soft)">duration</span><span>@lasts</span></div>'
 )
+_SHADES = [f"{SEQUENTIAL[1]}{round(12 + 243 * i / 31):02x}" for i in range(32)]
+"""From almost clear to full, so that the page shows through on light and dark alike."""
 BARS = ("y", "left", "right", "height", "color", "alpha", "name", "place", "when", "lasts")
 
 
@@ -26,6 +28,8 @@ class Overview:
 
     busy: Any
     """Array of (rows, bins), 0 to 1, first row on top."""
+    what: str
+    """What busy ranks do."""
     start_ms: float
     end_ms: float
     labels: dict[float, str]
@@ -74,7 +78,7 @@ def _strip(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - B
     made.varea(x="x", y1="low", y2="high", source=source, fill_color=SEQUENTIAL[1], fill_alpha=0.55)
     made.xaxis.visible = False
     made.yaxis.ticker = FixedTicker(ticks=[0, 1])
-    made.yaxis.major_label_overrides = {0: "0%", 1: "busy 100%"}
+    made.yaxis.major_label_overrides = {0: "0%", 1: f"{overview.what} 100%"}
     _navigates(made, seen)
     return made
 
@@ -89,7 +93,7 @@ def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bok
     made = _bare("timeline-map", height, full, Range1d(rows - 0.5, -0.5), tools=[])
     shades = np.round(overview.busy * 255).astype(np.uint8)
     source = ColumnDataSource({"image": [shades], "x": [overview.start_ms]}, name="timeline-map-image")
-    colors = LinearColorMapper(palette=[blend(i / 31) for i in range(32)], low=0, high=255)
+    colors = LinearColorMapper(palette=_SHADES, low=0, high=255)
     made.image(
         image="image", x="x", y=-0.5, dw=overview.end_ms - overview.start_ms, dh=rows, source=source, color_mapper=colors
     )

@@ -32,7 +32,7 @@ class Laid:
     waits: pl.DataFrame
     device: detail.Detail
     busy: pl.DataFrame
-    """rank, start_ns, end_ns of computation of all captured ranks, for the map."""
+    """rank, start_ns, end_ns of computation of all captured ranks, for the map; of collectives where no computation is known."""
     order: tuple[int, ...]
     """All captured ranks, by stage."""
     window: tuple[int, int]
@@ -40,6 +40,16 @@ class Laid:
     has_phase: bool
     """Whether steps are pipeline phases, not whole steps."""
     has_kernels: bool
+
+    @property
+    def busy_with(self) -> str:
+        """What the map shows."""
+        return "computing" if self.has_phase or self.has_kernels else "communicating"
+
+    @property
+    def has_pipeline(self) -> bool:
+        """Whether there is more than one stage."""
+        return self.has_phase and self.actions["name"].str.extract(r"^(\d+)[FBIW]").n_unique() > 1
 
     @property
     def origin_ns(self) -> int:

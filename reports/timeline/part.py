@@ -21,7 +21,7 @@ from reports.timeline.packing import Packed, pack
 from traceanalyzer.review.words import counted, milliseconds
 
 MAP_ROWS, MAP_BINS, LANE_BINS = 64, 480, 1200
-_LEAST_LANE, _MOST_LANE, _MOST_HEIGHT = 11, 44, 720
+_LEAST_LANE, _MOST_LANE, _MOST_HEIGHT = 11, 46, 760
 
 
 def content(laid: Laid, late: Collection[int], *, ordered: bool = True) -> TimelineContent:
@@ -35,8 +35,8 @@ def content(laid: Laid, late: Collection[int], *, ordered: bool = True) -> Timel
         return figures(_overview(laid), first, _height(laid), _x_label(laid, step))
 
     labels = {
-        "timeline-strip": "How busy the captured ranks are over time, on average.",
-        "timeline-map": "How busy each captured rank is over time.",
+        "timeline-strip": f"Share of the captured ranks that are {laid.busy_with} over time.",
+        "timeline-map": f"How much of each bin of time each captured rank is {laid.busy_with}.",
         "timeline": f"Timeline of step {laid.steps[laid.shown].step}: one lane per rank, measured above ideal.",
     }
     packed = _packed(laid, kinds)
@@ -108,11 +108,12 @@ def _kinds(laid: Laid) -> list[dict[str, str]]:
 
 def _legend(kinds: list[dict[str, str]], laid: Laid) -> tuple[tuple[str, str], ...]:
     shown = [(kind["label"], kind["color"]) for kind in kinds if not kind["key"].endswith("'")]
-    return (*shown, ("idle", "var(--idle)")) if laid.has_phase else tuple(shown)
+    rest = "idle" if laid.has_phase or laid.has_kernels else "other work of the host"
+    return (*shown, (rest, "var(--idle)"))
 
 
 def _noun(laid: Laid) -> str:
-    return "the pipeline phase of step" if laid.has_phase else "step"
+    return "the pipeline phase of step" if laid.has_pipeline else "the computation of step" if laid.has_phase else "step"
 
 
 def _x_label(laid: Laid, step: Step) -> str:
@@ -139,7 +140,7 @@ def _step_facts(laid: Laid, place: int) -> dict[str, Any]:
 
 def _caption(laid: Laid, step: Step) -> str:
     measured = (step.end_ns - step.start_ns) / NS_PER_MS
-    name = "Pipeline phase of step" if laid.has_phase else "Step"
+    name = _noun(laid).removeprefix("the ").capitalize()
     if step.ideal_ns is None:
         return f"{name} {step.step}: {milliseconds(measured)}."
     ideal = step.ideal_ns / NS_PER_MS
@@ -175,7 +176,7 @@ def _not_whole(laid: Laid) -> str:
 
 def _height(laid: Laid) -> int:
     rows = len(laid.lanes.groups[0].ranks) + (laid.ideal["rank"].n_unique() + 1.6 if len(laid.ideal) else 0)
-    return 64 + int(min(_MOST_HEIGHT, max(60, rows * min(_MOST_LANE, max(_LEAST_LANE, 560 / rows)))))
+    return 64 + int(min(_MOST_HEIGHT, max(60, rows * min(_MOST_LANE, max(_LEAST_LANE, 680 / rows)))))
 
 
 def _overview(laid: Laid) -> Overview:
@@ -183,7 +184,7 @@ def _overview(laid: Laid) -> Overview:
     start, end = ((each - laid.origin_ns) / NS_PER_MS for each in laid.window)
     ranks = len(laid.order)
     rows = len(shares)
-    return Overview(shares, start, end, _map_labels(laid, rows) if ranks > 1 else {0.0: f"rank {laid.order[0]}"})
+    return Overview(shares, laid.busy_with, start, end, _map_labels(laid, rows) if ranks > 1 else {0.0: f"rank {laid.order[0]}"})
 
 
 def _map_labels(laid: Laid, rows: int) -> dict[float, str]:
