@@ -4,7 +4,7 @@
   if (!facts_block) return;
   const facts = JSON.parse(facts_block.textContent);
   const ACTION = 0, IDEAL = 1, WAIT = 2, DEVICE = 3;
-  const MOST_BARS = 4500;
+  const MOST_BARS = 7000;
   const WAITS = new Set(["dependency", "late send", "late member"]), MOVES = new Set(["transfer", "communication"]);
   const model = (name) => Bokeh.documents.map((d) => d.get_model_by_name(name)).find((m) => m !== null) ?? null;
   const $ = (id) => document.getElementById(id);
@@ -88,7 +88,7 @@
       // Narrower than a line: one bar for all such neighbours, in the colour of what takes most of it.
       const sums = new Map();
       let last = b, count = 0, busy = 0, some = false;
-      while (i < track.last && start[i] <= last + thin && lasts[i] < thin && start[i] < a + 60 * thin) {
+      while (i < track.last && start[i] <= last + thin && lasts[i] < thin && start[i] < a + 2 * thin) {
         sums.set(kind[i], (sums.get(kind[i]) ?? 0) + lasts[i]);
         last = Math.max(last, start[i] + lasts[i]); busy += lasts[i]; count++; some ||= query !== null && query.has(name[i]);
         i++;
@@ -171,7 +171,7 @@
       view.thin = thin / view.pixels / unit;
       view.mark = thin < 12;
       out = bars_of(view, kernels);
-      thin *= 2;
+      thin *= 1.5;
     } while (out.y.length > MOST_BARS && thin < 100);
     model("timeline-tracks").data = tracks_of(view);
     model("timeline-bands").data = bands_of(view, kernels);
