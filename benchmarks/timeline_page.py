@@ -99,7 +99,7 @@ def main() -> None:
     parser.add_argument("--tables", action="store_true")
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(channel="chromium", args=list(QUIET_ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=playwright.chromium.executable_path, args=list(QUIET_ARGUMENTS))
         for ranks, num in zip(asked.sizes[::2], asked.sizes[1::2], strict=True):
             measure(browser.new_page(viewport={"width": 1360, "height": 900}), ranks, num, Path(name), tables=asked.tables)
 

@@ -31,7 +31,7 @@ from traceanalyzer.cli.options.reading import (
 def command(paths: tuple[str, ...], output: Path, json_file: str | None, **asked: Any) -> None:  # noqa: ANN401 - options of several types
     """Write the report of the run in PATH as one offline HTML file.
 
-    PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
+    PATH may be the folder of a sweep: the page then shows its points over theory. PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
     """
     from reports import render
     from traceanalyzer.cli.analyze import kept, measured
@@ -42,6 +42,11 @@ def command(paths: tuple[str, ...], output: Path, json_file: str | None, **asked
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
     path = one_place(paths)
+    if (table := _sweep_table(path)) is not None:
+        from reports.sweep import render_sweep
+
+        click.echo(f"report: {render_sweep(table, Path(path).resolve().name, output)}")
+        return
     result = kept(path, asked) or measured(path, asked)
     if json_file is not None:
         write_result(json_file, to_json(result.review))
@@ -53,3 +58,24 @@ def command(paths: tuple[str, ...], output: Path, json_file: str | None, **asked
     for sentence in result.review.headline.sentences:
         click.echo(sentence)
     click.echo(f"report: {written}")
+
+
+def _sweep_table(path: str) -> Any:  # noqa: ANN401 - a frame; polars is imported late
+    """The table of a sweep's folder; None if `path` is something else."""
+    from reports.sweep import SWEEP_TABLE
+
+    file = Path(path) / SWEEP_TABLE
+    if not file.is_file():
+        return None
+    import polars as pl
+
+    from traceanalyzer.errors import InputError
+    from traceanalyzer.schema.sweeps import SWEEP_POINTS
+
+    try:
+        table = pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(f"{file} cannot be read: {error}", "start the sweep again: it keeps points that are done") from None
+    if missing := [name for name in SWEEP_POINTS if name not in table.columns]:
+        raise InputError(f"{file} has no column {missing[0]}", "start the sweep again: it keeps points that are done")
+    return table
