@@ -4,7 +4,7 @@
   if (!facts_block) return;
   const facts = JSON.parse(facts_block.textContent);
   const ACTION = 0, IDEAL = 1, WAIT = 2, DEVICE = 3;
-  const MOST_BARS = 7000;
+  const MOST_BARS = 5000;
   const WAITS = new Set(["dependency", "late send", "late member"]), MOVES = new Set(["transfer", "communication"]);
   const model = (name) => Bokeh.documents.map((d) => d.get_model_by_name(name)).find((m) => m !== null) ?? null;
   const $ = (id) => document.getElementById(id);
@@ -160,7 +160,7 @@
   const draw = () => {
     const figure = model("timeline");
     if (!figure || !spans) return;
-    const range = figure.x_range, width = Math.max(50, figure.inner_width || 1100);
+    const begun = performance.now(), range = figure.x_range, width = Math.max(50, figure.inner_width || 1100);
     const view = { from: range.start + shift, to: range.end + shift, pixels: width / (range.end - range.start), mark: true };
     view.row = (figure.inner_height || 400) / Math.abs(figure.y_range.end - figure.y_range.start);
     const { count, tracks } = counted(view);
@@ -182,7 +182,7 @@
     const note = $("timeline-detail");
     note.textContent = kernels || !facts.has_actions || here ? "" : "Kernels of this window are not in the page; the Perfetto command of a finding, or `traceanalyzer perfetto`, writes them.";
     const root = $("timeline");
-    root.dataset.kernels = String(kernels); root.dataset.bars = String(out.y.length);
+    root.dataset.kernels = String(kernels); root.dataset.bars = String(out.y.length); root.dataset.ms = (performance.now() - begun).toFixed(1);
   };
   const tracks_of = (view) => {
     const out = { y: [], left: [], right: [] };

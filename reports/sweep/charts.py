@@ -57,7 +57,7 @@ def along_chart(table: pl.DataFrame, axes: Sequence[str], along: str, metric: Me
     if points["x"].n_unique() < 2:
         return None
     names = points["series"].unique(maintain_order=True).to_list()[: len(SERIES)]
-    theory = " Lines: theory, the simulated order with equal stages. Dots: measured." if metric.theory else ""
+    theory = " Lines: theory, the simulated order with equal stages. Dots: measured; equal ones cover each other." if metric.theory else ""
     cut = points["series"].n_unique() - len(names)
     left_out = f" {cut} more series are in the table." if cut > 0 else ""
     return Chart(

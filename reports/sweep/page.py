@@ -10,7 +10,7 @@ import polars as pl
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Page, Section, Tile
 from reports.sweep.charts import METRICS, along_chart, numeric_axes, rows_chart
-from traceanalyzer.review.words import Unit, counted, milliseconds, percent, points
+from traceanalyzer.review.words import Unit, counted, digits, milliseconds, percent
 from traceanalyzer.schema.sweeps import SWEEP_POINTS
 
 _COLUMNS: tuple[tuple[str, str, Unit], ...] = (
@@ -63,33 +63,42 @@ def _name(row: dict[str, Any], axes: Sequence[str]) -> str:
     return ", ".join(str(row[axis]) if axis == "schedule" else f"{axis} {row[axis]}" for axis in axes)
 
 
+def _tied(known: pl.DataFrame, name: str, axes: Sequence[str]) -> str:
+    """The first point's name, and those of the points that are equal to it within a hundredth."""
+    first = known[name][0]
+    equal = known.filter((pl.col(name) - first).abs() <= 0.01 * abs(first)).head(4)
+    names = [_name(row, axes) for row in equal.iter_rows(named=True)]
+    return names[0] if len(names) == 1 else f"{'; '.join(names[:-1])} and {names[-1]} alike"
+
+
 def _verdict(done: pl.DataFrame, num: int, axes: Sequence[str]) -> list[str]:
     if done.is_empty():
-        return [f"None of {counted(num, 'point')} was measured."]
+        return [f"None of {counted(num, 'job')} was measured."]
     said = []
     known = done.drop_nulls("bubble_share").sort("bubble_share")
     if len(known):
-        least, most = known.row(0, named=True), known.row(-1, named=True)
+        least, most = known["bubble_share"][0], known["bubble_share"][-1]
         said.append(
-            f"{_name(least, axes)} has the smallest bubble, {percent(least['bubble_share'])} of its phase; "
-            f"{_name(most, axes)} the largest, {percent(most['bubble_share'])}."
+            f"The smallest bubble is {percent(least)} of the pipeline phase ({_tied(known, 'bubble_share', axes)}), the largest "
+            f"{percent(most)} ({_tied(known.reverse(), 'bubble_share', axes)})."
         )
     loads = done.drop_nulls("imbalance_cost_ms").sort("imbalance_cost_ms")
     if len(loads) and not len(known):
-        least, most = loads.row(0, named=True), loads.row(-1, named=True)
+        least, most = loads["imbalance_cost_ms"][0], loads["imbalance_cost_ms"][-1]
         said.append(
-            f"Imbalance costs least with {_name(least, axes)}, {milliseconds(least['imbalance_cost_ms'])} per step, and most with "
-            f"{_name(most, axes)}, {milliseconds(most['imbalance_cost_ms'])}."
+            f"Imbalance costs from {milliseconds(least)} per step ({_tied(loads, 'imbalance_cost_ms', axes)}) to "
+            f"{milliseconds(most)} ({_tied(loads.reverse(), 'imbalance_cost_ms', axes)})."
         )
     apart = done.drop_nulls("bubble_minus_simulated").sort(pl.col("bubble_minus_simulated").abs())
     if len(apart):
         far = apart.row(-1, named=True)
         said.append(
-            f"Measured and simulated bubbles differ by at most {points(abs(far['bubble_minus_simulated']))} points ({_name(far, axes)})."
+            f"Measured and simulated bubbles differ by at most {digits(abs(100 * far['bubble_minus_simulated']))} points of the phase "
+            f"({_name(far, axes)})."
         )
     if len(done) < num:
-        said.append(f"{len(done)} of {counted(num, 'point')} were measured.")
-    return said or [f"{counted(len(done), 'point')} measured."]
+        said.append(f"{len(done)} of {counted(num, 'job')} were measured.")
+    return said or [f"{counted(len(done), 'job')} measured."]
 
 
 def _tiles(done: pl.DataFrame, axes: Sequence[str]) -> list[Tile]:
