@@ -141,7 +141,7 @@
     ideals.forEach((rank, i) => {
       const track = byRank.get(rank)[IDEAL][0], y = lanes.length + 0.9 + i;
       for (const s of facts.steps) if (s.ideal !== null && s.start < view.to && s.ideal > view.from)
-        draw_track(out, track, view, y - 0.4, 0.8, { moved: s.start - facts.zero_ms, number: true, alpha: 0.72, where: `ideal of rank ${rank}` });
+        draw_track(out, track, view, y - 0.4, 0.8, { moved: s.start - facts.zero_ms, number: true, alpha: 0.72, where: `${facts.halves[4]}, rank ${rank}` });
     });
     return out;
   };
@@ -256,8 +256,8 @@
     axis.ticker.ticks = [...labels.keys()];
     const narrow = (figure.inner_width || 1000) < 560;
     const name = (id, y, words) => { const label = model(id); if (label) label.setv({ y, text: words }); };
-    name("timeline-measured-name", -0.48, !ideals.length ? "" : narrow ? "measured" : "measured (solid line: its end)");
-    name("timeline-ideal-name", lanes.length + 0.42, !ideals.length ? "" : narrow ? "ideal (dashed line: its end)" : "ideal: simulated, uniform stages, nothing late (dashed line: its end)");
+    name("timeline-measured-name", -0.48, !ideals.length ? "" : facts.halves[narrow ? 2 : 0]);
+    name("timeline-ideal-name", lanes.length + 0.42, !ideals.length ? "" : facts.halves[narrow ? 3 : 1]);
     if ($("timeline-lanes")) $("timeline-lanes").value = String(place);
   };
   const place_moment = () => {
