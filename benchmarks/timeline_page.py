@@ -38,11 +38,15 @@ def actions(num_ranks: int) -> pl.DataFrame:
     """GPipe of `STAGES` stages, as many replicas as there are ranks for."""
     stages = min(STAGES, num_ranks)
     ranks = pl.DataFrame({"rank": np.arange(num_ranks)}).with_columns(stage=pl.col("rank") % stages)
-    order = pl.DataFrame({"phase": ["F"] * MICROBATCHES + ["B"] * MICROBATCHES, "microbatch": [*range(MICROBATCHES)] * 2})
+    order = pl.DataFrame(
+        {"phase": ["F"] * MICROBATCHES + ["B"] * MICROBATCHES, "microbatch": [*range(MICROBATCHES)] * 2}
+    )
     order = order.with_row_index("position")
     period = (MICROBATCHES + stages) * 3 * FORWARD_NS
     forward = (pl.col("stage") + pl.col("microbatch")) * FORWARD_NS
-    backward = (MICROBATCHES + stages) * FORWARD_NS + (stages - 1 - pl.col("stage") + pl.col("microbatch")) * 2 * FORWARD_NS
+    backward = (MICROBATCHES + stages) * FORWARD_NS + (
+        stages - 1 - pl.col("stage") + pl.col("microbatch")
+    ) * 2 * FORWARD_NS
     start = pl.when(pl.col("phase") == "F").then(forward).otherwise(backward) + pl.col("step") * period
     length = pl.when(pl.col("phase") == "F").then(FORWARD_NS).otherwise(2 * FORWARD_NS)
     made = ranks.join(order, how="cross").join(pl.DataFrame({"step": STEPS}), how="cross").with_columns(start_ns=start)
@@ -83,7 +87,9 @@ def measure(page: Page, num_ranks: int, num_kernels: int, folder: Path) -> None:
     begun = time.process_time()
     laid = lay_out(frames)
     spent = time.process_time() - begun
-    spans = device_spans(frames["kernels"], *(empty(TABLES[n].schema) for n in ("communications", "collectives", "p2p")))
+    spans = device_spans(
+        frames["kernels"], *(empty(TABLES[n].schema) for n in ("communications", "collectives", "p2p"))
+    )
     every = pack([(3, spans)], laid.window[0], ["gemm", "other", "attention"])
     file = render(review, frames, folder / f"{num_ranks}.html")
     seconds = time.process_time() - begun
@@ -98,7 +104,9 @@ def measure(page: Page, num_ranks: int, num_kernels: int, folder: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sizes", nargs="*", type=int, default=[8, 8_000, 8, 1_000_000, 64, 1_000_000, 512, 1_000_000, 4096, 1_000_000])
+    parser.add_argument(
+        "sizes", nargs="*", type=int, default=[8, 8_000, 8, 1_000_000, 64, 1_000_000, 512, 1_000_000, 4096, 1_000_000]
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(QUIET_ARGUMENTS))

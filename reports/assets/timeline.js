@@ -124,7 +124,7 @@
       known.a = Math.max(known.a, a); known.b = Math.max(known.b, b); known.lanes.add(view.lane);
       view.moves.set(of, known);
     };
-    const [strip, stack] = !facts.has_actions ? [0, 0.88] : kernels ? [0.22, 0.64] : [0.88, 0];
+    const [strip, stack] = !facts.has_actions ? [0, 0.88] : kernels ? (view.row >= 34 ? [0.3, 0.56] : [0.22, 0.64]) : [0.88, 0];
     lanes.forEach((rank, lane) => {
       const tracks = byRank.get(rank) ?? {}, top = lane - 0.44;
       view.lane = lane;
@@ -241,16 +241,16 @@
     lanes = facts.groups[place].map((i) => ranks[i].rank);
     laneOf = new Map(lanes.map((rank, i) => [rank, i]));
     const stages = new Set(facts.groups[place].map((i) => ranks[i].stage));
-    ideals = facts.tracks.filter(([layer]) => layer === IDEAL).map(([, rank]) => rank);
-    const own = ideals.filter((rank) => stages.has(ranks[placeOfRank.get(rank)]?.stage));
-    ideals = (own.length ? own : ideals).slice(0, 16);
+    const stageOf = new Map(facts.ideal_stages), known = [...stageOf.keys()].sort((a, b) => stageOf.get(a) - stageOf.get(b));
+    const own = known.filter((rank) => stages.has(stageOf.get(rank)));
+    ideals = (own.length ? own : known).slice(0, 16);
     const figure = model("timeline"), rows = lanes.length + (ideals.length ? ideals.length + 1.6 : 0);
     const [least, most, tallest] = facts.lane_pixels;
     figure.height = 64 + Math.round(Math.min(tallest, Math.max(60, rows * Math.min(most, Math.max(least, 680 / rows)))));
     figure.y_range.setv({ start: lanes.length + (ideals.length ? ideals.length + 0.5 : -0.4), end: ideals.length ? -1 : -0.6 });
     const labels = new Map(), row = (figure.height - 64) / (rows + 0.2), every = Math.max(1, Math.ceil(13 / row));
     lanes.forEach((rank, i) => { const r = ranks[placeOfRank.get(rank)]; if (i % every === 0 || r.late) labels.set(i, `${r.late ? "▲ " : ""}rank ${rank}`); });
-    ideals.forEach((rank, i) => { if (i % every === 0) labels.set(lanes.length + 0.9 + i, `${ranks[placeOfRank.get(rank)]?.stage != null ? `stage ${ranks[placeOfRank.get(rank)].stage}` : `rank ${rank}`}`); });
+    ideals.forEach((rank, i) => { if (i % every === 0) labels.set(lanes.length + 0.9 + i, stageOf.get(rank) === null ? `rank ${rank}` : `stage ${stageOf.get(rank)}`); });
     const axis = model("timeline-ranks");
     axis.major_label_overrides = labels;
     axis.ticker.ticks = [...labels.keys()];

@@ -13,7 +13,6 @@ from reports.charts.palette import NEUTRAL_INK, PHASES, RESULT
 from reports.page.model import Chart
 from traceanalyzer.theory.prediction.comparison import Prediction
 
-
 _PIXELS = (1100, 330)
 """Room for the picture on a page of full width."""
 Box = tuple[float, float, float, float]
@@ -51,8 +50,12 @@ def _placed(predictions: Sequence[Prediction]) -> pl.DataFrame:
     frame = frame.with_columns(pl.col("held").round(3), pl.col("bubble").round(2))
     together = frame.group_by("held", "bubble", maintain_order=True).agg(pl.col("name"))
     places = list(together.select("held", "bubble").iter_rows())
-    best = [not any(h <= held and b <= bubble and (h, b) != (held, bubble) for h, b in places) for held, bubble in places]
-    return together.with_columns(pl.col("name").list.join(", "), best=pl.Series(best, dtype=pl.Boolean)).sort("held", "bubble")
+    best = [
+        not any(h <= held and b <= bubble and (h, b) != (held, bubble) for h, b in places) for held, bubble in places
+    ]
+    return together.with_columns(pl.col("name").list.join(", "), best=pl.Series(best, dtype=pl.Boolean)).sort(
+        "held", "bubble"
+    )
 
 
 def _cap(bubbles: Sequence[float]) -> float:

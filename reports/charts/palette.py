@@ -76,6 +76,7 @@ def ink_on(color: str) -> str:
     """The text colour that reads better on `color`."""
     return max((LIGHT_INK_ON_MARK, DARK_INK_ON_MARK), key=lambda ink: contrast(ink, color))
 
+
 WAITS = {"dependency": "#a0708c", "late send": "#b5476b", "late member": "#d0574a"}
 """Waiting, by its cause."""
 KERNELS = {

@@ -83,7 +83,11 @@ def timelines(predictions: Sequence[Prediction]) -> Chart:
     phases = [phase for phase in PHASES if phase in set(bars["phase"].to_list())]
     end = axis_ms(predictions)
     beyond = [each.title for each in predictions if each.simulation.makespan_ns / _NS_PER_MS > end * 1.001]
-    slow = f" The axis ends at {milliseconds(end)}, so that one slow schedule does not hide the others; beyond it: {', '.join(beyond)}." if beyond else ""
+    slow = (
+        f" The axis ends at {milliseconds(end)}, so that one slow schedule does not hide the others; beyond it: {', '.join(beyond)}."
+        if beyond
+        else ""
+    )
     cut = f" The limit is {MAX_BARS:,} bars, so these are not drawn: {', '.join(left_out)}." if left_out else ""
     return Chart(
         id="timelines",

@@ -88,7 +88,11 @@ def _verdict(predicted: Predicted) -> tuple[str, ...]:
         return (f"{_named(tied)} take equally long: the bubble is {share} of the pipeline phase.", _least_memory(tied))
     last = f"{worst.title} is the longest: its phase takes {percent(longer)} longer."
     if len(tied) > 1:
-        return (f"{_named(tied)} are the shortest: the bubble takes {share} of the pipeline phase.", _least_memory(tied), last)
+        return (
+            f"{_named(tied)} are the shortest: the bubble takes {share} of the pipeline phase.",
+            _least_memory(tied),
+            last,
+        )
     return (f"{best.title} is the shortest: its bubble takes {share} of its pipeline phase, {peak}.", last)
 
 

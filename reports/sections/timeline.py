@@ -11,7 +11,11 @@ from reports.sections.material import Material, reason
 
 def section(material: Material) -> Section:
     """The timeline, as far as anything was timed."""
-    part = Timeline(id="timeline", make=functools.cache(lambda: _content(material))) if material.origin_ns is not None else None
+    part = (
+        Timeline(id="timeline", make=functools.cache(lambda: _content(material)))
+        if material.origin_ns is not None
+        else None
+    )
     return material.section(
         "timeline-section",
         "Timeline",

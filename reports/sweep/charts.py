@@ -53,11 +53,17 @@ def series_names(table: pl.DataFrame, axes: Sequence[str], along: str) -> pl.Ser
 
 def along_chart(table: pl.DataFrame, axes: Sequence[str], along: str, metric: Metric) -> Chart | None:
     """Measured points and theory's line of every series over one swept number; None without two measured points."""
-    points = table.with_columns(series=series_names(table, axes, along), x=pl.col(along).cast(pl.Float64)).drop_nulls(metric.measured)
+    points = table.with_columns(series=series_names(table, axes, along), x=pl.col(along).cast(pl.Float64)).drop_nulls(
+        metric.measured
+    )
     if points["x"].n_unique() < 2:
         return None
     names = points["series"].unique(maintain_order=True).to_list()[: len(SERIES)]
-    theory = " Lines: theory, the simulated order with equal stages. Dots: measured; equal ones cover each other." if metric.theory else ""
+    theory = (
+        " Lines: theory, the simulated order with equal stages. Dots: measured; equal ones cover each other."
+        if metric.theory
+        else ""
+    )
     cut = points["series"].n_unique() - len(names)
     left_out = f" {cut} more series are in the table." if cut > 0 else ""
     return Chart(
@@ -122,21 +128,25 @@ def rows_chart(table: pl.DataFrame, axes: Sequence[str], metric: Metric) -> Char
 
 def _rows(named: pl.DataFrame, metric: Metric) -> Any:  # noqa: ANN401 - Bokeh
     hv = holoviews()
-    known = metric.theory if metric.theory else metric.measured
+    known = metric.theory or metric.measured
     placed = named.with_row_index("row").select(
         "series",
         row=pl.col("row").cast(pl.Float64),
         measured=metric.factor * pl.col(metric.measured),
         theory=metric.factor * pl.col(known).fill_null(pl.col(metric.measured)),
     )
-    lines = hv.Segments(placed.select("theory", "row", "measured", end="row"), kdims=["theory", "row", "measured", "end"])
+    lines = hv.Segments(
+        placed.select("theory", "row", "measured", end="row"), kdims=["theory", "row", "measured", "end"]
+    )
     dots = hv.Scatter(placed, kdims=["measured"], vdims=["row", "series", "theory"]).opts(
         size=10, color=PHASES["F"], tools=["hover"],
         hover_tooltips=[("", "@series"), ("measured", "@measured{0,0.00}"), ("theory", "@theory{0,0.00}")],
     )  # fmt: skip
     drawing = lines.opts(color=NEUTRAL_INK, line_width=2)
     if metric.theory:
-        marks = hv.Scatter(placed, kdims=["theory"], vdims=["row"]).opts(size=13, marker="dash", angle=90, color=NEUTRAL_INK, line_width=2)
+        marks = hv.Scatter(placed, kdims=["theory"], vdims=["row"]).opts(
+            size=13, marker="dash", angle=90, color=NEUTRAL_INK, line_width=2
+        )
         drawing = drawing * marks
     most = max(placed["measured"].max() or 0.0, placed["theory"].max() or 0.0)  # type: ignore[type-var] - Float64
     return render(

@@ -29,9 +29,7 @@ class Detail:
         return len(self.spans) == self.num_all
 
 
-def chosen(
-    spans: pl.DataFrame, findings: Sequence[Window], step: Window | None, limit: int = MAX_KERNELS
-) -> Detail:
+def chosen(spans: pl.DataFrame, findings: Sequence[Window], step: Window | None, limit: int = MAX_KERNELS) -> Detail:
     """All spans if there are no more than `limit`; else those that meet the windows of `findings`, in order, and the typical `step`.
 
     A finding's window longer than the step is cut to its length. What does not fit any more is cut at its end.

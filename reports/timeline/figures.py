@@ -74,7 +74,9 @@ def _strip(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - B
     mean = overview.busy.mean(axis=0)
     width = (overview.end_ms - overview.start_ms) / len(mean)
     middles = [overview.start_ms + (i + 0.5) * width for i in range(len(mean))]
-    source = ColumnDataSource({"x": middles, "low": [0.0] * len(mean), "high": mean.tolist()}, name="timeline-strip-area")
+    source = ColumnDataSource(
+        {"x": middles, "low": [0.0] * len(mean), "high": mean.tolist()}, name="timeline-strip-area"
+    )
     made.varea(x="x", y1="low", y2="high", source=source, fill_color=SEQUENTIAL[1], fill_alpha=0.55)
     made.xaxis.visible = False
     made.yaxis.ticker = FixedTicker(ticks=[0, 1])
@@ -95,7 +97,13 @@ def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bok
     source = ColumnDataSource({"image": [shades], "x": [overview.start_ms]}, name="timeline-map-image")
     colors = LinearColorMapper(palette=_SHADES, low=0, high=255)
     made.image(
-        image="image", x="x", y=-0.5, dw=overview.end_ms - overview.start_ms, dh=rows, source=source, color_mapper=colors
+        image="image",
+        x="x",
+        y=-0.5,
+        dw=overview.end_ms - overview.start_ms,
+        dh=rows,
+        source=source,
+        color_mapper=colors,
     )
     made.xaxis.visible = False
     made.yaxis.ticker = FixedTicker(ticks=list(overview.labels))
@@ -167,9 +175,6 @@ def _add_marks(made: Any) -> None:  # noqa: ANN401 - Bokeh
         label = Label(x=4, x_units="screen", y=-0.5, text="", text_baseline="bottom", tags=["ink"], name=name)
         label.update(text_font_size="12px", text_color=NEUTRAL_INK)
         made.add_layout(label)
-    made.add_layout(
-        BoxAnnotation(
-            name="timeline-moment", visible=False, left=0, right=0, fill_color="#e0a800", fill_alpha=0.13,
-            line_color="#c4841d", line_width=2, line_alpha=0.9, level="overlay",
-        )  # fmt: skip
-    )
+    box = BoxAnnotation(name="timeline-moment", visible=False, left=0, right=0, level="overlay")
+    box.update(fill_color="#e0a800", fill_alpha=0.13, line_color="#c4841d", line_width=2, line_alpha=0.9)
+    made.add_layout(box)

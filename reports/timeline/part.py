@@ -21,6 +21,7 @@ from reports.timeline.layout import Laid, Step
 from reports.timeline.packing import Packed, pack
 from traceanalyzer.review.words import counted, milliseconds
 
+
 @dataclass(frozen=True, slots=True)
 class Halves:
     """What stands in the upper and in the lower half, in words."""
@@ -89,7 +90,9 @@ def _packed(laid: Laid, kinds: list[dict[str, str]]) -> Packed:
     return pack(list(enumerate(frames)), laid.window[0], [kind["key"] for kind in kinds])
 
 
-def _facts(laid: Laid, packed: Packed, kinds: list[dict[str, str]], late: Collection[int], halves: Halves) -> dict[str, Any]:
+def _facts(
+    laid: Laid, packed: Packed, kinds: list[dict[str, str]], late: Collection[int], halves: Halves
+) -> dict[str, Any]:
     """What the script needs to know of the packed spans; times in ms since zero of the axis as the page opens."""
     place = {rank: i for i, rank in enumerate(laid.lanes.ranks)}
     return {
@@ -107,10 +110,17 @@ def _facts(laid: Laid, packed: Packed, kinds: list[dict[str, str]], late: Collec
         "detail": [[_since(laid, each) for each in window] for window in laid.device.windows],
         "whole": laid.device.whole,
         "num_bins": LANE_BINS,
+        "ideal_stages": _ideal_stages(laid),
         "halves": [halves.upper_name, halves.lower_name, halves.upper, halves.lower_short, halves.lower],
         "has_actions": laid.has_phase,
         "lane_pixels": [_LEAST_LANE, _MOST_LANE, _MOST_HEIGHT],
     }
+
+
+def _ideal_stages(laid: Laid) -> list[tuple[int, int | None]]:
+    """The first stage of every rank in the lower half."""
+    stage = pl.col("name").str.extract(r"^(\d+)[FBIW]").cast(pl.Int64).min()
+    return list(laid.ideal.group_by("rank").agg(stage).sort("rank").iter_rows())
 
 
 def _since(laid: Laid, at_ns: int) -> float:
@@ -124,9 +134,16 @@ def _moved(laid: Laid) -> pl.DataFrame:
 
 def _kinds(laid: Laid) -> list[dict[str, str]]:
     """Every kind of span that is drawn, in the order of the legend."""
-    used = {kind for frame in (laid.actions, laid.ideal, laid.waits, laid.device.spans) for kind in frame["kind"].unique()}
+    used = {
+        kind for frame in (laid.actions, laid.ideal, laid.waits, laid.device.spans) for kind in frame["kind"].unique()
+    }
     colors = {**PHASES, **{f"{phase}'": color for phase, color in ODD_CHUNKS.items()}, **WAITS, **KERNELS}
-    names = {**PHASE_NAMES, **{f"{p}'": f"{name}, other chunk" for p, name in PHASE_NAMES.items()}, **WAIT_NAMES, **KERNEL_NAMES}
+    names = {
+        **PHASE_NAMES,
+        **{f"{p}'": f"{name}, other chunk" for p, name in PHASE_NAMES.items()},
+        **WAIT_NAMES,
+        **KERNEL_NAMES,
+    }
     return [
         {"key": key, "label": names[key], "color": color, "ink": ink_on(color)}
         for key, color in colors.items()
@@ -141,7 +158,9 @@ def _legend(kinds: list[dict[str, str]], laid: Laid) -> tuple[tuple[str, str], .
 
 
 def _noun(laid: Laid) -> str:
-    return "the pipeline phase of step" if laid.has_pipeline else "the computation of step" if laid.has_phase else "step"
+    return (
+        "the pipeline phase of step" if laid.has_pipeline else "the computation of step" if laid.has_phase else "step"
+    )
 
 
 def _x_label(laid: Laid, step: Step) -> str:
@@ -212,7 +231,9 @@ def _overview(laid: Laid) -> Overview:
     start, end = ((each - laid.origin_ns) / NS_PER_MS for each in laid.window)
     ranks = len(laid.order)
     rows = len(shares)
-    return Overview(shares, laid.busy_with, start, end, _map_labels(laid, rows) if ranks > 1 else {0.0: f"rank {laid.order[0]}"})
+    return Overview(
+        shares, laid.busy_with, start, end, _map_labels(laid, rows) if ranks > 1 else {0.0: f"rank {laid.order[0]}"}
+    )
 
 
 def _map_labels(laid: Laid, rows: int) -> dict[float, str]:

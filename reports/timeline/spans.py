@@ -117,9 +117,7 @@ def _rows(kernels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _known_communication(
-    communications: pl.DataFrame, collectives: pl.DataFrame, p2p: pl.DataFrame
-) -> pl.DataFrame:
+def _known_communication(communications: pl.DataFrame, collectives: pl.DataFrame, p2p: pl.DataFrame) -> pl.DataFrame:
     """Per communication kernel its wait, the culprit, and what joins it with the other members'."""
     matches = collectives.drop_nulls("index").group_by(_PLACE).agg(pl.col("match").first())
     received = p2p.filter(pl.col("direction") == "receive").drop_nulls("index").sort("wait_ns", descending=True)
@@ -145,9 +143,7 @@ def _split(placed: pl.DataFrame) -> pl.DataFrame:
         turn=pl.min_horizontal(start + pl.col("wait_ns").fill_null(0), end),
         peer=pl.col("culprit"),
     ).with_columns(
-        late=pl.when(messages)
-        .then(pl.min_horizontal(start + pl.col("dependency_ns").clip(0), "turn"))
-        .otherwise(start)
+        late=pl.when(messages).then(pl.min_horizontal(start + pl.col("dependency_ns").clip(0), "turn")).otherwise(start)
     )
     waiting = pl.col("wait_ns").fill_null(0) > 0
     communicates = pl.col("operation").is_not_null() | (pl.col("kind") == "communication")

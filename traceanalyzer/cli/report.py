@@ -75,7 +75,9 @@ def _sweep_table(path: str) -> Any:  # noqa: ANN401 - a frame; polars is importe
     try:
         table = pl.read_parquet(file)
     except (OSError, pl.exceptions.PolarsError) as error:
-        raise InputError(f"{file} cannot be read: {error}", "start the sweep again: it keeps points that are done") from None
+        raise InputError(
+            f"{file} cannot be read: {error}", "start the sweep again: it keeps points that are done"
+        ) from None
     if missing := [name for name in SWEEP_POINTS if name not in table.columns]:
         raise InputError(f"{file} has no column {missing[0]}", "start the sweep again: it keeps points that are done")
     return table
