@@ -32,6 +32,27 @@ def report(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
     return html(review_page(review, tables), "review", to_builtins(review), tables)
 
 
+def first_screen(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
+    """The first screen alone, as HTML text: what a printed page or a picture of the review shows."""
+    from reports.page.html import html  # noqa: PLC0415 - templates and drawing take long to import
+
+    return html(replace(review_page(review, tables), sections=()), "review", to_builtins(review))
+
+
+def svg(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
+    """The first screen as a picture that needs no browser to be made."""
+    from reports.page.card import card  # noqa: PLC0415 - only a picture needs it
+
+    return card(review_page(review, tables))
+
+
+def full_markdown(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
+    """The whole review as Markdown."""
+    from reports.page.markdown import markdown  # noqa: PLC0415 - only Markdown needs it
+
+    return markdown(review_page(review, tables))
+
+
 def summary_markdown(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
     """Verdict, headline numbers and findings as Markdown, for a pull request."""
     from reports.page.markdown import markdown  # noqa: PLC0415 - only Markdown needs it

@@ -12,7 +12,6 @@ from reports.sections import (
     findings,
     headline,
     job,
-    kernels,
     owners,
     recorded,
     tables,
@@ -20,9 +19,11 @@ from reports.sections import (
 )
 from reports.sections.coverage import quality, sample
 from reports.sections.coverage.missing import with_missing
+from reports.sections.devices import kernels, roofline
 from reports.sections.experts import all_to_all
 from reports.sections.material import Material
-from reports.sections.pipeline import bubble, memory, what_if
+from reports.sections.opening import opening
+from reports.sections.pipeline import bubble, memory, next_configurations, what_if
 from traceanalyzer.review import Review
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
@@ -31,10 +32,11 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     timeline.section,
     bubble.section,
     what_if.section,
+    next_configurations.section,
     all_to_all.section,
     recorded.section,
     efficiency.section,
-    efficiency.roofline,
+    roofline.section,
     owners.section,
     kernels.section,
     memory.steps,
@@ -63,6 +65,7 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
         verdict=headline.verdict(review),
         preface=checked,
         tiles=headline.tiles(review),
+        opening=opening(material),
         sections=tuple(known),
         withheld_causes=headline.withheld_causes(review),
         footer=f"Made by {tool}, {review.created}.",

@@ -11,6 +11,7 @@ import pytest
 
 from traceanalyzer.cli import traceanalyzer as root
 from traceanalyzer.cli.manners.reference import page as command_line_page
+from traceanalyzer.theory.model.known_names import known_names_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -38,6 +39,10 @@ def test_every_link_between_pages_leads_to_a_heading(page: Path) -> None:
 
 def test_the_command_line_page_is_the_commands_own_help() -> None:
     assert (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8") == command_line_page()
+
+
+def test_the_page_of_devices_and_models_is_made_from_their_files() -> None:
+    assert (ROOT / "docs" / "known-names.md").read_text(encoding="utf-8") == known_names_page()
 
 
 def test_every_page_is_in_the_sites_navigation() -> None:

@@ -20,7 +20,7 @@
     if (keep) try { localStorage.setItem("traceanalyzer-theme", theme); } catch { /* the choice lasts for this visit */ }
     repaint();
   };
-  document.getElementById("theme").addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark", true));
+  document.getElementById("theme")?.addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark", true));
 
   // Print: light, checks unfolded; canvases keep the screen's layout, so pictures of them take the paper's width.
   let before = null;
@@ -58,7 +58,7 @@
       save(await unpack(block.textContent), `${name}.csv`);
     });
   }
-  document.getElementById("download").addEventListener("click", (event) => {
+  document.getElementById("download")?.addEventListener("click", (event) => {
     const name = event.target.dataset.name, record = JSON.parse(document.getElementById(name).textContent);
     save(new Blob([JSON.stringify(record, null, 2)], { type: "application/json" }), `${name}.json`);
   });
@@ -68,6 +68,7 @@
     const drawn = globalThis.Bokeh?.documents.length ?? 0;
     if (!drawn && document.querySelector(".canvas")) return void setTimeout(begin, 30);
     repaint();
+    root.dataset.height = document.body.scrollHeight;
     root.dataset.ready = "true";
   };
   begin();

@@ -9,10 +9,12 @@ from typing import Any
 
 import polars as pl
 
-from reports.charts.palette import NEUTRAL_INK, REFERENCE
+from reports.charts.palette import BUBBLE_PARTS, LOSS, NEUTRAL_INK, REFERENCE, RESULT
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 ROW_HEIGHT = 30
+LOSS_OF_SCHEDULE = BUBBLE_PARTS["warm-up"]
+"""The bubble that the schedule itself costs: no fault."""
 MAX_ROWS = 64
 """Bars of one chart: more rows than this are cut, and the chart says so."""
 
@@ -56,6 +58,8 @@ def render(element: Any, *, height: int, x_label: str, y_label: str = "", **opts
     figure = hv.render(element, backend="bokeh")
     figure.xaxis.axis_label = x_label or None
     figure.yaxis.axis_label = y_label or None
+    if opts.get("gridstyle"):
+        figure.ygrid.visible = False
     for tool in list(figure.tools):
         if type(tool).__name__ != "HoverTool":
             figure.remove_tools(tool)
@@ -67,6 +71,20 @@ def as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
     plot.handles["glyph"].tags = ["ink"]
 
 
+def time_scale(longest_ms: float) -> tuple[float, str]:
+    """What milliseconds are multiplied by for an axis up to `longest_ms`, and the axis's unit."""
+    return next(
+        (scale, unit)
+        for least, scale, unit in ((1e3, 1e-3, "s"), (1.0, 1.0, "ms"), (0.0, 1e3, "µs"))
+        if longest_ms >= least
+    )
+
+
+def loss_color(amount: float) -> str:
+    """The colour of a bar that makes a step longer, or shorter."""
+    return LOSS if amount >= 0 else RESULT
+
+
 def stacked_bars(
     values: pl.DataFrame,
     rows: Sequence[str],
@@ -76,22 +94,15 @@ def stacked_bars(
     unit: str,
     x_end: float | None = None,
     reference: tuple[float, str] | None = None,
+    ticks: Sequence[tuple[int, float]] = (),
 ) -> Any:  # noqa: ANN401
     """Horizontal stacked bars of `values` (row: position in `rows`; part: key of `colors`; value ≥ 0).
 
     Parts are stacked in the order of `colors`; `reference` is a dashed line across all rows with its
-    name on top. Hovering shows the value followed by `unit`.
+    name on top; `ticks` are lines across single rows, (row, value). Hovering shows the value followed by `unit`.
     """
     hv = holoviews()
-    order = list(colors)
-    placed = (
-        values.with_columns(order=pl.col("part").replace_strict({part: i for i, part in enumerate(order)}))
-        .sort("row", "order")
-        .with_columns(end=pl.col("value").cum_sum().over("row"))
-        .with_columns(start=pl.col("end") - pl.col("value"), below=pl.col("row") - 0.38, above=pl.col("row") + 0.38)
-        .filter(pl.col("value") > 0)
-        .with_columns(name=pl.col("row").replace_strict(dict(enumerate(rows)), return_dtype=pl.String))
-    )
+    placed = _stacked(values, rows, list(colors))
     bars = hv.Rectangles(
         placed, kdims=["start", "below", "end", "above"], vdims=["part", "value", "name"]
     ).opts(
@@ -114,6 +125,10 @@ def stacked_bars(
             * named.opts(text_font_size="12px", text_color=NEUTRAL_INK, text_align="center", hooks=[as_ink])
         )
         widest = max(widest, level)
+    if ticks:
+        lines = hv.Segments([(at, row - 0.45, at, row + 0.45) for row, at in ticks])
+        chart = chart * lines.opts(line_width=3, color=NEUTRAL_INK, hooks=[as_ink])
+        widest = max(widest, *(at for _, at in ticks))
     return render(
         chart,
         height=(64 if reference is None else 80) + ROW_HEIGHT * len(rows),
@@ -123,6 +138,18 @@ def stacked_bars(
         yticks=list(enumerate(rows)),
         show_grid=True,
         gridstyle={"ygrid_line_color": None},
+    )
+
+
+def _stacked(values: pl.DataFrame, rows: Sequence[str], order: Sequence[str]) -> pl.DataFrame:
+    """Corners of every part's rectangle, parts of a row one after the other in the order given."""
+    return (
+        values.with_columns(order=pl.col("part").replace_strict({part: i for i, part in enumerate(order)}))
+        .sort("row", "order")
+        .with_columns(end=pl.col("value").cum_sum().over("row"))
+        .with_columns(start=pl.col("end") - pl.col("value"), below=pl.col("row") - 0.38, above=pl.col("row") + 0.38)
+        .filter(pl.col("value") > 0)
+        .with_columns(name=pl.col("row").replace_strict(dict(enumerate(rows)), return_dtype=pl.String))
     )
 
 
@@ -161,14 +188,32 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: 
 
 
 def points(
-    values: pl.DataFrame, *, x_label: str, y_label: str, color: str, references: Mapping[str, float], y_unit: str
+    values: pl.DataFrame,
+    *,
+    x_label: str,
+    y_label: str,
+    color: str,
+    references: Mapping[str, float],
+    y_unit: str,
+    outliers: pl.DataFrame | None = None,
 ) -> Any:  # noqa: ANN401
-    """Values (columns x, y) as dots, with horizontal reference lines; the y axis starts at zero."""
+    """Values (columns x, y) as dots, `outliers` as crosses, with horizontal reference lines; the y axis starts at zero."""
     hv = holoviews()
     dots = hv.Scatter(values, kdims=["x"], vdims=["y"]).opts(
         size=9, color=color, tools=["hover"], hover_tooltips=[(x_label, "@x"), ("", "@y{0,0.000} " + y_unit)]
     )
     chart = dots
+    if outliers is not None and not outliers.is_empty():
+        crosses = hv.Scatter(outliers, kdims=["x"], vdims=["y"])
+        chart = chart * crosses.opts(
+            size=11,
+            marker="x",
+            line_width=3,
+            color=LOSS,
+            tools=["hover"],
+            hover_tooltips=[("", "@y{0,0.000} " + y_unit)],
+        )
+        values = pl.concat([values, outliers])
     low, high = float(values["x"].min()), float(values["x"].max())  # type: ignore[arg-type] - Float64
     for index, level in enumerate(references.values()):
         line = hv.Segments([(low - 0.5, level, high + 0.5, level)])

@@ -51,6 +51,11 @@ NEUTRAL_INK = "#78828f"
 SEQUENTIAL = ("#dbe8f6", "#2f72bd")
 """Ends of the single-hue scale of heat maps: least and most."""
 
+DIVERGING = ("#2f72bd", "#c65f35")
+"""Ends of the scale around the mean: below it, and above it."""
+GREY_CELL = "#d5dae1"
+"""A cell within chance."""
+
 
 def luminance(color: str) -> float:
     """Relative luminance of `#rrggbb`, 0 to 1 (WCAG 2.2)."""
@@ -65,11 +70,17 @@ def contrast(first: str, second: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def blend(share: float) -> str:
-    """The colour at `share` (0 to 1) of the sequential scale."""
-    ends = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in SEQUENTIAL]
+def blend(share: float, scale: tuple[str, str] = SEQUENTIAL) -> str:
+    """The colour at `share` (0 to 1) of a sequential scale."""
+    ends = [[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in scale]
     mixed = [round(low + (high - low) * min(1.0, max(0.0, share))) for low, high in zip(*ends, strict=True)]
     return "#" + "".join(f"{channel:02x}" for channel in mixed)
+
+
+def diverge(ratio: float) -> str:
+    """The colour of a load ÷ mean: blue below 1, red above, full at 0 and at 2."""
+    end = DIVERGING[0] if ratio < 1 else DIVERGING[1]
+    return blend(0.2 + 0.8 * min(1.0, abs(ratio - 1)), (GREY_CELL, end))
 
 
 def ink_on(color: str) -> str:

@@ -17,7 +17,7 @@ import jinja2
 from markupsafe import Markup
 
 from reports.charts.elements import finish
-from reports.page.model import Chart, Section, Timeline
+from reports.page.model import Chart
 from reports.page.text import safe_text
 
 _ASSETS = Path(__file__).parents[1] / "assets"
@@ -55,10 +55,9 @@ def bokeh_script() -> str:
     return _CDN.sub("about:blank", source).replace("\r\n", "\n").replace("</script", "<\\/script")
 
 
-def embedded(sections: Sequence[Section]) -> tuple[dict[str, Markup], str]:
+def embedded(charts: Sequence[Chart]) -> tuple[dict[str, Markup], str]:
     """Every chart's place in the page by its id, and the one script that draws them all (empty without charts)."""
-    charts = [c for s in sections for p in s.parts for c in (p.make().charts if isinstance(p, Timeline) else (p,))]
-    figures = {c.id: finish(c.draw()) for c in charts if isinstance(c, Chart)}
+    figures = {chart.id: finish(chart.draw()) for chart in charts}
     if not figures:
         return {}, ""
     from bokeh.embed import components  # noqa: PLC0415 - lazy: 0.5 s

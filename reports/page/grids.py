@@ -37,6 +37,7 @@ def grid(  # noqa: PLR0913 - what a table may have
     if not rows:
         return None
     cells = [[_cell(value(row), unit) for row in rows[:limit]] for _, value, unit in columns]
+    keys = [[_key(value(row)) for row in rows[:limit]] for _, value, _ in columns]
     shown = [i for i, column in enumerate(cells) if any(cell not in ("", NOTHING) for cell in column)]
     return Grid(
         id=grid_id,
@@ -44,6 +45,8 @@ def grid(  # noqa: PLR0913 - what a table may have
         columns=tuple(columns[i][0] for i in shown),
         rows=tuple(zip(*(cells[i] for i in shown), strict=True)),
         numeric=frozenset(place for place, i in enumerate(shown) if columns[i][2] is not None),
+        keys=tuple(zip(*(keys[i] for i in shown), strict=True)),
+        units=tuple(_UNITS.get(columns[i][2] or "number", "") for i in shown),
         note=note,
         num_rows=len(rows),
         all_rows=csv or source,
@@ -63,6 +66,22 @@ def _cell(value: Value, unit: Unit | None) -> str:
         return str(value) if unit is None else quantity(value, unit)
     return value if isinstance(value, str) else ", ".join(map(str, value))
 
+
+def _key(value: Value) -> float | None:
+    """The number of a cell that holds one."""
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
+
+
+_UNITS: dict[Unit, str] = {
+    "ms": "ms",
+    "us": "us",
+    "ns": "ns",
+    "bytes": "bytes",
+    "flops": "FLOP",
+    "flops_per_second": "FLOP/s",
+    "share": "of 1",
+}
+"""Units of the raw numbers of a column; the others are plain counts and ratios."""
 
 Figure = tuple[str, float | None, Unit]
 """Name, value and unit of one number."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import partial
 
 import polars as pl
 from markupsafe import Markup, escape
 
 from reports.page.downloads import packed, script_json
 from reports.page.embedding import bokeh_script, embedded, own_file, policy, template
-from reports.page.model import Page, Timeline
+from reports.page.glossary import anchor, term_of
+from reports.page.layout import laid_out
+from reports.page.model import Chart, Page, Part, Section, Terms, Timeline
 from reports.page.text import safe_text
 
 _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|ns|µs|ms|s|points|MFU))(?!\w)")
@@ -18,10 +21,13 @@ _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|
 
 def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFrame] | None = None) -> str:
     """The whole page. Inside are `record`, which can be downloaded as `name`.json, and `tables`, as CSV."""
-    divs, drawing = embedded(page.sections)
-    timed = any(isinstance(part, Timeline) for section in page.sections for part in section.parts)
-    own = [own_file("page.js"), *([own_file("timeline.js")] if timed else [])]
+    divs, drawing = embedded(_charts(page))
+    told = page.opening.waterfall.id if page.opening.waterfall else ""
+    own = [own_file("page.js"), own_file("tables.js"), own_file("reading.js")]
+    if any(isinstance(part, Timeline) for section in page.sections for part in section.parts):
+        own.append(own_file("timeline.js"))
     scripts = [own_file("theme.js"), *([bokeh_script(), drawing] if divs else []), *own]
+    defined = {term for section in page.sections if section.id == "method" for term in _terms(section)}
     return template("page.html.jinja").render(
         policy=Markup(policy(scripts)),  # noqa: S704 - made of hashes
         css=Markup(own_file("page.css")),  # noqa: S704 - our own file
@@ -31,10 +37,34 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         divs=divs,
         json=lambda facts: Markup(script_json(facts)),  # noqa: S704 - inert by construction
         plain=Markup,
+        layout={section.id: laid_out(section, told) for section in page.sections},
+        anchor=anchor,
+        anchor_of=partial(_anchor_of, defined=defined),
         name=name,
         record=Markup(script_json(record)),  # noqa: S704 - inert by construction
         csv={table: Markup(packed(frame)) for table, frame in (tables or {}).items() if not frame.is_empty()},  # noqa: S704
     )
+
+
+def _charts(page: Page) -> list[Chart]:
+    first = [page.opening.waterfall] if page.opening.waterfall else []
+    told = {chart.id for chart in first}
+    parts = [chart for section in page.sections for part in section.parts for chart in _of(part)]
+    return first + [part for part in parts if part.id not in told]
+
+
+def _of(part: Part) -> tuple[Chart, ...]:
+    return part.make().charts if isinstance(part, Timeline) else (part,) if isinstance(part, Chart) else ()
+
+
+def _terms(section: Section) -> list[str]:
+    return [term for part in section.parts if isinstance(part, Terms) for term, _ in part.entries]
+
+
+def _anchor_of(title: str, *, defined: set[str]) -> str:
+    """Where the definition of a heading's term stands; empty if the page has none."""
+    term = next((each for each in (title, term_of(title)) if each in defined), "")
+    return anchor(term) if term else ""
 
 
 def emphasised(sentence: str) -> Markup:

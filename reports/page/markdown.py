@@ -6,7 +6,7 @@ import html
 import re
 from collections.abc import Iterator, Sequence
 
-from reports.page.model import Chart, Findings, Grid, Note, Page, Part, Section, Terms
+from reports.page.model import Chart, Findings, Grid, Note, Opening, Page, Part, Section, Terms
 from reports.page.text import safe_text
 from traceanalyzer.review.words import counted
 
@@ -24,6 +24,7 @@ def markdown(page: Page) -> str:
             f"{_strong(sentence) if at == 0 else escaped(sentence)}  " for at, sentence in enumerate(page.verdict)
         ),
         *_tiles(page),
+        *_remedies(page.opening),
         *(block for section in page.sections for block in _section(section)),
         *(f"*withheld: {escaped(what)}: {escaped(why)}*" for what, why in dict.fromkeys(page.withheld_causes)),
         f"<sub>{escaped(page.footer)}</sub>" if page.footer else "",
@@ -49,6 +50,19 @@ def _tiles(page: Page) -> Iterator[str]:
     rows = [(tile.title, tile.value, tile.theory, tile.gap) for tile in page.tiles]
     if rows:
         yield _table(("", "value", "", ""), rows, frozenset())
+
+
+def _remedies(opening: Opening) -> Iterator[str]:
+    rows = [(r.kind, r.culprit or r.title, r.saves, r.share, r.device_hours, r.todo) for r in opening.remedies]
+    if rows:
+        yield "#### What to do first"
+        columns = ("class", "culprit or change", "saves per step", "of the step", "GPU-hours per day", "how")
+        shown = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+        yield _table(
+            [columns[at] for at in shown],
+            [[row[at] for at in shown] for row in rows],
+            frozenset(place for place, at in enumerate(shown) if at in (2, 3, 4)),
+        )
 
 
 def _section(section: Section) -> Iterator[str]:

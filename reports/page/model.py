@@ -34,6 +34,10 @@ class Grid:
     half: bool = False
     few: int = 6
     """Rows that a terminal shows; 0: the table is not for a terminal."""
+    keys: tuple[tuple[float | None, ...], ...] = ()
+    """The numbers behind the cells, row by row: what sorting compares and the CSV of the shown table holds."""
+    units: tuple[str, ...] = ()
+    """Unit of the keys of each column."""
     kind: Literal["grid"] = "grid"
 
 
@@ -48,6 +52,8 @@ class Chart:
     """What the picture shows, for readers who cannot see it."""
     title: str = ""
     caption: str = ""
+    term: str = ""
+    """What of the glossary the picture is about, where its title is not a term itself."""
     legend: tuple[tuple[str, str], ...] = ()
     """(word, colour) in drawing order."""
     half: bool = False
@@ -145,6 +151,7 @@ class Section:
     title: str
     parts: tuple[Part, ...]
     lead: str = ""
+    """What to see here, in one sentence."""
     absent: str = ""
     in_terminal: bool = True
     withheld: tuple[tuple[str, str], ...] = ()
@@ -166,6 +173,55 @@ class Tile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Remedy:
+    """One of the actions that save most: a fault to repair, or a change to make."""
+
+    finding: str
+    """Id of the finding that it follows from."""
+    kind: Literal["fault", "change"]
+    title: str
+    what: str
+    """What is the matter, or what to change to, as a sentence; empty where the culprit says it all."""
+    todo: str
+    culprit: str
+    """Who or what, in words; empty if nobody is named."""
+    saves: str
+    """Per step."""
+    share: str
+    """Of the step."""
+    device_hours: str
+    """GPU-hours per day at the job's size; empty where that is not known."""
+    start_ms: float | None = None
+    end_ms: float | None = None
+    """Where it shows, on the timeline's axis."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """A bar of the waterfall, its ends as shares of the longest."""
+
+    name: str
+    start: float
+    end: float
+    color: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opening:
+    """What the first screen has beside verdict and tiles: who, what to do, and where the time went."""
+
+    identity: tuple[tuple[str, str], ...] = ()
+    """Facts that tell this run from others: (name, text)."""
+    remedies: tuple[Remedy, ...] = ()
+    remedies_note: str = ""
+    """What the savings are of, or why there is none."""
+    waterfall: Chart | None = None
+    bars: tuple[Bar, ...] = ()
+    """The waterfall's own, for renderers that draw without a browser."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
     """Everything that a reader sees."""
 
@@ -179,6 +235,7 @@ class Page:
     warnings: tuple[str, ...] = ()
     verdict: tuple[str, ...]
     tiles: tuple[Tile, ...] = ()
+    opening: Opening = Opening()
     sections: tuple[Section, ...]
     withheld_causes: tuple[tuple[str, str], ...] = ()
     """What is not known, one entry per cause: (what, why and what would unlock it)."""

@@ -6,7 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from reports.page.model import COMPARED, Chart, Finding, Findings, Grid, Note, Page, Part, Section, Terms, Tile
+from reports.page.model import COMPARED, Chart, Finding, Findings, Grid, Note, Opening, Page, Part, Section, Terms, Tile
 from reports.page.text import safe_text
 
 WIDE = 10_000
@@ -60,6 +60,7 @@ def _first_screen(page: Page, width: int) -> list[str]:
         "\n".join(_wrapped(warning, width, "! ") for warning in page.warnings),
         "\n".join(_wrapped(sentence, width) for sentence in page.verdict),
         "\n".join(_tiles(page.tiles, width)),
+        "\n".join(_remedies(page.opening, width)),
         "\n".join(_wrapped(f"{what}: {why}", width, "withheld: ", "  ") for what, why in page.withheld_causes),
     ]
 
@@ -85,6 +86,17 @@ def _tiles(tiles: Sequence[Tile], width: int) -> Iterator[str]:
         beside = ", ".join(text for text in (tile.theory, tile.gap, note) if text)
         head = f"{safe_text(tile.title):<{longest}} {safe_text(tile.value):>9}"
         yield _wrapped(beside, width, f"{head}  ") if beside else head
+
+
+def _remedies(opening: Opening, width: int) -> Iterator[str]:
+    if opening.remedies:
+        yield "What to do first"
+    for at, each in enumerate(opening.remedies, 1):
+        hours = f"{each.device_hours} GPU-hours per day" if each.device_hours else ""
+        worth = ", ".join(text for text in (f"{each.saves} per step", each.share, hours) if text)
+        yield _wrapped(f"{each.kind}: {each.culprit or each.title} ({worth})", width, f"  {at}. ")
+        if each.todo:
+            yield _wrapped(each.todo, width, "     → ")
 
 
 def _section(section: Section, path: str, width: int) -> Iterator[str]:

@@ -12,13 +12,16 @@ from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Section, Terms
 from reports.page.text import chart_text
 from reports.sections.material import Material
-from traceanalyzer.review import Fact, Mfu, RooflineShape, WaterfallStep
+from traceanalyzer.review import Fact, Mfu, WaterfallStep
 from traceanalyzer.review.vocabulary import Recomputation
 from traceanalyzer.review.words import digits, flops_rate, percent
 
 CLOSED = 0.05
 """Largest miss, in MFU points, of losses that are said to close the way from peak to measured."""
-_BARS = {"name": pl.String, "start": pl.Float64, "end": pl.Float64, "color": pl.String, "text": pl.String}
+LEAST_BAR = 0.1
+"""MFU points below which losses share one bar."""
+BARS = {"name": pl.String, "start": pl.Float64, "end": pl.Float64, "color": pl.String, "text": pl.String}
+"""Columns of a waterfall's bars."""
 
 
 def section(material: Material) -> Section:
@@ -34,17 +37,6 @@ def section(material: Material) -> Section:
     )
 
 
-def roofline(material: Material) -> Section:
-    """Matrix multiplications against their roof."""
-    return material.section(
-        "roofline",
-        "Roofline",
-        [roofline_grid(material.review.roofline)],
-        "roofline",
-        absent="These traces hold no tensor shapes.",
-    )
-
-
 def losses(waterfall: Sequence[WaterfallStep]) -> list[WaterfallStep]:
     """The waterfall without its ends (peak and measured); gains are negative."""
     return [step for step in waterfall if not step.name.lower().startswith(("peak", "measured", "mfu"))]
@@ -53,18 +45,26 @@ def losses(waterfall: Sequence[WaterfallStep]) -> list[WaterfallStep]:
 def waterfall_rows(mfu: Mfu, waterfall: Sequence[WaterfallStep]) -> pl.DataFrame:
     """Bars from peak to measured: name, start, end, color, text; in percent of peak. Empty without an MFU."""
     if mfu.mfu is None:
-        return pl.DataFrame(schema=_BARS)
+        return pl.DataFrame(schema=BARS)
     rows, level = [("peak", 0.0, 100.0, REFERENCE, "100%")], 100.0
-    for step in losses(waterfall):
-        points = step.mfu_points
+    for name, points in _bars(waterfall):
         color, sign = (LOSS, "−") if points >= 0 else (RESULT, "+")
         start, end = sorted((level - points, level))
-        rows.append((chart_text(step.name), start, end, color, f"{sign}{digits(abs(points))}"))
+        rows.append((chart_text(name), start, end, color, f"{sign}{digits(abs(points))}"))
         level -= points
     if not losses(waterfall) and mfu.hfu is not None and mfu.hfu != mfu.mfu:
         rows.append(("HFU (recompute counted)", 0.0, 100 * mfu.hfu, REFERENCE, percent(mfu.hfu)))
     rows.append(("measured MFU", 0.0, 100 * mfu.mfu, RESULT, percent(mfu.mfu)))
-    return pl.DataFrame(rows, schema=_BARS, orient="row")
+    return pl.DataFrame(rows, schema=BARS, orient="row")
+
+
+def _bars(waterfall: Sequence[WaterfallStep]) -> list[tuple[str, float]]:
+    """Losses with their points; those too small to be seen are one bar."""
+    lost = losses(waterfall)
+    small = [step for step in lost if abs(step.mfu_points) < LEAST_BAR]
+    bars = [(step.name, step.mfu_points) for step in lost if len(small) < 2 or step not in small]
+    rest = sum(step.mfu_points for step in small)
+    return [*bars, (f"{len(small)} smaller losses", rest)] if len(small) > 1 and rest else bars
 
 
 def waterfall_chart(mfu: Mfu, waterfall: Sequence[WaterfallStep]) -> Chart | None:
@@ -140,26 +140,4 @@ def convention_grid(mfu: Mfu) -> Grid | None:
         limit=24,
         few=0,
         half=True,
-    )
-
-
-def roofline_grid(shapes: Sequence[RooflineShape]) -> Grid | None:
-    """Shapes that lose most time to their roof, per rank and step; None without any."""
-    return grid(
-        "roofline-grid",
-        "Matrix multiplications by time lost to the roof",
-        shapes,
-        [
-            ("time lost", lambda s: s.lost_ms, "ms"),
-            ("time", lambda s: s.ms, "ms"),
-            ("of the roof", lambda s: s.roof_share, "share"),
-            ("bound by", lambda s: s.bound, None),
-            ("reached", lambda s: s.flops_per_second, "flops_per_second"),
-            ("type", lambda s: s.dtype, None),
-            ("operator and shape", lambda s: f"{s.name} {s.shape}", None),
-        ],
-        note="Per rank and step. The roof is the peak of the number format or the memory's bandwidth, whichever is lower.",
-        limit=64,
-        few=5,
-        csv="roofline",
     )

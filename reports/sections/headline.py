@@ -18,7 +18,7 @@ def subject(review: Review) -> str:
     for fact, noun in ((job.num_stages, "stage"), (job.num_microbatches, "microbatch")):
         if fact is not None and fact.value > 1:
             said.append(counted(fact.value, noun))
-    said.append(_degrees(job.layout.value) if job.layout else "")
+    said.append(degrees_text(job.layout.value) if job.layout else "")
     said += [fact.value for fact in (job.compute_mode, job.backend) if fact is not None]
     said.append(job.hardware.value.device if job.hardware else "")
     steps = review.step.duration_ms.num_steps
@@ -26,8 +26,9 @@ def subject(review: Review) -> str:
     return " · ".join(text for text in said if text)
 
 
-def _degrees(layout: Degrees) -> str:
-    shown = {"PP": layout.pp, "DP": layout.dp, "TP": layout.tp, "EP": layout.ep}
+def degrees_text(layout: Degrees) -> str:
+    """Parallel degrees above one, for example `PP 4 × DP 2`."""
+    shown = {"PP": layout.pp, "DP": layout.dp, "TP": layout.tp, "CP": layout.cp, "EP": layout.ep}
     return " × ".join(f"{name} {degree}" for name, degree in shown.items() if degree and degree > 1)
 
 

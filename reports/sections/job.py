@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
+from reports.page.glossary import GLOSSARY
 from reports.page.grids import grid
 from reports.page.model import Grid, Section, Terms
 from reports.sections.headline import tiles
@@ -70,7 +71,11 @@ def fact_text(name: str, value: object) -> str:
 def method(material: Material) -> Section:
     """What each number means."""
     defined = tuple((tile.title, tile.definition) for tile in tiles(material.review) if tile.definition)
-    parts = [_terms(material.review.method), Terms(entries=defined, title="The numbers on top") if defined else None]
+    own = _terms(material.review.method)
+    said = {term.lower() for term, _ in (*defined, *(own.entries if own else ()))}
+    words = tuple((term, text) for term, text in GLOSSARY.items() if term.lower() not in said)
+    numbers = Terms(entries=defined, title="The numbers on top") if defined else None
+    parts = [own, numbers, Terms(entries=words, title="Words of this report")] if own or numbers else []
     return material.section(
         "method", "Method and definitions", parts, absent="The review states no method.", in_terminal=False
     )
@@ -80,7 +85,8 @@ def provenance(material: Material) -> Section:
     """Which files, versions and seeds the review rests on."""
     review = material.review
     path = review.source.path
-    source = Terms(entries=(("Source", path),)) if path else None
+    told = any(each.term == "Source" for each in review.provenance)
+    source = Terms(entries=(("Source", path),)) if path and not told else None
     parts = [_terms(review.provenance), source, source_files(review.files)]
     return material.section(
         "provenance", "Provenance", parts, absent="The review states no provenance.", in_terminal=False

@@ -8,10 +8,12 @@ import polars as pl
 
 from reports.charts import elements as charts
 from reports.charts.palette import OWNERS, STEP_PHASES
+from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Section
+from reports.sections.devices.mesh import late_ranks, mesh_chart
 from reports.sections.material import Material
-from traceanalyzer.review import Accounting, Figure, OwnerShare
-from traceanalyzer.review.words import milliseconds, n_of_n, percent, spaced
+from traceanalyzer.review import Accounting, Figure, OwnerShare, Review
+from traceanalyzer.review.words import milliseconds, n_of_n, percent, ranks_text, spaced
 
 PHASE_NAMES = {
     "F": "forward",
@@ -30,8 +32,26 @@ def section(material: Material) -> Section:
     """Where the ranks' time went, by owner and by phase of the step."""
     review = material.review
     account = material.table("accounting").filter(~pl.col("step").is_in(list(material.set_apart)))
-    parts = [owner_chart(account), phase_chart(account), owner_grid(review.accounting, review.figures)]
-    return material.section("owners", "Owners of time", parts, "accounting")
+    parts = [
+        owner_chart(account),
+        mesh_chart(material),
+        phase_chart(account),
+        owner_grid(review.accounting, review.figures),
+    ]
+    return material.section("owners", "Owners of time", parts, "accounting", lead=_lead(review))
+
+
+def _lead(review: Review) -> str:
+    """The largest loss, and the ranks that stand out."""
+    losses = [row for row in review.accounting.owners if row.owner != "compute" and row.ms > 0]
+    computed = next((row.share for row in review.accounting.owners if row.owner == "compute"), 0.0)
+    if not review.accounting.owners:
+        return ""
+    largest = max(losses, key=lambda row: row.ms, default=None)
+    lost = f", and {spaced(largest.owner)} takes {percent(largest.share)}" if largest else ""
+    late = late_ranks(review)
+    named = f" {ranks_text(list(late)).capitalize()} {'stands' if len(late) == 1 else 'stand'} out." if late else ""
+    return f"The mean rank computes for {percent(computed)} of its step{lost}.{named}"
 
 
 def owner_shares(accounting: pl.DataFrame, column: str = "owner") -> pl.DataFrame:
@@ -95,6 +115,27 @@ def _by_rank(
         label=label,
         caption=caption + (f" {cut} more ranks are not drawn." if cut else ""),
         legend=tuple((_word(part), color) for part, color in colors.items() if part in used),
+        half=True,
+        numbers=_numbers(known, column),
+    )
+
+
+def _numbers(shares: pl.DataFrame, column: str) -> Grid | None:
+    """Time and share by rank."""
+    rows = shares.sort("rank", "share", descending=[False, True]).to_dicts()
+    return grid(
+        f"{column}-numbers",
+        "By rank",
+        rows,
+        [
+            ("rank", lambda r: r["rank"], "count"),
+            (column, lambda r: _word(r[column]), None),
+            ("share", lambda r: r["share"], "share"),
+            ("all steps", lambda r: r["duration_ns"], "ns"),
+        ],
+        limit=256,
+        few=0,
+        csv="accounting",
     )
 
 

@@ -84,6 +84,7 @@ def test_the_moment_is_the_same_where_fewer_steps_were_analysed(
         assert max(s.end_ns for s in owners) >= finding["end_ns"] - 2000
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [
@@ -124,7 +125,7 @@ def test_without_the_package_the_other_format_is_named(
     monkeypatch.setitem(sys.modules, "perfetto", None)
     assert main(["perfetto", str(traces), "-o", str(tmp_path / "a.pftrace")]) == 2
     told = capsys.readouterr().err
-    assert "traceanalyzer[perfetto]" in told
+    assert "traceanalyzer-llm[perfetto]" in told
     assert "--format json" in told
     assert main(["perfetto", str(traces), "-o", str(tmp_path / "a.json")]) == 0
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reports.sections.efficiency import roofline_grid
+from reports.sections.devices.roofline import roofline_grid
 from traceanalyzer.review import RooflineShape
 
 SHAPE = RooflineShape(

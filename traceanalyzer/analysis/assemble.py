@@ -29,10 +29,12 @@ from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_sentences
 from traceanalyzer.gaps.culprits.culprits import stage_of
+from traceanalyzer.gaps.efficiency.next_configurations import next_configurations
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.efficiency.roofline import with_shapes
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
+from traceanalyzer.regular_file import shown
 from traceanalyzer.review import (
     Accounting,
     Finding,
@@ -79,7 +81,7 @@ def _review(run: Run, found: Measured) -> Review:
         Review(
             tool=Tool(name="traceanalyzer", version=__version__),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            source=Source(path=run.path),
+            source=Source(path=shown(run.path)),
             files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
             headline=Headline(sentences=[], tiles=[]),
             warnings=[
@@ -95,7 +97,7 @@ def _review(run: Run, found: Measured) -> Review:
             mfu=found.mfu,
             findings=_findings(found),
             method=method(subjects.pipeline.gap.figures, found.mfu, tables, recomputed),
-            provenance=provenance(run.job, run.path, __version__),
+            provenance=provenance(run.job, shown(run.path), __version__),
             stragglers=claims.stragglers,
             sample=found.captured,
             recorded=found.recorded,
@@ -115,7 +117,9 @@ def _summed_up(found: Measured, review: Review) -> Review:
         ),
         _words(found, review), known, review.findings, review.quality.withheld,
     )  # fmt: skip
-    return replace(review, figures=known, headline=told)
+    return replace(
+        review, figures=known, headline=told, next_configurations=next_configurations(review, found.tables.ranks)
+    )
 
 
 def _words(found: Measured, review: Review) -> Words:

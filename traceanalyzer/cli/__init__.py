@@ -14,6 +14,8 @@ from traceanalyzer.cli.manners.help import Commands
 from traceanalyzer.cli.manners.versions import print_versions
 from traceanalyzer.errors import TraceAnalyzerError
 
+_LESS = "give fewer ranks or steps (--ranks, --steps), or run it where more memory is free"
+
 SUBJECTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Measure": {
         "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
@@ -102,8 +104,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _invoke(arguments)
     try:
         return _invoke(arguments)
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
+    except SystemExit:
+        raise
+    except MemoryError:
+        return fail("not enough memory for this input", _LESS, 3)
+    except BaseException as error:  # noqa: BLE001 - a panic of Polars is no Exception
+        if type(error).__name__ == "PanicException":
+            return fail(f"Polars gave up on this input: {error}", "report this with the input; check still reads it", 3)
         hint = "this is a bug: run again with TRACEANALYZER_DEBUG=1 and report what it prints"
         return fail(f"internal error: {type(error).__name__}: {error}", hint, 70)

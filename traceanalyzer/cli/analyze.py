@@ -11,6 +11,7 @@ from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
+    Meter,
     announce,
     choice_options,
     columns_option,
@@ -19,6 +20,7 @@ from traceanalyzer.cli.options.reading import (
     rank_map_option,
     refuse_lost,
 )
+from traceanalyzer.cli.screen import say, screen_width
 
 if TYPE_CHECKING:
     from traceanalyzer.analysis.kept import Kept
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
 @click.option("--full", is_flag=True, help="Print every section, not one screen.")
+@click.option(
+    "--redact", metavar="CLASSES", help="Write pseudonyms: all, or a list of hosts, users, paths, kernels, annotations."
+)
 @gate_options
 @columns_option
 @rank_map_option
@@ -40,6 +45,7 @@ def command(
     paths: tuple[str, ...],
     json_file: str | None,
     out: str | None,
+    redact: str | None,
     gate_file: Path | None,
     junit_file: str | None,
     form: str,
@@ -53,16 +59,18 @@ def command(
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
     from traceanalyzer.analysis.kept import keep_result
+    from traceanalyzer.analysis.redaction import classes_of, redacted
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
 
-    path = one_place(paths)
+    path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)
-    if result is not None and out is not None:
+    if result is not None and out is not None and not classes:
         raise UsageError(f"{path}: is already a kept result", "leave --out out, or give the traces")
     if result is None:
         result = measured(path, asked)
+    result = redacted(result, classes)
     review = result.review
     if out is not None:
         keep_result(review, result.tables, out)
@@ -78,15 +86,14 @@ def command(
 def _print(result: Kept, form: str, *, full: bool) -> None:
     from reports import summary_markdown, text
     from traceanalyzer.cli.manners.color import emphasized
-    from traceanalyzer.cli.screen import screen_width
 
     if form == "md":
-        click.echo(summary_markdown(result.review, result.tables), nl=False)
+        say(summary_markdown(result.review, result.tables), end="")
     elif form == "text":
-        click.echo(emphasized(text(result.review, result.tables, screen_width(), one_screen=not full)))
+        say(text(result.review, result.tables, screen_width(), one_screen=not full), style=emphasized)
     else:
         for sentence in result.review.headline.sentences:
-            announce([sentence], click.echo)
+            announce([sentence], say)
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
@@ -123,5 +130,9 @@ def measured(path: Where, asked: dict[str, Any]) -> Kept:
     declared = declaration(**{name: value for name, value in asked.items() if name not in reading})
     only, at = chosen_numbers("--ranks", reading["ranks"]), chosen_numbers("--steps", reading["steps"])
     names, rank_map = load_columns(reading["columns"]), load_rank_map(reading["rank_map"])
-    analysis = analyze(with_declaration(read(path, names, rank_map=rank_map, ranks=only, steps=at), declared))
+    meter = Meter("read")
+    run = read(path, names, rank_map=rank_map, ranks=only, steps=at, progress=meter)
+    meter.next(f"measuring {run.traces.events.height:,} events")
+    analysis = analyze(with_declaration(run, declared))
+    meter.done()
     return Kept(analysis.review, analysis.tables)

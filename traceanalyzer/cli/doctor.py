@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from traceanalyzer.cli.manners.help import Command
+from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
     from traceanalyzer.machine import Machine
@@ -26,7 +27,7 @@ def command(json_file: str | None) -> None:
     if json_file is not None:
         write_result(json_file, written(convert(found, DoctorRecord, from_attributes=True)))
     if json_file != "-":
-        click.echo("\n".join(_lines(found)))
+        say("\n".join(_lines(found)))
 
 
 def _lines(found: Machine) -> list[str]:

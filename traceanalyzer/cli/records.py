@@ -112,6 +112,28 @@ class PlacementRecord(Record, frozen=True, kw_only=True):
     layers: list[LayerPlacementRecord]
 
 
+class GateRecord(Record, frozen=True, kw_only=True):
+    """What `gate init --json` writes."""
+
+    gate: Annotated[str, Meta(description="The gate's file.")]
+    baseline: Annotated[str, Meta(description="The review that its relative limits are against.")]
+    paths: Annotated[list[str], Meta(description="Of every limit: the field of review.json, in the file's order.")]
+    min_steps: int | None
+    min_ranks: int | None
+
+
+class TimelineRecord(Record, frozen=True, kw_only=True):
+    """What `perfetto --json` writes."""
+
+    file: str
+    format: Literal["perfetto", "json"]
+    num_processes: int
+    num_slices: int
+    num_flows: int
+    num_bytes: int
+    notes: Annotated[list[str], Meta(description="What is not in the file, and why.")]
+
+
 def written(record: object) -> bytes:
     """A record as JSON text."""
     return msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n"
@@ -158,6 +180,8 @@ _SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "analyze": _review,
     "report": _review,
     "compare": _comparison,
+    "gate init": lambda: _of_type(GateRecord),
+    "perfetto": lambda: _of_type(TimelineRecord),
     "predict": _prediction,
     "plan job": _plan,
     "plan experts": lambda: _of_type(PlacementRecord),

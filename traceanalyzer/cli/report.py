@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,24 +17,52 @@ from traceanalyzer.cli.options.reading import (
     paths_argument,
     rank_map_option,
 )
+from traceanalyzer.cli.screen import say
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from traceanalyzer.review import Review
 
 
 @click.command("report", cls=Command)
 @paths_argument
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: report.FORMAT]")
 @click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True, help="HTML file."
+    "--format",
+    "form",
+    type=click.Choice(["html", "md", "png", "svg"]),
+    help="html: the whole report; md: the same as Markdown; png, svg: a picture of its first screen (png needs Chromium).  [default: by the file's ending, else html]",
+)
+@click.option(
+    "--print",
+    "printed",
+    is_flag=True,
+    help="Write the first screen as a PDF of one page too, by Chromium if there is one.",
+)
+@click.option(
+    "--redact", metavar="CLASSES", help="Write pseudonyms: all, or a list of hosts, users, paths, kernels, annotations."
 )
 @columns_option
 @rank_map_option
 @choice_options
 @job_options
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON beside it; - is standard output.")
-def command(paths: tuple[str, ...], output: Path, json_file: str | None, **asked: Any) -> None:  # noqa: ANN401 - options of several types
-    """Write the report of the run in PATH as one offline HTML file.
+def command(
+    paths: tuple[str, ...],
+    output: Path | None,
+    form: str | None,
+    *,
+    printed: bool,
+    json_file: str | None,
+    redact: str | None,
+    **asked: Any,  # noqa: ANN401 - options of several types
+) -> None:
+    """Write the report of the run in PATH as one offline HTML file, as Markdown or as a picture.
 
     PATH may be the folder of a sweep: the page then shows its points over theory. PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
     """
-    from reports import render
+    from traceanalyzer.analysis.redaction import classes_of, redacted
     from traceanalyzer.cli.analyze import kept, measured
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
@@ -41,23 +70,75 @@ def command(paths: tuple[str, ...], output: Path, json_file: str | None, **asked
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
-    path = one_place(paths)
-    if (table := _sweep_table(path)) is not None:
+    ending = output.suffix.lstrip(".").lower() if output is not None else ""
+    form = form or (ending if ending in _FORMS else "html")
+    target = output or Path(f"report.{form}")
+    path, classes = one_place(paths), classes_of(redact)
+    if (swept := _sweep_table(path)) is not None:
+        if form != "html" or printed or classes or json_file:
+            raise UsageError("the page of a sweep is HTML alone", "leave the other options out: -o sweep.html")
         from reports.sweep import render_sweep
 
-        click.echo(f"report: {render_sweep(table, Path(path).resolve().name, output)}")
+        say(f"report: {render_sweep(swept, Path(path).resolve().name, target)}")
         return
-    result = kept(path, asked) or measured(path, asked)
+    result = redacted(kept(path, asked) or measured(path, asked), classes)
     if json_file is not None:
         write_result(json_file, to_json(result.review))
-    written = render(result.review, result.tables, output)
+    _write(result.review, result.tables, target, form)
+    if printed:
+        _print(result.review, result.tables, target)
     if json_file == "-":
         return
     for line in result.review.warnings:
-        click.echo(f"! {line}")
+        say(f"! {line}")
     for sentence in result.review.headline.sentences:
-        click.echo(sentence)
-    click.echo(f"report: {written}")
+        say(sentence)
+    say(f"report: {target}")
+
+
+_FORMS = ("html", "md", "png", "svg")
+
+
+def _write(review: Review, tables: Mapping[str, pl.DataFrame], target: Path, form: str) -> None:
+    """Write the report in one form."""
+    import reports
+    from traceanalyzer.output import write_result
+
+    if form == "html":
+        reports.render(review, tables, target)
+    elif form == "md":
+        write_result(target, reports.full_markdown(review, tables).encode())
+    elif form == "svg":
+        write_result(target, reports.svg(review, tables).encode())
+    else:
+        _picture(review, tables, target)
+
+
+def _picture(review: Review, tables: Mapping[str, pl.DataFrame], target: Path) -> None:
+    from reports import first_screen
+    from reports.browser import browser, write_png
+    from traceanalyzer.errors import UsageError
+
+    program = browser()
+    if program is None:
+        raise UsageError(
+            "--format png: no Chromium, Chrome or Edge was found",
+            "use --format svg, which needs none, or name one in TRACEANALYZER_CHROMIUM",
+        )
+    write_png(first_screen(review, tables), target, program)
+
+
+def _print(review: Review, tables: Mapping[str, pl.DataFrame], beside: Path) -> None:
+    """The page to print, beside the report; without a browser a line says how to print it."""
+    from reports import first_screen
+    from reports.browser import browser, write_pdf
+
+    program, target = browser(), beside.with_suffix(".pdf")
+    if program is None:
+        say(f"no Chromium, Chrome or Edge here: open {beside} in a browser and print its first page", err=True)
+        return
+    write_pdf(first_screen(review, tables), target, program)
+    say(f"printed: {target}", err=True)
 
 
 def _sweep_table(path: str) -> Any:  # noqa: ANN401 - a frame; polars is imported late

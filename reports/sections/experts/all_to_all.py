@@ -7,9 +7,10 @@ from reports.page.grids import figures, grid
 from reports.page.model import Grid, Note, Part, Section, Terms
 from reports.sections.experts import loads, volumes
 from reports.sections.experts.chain import chain_grid
+from reports.sections.experts.heat import bytes_matrix, exchange_waits, expert_heat
 from reports.sections.material import Material
 from traceanalyzer.review import AllToAll
-from traceanalyzer.review.words import counted, spaced
+from traceanalyzer.review.words import counted, spaced, times
 
 MAX_GROUPS = 200
 _REMEDIES = {
@@ -32,10 +33,13 @@ def section(material: Material) -> Section:
     routing, collectives = material.table("routing"), material.table("collectives")
     measured = material.review.all_to_all
     exchanged = token_flow.exchanges(routing, collectives)
+    layers = expert_heat(routing)
     parts: list[Part | None] = [
-        loads.matrix_chart(exchanged),
+        layers,
         loads.load_chart(token_flow.rank_loads(exchanged), measured),
-        loads.load_chart(token_flow.expert_loads(routing), measured),
+        None if layers else loads.load_chart(token_flow.expert_loads(routing), measured),
+        bytes_matrix(material.table("traffic"), material.table("ranks")) or loads.matrix_chart(exchanged),
+        exchange_waits(material.table("expert_blame"), material.review.step.least_told_ms or 0.0),
         loads.split_chart(collectives),
     ]
     if measured is not None:
@@ -49,8 +53,18 @@ def section(material: Material) -> Section:
         parts,
         "all_to_all",
         "expert_sharding",
-        lead="Tokens travel to the ranks that hold their experts, and back.",
+        lead=_lead(measured),
     )
+
+
+def _lead(measured: AllToAll | None) -> str:
+    """How uneven the loads are, and who is waited for."""
+    if measured is None or measured.rank_load_max_over_mean is None:
+        return ""
+    chance = loads.by_chance(measured, "rank")
+    ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f' ({chance})' if chance else ''}"
+    late = "" if measured.slowest_rank is None else f"; the others wait mostly for rank {measured.slowest_rank}"
+    return f"{ratio}{late}."
 
 
 def facts(measured: AllToAll) -> Terms | None:

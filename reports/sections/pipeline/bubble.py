@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import median_low
 
 import polars as pl
 
@@ -13,10 +14,13 @@ from reports.page.model import Chart, Grid, Part, Section
 from reports.sections.material import Material
 from reports.sections.pipeline import causes
 from reports.sections.pipeline.what_if import what_if
+from reports.sections.waits import waiting_chart
 from traceanalyzer.review import Bubble
 from traceanalyzer.review.theory import theory_share
-from traceanalyzer.review.words import Unit, percent, quantity
+from traceanalyzer.review.words import Unit, milliseconds, percent, quantity
 
+_UNEVEN = 1.02
+"""Times a usual rank's computation above which the longest one is named."""
 _PART_COLUMNS = {
     "warm-up": "warmup_ns",
     "steady": "steady_ns",
@@ -32,16 +36,48 @@ def section(material: Material) -> Section:
     parts: list[Part | None] = []
     measured = bubble is not None and (bubble.measured_share is not None or not table.is_empty())
     if bubble is not None and measured:
-        parts += [bubble_chart(bubble, table), step_chart(bubble), forms_grid(bubble), stage_grid(bubble)]
+        by_stage = bubble_chart(bubble, table)
+        parts += [by_stage, step_chart(bubble), forms_grid(bubble), None if by_stage else stage_grid(bubble)]
     if bubble is not None:
-        parts += [causes.excess(bubble), causes.culprits(bubble), causes.waiting(bubble)]
+        parts += [
+            causes.excess(bubble),
+            pipeline_waits(material),
+            causes.culprits(bubble),
+            causes.waiting(bubble),
+        ]
     return material.section(
         "bubble",
         "Pipeline bubble",
         [*parts, *what_if(material.review.what_if)],
         "bubble",
-        lead="Time of the pipeline phase in which a stage runs no chunk." if measured else "",
+        lead=_lead(bubble) if bubble is not None and measured else "",
     )
+
+
+def _lead(bubble: Bubble) -> str:
+    """How large the bubble is beside theory, and the stage that computes longest."""
+    if bubble.measured_share is None:
+        return "Time of the pipeline phase in which a stage runs no chunk."
+    theory = theory_share(bubble)
+    beside = f" of the pipeline phase; {theory[1]} gives {percent(theory[0])}" if theory else " of the pipeline phase"
+    longest = max(bubble.stages, key=lambda stage: stage.chunk_ms, default=None)
+    usual = median_low([stage.chunk_ms for stage in bubble.stages]) if bubble.stages else 0.0
+    uneven = longest is not None and longest.chunk_ms > _UNEVEN * usual
+    named = (
+        f"; rank {longest.ranks[0]} computes {milliseconds(longest.chunk_ms)}, a usual one {milliseconds(usual)}"
+        if uneven and longest
+        else ""
+    )
+    return f"Stages wait for each other for {percent(bubble.measured_share)}{beside}{named}."
+
+
+def pipeline_waits(material: Material) -> Chart | None:
+    """Who waits for whom between stages, per step; None without waits."""
+    blame = material.table("blame").filter(~pl.col("step").is_in(list(material.set_apart)))
+    known, steps = blame.drop_nulls(["waiter", "culprit"]), max(1, blame["step"].n_unique())
+    sums = known.group_by("waiter", "culprit").agg(ms=pl.col("duration_ns").sum() / steps / 1e6)
+    others, least = sums.filter(pl.col("waiter") != pl.col("culprit")), material.review.step.least_told_ms or 0.0
+    return waiting_chart(others, "pipeline-waits", "Who waits for whom, beyond the schedule", "blame", least)
 
 
 def bubble_shares(bubble: pl.DataFrame, stage_of_rank: Mapping[int, int]) -> tuple[pl.DataFrame, list[str]]:
@@ -97,6 +133,8 @@ def bubble_chart(bubble: Bubble, table: pl.DataFrame) -> Chart | None:
         caption=f"Mean over {table['step'].n_unique()} steps. Warm-up, steady and drain are waiting for other stages: "
         f"their sum is compared with theory.{line}",
         legend=tuple((part, color) for part, color in BUBBLE_PARTS.items() if part in used),
+        half=True,
+        numbers=stage_grid(bubble),
     )
 
 

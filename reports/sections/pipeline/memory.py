@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import polars as pl
 
 from reports.charts import elements as charts
-from reports.charts.palette import REFERENCE, RESULT
+from reports.charts.palette import LOSS, REFERENCE, RESULT
 from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Section, Terms
 from reports.sections.material import Material
 from traceanalyzer.review import Mfu, RankMemory, StepFigures
 from traceanalyzer.review.sections.step import spread
-from traceanalyzer.review.words import NOTHING, milliseconds, times
+from traceanalyzer.review.words import NOTHING, byte_count, counted, milliseconds, times
 
 
 def steps(material: Material) -> Section:
@@ -19,7 +21,15 @@ def steps(material: Material) -> Section:
     step = material.review.step
     known = step.duration_ms.median is not None
     parts = [step_chart(step), _marks(step), _lengths(step, material.review.mfu), _set_apart(step)] if known else []
-    return material.section("steps", "Steps", parts, "step")
+    return material.section("steps", "Steps", parts, "step", lead=_steps_lead(step) if known else "")
+
+
+def _steps_lead(step: StepFigures) -> str:
+    """The pace, its noise, and what is set apart."""
+    duration = step.duration_ms
+    noise = "" if step.noise_ms is None else f" ± {milliseconds(step.noise_ms)}"
+    apart = f"; {counted(len(step.set_apart), 'step')} set apart" if step.set_apart else ""
+    return f"A typical step takes {milliseconds(duration.median or 0.0)}{noise}, over {counted(duration.num_steps, 'step')}{apart}."
 
 
 def _marks(step: StepFigures) -> Terms | None:
@@ -84,27 +94,76 @@ def _set_apart(step: StepFigures) -> Grid | None:
 
 
 def step_chart(step: StepFigures) -> Chart | None:
-    """Duration of every measured step; None with fewer than two."""
-    if len(step.duration_ms.values) < 2:
+    """Duration of every captured step, those set apart as outliers; None with fewer than two."""
+    typical, apart = step.duration_ms.values, step.set_apart
+    if len(typical) + len(apart) < 2 or not typical:
         return None
-    values = pl.DataFrame(
-        list(enumerate(step.duration_ms.values)), schema={"x": pl.Float64, "y": pl.Float64}, orient="row"
-    )
+    first = list(enumerate(map(float, typical)))
+    out = [(float(len(typical) + at), each.duration_ms) for at, each in enumerate(apart)]
+    values = pl.DataFrame([(float(x), y) for x, y in first], schema={"x": pl.Float64, "y": pl.Float64}, orient="row")
+    outliers = pl.DataFrame(out, schema={"x": pl.Float64, "y": pl.Float64}, orient="row")
     references = {
         name: level
         for name, level in (("median", step.duration_ms.median), ("without profiler", step.unprofiled_ms))
         if level is not None
     }
     lines = ", ".join(f"{name} {milliseconds(level)}" for name, level in references.items())
+    apart_text = f" Set apart: {', '.join(f'step {each.step} ({each.reason})' for each in apart[:6])}." if apart else ""
     return Chart(
         id="step-times",
         draw=lambda: charts.points(
-            values, x_label="measured step, in order", y_label="ms", color=RESULT, references=references, y_unit="ms"
+            values, x_label="captured step; those set apart last" if out else "measured step, in order", y_label="ms",
+            color=RESULT, references=references, y_unit="ms", outliers=outliers,
         ),
         title="Step times",
-        label="Duration of every measured step.",
-        caption=f"Lines: {lines}." if lines else "",
-        legend=(("step", RESULT), *((("reference", REFERENCE),) if references else ())),
+        label=f"Duration of {len(typical)} typical steps and of {len(apart)} that are set apart. {lines}.",
+        caption=(f"Lines: {lines}." if lines else "") + apart_text,
+        legend=(
+            ("typical step", RESULT),
+            *((("set apart", LOSS),) if out else ()),
+            *((("reference", REFERENCE),) if references else ()),
+        ),
+        half=True,
+        numbers=grid(
+            "step-times-numbers",
+            "Step times",
+            [*(("typical", ms) for ms in typical), *((f"set apart: {each.reason}", each.duration_ms) for each in apart)],
+            [("step", lambda r: r[0], None), ("lasts", lambda r: r[1], "ms")],
+            limit=200,
+            few=0,
+            csv="steps",
+        ),
+    )  # fmt: skip
+
+
+def memory_chart(ranks: Sequence[RankMemory]) -> Chart | None:
+    """What each rank holds for backward beside theory: bytes where they were metered, else microbatches in flight."""
+    shown = list(ranks)[: charts.MAX_ROWS]
+    if not shown:
+        return None
+    metered = all(each.peak_bytes for each in shown)
+    unit, scale = (
+        ("GiB", 2.0**-30) if metered and max(each.peak_bytes or 0 for each in shown) > 2**29 else ("MiB", 2.0**-20)
+    )
+    unit, scale = (unit, scale) if metered else ("microbatches", 1.0)
+    held = [float((each.peak_bytes if metered else each.in_flight) or 0) * scale for each in shown]
+    theory = [(each.predicted_bytes if metered else each.predicted_in_flight) for each in shown]
+    names = [f"rank {each.rank}, stage {', '.join(map(str, each.stage))}" for each in shown]
+    values = pl.DataFrame(
+        {"row": list(range(len(shown))), "part": ["held"] * len(shown), "value": held},
+        schema={"row": pl.Int64, "part": pl.String, "value": pl.Float64},
+    )
+    ticks = [(at, value * scale) for at, value in enumerate(theory) if value is not None]
+    return Chart(
+        id="memory-chart",
+        draw=lambda: charts.stacked_bars(
+            values, names, {"held": RESULT}, x_label=f"held for backward at most, {unit}", unit=unit, ticks=ticks
+        ),
+        title="Held for backward",
+        label=f"Bars of what each rank holds for backward, in {unit}, with a line at what theory says.",
+        caption="Line on each bar: the simulation of the order that ran"
+        + (" × activation bytes per microbatch." if metered else "; bytes were not metered."),
+        legend=(("measured", RESULT), *((("theory", REFERENCE),) if ticks else ())),
         half=True,
     )
 
@@ -132,7 +191,22 @@ def memory(material: Material) -> Section:
         limit=64,
         few=16,
     )
-    return material.section("memory", "Memory", [table], "memory")
+    return material.section("memory", "Memory", [memory_chart(ranks), table], "memory", lead=_memory_lead(ranks))
+
+
+def _memory_lead(ranks: Sequence[RankMemory]) -> str:
+    """The rank that holds most, and whether theory agrees."""
+    if not ranks:
+        return ""
+    most = max(ranks, key=lambda each: (each.peak_bytes or 0, each.in_flight))
+    held = f"{byte_count(most.peak_bytes)} in " if most.peak_bytes else ""
+    agrees = all(each.in_flight == each.predicted_in_flight for each in ranks)
+    beside = (
+        "as the simulated schedule says for every rank"
+        if agrees
+        else "and not every rank holds what the simulated schedule says"
+    )
+    return f"Rank {most.rank} holds most for backward: {held}{counted(most.in_flight, 'microbatch')}, {beside}."
 
 
 def _ratio(rank: RankMemory) -> str:

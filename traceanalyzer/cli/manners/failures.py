@@ -8,19 +8,18 @@ import textwrap
 
 import click
 
+from traceanalyzer.cli.screen import say
 from traceanalyzer.errors import TraceAnalyzerError
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: names come from traces and may hold control sequences."""
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def fail(message: str, hint: str, status: int) -> int:
     """Print both lines on standard error and return the exit status."""
-    click.echo(f"{click.style('traceanalyzer:', fg='red', bold=True)} {printable(message)}", err=True)
-    click.echo(f"  {_fitted(printable(hint))}", err=True)
+    say(f"traceanalyzer: {' '.join(message.split())}\n  {_fitted(' '.join(hint.split()))}", err=True, style=_marked)
     return status
+
+
+def _marked(text: str) -> str:
+    return text.replace("traceanalyzer:", click.style("traceanalyzer:", fg="red", bold=True), 1)
 
 
 def _fitted(text: str) -> str:
@@ -39,10 +38,10 @@ def fail_usage(error: click.UsageError) -> int:
     """Print a mistake in the command itself, status 2: a command that lacks something prints its whole help first."""
     name = error.ctx.command_path if error.ctx else "traceanalyzer"
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
-        click.echo(error.format_message(), err=True)
+        say(error.format_message(), err=True)
         return 2
     if isinstance(error, click.MissingParameter) and error.ctx is not None:
-        click.echo(f"{error.ctx.command.get_help(error.ctx)}\n", err=True)
+        say(f"{error.ctx.command.get_help(error.ctx)}\n", err=True)
     return fail(one_line(error.format_message()), f"'{name} --help' lists what can be given", 2)
 
 

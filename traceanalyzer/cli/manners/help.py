@@ -8,6 +8,8 @@ from typing import ClassVar
 
 import click
 
+from traceanalyzer.cli.claims import with_claims
+from traceanalyzer.cli.options.budget import with_budget
 from traceanalyzer.spelling import did_you_mean
 
 OTHER = "Options"
@@ -41,7 +43,7 @@ SECTIONS: Mapping[str, frozenset[str]] = {
             "flops_per_step",
         }
     ),
-    "When to fail": frozenset({"gate_file", "junit_file", "strict"}),
+    "When to fail": frozenset({"gate_file", "junit_file", "strict", "timeout", "max_memory"}),
     "What is written": frozenset(
         {"json_file", "html_file", "out", "output", "form", "kind", "full", "limit", "sort", "write_order"}
     ),
@@ -88,7 +90,7 @@ class Commands(click.Group):
         if cmd_name not in self._all:
             return None
         command: click.Command = importlib.import_module(self._all[cmd_name][0]).command
-        return command
+        return with_budget(with_claims(command))
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from traceanalyzer.cli.screen import say
+
 PACKAGES = ("polars", "numpy", "numba", "bokeh", "holoviews", "torch")
 
 
@@ -21,5 +23,5 @@ def version_lines() -> list[str]:
 def print_versions(context: click.Context, _option: click.Parameter, asked: bool) -> None:  # noqa: FBT001 - click's signature
     """Print the versions and leave."""
     if asked:
-        click.echo("\n".join(version_lines()))
+        say("\n".join(version_lines()))
         context.exit()

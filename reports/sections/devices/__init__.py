@@ -1,0 +1,1 @@
+"""What the devices did: kernels against their roof, communication against its links, and ranks on their hosts."""
