@@ -330,8 +330,12 @@
   };
 
   // ---- A finding's moment.
+  const entry_of = (button) => {
+    const link = button.closest("li")?.querySelector('a[href^="#finding-"]');
+    return button.closest("[data-finding]") ?? (link ? document.getElementById(decodeURIComponent(link.getAttribute("href").slice(1))) : null);
+  };
   const tell = (button) => {
-    const entry = button.closest("[data-finding]"), note = $("timeline-note");
+    const entry = entry_of(button), note = $("timeline-note");
     const command = button.dataset.command ?? entry?.querySelector("code")?.textContent ?? "";
     const title = button.dataset.title ?? entry?.querySelector("h3")?.textContent ?? "";
     note.replaceChildren();
@@ -347,7 +351,7 @@
     note.hidden = false;
   };
   const point_to = (button) => {
-    const start = +button.dataset.start, end = +button.dataset.end, known = button.dataset.rank ?? button.closest("[data-finding]")?.dataset.rank ?? "";
+    const start = +button.dataset.start, end = +button.dataset.end, known = button.dataset.rank ?? entry_of(button)?.dataset.rank ?? "";
     const rank = known === "" ? null : +known;
     moment = { start, end, rank };
     if (rank !== null && !laneOf.has(rank)) {

@@ -70,7 +70,7 @@ def _strip(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - B
     """The mean busy share over time."""
     from bokeh.models import ColumnDataSource, FixedTicker, Range1d  # noqa: PLC0415 - lazy: 0.5 s
 
-    made = _bare("timeline-strip", 46, full, Range1d(0, 1.02), tools=[])
+    made = _bare("timeline-strip", 46, full, Range1d(start=0, end=1.02), tools=[])
     mean = overview.busy.mean(axis=0)
     width = (overview.end_ms - overview.start_ms) / len(mean)
     middles = [overview.start_ms + (i + 0.5) * width for i in range(len(mean))]
@@ -92,8 +92,8 @@ def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bok
 
     rows = len(overview.busy)
     height = int(min(150, max(26, 9 * rows)))
-    made = _bare("timeline-map", height, full, Range1d(rows - 0.5, -0.5), tools=[])
-    shades = np.round(overview.busy * 255).astype(np.uint8)
+    made = _bare("timeline-map", height, full, Range1d(start=rows - 0.5, end=-0.5), tools=[])
+    shades: Any = np.round(overview.busy * 255).astype(np.uint8)
     source = ColumnDataSource({"image": [shades], "x": [overview.start_ms]}, name="timeline-map-image")
     colors = LinearColorMapper(palette=_SHADES, low=0, high=255)
     made.image(
@@ -117,7 +117,7 @@ def _lanes(seen: Any, height: int, x_label: str) -> Any:  # noqa: ANN401 - Bokeh
 
     pan, zoom = PanTool(dimensions="width"), WheelZoomTool(dimensions="width", modifiers="ctrl")
     hover = HoverTool(point_policy="follow_mouse", tooltips=_TOOLTIP)
-    made = _bare("timeline", height, seen, Range1d(1.0, -0.6), tools=[pan, zoom, hover], x_axis_label=x_label)
+    made = _bare("timeline", height, seen, Range1d(start=1.0, end=-0.6), tools=[pan, zoom, hover], x_axis_label=x_label)
     made.toolbar.active_drag, made.toolbar.active_scroll = pan, zoom
     made.xgrid.visible = True
     made.xaxis.name, made.yaxis.name = "timeline-time", "timeline-ranks"

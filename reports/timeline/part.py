@@ -197,7 +197,7 @@ def _caption(laid: Laid, step: Step, halves: Halves) -> str:
 
 def _notes(laid: Laid, *, ordered: bool) -> str:
     """What a reader must know of what is drawn, and what is not."""
-    said = []
+    said = list[str]()
     if laid.has_phase:
         numbers = "are microbatches" if ordered else "count a rank's chunks; their microbatches are not known"
         said.append(f"Numbers in bars {numbers}.")

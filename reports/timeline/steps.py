@@ -31,7 +31,7 @@ def timed_steps(tables: Mapping[str, pl.DataFrame]) -> tuple[Step, ...]:
         found = numbered.group_by("step").agg(pl.col("start_ns").min(), pl.col("end_ns").max()).sort("step")
         length = _ideal_ns(tables) if name == "actions" else None
         if not found.is_empty():
-            return tuple(Step(*row, length) for row in found.iter_rows())
+            return tuple(Step(step, start, end, length) for step, start, end in found.iter_rows())
     return ()
 
 

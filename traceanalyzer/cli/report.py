@@ -79,7 +79,7 @@ def command(
             raise UsageError("the page of a sweep is HTML alone", "leave the other options out: -o sweep.html")
         from reports.sweep import render_sweep
 
-        say(f"report: {render_sweep(swept, Path(path).resolve().name, target)}")
+        say(f"report: {render_sweep(swept, Path(str(path)).resolve().name, target)}")
         return
     result = redacted(kept(path, asked) or measured(path, asked), classes)
     if json_file is not None:
@@ -141,10 +141,12 @@ def _print(review: Review, tables: Mapping[str, pl.DataFrame], beside: Path) -> 
     say(f"printed: {target}", err=True)
 
 
-def _sweep_table(path: str) -> Any:  # noqa: ANN401 - a frame; polars is imported late
+def _sweep_table(path: object) -> Any:  # noqa: ANN401 - a frame; polars is imported late
     """The table of a sweep's folder; None if `path` is something else."""
     from reports.sweep import SWEEP_TABLE
 
+    if not isinstance(path, str | Path):
+        return None
     file = Path(path) / SWEEP_TABLE
     if not file.is_file():
         return None
