@@ -13,7 +13,7 @@ from reports.page.downloads import packed, script_json
 from reports.page.embedding import bokeh_script, embedded, own_file, policy, template
 from reports.page.glossary import anchor, term_of
 from reports.page.layout import laid_out
-from reports.page.model import Chart, Page, Section, Terms
+from reports.page.model import Chart, Page, Part, Section, Terms, Timeline
 from reports.page.text import safe_text
 
 _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|ns|µs|ms|s|points|MFU))(?!\w)")
@@ -24,6 +24,8 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
     divs, drawing = embedded(_charts(page))
     told = page.opening.waterfall.id if page.opening.waterfall else ""
     own = [own_file("page.js"), own_file("tables.js"), own_file("reading.js")]
+    if any(isinstance(part, Timeline) for section in page.sections for part in section.parts):
+        own.append(own_file("timeline.js"))
     scripts = [own_file("theme.js"), *([bokeh_script(), drawing] if divs else []), *own]
     defined = {term for section in page.sections if section.id == "method" for term in _terms(section)}
     return template("page.html.jinja").render(
@@ -33,6 +35,8 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         page=page,
         verdict=[emphasised(sentence) for sentence in page.verdict],
         divs=divs,
+        json=lambda facts: Markup(script_json(facts)),  # noqa: S704 - inert by construction
+        plain=Markup,
         layout={section.id: laid_out(section, told) for section in page.sections},
         anchor=anchor,
         anchor_of=partial(_anchor_of, defined=defined),
@@ -45,8 +49,12 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
 def _charts(page: Page) -> list[Chart]:
     first = [page.opening.waterfall] if page.opening.waterfall else []
     told = {chart.id for chart in first}
-    parts = [part for section in page.sections for part in section.parts if isinstance(part, Chart)]
+    parts = [chart for section in page.sections for part in section.parts for chart in _of(part)]
     return first + [part for part in parts if part.id not in told]
+
+
+def _of(part: Part) -> tuple[Chart, ...]:
+    return part.make().charts if isinstance(part, Timeline) else (part,) if isinstance(part, Chart) else ()
 
 
 def _terms(section: Section) -> list[str]:
