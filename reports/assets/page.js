@@ -119,6 +119,20 @@
     move(axis, ...KEYS[event.key]);
   });
 
+  // Bars with a text at their end: the axis ends where the longest text does.
+  const figures = () => Object.values(globalThis.Bokeh?.index ?? {}).map((view) => view.model);
+  const room = (figure) => {
+    const [, longest, pixels] = figure.tags, width = figure.inner_width ?? 0, { start } = figure.x_range;
+    if (width > 1.3 * pixels) figure.x_range.end = start + (longest - start) / (1 - pixels / width);
+  };
+  const fit = () => {
+    for (const figure of figures()) {
+      if (figure.tags?.[0] !== "room") continue;
+      room(figure);
+      figure.properties.inner_width.change.connect(() => room(figure));
+    }
+  };
+
   // Bokeh draws after this script ran; wait for its last figure.
   const begin = () => {
     const drawn = globalThis.Bokeh?.documents.length ?? 0;
@@ -128,6 +142,7 @@
       for (const property of [range?.properties.start, range?.properties.end]) property?.change.connect(later);
     }
     model("timeline")?.properties.inner_width.change.connect(later);
+    fit();
     repaint();
     later();
     root.dataset.height = document.body.scrollHeight;

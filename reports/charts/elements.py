@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ from reports.charts.palette import BUBBLE_PARTS, LOSS, NEUTRAL_INK, REFERENCE, R
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 ROW_HEIGHT = 30
+LETTER = 7.0
+"""Pixels of a letter beside a bar."""
 LOSS_OF_SCHEDULE = BUBBLE_PARTS["warm-up"]
 """The bubble that the schedule itself costs: no fault."""
 MAX_ROWS = 64
@@ -26,7 +29,8 @@ def holoviews() -> Any:  # noqa: ANN401 - HoloViews has no types
     The plain extension, also in a notebook: the notebook's own writes scripts into the cell that draws first.
     """
     hv: Any = importlib.import_module("holoviews")
-    hv.util.extension("bokeh", logo=False)
+    if "holoviews.plotting.bokeh" not in sys.modules:  # else it is loaded already, without what a notebook needs
+        hv.util.extension("bokeh", logo=False)
     return hv
 
 
@@ -152,6 +156,8 @@ def stacked_bars(
 def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: float = 0.0) -> Any:  # noqa: ANN401
     """Horizontal bars from `start` to `end` with a name, a colour and a text at their end: a waterfall.
 
+    The page's script keeps room for the texts, however narrow the figure is: its tags say how many pixels.
+
     Columns: name, start, end, color, text.
     """
     hv = holoviews()
@@ -171,7 +177,7 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: 
     texts = hv.Labels(placed, kdims=["at", "row"], vdims=["text"]).opts(
         text_align="left", text_baseline="middle", text_font_size="12px", text_color=NEUTRAL_INK, hooks=[as_ink]
     )
-    return render(
+    figure = render(
         bars * texts,
         height=60 + ROW_HEIGHT * len(names),
         x_label=x_label,
@@ -181,6 +187,9 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: 
         show_grid=True,
         gridstyle={"ygrid_line_color": None},
     )
+    longest = max(map(len, values["text"].to_list()), default=0)
+    figure.tags = ["room", max(values["end"].to_list()), LETTER * longest + 12]
+    return figure
 
 
 def points(
