@@ -75,6 +75,12 @@ def as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
     plot.handles["glyph"].tags = ["ink"]
 
 
+def segments(lines: Sequence[tuple[float, float, float, float]]) -> Any:  # noqa: ANN401
+    """Lines from (x0, y0) to (x1, y1). As a Polars frame: for plain lists HoloViews would load pandas."""
+    frame = pl.DataFrame(list(lines), schema=dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Float64), orient="row")
+    return holoviews().Segments(frame)
+
+
 def time_scale(longest_ms: float) -> tuple[float, str]:
     """What milliseconds are multiplied by for an axis up to `longest_ms`, and the axis's unit."""
     return next(
@@ -129,8 +135,8 @@ def stacked_bars(
     widest = float(placed["end"].max() or 0.0)  # type: ignore[arg-type] - Float64
     if reference is not None:
         level, text = reference
-        line = hv.Segments([(level, -0.5, level, len(rows) - 0.5)])
-        named = hv.Labels([(level, -0.78, text)])
+        line = segments([(level, -0.5, level, len(rows) - 0.5)])
+        named = hv.Labels(pl.DataFrame({"x": [level], "y": [-0.78], "text": [text]}), kdims=["x", "y"], vdims=["text"])
         chart = (
             bars
             * line.opts(line_dash="dashed", line_width=2, color=NEUTRAL_INK, hooks=[as_ink])
@@ -138,7 +144,7 @@ def stacked_bars(
         )
         widest = max(widest, level)
     if ticks:
-        lines = hv.Segments([(at, row - 0.45, at, row + 0.45) for row, at in ticks])
+        lines = segments([(at, row - 0.45, at, row + 0.45) for row, at in ticks])
         chart = chart * lines.opts(line_width=3, color=NEUTRAL_INK, hooks=[as_ink])
         widest = max(widest, *(at for _, at in ticks))
     return render(
@@ -221,7 +227,7 @@ def points(
         values = pl.concat([values, outliers])
     low, high = float(values["x"].min()), float(values["x"].max())  # type: ignore[arg-type] - Float64
     for index, level in enumerate(references.values()):
-        line = hv.Segments([(low - 0.5, level, high + 0.5, level)])
+        line = segments([(low - 0.5, level, high + 0.5, level)])
         dash = "dashed" if index == 0 else "dotted"
         chart = chart * line.opts(line_dash=dash, line_width=2, color=REFERENCE)
     top = max([float(values["y"].max()), *references.values()])  # type: ignore[arg-type] - Float64

@@ -41,10 +41,9 @@ def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
         color=pl.when((pl.col("mean") - 1).abs() > loads.chance).then(pl.lit(LOSS)).otherwise(pl.lit(REFERENCE)),
     )
     first, last = min(frame["at"].to_list()) - 0.6, max(frame["at"].to_list()) + 0.6
-    band = hv.Rectangles([(first, 1 - loads.chance, last, 1 + loads.chance)]).opts(
-        color=REFERENCE, alpha=0.22, line_width=0
-    )
-    even = hv.Segments([(first, 1.0, last, 1.0)]).opts(color=NEUTRAL_INK, line_width=1, hooks=[charts.as_ink])
+    edges = {"x0": [first], "y0": [1 - loads.chance], "x1": [last], "y1": [1 + loads.chance]}
+    band = hv.Rectangles(pl.DataFrame(edges)).opts(color=REFERENCE, alpha=0.22, line_width=0)
+    even = charts.segments([(first, 1.0, last, 1.0)]).opts(color=NEUTRAL_INK, line_width=1, hooks=[charts.as_ink])
     bars = hv.Rectangles(
         frame, kdims=["left", "below", "right", "above"], vdims=["color", "name", "mean", "low", "high"]
     ).opts(

@@ -11,6 +11,7 @@ from reports.charts.palette import OWNERS, PHASES, STEP_PHASES
 from reports.charts.plots.scatter import Scatter, scatter_figure
 from reports.page.grids import grid
 from reports.page.model import Chart
+from reports.page.text import chart_text
 from traceanalyzer.review import Communication
 from traceanalyzer.review.words import byte_count, digits, milliseconds, percent
 
@@ -92,7 +93,7 @@ def sized(bandwidths: pl.DataFrame) -> pl.DataFrame:
     return known.select(
         kind=pl.concat_str(
             pl.col("dimension").cast(pl.String).fill_null("unknown"),
-            pl.col("kind").str.replace_all("_", " "),
+            pl.col("kind").str.replace_all("_", " ").map_elements(chart_text, return_dtype=pl.String),
             pl.format("{} ranks", pl.col("num_ranks").cast(pl.String).fill_null("?")),
             separator=" · ",
         )
