@@ -24,7 +24,7 @@ PYTEST = .venv/bin/python -m pytest
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 TRACEANALYZER = $(RUN) -m traceanalyzer
 
-.PHONY: help demo test test-all soak lint format clean
+.PHONY: help demo test test-all soak lint format docs clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -65,8 +65,17 @@ format: .make/dev ## Format the code
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix .
 
+docs: .make/docs ## Build the documentation's site; a warning is an error
+	NO_MKDOCS_2_WARNING=1 .make/docs-venv/bin/mkdocs build --strict --quiet
+
+.make/docs: constraints.txt
+	@mkdir -p .make
+	@$(BASE_PYTHON) -m venv .make/docs-venv
+	@.make/docs-venv/bin/python -m pip install --quiet -c constraints.txt mkdocs-material
+	@touch $@
+
 clean: ## Remove what the commands above made
-	rm -rf .make .venv demo runs .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .make .venv demo runs site .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 
 .make/venv:
 	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

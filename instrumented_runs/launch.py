@@ -48,7 +48,7 @@ def launch(
     `UsageError` if torch is missing or the folder holds something else.
     """
     if importlib.util.find_spec("torch") is None:
-        raise UsageError("running jobs needs torch, which is not installed", "pip install 'traceanalyzer[runs]'")
+        raise UsageError("running jobs needs torch, which is not installed", "pip install 'traceanalyzer-llm[runs]'")
     folder = Path(settings.folder).absolute()
     clear(folder)
     for name, text in (files or {}).items():

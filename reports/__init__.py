@@ -61,8 +61,13 @@ def summary_markdown(review: Review, tables: Mapping[str, pl.DataFrame]) -> str:
     return markdown(replace(page, sections=tuple(each for each in page.sections if each.id == "findings")))
 
 
-def text(review: Review, tables: Mapping[str, pl.DataFrame], width: int | None = None) -> str:
-    """The review as text for a terminal of `width` columns; lines are not wrapped without one."""
-    from reports.page.terminal import WIDE, terminal  # noqa: PLC0415 - only a terminal needs it
+def text(
+    review: Review, tables: Mapping[str, pl.DataFrame], width: int | None = None, *, one_screen: bool = False
+) -> str:
+    """The review as text for a terminal of `width` columns; lines are not wrapped without one.
 
-    return terminal(review_page(review, tables), width or WIDE)
+    All sections, or with `one_screen` the verdict, the numbers and the failed checks.
+    """
+    from reports.page.terminal import WIDE, terminal, terminal_screen  # noqa: PLC0415 - only a terminal needs it
+
+    return (terminal_screen if one_screen else terminal)(review_page(review, tables), width or WIDE)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
+
+from traceanalyzer.cli import traceanalyzer as root
+from traceanalyzer.cli.manners.reference import page as command_line_page
+from traceanalyzer.theory.model.known_names import known_names_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -29,3 +35,49 @@ def test_every_link_between_pages_leads_to_a_heading(page: Path) -> None:
             if line.startswith("#")
         }
         assert not heading or heading in headings, f"{name}#{heading}"
+
+
+def test_the_command_line_page_is_the_commands_own_help() -> None:
+    assert (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8") == command_line_page()
+
+
+def test_the_page_of_devices_and_models_is_made_from_their_files() -> None:
+    assert (ROOT / "docs" / "known-names.md").read_text(encoding="utf-8") == known_names_page()
+
+
+def test_every_page_is_in_the_sites_navigation() -> None:
+    listed = re.findall(r"^\s+- ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def commands_of(page: Path) -> list[str]:
+    """Command lines in a page's indented blocks and tables, without comments."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    blocks = [line.strip() for line in lines if re.match(r" {4,}(\$ )?traceanalyzer ", line)]
+    cells = [code for line in lines if line.startswith("|") for code in re.findall(r"`(traceanalyzer [^`]*)`", line)]
+    return [re.sub(r"\s+#.*", "", text.removeprefix("$ ")) for text in [*blocks, *cells]]
+
+
+WRITTEN = [page for page in PAGES if page.name not in ("command-line.md", "measurements.md")]
+
+
+@pytest.mark.parametrize("page", WRITTEN, ids=[page.name for page in WRITTEN])
+def test_every_command_in_a_page_is_understood(page: Path) -> None:
+    """Each is parsed by the command line itself: names of commands and options exist, and nothing is missing."""
+    for text in commands_of(page):
+        words = [word for word in shlex.split(text)[1:] if word not in (">", "|")]
+        command: click.Command = root
+        context = click.Context(root, info_name="traceanalyzer", resilient_parsing=False)
+        while isinstance(command, click.Group) and words and not words[0].startswith("-"):
+            found = command.get_command(context, words[0])
+            assert found is not None, text
+            command, words = found, words[1:]
+            context = click.Context(command, info_name=command.name, parent=context)
+        if words and not isinstance(command, click.Group):
+            options = {name for each in command.params for name in (*each.opts, *each.secondary_opts)} | {
+                "--help",
+                "-h",
+            }
+            for word in words:
+                if word.startswith("-") and word != "-" and not word[1:2].isdigit():
+                    assert word.split("=")[0] in options, f"{text}: {word}"

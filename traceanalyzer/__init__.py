@@ -14,6 +14,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from instrumented_runs.recorder.recording import Recorder as Recorder
     from traceanalyzer.analysis.run import Run as Run
     from traceanalyzer.api.flow import analyze as analyze
     from traceanalyzer.api.flow import compare as compare
@@ -32,6 +33,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "ComparisonResult": "traceanalyzer.api.results",
     "PredictionResult": "traceanalyzer.api.results",
+    "Recorder": "instrumented_runs.recorder.recording",
     "Result": "traceanalyzer.api.results",
     "Run": "traceanalyzer.analysis.run",
     "analyze": "traceanalyzer.api.flow",
@@ -48,6 +50,7 @@ _HOMES = {
 __all__ = [
     "ComparisonResult",
     "PredictionResult",
+    "Recorder",
     "Result",
     "Run",
     "__version__",

@@ -2,7 +2,7 @@
 
 import sys
 
-from traceanalyzer.cli import main
+from traceanalyzer.cli.process import main
 
 if __name__ == "__main__":
     sys.exit(main())

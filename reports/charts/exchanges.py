@@ -54,8 +54,11 @@ def lay_out(
     left_out += (
         f" The last {cut} all-to-alls of step {shown} are not drawn: the limit is {limit:,} bars." if cut else ""
     )
+    bars = _bars(drawn, zero)
+    if bars.is_empty():  # all of them end where they begin
+        return None
     return Exchanges(
-        bars=_bars(drawn, zero),
+        bars=bars,
         windows={
             step: ((start - zero) / NS_PER_MS, (end - zero) / NS_PER_MS)
             for step, start, end in windows.filter(pl.col("step").is_in(kept)).iter_rows()

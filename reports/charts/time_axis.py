@@ -61,7 +61,7 @@ def time_figure(
     from bokeh.models import FixedTicker, HoverTool, PanTool, Range1d, WheelZoomTool  # noqa: PLC0415 - lazy: 0.5 s
     from bokeh.plotting import figure  # noqa: PLC0415
 
-    last_row = max(rank_of_row)
+    last_row = max(rank_of_row, default=0)
     pan = PanTool(dimensions="width")
     zoom = WheelZoomTool(dimensions="width", modifiers="ctrl")
     chart: Any = figure(

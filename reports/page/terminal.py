@@ -13,20 +13,56 @@ WIDE = 10_000
 """Width of a line that is not wrapped."""
 _LEAST = 24
 """Columns that the last cell of a row gets at least, however narrow the terminal."""
+_MOST_FINDINGS = 3
+"""Failed checks on one screen."""
 
 
 def terminal(page: Page, width: int = WIDE) -> str:
     """The page, in lines of at most `width` columns as far as words allow."""
-    blocks = [
+    sections = ("\n".join(_section(section, page.path, width)) for section in page.sections if section.in_terminal)
+    return _joined([*_first_screen(page, width), *sections])
+
+
+def terminal_screen(page: Page, width: int = WIDE) -> str:
+    """What one screen holds of the page: verdict, numbers, what went wrong, and how to see the rest."""
+    entries = [
+        entry
+        for section in page.sections
+        for part in section.parts
+        if isinstance(part, Findings)
+        for entry in part.entries
+    ]
+    failed = [entry for entry in entries if not entry.passed]
+    lines = [line for entry in failed[:_MOST_FINDINGS] for line in _finding(entry, width)]
+    passed = len(entries) - len(failed)
+    rest = [f"{len(failed) - _MOST_FINDINGS} more findings"] if len(failed) > _MOST_FINDINGS else []
+    rest += [f"{passed} {'check' if passed == 1 else 'checks'} passed"] if passed else []
+    if rest:
+        lines.append(f"  {', '.join(rest)}")
+    blocks = [*_first_screen(page, width), "\n".join(["Findings", *lines]) if lines else "", _what_else(page, width)]
+    return _joined(blocks)
+
+
+def _what_else(page: Page, width: int) -> str:
+    titles = [
+        section.title for section in page.sections if section.in_terminal and section.parts and section.id != "findings"
+    ]
+    return _wrapped(f"{', '.join(titles)}", width, "--full shows also: ", "  ") if titles else ""
+
+
+def _joined(blocks: Sequence[str]) -> str:
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _first_screen(page: Page, width: int) -> list[str]:
+    return [
         _wrapped(page.preface, width),
         "\n".join(_wrapped(warning, width, "! ") for warning in page.warnings),
         "\n".join(_wrapped(sentence, width) for sentence in page.verdict),
         "\n".join(_tiles(page.tiles, width)),
         "\n".join(_remedies(page.opening, width)),
         "\n".join(_wrapped(f"{what}: {why}", width, "withheld: ", "  ") for what, why in page.withheld_causes),
-        *("\n".join(_section(section, page.path, width)) for section in page.sections if section.in_terminal),
     ]
-    return "\n\n".join(block for block in blocks if block)
 
 
 def _wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> str:

@@ -162,4 +162,4 @@ def test_without_the_package_it_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "mcp", None)
     assert main(["mcp", str(tmp_path)]) == 2
-    assert "pip install 'traceanalyzer[mcp]'" in capsys.readouterr().err
+    assert "pip install 'traceanalyzer-llm[mcp]'" in capsys.readouterr().err

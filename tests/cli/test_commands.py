@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from inputs.tiny_trace import run_of
 
-from traceanalyzer.cli import COMMANDS
+from traceanalyzer.cli import COMMANDS, main
 
 HEAVY = ("polars", "torch", "holoviews", "bokeh", "numpy", "pandas")
 GPIPE = ["0F0@0-10 0B0@30-50", "1F0@10-20 1B0@20-30"]
@@ -34,8 +34,11 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     assert "Usage:" in result.stdout
 
 
-def test_version() -> None:
-    assert cli("--version").stdout.startswith("traceanalyzer, version ")
+def test_versions_of_what_matters() -> None:
+    first, second = cli("--version").stdout.splitlines()
+    assert first.startswith("traceanalyzer ")
+    for package in ("Python", "polars", "numba", "bokeh", "torch"):
+        assert f"{package} " in second
 
 
 @pytest.mark.parametrize(
@@ -68,10 +71,112 @@ def test_a_folder_without_traces(tmp_path: Path, target: str) -> None:
 
 
 def test_wrong_usage() -> None:
-    for arguments in (["nonsense"], ["analyze"], ["analyze", "x", "--no-such-option"]):
+    for arguments in (["nonsense"], ["analyze", "x", "--no-such-option"], ["run", "nonsense"], ["table", "x", "step"]):
         result = cli(*arguments)
         assert result.returncode == 2
         assert len(result.stderr.splitlines()) == 2
+
+
+@pytest.mark.parametrize(("arguments", "missing"), [([], None), (["analyze"], "PATH"), (["predict"], "--stages")])
+def test_a_command_that_lacks_something_shows_its_help(arguments: list[str], missing: str | None) -> None:
+    result = cli(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("Usage: traceanalyzer")
+    if missing is not None:
+        assert missing in result.stderr.splitlines()[-2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "near"),
+    [
+        (["analyse"], "analyze"),
+        (["plan", "jobs"], "job"),
+        (["table", "x", "acounting"], "accounting"),
+        (["predict", "-s", "1f1bb", "-p", "2", "-m", "2"], "1F1B"),
+        (["predict", "-s", "1F1B", "-p", "2", "-m", "2", "--model", "llama-3-8b", "--device", "H100"], "H100 SXM"),
+        (
+            [
+                "plan",
+                "job",
+                "--model",
+                "lama-3-70b",
+                "--gpus",
+                "8",
+                "--hardware",
+                "DGX H100",
+                "--seq",
+                "8",
+                "--batch",
+                "8",
+            ],
+            "llama-3-70b",
+        ),
+        (
+            [
+                "plan",
+                "job",
+                "--model",
+                "llama-3-70b",
+                "--gpus",
+                "8",
+                "--hardware",
+                "H100",
+                "--seq",
+                "8",
+                "--batch",
+                "8",
+            ],
+            "DGX H100",
+        ),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else value,
+)
+def test_names_that_are_nearly_right(arguments: list[str], near: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(arguments) == 2
+    assert f"did you mean {near}" in capsys.readouterr().err
+
+
+def test_one_screen_is_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_of(tmp_path, GPIPE)
+    assert main(["analyze", str(tmp_path)]) == 0
+    short = capsys.readouterr().out
+    assert main(["analyze", str(tmp_path), "--full"]) == 0
+    full = capsys.readouterr().out
+    assert len(short.splitlines()) <= 40
+    assert "--full shows also: " in short
+    assert "Bubble by stage" in full
+    assert "Bubble by stage" not in short
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "colored"),
+    [((), {}, False), (("--color", "always"), {}, True), (("--color", "always"), {"NO_COLOR": "1"}, True)],
+)
+def test_colour(
+    tmp_path: Path,
+    options: tuple[str, ...],
+    environment: dict[str, str],
+    colored: bool,  # noqa: FBT001
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    run_of(tmp_path, GPIPE)
+    assert main([*options, "analyze", str(tmp_path)]) == 0
+    assert ("\x1b[1m50.0%\x1b[0m" in capsys.readouterr().out) is colored
+
+
+def test_what_the_doctor_finds(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json", "-"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["num_cores"] >= 1
+    assert found["packages"]["polars"]
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "GPU profiler" in text
+    for private in (os.environ.get("USER", "\0"), os.uname().nodename, str(Path.home())):
+        assert private not in text.split()
 
 
 def test_json_goes_to_standard_output_alone(tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ from instrumented_runs.launch import clear
 from instrumented_runs.pacing.faults import write_truth
 from instrumented_runs.pipeline.plan import plan_order
 from instrumented_runs.settings import PipelineSettings
+from traceanalyzer.analysis.assemble import read
 from traceanalyzer.cli import main
+from traceanalyzer.cli.options.reading import Meter
 from traceanalyzer.errors import InputError, OutputError
 
 GPIPE = ["0F0@0-10 0B0@30-50", "1F0@10-20 1B0@20-30"]
@@ -214,3 +216,26 @@ def test_a_run_folder_that_cannot_be_made(tmp_path: Path, below: str) -> None:
 def test_an_order_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"nope\.csv: cannot be read: No such file or directory"):
         plan_order(PipelineSettings(folder=str(tmp_path)), tmp_path / "nope.csv")
+
+
+def test_long_work_shows_rate_and_time_left(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([0.0, 0.5, 2.0, 2.5])
+    monkeypatch.setattr("traceanalyzer.cli.options.reading.time.monotonic", lambda: next(moments))
+    meter = Meter("read")
+    meter(10_000_000, 400_000_000)
+    assert capsys.readouterr().err == ""  # half a second is not worth a line
+    meter(100_000_000, 400_000_000)
+    assert capsys.readouterr().err.strip() == "read 100 of 400 MB, 50.0 MB/s, 6 s left"
+    meter(110_000_000, 400_000_000)
+    meter.next("measuring 7 events")
+    assert capsys.readouterr().err.strip() == "measuring 7 events"
+
+
+def test_reading_counts_every_byte(tmp_path: Path) -> None:
+    run_of(tmp_path, ["0F0@0-10 0B0@30-50", "1F0@10-20 1B0@20-30"])
+    told: list[tuple[int, int]] = []
+    read(tmp_path, progress=lambda done, total: told.append((done, total)))
+    size = sum(path.stat().st_size for path in tmp_path.rglob("rank*.json*"))
+    assert told[-1] == (size, size)

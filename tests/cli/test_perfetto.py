@@ -124,7 +124,7 @@ def test_without_the_package_the_other_format_is_named(
     monkeypatch.setitem(sys.modules, "perfetto", None)
     assert main(["perfetto", str(traces), "-o", str(tmp_path / "a.pftrace")]) == 2
     told = capsys.readouterr().err
-    assert "traceanalyzer[perfetto]" in told
+    assert "traceanalyzer-llm[perfetto]" in told
     assert "--format json" in told
     assert main(["perfetto", str(traces), "-o", str(tmp_path / "a.json")]) == 0
 

@@ -88,6 +88,26 @@ def test_tables_are_listed(run: Path, capsys: Caught) -> None:
     assert "kernels" in {table["name"] for table in written(["table", str(run)], "table", capsys)["tables"]}
 
 
+def test_a_gate_is_told_by_its_files_and_limits(run: Path, tmp_path: Path, capsys: Caught) -> None:
+    asked = ["gate", "init", str(run), "-o", str(tmp_path / "g.toml")]
+    found = written(asked, "gate init", capsys)
+    assert (found["gate"], found["baseline"]) == (str(tmp_path / "g.toml"), str(tmp_path / "baseline.json"))
+    assert "step.duration_ms.median" in found["paths"]
+    assert found["min_ranks"] == 2
+    assert main([*asked, "--json", "-"]) == 2
+    assert not capsys.readouterr().out
+
+
+def test_a_timeline_is_told_by_what_is_in_it(run: Path, tmp_path: Path, capsys: Caught) -> None:
+    for name, form in (("a.pftrace", "perfetto"), ("a.json.gz", "json")):
+        file = tmp_path / name
+        found = written(["perfetto", str(run), "-o", str(file)], "perfetto", capsys)
+        assert (found["file"], found["format"], found["num_bytes"]) == (str(file), form, file.stat().st_size)
+        assert found["num_processes"] >= 2
+    assert main(["perfetto", str(run), "-o", str(tmp_path / "no" / "a.json"), "--json", "-"]) == 4
+    assert not capsys.readouterr().out
+
+
 def test_run_tells_where_it_is(tmp_path: Path, capsys: Caught, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "traceanalyzer.cli.running.run.launch", lambda _kind, settings, _tell, _files: Path(settings.folder)

@@ -55,6 +55,46 @@ def test_a_change_is_named_first_and_sized(name: str) -> None:
     closes(pair)
 
 
+@pytest.mark.parametrize("name", PLANTINGS)
+@pytest.mark.parametrize("kept", [(), ("base",)], ids=["two reviews", "tables of one side"])
+def test_reviews_alone_name_and_size_it_too(name: str, kept: tuple[str, ...]) -> None:
+    """Of a kernel they know only that computation takes longer."""
+    planting, chance = PLANTINGS[name], replace(CHANCE, seed=12)
+    base, new = side("base", planting.job, 0), made(*planting.changed(planting.job, chance), "new")
+    sides = [each if each.path in kept else Side(each.path, each.review, {}) for each in (base, new)]
+    (pair,) = compare(sides[0], [sides[1]]).pairs
+    first = pair.changes[0]
+    assert first.kind == ("computation" if planting.kind == "kernel" else planting.kind)
+    assert tuple(first.ranks) == planting.ranks or planting.kind == "expert_load"
+    assert first.change_ns == pytest.approx(true_change_ns(planting, chance), rel=0.05)
+    assert all(each.is_noise for each in pair.changes[1:] if each.kind != "unexplained")
+    closes(pair)
+
+
+@pytest.mark.parametrize(
+    ("job", "rank", "factor"),
+    [
+        (Job(pp=2, num_microbatches=3, num_steps=5), 1, 1.3),
+        (Job(pp=2, num_microbatches=8, num_steps=5), 0, 1.07),
+        (Job(pp=5, num_microbatches=9, num_steps=5), 4, 1.2),
+        (Job(pp=4, num_microbatches=6, num_steps=5), 0, 1.07),
+    ],
+    ids=["two stages", "two stages, a little", "last of five", "first of four"],
+)
+def test_one_stage_is_sized_by_reviews_whatever_the_median_does(job: Job, rank: int, factor: float) -> None:
+    planting = replace(PLANTINGS["stage 2 computes 10% longer"], job=job)
+    chance = replace(CHANCE, seed=1)
+    base, new = side("base", job, 0), made(job, replace(chance, slow_compute={rank: factor}), "new")
+    truth = true_change_ns(
+        replace(planting, changed=lambda of, by: (of, replace(by, slow_compute={rank: factor}))), chance
+    )
+    (pair,) = compare(Side("base", base.review, {}), [Side("new", new.review, {})]).pairs
+    assert (pair.changes[0].kind, pair.changes[0].ranks) == ("stage", [rank])
+    assert pair.changes[0].change_ns == pytest.approx(truth, rel=0.05)
+    assert all(each.is_noise for each in pair.changes[1:] if each.kind != "unexplained")
+    closes(pair)
+
+
 @pytest.mark.parametrize("job", [PIPELINE, REPLICAS, EXPERTS], ids=["pipeline", "replicas", "experts"])
 def test_a_clean_repeat_is_noise(job: Job) -> None:
     found = compare(side("base", job, 0), [side("again", job, 5)])

@@ -63,7 +63,7 @@ def test_rows_are_chosen_by_an_expression(where: str, ranks: list[int]) -> None:
     ("where", "told", "remedy"),
     [
         ("nosuch > 1", '"nosuch"', "columns of kernels: rank, name, start_ns, duration_ns, duration_ms, end_ns"),
-        ("duraton_ms > 1", '"duraton_ms"', "did you mean duration_ms? columns of kernels"),
+        ("duraton_ms > 1", '"duraton_ms"', "did you mean duration_ns or duration_ms? columns of kernels"),
         ('name == "gemm"', '"gemm"', "write texts in single quotes: 'gemm'"),
         ("rank", "is no condition: it gives Int32", "rank == 3"),
         ("rank ==", "unable to parse", "columns of kernels"),

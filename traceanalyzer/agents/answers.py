@@ -13,6 +13,7 @@ from traceanalyzer.errors import UsageError
 from traceanalyzer.output import as_words
 from traceanalyzer.queries.catalogue import catalogue
 from traceanalyzer.queries.selection import Selected
+from traceanalyzer.spelling import did_you_mean
 
 MOST_ROWS = 1000
 _MOST_CHARACTERS = 100_000
@@ -115,7 +116,10 @@ def tables(name: str | None) -> list[dict[str, Any]]:
         return [{key: table[key] for key in ("name", "meaning", "in_result")} for table in listed]
     found = [table for table in listed if table["name"] == name]
     if not found:
-        raise UsageError(f"there is no table {name}", f"tables: {', '.join(table['name'] for table in listed)}")
+        raise UsageError(
+            f"there is no table {name}",
+            f"{did_you_mean(name, [table['name'] for table in listed])}tables: {', '.join(table['name'] for table in listed)}",
+        )
     return found
 
 

@@ -33,6 +33,7 @@ from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.efficiency.roofline import with_shapes
 from traceanalyzer.measurements.ledger.main_thread import owner_shares, phase_shares
+from traceanalyzer.regular_file import shown
 from traceanalyzer.review import (
     Accounting,
     Finding,
@@ -79,7 +80,7 @@ def _review(run: Run, found: Measured) -> Review:
         Review(
             tool=Tool(name="traceanalyzer", version=__version__),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            source=Source(path=run.path),
+            source=Source(path=shown(run.path)),
             files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
             headline=Headline(sentences=[], tiles=[]),
             warnings=[
@@ -95,7 +96,7 @@ def _review(run: Run, found: Measured) -> Review:
             mfu=found.mfu,
             findings=_findings(found),
             method=method(subjects.pipeline.gap.figures, found.mfu, tables, recomputed),
-            provenance=provenance(run.job, run.path, __version__),
+            provenance=provenance(run.job, shown(run.path), __version__),
             stragglers=claims.stragglers,
             sample=found.captured,
             recorded=found.recorded,

@@ -24,12 +24,14 @@ import polars as pl
 
 from traceanalyzer.errors import InputError, OutputError, UsageError
 from traceanalyzer.output import sync_folder, write_atomically
+from traceanalyzer.regular_file import open_regular, read_regular
 from traceanalyzer.review import REVIEW_FILE, Review, read_review, to_json
 from traceanalyzer.schema import TABLES, result_tables
 
 TABLES_FOLDER = "tables"
 CHECKSUMS = "sha256.json"
 _HEAD_BYTES = 1 << 16
+_MOST_TABLE_BYTES = 1 << 34
 _MOST_BYTES = 1 << 26
 """A file that does not begin as we write it is decoded to tell what it is only up to this size."""
 _FIRST_KEY = re.compile(rb'\{\s*"schema_version"\s*:\s*-?\d+\s*,\s*"tool"\s*:')
@@ -93,7 +95,7 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
             f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
         )
     try:
-        content = file.read_bytes()
+        content = read_regular(file, _MOST_TABLE_BYTES)
         if hashlib.sha256(content).hexdigest() != _checksums(folder).get(name):
             raise InputError(f"{file}: damaged: its checksum does not hold", _AGAIN)
         frame = pl.read_parquet(content)
@@ -112,7 +114,7 @@ def scan_table(folder: Path, name: str) -> pl.LazyFrame:
             f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
         )
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             sound = hashlib.file_digest(stream, "sha256").hexdigest() == _checksums(folder).get(name)
         if not sound:
             raise InputError(f"{file}: damaged: its checksum does not hold", _AGAIN)
@@ -170,7 +172,7 @@ def _checksums(folder: Path) -> dict[str, str]:
     """Of every table. Raises `InputError`."""
     file = folder / TABLES_FOLDER / CHECKSUMS
     try:
-        return msgspec.json.decode(file.read_bytes(), type=dict[str, str])
+        return msgspec.json.decode(read_regular(file, _MOST_BYTES), type=dict[str, str])
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{file}: cannot be read: {' '.join(str(error).split())[:200]}", _AGAIN) from None
 
@@ -200,7 +202,7 @@ def _is_result_folder(folder: Path) -> bool:
 
 def _is_review(file: Path) -> bool:
     """Whether a file begins as a review does; a damaged `review.json` counts as one, a trace of that name does not."""
-    with file.open("rb") as stream:
+    with open_regular(file) as stream:
         head = stream.read(_HEAD_BYTES).lstrip()
     if not head.startswith(b"{") or b'"traceEvents"' in head:
         return False
@@ -209,6 +211,6 @@ def _is_review(file: Path) -> bool:
     if file.stat().st_size > _MOST_BYTES:
         return False
     try:
-        return set(msgspec.json.decode(file.read_bytes(), type=dict[str, msgspec.Raw])) >= _KEYS
+        return set(msgspec.json.decode(read_regular(file, _MOST_BYTES), type=dict[str, msgspec.Raw])) >= _KEYS
     except (msgspec.MsgspecError, RecursionError):
         return False

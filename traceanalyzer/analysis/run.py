@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,19 +64,21 @@ def read(
     rank_map: Mapping[str, int] | None = None,
     ranks: Collection[int] | None = None,
     steps: Collection[int] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Run:
     """Read a run folder, a folder of traces, trace files, an op table (Parquet, CSV), or records of communication.
 
     `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
-    files by name or pattern; `ranks` and `steps` choose what to look at. Raises `InputError` if nothing can be used,
-    `UsageError` if nothing that was chosen is here.
+    files by name or pattern; `ranks` and `steps` choose what to look at; `progress` is called with the
+    bytes read so far and in all. Raises `InputError` if nothing can be used, `UsageError` if nothing that was chosen is
+    here.
     """
     chosen = None if steps is None else frozenset(steps)
     if not isinstance(path, Paths) and (columns is not None or is_op_table(path)):
         return _op_table_run(str(path), _of_ranks(read_op_table(path, columns), ranks, str(path)), chosen)
     records = read_records(path)
     try:
-        traces = read_traces(path, rank_map=rank_map, ranks=ranks)
+        traces = read_traces(path, rank_map=rank_map, ranks=ranks, progress=progress)
     except NoTracesError:
         records = records_of_ranks(records, ranks)
         found = summarize_records(records)

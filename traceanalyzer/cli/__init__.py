@@ -2,85 +2,96 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
+from collections.abc import Mapping
 
 import click
 
-from traceanalyzer import __version__
+from traceanalyzer.cli.manners.color import choose_color
+from traceanalyzer.cli.manners.failures import fail, fail_as, fail_usage, one_line
+from traceanalyzer.cli.manners.help import Commands
+from traceanalyzer.cli.manners.versions import print_versions
 from traceanalyzer.errors import TraceAnalyzerError
 
-COMMANDS = {
-    "run": ("traceanalyzer.cli.running.run", "Launch an instrumented reference training job."),
-    "ingest": ("traceanalyzer.cli.captures.ingest", "Read traces once and keep them as a capture."),
-    "check": ("traceanalyzer.cli.captures.check", "Show what traces hold and what is wrong with them."),
-    "table": ("traceanalyzer.cli.captures.table", "Print one table, or rows of it, in any of six formats."),
-    "sql": ("traceanalyzer.cli.captures.sql", "Answer an SQL query over all tables."),
-    "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
-    "report": ("traceanalyzer.cli.report", "Write the HTML report of a run."),
-    "compare": ("traceanalyzer.cli.compare", "Say what changed between runs, by how much, and who did it."),
-    "gate": ("traceanalyzer.cli.gate", "Write limits that a build may not break."),
-    "perfetto": ("traceanalyzer.cli.perfetto", "Write all ranks on one clock as one timeline for Perfetto."),
-    "mcp": ("traceanalyzer.cli.mcp", "Answer an agent's questions by the Model Context Protocol."),
-    "schema": ("traceanalyzer.cli.schema", "Print the JSON Schema of what a command writes."),
-    "plan": ("traceanalyzer.cli.planning.plan", "Plan a training job, or where its experts should live."),
-    "predict": ("traceanalyzer.cli.planning.predict", "Predict bubble and memory of pipeline schedules."),
+_LESS = "give fewer ranks or steps (--ranks, --steps), or run it where more memory is free"
+
+SUBJECTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "Measure": {
+        "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
+        "report": ("traceanalyzer.cli.report", "Write the HTML report of a run."),
+        "compare": ("traceanalyzer.cli.compare", "Say what changed between runs, by how much, and who did it."),
+        "gate": ("traceanalyzer.cli.gate", "Write limits that a build may not break."),
+    },
+    "Look closer": {
+        "check": ("traceanalyzer.cli.captures.check", "Show what traces hold and what is wrong with them."),
+        "table": ("traceanalyzer.cli.captures.table", "Print one table, or rows of it, in any of six formats."),
+        "sql": ("traceanalyzer.cli.captures.sql", "Answer an SQL query over all tables."),
+        "perfetto": ("traceanalyzer.cli.perfetto", "Write all ranks on one clock as one timeline for Perfetto."),
+        "ingest": ("traceanalyzer.cli.captures.ingest", "Read traces once and keep them as a capture."),
+    },
+    "Calculate before a run": {
+        "predict": ("traceanalyzer.cli.planning.predict", "Predict bubble and memory of pipeline schedules."),
+        "plan": ("traceanalyzer.cli.planning.plan", "Plan a training job, or where its experts should live."),
+    },
+    "Run": {
+        "run": ("traceanalyzer.cli.running.run", "Launch an instrumented reference training job."),
+    },
+    "This tool": {
+        "doctor": (
+            "traceanalyzer.cli.doctor",
+            "Show what is installed and what this machine allows, for a bug report.",
+        ),
+        "mcp": ("traceanalyzer.cli.mcp", "Answer an agent's questions by the Model Context Protocol."),
+        "schema": ("traceanalyzer.cli.schema", "Print the JSON Schema of what a command writes."),
+    },
 }
-"""Command name to (module with a click command called `command`, one-line help)."""
+COMMANDS = {name: entry for entries in SUBJECTS.values() for name, entry in entries.items()}
 
 
-class LazyCommands(click.Group):
-    """A group that knows its commands' names and help without importing them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """Names in the order of the flow, as declared."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        """Import the one command that was asked for."""
-        if cmd_name not in COMMANDS:
-            return None
-        command: click.Command = importlib.import_module(COMMANDS[cmd_name][0]).command
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        """List the commands from the table above."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+class _TraceAnalyzer(Commands):
+    subjects = SUBJECTS
 
 
-@click.command(cls=LazyCommands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="traceanalyzer")
+@click.command(
+    cls=_TraceAnalyzer,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Shell completion: see docs/command-line.md.",
+)
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=print_versions,
+    help="Show versions and exit.",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    expose_value=False,
+    is_eager=True,
+    callback=choose_color,
+    help="Bold numbers and colour [auto: on a terminal, unless NO_COLOR is set].",
+)
 def traceanalyzer() -> None:
     """Measure pipeline bubble, all-to-all imbalance and MFU from profiler traces, each against theory."""
-
-
-def _printable(text: str) -> str:
-    """Text for a terminal: names come from traces and may hold control sequences."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _fail(message: str, hint: str, status: int) -> int:
-    click.echo(f"traceanalyzer: {_printable(message)}", err=True)
-    click.echo(f"  {_printable(hint)}", err=True)
-    return status
 
 
 def _invoke(arguments: list[str] | None) -> int:
     try:
         result = traceanalyzer.main(arguments, prog_name="traceanalyzer", standalone_mode=False)
     except TraceAnalyzerError as error:
-        return _fail(error.message, error.hint, error.exit_status)
+        return fail_as(error)
     except click.UsageError as error:
-        name = error.ctx.command_path if error.ctx else "traceanalyzer"
-        return _fail(error.format_message(), f"'{name} --help' lists what can be given", 2)
+        return fail_usage(error)
     except click.ClickException as error:
-        return _fail(error.format_message(), "see --help", 2)
+        return fail(one_line(error.format_message()), "see --help", 2)
     except (click.Abort, KeyboardInterrupt) as error:
         if isinstance(error.__cause__, EOFError):  # click takes any end of file for the user's Ctrl-D
             raise error.__cause__ from None
-        return _fail("interrupted", "what was finished before is kept", 130)
+        return fail("interrupted", "what was finished before is kept", 130)
     except BrokenPipeError:
         sys.stdout = None  # the reader went away; nothing is left to flush
         return 0
@@ -93,8 +104,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _invoke(arguments)
     try:
         return _invoke(arguments)
-    except BaseException as error:
-        if isinstance(error, SystemExit):
-            raise
+    except SystemExit:
+        raise
+    except MemoryError:
+        return fail("not enough memory for this input", _LESS, 3)
+    except BaseException as error:  # noqa: BLE001 - a panic of Polars is no Exception
+        if type(error).__name__ == "PanicException":
+            return fail(f"Polars gave up on this input: {error}", "report this with the input; check still reads it", 3)
         hint = "this is a bug: run again with TRACEANALYZER_DEBUG=1 and report what it prints"
-        return _fail(f"internal error: {type(error).__name__}: {error}", hint, 70)
+        return fail(f"internal error: {type(error).__name__}: {error}", hint, 70)

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
+    Meter,
     announce,
     choice_options,
     columns_option,
@@ -18,16 +20,18 @@ from traceanalyzer.cli.options.reading import (
     rank_map_option,
     refuse_lost,
 )
+from traceanalyzer.cli.screen import say, screen_width
 
 if TYPE_CHECKING:
     from traceanalyzer.analysis.kept import Kept
     from traceanalyzer.traces.input.discovery import Where
 
 
-@click.command("analyze")
+@click.command("analyze", cls=Command)
 @paths_argument
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
+@click.option("--full", is_flag=True, help="Print every section, not one screen.")
 @gate_options
 @columns_option
 @rank_map_option
@@ -42,6 +46,7 @@ def command(
     junit_file: str | None,
     form: str,
     *,
+    full: bool,
     strict: bool,
     **asked: Any,  # noqa: ANN401 - options of several types
 ) -> None:
@@ -66,23 +71,23 @@ def command(
     if json_file is not None:
         write_result(json_file, to_json(review))
     if json_file != "-":
-        _print(result, form)
+        _print(result, form, full=full)
     judge(gate_file, [(str(path), review)], None, None, form, junit_file, quiet=json_file == "-")
     if strict:
         refuse_lost(path, review.quality.defects)
 
 
-def _print(result: Kept, form: str) -> None:
+def _print(result: Kept, form: str, *, full: bool) -> None:
     from reports import summary_markdown, text
-    from traceanalyzer.cli.screen import screen_width
+    from traceanalyzer.cli.manners.color import emphasized
 
     if form == "md":
-        click.echo(summary_markdown(result.review, result.tables), nl=False)
+        say(summary_markdown(result.review, result.tables), end="")
     elif form == "text":
-        click.echo(text(result.review, result.tables, screen_width()))
+        say(text(result.review, result.tables, screen_width(), one_screen=not full), style=emphasized)
     else:
         for sentence in result.review.headline.sentences:
-            announce([sentence], click.echo)
+            announce([sentence], say)
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
@@ -119,5 +124,9 @@ def measured(path: Where, asked: dict[str, Any]) -> Kept:
     declared = declaration(**{name: value for name, value in asked.items() if name not in reading})
     only, at = chosen_numbers("--ranks", reading["ranks"]), chosen_numbers("--steps", reading["steps"])
     names, rank_map = load_columns(reading["columns"]), load_rank_map(reading["rank_map"])
-    analysis = analyze(with_declaration(read(path, names, rank_map=rank_map, ranks=only, steps=at), declared))
+    meter = Meter("read")
+    run = read(path, names, rank_map=rank_map, ranks=only, steps=at, progress=meter)
+    meter.next(f"measuring {run.traces.events.height:,} events")
+    analysis = analyze(with_declaration(run, declared))
+    meter.done()
     return Kept(analysis.review, analysis.tables)

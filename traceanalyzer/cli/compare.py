@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.gate import gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option
+from traceanalyzer.cli.screen import say, screen_width
 
 if TYPE_CHECKING:
     from traceanalyzer.comparison.side import Side
 
 
-@click.command("compare")
+@click.command("compare", cls=Command)
 @click.argument("base")
 @click.argument("new", nargs=-1, required=True)
 @click.option(
@@ -92,21 +94,20 @@ def command(
     if json_file != "-":
         _print(found, form)
         if html_file is not None and form == "text":
-            click.echo(f"page: {html_file}")
+            say(f"page: {html_file}")
     reviews = [(path, sides[path].review) for path in new]
     judge(gate_file, reviews, sides[base].review, found.floor_share, form, junit_file, quiet=json_file == "-")
 
 
 def _print(found: Any, form: str) -> None:  # noqa: ANN401 - imported late
     from reports.comparison import comparison_markdown, comparison_text
-    from traceanalyzer.cli.screen import screen_width
 
     if form == "md":
-        click.echo(comparison_markdown(found), nl=False)
+        say(comparison_markdown(found), end="")
     elif form == "text":
-        click.echo(comparison_text(found, screen_width()))
+        say(comparison_text(found, screen_width()))
     else:
-        announce(found.sentences, click.echo)
+        announce(found.sentences, say)
 
 
 def _side(path: str, asked: dict[str, Any]) -> Side:

@@ -18,7 +18,7 @@ def command(folders: tuple[str, ...]) -> None:
     try:
         import mcp  # noqa: F401  # pyright: ignore[reportUnusedImport]
     except ImportError:
-        raise UsageError("the package mcp is not installed", "pip install 'traceanalyzer[mcp]'") from None
+        raise UsageError("the package mcp is not installed", "pip install 'traceanalyzer-llm[mcp]'") from None
     from traceanalyzer.agents.folders import open_folders
     from traceanalyzer.agents.server import serve
 

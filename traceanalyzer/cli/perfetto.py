@@ -7,15 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import choice_options, columns_option, one_place, paths_argument, rank_map_option
+from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
+    from traceanalyzer.perfetto.export import Format, Written
     from traceanalyzer.perfetto.source import Source
     from traceanalyzer.traces.input.discovery import Where
 
 
-@click.command("perfetto", epilog="Open FILE at https://ui.perfetto.dev; it is read in the browser and sent nowhere.")
+@click.command(
+    "perfetto", cls=Command, epilog="Open FILE at https://ui.perfetto.dev; it is read in the browser and sent nowhere."
+)
 @paths_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, metavar="FILE", help="What to write; compressed if it ends in .gz.")  # fmt: skip
 @click.option("--format", "kind", type=click.Choice(["perfetto", "json"]), help="Default: json if FILE ends in .json or .json.gz, else perfetto.")  # fmt: skip
@@ -29,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--to", "to_ms", type=float, metavar="MS", help="Up to this moment.")
 @click.option("--cpu", is_flag=True, help="The host's threads as well.")
 @click.option("--traces", metavar="CAPTURE", help="PATH is a result: the capture that it was made of, for recorded arguments and --cpu.")  # fmt: skip
+@click.option("--json", "json_file", metavar="FILE", help="Write what was written as JSON; - is standard output.")
 @columns_option
 @rank_map_option
 @choice_options
@@ -40,6 +46,7 @@ def command(
     from_ms: float | None,
     to_ms: float | None,
     traces: str | None,
+    json_file: str | None,
     *,
     cpu: bool,
     **asked: Any,  # noqa: ANN401 - options of several types
@@ -51,7 +58,7 @@ def command(
     """
     from traceanalyzer.errors import UsageError
     from traceanalyzer.options.reading import chosen_numbers
-    from traceanalyzer.perfetto.export import write_timeline
+    from traceanalyzer.perfetto.export import format_of, write_timeline
     from traceanalyzer.perfetto.window import Choice
 
     if str(output) == "-":
@@ -59,15 +66,33 @@ def command(
     ranks, steps = asked.pop("ranks"), asked.pop("steps")
     choice = Choice(chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps), from_ms, to_ms)
     source = _source(one_place(paths), traces, asked, cpu=cpu)
-    written = write_timeline(
-        source, choice, output, "json" if kind == "json" else "perfetto" if kind else None, cpu=cpu
+    form = format_of(output) if kind is None else "json" if kind == "json" else "perfetto"
+    done = write_timeline(source, choice, output, form, cpu=cpu)
+    if json_file is not None:
+        _tell(done, output, form, json_file)
+    for note in done.notes:
+        say(f"! {note}", err=True)
+    if json_file != "-":
+        say(
+            f"{output}: {done.num_slices:,} slices and {done.num_flows:,} flows in {done.num_processes} processes, "
+            f"{done.num_bytes / 1e6:,.1f} MB"
+        )
+
+
+def _tell(done: Written, output: Path, form: Format, json_file: str) -> None:
+    from traceanalyzer.cli.records import TimelineRecord, written
+    from traceanalyzer.output import write_result
+
+    record = TimelineRecord(
+        file=str(output),
+        format=form,
+        num_processes=done.num_processes,
+        num_slices=done.num_slices,
+        num_flows=done.num_flows,
+        num_bytes=done.num_bytes,
+        notes=list(done.notes),
     )
-    for note in written.notes:
-        click.echo(f"! {note}", err=True)
-    click.echo(
-        f"{output}: {written.num_slices:,} slices and {written.num_flows:,} flows in {written.num_processes} processes, "
-        f"{written.num_bytes / 1e6:,.1f} MB"
-    )
+    write_result(json_file, written(record))
 
 
 def _source(path: Where, traces: str | None, asked: dict[str, Any], *, cpu: bool) -> Source:

@@ -72,6 +72,24 @@ class RunRecord(Record, frozen=True, kw_only=True):
     settings: Annotated[dict[str, Any], Meta(description="Everything that was asked for, by its own name.")]
 
 
+class DoctorRecord(Record, frozen=True, kw_only=True):
+    """What `doctor --json` writes; nothing in it names a host, a user or a path."""
+
+    version: str
+    python: str
+    system: str
+    num_cores: Annotated[int, Meta(description="That this process may use.")]
+    memory_bytes: int | None
+    clock: str
+    clock_resolution_ns: float
+    compiled_decoder: Annotated[bool, Meta(description="Whether traces are read by compiled code.")]
+    devices: Annotated[list[str], Meta(description="GPUs with their driver.")]
+    nccl: str | None
+    profiler_permission: Annotated[str, Meta(description="Who may record GPU activity.")]
+    browser: str | None
+    packages: Annotated[dict[str, str | None], Meta(description="Name to version; null if it is not installed.")]
+
+
 class LayerPlacementRecord(Struct, frozen=True, kw_only=True):
     """The proposal for one expert layer and group."""
 
@@ -92,6 +110,28 @@ class PlacementRecord(Record, frozen=True, kw_only=True):
     num_moved: int
     num_redundant: int
     layers: list[LayerPlacementRecord]
+
+
+class GateRecord(Record, frozen=True, kw_only=True):
+    """What `gate init --json` writes."""
+
+    gate: Annotated[str, Meta(description="The gate's file.")]
+    baseline: Annotated[str, Meta(description="The review that its relative limits are against.")]
+    paths: Annotated[list[str], Meta(description="Of every limit: the field of review.json, in the file's order.")]
+    min_steps: int | None
+    min_ranks: int | None
+
+
+class TimelineRecord(Record, frozen=True, kw_only=True):
+    """What `perfetto --json` writes."""
+
+    file: str
+    format: Literal["perfetto", "json"]
+    num_processes: int
+    num_slices: int
+    num_flows: int
+    num_bytes: int
+    notes: Annotated[list[str], Meta(description="What is not in the file, and why.")]
 
 
 def written(record: object) -> bytes:
@@ -140,10 +180,13 @@ _SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "analyze": _review,
     "report": _review,
     "compare": _comparison,
+    "gate init": lambda: _of_type(GateRecord),
+    "perfetto": lambda: _of_type(TimelineRecord),
     "predict": _prediction,
     "plan job": _plan,
     "plan experts": lambda: _of_type(PlacementRecord),
     "table": _tables,
+    "doctor": lambda: _of_type(DoctorRecord),
 }
 """By command."""
 COMMANDS_WITH_SCHEMA = tuple(_SCHEMAS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
     choice_options,
@@ -16,6 +17,7 @@ from traceanalyzer.cli.options.reading import (
     paths_argument,
     rank_map_option,
 )
+from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from traceanalyzer.review import Review
 
 
-@click.command("report")
+@click.command("report", cls=Command)
 @paths_argument
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="File to write.  [default: report.FORMAT]")
 @click.option(
@@ -76,10 +78,10 @@ def command(
     if json_file == "-":
         return
     for line in result.review.warnings:
-        click.echo(f"! {line}")
+        say(f"! {line}")
     for sentence in result.review.headline.sentences:
-        click.echo(sentence)
-    click.echo(f"report: {target}")
+        say(sentence)
+    say(f"report: {target}")
 
 
 _FORMS = ("html", "md", "png", "svg")
@@ -123,7 +125,7 @@ def _print(review: Review, tables: Mapping[str, pl.DataFrame], beside: Path) -> 
 
     program, target = browser(), beside.with_suffix(".pdf")
     if program is None:
-        click.echo(f"no Chromium, Chrome or Edge here: open {beside} in a browser and print its first page", err=True)
+        say(f"no Chromium, Chrome or Edge here: open {beside} in a browser and print its first page", err=True)
         return
     write_pdf(first_screen(review, tables), target, program)
-    click.echo(f"printed: {target}", err=True)
+    say(f"printed: {target}", err=True)

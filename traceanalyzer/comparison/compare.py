@@ -16,7 +16,7 @@ from traceanalyzer.comparison.replay.configured import microbatch_scale, program
 from traceanalyzer.comparison.replay.pieces import Matched, Sized, is_faithful, sized_changes
 from traceanalyzer.comparison.replay.program_times import ProgramTimes, program_times, same_programs
 from traceanalyzer.comparison.side import Side
-from traceanalyzer.comparison.story import mean_sentence, pair_sentences, trend_sentences, verdict_of
+from traceanalyzer.comparison.story import mean_words, pair_sentences, trend_sentences, verdict_of
 from traceanalyzer.comparison.titles import Told
 from traceanalyzer.comparison.views.ledger import ledger_changes
 from traceanalyzer.comparison.views.reviewed import reviewed_changes
@@ -111,8 +111,9 @@ def _pair(base: Side, new: Side, at: int, floor: Floor, forced: Collection[str])
         new=at,
         verdict=verdict_of(change, limit),
         sentences=[
-            *pair_sentences(before, after, limit, changes, fact_words(facts)),
-            *mean_sentence(base.step_lengths_ns, new.step_lengths_ns),
+            *pair_sentences(
+                before, after, limit, changes, fact_words(facts), mean_words(base.step_lengths_ns, new.step_lengths_ns)
+            ),
             *_unmatched_sentence(causes),
         ],
         change_ns=change,
@@ -153,7 +154,8 @@ def _causes(base: Side, new: Side, facts: Sequence[FactChange], views: Sequence[
     withheld = Withheld(metric="changes by replay", reason=reason or "")
     whole = base.has_tables and new.has_tables
     basis: Basis = "ledger" if whole else "review"
-    told = None if whole else reviewed_changes(base, new, by_view["owner"].new_ns - by_view["owner"].base_ns)
+    change_ns = by_view["owner"].new_ns - by_view["owner"].base_ns
+    told = None if whole else reviewed_changes(base, new, change_ns, fact_words(facts))
     if told is not None:
         return Causes(told, basis, "what the reviews do not explain", (withheld,), unmatched)
     sized = ledger_changes(base, new, by_view["owner"], by_view.get("collective"))

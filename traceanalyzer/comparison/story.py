@@ -23,14 +23,20 @@ def verdict_of(change_ns: int | None, limit: Limit | None) -> Verdict:
 
 
 def pair_sentences(
-    base_ns: int | None, new_ns: int | None, limit: Limit | None, changes: Sequence[Change], changed: str
+    base_ns: int | None,
+    new_ns: int | None,
+    limit: Limit | None,
+    changes: Sequence[Change],
+    changed: str = "",
+    mean: str = "",
 ) -> list[str]:
-    """The three sentences; `changed` names what differs of the jobs, in words, and may be empty."""
+    """The three sentences; `changed` names what differs of the jobs, `mean` is of `mean_words`. Both may be empty."""
     if base_ns is None or new_ns is None or limit is None:
         return ["The steps cannot be compared: one of the runs has no step time."]
     named = [each for each in changes if each.kind != "unexplained"]
     real = [each for each in named if not each.is_noise]
     steps = f"{milliseconds(base_ns / 1e6)} → {milliseconds(new_ns / 1e6)}, {signed_share(new_ns - base_ns, base_ns)}"
+    steps = f"median {steps}; {mean}" if mean else steps
     verdict = verdict_of(new_ns - base_ns, limit)
     if verdict == "noise":
         return [*_unchanged(steps, named, real, base_ns), _noise(changes, limit, verdict)]
@@ -92,21 +98,21 @@ def _noise(changes: Sequence[Change], limit: Limit, verdict: Verdict) -> str:
     )
 
 
-def mean_sentence(base_ns: Sequence[int], new_ns: Sequence[int]) -> list[str]:
-    """What the mean of the typical steps says, where it is not what the median says (steps that alternate)."""
+def mean_words(base_ns: Sequence[int], new_ns: Sequence[int]) -> str:
+    """What the mean of the typical steps says, where it is not what the median says (steps that alternate); else empty."""
     if len(base_ns) < 2 or len(new_ns) < 2:
-        return []
+        return ""
     means, medians = (
         [sum(each) / len(each) for each in (base_ns, new_ns)],
         [lower_median(list(each)) for each in (base_ns, new_ns)],
     )
     if medians[0] is None or medians[1] is None:
-        return []
+        return ""
     by_mean, by_median = means[1] / means[0] - 1, medians[1] / medians[0] - 1
     if abs(by_mean - by_median) < LEAST_DIFFERENCE:
-        return []
-    steps = f"{milliseconds(means[0] / 1e6)} → {milliseconds(means[1] / 1e6)}, {'+' if by_mean > 0 else ''}{percent(by_mean)}"
-    return [f"The steps of a run differ among themselves: their mean went {steps}."]
+        return ""
+    sign = "+" if by_mean > 0 else ""
+    return f"mean {milliseconds(means[0] / 1e6)} → {milliseconds(means[1] / 1e6)}, {sign}{percent(by_mean)}"
 
 
 def signed_share(change_ns: int, base_ns: int) -> str:

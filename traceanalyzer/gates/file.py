@@ -27,6 +27,7 @@ import msgspec
 from traceanalyzer.comparison.noise import DEFAULT_FLOOR
 from traceanalyzer.errors import UsageError
 from traceanalyzer.gates.paths import parse_path
+from traceanalyzer.regular_file import read_text
 
 OnWithheld = Literal["fail", "skip"]
 MAX_BYTES = 1 << 20
@@ -79,11 +80,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 def read_gate(path: Path | str) -> Gate:
     """The gate in a file. Raises `UsageError` naming what is wrong and where."""
-    file = Path(path)
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise UsageError(f"{path}: is larger than {MAX_BYTES} bytes: no gate is", _HINT)
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
+        content = tomllib.loads(read_text(path, MAX_BYTES))
         gate = msgspec.convert(content, Gate)
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}", _HINT) from None

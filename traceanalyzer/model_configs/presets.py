@@ -10,6 +10,7 @@ import msgspec
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.model import ModelShape
+from traceanalyzer.spelling import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,8 @@ def find_preset(name: str) -> Preset:
         if _key(preset.name) == wanted:
             return preset
     raise UsageError(
-        f"there is no model called '{name}'", f"known models: {', '.join(presets())}; or give a config.json"
+        f"there is no model called '{name}'",
+        f"{did_you_mean(name, list(presets()))}known models: {', '.join(presets())}; or give a config.json",
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -16,13 +15,14 @@ from traceanalyzer.job import RUN_FILE, Job
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import find_preset, megatron_arguments, megatron_mapping, presets, read_model_config
 from traceanalyzer.model_configs.training import TrainingSettings, read_training_settings
+from traceanalyzer.options.settings_text import plain_json, plain_toml, plain_yaml
+from traceanalyzer.regular_file import read_text
+from traceanalyzer.spelling import did_you_mean
 from traceanalyzer.tables.actions.labels import check_pattern
 from traceanalyzer.traces import read_job
 from traceanalyzer.traces.run_folder import decode_job
 
 _MAX_BYTES = 16 * 2**20
-_MAX_YAML_BYTES = 2**20
-"""YAML is read by a slow reader, and settings are short."""
 _HINT = (
     "give a Hugging Face config.json, Megatron-LM arguments (a command line, a list, YAML or JSON), a torchtitan job file, "
     "our run.json, a file with flops_per_token or flops_per_step, or a model's name"
@@ -56,7 +56,7 @@ def read_job_file(name: str) -> JobFile:
         try:
             return JobFile(model=find_preset(name).shape)
         except UsageError:
-            known = f"{_HINT}: {', '.join(presets())}"
+            known = f"{did_you_mean(name, list(presets()))}{_HINT}: {', '.join(presets())}"
             raise UsageError(f"{name}: neither a file nor the name of a model", known) from None
     if path.is_dir() or path.name == RUN_FILE:
         job = read_job(path if path.is_dir() else path.parent)
@@ -117,9 +117,7 @@ def _pattern(config: dict[str, object], path: Path) -> str | None:
 def _mapping(path: Path) -> dict[str, object]:
     """The settings in a JSON, TOML or YAML file, or on a command line kept in a text file."""
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path}: is larger than {_MAX_BYTES} bytes", _HINT)
-        found = _decoded(path, path.read_text(encoding="utf-8"))
+        found = _decoded(path, read_text(path, _MAX_BYTES))
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         reason = " ".join(str(error).split())[:300]
         raise InputError(f"{path}: not a job's description: {reason}", _HINT) from None
@@ -132,11 +130,9 @@ def _mapping(path: Path) -> dict[str, object]:
 
 def _decoded(path: Path, text: str) -> object:
     if path.suffix == ".toml":
-        return tomllib.loads(text)
+        return plain_toml(text)
     if path.suffix in {".yaml", ".yml"}:
-        if len(text) > _MAX_YAML_BYTES:
-            raise ValueError(f"YAML longer than {_MAX_YAML_BYTES} bytes")
-        return yaml.safe_load(text)
+        return plain_yaml(text)
     if re.search(r"--(num-layers|hidden-size|hybrid-\w+-pattern)\b", text) and not text.lstrip().startswith(("{", "[")):
         return megatron_arguments(text)
-    return json.loads(text)
+    return plain_json(text)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.regular_file import read_text
 from traceanalyzer.tables.computation.taxonomy import KernelRule, parse_kernel_rules
 
 _MAX_BYTES = 2**20
@@ -16,9 +17,7 @@ def load_kernel_rules(file: str | None) -> tuple[KernelRule, ...]:
         return ()
     path = Path(file)
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{file}: is larger than {_MAX_BYTES} bytes", "give a CSV of kernel rules")
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: {error}", "give a CSV of kernel rules") from None
+        raise InputError(f"{file}: {getattr(error, 'strerror', None) or error}", "give a CSV of kernel rules") from None
     return parse_kernel_rules(text.splitlines(), file)

@@ -16,7 +16,9 @@ from traceanalyzer.hardware import DeviceSpec, devices, find_device
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import presets
 from traceanalyzer.options.job_file import read_job_file
+from traceanalyzer.regular_file import read_text
 from traceanalyzer.schedule import ScheduleName, actions_of
+from traceanalyzer.spelling import did_you_mean
 from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.model.stage_times import Cut, from_model, from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Refusal, Workload, predict_all, predict_order, sweep
@@ -250,7 +252,9 @@ def _device(name: str) -> DeviceSpec:
         return find_device(name)
     except UsageError as error:
         known = ", ".join(spec.name for _, spec in devices())
-        raise UsageError(error.message, f"known devices: {known}") from None
+        raise UsageError(
+            error.message, f"{did_you_mean(name, [spec.name for _, spec in devices()])}known devices: {known}"
+        ) from None
 
 
 def _rank_ms(given: Options) -> tuple[float, float, float]:
@@ -287,11 +291,10 @@ def read_shape(name: str) -> ModelShape:
 def _from_file(name: str, workload: Workload) -> Prediction:
     path = Path(name)
     try:
-        if path.stat().st_size > _MAX_ORDER_BYTES:
-            raise InputError(f"{path}: is larger than {_MAX_ORDER_BYTES} bytes", "give the order of one step")
-        orders = read_orders(path.read_text(encoding="utf-8"), str(path))
+        orders = read_orders(read_text(path, _MAX_ORDER_BYTES), str(path))
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: {error}", "give a CSV file with one row per rank") from None
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{path}: {reason}", "give a CSV file with one row per rank") from None
     if len(orders) != workload.num_ranks:
         raise UsageError(f"{path}: holds {len(orders)} ranks, not {workload.num_ranks}", f"give --stages {len(orders)}")
     num_microbatches = len({action.microbatch for ops in orders for op in ops for action in actions_of(op)})

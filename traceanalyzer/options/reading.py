@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from traceanalyzer.errors import UsageError
+from traceanalyzer.regular_file import read_regular
 from traceanalyzer.traces.op_table import load_column_map
 
 _MAX_RANK = 1 << 31
@@ -27,7 +28,7 @@ def load_rank_map(given: str | Path | None) -> dict[str, int] | None:
     text = str(given)
     hint = 'write a JSON object of file names (or patterns) and ranks: {"host_1234.*": 0}'
     try:
-        content = text.encode() if text.lstrip().startswith("{") else Path(text).read_bytes()
+        content = text.encode() if text.lstrip().startswith("{") else read_regular(text, 16 << 20)
         ranks = msgspec.json.decode(content, type=dict[str, int])
     except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:
         raise UsageError(f"{text}: not a rank map: {error}", hint) from None

@@ -6,7 +6,6 @@ evaluated as Python.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import polars as pl
 from traceanalyzer.errors import UsageError
 from traceanalyzer.options.reading import number_ranges
 from traceanalyzer.output import as_words
+from traceanalyzer.spelling import did_you_mean
 
 _ORDER = re.compile(r"(?P<minus>-?)(?P<name>\w+)(?:\s+(?P<way>asc|desc))?", re.IGNORECASE)
 _FILES = re.compile(
@@ -116,8 +116,7 @@ def _missing(error: BaseException, frame: pl.DataFrame, text: str) -> str:
 
 
 def _remedy(frame: pl.DataFrame, table: str, missing: str = "") -> str:
-    close = difflib.get_close_matches(missing, frame.columns, n=1)
-    meant = f"did you mean {close[0]}? " if close else ""
+    meant = did_you_mean(missing, frame.columns)
     if missing.startswith('"'):
         meant = f"write texts in single quotes: '{missing.strip(chr(34))}'; "
     return f"{meant}columns of {table}: {', '.join(frame.columns)}"

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from traceanalyzer.errors import InputError, TraceAnalyzerError
+from traceanalyzer.regular_file import read_regular
 from traceanalyzer.review.result import SCHEMA_VERSION, Review
 
 T = TypeVar("T")
@@ -43,11 +44,8 @@ def schema_text() -> str:
 
 def read_review(path: Path | str) -> Review:
     """The review in a file. Raises `InputError` if it is none, is damaged, or is of another version."""
-    file = Path(path)
     try:
-        if file.stat().st_size > MAX_BYTES:
-            raise InputError(f"{path}: is larger than {MAX_BYTES} bytes, which no review is", _AGAIN)
-        content = file.read_bytes()
+        content = read_regular(Path(path), MAX_BYTES)
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise InputError(f"{path}: cannot be read: {reason}", "give a review.json or the folder of a result") from None

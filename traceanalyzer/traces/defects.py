@@ -7,6 +7,7 @@ from typing import Any
 
 import polars as pl
 
+from traceanalyzer.regular_file import shown
 from traceanalyzer.schema import DEFECTS, conform
 
 
@@ -124,6 +125,13 @@ CODES: dict[str, Code] = {
     ),
     "folder.leftover": Code("info", "skipped", (), "a temporary file of a writer that did not finish", ""),
     "folder.not_regular": Code("info", "skipped", (), "links out of the folder, pipes and devices are not opened", ""),
+    "folder.too_deep": Code(
+        "info",
+        "skipped",
+        (),
+        "folders more than 12 below the given one are not searched",
+        "give the folder of the traces",
+    ),
     "folder.unreadable": Code(
         "loss", "skipped", _ALL, "a file that cannot be read for lack of permission", "change its permissions"
     ),
@@ -245,7 +253,7 @@ class DefectLog:
     __slots__ = ("_found", "file", "rank")
 
     def __init__(self, file: str) -> None:
-        self.file = file
+        self.file = shown(file)
         self.rank: int | None = None
         self._found: dict[str, _Found] = {}
 
@@ -296,14 +304,14 @@ def defect_row(
     return {
         "code": code,
         "severity": known.severity,
-        "file": file,
+        "file": shown(file),
         "rank": rank,
         "byte_from": byte_from,
         "byte_to": byte_to,
         "events_affected": events,
         "action": known.action,
         "affects": list(known.affects),
-        "message": f"{known.meaning}: {detail}" if detail else known.meaning,
+        "message": f"{known.meaning}: {shown(detail)}" if detail else known.meaning,
         "hint": known.hint,
     }
 

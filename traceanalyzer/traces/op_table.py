@@ -14,12 +14,14 @@ import msgspec
 import polars as pl
 
 from traceanalyzer.errors import InputError, UsageError
+from traceanalyzer.regular_file import open_regular, read_regular
 from traceanalyzer.schema import OPS, conform
 from traceanalyzer.traces.input.discovery import Paths, Where
 from traceanalyzer.traces.input.foreign import first_bytes, foreign, remedy_of
 
 SUFFIXES = (".parquet", ".csv")
 MAX_ROWS = 50_000_000
+_MAX_MAP_BYTES = 1 << 20
 MAX_TIME_NS = 1 << 61
 """Far beyond any epoch time; sums of such times still fit."""
 STEP_PAUSE_NS = 1_000_000
@@ -44,6 +46,8 @@ _KINDS = {
     "i": "input-gradient",
     "w": "weight-gradient",
 }
+_WHOLE, _NAME = "a whole number", "text"
+_EXPECTED = {name: _NAME if dtype == pl.String else _WHOLE for name, dtype in OPS.items() if not name.endswith("_ns")}
 _NEEDED = ("rank", "stage", "step", "kind")
 _HINT = 'name them with a column map: a JSON object of our names and the file\'s, for example {"kind": "op", "start_us": "ts"}'
 
@@ -56,7 +60,7 @@ def is_op_table(path: Where) -> bool:
 def load_column_map(path: Path | str) -> dict[str, str]:
     """A JSON object of our column names and a file's. Raises `UsageError`."""
     try:
-        return msgspec.json.decode(Path(path).read_bytes(), type=dict[str, str])
+        return msgspec.json.decode(read_regular(path, _MAX_MAP_BYTES), type=dict[str, str])
     except (msgspec.MsgspecError, OSError, RecursionError) as error:
         raise UsageError(
             f"{path}: not a column map: {error}", 'write for example {"kind": "op", "start_us": "ts"}'
@@ -76,6 +80,7 @@ def read_op_table(path: Path | str, columns: Mapping[str, str] | None = None) ->
         if (kind := foreign(Path(path).name, first_bytes(Path(path)))) is not None:
             raise InputError(f"{path}: {kind.what}", remedy_of(kind, str(path)))
         raise InputError(f"{path}: an op table without column {', '.join(missing)}", _HINT)
+    _check_types(frame, path)
     try:
         typed = frame.with_columns(*[time for time in timed if time is not None], _kind())
         for name in ("microbatch", "chunk"):
@@ -88,9 +93,32 @@ def read_op_table(path: Path | str, columns: Mapping[str, str] | None = None) ->
     return _laid_out(rows).sort("step", "rank", "start_ns", "kind", "sequence")
 
 
+def _check_types(frame: pl.DataFrame, path: Path | str) -> None:
+    """Whole numbers where we count, text where we name; a column of lists or structs is neither. Raises `InputError`."""
+    for name, dtype in frame.schema.items():
+        expected = "a number" if name.partition("_")[0] in {"start", "duration"} else _EXPECTED.get(name)
+        if expected is None or dtype == pl.Null:
+            continue
+        text = isinstance(dtype, pl.String | pl.Categorical | pl.Enum)
+        fits = dtype.is_integer() or dtype == pl.Boolean if expected == _WHOLE else dtype.is_numeric() or text
+        if expected == _WHOLE and (dtype.is_float() or text):
+            fits = True  # 3.0 and "3" are whole numbers, and the cast says where one is not
+        if expected == _NAME:
+            fits = text or dtype.is_integer()
+        if not fits:
+            what = "a struct" if isinstance(dtype, pl.Struct) else f"of type {dtype}"
+            raise InputError(f"{path}: not an op table: {name} is {what}, must be {expected}", _HINT)
+
+
 def _read(path: Path) -> pl.DataFrame:
     try:
-        lazy = pl.scan_parquet(path) if path.suffix.lower() == ".parquet" else pl.scan_csv(path, comment_prefix="#")
+        with open_regular(path):
+            pass
+        lazy = (
+            pl.scan_parquet(path, glob=False)
+            if path.suffix.lower() == ".parquet"
+            else pl.scan_csv(path, comment_prefix="#", glob=False)
+        )
         return lazy.head(MAX_ROWS).collect()
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(

@@ -11,12 +11,13 @@ import polars as pl
 
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.job import RUN_FILE
+from traceanalyzer.regular_file import lies_within, read_regular
 from traceanalyzer.traces.capture.manifest import Part, is_capture, load_manifest, sha256_of
 from traceanalyzer.traces.capture.parts import read_part
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
-from traceanalyzer.traces.input.source import Frames, Unusable, read_source, unusable
+from traceanalyzer.traces.input.source import Frames, Source, Unusable, read_source, unusable
 from traceanalyzer.traces.kineto.facts import FileFacts
 from traceanalyzer.traces.kineto.identity import Placed, identify
 from traceanalyzer.traces.kineto.kernel_times import KernelTally
@@ -64,13 +65,15 @@ def read_traces(
     rank_map: Mapping[str, int] | None = None,
     ranks: Collection[int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Traces:
     """Read the traces at `path`: a file, a folder, a glob, a URL, a capture, or several of these but captures.
 
-    `rank_map` gives ranks by file name or pattern; of the ranks found only `ranks` are kept. Raises `InputError` if
-    nothing can be used or files contradict, `UsageError` if none of `ranks` is here.
+    `rank_map` gives ranks by file name or pattern; of the ranks found only `ranks` are kept. `progress` is
+    called with the bytes read so far and in all. Raises `InputError` if nothing can be used or files contradict,
+    `UsageError` if none of `ranks` is here.
     """
-    opened = _open(path, limits, Frames)
+    opened = _open(path, limits, Frames, progress)
     found, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
     placed = found if ranks is None else _chosen(found, ranks, str(path))
     rows_of = {facts.file: rows for facts, rows in opened.read}
@@ -121,7 +124,9 @@ class _Opened:
     rank_map: Mapping[str, int]
 
 
-def _open(path: Where, limits: Limits, new_sink: NewSink) -> _Opened:
+def _open(
+    path: Where, limits: Limits, new_sink: NewSink, progress: Callable[[int, int], None] | None = None
+) -> _Opened:
     if not isinstance(path, Paths) and not is_remote(str(path)) and is_capture(Path(path)):
         return _open_capture(Path(path))
     found = find(path)
@@ -129,8 +134,9 @@ def _open(path: Where, limits: Limits, new_sink: NewSink) -> _Opened:
     defects: list[dict[str, Any]] = list(found.defects)
     failures: list[str] = []
     remedy: str | None = None
+    read_bytes = _counted(found.sources, progress)
     for source in found.sources:
-        for result in read_source(source, limits=limits, new_sink=new_sink):
+        for result in read_source(source, limits=limits, new_sink=new_sink, progress=read_bytes):
             if isinstance(result, Unusable):
                 failures += [result.why] if result.why else []
                 remedy = remedy or result.remedy
@@ -143,6 +149,26 @@ def _open(path: Where, limits: Limits, new_sink: NewSink) -> _Opened:
     return _Opened(read, defects, found.run_folder, {})
 
 
+def _counted(
+    sources: Sequence[Source], progress: Callable[[int, int], None] | None
+) -> Callable[[str, int], None] | None:
+    """Adds up what is read of all sources; None where nobody asks, or where sizes are not known."""
+    if progress is None:
+        return None
+    try:
+        total = sum(Path(source.path).stat().st_size for source in sources)
+    except (OSError, ValueError):  # a remote one, or one that reading will refuse
+        return None
+    done = 0
+
+    def count(_name: str, num_bytes: int) -> None:
+        nonlocal done
+        done += num_bytes
+        progress(done, total)
+
+    return count
+
+
 def _open_capture(folder: Path) -> _Opened:
     manifest = load_manifest(folder)
     defects = list(manifest.defects) + [row for source in manifest.sources for row in source.defects]
@@ -150,7 +176,7 @@ def _open_capture(folder: Path) -> _Opened:
         defects.append(defect_row("capture.incomplete", str(folder)))
     for name, digest in manifest.side_files.items():
         path = folder / name
-        if not path.is_file() or sha256_of(path.read_bytes()) != digest:
+        if not lies_within(path, folder) or sha256_of(read_regular(path)) != digest:
             raise InputError(f"{path}: changed or missing since the capture was made", "make the capture again")
     documents = [document for source in manifest.sources for document in source.documents]
     if not documents:

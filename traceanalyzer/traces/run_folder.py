@@ -13,6 +13,7 @@ import polars as pl
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.hardware import parse_dtype
 from traceanalyzer.job import RUN_FILE, Job, RoutingRecord, StepRecord
+from traceanalyzer.regular_file import lies_within, read_regular, regular_below
 from traceanalyzer.schema import STEP_RECORDS, conform
 from traceanalyzer.traces.decoding.repair import repair_tokens
 from traceanalyzer.traces.defects import defect_row
@@ -38,6 +39,7 @@ ROUTING_RECORDS = pl.Schema(
 SIDE_FILES = ("steps/*.jsonl", "routing/*.jsonl")
 """Record files of a run folder."""
 
+_MAX_JOB_BYTES = 64 << 20
 _LONGEST = 1 << 31
 _MOST_RANKS = 1 << 20  # far beyond any job; analyses walk over all ranks
 _MOST_LAYERS = 1 << 16  # likewise
@@ -50,8 +52,10 @@ def read_job(folder: Path | str) -> Job | None:
     path = Path(folder) / RUN_FILE
     if not path.is_file():
         return None
+    if not lies_within(path, path.parent):
+        raise InputError(f"{path}: a link that leads out of its folder is not followed", _JOB_HINT)
     try:
-        content = path.read_bytes()
+        content = read_regular(path, _MAX_JOB_BYTES)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}", _JOB_HINT) from None
     return decode_job(content, str(path))
@@ -98,7 +102,10 @@ def damaged_lines(folder: Path) -> list[dict[str, Any]]:
     """Rows of `DEFECTS` for the record files of a run folder that hold lines which are no record."""
     rows: list[dict[str, Any]] = []
     for pattern, record in zip(SIDE_FILES, (StepRecord, RoutingRecord), strict=True):
-        for path in sorted(folder.glob(pattern)):
+        for path, readable in regular_below(folder, pattern):
+            if not readable:
+                rows.append(defect_row("folder.not_regular", str(path)))
+                continue
             bad = [number for number, found in _lines(path, record) if found is None]
             if bad:
                 detail = f"line {bad[0]}" + (f" and {len(bad) - 1} more" if len(bad) > 1 else "")
@@ -108,7 +115,11 @@ def damaged_lines(folder: Path) -> list[dict[str, Any]]:
 
 def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.DataFrame:
     rows = [
-        asdict(found) for path in sorted(folder.glob(pattern)) for _, found in _lines(path, record) if found is not None
+        asdict(found)
+        for path, readable in regular_below(folder, pattern)
+        if readable
+        for _, found in _lines(path, record)
+        if found is not None
     ]
     return conform(pl.DataFrame(rows, schema=schema, orient="row"), schema)
 
@@ -117,7 +128,7 @@ def _lines(path: Path, record: type) -> Iterator[tuple[int, Any]]:
     """Line numbers and records of a file; None for a line that is no record."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError:
         yield 0, None
         return

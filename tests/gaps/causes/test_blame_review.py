@@ -62,7 +62,7 @@ def test_worth_is_withheld_where_the_replay_misses_and_blame_is_kept(
     assert parts.unexplained > 0
     assert {each.cause for each in bubble.culprits} >= {"unexplained", "stage"}
     assert parts.ideal + sum(each.ms for each in bubble.culprits) == pytest.approx(parts.measured)
-    assert main(["analyze", str(table)]) == 0
+    assert main(["analyze", str(table), "--full"]) == 0
     text = capsys.readouterr().out
     assert reasons[0] in text
     assert "What each remedy would save" not in text
@@ -114,7 +114,7 @@ def test_what_follows_from_a_slow_stage_is_in_review_text_and_report(
     (tmp_path / "config.json").write_text(json.dumps(MODEL))
     job = ["--job", str(tmp_path / "config.json"), "--tokens-per-step", "4096", "--sequence-length", "128"]
     output = tmp_path / "review.json"
-    assert main(["analyze", str(table), *job, "--json", str(output)]) == 0
+    assert main(["analyze", str(table), *job, "--full", "--json", str(output)]) == 0
     text = capsys.readouterr().out
     following = json.loads(output.read_text())["next_schedules"]
     current = [each for each in following["options"] if each["is_current"]]

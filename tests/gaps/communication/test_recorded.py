@@ -33,8 +33,8 @@ def logged(folder: Path, *lines: str, name: str = "inspector.log") -> None:
     (folder / name).write_text("\n".join(lines))
 
 
-def text_of(command: str, folder: Path, capfd: pytest.CaptureFixture[str]) -> str:
-    assert main([command, str(folder)]) == 0
+def text_of(command: str, folder: Path, capfd: pytest.CaptureFixture[str], *options: str) -> str:
+    assert main([command, str(folder), *options]) == 0
     return capfd.readouterr().out
 
 
@@ -55,7 +55,7 @@ def test_dumps_alone_say_who_is_missing_what_hangs_and_who_came_last(
     assert {item.reason for item in review.quality.withheld} == {
         "no trace is here: records of communication tell nothing of it"
     }
-    text = text_of("analyze", tmp_path, capfd)
+    text = text_of("analyze", tmp_path, capfd, "--full")
     assert "No trace is here, but 5 records of flight recorder from 2 ranks" in text
     assert "1 collectives that not all members called" in text
     assert re.search(r"nccl:all_reduce +0 +3 +1 +0\n", text)
@@ -96,7 +96,7 @@ def test_inspector_alone_gives_bandwidth_and_the_last_to_come(
     assert set(rows["group"]) == {"0,1,2,3"}
     assert rows["bus_bytes_per_second"].unique().to_list() == [pytest.approx(by_hand * 1e9)]
     assert "8 records of 4 ranks in 1 communicators" in text_of("check", tmp_path, capfd)
-    assert "15.7 GB/s" in text_of("analyze", tmp_path, capfd)
+    assert "15.7 GB/s" in text_of("analyze", tmp_path, capfd, "--full")
 
 
 def test_dumps_and_inspector_together_are_kept_apart(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 Ids are those of the project's catalogue: C controls, J JSON, Z codecs, E events, D folders, S hostile content. Not here:
 
     E36          a last step without its kernels is seen where steps are built, not where files are read
-    S08          YAML: nothing here reads any
+    S08          YAML with tags: no reader of traces opens YAML; settings do, see tests/model
     the others   tested with their readers, in the functions of `ELSEWHERE`
 """
 
 _RECORDS = "tables/communication/test_records.py"
 _RECORDED = "gaps/communication/test_recorded.py"
-_CAPTURE = "traces/test_capture.py"
+_CAPTURE = "traces/capture/test_capture.py"
 
 ELSEWHERE = {
     "S05": f"{_RECORDS}::test_a_pickle_that_runs_code_is_refused_before_it_is_loaded",

@@ -126,7 +126,7 @@ def test_ops_are_exported_and_read_back(tmp_path: Path, capfd: pytest.CaptureFix
     copy = tmp_path / "copy.parquet"
     assert main(["table", str(source), "ops", "-o", str(copy)]) == 0
     assert_frame_equal(read_op_table(copy), read_op_table(source))
-    assert main(["analyze", str(copy)]) == 0
+    assert main(["analyze", str(copy), "--full"]) == 0
     text = capfd.readouterr().out
     assert "Why steps are longer than their ideal" in text
     assert "unexplained" in text  # an op table tells no launches, so no host can be blamed

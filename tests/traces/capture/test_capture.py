@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import fsspec
+import msgspec
 import pytest
 from catalogue.base import text, trace, write
 
@@ -17,6 +18,7 @@ from traceanalyzer.errors import InputError, OutputError
 from traceanalyzer.traces import read_job, read_step_records, read_traces
 from traceanalyzer.traces.capture.ingest import ingest
 from traceanalyzer.traces.capture.lock import locked
+from traceanalyzer.traces.capture.manifest import load_manifest, save_manifest
 
 STEP = {"step": 1, "rank": 0, "start_ns": 1, "end_ns": 2, "profiled": True}
 JOB = {
@@ -45,6 +47,14 @@ def folder(tmp_path: Path) -> Path:
     for rank in range(2):
         write(tmp_path / "run" / "traces", text(trace(rank, 2)), f"rank{rank:05d}.json")
     return tmp_path / "run"
+
+
+def test_a_manifest_that_names_a_part_elsewhere_is_refused_even_if_it_is_signed(folder: Path, tmp_path: Path) -> None:
+    ingest([folder], tmp_path / "c")
+    manifest = load_manifest(tmp_path / "c")
+    save_manifest(tmp_path / "c", msgspec.structs.replace(manifest, side_files={"../secret": "0" * 64}))
+    with pytest.raises(InputError, match="outside the capture"):
+        read_traces(tmp_path / "c")
 
 
 def test_second_ingest_reads_nothing(folder: Path, tmp_path: Path) -> None:
@@ -156,8 +166,8 @@ def test_part_that_is_no_parquet_or_missing(folder: Path, tmp_path: Path, conten
     ("edit", "says"),
     [
         (lambda t: t[: len(t) // 2], "damaged manifest"),
-        (lambda t: t.replace('"version": 1', '"version": 7'), "capture version 7"),
-        (lambda t: t.replace("events/rank", "../../rank"), "outside the capture"),
+        (lambda t: t.replace('"version": 2', '"version": 7'), "capture version 7"),
+        (lambda t: t.replace("events/rank", "../../rank"), "damaged manifest"),
     ],
 )
 def test_manifest_that_cannot_be_trusted(folder: Path, tmp_path: Path, edit: object, says: str) -> None:

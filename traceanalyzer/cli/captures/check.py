@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import kernel_rules_option, one_place, paths_argument, rank_map_option
+from traceanalyzer.cli.screen import say
 
 
-@click.command("check")
+@click.command("check", cls=Command)
 @paths_argument
 @rank_map_option
 @click.option(
@@ -58,6 +60,6 @@ def command(
             *kernel_lines(traces.kernel_times, unknown),
             *record_lines(records),
         ]
-        announce([str(path), *lines], click.echo)
+        announce([str(path), *lines], say)
     if strict:
         refuse_loss(path, traces.defects)

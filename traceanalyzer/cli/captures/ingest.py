@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import rank_map_option
+from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
     from traceanalyzer.traces import Summary
     from traceanalyzer.traces.capture.ingest import Ingested
 
 
-@click.command("ingest")
+@click.command("ingest", cls=Command)
 @click.argument("paths", nargs=-1, required=True, metavar="PATH...")
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="The capture: a new folder, or one to extend."
@@ -57,11 +59,9 @@ def command(
     if json_file is not None:
         _write(json_file, str(out), result, traces, left_out)
     if json_file != "-":
-        announce(
-            [f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], click.echo
-        )
+        announce([f"{out}: {result.num_read} files read, {result.num_unchanged} unchanged", *summary(traces)], say)
         if left_out:
-            click.echo(
+            say(
                 f"{left_out} flight-recorder or NCCL Inspector files are not in the capture: analyze them where they are"
             )
     if strict:

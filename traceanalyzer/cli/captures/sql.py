@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.answers import answer_options, write_answer
 from traceanalyzer.cli.options.reading import (
     column_map_option,
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from traceanalyzer.queries.rendering import Format
 
 
-@click.command("sql", epilog="`traceanalyzer table PATH` lists the tables; docs/tables.md has their columns.")
+@click.command(
+    "sql", cls=Command, epilog="`traceanalyzer table PATH` lists the tables; docs/tables.md has their columns."
+)
 @paths_argument
 @click.argument("query")
 @answer_options

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.answers import answer_options, write_answer
 from traceanalyzer.cli.options.reading import (
     column_map_option,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from traceanalyzer.queries.sources import Reading
 
 
-@click.command("table", epilog="Without NAME all tables are listed, each with what a row of it is.")
+@click.command("table", cls=Command, epilog="Without NAME all tables are listed, each with what a row of it is.")
 @click.argument("arguments", nargs=-1, required=True, metavar="PATH... [NAME]")
 @click.option("--where", metavar="CONDITION", help='Only these rows, as in SQL: "rank == 3 and duration_ms > 2".')
 @click.option("--columns", "chosen", metavar="LIST", help="Only these columns, in this order: name,rank,duration_ms.")

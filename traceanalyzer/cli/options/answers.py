@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.screen import say, screen_width
+
 if TYPE_CHECKING:
     from traceanalyzer.queries.rendering import Format
     from traceanalyzer.queries.selection import Selected
@@ -29,7 +31,6 @@ def answer_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def write_answer(found: Selected, kind: Format, output: str) -> None:
     """Write the rows; how many were left out stands on standard error, where a person reads text."""
-    from traceanalyzer.cli.screen import screen_width
     from traceanalyzer.output import write_result
     from traceanalyzer.queries.rendering import render
 
@@ -37,6 +38,6 @@ def write_answer(found: Selected, kind: Format, output: str) -> None:
     if kind != "text":
         return
     if not found.num_rows:
-        click.echo("no rows", err=True)
+        say("no rows", err=True)
     elif found.frame.height < found.num_rows:
-        click.echo(f"{found.frame.height:,} of {found.num_rows:,} rows; --limit shows more", err=True)
+        say(f"{found.frame.height:,} of {found.num_rows:,} rows; --limit shows more", err=True)

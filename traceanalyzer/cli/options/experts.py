@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import click
 
 from instrumented_runs.settings import ROUTINGS, SHARDINGS
 from traceanalyzer.errors import InputError
+from traceanalyzer.regular_file import read_text
 
 Command = Callable[..., Any]
 Ranks = tuple[tuple[tuple[int, ...], ...], ...]
@@ -79,13 +79,13 @@ def read_placement(path: str) -> Ranks:
     """Experts of every rank, layer by layer, from the file that `plan` writes. Raises `InputError`."""
     hint = "write it with traceanalyzer plan experts PATH --placement FILE, for the ranks of one expert group"
     try:
-        plan = json.loads(Path(path).read_text(encoding="utf-8"))
+        plan = json.loads(read_text(path, 64 << 20))
         layers = sorted(plan["layers"], key=lambda layer: layer["layer"])
         groups = {tuple(layer["group"]) for layer in layers}
         found = tuple(
             tuple(tuple(int(expert) for expert in experts) for experts in layer["rank_experts"]) for layer in layers
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path}: not a placement of experts: {error}", hint) from None
     if len(groups) != 1 or [layer["layer"] for layer in layers] != list(range(len(layers))):
         raise InputError(f"{path}: not one placement for each layer from 0 on", hint)

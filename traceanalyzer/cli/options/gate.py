@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.screen import say
+
 if TYPE_CHECKING:
     from traceanalyzer.gates.file import Gate
     from traceanalyzer.gates.outcome import Outcome
@@ -82,7 +84,7 @@ def judge(
     if junit_file is not None:
         write_result(junit_file, junit(outcomes, str(gate_file)))
     for line in _lines(outcomes, form):
-        click.echo(line, err=quiet)
+        say(line, err=quiet)
     broken = sum(each.status == "broken" for each in outcomes)
     if broken:
         raise GateError(

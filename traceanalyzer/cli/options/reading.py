@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.screen import say
+
 if TYPE_CHECKING:
     import polars as pl
 
@@ -92,9 +94,21 @@ class Meter:
         self._told = now
         rate = done / (now - self._start)
         left = max(0, total - done) / rate
+        self._say(f"{self._verb} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left")
+
+    def next(self, what: str) -> None:
+        """Say what is done now, if what came before took longer than a second."""
+        if self._told > self._start:
+            self._say(what)
+
+    def done(self) -> None:
+        """Clear the line of a terminal."""
+        if self._told > self._start and sys.stderr.isatty():
+            say(f"{'':<78}", err=True, end="\r")
+
+    def _say(self, text: str) -> None:
         end = "\r" if sys.stderr.isatty() else "\n"
-        text = f"{self._verb} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left"
-        click.echo(f"{text:<78}{end}", err=True, nl=False)
+        say(f"{text:<78}", err=True, end=end)
 
 
 def summary(traces: Summary) -> list[str]:

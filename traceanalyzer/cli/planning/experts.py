@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from traceanalyzer.cli.options.reading import one_place, paths_argument
+from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -61,7 +62,7 @@ def command(
     if json_file is not None:
         _write(json_file, layers, redundant, analysis.review.all_to_all)
     if "-" not in (placement, json_file):
-        click.echo("\n".join(_lines(layers, redundant, analysis.review.all_to_all)))
+        say("\n".join(_lines(layers, redundant, analysis.review.all_to_all)))
 
 
 def _write(target: str, layers: Sequence[LayerPlacement], redundant: int, measured: AllToAll | None) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.screen import say
+
 if TYPE_CHECKING:
     from traceanalyzer.theory.planning.plan import Plan
 
@@ -101,12 +103,12 @@ def command(**options: object) -> None:
     if "-" in (given.json_file, *(target for _, target in given.outputs)):
         return
     if calibration is not None:
-        click.echo(calibration_text(calibration) + "\n")
-    click.echo(plan_text(planned, given.most))
+        say(calibration_text(calibration) + "\n")
+    say(plan_text(planned, given.most))
     for line in written:
-        click.echo(line)
+        say(line)
     if given.html_file is not None:
-        click.echo(f"page: {given.html_file}")
+        say(f"page: {given.html_file}")
 
 
 def _write_page(planned: Plan, found: dict[str, Any], target: str) -> dict[str, Any]:
@@ -117,7 +119,7 @@ def _write_page(planned: Plan, found: dict[str, Any], target: str) -> dict[str, 
     from reports.planning import render_plan
     from traceanalyzer.theory.planning.sizes import FACTORS, sizes_and_devices
 
-    click.echo(f"searching {len(FACTORS)} sizes on {len(FACTORS)} numbers of devices", err=True)
+    say(f"searching {len(FACTORS)} sizes on {len(FACTORS)} numbers of devices", err=True)
     cells = sizes_and_devices(planned.job)
     added = {"sizes_and_devices": [asdict(each) for each in cells]}
     render_plan(planned, cells, found | added, Path(target))

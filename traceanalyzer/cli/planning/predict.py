@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from traceanalyzer.cli.screen import say, screen_width
+
 
 @click.command("predict")
 @click.option(
@@ -121,7 +123,6 @@ def command(**options: object) -> None:
     from reports.page.terminal import WIDE, terminal
     from reports.prediction.page import prediction_page
     from traceanalyzer.cli.planning.prices import job_text
-    from traceanalyzer.cli.screen import screen_width
     from traceanalyzer.options.job_prices import job_record, price_job
     from traceanalyzer.options.prediction import read_options, results, written_order
     from traceanalyzer.output import write_result
@@ -145,8 +146,8 @@ def command(**options: object) -> None:
         render_prediction(predicted, found, Path(given.html_file))
     if "-" in (given.json_file, given.write_order):
         return
-    click.echo(terminal(prediction_page(predicted), screen_width() or WIDE))
+    say(terminal(prediction_page(predicted), screen_width() or WIDE))
     if priced is not None:
-        click.echo("\n" + job_text(priced))
+        say("\n" + job_text(priced))
     if given.html_file is not None:
-        click.echo(f"page: {given.html_file}")
+        say(f"page: {given.html_file}")

@@ -19,6 +19,7 @@ from instrumented_runs.settings import (
     resolve_compute_mode,
 )
 from traceanalyzer.cli.options.experts import expert_options
+from traceanalyzer.cli.screen import say
 from traceanalyzer.errors import UsageError
 from traceanalyzer.theory.schedules.known import parse_schedule_name
 
@@ -72,15 +73,15 @@ def command(
         _sweep(kind, out or Path("runs") / f"{kind}-sweep", compute, order, truth, sweep, options)
         return
     settings, files = make_settings(kind, str(out or Path("runs") / kind), compute, order, options)
-    click.echo(f"{kind}: {settings.num_ranks} ranks, compute {settings.compute_mode}", err=True)
+    say(f"{kind}: {settings.num_ranks} ranks, compute {settings.compute_mode}", err=True)
     if settings.faults:
         folder = Path(settings.folder)
         write_truth(truth or folder.with_name(f"{folder.name}.truth.json"), folder, settings.faults)
-    done = launch(kind, settings, lambda text: click.echo(text, err=True), files)
+    done = launch(kind, settings, lambda text: say(text, err=True), files)
     if json_file is not None:
         _write(json_file, kind, done, settings)
     if json_file != "-":
-        click.echo(done)
+        say(done)
 
 
 def _write(target: str, kind: str, folder: Path, settings: RunSettings) -> None:

@@ -27,6 +27,7 @@ from instrumented_runs.sweep import (
     write_record,
 )
 from traceanalyzer.cli.running.points import reviewed, sweep_table, sweep_text
+from traceanalyzer.cli.screen import say
 from traceanalyzer.errors import JobError, TraceAnalyzerError, UsageError
 from traceanalyzer.output import write_result
 from traceanalyzer.queries.rendering import render
@@ -68,7 +69,7 @@ def sweep(kind: str, folder: Path, text: str, plan: Plan, given: Mapping[str, An
         _write(folder, sweep_table(folder, chosen, figures))
     table = sweep_table(folder, chosen, figures)
     _write(folder, table)
-    click.echo(sweep_text(table, list(axes)))
+    say(sweep_text(table, list(axes)))
     _tell(f"table: {folder / 'sweep.csv'}, .json, .parquet")
     missing = table.filter(table["status"] != DONE)
     if len(missing):
@@ -143,4 +144,4 @@ def _write(folder: Path, table: Any) -> None:  # noqa: ANN401 - a frame; polars 
 
 
 def _tell(text: str) -> None:
-    click.echo(text, err=True)
+    say(text, err=True)

@@ -113,7 +113,7 @@ def _top(names: pl.DataFrame, share: pl.Expr, sum_ms: pl.Expr) -> pl.DataFrame:
         by_name.sort("duration_ns", "name", descending=[True, False])
         .head(NUM_TOP)
         .select(
-            "name",
+            pl.col("name").cast(pl.String).fill_null("(no name)"),
             pl.col("kind").cast(pl.String),
             "num_kernels",
             sum_ms,

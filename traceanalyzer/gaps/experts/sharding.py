@@ -89,7 +89,7 @@ def expert_gemms(computation: pl.DataFrame, timed: pl.DataFrame) -> list[ExpertG
         "rank", "part", pl.col("start_ns").alias("_from"), pl.col("end_ns").alias("_to")
     )
     sizes = [
-        pl.col("shape").str.extract(_FACTORS, i).cast(pl.Int64).alias(name)
+        pl.col("shape").str.extract(_FACTORS, i).cast(pl.Int64, strict=False).alias(name)
         for i, name in ((1, "m"), (2, "k"), (4, "n"))
     ]
     inside = (

@@ -137,7 +137,8 @@ def _equal_stages(
         result = simulate(recognised[1], stage_ranks, _times(own))
     except TraceAnalyzerError:
         return None, None
-    return recognised[0], 1 - result.busy_ns[place] / result.span_ns[place]
+    span = result.span_ns[place]
+    return (recognised[0], 1 - result.busy_ns[place] / span) if span else (None, None)
 
 
 def _times(own: pl.DataFrame) -> OpTimes:

@@ -178,26 +178,15 @@ def _sized(
 
     `results` counts the elements written (for a backward also the further ones read).
     """
-    args = pl.col("args")
     order = range(len(positions))
-    sizes = [
-        integer_list(args.str.json_path_match(f'$["Input Dims"][{position}]')).alias(f"size{i}")
-        for i, position in enumerate(positions)
-    ]
-    types = [
-        args.str.json_path_match(f'$["Input type"][{position}]').alias(f"type{i}")
-        for i, position in enumerate(positions)
-    ]
     widths = [pl.col(f"type{i}").replace_strict(ELEMENT_BYTES, default=None, return_dtype=pl.Int64) for i in order]
     written = pl.max_horizontal(widths[0], 2)  # results of fp8 are written in 16 bits
     traffic = sum((_elements(pl.col(f"size{i}")) * widths[i] for i in order), results * written)
     texts = [pl.col(f"size{i}").cast(pl.List(pl.String)).list.join("x") for i in order]
     is_known = pl.all_horizontal(pl.col(f"size{i}").list.len() >= 2 for i in order)
     return (
-        found.filter(pl.col("name") == name)
-        .with_columns(
-            *sizes, *types, (pl.lit(value=False) if causal is None else causal.fill_null(value=False)).alias("causal")
-        )
+        _with_inputs(found.filter(pl.col("name") == name), positions)
+        .with_columns((pl.lit(value=False) if causal is None else causal.fill_null(value=False)).alias("causal"))
         .filter(is_known.fill_null(value=False))
         .with_columns(flops.alias("flops"), traffic.alias("bytes"), pl.concat_str(texts, separator=" ").alias("shape"))
         .filter(pl.col("flops").is_not_null())
@@ -228,3 +217,26 @@ def _without_doubles(flops: pl.DataFrame) -> pl.DataFrame:
     ordered = pl.concat([read, hollow]).sort(*place, "start_ns", "end_ns", descending=[False] * 4 + [True])
     outer_end = pl.col("end_ns").cum_max().shift(1).over(place)
     return ordered.filter((pl.col("start_ns") >= outer_end).fill_null(value=True))
+
+
+def _with_inputs(rows: pl.DataFrame, positions: list[int]) -> pl.DataFrame:
+    """Add `size0`, `type0`, ... of the inputs at `positions`. Each different list of inputs is parsed once: there are few."""
+    args = pl.col("args")
+    noted = rows.with_columns(
+        args.str.json_path_match('$["Input Dims"]').alias("dims"),
+        args.str.json_path_match('$["Input type"]').alias("types"),
+    )
+    parsed = (
+        noted.select("dims", "types")
+        .unique()
+        .with_columns(
+            *(
+                integer_list(pl.col("dims").str.json_path_match(f"$[{at}]")).alias(f"size{i}")
+                for i, at in enumerate(positions)
+            ),
+            *(pl.col("types").str.json_path_match(f"$[{at}]").alias(f"type{i}") for i, at in enumerate(positions)),
+        )
+    )
+    return noted.join(parsed, on=["dims", "types"], how="left", nulls_equal=True, maintain_order="left").drop(
+        "dims", "types"
+    )

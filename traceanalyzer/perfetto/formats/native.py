@@ -28,7 +28,7 @@ def protocol() -> Any:  # noqa: ANN401 - generated classes have no useful types
     except ImportError:
         raise UsageError(
             "Perfetto's format needs the package perfetto, which is not installed",
-            'pip install "traceanalyzer[perfetto]", or write Chrome\'s JSON, which needs nothing: --format json',
+            'pip install "traceanalyzer-llm[perfetto]", or write Chrome\'s JSON, which needs nothing: --format json',
         ) from None
 
 

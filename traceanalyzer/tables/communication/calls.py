@@ -16,6 +16,7 @@ import polars as pl
 
 from traceanalyzer.tables.computation.shapes import integer_list, tensor_bytes
 from traceanalyzer.tables.groups.listed import process_groups, world_group
+from traceanalyzer.traces.kineto.facts import MAX_WORLD
 
 KINDS = {
     "allreduce": "all_reduce",
@@ -56,6 +57,9 @@ ELEMENT_BYTES = {
     "Float8_e4m3fn": 1, "Float8_e5m2": 1, "Float8_e4m3fnuz": 1, "Float8_e5m2fnuz": 1, "Float8_e8m0fnu": 1,
 }  # fmt: skip
 """Bytes per element by the type names of `record_param_comms` (c10's ScalarType)."""
+_STRIDED = ("Global rank start", "Global rank stride", "Group size")
+_MOST_ELEMENTS = 1 << 48
+_MOST_MEMBERS = 1 << 24  # of all groups together that are written out from three numbers each
 
 CALLS = pl.Schema(
     {
@@ -102,32 +106,35 @@ def _recorded(events: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
     def number(key: str, dtype: type[pl.DataType] = pl.Int64) -> pl.Expr:
         return text(key).cast(dtype, strict=False)
 
+    def elements(key: str) -> pl.Expr:
+        count = number(key)
+        return pl.when(count.is_between(0, _MOST_ELEMENTS)).then(count)  # more would leave 64 bits as bytes
+
     element = text("dtype").replace_strict(ELEMENT_BYTES, default=None, return_dtype=pl.Int64)
     rows = events.with_columns(
         pl.col("index").alias("call"),
         text("Collective name").replace_strict(KINDS, default=None, return_dtype=pl.String).alias("kind"),
         text("Process Group Name").alias("pg_name"),
-        (number("In msg nelems") * element).alias("send_bytes"),
-        (number("Out msg nelems") * element).alias("receive_bytes"),
+        (elements("In msg nelems") * element).alias("send_bytes"),
+        (elements("Out msg nelems") * element).alias("receive_bytes"),
         integer_list(text("In split size")).alias("send_splits"),
         integer_list(text("Out split size")).alias("receive_splits"),
         pl.coalesce(number("Dst Rank", pl.Int32), number("Src Rank", pl.Int32)).alias("peer"),
         number("Seq").alias("sequence_number"),
         number("Comms Id", pl.UInt64).alias("communicator"),
-        integer_list(text("Process Group Ranks"))
-        .list.eval(pl.element().cast(pl.String))
-        .list.join(",")
-        .alias("listed"),
-        *[number(key).alias(key) for key in ("Global rank start", "Global rank stride", "Group size")],
+        _members(integer_list(text("Process Group Ranks"))).alias("listed"),
+        *[number(key).alias(key) for key in _STRIDED],
     ).filter(pl.col("kind").is_not_null())
     return _with_group(rows, ranks)
 
 
 def _with_peer(rows: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
     """Fill `peer` of calls older than `Dst Rank` from the `nccl:send 0->1` range inside, whose numbers are group-local."""
-    local = pl.col("name").cast(pl.String).str.extract(r"^nccl:(?:send \d+->|recv \d+<-)(\d+)").cast(pl.Int64)
+    local = (
+        pl.col("name").cast(pl.String).str.extract(r"^nccl:(?:send \d+->|recv \d+<-)(\d+)").cast(pl.Int64, strict=False)
+    )
     inside = ranges.select("rank", "cycle", "thread", pl.col("start_ns").alias("range_ns"), local.alias("local"))
-    peers = pl.col("group").str.split(",").list.get(pl.col("local"), null_on_oob=True).cast(pl.Int32)
+    peers = pl.col("group").str.split(",").list.get(pl.col("local"), null_on_oob=True).cast(pl.Int32, strict=False)
     return (
         rows.sort("start_ns")
         .join_asof(
@@ -146,17 +153,43 @@ def _with_peer(rows: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
 def _with_group(rows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
     """Add `group`: the listed members, the configured group of that name, or first rank, stride and size."""
     configured = process_groups(ranks).select("rank", "pg_name", pl.col("group").alias("configured"))
-    start, stride, size = (pl.col(key) for key in ("Global rank start", "Global rank stride", "Group size"))
-    strided = (
-        pl.when((stride > 0) & (size > 0) & (start >= 0))
-        .then(pl.int_ranges(start, start + stride * size, stride.clip(lower_bound=1)))
-        .list.eval(pl.element().cast(pl.String))
-        .list.join(",")
-    )
     listed = pl.when(pl.col("listed") != "").then("listed")
-    return rows.join(
+    found = rows.join(
         configured.unique(["rank", "pg_name"], maintain_order=True), on=["rank", "pg_name"], how="left"
-    ).with_columns(pl.coalesce(listed, "configured", strided).alias("group"), pl.lit(value=False).alias("assumed"))
+    ).with_columns(pl.coalesce(listed, "configured").alias("group"), pl.lit(value=False).alias("assumed"))
+    unknown = found.filter(pl.col("group").is_null())
+    return (
+        found.join(_strided(unknown, ranks), on=["rank", *_STRIDED], how="left", maintain_order="left")
+        .with_columns(pl.coalesce("group", "strided").alias("group"))
+        .drop("strided")
+    )
+
+
+def _members(listed: pl.Expr) -> pl.Expr:
+    """A list of ranks as the text of a group; null where one of them cannot be a rank."""
+    possible = listed.list.eval(pl.element().is_between(0, MAX_WORLD)).list.all()
+    return pl.when(possible).then(listed.list.eval(pl.element().cast(pl.String)).list.join(","))
+
+
+def _strided(rows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
+    """Groups by first rank, stride and size, as `strided`; those that the job cannot have are left out.
+
+    These numbers come from the file and set the length of a list, so they are held against the size of the job first.
+    """
+    start, stride, size = (pl.col(key) for key in _STRIDED)
+    worlds = ranks.select("rank", pl.col("world_size").cast(pl.Int64).fill_null(MAX_WORLD)).unique("rank")
+    possible = (
+        rows.select("rank", *_STRIDED)
+        .drop_nulls()
+        .unique()
+        .join(worlds, on="rank")
+        .filter(start.is_between(0, MAX_WORLD) & stride.is_between(1, MAX_WORLD) & size.is_between(1, MAX_WORLD))
+        .filter(start + stride * (size - 1) < pl.col("world_size"))
+        .sort(size, "rank", *_STRIDED)
+        .filter(size.cum_sum() <= _MOST_MEMBERS)
+    )
+    members = pl.int_ranges(start, start + stride * size, stride).list.eval(pl.element().cast(pl.String)).list.join(",")
+    return possible.select("rank", *_STRIDED, members.alias("strided"))
 
 
 def _annotated(ranges: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
@@ -174,7 +207,7 @@ def _annotated(ranges: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
         pl.lit(None, pl.Int64).alias("receive_bytes"),
         pl.lit(None, pl.List(pl.Int64)).alias("send_splits"),
         pl.lit(None, pl.List(pl.Int64)).alias("receive_splits"),
-        pl.coalesce(send, receive).cast(pl.Int32).alias("peer"),
+        pl.coalesce(send, receive).cast(pl.Int32, strict=False).alias("peer"),
         pl.lit(None, pl.Int64).alias("sequence_number"),
         pl.lit(None, pl.UInt64).alias("communicator"),
     ).filter(pl.col("kind").is_not_null())

@@ -98,7 +98,7 @@ def _with_part(calls: pl.DataFrame, main: pl.DataFrame) -> pl.DataFrame:
             pl.col("start_ns").alias("range_start_ns"),
             pl.col("end_ns").alias("range_end_ns"),
             pl.col("name").str.extract(_PART, 1).alias("part"),
-            pl.col("name").str.extract(_PART, 2).cast(pl.Int32).alias("layer"),
+            pl.col("name").str.extract(_PART, 2).cast(pl.Int32, strict=False).alias("layer"),
         )
         .sort("range_start_ns")
     )

@@ -36,7 +36,7 @@ def cpu_messages(events: pl.DataFrame, windows: pl.DataFrame, ranks: pl.DataFram
         return pl.DataFrame(schema=P2P)
     members = pl.col("group").str.split(",").list
     placed = _with_group(_with_end(calls, main), ranks).with_columns(
-        members.get(pl.col("position"), null_on_oob=True).cast(pl.Int32).alias("peer"),
+        members.get(pl.col("position"), null_on_oob=True).cast(pl.Int32, strict=False).alias("peer"),
         pl.lit(None, pl.String).alias("pg_name"),
         pl.lit(value=False).alias("coalesced"),
         pl.col("kind").cast(P2P["direction"]).alias("direction"),

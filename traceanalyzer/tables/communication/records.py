@@ -53,12 +53,12 @@ def recorded_collectives(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.Da
 def recorded_messages(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.DataFrame:
     """`P2P` of the same; matched where the dumps of both ends begin with their process."""
     name = pl.col("name").str.extract(r":(send|recv)\b")
-    local = pl.col("name").str.extract(r"(?:send \d+->|recv \d+<-)(\d+)").cast(pl.Int64)
+    local = pl.col("name").str.extract(r"(?:send \d+->|recv \d+<-)(\d+)").cast(pl.Int64, strict=False)
     members = pl.col("group").str.split(",")
     dumped = _with_group(flight.filter(pl.col("rank").is_not_null())).filter(name.is_not_null())
     of_dumps = dumped.with_columns(
         name.replace({"recv": "receive"}).cast(P2P["direction"]).alias("direction"),
-        members.list.get(local, null_on_oob=True).cast(pl.Int32).alias("peer"),
+        members.list.get(local, null_on_oob=True).cast(pl.Int32, strict=False).alias("peer"),
         pl.coalesce(pl.when(name == "recv").then("receive_bytes"), "send_bytes").alias("bytes"),
         pl.col("created_ns").alias("launch_start_ns"),
     )
@@ -67,7 +67,9 @@ def recorded_messages(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.DataF
         inspector.filter(pl.col("peer").is_not_null() & pl.col("kind").is_in(["send", "receive"]))
         .join(groups, on="communicator", how="left")
         .with_columns(
-            members.list.get(pl.col("peer").cast(pl.Int64), null_on_oob=True).cast(pl.Int32).alias("peer"),
+            members.list.get(pl.col("peer").cast(pl.Int64), null_on_oob=True)
+            .cast(pl.Int32, strict=False)
+            .alias("peer"),
             pl.col("kind").cast(P2P["direction"]).alias("direction"),
             pl.col("job_rank").alias("rank"),
         )

@@ -40,7 +40,8 @@ def expert_computation(events: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFr
         on_main_thread(events)
         .filter((pl.col("category") == "user_annotation") & name.str.contains(_EXPERTS))
         .with_columns(
-            name.str.extract(_EXPERTS, 1).alias("part"), name.str.extract(_EXPERTS, 2).cast(pl.Int32).alias("layer")
+            name.str.extract(_EXPERTS, 1).alias("part"),
+            name.str.extract(_EXPERTS, 2).cast(pl.Int32, strict=False).alias("layer"),
         )
     )
     found = _intervals(ranges, "part", "layer")

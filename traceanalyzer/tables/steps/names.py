@@ -56,7 +56,7 @@ def may_be_steps() -> pl.Expr:
 
 def profiler_steps(notes: pl.DataFrame) -> Candidate:
     """`ProfilerStep#N` among ranges of main threads (`rank`, `cycle`, `name`, `start_ns`, `end_ns`)."""
-    number = pl.col("name").str.extract(PROFILER_STEP, 1).cast(pl.Int32)
+    number = pl.col("name").str.extract(PROFILER_STEP, 1).cast(pl.Int32, strict=False)
     return Candidate("ProfilerStep", conform_ranges(notes.with_columns(number.alias("number")).drop_nulls("number")))
 
 
@@ -97,7 +97,7 @@ def _families(notes: pl.DataFrame) -> list[_Family]:
     known = parts.select(
         "name",
         stem.alias("stem"),
-        pl.col("number").cast(pl.Int32),
+        pl.col("number").cast(pl.Int32, strict=False),
         letters.str.contains(_PLAIN).alias("is_plain"),
         ((pl.col("word").str.to_lowercase() == "batch") & ~letters.str.contains("train|global")).alias("is_batch"),
     )

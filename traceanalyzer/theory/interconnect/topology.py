@@ -13,6 +13,7 @@ from importlib import resources
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.hardware import DeviceSpec, find_device
+from traceanalyzer.spelling import did_you_mean
 
 _GB = 1e9
 
@@ -82,7 +83,10 @@ def find_cluster(name: str) -> Cluster:
     for cluster in clusters().values():
         if wanted in (_key(cluster.name), _key(cluster.device)):
             return cluster
-    raise UsageError(f"there is no cluster called '{name}'", f"known clusters: {', '.join(clusters())}")
+    raise UsageError(
+        f"there is no cluster called '{name}'",
+        f"{did_you_mean(name, list(clusters()))}known clusters: {', '.join(clusters())}",
+    )
 
 
 @cache

@@ -8,6 +8,7 @@ from functools import cache
 from importlib import resources
 
 from traceanalyzer.errors import UsageError
+from traceanalyzer.spelling import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +50,10 @@ def find_recipe(name: str) -> Recipe:
     """The recipe of this name. Raises `UsageError`."""
     found = recipes().get(name.strip().lower())
     if found is None:
-        raise UsageError(f"there is no training recipe called '{name}'", f"known recipes: {', '.join(recipes())}")
+        raise UsageError(
+            f"there is no training recipe called '{name}'",
+            f"{did_you_mean(name, list(recipes()))}known recipes: {', '.join(recipes())}",
+        )
     return found
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.schedule import ScheduleName
+from traceanalyzer.spelling import did_you_mean
 from traceanalyzer.theory.memory.activations import Policy
 
 
@@ -91,5 +92,7 @@ _KNOWN = {each.name: each for each in (ANY, MEGATRON, TORCHTITAN, DEEPSPEED)}
 def find_framework(name: str) -> Framework:
     """The framework of this name. Raises `UsageError`."""
     if name.lower() not in _KNOWN:
-        raise UsageError(f"there is no framework called '{name}'", f"known: {', '.join(_KNOWN)}")
+        raise UsageError(
+            f"there is no framework called '{name}'", f"{did_you_mean(name, list(_KNOWN))}known: {', '.join(_KNOWN)}"
+        )
     return _KNOWN[name.lower()]

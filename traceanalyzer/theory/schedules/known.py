@@ -9,6 +9,7 @@ from functools import cache
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.schedule import ScheduleName
+from traceanalyzer.spelling import did_you_mean
 from traceanalyzer.theory.schedules import families
 from traceanalyzer.theory.schedules.record import Placement, Schedule
 
@@ -36,7 +37,10 @@ def parse_schedule_name(text: str) -> ScheduleName:
     for name, record in schedules().items():
         if key in (name.lower(), *record.aliases):
             return name
-    raise UsageError(f"there is no schedule called '{text}'", f"known schedules: {', '.join(schedules())}")
+    raise UsageError(
+        f"there is no schedule called '{text}'",
+        f"{did_you_mean(text, list(schedules()))}known schedules: {', '.join(schedules())}",
+    )
 
 
 def full_backward_loops() -> list[ScheduleName]:

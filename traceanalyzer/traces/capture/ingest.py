@@ -18,8 +18,10 @@ import msgspec
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
+from traceanalyzer.regular_file import read_regular, regular_below, shown
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
+    EVENTS,
     MANIFEST,
     DocumentEntry,
     Manifest,
@@ -38,7 +40,6 @@ from traceanalyzer.traces.input.source import Progress, Unusable, read_source, u
 from traceanalyzer.traces.kineto.identity import identify
 from traceanalyzer.traces.run_folder import SIDE_FILES
 
-_EVENTS = "events"
 _WORK = ".work"
 
 
@@ -85,7 +86,7 @@ def ingest(
 
 def _is_remainder(folder: Path) -> bool:
     """Whether a folder holds nothing but what an ingest left that was killed before its first source was done."""
-    return {entry.name for entry in folder.iterdir()} <= {LOCK, _WORK, _EVENTS}
+    return {entry.name for entry in folder.iterdir()} <= {LOCK, _WORK, EVENTS}
 
 
 class _Ingest:
@@ -97,17 +98,18 @@ class _Ingest:
         self._limits = limits
         self._before = load_manifest(folder) if is_capture(folder) else None
         self._rank_map = {**(self._before.rank_map if self._before else {}), **(rank_map or {})}
+        self._left_out: list[dict[str, Any]] = []
         self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}
 
     def run(self, num_workers: int | None, progress: Callable[[int, int], None] | None) -> Ingested:
         self._clean(self._before)
         sources = {s.path: s for found in self._found for s in found.sources}
-        todo = [s for s in sources.values() if not _unchanged(s, self._entries.get(s.path))]
+        todo = [s for s in sources.values() if not _unchanged(s, self._entries.get(shown(s.path)))]
         failures: list[str] = []
         try:
             for source, entry in self._read(todo, num_workers, progress):
                 failures += entry.failures
-                self._entries[source.path] = entry
+                self._entries[shown(source.path)] = entry
                 self._save(complete=False)
             self._check(failures, [str(f.sources[0].path) for f in self._found])
         except TraceAnalyzerError:
@@ -126,7 +128,7 @@ class _Ingest:
         self, todo: Sequence[Source], num_workers: int | None, progress: Callable[[int, int], None] | None
     ) -> Iterator[tuple[Source, SourceEntry]]:
         work = self._folder / _WORK
-        work.mkdir(exist_ok=True)
+        work.mkdir(mode=0o700, exist_ok=True)
         sizes = [size for s in todo if (size := _stamp(s)[0]) is not None]
         count = _Progress(sum(sizes), progress)
         task = partial(_read_source, str(work), self._limits)
@@ -144,8 +146,9 @@ class _Ingest:
         for document in entry.documents:
             facts = document.facts
             rank = facts.recorded_rank if facts.recorded_rank is not None else facts.name_rank
-            home = f"{_EVENTS}/rank={'unknown' if rank is None else f'{rank:05d}'}"
-            (self._folder / home).mkdir(parents=True, exist_ok=True)
+            home = f"{EVENTS}/rank={'unknown' if rank is None else f'{rank:05d}'}"
+            for part in (EVENTS, home):
+                (self._folder / part).mkdir(mode=0o700, exist_ok=True)
             key = f"{facts.digest[:12]}-{sha256_of(facts.file.encode())[:8]}"
             parts = tuple(
                 msgspec.structs.replace(part, path=f"{home}/{key}-{i:04d}.parquet")
@@ -167,7 +170,7 @@ class _Ingest:
             sources=tuple(self._entries[path] for path in sorted(self._entries)),
             side_files={**before, **(side_files or {})},
             rank_map=self._rank_map,
-            defects=tuple(row for found in self._found for row in found.defects),
+            defects=(*(row for found in self._found for row in found.defects), *self._left_out),
         )
         save_manifest(self._folder, manifest)
         return manifest
@@ -186,13 +189,13 @@ class _Ingest:
             self._clean(self._before)
             return
         (self._folder / MANIFEST).unlink(missing_ok=True)
-        shutil.rmtree(self._folder / _EVENTS, ignore_errors=True)
+        shutil.rmtree(self._folder / EVENTS, ignore_errors=True)
 
     def _clean(self, manifest: Manifest | None) -> None:
         """Remove what no manifest speaks of: remains of a writer that was killed."""
         shutil.rmtree(self._folder / _WORK, ignore_errors=True)
         known = {p.path for s in manifest.sources for d in s.documents for p in d.parts} if manifest else set[str]()
-        for path in (self._folder / _EVENTS).glob("rank=*/*.parquet"):
+        for path in (self._folder / EVENTS).glob("rank=*/*.parquet"):
             if path.relative_to(self._folder).as_posix() not in known:
                 path.unlink(missing_ok=True)
         for path in self._folder.glob(".*.tmp"):
@@ -204,9 +207,12 @@ class _Ingest:
         copied: dict[str, str] = {}
         for run_folder in folders if len(folders) == 1 else ():
             for pattern in (RUN_FILE, *SIDE_FILES):
-                for path in sorted(run_folder.glob(pattern)):
-                    data, name = path.read_bytes(), path.relative_to(run_folder).as_posix()
-                    (self._folder / name).parent.mkdir(exist_ok=True)
+                for path, readable in regular_below(run_folder, pattern):
+                    if not readable:  # a capture holds nothing from elsewhere
+                        self._left_out.append(defect_row("folder.not_regular", str(path)))
+                        continue
+                    data, name = read_regular(path), path.relative_to(run_folder).as_posix()
+                    (self._folder / name).parent.mkdir(mode=0o700, exist_ok=True)
                     write_atomically(self._folder / name, data)
                     copied[name] = sha256_of(data)
         return copied
@@ -218,10 +224,10 @@ def _entry(source: Source, result: object) -> SourceEntry:
         return result
     if not isinstance(result, WorkerDiedError):
         raise result if isinstance(result, Exception) else TypeError(result)
-    failure = f"{source.path}: {result}"
+    failure = shown(f"{source.path}: {result}")
     defect = defect_row("file.unusable", source.path, detail=str(result))
     return SourceEntry(
-        path=source.path,
+        path=shown(source.path),
         num_bytes=None,
         modified_ns=None,
         sha256="",
@@ -297,7 +303,7 @@ def _read_source(work: str, limits: Limits, source: Source, progress: Progress |
         parts = tuple(msgspec.structs.replace(part, path=str(path)) for path, part in sink.finish(facts))
         documents.append(DocumentEntry(facts=facts, parts=parts))
     return SourceEntry(
-        path=source.path,
+        path=shown(source.path),
         num_bytes=size,
         modified_ns=modified,
         sha256=_hash_source(source),

@@ -10,11 +10,14 @@ import msgspec
 
 from traceanalyzer.errors import InputError
 from traceanalyzer.output import write_atomically
+from traceanalyzer.regular_file import open_regular, read_regular
 from traceanalyzer.traces.kineto.facts import FileFacts
 
 MANIFEST = "manifest.json"
+EVENTS = "events"
+"""Folder of the parts."""
 FORMAT = "traceanalyzer capture"
-VERSION = 1
+VERSION = 2
 _REMEDY = "make the capture again from its traces: traceanalyzer ingest TRACES --out CAPTURE"
 
 
@@ -61,13 +64,15 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Copied files of the run folder and their SHA-256."""
     rank_map: dict[str, int] = {}
     defects: tuple[dict[str, Any], ...] = ()
+    sha256: str = ""
+    """Of the manifest as it is written with this field empty."""
 
 
 def is_capture(folder: Path) -> bool:
     """Whether a folder is a capture: it has a manifest that says so, sound or not."""
     try:
-        with (folder / MANIFEST).open("rb") as file:
-            return FORMAT.encode() in file.read(4096)
+        with open_regular(folder / MANIFEST) as file:
+            return FORMAT.encode() in file.read(4096) or (folder / EVENTS).is_dir()
     except OSError:
         return False
 
@@ -76,7 +81,7 @@ def load_manifest(folder: Path) -> Manifest:
     """Read a capture's manifest. Raises `InputError` if it is damaged or of another version."""
     path = folder / MANIFEST
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
         version = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("version", msgspec.Raw(b"null"))
         number = msgspec.json.decode(version)
         if number != VERSION:
@@ -84,6 +89,8 @@ def load_manifest(folder: Path) -> Manifest:
         manifest = msgspec.json.decode(data, type=Manifest)
     except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:
         raise InputError(f"{path}: damaged manifest: {error}", _REMEDY) from None
+    if manifest.format != FORMAT or data != _written(manifest) or manifest.sha256 != _own_sha256(manifest):
+        raise InputError(f"{path}: damaged manifest: it was changed after it was written", _REMEDY)
     for name in [p.path for s in manifest.sources for d in s.documents for p in d.parts] + list(manifest.side_files):
         if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
             raise InputError(
@@ -94,7 +101,16 @@ def load_manifest(folder: Path) -> Manifest:
 
 def save_manifest(folder: Path, manifest: Manifest) -> None:
     """Replace the manifest in one step that also survives a power cut. Raises `OSError`."""
-    write_atomically(folder / MANIFEST, msgspec.json.format(msgspec.json.encode(manifest), indent=1))
+    write_atomically(folder / MANIFEST, _written(msgspec.structs.replace(manifest, sha256=_own_sha256(manifest))))
+
+
+def _written(manifest: Manifest) -> bytes:
+    """The one way in which a manifest is written: any other byte was changed."""
+    return msgspec.json.format(msgspec.json.encode(manifest), indent=1)
+
+
+def _own_sha256(manifest: Manifest) -> str:
+    return sha256_of(_written(msgspec.structs.replace(manifest, sha256="")))
 
 
 def sha256_of(data: bytes) -> str:

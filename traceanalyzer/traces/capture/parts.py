@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import polars as pl
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.output import write_private
+from traceanalyzer.regular_file import read_regular
 from traceanalyzer.traces.capture.manifest import Part, sha256_of
 from traceanalyzer.traces.decoding.settle import ROW_SCHEMA
 from traceanalyzer.traces.kineto.facts import FileFacts
@@ -49,21 +50,18 @@ class PartWriter:
         self.flush()
         if facts.time_from_ns is not None or facts.repeated:
             for path in self.files:
-                _write(credible(pl.read_parquet(path.read_bytes()), facts), path)
+                _write(credible(pl.read_parquet(read_regular(path)), facts), path)
         return [(path, _describe(path)) for path in self.files]
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", compression_level=1)
-    with path.open("wb") as file:
-        file.write(buffer.getbuffer())
-        file.flush()
-        os.fsync(file.fileno())
+    write_private(path, buffer.getbuffer())
 
 
 def _describe(path: Path) -> Part:
-    data = path.read_bytes()
+    data = read_regular(path)
     return Part(
         path=path.name,
         sha256=sha256_of(data),
@@ -77,7 +75,7 @@ def read_part(folder: Path, part: Part) -> pl.DataFrame:
     path = folder / part.path
     remedy = "make the capture again; Parquet alone does not notice a changed byte, its recorded hash does"
     try:
-        data = path.read_bytes()
+        data = read_regular(path, max(0, part.num_bytes))
     except OSError as error:
         raise InputError(f"{path}: a part of the capture cannot be read: {error.strerror}", remedy) from None
     if sha256_of(data) != part.sha256:

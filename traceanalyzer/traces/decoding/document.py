@@ -27,6 +27,9 @@ _DISTRIBUTED = re.compile(rb'"distributedInfo"\s*:\s*\{')
 _SCALARS = re.compile(rb'"(backend|rank|world_size|pg_count)"\s*:\s*("[^"\n]*"|-?\d+)')
 
 
+EMPTY = "it is empty"
+
+
 class NotATraceError(Exception):
     """The data holds no event array. `what` says what it is instead; `foreign` if it is sound but something else."""
 
@@ -223,7 +226,7 @@ def _describe(text: bytes) -> str:
     """What data that is no JSON object looks like."""
     start = text[:256].lstrip()
     if not start.strip(b"\0 \r\n\t"):
-        return "it is empty" if not text else "it holds nothing but padding"
+        return EMPTY if not text else "it holds nothing but padding"
     if start[:1] == b"<":
         return "it is an HTML or XML page, not JSON"
     if b"'traceEvents'" in text[:65536] or start.startswith(b"{'"):

@@ -8,6 +8,7 @@ import msgspec
 import polars as pl
 
 _Row = dict[str, Any]
+_DEEPEST = 512  # open begins that an end is compared with; more would cost time with the square of the events
 
 
 class Pairing:
@@ -37,7 +38,14 @@ class Pairing:
             stack.append(half)
             return None
         name = half["name"]
-        match = next((i for i in range(len(stack) - 1, -1, -1) if name in (None, stack[i]["name"])), None)
+        match = next(
+            (
+                i
+                for i in range(len(stack) - 1, max(-1, len(stack) - 1 - _DEEPEST), -1)
+                if name in (None, stack[i]["name"])
+            ),
+            None,
+        )
         if match is None:
             self._unopened_ends += 1
             return None

@@ -20,6 +20,8 @@ CATEGORY_ALIASES = {
 """Spellings of 2021, in lower case, and what newer torch calls the same."""
 
 _MAX_NAME = 1 << 16
+_MAX_TIME_NS = 1 << 61  # the year 2043; with a base time of the same size and a duration it stays within 64 bits
+_MAX_DURATION_NS = 1 << 53  # 104 days; a thousand of them still add up within 64 bits
 _REASONS = {
     "no_phase": "event.no_phase",
     "no_start": "event.no_start",
@@ -85,8 +87,11 @@ class Settling:
 
     def _drop(self, frame: pl.DataFrame) -> pl.DataFrame:
         ph, start = pl.col("ph"), pl.col("start_ns")
-        no_start = start.is_null() & (ph != "M")
-        no_duration = (ph == "X") & pl.col("duration_ns").is_null()
+        in_range = start.is_between(-_MAX_TIME_NS, _MAX_TIME_NS)
+        no_start = (start.is_null() & (ph != "M")) | ~in_range.fill_null(value=True)
+        no_duration = (ph == "X") & ~pl.col("duration_ns").is_between(-_MAX_DURATION_NS, _MAX_DURATION_NS).fill_null(
+            value=False
+        )
         if not frame.select((ph.is_null() | no_start | no_duration).any()).item():
             return frame
         nothing = pl.all_horizontal(pl.col("ph", "name", "start_ns", "args").is_null())
@@ -121,7 +126,7 @@ class Settling:
         for what, count in found.items():
             if count:
                 self._log.add(f"event.{what}", events=count)
-        frame = frame.with_columns(duration.fill_null(0).clip(0))
+        frame = frame.with_columns(duration.fill_null(0).clip(0, _MAX_DURATION_NS))
         if long:
             self._log.add("limit.name", events=long)
             frame = frame.with_columns(name.cast(pl.String).str.slice(0, _MAX_NAME).cast(pl.Categorical()))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import glob
+import lzma
 import os
 import re
 import stat
 import tarfile
 import zipfile
-from collections.abc import Iterator
+import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
@@ -18,6 +20,7 @@ from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, rep
 
 from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.job import RUN_FILE
+from traceanalyzer.regular_file import lies_within, open_regular, shown
 from traceanalyzer.traces.defects import DefectLog, defect_row
 from traceanalyzer.traces.formats import FORMATS
 from traceanalyzer.traces.input.codecs import Peeked, Reader, archive_of, open_plain
@@ -33,6 +36,7 @@ _FEW = 3
 _MAX_DEPTH = 12
 _MAX_ENTRIES = 200_000
 _MAX_MEMBERS = 100_000
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, OSError, EOFError, ValueError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +161,8 @@ def _find_folder(root: Path) -> Found:
     real_root = root.resolve()
     sources: list[Source] = []
     run_folders: set[str] = set()
-    for entry, run_folder in _walk(root, None, 0, [0]):
+    deep: list[str] = []
+    for entry, run_folder in _walk(root, None, 0, [0], deep):
         if run_folder:
             run_folders.add(run_folder)
         name = entry.name
@@ -173,25 +178,28 @@ def _find_folder(root: Path) -> Found:
             defects.append(defect_row(problem, entry.path))
         else:
             sources.append(Source(entry.path, run_folder, explicit=False))
+    defects += [defect_row("folder.too_deep", path) for path in deep[:_FEW]]
     if not sources:
         named = next(iter(foreign_files(root)), None)
         if named is not None:
             raise NoTracesError(
                 f"{root}: holds no trace files; {named[0]}: {named[1].what}", remedy_of(named[1], str(named[0]))
             )
-        raise NoTracesError(f"{root}: holds no trace files", _nothing_hint(defects))
+        raise NoTracesError(f"{root}: holds no trace files", _nothing_hint(defects, deep))
     only = run_folders.pop() if len(run_folders) == 1 else None
     return Found(tuple(sorted(sources, key=lambda s: s.path)), Path(only) if only else None, tuple(defects))
 
 
-def _nothing_hint(defects: list[dict[str, Any]]) -> str:
+def _nothing_hint(defects: list[dict[str, Any]], deep: Sequence[str] = ()) -> str:
+    if deep:
+        return f"folders more than {_MAX_DEPTH} below it are not searched: give the folder of the traces itself"
     left = f"; {len(defects)} unfinished or unreadable files were passed over" if defects else ""
     examples = ", ".join(example for each in FORMATS for example in each.examples)
     return f"traces are files like {examples} or an archive of them{left}"
 
 
 def _walk(
-    folder: Path, run_folder: str | None, depth: int, count: list[int]
+    folder: Path, run_folder: str | None, depth: int, count: list[int], deep: list[str]
 ) -> Iterator[tuple[os.DirEntry[str], str | None]]:
     """Everything that is no folder below `folder`, with the nearest run folder; links to folders are not followed."""
     try:
@@ -208,7 +216,9 @@ def _walk(
             )
         if entry.is_dir(follow_symlinks=False):
             if depth < _MAX_DEPTH:
-                yield from _walk(Path(entry.path), run_folder, depth + 1, count)
+                yield from _walk(Path(entry.path), run_folder, depth + 1, count, deep)
+            else:
+                deep.append(entry.path)
         else:
             yield entry, run_folder
 
@@ -216,11 +226,11 @@ def _walk(
 def _problem(entry: os.DirEntry[str], real_root: Path) -> str | None:
     """The defect that keeps a candidate from being opened."""
     try:
-        if entry.is_symlink() and not Path(entry.path).resolve(strict=True).is_relative_to(real_root):
+        if entry.is_symlink() and not lies_within(Path(entry.path), real_root):
             return "folder.not_regular"
         if not stat.S_ISREG(entry.stat().st_mode):
             return "folder.not_regular"
-    except OSError:
+    except (OSError, ValueError):
         return "folder.not_regular"
     return None if os.access(entry.path, os.R_OK) else "folder.unreadable"
 
@@ -249,11 +259,7 @@ def open_source(path: str) -> BinaryIO:
     try:
         if is_remote(path):
             return cast("BinaryIO", cast("Any", open_url(path, "rb")).open())
-        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            os.close(handle)
-            raise InputError(f"{path}: not a regular file", "pipes and devices are not opened")
-        return os.fdopen(handle, "rb")
+        return open_regular(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", "check the path and its permissions") from None
 
@@ -266,11 +272,11 @@ def documents(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[str
     plain = open_plain(stream, log, reopen=lambda: open_source(path))
     kind = archive_of(plain.head)
     if kind is None:
-        yield path, plain
+        yield shown(path), plain
     elif kind == "zip":
-        yield from _zip_members(path, stream, log)
+        yield from _zip_members(shown(path), stream, log)
     else:
-        yield from _tar_members(path, plain, log)
+        yield from _tar_members(shown(path), plain, log)
 
 
 def _is_safe(name: str) -> bool:
@@ -288,8 +294,11 @@ def _zip_members(path: str, stream: BinaryIO, log: DefectLog) -> Iterator[tuple[
                     log.add("codec.unsafe_member", events=0, detail=info.filename[:80])
                     continue
                 with archive.open(info) as member:
-                    yield f"{path}/{info.filename}", open_plain(_Forgiving(cast("Reader", member), log), log)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
+                    yield (
+                        f"{path}/{info.filename}",
+                        open_plain(_Forgiving(cast("Reader", member), info.filename, log), log),
+                    )
+    except (*_DAMAGED, NotImplementedError, RuntimeError) as error:
         log.add("codec.corrupt", events=0, detail=f"zip: {error}")
 
 
@@ -305,24 +314,25 @@ def _tar_members(path: str, plain: Reader, log: DefectLog) -> Iterator[tuple[str
                     continue
                 member = archive.extractfile(info) if _CANDIDATE.search(info.name) else None
                 if member is not None:
-                    yield f"{path}/{info.name}", open_plain(_Forgiving(cast("Reader", member), log), log)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+                    yield f"{path}/{info.name}", open_plain(_Forgiving(cast("Reader", member), info.name, log), log)
+    except _DAMAGED as error:
         log.add("codec.corrupt", events=0, detail=f"tar: {error}")
 
 
 class _Forgiving:
     """Ends a stream where reading it fails."""
 
-    __slots__ = ("_inner", "_log")
+    __slots__ = ("_inner", "_log", "_name")
 
-    def __init__(self, inner: Reader, log: DefectLog) -> None:
+    def __init__(self, inner: Reader, name: str, log: DefectLog) -> None:
         self._inner = inner
+        self._name = name[:80]
         self._log = log
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes."""
         try:
             return self._inner.read(size)
-        except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, ValueError) as error:
-            self._log.add("codec.corrupt", events=0, detail=f"archive member: {error}")
+        except _DAMAGED as error:
+            self._log.add("codec.corrupt", events=0, detail=f"member {self._name} is damaged: {error}")
             return b""

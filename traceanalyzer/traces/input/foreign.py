@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from traceanalyzer.regular_file import open_regular
+
 _HEAD = 1 << 16
 _MOST = 2000
 
@@ -119,9 +121,7 @@ def foreign_files(root: Path) -> Iterable[tuple[Path, Foreign]]:
 def first_bytes(file: Path) -> bytes:
     """The beginning of a regular file; nothing where it cannot be read."""
     try:
-        if not file.is_file():
-            return b""
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             return stream.read(_HEAD)
     except (OSError, ValueError):
         return b""

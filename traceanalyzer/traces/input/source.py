@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, TypeVar, cast
 import polars as pl
 
 from traceanalyzer.errors import InputError, NoTracesError
-from traceanalyzer.traces.decoding.document import NotATraceError
+from traceanalyzer.regular_file import shown
+from traceanalyzer.traces.decoding.document import EMPTY, NotATraceError
 from traceanalyzer.traces.defects import DefectLog, defect_row
 from traceanalyzer.traces.formats import FORMATS
 from traceanalyzer.traces.input.discovery import Source, documents, is_remote, open_source
@@ -66,20 +67,24 @@ def read_source(
         outer = DefectLog(source.path)
         counted = Counted(stream, source.path, progress)
         num_documents, log = 0, outer
+        folder = None if source.run_folder is None else shown(source.run_folder)
         for name, plain in documents(source.path, cast("BinaryIO", counted), outer):
             num_documents += 1
-            log = outer if name == source.path else DefectLog(name)
+            log = outer if name == shown(source.path) else DefectLog(name)
             sink, first = new_sink(), plain.head
             try:
-                facts = read_document(plain, name, limits=limits, log=log, sink=sink, run_folder=source.run_folder)
+                facts = read_document(plain, name, limits=limits, log=log, sink=sink, run_folder=folder)
             except NotATraceError as error:
                 if (named := _named(source, name, first)) is not None:
                     yield named
                     continue
                 code = "file.not_a_trace" if error.foreign else "file.unusable"
+                rows = log.rows()
+                what = _broken(rows, outer, name) if error.what == EMPTY else error.what
                 yield Unusable(
-                    f"{name}: {error.what}",
-                    (defect_row(code, name, detail="" if error.foreign else error.what), *log.rows()),
+                    f"{name}: {what}",
+                    (defect_row(code, name, detail="" if error.foreign else what), *rows),
+                    _OP_TABLE if first.startswith(_PARQUET) else None,
                 )
             else:
                 yield facts, sink
@@ -91,6 +96,12 @@ def read_source(
                 return
             what = next((row["message"] for row in outer.rows()), "the archive holds no trace")
             yield Unusable(f"{source.path}: {what}", (defect_row("file.unusable", source.path, detail=what),))
+
+
+def _broken(rows: list[dict[str, Any]], archive: DefectLog, name: str) -> str:
+    """Why a document is empty: its stream or its place in the archive is damaged, or it has no bytes."""
+    of_archive = [row for row in archive.rows() if Path(name).name in row["message"]]
+    return next((str(row["message"]) for row in (*rows, *of_archive) if row["code"] in _BROKEN), EMPTY)
 
 
 def _named(source: Source, name: str, head: bytes) -> Unusable | None:
@@ -142,4 +153,7 @@ def unusable(path: str, failures: Sequence[str], remedy: str | None = None) -> N
 
 
 _SHOWN = 3
+_BROKEN = ("codec.corrupt", "codec.truncated")
+_PARQUET = b"PAR1"
+_OP_TABLE = "analyze, report and compare read an op table; of a capture give the folder"
 _REMEDY = f"give {', or '.join(each.written_by for each in FORMATS)}"

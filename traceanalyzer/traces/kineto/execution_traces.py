@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import gzip
 import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import polars as pl
+
+from traceanalyzer.regular_file import open_regular, regular_below
 
 FOLDER = "execution_traces"
 MAX_BYTES = 1 << 30
@@ -50,8 +53,8 @@ def read_execution_exchanges(path: Path | str) -> pl.DataFrame:
     rows: list[dict[str, Any]] = []
     folder = Path(path) / FOLDER
     if folder.is_dir():
-        for file in sorted(folder.glob("*.json*")):
-            rows += _exchanges(file)
+        for file, readable in regular_below(folder, "*.json*"):
+            rows += _exchanges(file) if readable else ()
     return pl.DataFrame(rows, schema=EXECUTION_EXCHANGES, orient="row")
 
 
@@ -69,10 +72,10 @@ def _exchanges(file: Path) -> Iterator[dict[str, Any]]:
 
 def _document(file: Path) -> _Document | None:
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+        with open_regular(file) as stream, gzip.open(stream) if file.suffix == ".gz" else stream as plain:
+            content = plain.read(MAX_BYTES + 1)
         return msgspec.json.decode(content, type=_Document) if len(content) <= MAX_BYTES else None
-    except (OSError, EOFError, msgspec.MsgspecError, RecursionError):
+    except (OSError, EOFError, zlib.error, msgspec.MsgspecError, RecursionError):
         return None
 
 

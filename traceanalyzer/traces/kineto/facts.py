@@ -10,7 +10,7 @@ import msgspec
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.tally import Counts
 
-_MAX_BASE = 1 << 62
+_MAX_BASE = 1 << 61
 _KNOWN_SCHEMA = 1
 _LONG = 4096
 _APART = ("distributedInfo", "deviceProperties", "traceEvents")

@@ -18,6 +18,7 @@ from typing import Any, cast
 import polars as pl
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.regular_file import read_regular, shown
 from traceanalyzer.traces.decoding.typed_rows import typed_rows
 from traceanalyzer.traces.nccl.plain_pickle import check_size, load_plain_pickle
 
@@ -62,6 +63,7 @@ DUMPS = pl.Schema(
 _STATES = ("scheduled", "started", "completed")
 _MAX_BYTES = 256 << 20
 _MAX_RANK = 1 << 24
+_RANK_DIGITS = 9
 _MAX_INT = 1 << 62
 _MAX_SHAPES = 160
 _MAX_NAME = 256
@@ -109,20 +111,18 @@ def read_dump(path: Path | str) -> Dump:
 
 def _content(file: Path) -> bytes:
     try:
-        size = file.stat().st_size
-        data = file.read_bytes() if size <= _MAX_BYTES else b""
+        data = read_regular(file, _MAX_BYTES)
         if data[:2] == b"\x1f\x8b":
             data = zlib.decompressobj(31).decompress(data, _MAX_BYTES)
     except (OSError, zlib.error) as error:
-        raise InputError(f"{file}: cannot be read: {error}", "give a dump of torch's flight recorder") from None
-    if size > _MAX_BYTES:
-        raise InputError(f"{file}: {size} bytes are more than the 256 MiB a dump may have", "give the dump of one rank")
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputError(f"{file}: cannot be read: {reason}", "give the dump of one rank, as torch wrote it") from None
     return data
 
 
 def _dump(dump: dict[str, Any], file: Path) -> Dump:
     listed = _listed(dump.get("pg_config"))
-    about = {"file": file.name, "rank": _rank(file, listed), "version": str(dump.get("version"))}
+    about = {"file": shown(file.name), "rank": _rank(file, listed), "version": str(dump.get("version"))}
     entries = cast("list[object]", dump["entries"])
     rows = [
         {**about, **_row(cast("dict[str, Any]", entry))}
@@ -165,7 +165,7 @@ def _listed(config: object) -> list[tuple[str, str | None, str | None]]:
         ranks = str(facts.get("ranks"))[: 1 << 22]
         members = re.findall(r"\d+", ranks) if "..." not in ranks else []
         desc = facts.get("desc")
-        if members:
+        if members and all(len(member) < _RANK_DIGITS for member in members):
             found.append(
                 (str(name)[:_MAX_NAME], desc[:_MAX_NAME] if isinstance(desc, str) else None, ",".join(members))
             )

@@ -14,12 +14,14 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import zlib
 from pathlib import Path
 from typing import Any
 
 import polars as pl
 
 from traceanalyzer.errors import InputError
+from traceanalyzer.regular_file import open_regular, shown
 from traceanalyzer.traces.decoding.typed_rows import typed_rows
 
 INSPECTOR = pl.Schema(
@@ -84,17 +86,16 @@ def read_inspector(path: Path | str) -> tuple[pl.DataFrame, int]:
     lost = 0
     for file in files:
         found, broken = _records(_text(file))
-        rows += [{"file": file.name, **row} for row in found]
+        rows += [{"file": shown(file.name), **row} for row in found]
         lost += broken
     return typed_rows(rows, INSPECTOR), lost
 
 
 def _text(file: Path) -> str:
-    opener = gzip.open if file.name.endswith(".gz") else open
     try:
-        with opener(file, "rb") as stream:
-            data = stream.read(_MAX_BYTES + 1)
-    except (OSError, EOFError) as error:
+        with open_regular(file) as stream, gzip.open(stream) if file.name.endswith(".gz") else stream as plain:
+            data = plain.read(_MAX_BYTES + 1)
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{file}: cannot be read: {error}", "give the file as NCCL wrote it") from None
     if len(data) > _MAX_BYTES:
         raise InputError(f"{file}: holds more than 1 GiB", "split the file, or dump at longer intervals")

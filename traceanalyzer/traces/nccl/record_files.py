@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from traceanalyzer.regular_file import open_regular
 from traceanalyzer.traces.nccl.inspector import FLAT, RECORD
 from traceanalyzer.traces.nccl.plain_pickle import MAX_PROTOCOL
 
@@ -50,7 +51,7 @@ def _may_be(name: str) -> bool:
 def kind_of(file: Path) -> str | None:
     """`flight` or `inspector`, by the first bytes; None for anything else."""
     try:
-        with file.open("rb") as stream:
+        with open_regular(file) as stream:
             head = stream.read(_HEAD)
         if head[:2] == b"\x1f\x8b":
             head = zlib.decompressobj(31).decompress(head, _HEAD)

@@ -20,6 +20,7 @@ from typing import Any
 
 import polars as pl
 
+from traceanalyzer.regular_file import open_regular
 from traceanalyzer.traces.decoding.decode import Decoded
 from traceanalyzer.traces.decoding.document import NotATraceError
 from traceanalyzer.traces.decoding.trace_format import TraceFormat
@@ -113,7 +114,7 @@ class Export:
 
 
 def _is_database(path: Path) -> bool:
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return file.read(len(MAGIC)) == MAGIC
 
 

@@ -1,0 +1,1 @@
+"""How the command line behaves, whatever the command: help, mistakes, colour."""

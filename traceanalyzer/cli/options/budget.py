@@ -1,0 +1,94 @@
+"""`--timeout` and `--max-memory` of every command: how long it may take, and how much memory."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from traceanalyzer.cli.screen import say
+
+_CHECK_S = 0.1
+_SHARE = 0.9
+"""Of the memory of the machine or container, which a command may take by default."""
+_STATM = Path("/proc/self/statm")
+_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
+_STATUS = 3
+
+
+def with_budget(command: click.Command) -> click.Command:
+    """The command, and every command below it, with both options."""
+    if isinstance(command, click.Group):
+        for each in command.commands.values():
+            with_budget(each)
+    elif not any(option.name == "timeout" for option in command.params):
+        command.params += [
+            click.Option(
+                ["--timeout"],
+                type=click.FloatRange(0, min_open=True),
+                metavar="SECONDS",
+                expose_value=False,
+                callback=_start_clock,
+                help="Stop with status 3 after so long [no limit].",
+            ),
+            click.Option(
+                ["--max-memory"],
+                type=click.IntRange(200),
+                metavar="MB",
+                expose_value=False,
+                callback=_watch_memory,
+                help="Stop with status 3 beyond this much memory [nine tenths of what there is].",
+            ),
+        ]
+    return command
+
+
+def _start_clock(_context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:
+    if seconds is not None:
+        _watch(lambda: _until(time.monotonic() + seconds, f"stopped after {seconds:g} s", "raise --timeout"))
+    return seconds
+
+
+def _watch_memory(_context: click.Context, _option: click.Parameter, megabytes: int | None) -> int | None:
+    most = megabytes << 20 if megabytes is not None else int(_SHARE * _there_is())
+    if _STATM.exists():
+        hint = "raise --max-memory, or give fewer ranks or steps (--ranks, --steps)"
+        _watch(lambda: _below(most, f"stopped: it took more than {most >> 20} MB of memory", hint))
+    return megabytes
+
+
+def _watch(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
+def _until(moment: float, message: str, hint: str) -> None:
+    time.sleep(max(0.0, moment - time.monotonic()))
+    _stop(message, hint)
+
+
+def _below(most: int, message: str, hint: str) -> None:
+    page = os.sysconf("SC_PAGE_SIZE")
+    while int(_STATM.read_bytes().split()[1]) * page <= most:
+        time.sleep(_CHECK_S)
+    _stop(message, hint)
+
+
+def _stop(message: str, hint: str) -> None:
+    """Leave at once: Polars cannot be interrupted, and what is half written is a temporary file or resumable."""
+    say(f"traceanalyzer: {message}\n  {hint}", err=True)
+    os._exit(_STATUS)
+
+
+def _there_is() -> int:
+    """Bytes of memory of the machine, or of the container if it has less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for name in _LIMITS:
+        try:
+            total = min(total, int(Path(name).read_text(encoding="ascii")))
+        except (OSError, ValueError):  # there is none, or it says `max`
+            continue
+    return total
