@@ -14,6 +14,10 @@ from reports.charts.palette import BUBBLE_PARTS, LOSS, NEUTRAL_INK, REFERENCE, R
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 ROW_HEIGHT = 30
+MOST_HEIGHT = 560
+"""Pixels that the rows of one chart take at most; many rows become thin."""
+MAX_LABELS = 32
+"""Rows that have a name."""
 LETTER = 7.0
 """Pixels of a letter beside a bar."""
 LOSS_OF_SCHEDULE = BUBBLE_PARTS["warm-up"]
@@ -79,6 +83,11 @@ def segments(lines: Sequence[tuple[float, float, float, float]]) -> Any:  # noqa
     """Lines from (x0, y0) to (x1, y1). As a Polars frame: for plain lists HoloViews would load pandas."""
     frame = pl.DataFrame(list(lines), schema=dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Float64), orient="row")
     return holoviews().Segments(frame)
+
+
+def rows_height(num_rows: int) -> int:
+    """Pixels of some rows of bars."""
+    return min(MOST_HEIGHT, ROW_HEIGHT * num_rows)
 
 
 def time_scale(longest_ms: float) -> tuple[float, str]:
@@ -149,11 +158,11 @@ def stacked_bars(
         widest = max(widest, *(at for _, at in ticks))
     return render(
         chart,
-        height=(64 if reference is None else 80) + ROW_HEIGHT * len(rows),
+        height=(64 if reference is None else 80) + rows_height(len(rows)),
         x_label=x_label,
         xlim=(0, x_end if x_end is not None else 1.1 * max(widest, 1e-9)),
         ylim=(len(rows) - 0.4, -0.6 if reference is None else -1.1),
-        yticks=list(enumerate(rows)),
+        yticks=list(enumerate(rows))[:: max(1, -(-len(rows) // MAX_LABELS))],
         show_grid=True,
         gridstyle={"ygrid_line_color": None},
     )

@@ -15,6 +15,8 @@ from reports.page.text import chart_text
 from traceanalyzer.review import Communication
 from traceanalyzer.review.words import byte_count, digits, milliseconds, percent
 
+MAX_GROUPS = 16
+"""Groups that are drawn, most exposed first; all are in the table below."""
 HIDDEN = "hidden behind computation"
 EXPOSED = "exposed"
 PARTS = {HIDDEN: OWNERS["compute"], EXPOSED: OWNERS["wait"]}
@@ -32,10 +34,10 @@ def overlap_chart(communication: Communication) -> Chart | None:
     groups = [group for group in communication.groups if group.exposed_ms is not None]
     if not groups:
         return None
-    names = [f"{group.dimension or 'unknown'} · {group.num_ranks or '?'} ranks" for group in groups[: charts.MAX_ROWS]]
+    names = [f"{group.dimension or 'unknown'} · {group.num_ranks or '?'} ranks" for group in groups[:MAX_GROUPS]]
     rows = [
         (at, part, value)
-        for at, group in enumerate(groups[: charts.MAX_ROWS])
+        for at, group in enumerate(groups[:MAX_GROUPS])
         for part, value in (
             (HIDDEN, max(0.0, group.duration_ms - (group.exposed_ms or 0.0))),
             (EXPOSED, group.exposed_ms or 0.0),
