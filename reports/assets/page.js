@@ -1,8 +1,6 @@
 "use strict";
 (() => {
   const root = document.documentElement;
-  const model = (name) => globalThis.Bokeh?.documents.map((d) => d.get_model_by_name(name)).find((m) => m !== null) ?? null;
-
   const views = () => Object.values(globalThis.Bokeh?.index ?? {});
 
   // Theme: colours of axes and grids follow CSS variables when a chart repaints; marked models get the page's ink.
@@ -65,60 +63,6 @@
     save(new Blob([JSON.stringify(record, null, 2)], { type: "application/json" }), `${name}.json`);
   });
 
-  // Timelines: windows by button and key, and microbatch numbers where they fit.
-  const show = (axis, start, end) => {
-    const range = model(axis);
-    if (range && end > start) range.setv({ start, end });
-  };
-  const move = (axis, pan, zoom) => {
-    const range = model(axis);
-    if (!range) return;
-    const middle = (range.start + range.end) / 2 + pan * (range.end - range.start);
-    const half = (zoom * (range.end - range.start)) / 2;
-    show(axis, middle - half, middle + half);
-  };
-  const numbers = () => {
-    const figure = model("timeline"), bars = model("timeline-bars"), texts = model("timeline-numbers");
-    if (!figure || !bars || !texts) return;
-    const { start, end } = figure.x_range, pixels = (figure.inner_width ?? 0) / (end - start);
-    const row = (figure.inner_height ?? 0) / Math.abs(figure.y_range.end - figure.y_range.start);
-    const shown = { x: [], y: [], text: [], ink: [] }, d = bars.data;
-    for (let i = 0; row > 12 && i < d.start_ms.length && shown.x.length < 3000; i++) {
-      const left = d.start_ms[i], right = d.end_ms[i], text = String(d.microbatch[i]);
-      if (right < start || left > end || (right - left) * pixels < 6 + 7 * text.length) continue;
-      shown.x.push((left + right) / 2); shown.y.push(d.row[i]); shown.text.push(text); shown.ink.push(d.ink[i]);
-    }
-    texts.data = shown;
-  };
-  let waiting = false;
-  const later = () => { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; numbers(); press(); }); } };
-  const press = () => {
-    for (const b of document.querySelectorAll(".controls button[data-start]")) {
-      const range = model(b.closest(".controls").dataset.axis);
-      const same = (value, bound) => Math.abs(value - bound) < 0.05 * (range.end - range.start);
-      b.setAttribute("aria-pressed", String(range !== null && same(+b.dataset.start, range.start) && same(+b.dataset.end, range.end)));
-    }
-  };
-  document.addEventListener("click", (event) => {
-    const button = event.target.closest?.("button");
-    if (!button) return;
-    const axis = button.dataset.axis ?? button.closest(".controls")?.dataset.axis;
-    if (!axis) return;
-    if (button.dataset.start !== undefined) {
-      const start = +button.dataset.start, end = +button.dataset.end, margin = button.dataset.show ? 0.1 * (end - start) : 0;
-      show(axis, start - margin, end + margin);
-      if (button.dataset.show) document.getElementById(button.dataset.show)?.scrollIntoView({ block: "start" });
-    } else if (button.dataset.zoom) move(axis, 0, +button.dataset.zoom);
-    else if (button.dataset.pan) move(axis, +button.dataset.pan, 1);
-  });
-  const KEYS = { ArrowLeft: [-0.2, 1], ArrowRight: [0.2, 1], "+": [0, 0.6], "=": [0, 0.6], "-": [0, 1 / 0.6] };
-  document.addEventListener("keydown", (event) => {
-    const axis = event.target.dataset?.keys;
-    if (!axis || !(event.key in KEYS) || event.ctrlKey || event.metaKey) return;
-    event.preventDefault();
-    move(axis, ...KEYS[event.key]);
-  });
-
   // Bars with a text at their end: the axis ends where the longest text does.
   const figures = () => Object.values(globalThis.Bokeh?.index ?? {}).map((view) => view.model);
   const room = (figure) => {
@@ -137,14 +81,8 @@
   const begin = () => {
     const drawn = globalThis.Bokeh?.documents.length ?? 0;
     if (!drawn && document.querySelector(".canvas")) return void setTimeout(begin, 30);
-    for (const controls of document.querySelectorAll(".controls")) {
-      const range = model(controls.dataset.axis);
-      for (const property of [range?.properties.start, range?.properties.end]) property?.change.connect(later);
-    }
-    model("timeline")?.properties.inner_width.change.connect(later);
     fit();
     repaint();
-    later();
     root.dataset.height = document.body.scrollHeight;
     root.dataset.ready = "true";
   };

@@ -86,3 +86,33 @@ def diverge(ratio: float) -> str:
 def ink_on(color: str) -> str:
     """The text colour that reads better on `color`."""
     return max((LIGHT_INK_ON_MARK, DARK_INK_ON_MARK), key=lambda ink: contrast(ink, color))
+
+
+WAITS = {"dependency": "#a0708c", "late send": "#b5476b", "late member": "#d0574a"}
+"""Waiting, by its cause."""
+KERNELS = {
+    "gemm": "#1d8a63",
+    "attention": "#3c86a8",
+    "other": "#7f8c2d",
+    "fused": "#0f8a8a",
+    "copy": "#8a7355",
+    "barrier": "#94527f",
+    "transfer": "#8763b5",
+    "communication": "#a3566b",
+}
+"""What a kernel does; `communication` is one whose waiting is not known."""
+KERNEL_NAMES = {
+    "gemm": "matrix multiplication",
+    "attention": "attention",
+    "other": "other computation",
+    "fused": "computation with communication",
+    "copy": "copy",
+    "barrier": "barrier",
+    "transfer": "transfer",
+    "communication": "communication (waiting not known)",
+}
+WAIT_NAMES = {
+    "dependency": "waits for computation elsewhere",
+    "late send": "waits for a late send",
+    "late member": "waits for the last member",
+}

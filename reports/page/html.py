@@ -13,7 +13,7 @@ from reports.page.downloads import packed, script_json
 from reports.page.embedding import bokeh_script, embedded, own_file, policy, template
 from reports.page.glossary import anchor, term_of
 from reports.page.layout import laid_out
-from reports.page.model import Chart, Page, Section, Terms
+from reports.page.model import Chart, Page, Section, Terms, Timeline
 from reports.page.text import safe_text
 
 _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|ns|µs|ms|s|points|MFU))(?!\w)")
@@ -23,7 +23,8 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
     """The whole page. Inside are `record`, which can be downloaded as `name`.json, and `tables`, as CSV."""
     divs, drawing = embedded(_charts(page))
     told = page.opening.waterfall.id if page.opening.waterfall else ""
-    own = [own_file("page.js"), own_file("tables.js"), own_file("reading.js")]
+    timed = any(isinstance(part, Timeline) for section in page.sections for part in section.parts)
+    own = [own_file(file) for file in ("page.js", *(("timeline.js",) if timed else ()), "tables.js", "reading.js")]
     scripts = [own_file("theme.js"), *([bokeh_script(), drawing] if divs else []), *own]
     defined = {term for section in page.sections if section.id == "method" for term in _terms(section)}
     return template("page.html.jinja").render(
@@ -36,6 +37,8 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         layout={section.id: laid_out(section, told) for section in page.sections},
         anchor=anchor,
         anchor_of=partial(_anchor_of, defined=defined),
+        json=lambda facts: Markup(script_json(facts)),  # noqa: S704 - inert by construction
+        plain=Markup,
         name=name,
         record=Markup(script_json(record)),  # noqa: S704 - inert by construction
         csv={table: Markup(packed(frame)) for table, frame in (tables or {}).items() if not frame.is_empty()},  # noqa: S704
@@ -45,8 +48,9 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
 def _charts(page: Page) -> list[Chart]:
     first = [page.opening.waterfall] if page.opening.waterfall else []
     told = {chart.id for chart in first}
-    parts = [part for section in page.sections for part in section.parts if isinstance(part, Chart)]
-    return first + [part for part in parts if part.id not in told]
+    parts = [part for section in page.sections for part in section.parts]
+    drawn = [c for part in parts for c in (part.make().charts if isinstance(part, Timeline) else (part,))]
+    return first + [part for part in drawn if isinstance(part, Chart) and part.id not in told]
 
 
 def _terms(section: Section) -> list[str]:

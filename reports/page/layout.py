@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from reports.page.model import Chart, Findings, Grid, Part, Section, Terms
+from reports.page.model import Chart, Findings, Grid, Part, Section, Terms, Timeline
 
 COLUMNS = 12
 FOLDED_ROWS = 12
@@ -45,8 +45,8 @@ def laid_out(section: Section, told: str = "") -> Laid:
 
     The chart called `told` is left out: it stands above already.
     """
-    charts = [part for part in section.parts if isinstance(part, Chart) and part.id != told]
-    others = [part for part in section.parts if not isinstance(part, Chart)]
+    charts: list[Part] = [part for part in section.parts if isinstance(part, Chart | Timeline) and part.id != told]
+    others = [part for part in section.parts if not isinstance(part, Chart | Timeline)]
     detail = [part for part in others if isinstance(part, Grid) and (part.folded or not part.few)]
     shown = [part for part in others if part not in detail]
     if not charts and not shown:
@@ -84,7 +84,7 @@ def asked(part: Part) -> int:
     if isinstance(part, Terms):
         longest = max((len(text) for _, text in part.entries), default=0)
         return (4 if longest <= 28 else 6 if longest <= 90 else COLUMNS) if len(part.entries) <= _TALL else COLUMNS
-    return COLUMNS if isinstance(part, Findings) else 6
+    return COLUMNS if isinstance(part, Findings | Timeline) else 6
 
 
 def _span(width: int) -> int:

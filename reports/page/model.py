@@ -42,15 +42,6 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Button:
-    """A button of a chart that shows a window of its time axis."""
-
-    text: str
-    start_ms: float
-    end_ms: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
     """A picture, drawn only if a renderer asks for it."""
 
@@ -65,9 +56,6 @@ class Chart:
     """What of the glossary the picture is about, where its title is not a term itself."""
     legend: tuple[tuple[str, str], ...] = ()
     """(word, colour) in drawing order."""
-    buttons: tuple[Button, ...] = ()
-    time_axis: str = ""
-    """Name of the x range that this chart's buttons and keys move; empty: it does not zoom."""
     half: bool = False
     """Half of the page's width is enough."""
     numbers: Grid | None = None
@@ -106,6 +94,7 @@ class Finding:
     evidence: str
     action: str
     place: str
+    rank: int | None = None
     start_ms: float | None
     end_ms: float | None
     command: str = ""
@@ -120,7 +109,38 @@ class Findings:
     kind: Literal["findings"] = "findings"
 
 
-Part = Chart | Grid | Terms | Note | Findings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineContent:
+    """What a timeline draws."""
+
+    charts: tuple[Chart, ...]
+    """Strip, busy map and lanes, on one axis."""
+    legend: tuple[tuple[str, str], ...]
+    steps: tuple[str, ...]
+    """Names of the steps that a reader may go to."""
+    shown: int
+    groups: tuple[str, ...]
+    """Names of the views: which ranks have lanes."""
+    caption: str
+    notes: str
+    facts: dict[str, Any]
+    """What the packed data mean, as plain data for the page's script."""
+    data: str
+    bins: str
+    """Packed busy shares; empty where the data hold every kernel."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeline:
+    """Lanes of ranks over time, with an overview above them; the page's script draws them from packed data."""
+
+    id: str
+    make: Callable[[], TimelineContent]
+    """Lays it out, the same content every time. A terminal never asks for it."""
+    kind: Literal["timeline"] = "timeline"
+
+
+Part = Chart | Grid | Terms | Note | Findings | Timeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,20 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from reports.page.model import COMPARED, Chart, Finding, Findings, Grid, Opening, Page, Part, Section, Terms, Tile
+from reports.page.model import (
+    COMPARED,
+    Chart,
+    Finding,
+    Findings,
+    Grid,
+    Note,
+    Opening,
+    Page,
+    Part,
+    Section,
+    Terms,
+    Tile,
+)
 from reports.page.text import safe_text
 
 WIDE = 10_000
@@ -122,7 +135,7 @@ def _part(part: Part, path: str, width: int) -> Iterator[str]:
         yield from _terms(part, width)
     elif isinstance(part, Findings):
         yield from (line for entry in part.entries for line in _finding(entry, width))
-    else:
+    elif isinstance(part, Note):
         yield _wrapped(part.text, width, "  ")
 
 

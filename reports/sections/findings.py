@@ -80,6 +80,7 @@ def _finding(found: review.Finding, origin_ns: int | None, command: str) -> Find
         evidence=found.evidence,
         action=found.action or "",
         place="" if found.rank is None else f"rank {found.rank}",
+        rank=found.rank,
         start_ms=start_ms if placed else None,
         end_ms=end_ms if placed else None,
         command=command,

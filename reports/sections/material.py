@@ -8,8 +8,8 @@ from functools import cached_property
 
 import polars as pl
 
-from reports.charts import exchanges, timeline
 from reports.page.model import Part, Section
+from reports.timeline.steps import shown, timed_steps
 from traceanalyzer.review import Quality, Review
 from traceanalyzer.schema import TABLES, empty
 
@@ -25,27 +25,34 @@ class Material:
         """The table called `name`; an empty one of its schema if it is missing."""
         return self.tables[name] if name in self.tables else empty(TABLES[name].schema)
 
-    @cached_property
-    def actions(self) -> timeline.Timeline | None:
-        """The timeline of pipeline actions."""
-        return timeline.lay_out(self.table("actions"), self.table("ideal_actions"), apart=self.set_apart)
+    @property
+    def windows(self) -> tuple[tuple[int, int], ...]:
+        """Windows that findings point to, the most costly first; ns."""
+        failed = (f for f in self.review.findings if not f.passed)
+        return tuple((f.start_ns, f.end_ns) for f in failed if f.start_ns is not None and f.end_ns is not None)
 
-    @cached_property
-    def exchanges(self) -> exchanges.Exchanges | None:
-        """The timeline of all-to-alls, on the same axis."""
-        zero = self.actions.origin_ns if self.actions else None
-        return exchanges.lay_out(self.table("collectives"), zero, apart=self.set_apart)
+    @property
+    def ordered(self) -> bool:
+        """Whether the microbatch of an action is known."""
+        schedule = self.review.job.schedule
+        return schedule is None or schedule.value != "unknown"
+
+    @property
+    def named(self) -> tuple[int, ...]:
+        """Ranks that findings and culprits name, the most costly first."""
+        ranks = [f.rank for f in self.review.findings if not f.passed] + [each.rank for each in self.review.stragglers]
+        return tuple(dict.fromkeys(rank for rank in ranks if rank is not None))
 
     @property
     def set_apart(self) -> frozenset[int]:
         """Captured steps that no figure speaks of."""
         return frozenset(each.step for each in self.review.step.set_apart)
 
-    @property
+    @cached_property
     def origin_ns(self) -> int | None:
-        """Zero of the time axis, on the tables' clock."""
-        first = self.actions or self.exchanges
-        return first.origin_ns if first else None
+        """Zero of the timeline's axis, on the tables' clock: the start of the step that it opens on."""
+        steps = timed_steps(self.tables)
+        return steps[shown(steps, self.set_apart)].start_ns if steps else None
 
     def section(
         self,

@@ -1,22 +1,53 @@
-"""The timeline: pipeline actions above their ideal, and all-to-alls, on one axis."""
+"""The timeline: what every rank does, measured above ideal, on one axis."""
 
 from __future__ import annotations
 
-from reports.charts import exchanges, timeline
-from reports.page.model import Section
+import functools
+from collections.abc import Sequence
+
+from reports.page.model import Section, Timeline, TimelineContent
 from reports.sections.material import Material, reason
 
 
 def section(material: Material) -> Section:
-    """Both timelines, as far as they could be measured."""
-    schedule = material.review.job.schedule
-    ordered = schedule is None or schedule.value != "unknown"
-    actions = timeline.chart(material.actions, ordered=ordered) if material.actions else None
-    collectives = exchanges.chart(material.exchanges, actions) if material.exchanges else None
+    """The timeline, as far as anything was timed."""
+    part = (
+        Timeline(id="timeline", make=functools.cache(lambda: _content(material)))
+        if material.origin_ns is not None
+        else None
+    )
     return material.section(
         "timeline-section",
         "Timeline",
-        [actions, collectives],
-        absent=f"These traces hold neither timed pipeline actions nor timed all-to-alls: {reason(material.review.quality, 'bubble')}.",
-        lead="Measured actions above the ideal ones, on one time axis. The view opens on the typical step of median length.",
+        [part],
+        absent=f"These traces hold neither timed pipeline actions nor timed kernels: {reason(material.review.quality, 'bubble')}.",
+        lead=_lead(material) if part else "",
     )
+
+
+def _content(material: Material) -> TimelineContent:
+    from reports.timeline.layout import lay_out  # noqa: PLC0415 - a terminal does not need arrays
+    from reports.timeline.part import content  # noqa: PLC0415
+
+    laid = lay_out(
+        material.tables,
+        apart=material.set_apart,
+        named=material.named,
+        windows=material.windows,
+        ordered=material.ordered,
+    )
+    return content(laid, material.named, ordered=material.ordered)
+
+
+def _lead(material: Material) -> str:
+    """What to see, in one sentence."""
+    opens = "the view opens on the typical step of median length."
+    marked = f" ▲ marks what findings name: {_listed(material.named)}." if material.named else ""
+    if material.table("ideal_actions").is_empty():
+        return f"One lane per rank; {opens}{marked}"
+    return f"Measured actions above the ideal ones, on one time axis; {opens}{marked}"
+
+
+def _listed(ranks: Sequence[int]) -> str:
+    more = f" and {len(ranks) - 6} more" if len(ranks) > 6 else ""
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks[:6]))}{more}"

@@ -1,15 +1,25 @@
 from __future__ import annotations
 
+import base64
+import gzip
+
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_factory import EPOCH_NS, MS, expert_tables, pipeline_actions
 
-from reports.charts import exchanges
-from reports.charts.time_axis import median_step
-from reports.charts.timeline import Timeline, chart, lay_out
-from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, conform, empty
+from reports.timeline import detail, lanes
+from reports.timeline.busy import binned, busy_map
+from reports.timeline.layout import Laid, lay_out
+from reports.timeline.packing import Packed, pack
+from reports.timeline.part import content
+from reports.timeline.spans import SPANS, action_spans, device_spans, wait_spans
+from reports.timeline.steps import shown, timed_steps
+from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, TABLES, conform, empty
+
+KERNELS, COMMUNICATIONS, P2P = (TABLES[name].schema for name in ("kernels", "communications", "p2p"))
 
 
 def actions(*rows: tuple[int, int, int, str, int, float, float]) -> pl.DataFrame:
@@ -19,168 +29,230 @@ def actions(*rows: tuple[int, int, int, str, int, float, float]) -> pl.DataFrame
     return conform(frame.with_columns(times), ACTIONS)
 
 
-def laid_out(measured: pl.DataFrame, ideal: pl.DataFrame, limit: int = 20_000) -> Timeline:
-    timeline = lay_out(measured, ideal, limit)
-    assert timeline is not None
-    return timeline
-
-
 MEASURED = actions(
     (0, 7, 0, "F", 0, 100.0, 110.0),
     (0, 7, 0, "B", 0, 135.0, 155.0),
     (1, 7, 1, "F", 0, 112.0, 122.0),
     (1, 7, 1, "B", 0, 122.0, 132.0),
 )
-IDEAL = actions((0, 0, 0, "F", 0, 0.0, 10.0), (1, 0, 1, "F", 0, 10.0, 20.0), (1, 0, 1, "B", 0, 20.0, 40.0))
+IDEAL = actions((0, 0, 0, "F", 0, 5.0, 15.0), (1, 0, 1, "F", 0, 15.0, 25.0), (1, 0, 1, "B", 0, 25.0, 45.0))
 
 
-def test_bars_lie_in_milliseconds_since_the_phase_began_with_the_ideal_below() -> None:
-    bars = laid_out(MEASURED, IDEAL).bars.sort("row", "start_ms")
-    assert bars.select("series", "row", "phase", "start_ms", "end_ms").rows() == [
-        ("measured", 0.0, "F", 0.0, 10.0),
-        ("measured", 0.0, "B", 35.0, 55.0),
-        ("measured", 1.0, "F", 12.0, 22.0),
-        ("measured", 1.0, "B", 22.0, 32.0),
-        ("ideal", 3.0, "F", 0.0, 10.0),
-        ("ideal", 4.0, "F", 10.0, 20.0),
-        ("ideal", 4.0, "B", 20.0, 40.0),
-    ]
+def kernels(*rows: tuple[int, int, int, str, float, float]) -> pl.DataFrame:
+    """(rank, index, stream, kind, start ms, end ms)"""
+    frame = pl.DataFrame(rows, schema=["rank", "index", "stream", "kind", "start", "end"], orient="row")
+    times = [(pl.col(n) * MS).round().cast(pl.Int64).alias(f"{n}_ns") for n in ("start", "end")]
+    return conform(frame.with_columns(*times, name=pl.col("kind") + "_kernel", cycle=0, step=1), KERNELS)
 
 
-def test_idle_time_is_what_lies_between_a_ranks_actions() -> None:
-    bars = laid_out(MEASURED, empty(ACTIONS)).bars.sort("row", "start_ms")
-    assert bars["idle_before_ms"].to_list() == [None, 25.0, None, 0.0]
+def test_steps_are_pipeline_phases_with_the_length_of_their_ideal() -> None:
+    (step,) = timed_steps({"actions": MEASURED, "ideal_actions": IDEAL})
+    assert (step.step, step.start_ns, step.end_ns, step.ideal_ns) == (7, 100 * MS, 155 * MS, 40 * MS)
 
 
-def test_windows_show_where_each_phase_ends_measured_and_ideal() -> None:
-    assert laid_out(MEASURED, IDEAL).windows.rows() == [(7, 0.0, 55.0, 40.0)]
-    assert laid_out(MEASURED, empty(ACTIONS)).windows.rows() == [(7, 0.0, 55.0, None)]
+def test_without_actions_steps_are_whole() -> None:
+    steps = conform(pl.DataFrame({"rank": [0, 1], "step": [3, 3], "start_ns": [10, 12], "end_ns": [50, 55]}), TABLES["steps"].schema)
+    (step,) = timed_steps({"actions": empty(ACTIONS), "steps": steps})
+    assert (step.step, step.start_ns, step.end_ns, step.ideal_ns) == (3, 10, 55, None)
+    assert timed_steps({}) == ()
 
 
-def test_the_ideal_stands_below_every_step() -> None:
-    later = MEASURED.with_columns(pl.col("step") + 1, pl.col("start_ns") + 200 * MS, pl.col("end_ns") + 200 * MS)
-    bars = laid_out(pl.concat([MEASURED, later]), IDEAL).bars
-    firsts = bars.filter((pl.col("series") == "ideal") & (pl.col("rank") == 0)).sort("start_ms")["start_ms"].to_list()
-    assert firsts == [0.0, 200.0]
-
-
-@pytest.mark.parametrize(("lengths", "shown"), [([10, 30, 20], 2), ([10, 30], 0), ([5], 0), ([9, 1, 5, 7], 2)])
-def test_the_median_step_is_shown(lengths: list[int], shown: int) -> None:
-    frame = pl.DataFrame({"step": range(len(lengths)), "start_ns": [0] * len(lengths), "end_ns": lengths})
-    assert median_step(frame) == shown
+@pytest.mark.parametrize(("lengths", "expected"), [([10, 30, 20], 2), ([10, 30], 0), ([5], 0), ([9, 1, 5, 7], 2)])
+def test_the_median_step_is_shown(lengths: list[int], expected: int) -> None:
+    frame = actions(*((0, i, 0, "F", 0, 1000.0 * i, 1000.0 * i + length) for i, length in enumerate(lengths)))
+    assert shown(timed_steps({"actions": frame})) == expected
 
 
 def test_a_step_set_apart_is_not_the_one_that_a_timeline_opens_on() -> None:
-    measured = pipeline_actions(steps=(3, 4), slow_step=4)
-    assert laid_out(measured, IDEAL).shown_step == 3
-    apart = lay_out(measured, IDEAL, apart=[3])
-    assert apart is not None
-    assert apart.shown_step == 4
-    alone = lay_out(measured, IDEAL, apart=[3, 4])
-    assert alone is not None
-    assert alone.shown_step == 3
+    steps = timed_steps({"actions": pipeline_actions(steps=(3, 4), slow_step=4)})
+    assert [steps[shown(steps, apart)].step for apart in ([], [3], [3, 4])] == [3, 4, 3]
 
 
-def test_a_ranks_stages_are_numbered_as_chunks() -> None:
-    chunked = actions(
-        (0, 1, 0, "F", 0, 0, 1), (0, 1, 2, "F", 0, 1, 2), (1, 1, 1, "F", 0, 0, 1), (1, 1, 3, "F", 0, 1, 2)
-    )
-    bars = laid_out(chunked, empty(ACTIONS)).bars.sort("rank", "stage")
-    assert bars.select("rank", "stage", "chunk").rows() == [(0, 0, 0), (0, 2, 1), (1, 1, 0), (1, 3, 1)]
+def test_the_second_chunk_of_a_rank_has_the_second_tone() -> None:
+    chunked = actions((0, 1, 0, "F", 0, 0, 1), (0, 1, 2, "F", 0, 1, 2), (1, 1, 1, "F", 0, 0, 1), (1, 1, 3, "F", 4, 1, 2))
+    spans = action_spans(chunked, ordered=True)
+    assert spans.select("rank", "kind", "name").rows() == [(0, "F", "0F0"), (0, "F'", "2F0"), (1, "F", "1F0"), (1, "F'", "3F4")]
 
 
-def test_no_timed_action_means_no_timeline() -> None:
-    assert lay_out(empty(ACTIONS), IDEAL) is None
-    assert lay_out(MEASURED.with_columns(end_ns=pl.lit(None, pl.Int64)), IDEAL) is None
+def test_a_message_is_waited_for_first_for_its_computation_then_for_its_send() -> None:
+    p2p = conform(
+        pl.DataFrame({"rank": [1, 0], "direction": ["receive", "send"], "peer": [0, 1], "start_ns": [10, 10], "end_ns": [40, 40], "wait_ns": [25, 3], "wait_dependency_ns": [20, None], "wait_late_send_ns": [5, None]}),
+        P2P,
+    )  # fmt: skip
+    spans = wait_spans(p2p, empty(COLLECTIVE_SPLITS))
+    assert spans.select("rank", "kind", "start_ns", "end_ns", "peer").rows() == [(1, "dependency", 10, 30, 0), (1, "late send", 30, 35, 0)]
 
 
-def test_steps_that_do_not_fit_are_left_out_and_counted() -> None:
-    timeline = laid_out(pipeline_actions(), pipeline_actions(steps=(0,), slow_step=None), limit=150)
-    assert timeline.windows["step"].to_list() == [5]
-    assert timeline.left_out.strip() == "2 of 3 steps are not drawn: the limit is 150 bars."
+def collectives(**more: object) -> pl.DataFrame:
+    frame = {"rank": [0, 1], "step": [2, 2], "kind": ["all_to_all"] * 2, "start_ns": [0, 30], "end_ns": [40, 40], "wait_ns": [30, 0], "transfer_ns": [10, 10], "late_rank": [1, None], "match": [5, 5]}
+    return conform(pl.DataFrame({**frame, **more}), COLLECTIVE_SPLITS)  # fmt: skip
 
 
-def test_ranks_that_do_not_fit_are_left_out_and_counted() -> None:
-    timeline = laid_out(pipeline_actions(), pipeline_actions(steps=(0,), slow_step=None), limit=80)
-    assert timeline.bars["rank"].unique().sort().to_list() == [0, 1]
-    assert "2 of 4 ranks are not drawn: the limit is 80 bars." in timeline.left_out
-
-
-@settings(deadline=None, max_examples=40)
-@given(
-    stages=st.integers(1, 5),
-    microbatches=st.integers(1, 6),
-    num_steps=st.integers(1, 4),
-    limit=st.integers(4, 200),
-)
-def test_never_more_bars_than_the_limit_and_nothing_is_dropped_in_silence(
-    stages: int, microbatches: int, num_steps: int, limit: int
-) -> None:
-    measured = pipeline_actions(stages, microbatches, steps=tuple(range(num_steps)), slow_step=None)
-    ideal = pipeline_actions(stages, microbatches, steps=(0,), slow_step=None, origin_ns=0)
-    timeline = laid_out(measured, ideal, limit)
-    assert timeline.bars.height <= limit
-    whole = measured.height + ideal.height * num_steps
-    assert (timeline.bars.height == whole) == (timeline.left_out == "")
-
-
-def test_a_perfect_run_lies_exactly_above_its_ideal() -> None:
-    measured = pipeline_actions(steps=(3,), slow_step=None)
-    ideal = pipeline_actions(steps=(0,), slow_step=None, origin_ns=0)
-    bars = laid_out(measured, ideal).bars
-    keys = ["rank", "phase", "microbatch", "start_ms", "end_ms"]
-    above, below = (bars.filter(pl.col("series") == name).select(keys).sort(keys) for name in ("measured", "ideal"))
-    assert above.equals(below)
-
-
-COLLECTIVES = conform(
-    pl.DataFrame(
-        {
-            "rank": [0, 1],
-            "step": [2, 2],
-            "group": ["0,1", "0,1"],
-            "kind": ["all_to_all", "all_to_all"],
-            "direction": ["dispatch", "dispatch"],
-            "layer": [4, 4],
-            "start_ns": [EPOCH_NS, EPOCH_NS + 30 * MS],
-            "end_ns": [EPOCH_NS + 40 * MS, EPOCH_NS + 40 * MS],
-            "wait_ns": [30 * MS, 0],
-            "transfer_ns": [10 * MS, 10 * MS],
-        }
-    ),
-    COLLECTIVE_SPLITS,
-)
-
-
-def test_an_all_to_all_is_drawn_as_wait_then_transfer() -> None:
-    laid = exchanges.lay_out(COLLECTIVES, None)
-    assert laid is not None
-    assert laid.bars.sort("rank", "start_ms").select("rank", "part", "start_ms", "end_ms").rows() == [
-        (0, "wait", 0.0, 30.0),
-        (0, "transfer", 30.0, 40.0),
-        (1, "transfer", 30.0, 40.0),
+def test_without_a_device_collectives_are_waiting_for_the_last_member_then_transfer() -> None:
+    spans = device_spans(empty(KERNELS), empty(COMMUNICATIONS), collectives(), empty(P2P))
+    assert spans.select("rank", "kind", "start_ns", "end_ns", "peer", "match").rows() == [
+        (0, "late member", 0, 30, 1, 5),
+        (0, "transfer", 30, 40, None, 5),
+        (1, "transfer", 30, 40, None, 5),
     ]
 
 
-def test_all_to_alls_stand_on_the_pipelines_zero_where_there_is_one() -> None:
-    laid = exchanges.lay_out(COLLECTIVES, EPOCH_NS - 5 * MS)
-    assert laid is not None
-    assert laid.windows == {2: (5.0, 45.0)}
+def test_kernels_lie_by_stream_the_computing_one_first_and_communication_is_cut_where_waiting_ends() -> None:
+    device = kernels((3, 1, 20, "communication", 0.0, 9.0), (3, 2, 7, "gemm", 1.0, 3.0), (3, 3, 11, "copy", 0.0, 0.5))
+    known = conform(
+        pl.DataFrame({"rank": [3], "cycle": [0], "index": [1], "kind": ["all_reduce"], "wait_ns": [4 * MS], "late_rank": [9]}), COMMUNICATIONS
+    )  # fmt: skip
+    spans = device_spans(device, known, empty(COLLECTIVE_SPLITS), empty(P2P))
+    assert spans.select("row", "kind", "start_ns", "end_ns", "peer").rows() == [
+        (0, "gemm", 1 * MS, 3 * MS, None),
+        (1, "late member", 0, 4 * MS, 9),
+        (1, "transfer", 4 * MS, 9 * MS, None),
+        (2, "copy", 0, MS // 2, None),
+    ]
 
 
-def test_other_collectives_are_not_drawn() -> None:
-    reduced = COLLECTIVES.with_columns(kind=pl.lit("all_reduce"))
-    assert exchanges.lay_out(reduced, None) is None
+def test_communication_of_unknown_waiting_is_one_span() -> None:
+    device = kernels((0, 1, 20, "communication", 0.0, 9.0))
+    spans = device_spans(device, empty(COMMUNICATIONS), empty(COLLECTIVE_SPLITS), empty(P2P))
+    assert spans.select("kind", "start_ns", "end_ns").rows() == [("communication", 0, 9 * MS)]
 
 
-def test_too_many_all_to_alls_are_cut_by_step_and_counted() -> None:
-    laid = exchanges.lay_out(expert_tables()["collectives"], None, limit=64)
-    assert laid is not None
-    assert laid.bars.height <= 64
-    assert laid.left_out == " 2 more steps are not drawn: the limit is 64 bars."
+def frame_of(rows: list[tuple[int, int, int, int]]) -> pl.DataFrame:
+    frame = pl.DataFrame(rows, schema=["rank", "row", "start_ns", "end_ns"], orient="row")
+    more = {"kind": pl.lit("gemm"), "name": pl.lit("k"), "peer": None, "match": None}
+    return frame.with_columns(**more).select(pl.col(n).cast(t) for n, t in SPANS.items()).sort("rank", "row", "start_ns")
+
+
+def read_back(packed: Packed) -> dict[str, np.ndarray]:
+    raw = np.frombuffer(gzip.decompress(base64.b64decode(packed.data)), np.uint8)
+    out, at = {}, 0
+    for name, width in (("start", 4), ("duration", 4), ("kind", 1), ("name", 2), ("peer", 2), ("match", 4)):
+        planes = raw[at : at + width * packed.num].reshape(width, packed.num).astype(np.int64)
+        out[name] = sum(plane << (8 * i) for i, plane in enumerate(planes))
+        at += width * packed.num
+    assert at == len(raw)
+    first = 0
+    for _, _, _, num in packed.tracks:
+        out["start"][first : first + num] = np.cumsum(out["start"][first : first + num])
+        first += num
+    return out
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.integers(0, 2), st.integers(0, 10**12), st.integers(0, 10**9)), min_size=1, max_size=40
+    )
+)  # fmt: skip
+def test_what_is_packed_is_read_back_to_within_its_unit(rows: list[tuple[int, int, int, int]]) -> None:
+    frame = frame_of([(rank, row, start, start + length) for rank, row, start, length in rows])
+    packed = pack([(3, frame)], 0, ["copy", "gemm"])
+    read = read_back(packed)
+    assert sum(num for *_, num in packed.tracks) == len(frame)
+    assert [rank for _, rank, _, num in packed.tracks for _ in range(num)] == frame["rank"].to_list()
+    assert np.abs(read["start"] * packed.unit_ns - frame["start_ns"].to_numpy()).max() < packed.unit_ns
+    ends = (read["start"] + read["duration"]) * packed.unit_ns
+    assert np.abs(ends - frame["end_ns"].to_numpy()).max() < packed.unit_ns
+    assert set(read["kind"].tolist()) == {1}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(-5, 60), st.integers(0, 30)), min_size=1, max_size=8))
+def test_bins_hold_what_a_raster_holds(found: list[tuple[int, int, int]]) -> None:
+    rows = np.array([row for row, _, _ in found])
+    start = np.array([at for _, at, _ in found])
+    end = start + np.array([length for _, _, length in found])
+    shares = binned(rows, start, end, (3, 8), (0, 40))
+    raster = np.zeros((3, 40))
+    for row, a, b in zip(rows, start, end, strict=True):
+        raster[row, max(0, a) : max(0, min(40, b))] += 1
+    assert np.allclose(shares, np.clip(raster.reshape(3, 8, 5).sum(axis=2) / 5, 0, 1))
+
+
+def test_neighbours_share_a_row_of_the_map() -> None:
+    spans = pl.DataFrame({"rank": [0, 1], "start_ns": [0, 0], "end_ns": [10, 0]}, schema_overrides={"rank": pl.Int32})
+    assert busy_map(spans, [0, 1, 2, 3], (0, 10), 2, 1).tolist() == [[0.5], [0.0]]
+
+
+def test_few_kernels_are_all_here_and_many_only_where_findings_point_and_in_the_typical_step() -> None:
+    spans = frame_of([(0, 0, 10 * i, 10 * i + 9) for i in range(100)])
+    assert detail.chosen(spans, [], (0, 100), limit=100).whole
+    some = detail.chosen(spans, [(500, 520)], (0, 100), limit=40)
+    assert not some.whole
+    assert some.windows == ((496, 524), (0, 100))
+    assert some.spans["start_ns"].to_list() == [*range(0, 100, 10), 490, 500, 510, 520]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 120), st.integers(0, 900), st.integers(1, 400))
+def test_never_more_kernels_than_the_limit(limit: int, at: int, length: int) -> None:
+    spans = frame_of([(i % 3, 0, 10 * i, 10 * i + 9) for i in range(100)])
+    some = detail.chosen(spans, [(at, at + length)], (0, 600), limit=limit)
+    assert len(some.spans) <= limit
+    for first, last in some.windows:
+        met = spans.filter((pl.col("start_ns") < last) & (pl.col("end_ns") > first))
+        assert met.join(some.spans, on=["rank", "start_ns"], how="anti").is_empty()
+
+
+def places(stages: int, replicas: int, slow: int | None = None) -> pl.DataFrame:
+    ranks = [(s * replicas + r, s, r, 100 + (50 if s * replicas + r == slow else r)) for s in range(stages) for r in range(replicas)]
+    return pl.DataFrame(ranks, schema=lanes.PLACES, orient="row")
+
+
+def test_every_rank_of_a_small_job_has_a_lane_and_pipelines_and_stages_are_views() -> None:
+    found = lanes.choose(places(3, 2), [])
+    assert found.groups[0] == lanes.Group("all ranks", (0, 1, 2, 3, 4, 5))
+    assert [group.name for group in found.groups[1:]] == ["pipeline 0", "pipeline 1", *(f"stage {s}, its replicas" for s in range(3))]
+    assert found.groups[2].ranks == (1, 3, 5)
+    assert found.left_out == ""
+
+
+@pytest.mark.parametrize(("stages", "replicas"), [(8, 64), (64, 64), (1, 512), (128, 2)])
+def test_a_large_job_has_few_lanes_and_the_slow_rank_is_among_them(stages: int, replicas: int) -> None:
+    slow = stages * replicas // 2 + replicas // 3
+    found = lanes.choose(places(stages, replicas, slow), [slow])
+    assert slow in found.groups[0].ranks
+    assert all(len(group.ranks) <= lanes.MAX_LANES for group in found.groups)
+    assert len(found.ranks) <= lanes.MAX_EMBEDDED
+    assert f"of {stages * replicas:,} ranks have lanes" in found.left_out
+    if stages <= 16:
+        assert {rank // replicas for rank in found.groups[0].ranks} == set(range(stages))
+
+
+def laid(**more: pl.DataFrame) -> Laid:
+    return lay_out({"actions": MEASURED, "ideal_actions": IDEAL, **more})
+
+
+def test_ideal_actions_start_where_their_phase_does() -> None:
+    assert laid().ideal.select("rank", "start_ns", "end_ns").rows() == [(0, 0, 10 * MS), (1, 10 * MS, 20 * MS), (1, 20 * MS, 40 * MS)]
+
+
+def test_the_script_is_told_steps_in_milliseconds_and_what_they_are_compared_with() -> None:
+    made = content(laid(), [1])
+    (step,) = made.facts["steps"]
+    assert (step["start"], step["end"], step["ideal"]) == (0.0, 55.0, 40.0)
+    assert made.caption == "Pipeline phase of step 7: 55.0 ms measured, 40.0 ms ideal: 15.0 ms longer."
+    assert [rank["late"] for rank in made.facts["ranks"]] == [False, True]
 
 
 def test_bars_of_an_unknown_schedule_are_not_called_microbatches() -> None:
-    laid = laid_out(pipeline_actions(), empty(ACTIONS))
-    assert "are microbatches" in chart(laid).caption
-    assert "are microbatches" not in chart(laid, ordered=False).caption
+    assert "are microbatches" in content(laid(), []).notes
+    assert "are microbatches" not in content(laid(), [], ordered=False).notes
+
+
+def test_the_page_says_which_kernels_it_lacks() -> None:
+    many = kernels(*((0, i, 7, "gemm", 100 + 0.5 * i, 100.4 + 0.5 * i) for i in range(100)))
+    tables = {"actions": MEASURED, "ideal_actions": IDEAL, "kernels": many}
+    made = content(lay_out(tables, limit=20), [])
+    assert "Of 100 spans of kernels this page holds 20" in made.notes
+    assert made.bins
+    whole = content(lay_out(tables), [])
+    assert not whole.bins
+    assert "this page holds" not in whole.notes
+
+
+def test_a_job_without_a_pipeline_has_lanes_too() -> None:
+    found = lay_out(expert_tables())
+    assert set(found.device.spans["kind"].to_list()) <= {"late member", "transfer", "communication"}
+    assert found.lanes.ranks == (0, 1, 2, 3)
+    assert found.origin_ns >= EPOCH_NS
