@@ -23,7 +23,7 @@ from reports.sections.devices import kernels, roofline
 from reports.sections.experts import all_to_all
 from reports.sections.material import Material
 from reports.sections.opening import opening
-from reports.sections.pipeline import bubble, memory, what_if
+from reports.sections.pipeline import bubble, memory, next_configurations, what_if
 from traceanalyzer.review import Review
 
 SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
@@ -32,6 +32,7 @@ SECTIONS: tuple[Callable[[Material], Section | None], ...] = (
     timeline.section,
     bubble.section,
     what_if.section,
+    next_configurations.section,
     all_to_all.section,
     recorded.section,
     efficiency.section,

@@ -33,8 +33,8 @@ def whole_file(path: Path) -> Generator[BinaryIO]:
     A link is written through: what it leads to is replaced, not the link. Raises `OSError`, also where a pipe, device or
     folder is at `path`.
     """
-    path = Path(os.path.realpath(path)) if path.is_symlink() else path
-    if _exists(path) and not path.is_file():
+    path = _target(path)
+    if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     handle, name = tempfile.mkstemp(prefix=f".{path.name[:64]}.", suffix=".tmp", dir=path.parent)
     try:
@@ -107,7 +107,7 @@ def write_streamed(path: Path, write: Callable[[BinaryIO], object], example: str
             with _opened_stream(path) as stream:
                 write(stream)
             return
-        if _exists(path) and not path.is_file():
+        if path.exists() and not path.is_file():
             raise OutputError(f"{path}: not a regular file", f"give the path of a file, for example {example}")
         with whole_file(path) as file:
             write(file)
@@ -134,7 +134,7 @@ def check_writable(target: str | Path) -> None:
             return
         if path.is_dir():
             raise OutputError(f"{path}: is a folder", "give the path of a file")
-        with tempfile.NamedTemporaryFile(prefix=".", suffix=".tmp", dir=Path(os.path.realpath(path)).parent):
+        with tempfile.NamedTemporaryFile(prefix=".", suffix=".tmp", dir=_target(path).parent):
             pass
     except (OSError, RuntimeError, ValueError) as error:
         raise OutputError(
@@ -142,8 +142,14 @@ def check_writable(target: str | Path) -> None:
         ) from None
 
 
-def _exists(path: Path) -> bool:
-    return os.path.lexists(path)
+def _target(path: Path) -> Path:
+    """Where a path leads. Raises `OSError` for links that lead in a circle."""
+    if not path.is_symlink():
+        return path
+    real = Path(os.path.realpath(path))
+    if real.is_symlink():
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path))
+    return real
 
 
 def _takes_bytes(path: Path) -> bool:

@@ -121,15 +121,7 @@ def stacked_bars(
     name on top; `ticks` are lines across single rows, (row, value). Hovering shows the value followed by `unit`.
     """
     hv = holoviews()
-    order = list(colors)
-    placed = (
-        values.with_columns(order=pl.col("part").replace_strict({part: i for i, part in enumerate(order)}))
-        .sort("row", "order")
-        .with_columns(end=pl.col("value").cum_sum().over("row"))
-        .with_columns(start=pl.col("end") - pl.col("value"), below=pl.col("row") - 0.38, above=pl.col("row") + 0.38)
-        .filter(pl.col("value") > 0)
-        .with_columns(name=pl.col("row").replace_strict(dict(enumerate(rows)), return_dtype=pl.String))
-    )
+    placed = _stacked(values, rows, list(colors))
     bars = hv.Rectangles(
         placed, kdims=["start", "below", "end", "above"], vdims=["part", "value", "name"]
     ).opts(
@@ -165,6 +157,18 @@ def stacked_bars(
         yticks=list(enumerate(rows))[:: max(1, -(-len(rows) // MAX_LABELS))],
         show_grid=True,
         gridstyle={"ygrid_line_color": None},
+    )
+
+
+def _stacked(values: pl.DataFrame, rows: Sequence[str], order: Sequence[str]) -> pl.DataFrame:
+    """Corners of every part's rectangle, parts of a row one after the other in the order given."""
+    return (
+        values.with_columns(order=pl.col("part").replace_strict({part: i for i, part in enumerate(order)}))
+        .sort("row", "order")
+        .with_columns(end=pl.col("value").cum_sum().over("row"))
+        .with_columns(start=pl.col("end") - pl.col("value"), below=pl.col("row") - 0.38, above=pl.col("row") + 0.38)
+        .filter(pl.col("value") > 0)
+        .with_columns(name=pl.col("row").replace_strict(dict(enumerate(rows)), return_dtype=pl.String))
     )
 
 

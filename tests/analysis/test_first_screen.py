@@ -133,6 +133,7 @@ FIRST = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("kind", FIRST)
 def test_the_first_sentence_names_the_fault_or_that_there_is_none(kind: str, tmp_path: Path) -> None:
     job, faults, ranks = PLANTED[kind]

@@ -52,7 +52,7 @@ def review_of(documents: Documents, folder: Path, random_order: random.Random | 
     return json.dumps(review).replace(str(folder), "").encode()
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_shuffled_traces_of_devices_give_the_same_review(name: str, tmp_path: Path) -> None:
     planted = plant(*JOBS[name], tmp_path / "planted")

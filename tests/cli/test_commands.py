@@ -14,6 +14,7 @@ from inputs.tiny_trace import run_of
 
 from traceanalyzer.cli import COMMANDS, main
 
+Caught = pytest.CaptureFixture[str]
 HEAVY = ("polars", "torch", "holoviews", "bokeh", "numpy", "pandas")
 GPIPE = ["0F0@0-10 0B0@30-50", "1F0@10-20 1B0@20-30"]
 
@@ -49,41 +50,48 @@ def test_versions_of_what_matters() -> None:
     ],
     ids=["not JSON", "gzip cut before its first event"],
 )
-def test_input_that_cannot_be_used(tmp_path: Path, content: bytes, name: str) -> None:
+def test_input_that_cannot_be_used(tmp_path: Path, content: bytes, name: str, capsys: Caught) -> None:
     path = tmp_path / name
     path.write_bytes(content)
     for target in (path, tmp_path):
-        result = cli("analyze", str(target))
-        assert result.returncode == 3, result.stderr
-        reason, remedy = result.stderr.splitlines()
+        assert main(["analyze", str(target)]) == 3
+        told = capsys.readouterr()
+        reason, remedy = told.err.splitlines()
         assert name in reason
         assert reason.startswith("traceanalyzer: ")
         assert remedy.startswith("  ")
-        assert result.stdout == ""
+        assert told.out == ""
+
+
+def test_the_status_of_a_refusal_is_that_of_the_process(tmp_path: Path) -> None:
+    refused = cli("analyze", str(tmp_path))
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert len(refused.stderr.splitlines()) == 2
 
 
 @pytest.mark.parametrize("target", ["", "missing"])
-def test_a_folder_without_traces(tmp_path: Path, target: str) -> None:
-    result = cli("analyze", str(tmp_path / target))
-    assert result.returncode == 3
-    assert len(result.stderr.splitlines()) == 2
-    assert str(tmp_path) in result.stderr
+def test_a_folder_without_traces(tmp_path: Path, target: str, capsys: Caught) -> None:
+    assert main(["analyze", str(tmp_path / target)]) == 3
+    told = capsys.readouterr().err
+    assert len(told.splitlines()) == 2
+    assert str(tmp_path) in told
 
 
-def test_wrong_usage() -> None:
+def test_wrong_usage(capsys: Caught) -> None:
     for arguments in (["nonsense"], ["analyze", "x", "--no-such-option"], ["run", "nonsense"], ["table", "x", "step"]):
-        result = cli(*arguments)
-        assert result.returncode == 2
-        assert len(result.stderr.splitlines()) == 2
+        assert main(arguments) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 @pytest.mark.parametrize(("arguments", "missing"), [([], None), (["analyze"], "PATH"), (["predict"], "--stages")])
-def test_a_command_that_lacks_something_shows_its_help(arguments: list[str], missing: str | None) -> None:
-    result = cli(*arguments)
-    assert result.returncode == 2
-    assert result.stderr.startswith("Usage: traceanalyzer")
+def test_a_command_that_lacks_something_shows_its_help(
+    arguments: list[str], missing: str | None, capsys: Caught
+) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("Usage: traceanalyzer")
     if missing is not None:
-        assert missing in result.stderr.splitlines()[-2]
+        assert missing in told.splitlines()[-2]
 
 
 @pytest.mark.parametrize(
@@ -131,12 +139,12 @@ def test_a_command_that_lacks_something_shows_its_help(arguments: list[str], mis
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else value,
 )
-def test_names_that_are_nearly_right(arguments: list[str], near: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_that_are_nearly_right(arguments: list[str], near: str, capsys: Caught) -> None:
     assert main(arguments) == 2
     assert f"did you mean {near}" in capsys.readouterr().err
 
 
-def test_one_screen_is_the_default(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_screen_is_the_default(tmp_path: Path, capsys: Caught) -> None:
     run_of(tmp_path, GPIPE)
     assert main(["analyze", str(tmp_path)]) == 0
     short = capsys.readouterr().out
@@ -157,7 +165,7 @@ def test_colour(
     options: tuple[str, ...],
     environment: dict[str, str],
     colored: bool,  # noqa: FBT001
-    capsys: pytest.CaptureFixture[str],
+    capsys: Caught,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in environment.items():
@@ -167,7 +175,7 @@ def test_colour(
     assert ("\x1b[1m50.0%\x1b[0m" in capsys.readouterr().out) is colored
 
 
-def test_what_the_doctor_finds(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_doctor_finds(capsys: Caught) -> None:
     assert main(["doctor", "--json", "-"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["num_cores"] >= 1
@@ -186,8 +194,9 @@ def test_json_goes_to_standard_output_alone(tmp_path: Path) -> None:
     assert result.returncode == 0
 
 
-def test_text_shows_measured_beside_theory(tmp_path: Path) -> None:
-    text = cli("analyze", str(run_of(tmp_path, GPIPE))).stdout
+def test_text_shows_measured_beside_theory(tmp_path: Path, capsys: Caught) -> None:
+    assert main(["analyze", str(run_of(tmp_path, GPIPE))]) == 0
+    text = capsys.readouterr().out
     assert "Pipeline bubble" in text
     assert "50.0%" in text
     assert "withheld: MFU" in text
@@ -204,20 +213,18 @@ def test_text_needs_no_drawing_library(tmp_path: Path) -> None:
         assert cli(*arguments, code=code).stdout.splitlines()[-1] == "[] 0"
 
 
-def test_output_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_output_that_cannot_be_written_leaves_nothing(tmp_path: Path, capsys: Caught) -> None:
     run_of(tmp_path / "run", GPIPE)
     target = tmp_path / "no" / "such" / "folder.json"
-    result = cli("analyze", str(tmp_path / "run"), "--json", str(target))
-    assert result.returncode == 4
-    assert len(result.stderr.splitlines()) == 2
+    assert main(["analyze", str(tmp_path / "run"), "--json", str(target)]) == 4
+    assert len(capsys.readouterr().err.splitlines()) == 2
     assert not target.parent.exists()
 
 
-def test_names_from_traces_reach_no_terminal_unescaped(tmp_path: Path) -> None:
+def test_names_from_traces_reach_no_terminal_unescaped(tmp_path: Path, capsys: Caught) -> None:
     hostile = tmp_path / "evil\x1b]52;c;aGk=\x07"
-    result = cli("analyze", str(hostile))
-    assert result.returncode == 3
-    assert "\x1b" not in result.stderr
+    assert main(["analyze", str(hostile)]) == 3
+    assert "\x1b" not in capsys.readouterr().err
 
 
 def test_analysis_runs_without_torch(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_the_moment_is_the_same_where_fewer_steps_were_analysed(
         assert max(s.end_ns for s in owners) >= finding["end_ns"] - 2000
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("arguments", "status", "told"),
     [

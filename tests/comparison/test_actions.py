@@ -32,6 +32,7 @@ def side(planted: Planted, folder: Path, name: str, replicas: int = 1) -> tuple[
     return Side(name, found.review, found.tables), sorted(lengths)[2]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("fault", "kind", "ranks", "replicas"),
     [

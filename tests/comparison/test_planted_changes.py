@@ -41,6 +41,7 @@ def closes(pair: Pair) -> None:
             assert sum(line.new_ns for line in view.lines) == view.new_ns
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", PLANTINGS)
 def test_a_change_is_named_first_and_sized(name: str) -> None:
     planting, chance = PLANTINGS[name], replace(CHANCE, seed=11)
@@ -55,6 +56,7 @@ def test_a_change_is_named_first_and_sized(name: str) -> None:
     closes(pair)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", PLANTINGS)
 @pytest.mark.parametrize("kept", [(), ("base",)], ids=["two reviews", "tables of one side"])
 def test_reviews_alone_name_and_size_it_too(name: str, kept: tuple[str, ...]) -> None:
@@ -71,6 +73,7 @@ def test_reviews_alone_name_and_size_it_too(name: str, kept: tuple[str, ...]) ->
     closes(pair)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("job", "rank", "factor"),
     [
@@ -95,6 +98,7 @@ def test_one_stage_is_sized_by_reviews_whatever_the_median_does(job: Job, rank: 
     closes(pair)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("job", [PIPELINE, REPLICAS, EXPERTS], ids=["pipeline", "replicas", "experts"])
 def test_a_clean_repeat_is_noise(job: Job) -> None:
     found = compare(side("base", job, 0), [side("again", job, 5)])

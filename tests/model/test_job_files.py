@@ -84,6 +84,7 @@ def flops_per_token(layers: int, width: int, key_width: int, ffn: int, words: in
     return round(3 * (layers * layer + 2 * width * words))
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", FILES)
 def test_mfu_of_the_declared_job_from_one_rank(name: str, one_rank: Planted, tmp_path: Path) -> None:
     (tmp_path / name).write_text(FILES[name])

@@ -162,6 +162,7 @@ def test_the_command_chooses_sorts_and_cuts(run: Path, capsys: Caught) -> None:
     assert json.loads(capsys.readouterr().out)[0]["duration_ns"] == 7_000_000
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", ["a.md", "a.jsonl", "a.parquet", "a.json", "a.csv"])
 def test_the_format_is_as_the_file_ends(run: Path, tmp_path: Path, name: str) -> None:
     assert main(["table", str(run), "steps", "-o", str(tmp_path / name)]) == 0

@@ -56,6 +56,7 @@ def dumps_alone(folder: Path) -> Path:
 RUNS = [whole_pipeline, undescribed_pipeline, one_rank, dense, damaged, hot_run, dumps_alone]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("run", RUNS, ids=lambda run: run.__name__)
 def test_what_is_written_is_read_back_equal(run: Callable[[Path], Path], tmp_path: Path) -> None:
     review = analyze(read(run(tmp_path))).review

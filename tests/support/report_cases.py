@@ -80,6 +80,34 @@ def base_review() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _pipeline_bubble() -> dict[str, Any]:
+    return {
+        "measured_share": 0.274, "measured_ratio": 0.377, "share_of_step": 0.27, "span_share": 0.21,
+        "overhead_share": 0.001, "phase_ms": 1652.0, "idle_share": 0.275, "transfer_share": None,
+        "theory": {
+            "closed_form_share": 3 / 11, "closed_form_ratio": 3 / 8, "simulated_share": 3 / 11, "simulated_ratio": 3 / 8,
+            "simulated_span_share": 0.21, "simulated_phase_ms": 1650.0, "formula": "(p−1)/(m+p−1)", "schedule": "1F1B",
+            "domain": "m ≥ p, uniform stages", "source": "PipeDream-Flush",
+        },
+        "stages": [
+            {
+                "stage": [s], "ranks": [s], "dependency_ms": 450.0, "warmup_ms": 50.0 * s, "steady_ms": 450 - 50.0 * s - 100.0 * s,
+                "drain_ms": 100.0 * s, "transfer_ms": 0.0, "overhead_ms": 2.0,
+                "chunk_ms": 1200.0,
+            }
+            for s in range(4)
+        ],
+        "steps": [{"step": 3, "pipeline": 0, "measured_share": 0.2731}, {"step": 4, "pipeline": 0, "measured_share": 0.274}, {"step": 5, "pipeline": 0, "measured_share": 0.2752}],
+        "attribution_ms": {
+            "measured": 1655.6, "ideal": 1650.0, "schedule": 450.0, "stage": 1.2, "straggler": 0.0, "transfer": 0.0,
+            "chunk_comm": 0.0, "host": 4.0, "jitter": 1.4, "slack": -1.0, "outside_sample": 0.0, "unexplained": 0.0,
+        },
+        "culprits": [{"cause": "host", "culprit": 2, "stages": [2], "ms": 4.0}],
+        "blame": [{"waiter": 0, "culprit": 2, "cause": "host", "ms": 3.5 / (1 + i)} for i in range(12)],
+        "worth": [{"remedy": "no host delay", "cause": "host", "rank": None, "stage": None, "ms": 4.0}],
+    }  # fmt: skip
+
+
 def pipeline_case() -> Case:
     """A paced 1F1B run, P=4, M=8: everything about the bubble, MFU withheld."""
     actions = pipeline_actions()
@@ -116,31 +144,7 @@ def pipeline_case() -> Case:
         "unprofiled_ms": 1662.0,
         "wall_clock_ms": 1669.1,
     }
-    review["bubble"] = {
-        "measured_share": 0.274, "measured_ratio": 0.377, "share_of_step": 0.27, "span_share": 0.21,
-        "overhead_share": 0.001, "phase_ms": 1652.0, "idle_share": 0.275, "transfer_share": None,
-        "theory": {
-            "closed_form_share": 3 / 11, "closed_form_ratio": 3 / 8, "simulated_share": 3 / 11, "simulated_ratio": 3 / 8,
-            "simulated_span_share": 0.21, "simulated_phase_ms": 1650.0, "formula": "(p−1)/(m+p−1)", "schedule": "1F1B",
-            "domain": "m ≥ p, uniform stages", "source": "PipeDream-Flush",
-        },
-        "stages": [
-            {
-                "stage": [s], "ranks": [s], "dependency_ms": 450.0, "warmup_ms": 50.0 * s, "steady_ms": 450 - 50.0 * s - 100.0 * s,
-                "drain_ms": 100.0 * s, "transfer_ms": 0.0, "overhead_ms": 2.0,
-                "chunk_ms": 1200.0,
-            }
-            for s in range(4)
-        ],
-        "steps": [{"step": 3, "pipeline": 0, "measured_share": 0.2731}, {"step": 4, "pipeline": 0, "measured_share": 0.274}, {"step": 5, "pipeline": 0, "measured_share": 0.2752}],
-        "attribution_ms": {
-            "measured": 1655.6, "ideal": 1650.0, "schedule": 450.0, "stage": 1.2, "straggler": 0.0, "transfer": 0.0,
-            "chunk_comm": 0.0, "host": 4.0, "jitter": 1.4, "slack": -1.0, "outside_sample": 0.0, "unexplained": 0.0,
-        },
-        "culprits": [{"cause": "host", "culprit": 2, "stages": [2], "ms": 4.0}],
-        "blame": [{"waiter": 0, "culprit": 2, "cause": "host", "ms": 3.5 / (1 + i)} for i in range(12)],
-        "worth": [{"remedy": "no host delay", "cause": "host", "rank": None, "stage": None, "ms": 4.0}],
-    }  # fmt: skip
+    review["bubble"] = _pipeline_bubble()
     review["accounting"] = {
         "owners": [{"owner": "compute", "share": 0.727, "ms": 4800.0}, {"owner": "wait", "share": 0.26, "ms": 1710.0}],
         "phases": [{"phase": "F", "owner": "compute", "share": 0.727, "ms": 4800.0}],

@@ -56,6 +56,7 @@ def test_skewness_is_exactly_that_of_enumeration(num_tokens: int, top_k: int, ex
     assert chance._skewness(num_tokens, top_k, experts, groups) == pytest.approx(exact, abs=1e-9)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("groups", "expected", "cv"),
     [(256, 1.25, 0.087), (64, 1.10, 0.043), (8, 1.02, 0.0144)],
@@ -97,6 +98,7 @@ def test_normal_limit_takes_over_without_a_step(
     assert normal.high == pytest.approx(routed.high, abs=0.02)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("tokens", "top_k", "experts", "groups"), [(512, 2, 8, 4), (4096, 8, 256, 64), (16384, 8, 64, 8)]
 )

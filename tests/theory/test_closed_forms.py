@@ -123,6 +123,7 @@ LEAST_PER_RANK = {
 }
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", list(schedules()))
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.filter_too_much])
 @given(data=st.data())

@@ -105,6 +105,7 @@ TORCH_POINTS = [
 ]
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(("name", "num_chunks"), TORCH_POINTS)
 def test_orders_and_domains_equal_pytorchs(name: ScheduleName, num_chunks: int) -> None:
     visualizer = pytest.importorskip(

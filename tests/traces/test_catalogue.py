@@ -24,7 +24,7 @@ from traceanalyzer.traces.defects import CODES
 CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES, *FOLDER_CASES, *NSYS_CASES]
 
 
-@pytest.mark.sweep(60)
+@pytest.mark.sweep(30)
 @pytest.mark.parametrize("case", CASES, ids=[case.id for case in CASES])
 def test_catalogue(case: Case, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     folder = tmp_path / "input"

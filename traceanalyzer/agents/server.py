@@ -15,6 +15,7 @@ from pydantic import Field
 from traceanalyzer import __version__
 from traceanalyzer.agents import answers
 from traceanalyzer.agents.answers import MOST_ROWS, Rows, Verdict
+from traceanalyzer.agents.bounded import answer_within
 from traceanalyzer.agents.folders import Folders
 from traceanalyzer.agents.runs import JobGiven, Runs
 from traceanalyzer.api.flow import compare as compared
@@ -24,7 +25,7 @@ from traceanalyzer.options.prediction import PredictionOptions
 from traceanalyzer.queries.durations import shown_columns, with_durations
 from traceanalyzer.queries.selection import Selection, select
 from traceanalyzer.queries.sources import check_name
-from traceanalyzer.queries.sql import answer, check, named_tables
+from traceanalyzer.queries.sql import check, named_tables
 
 INSTRUCTIONS = """Reads profiler traces of training jobs with pipeline and expert parallelism, and says how far a run is
 from what its schedule and hardware allow, why, and what a repair is worth. Begin with `runs`, then `analyze` a path;
@@ -138,7 +139,7 @@ def _of_tables(runs: Runs) -> tuple[Callable[..., Any], ...]:
     def sql(path: Path, query: str, limit: Limit = 50) -> Rows:
         """The answer to one SELECT over all tables, which have duration_ns and duration_ms beside starts."""
         check(query)
-        return answers.rows(answer(runs.tables(path, named_tables(query)), query, limit))
+        return answers.rows(answer_within(runs.tables(path, named_tables(query)), query, limit))
 
     return tables, table, sql
 

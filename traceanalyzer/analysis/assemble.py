@@ -29,6 +29,7 @@ from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_sentences
 from traceanalyzer.gaps.culprits.culprits import stage_of
+from traceanalyzer.gaps.efficiency.next_configurations import next_configurations
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.efficiency.roofline import with_shapes
@@ -116,7 +117,9 @@ def _summed_up(found: Measured, review: Review) -> Review:
         ),
         _words(found, review), known, review.findings, review.quality.withheld,
     )  # fmt: skip
-    return replace(review, figures=known, headline=told)
+    return replace(
+        review, figures=known, headline=told, next_configurations=next_configurations(review, found.tables.ranks)
+    )
 
 
 def _words(found: Measured, review: Review) -> Words:

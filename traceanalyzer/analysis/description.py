@@ -211,7 +211,8 @@ def warnings(
 
 
 _FIRST_SCREEN = (
-    "device.no_kernels", "device.kernels_missing", "device.late_end", "event.duplicates",
+    "device.no_kernels", "device.kernels_missing", "device.late_end", "device.clock_drifts", "device.clock_ahead",
+    "device.early_kernels", "event.duplicates",
     "rank.merged", "rank.devices", "rank.several_devices",
 )  # fmt: skip
 """Defects that change every figure: said before any of them."""

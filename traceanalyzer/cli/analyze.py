@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON; - is standard output.")
 @click.option("--out", metavar="RESULT", help="Keep the result: a new folder for review.json and all tables.")
 @click.option("--full", is_flag=True, help="Print every section, not one screen.")
+@click.option(
+    "--redact", metavar="CLASSES", help="Write pseudonyms: all, or a list of hosts, users, paths, kernels, annotations."
+)
 @gate_options
 @columns_option
 @rank_map_option
@@ -42,6 +45,7 @@ def command(
     paths: tuple[str, ...],
     json_file: str | None,
     out: str | None,
+    redact: str | None,
     gate_file: Path | None,
     junit_file: str | None,
     form: str,
@@ -55,16 +59,18 @@ def command(
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
     from traceanalyzer.analysis.kept import keep_result
+    from traceanalyzer.analysis.redaction import classes_of, redacted
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
 
-    path = one_place(paths)
+    path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)
-    if result is not None and out is not None:
+    if result is not None and out is not None and not classes:
         raise UsageError(f"{path}: is already a kept result", "leave --out out, or give the traces")
     if result is None:
         result = measured(path, asked)
+    result = redacted(result, classes)
     review = result.review
     if out is not None:
         keep_result(review, result.tables, out)

@@ -14,8 +14,10 @@ FILES = ("json_file", "output", "junit_file", "html_file", "placement", "write_o
 """Parameters of commands that name a file to write."""
 FOLDERS = ("out",)
 """Parameters that name a folder to write."""
+OF_RUNS = ("truth",)
+"""Written by `run` itself, which holds it against its folder."""
 INPUTS = (
-    *("paths", "path", "base", "new", "more_bases", "arguments", "traces", "model", "runs"),
+    *("paths", "path", "base", "new", "more_bases", "arguments", "traces", "model", "runs", "calibrate"),
     *(
         "job_file",
         "adapter",
@@ -24,7 +26,7 @@ INPUTS = (
         "kernel_rules",
         "gate_file",
         "order",
-        "order_file",
+        "orders",
         "placement_file",
     ),
 )

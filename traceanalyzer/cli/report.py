@@ -40,6 +40,9 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Write the first screen as a PDF of one page too, by Chromium if there is one.",
 )
+@click.option(
+    "--redact", metavar="CLASSES", help="Write pseudonyms: all, or a list of hosts, users, paths, kernels, annotations."
+)
 @columns_option
 @rank_map_option
 @choice_options
@@ -52,12 +55,14 @@ def command(
     *,
     printed: bool,
     json_file: str | None,
+    redact: str | None,
     **asked: Any,  # noqa: ANN401 - options of several types
 ) -> None:
     """Write the report of the run in PATH as one offline HTML file, as Markdown or as a picture.
 
     PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
     """
+    from traceanalyzer.analysis.redaction import classes_of, redacted
     from traceanalyzer.cli.analyze import kept, measured
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
@@ -68,8 +73,8 @@ def command(
     ending = output.suffix.lstrip(".").lower() if output is not None else ""
     form = form or (ending if ending in _FORMS else "html")
     target = output or Path(f"report.{form}")
-    path = one_place(paths)
-    result = kept(path, asked) or measured(path, asked)
+    path, classes = one_place(paths), classes_of(redact)
+    result = redacted(kept(path, asked) or measured(path, asked), classes)
     if json_file is not None:
         write_result(json_file, to_json(result.review))
     _write(result.review, result.tables, target, form)

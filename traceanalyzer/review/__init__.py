@@ -35,6 +35,7 @@ from traceanalyzer.review.sections.kernels import (
     Kernels,
 )
 from traceanalyzer.review.sections.memory import Memory, RankMemory
+from traceanalyzer.review.sections.next_configurations import ConfigurationChange, NextConfigurations
 from traceanalyzer.review.sections.pipeline import (
     AttributionMs,
     Bubble,
@@ -88,6 +89,7 @@ __all__ = [
     "ClockEffect",
     "Communication",
     "CommunicationGroup",
+    "ConfigurationChange",
     "ConventionMfu",
     "Culprit",
     "Defect",
@@ -116,6 +118,7 @@ __all__ = [
     "Mfu",
     "Mismatch",
     "MissingCall",
+    "NextConfigurations",
     "NextSchedules",
     "OverlapFigures",
     "OwnLoads",

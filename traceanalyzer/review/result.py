@@ -18,6 +18,7 @@ from traceanalyzer.review.sections.headline import Finding, Headline
 from traceanalyzer.review.sections.job import JobFacts
 from traceanalyzer.review.sections.kernels import Communication, Kernels
 from traceanalyzer.review.sections.memory import Memory
+from traceanalyzer.review.sections.next_configurations import NextConfigurations
 from traceanalyzer.review.sections.pipeline import Bubble, NextSchedules, StragglerFigures, WhatIfFigures
 from traceanalyzer.review.sections.quality import Quality, ValidityFigures
 from traceanalyzer.review.sections.recorded import Recorded
@@ -88,6 +89,10 @@ class Review(Part, frozen=True, kw_only=True):
         measured(
             "schedules simulated at this run's times", "Other schedules at this run's times; null without a pipeline."
         ),
+    ] = None
+    next_configurations: Annotated[
+        NextConfigurations | None,
+        Meta(description="The best changes of the configuration, predicted; null without devices."),
     ] = None
     memory: Annotated[
         Memory | None,

@@ -14,6 +14,7 @@ from traceanalyzer.errors import UsageError
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ACTIONS, KERNEL_PHASES, MISSING_KERNELS, STEPS, conform, empty
 from traceanalyzer.tables.actions.device import device_actions
+from traceanalyzer.tables.actions.host_chunks import host_actions
 from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
 from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels
@@ -26,7 +27,7 @@ from traceanalyzer.tables.communication.device_collectives import device_communi
 from traceanalyzer.tables.communication.linked import linked_calls
 from traceanalyzer.tables.communication.messages import cpu_messages
 from traceanalyzer.tables.communication.receives import receives
-from traceanalyzer.tables.computation.kernels import kernels
+from traceanalyzer.tables.computation.kernels import kernels, with_launch_clocks
 from traceanalyzer.tables.computation.missing import missing_kernels, ranks_without_kernels
 from traceanalyzer.tables.computation.operators import expert_computation, operators, recorded_hosts
 from traceanalyzer.tables.computation.phases import (
@@ -50,6 +51,7 @@ from traceanalyzer.tables.steps.parts import (
 )
 from traceanalyzer.tables.steps.typical import FirstStep, typical_steps, with_typical
 from traceanalyzer.tables.steps.windows import device_steps, steps, whole_lengths, with_cut_starts
+from traceanalyzer.traces.kineto.accelerators import in_common_terms
 
 __all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
 
@@ -129,6 +131,7 @@ def build_tables(
     Raises `UsageError` where it is no such pattern.
     """
     pattern = action_pattern or (job.action_pattern if job is not None else None)
+    events = with_launch_clocks(in_common_terms(events))
     unrecorded = ranks_without_kernels(events)
     events = events.join(unrecorded, on="rank", how="anti")
     own = _joint(events, ranks, job, pattern, kernel_rules)
@@ -145,9 +148,11 @@ def build_tables(
     labels = Labels(_places(ranks, job, messages), pattern)
     on_device, inferred = _device_actions(aligned, windows, kernel_table, exchanged, messages, labels)
     found = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
+    if found.is_empty():
+        found = host_actions(main, windows, messages)
+        inferred = found.height > 0
     computed, overlaps = without_overlaps(found)
     passes, kernel_time = _phases(aligned, main, windows, kernel_table, computed, labels)
-    updates = optimizer_ranges(aligned)
     return Tables(
         ranks=ranks,
         steps=with_typical(windows, own.first),
@@ -155,9 +160,7 @@ def build_tables(
         actions=computed,
         actions_inferred=inferred,
         passes=passes,
-        optimizer=pl.concat(
-            [updates.join(kernel_table, on="rank", how="anti"), optimizer_on_device(updates, kernel_table)]
-        ),
+        optimizer=_updates(aligned, kernel_table),
         receives=received,
         collectives=exchanged,
         p2p=messages,
@@ -175,6 +178,13 @@ def build_tables(
         step_basis=own.found.basis,
         step_ranges=own.found.ranges,
     )
+
+
+def _updates(events: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:
+    """When the optimizer runs: on the device where a rank has one, else on its CPU."""
+    updates = optimizer_ranges(events)
+    on_host = updates.join(kernel_table, on="rank", how="anti")
+    return pl.concat([on_host, optimizer_on_device(updates, kernel_table)])
 
 
 def _with_missing(windows: pl.DataFrame, lost: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:

@@ -191,6 +191,30 @@ CODES: dict[str, Code] = {
         "capture fewer steps, after steps that only warm the profiler up (schedule(warmup=...))",
     ),
     "device.no_launch": Code("repair", "kept", ("launch",), "kernels whose launch is not in the trace", ""),
+    "device.early_kernels": Code(
+        "repair",
+        "kept",
+        ("launch",),
+        "single kernels start before the call that launched them, so one of the two times is wrong; idle time before them is "
+        "not called the host's",
+        "",
+    ),
+    "device.clock_ahead": Code(
+        "repair",
+        "repaired",
+        ("launch",),
+        "kernels start before the calls that launched them: the device's clock is ahead of the host's; its times are put later "
+        "by the largest difference",
+        "",
+    ),
+    "device.clock_drifts": Code(
+        "repair",
+        "kept",
+        ("launch",),
+        "kernels start before the calls that launched them, by a time that changes: the device's clock drifts against the "
+        "host's; no idle time of this rank is called the host's",
+        "capture fewer steps, with a newer driver and profiler",
+    ),
     "device.late_end": Code(
         "repair",
         "clamped",

@@ -61,7 +61,7 @@ JOBS = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_a_slow_stage_is_named_and_priced(name: str, longer_ms: Longer) -> None:
     faults = Faults(slow_compute={1: 1.3}, clock_offset_ns=CLOCKS)

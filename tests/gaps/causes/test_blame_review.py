@@ -84,6 +84,7 @@ def test_a_slow_stage_has_two_worths(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(("stage", "factor"), [(0, 1.3), (1, 1.5), (3, 2.0)])
 def test_the_slowdown_of_a_slow_stage_is_the_event_loop_s(stage: int, factor: float, tmp_path: Path) -> None:
     slow = Planted().slow_stage(stage, factor)

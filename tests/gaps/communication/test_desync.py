@@ -170,6 +170,7 @@ AMISS: dict[str, tuple[int, Calls, str]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(6)
 @pytest.mark.parametrize("name", AMISS)
 def test_who_did_not_call_what_is_the_first_sentence(name: str, tmp_path: Path) -> None:
     size, ranks, sentence = AMISS[name]
@@ -210,6 +211,7 @@ SOUND: dict[str, tuple[int, Calls]] = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", SOUND)
 def test_sound_dumps_accuse_nobody(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     size, ranks = SOUND[name]
@@ -245,6 +247,7 @@ def test_dumps_beside_traces_lead_the_page_where_a_rank_did_not_come(tmp_path: P
     assert first.startswith("Rank 1 had not called all_reduce number 8 of the default group")
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     ("name", "rank"),
     [

@@ -86,6 +86,7 @@ def test_where_the_clock_is_one_every_kernel_is_exact(name: str, run: Runs) -> N
     assert (rows["transfer_ns"] == rows["true_transfer_ns"]).all()
 
 
+@pytest.mark.sweep(4)
 @pytest.mark.parametrize("name", JOBS)
 def test_what_a_step_launched_is_matched_and_the_rest_has_its_reason(name: str, run: Runs) -> None:
     _, measured = run(name)

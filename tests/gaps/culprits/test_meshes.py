@@ -51,6 +51,7 @@ FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_any_mesh_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, faults, rank, cause, call = FAULTS[name]
@@ -77,6 +78,7 @@ LINKS = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", LINKS)
 def test_a_slow_link_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, slow, (rank, peer) = LINKS[name]
@@ -99,6 +101,7 @@ RINGS = {
 }
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("size", RINGS)
 def test_contiguous_parts_are_told_and_priced_as_zigzag(size: int, tmp_path: Path) -> None:
     job = RINGS[size]

@@ -34,6 +34,7 @@ SLOW = {
 }
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", SLOW)
 def test_a_slow_rank_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, rank, factor = SLOW[name]
@@ -59,6 +60,7 @@ STALLED = {
 }  # fmt: skip
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", STALLED)
 def test_a_host_that_pauses_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, rank, position, pause = STALLED[name]
@@ -77,6 +79,7 @@ def test_a_pause_in_one_step_of_three_is_no_fault(tmp_path: Path) -> None:
     assert review_of(DATA, once, tmp_path).culprits == []
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize(
     "job",
     [

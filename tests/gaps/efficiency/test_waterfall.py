@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from traceanalyzer.gaps.efficiency.waterfall import ClassFlops, StepTime, waterfall_steps
+from traceanalyzer.gaps.efficiency.losses import ClassFlops, StepTime, waterfall_steps
 from traceanalyzer.measurements.efficiency.shape_flops import SHAPE_FLOPS
 from traceanalyzer.measurements.ledger.compute_classes import compute_classes
 from traceanalyzer.schema import ACCOUNTING, KERNELS, STEPS, conform

@@ -29,7 +29,7 @@ def analysed(job: Job, faults: Faults, folder: Path) -> tuple[Analysis, Truth]:
     return analyze(read(planted.traces)), planted.truth
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", JOBS)
 def test_dependency_share_is_the_truth_though_clocks_are_off(name: str, tmp_path: Path) -> None:
     job = JOBS[name]

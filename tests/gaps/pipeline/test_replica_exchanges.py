@@ -90,7 +90,7 @@ def _covered(start: int, end: int, intervals: list[Span]) -> int:
     return covered
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", JOBS)
 def test_bubble_and_exposed_exchanges_are_the_truth(name: str, tmp_path: Path) -> None:
     job = JOBS[name]

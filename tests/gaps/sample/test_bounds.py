@@ -63,7 +63,7 @@ def figures(measured: Measured) -> RankFigures:
     return rank
 
 
-@pytest.mark.sweep(4)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", JOBS)
 def test_bounds_contain_the_truth_of_every_rank_and_step(name: str, alone: Alone) -> None:
     for rank in range(JOBS[name][0].world_size):
@@ -87,6 +87,7 @@ def test_bounds_say_something(alone: Alone) -> None:
     assert measured.waits["wait_low_ns"].sum() > 0.5 * true
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", SLOWEST)
 def test_the_slowest_stage_lies_where_every_rank_says(name: str, alone: Alone) -> None:
     slowest = SLOWEST[name]

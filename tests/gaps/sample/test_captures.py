@@ -47,7 +47,7 @@ def said(path: Path, ranks: list[int] | None = None) -> dict[str, Any]:
     return quality | {"coverage": review["sample"]["coverage"], "headline": review["headline"], "withheld": withheld}
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", CASES)
 def test_a_capture_s_verdict_is_the_folder_s(name: str, tmp_path: Path) -> None:
     change, verdict, lost = CASES[name]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
@@ -16,7 +17,7 @@ from launched.gpipe_run import GPIPE, review_of, with_job
 from msgspec import Struct, to_builtins
 from planted import Faults, Job, plant
 
-from traceanalyzer.analysis.assemble import analyze, read
+from traceanalyzer.analysis.assemble import Analysis, analyze, read
 from traceanalyzer.errors import UsageError
 from traceanalyzer.gaps.sample.bounds import figures, sections
 from traceanalyzer.review import Review
@@ -97,24 +98,35 @@ def test_memory_s_numbers_are_of_single_ranks(tmp_path: Path) -> None:
         assert (figure["scope"], figure["num_ranks"]) == ("rank", 1)
 
 
-def planted(folder: Path, job: Job, ranks: list[int] | None = None) -> dict[str, Any]:
-    traces = folder / "traces"
-    if not traces.exists():
-        plant(job, Faults(slow_compute={1: 1.2}), folder)
-    return to_builtins(analyze(read(traces, ranks=ranks)).review)
+def planted(folder: Path, job: Job) -> dict[str, Any]:
+    plant(job, Faults(slow_compute={1: 1.2}), folder)
+    return to_builtins(analyze(read(folder / "traces")).review)
 
 
 MOE = Job(pp=2, dp=2, ep=2, moe_layers=1, moe_hot_share=0.6, num_microbatches=4)
+Some = Callable[[tuple[int, ...] | None], Analysis]
 
 
-@pytest.mark.sweep(2)
-@pytest.mark.parametrize("ranks", [None, [0, 2], [0, 1], [1]])
-def test_every_number_has_its_figure(ranks: list[int] | None, tmp_path: Path) -> None:
-    review = planted(tmp_path, MOE, ranks)
+@pytest.fixture(scope="module")
+def some_ranks(tmp_path_factory: pytest.TempPathFactory) -> Some:
+    """Chosen ranks of `MOE`, each choice analysed once."""
+    traces = plant(MOE, Faults(slow_compute={1: 1.2}), tmp_path_factory.mktemp("planted")).traces
+
+    @cache
+    def analysed(ranks: tuple[int, ...] | None) -> Analysis:
+        return analyze(read(traces, ranks=None if ranks is None else list(ranks)))
+
+    return analysed
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize("ranks", [None, (0, 2), (0, 1), (1,)])
+def test_every_number_has_its_figure(ranks: tuple[int, ...] | None, some_ranks: Some) -> None:
+    review = to_builtins(some_ranks(ranks).review)
     given = dict(review["figures"])
     found = {path: value for section in SECTIONS for path, value in numbers(review[section], section)}
     assert found
-    if ranks in (None, [0, 2]):
+    if ranks in (None, (0, 2)):
         assert any(path.startswith("memory.") for path in found)
     for path, value in found.items():
         figure = given.pop(path)
@@ -134,10 +146,10 @@ def test_every_number_has_its_figure(ranks: list[int] | None, tmp_path: Path) ->
             assert figure["low"] <= figure["value"] <= figure["high"]
 
 
-def test_scope_is_what_was_captured(tmp_path: Path) -> None:
+def test_scope_is_what_was_captured(some_ranks: Some) -> None:
     scopes = {}
-    for name, ranks in {"all": None, "pipeline": [0, 2], "group": [0, 1], "one": [1], "mixed": [0, 3]}.items():
-        review = planted(tmp_path, MOE, ranks)
+    for name, ranks in {"all": None, "pipeline": (0, 2), "group": (0, 1), "one": (1,), "mixed": (0, 3)}.items():
+        review = to_builtins(some_ranks(ranks).review)
         figures = review["figures"]
         scopes[name] = (
             review["sample"]["coverage"],
@@ -154,16 +166,18 @@ def test_scope_is_what_was_captured(tmp_path: Path) -> None:
     }
 
 
-def test_the_wait_of_a_lone_rank_is_a_range_that_holds_the_truth(tmp_path: Path) -> None:
-    everyone = planted(tmp_path, MOE)
-    table = analyze(read(tmp_path / "traces")).tables["accounting"]
-    assert everyone["figures"]["accounting.owners.wait"]["scope"] == "job"
+def test_the_wait_of_a_lone_rank_is_a_range_that_holds_the_truth(some_ranks: Some) -> None:
+    everyone = some_ranks(None)
+    table = everyone.tables["accounting"]
+    assert everyone.review.figures["accounting.owners.wait"].scope == "job"
     for rank in range(4):
         own = table.filter(table["rank"] == rank)
         true = own.filter(own["owner"] == "wait")["duration_ns"].sum() / own["duration_ns"].sum()
-        figure = planted(tmp_path, MOE, [rank])["figures"]["accounting.owners.wait"]
-        assert figure["value"] is None
-        assert figure["low"] <= true <= figure["high"]
+        figure = some_ranks((rank,)).review.figures["accounting.owners.wait"]
+        assert figure.value is None
+        assert figure.low is not None
+        assert figure.high is not None
+        assert figure.low <= true <= figure.high
 
 
 def test_a_step_without_a_following_one_is_open_above(tmp_path: Path) -> None:

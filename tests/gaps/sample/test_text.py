@@ -73,6 +73,7 @@ def test_every_claim_of_the_table_has_its_words() -> None:
     assert set(SAID) == set(CLAIMS)
 
 
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", CAPTURED)
 def test_nothing_is_said_that_these_ranks_cannot_know(name: str, traces: Path) -> None:
     ranks, coverage, silent = CAPTURED[name]

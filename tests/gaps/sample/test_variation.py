@@ -33,7 +33,7 @@ SIDES = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", VARYING)
 def test_bounds_and_sides_hold_where_times_vary(name: str, tmp_path: Path) -> None:
     job, faults = VARYING[name]

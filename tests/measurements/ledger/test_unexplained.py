@@ -43,7 +43,7 @@ def unexplained_share(review: Review) -> float:
     return attribution.unexplained / (review.step.duration_ms.median or 1.0) if attribution else 0.0
 
 
-@pytest.mark.sweep(5)
+@pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", CASES)
 def test_little_is_unknown_or_unexplained(name: str, tmp_path: Path) -> None:
     job, faults = CASES[name]

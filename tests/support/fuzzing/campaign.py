@@ -92,9 +92,10 @@ def _place(error: BaseException) -> str:
 
 
 def told(figures: Figures) -> str:
+    num_finds = sum(map(len, figures.finds.values()))
+    pace = f"{figures.per_second:.1f} per second, slowest {figures.slowest_s:.1f} s"
     lines = [
-        f"{figures.target}: {figures.num_mutants} mutants, {figures.per_second:.1f} per second, "
-        f"slowest {figures.slowest_s:.1f} s, {sum(map(len, figures.finds.values()))} finds of {len(figures.finds)} kinds"
+        f"{figures.target}: {figures.num_mutants} mutants, {pace}, {num_finds} finds of {len(figures.finds)} kinds"
     ]
     lines += [f"  {len(n)} x {what} (mutants {json.dumps(n[:5])})" for what, n in sorted(figures.finds.items())]
     return "\n".join(lines)

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from reports import report, text
+from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.errors import TraceAnalyzerError
+from traceanalyzer.review import to_json
+from traceanalyzer.review.file import decode_review
 from traceanalyzer.traces import read_traces
 from traceanalyzer.traces.nccl.records import read_records
 from traceanalyzer.traces.op_table import is_op_table, read_op_table
@@ -16,14 +20,14 @@ def readers(folder: Path) -> None:
     """Every reader that has something to read."""
     tables = [file for file in folder.iterdir() if is_op_table(file)]
     for file in tables:
-        _refused(lambda file=file: read_op_table(file))
+        refused(lambda file=file: read_op_table(file))
     if tables:
         return
-    _refused(lambda: _counted(folder))
-    _refused(lambda: read_records(folder))
-    _refused(lambda: read_job(folder))
-    _refused(lambda: read_step_records(folder))
-    _refused(lambda: read_routing_records(folder))
+    refused(lambda: _counted(folder))
+    refused(lambda: read_records(folder))
+    refused(lambda: read_job(folder))
+    refused(lambda: read_step_records(folder))
+    refused(lambda: read_routing_records(folder))
 
 
 def _counted(folder: Path) -> None:
@@ -35,20 +39,15 @@ def _counted(folder: Path) -> None:
 
 def whole(folder: Path) -> None:
     """Read, measured, written as text, and its record read back strictly."""
-    _refused(lambda: _analysed(folder, page=False))
+    refused(lambda: _analysed(folder, page=False))
 
 
 def page(folder: Path) -> None:
     """The same, and the page."""
-    _refused(lambda: _analysed(folder, page=True))
+    refused(lambda: _analysed(folder, page=True))
 
 
 def _analysed(folder: Path, *, page: bool) -> None:
-    from reports import report, text
-    from traceanalyzer.analysis.assemble import analyze, read
-    from traceanalyzer.review import to_json
-    from traceanalyzer.review.file import decode_review
-
     tables = [file for file in folder.iterdir() if is_op_table(file)]
     found = analyze(read(tables[0] if tables else folder))
     try:
@@ -61,7 +60,8 @@ def _analysed(folder: Path, *, page: bool) -> None:
         report(kept, found.tables)
 
 
-def _refused(work: Callable[[], object]) -> None:
+def refused(work: Callable[[], object]) -> None:
+    """Do it; an error of ours is no find, as long as it is two lines."""
     try:
         work()
     except TraceAnalyzerError as error:

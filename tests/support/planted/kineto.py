@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +59,7 @@ def plant(job: Job, faults: Faults, folder: Path) -> Planted:
             path = planted.traces / name.format(rank=rank, step=job.num_steps)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(gzip.compress(text, 1, mtime=0))
-    document = {"job": asdict(job), **{k: v for k, v in asdict(planted.truth).items() if k != "cpu_events"}}
+    document = {"job": vars(job), **{k: v for k, v in vars(planted.truth).items() if k != "cpu_events"}}
     (folder / "truth.json").write_text(json.dumps(document, default=list), encoding="utf-8")
     return planted
 

@@ -6,6 +6,7 @@ from collections import Counter
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from planted.experts import act_as_experts
 from planted.job import Action
 from planted.meshes import act_in_mesh
 from planted.replicas import end_in_exchange
@@ -237,18 +238,6 @@ class Rank:
         self.program.members.setdefault(key, {})[self.rank] = (self.graph.nodes[end].after[0], end)
         return end
 
-    def expert_exchange(self, salt: int, *, back: bool) -> int:
-        """Dispatch, or the way back: what was received is returned."""
-        group, size = self.job.expert_group(self.rank), self.job.token_bytes
-        own = group.index(self.rank)
-        out = self.program.splits(self.rank, salt)
-        incoming = [self.program.splits(peer, salt)[own] for peer in group]
-        send, receive = (incoming, out) if back else (out, incoming)
-        facts: dict[str, Any] = {"sent": [n * size for n in send], "received": [n * size for n in receive]}
-        if not self.job.even_exchange:
-            facts |= {"splits": send, "receive_splits": receive, "receive_nelems": sum(receive) * size // 2}
-        return self.collective("ep", "all_to_all", group, sum(send) * size, **facts)
-
     # -- the program -----------------------------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -322,7 +311,7 @@ class Rank:
         duration = lengths.get(phase, job.backward_ns // 2) // job.num_chunks
         act_in_mesh(self, action, duration + self.faults.slow_action_ns.get(where, 0), after)
         for layer in range(job.moe_layers):
-            self._experts(phase, stage * 1000 + microbatch * 10 + layer)
+            act_as_experts(self, phase, stage * 1000 + microbatch * 10 + layer)
         if job.tail_exchange_bytes:
             end_in_exchange(self)
         self.thread = "main"
@@ -331,16 +320,6 @@ class Rank:
             name = prefix + self.action if prefix else f"{'Forward' if phase == 'F' else 'Backward'} {microbatch}"
             self.note(opened, name, "user_annotation")
         self.action = None
-
-    def _experts(self, phase: str, salt: int) -> None:
-        job, group = self.job, self.job.expert_group(self.rank)
-        own = group.index(self.rank)
-        tokens = sum(self.program.splits(peer, salt)[own] for peer in group)
-        dispatched = self.expert_exchange(salt, back=False)
-        duration = tokens * job.expert_ns_per_token * (1 if phase == "F" else 2)
-        self.compute(duration, ("gemm",), [dispatched], 1)
-        combined = self.expert_exchange(salt, back=True)
-        self.compute(20_000, ("elementwise",), [combined], 1)
 
 
 def _sizes(shape: str) -> dict[str, Any]:

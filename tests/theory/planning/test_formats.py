@@ -21,6 +21,7 @@ from traceanalyzer.theory.planning.job import Configuration, PlanJob
 from traceanalyzer.theory.planning.search import search
 
 
+@pytest.mark.sweep(3)
 @pytest.mark.parametrize(
     ("framework", "preset", "devices"),
     [

@@ -34,6 +34,9 @@ from traceanalyzer.cli.screen import say, screen_width
 @click.option("--backward-ms", type=click.FloatRange(0), help="Full backward, likewise [twice the forward].")
 @click.option("--weight-ms", type=click.FloatRange(0), help="The weight-gradient's part of the backward [half of it].")
 @click.option("--stage-scale", metavar="LIST", help="Factors that make stages unequal, one per rank: 1,1,1,1.3.")
+@click.option(
+    "--calibrate", metavar="RESULT", help="Take times from a pipeline run: a result that analyze --out kept, or traces."
+)
 @click.option("--model", metavar="NAME|FILE", help="Take times from a model: a preset, or a configuration file.")
 @click.option("--device", metavar="NAME", help="With --model: the device, for example 'H100 SXM'.")
 @click.option("--dtype", default="bf16", show_default=True, help="With --model: number format.")
@@ -118,6 +121,8 @@ from traceanalyzer.cli.screen import say, screen_width
 @click.option("--html", "html_file", metavar="FILE", help="Write the prediction as one offline HTML page.")
 def command(**options: object) -> None:
     """Predict pipeline bubble and peak memory of several schedules on one axis, by simulation and by formula."""
+    from dataclasses import replace as replaced
+
     from msgspec.structs import replace
 
     from reports.page.terminal import WIDE, terminal
@@ -128,8 +133,11 @@ def command(**options: object) -> None:
     from traceanalyzer.output import write_result
     from traceanalyzer.theory.prediction.record import record, to_json
 
+    calibrated = _calibrated(options)
     given = read_options(options)
     predicted = results(given)
+    if calibrated:
+        predicted = replaced(predicted, source=calibrated)
     found = record(predicted)
     priced = None if given.hardware is None else price_job(given, predicted)
     if priced is not None:
@@ -151,3 +159,33 @@ def command(**options: object) -> None:
         say("\n" + job_text(priced))
     if given.html_file is not None:
         say(f"page: {given.html_file}")
+
+
+def _calibrated(options: dict[str, object]) -> str:
+    """Put a run's times into the options; what they are of, in words, or nothing without --calibrate."""
+    from traceanalyzer.analysis.kept import is_result, read_result
+    from traceanalyzer.cli.analyze import measured
+    from traceanalyzer.errors import UsageError
+    from traceanalyzer.gaps.pipeline.measured_times import measured_times
+
+    path = options.pop("calibrate")
+    if path is None:
+        return ""
+    taken = ("forward_ms", "backward_ms", "weight_ms", "model")
+    given = next((name for name in taken if options[name] is not None), None)
+    if given is not None:
+        raise UsageError(f"--calibrate and --{given.replace('_', '-')} both give times", "leave one of them out")
+    nothing: dict[str, object] = {"columns": None, "rank_map": None, "ranks": None, "steps": None}
+    run = read_result(str(path)) if is_result(str(path)) else measured(str(path), nothing)
+    times = measured_times(str(path), run.review, run.tables)
+    if times.num_ranks != options["num_ranks"]:
+        raise UsageError(
+            f"{path}: is a pipeline of {times.num_ranks} ranks, not {options['num_ranks']}",
+            f"give --stages {times.num_ranks}: another number of stages holds other layers",
+        )
+    options |= {"forward_ms": times.forward_ms, "backward_ms": times.backward_ms, "weight_ms": times.weight_ms}
+    options["optimizer_ms"] = float(str(options["optimizer_ms"])) + times.rest_ms
+    return (
+        f"{path}: forward {times.forward_ms:.4g} ms, backward {times.backward_ms:.4g} ms per rank and microbatch, and "
+        f"{times.rest_ms:.4g} ms of every step beyond the simulation"
+    )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import click
 
-from instrumented_runs.launch import launch, num_cuda_devices
+from instrumented_runs.launch import LOG_FILE, launch, num_cuda_devices
 from instrumented_runs.pacing.faults import check_faults, write_truth
 from instrumented_runs.recorder import host_load
 from instrumented_runs.settings import (
@@ -21,12 +22,17 @@ from instrumented_runs.settings import (
 from traceanalyzer.cli.options.experts import expert_options
 from traceanalyzer.cli.screen import say
 from traceanalyzer.errors import UsageError
+from traceanalyzer.job import RUN_FILE
 from traceanalyzer.theory.schedules.known import parse_schedule_name
 
 
 @click.command()
 @click.argument("kind", type=click.Choice(list(SETTINGS)), default="pipeline")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder of the run.  [default: runs/KIND]")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder of the run.  [default: runs/KIND, or the next free runs/KIND-N]",
+)
 @click.option("--ranks", "num_ranks", type=click.IntRange(1, 64), help="Processes.  [default: 4; dense: 1]")
 @click.option("--steps", "num_steps", type=click.IntRange(1), help="Profiled steps.  [default: 5]")
 @click.option(
@@ -55,6 +61,7 @@ from traceanalyzer.theory.schedules.known import parse_schedule_name
 @click.option("--backward-ms", type=click.FloatRange(0), help="pipeline, paced: likewise.  [default: 100]")
 @expert_options
 @click.option("--json", "json_file", metavar="FILE", help="Write what was run as JSON; - is standard output.")
+@click.option("--force", is_flag=True, help="Replace the run that is in --out.")
 @click.option("--sweep", metavar="SWEEP", help="All combinations, e.g. schedule=GPipe,1F1B,microbatches=4,8,16.")
 def command(
     kind: str,
@@ -64,6 +71,8 @@ def command(
     truth: Path | None,
     sweep: str | None,
     json_file: str | None,
+    *,
+    force: bool,
     **options: Any,  # noqa: ANN401 - click's values
 ) -> None:
     """Launch an instrumented reference training job and write its run folder."""
@@ -72,7 +81,7 @@ def command(
             raise UsageError("--json tells of one run, not of a sweep", "a sweep writes sweep.json into its folder")
         _sweep(kind, out or Path("runs") / f"{kind}-sweep", compute, order, truth, sweep, options)
         return
-    settings, files = make_settings(kind, str(out or Path("runs") / kind), compute, order, options)
+    settings, files = make_settings(kind, str(_folder(out, kind, force=force)), compute, order, options)
     say(f"{kind}: {settings.num_ranks} ranks, compute {settings.compute_mode}", err=True)
     if settings.faults:
         folder = Path(settings.folder)
@@ -82,6 +91,21 @@ def command(
         _write(json_file, kind, done, settings)
     if json_file != "-":
         say(done)
+
+
+def _folder(out: Path | None, kind: str, *, force: bool) -> Path:
+    """The folder of a run: as given, else the first of runs/KIND, runs/KIND-2, ... that holds none. Raises `UsageError`."""
+    if out is None:
+        first = Path("runs") / kind
+        later = (first.with_name(f"{kind}-{number}") for number in count(2))
+        return first if force or not _holds_run(first) else next(each for each in later if not _holds_run(each))
+    if _holds_run(out) and not force:
+        raise UsageError(f"{out}: holds an earlier run", "give another --out, or --force to replace it")
+    return out
+
+
+def _holds_run(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (RUN_FILE, LOG_FILE))
 
 
 def _write(target: str, kind: str, folder: Path, settings: RunSettings) -> None:

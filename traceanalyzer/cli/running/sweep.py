@@ -32,7 +32,19 @@ from traceanalyzer.errors import JobError, TraceAnalyzerError, UsageError
 from traceanalyzer.output import write_result
 from traceanalyzer.queries.rendering import render
 
-NOT_SWEPT = ("kind", "out", "compute", "order", "truth", "faults", "sweep")
+NOT_SWEPT = (
+    "kind",
+    "out",
+    "compute",
+    "order",
+    "truth",
+    "faults",
+    "sweep",
+    "force",
+    "json_file",
+    "timeout",
+    "max_memory",
+)
 """Parameters of `run` that are the same at all points."""
 
 Plan = Callable[[str, dict[str, Any]], tuple[RunSettings, dict[str, str]]]

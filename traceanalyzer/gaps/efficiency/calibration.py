@@ -48,7 +48,7 @@ def calibration(review: Review, job: PlanJob) -> Calibration:
     with_rates = calibrated(job, found)
     missing = [f"{name}: as assumed" for name in _NAMES if name not in {each.name for each in found}]
     try:
-        run = own_run(_run_of(review), with_rates)
+        run = own_run(run_of(review), with_rates)
     except (DomainError, UsageError) as error:
         missing.append(f"the run's own step cannot be predicted: {error.message}")
         return Calibration(measured=tuple(found), configuration=None, missing=tuple(missing))
@@ -165,7 +165,8 @@ def _factor(run: OwnRun, steps_ms: Sequence[float]) -> Measured:
     return Measured(name="step_factor", assumed=1.0, value=value, basis=basis, held_out_error=error)
 
 
-def _run_of(review: Review) -> Run:
+def run_of(review: Review) -> Run:
+    """What a result says of its own job."""
     facts = review.job
     degrees = facts.layout.value if facts.layout else None
     return Run(

@@ -75,8 +75,10 @@ def _orphans(kernels: pl.DataFrame, steps: pl.DataFrame) -> CaptureCheck:
     span = steps.group_by("rank").agg(
         pl.col("start_ns").min().alias("first_ns"), pl.col("end_ns").max().alias("last_ns")
     )
-    inside = kernels.join(span, on="rank").filter(
-        (pl.col("start_ns") >= pl.col("first_ns")) & (pl.col("start_ns") < pl.col("last_ns"))
+    inside = (
+        kernels.filter(pl.col("kind") != "copy")
+        .join(span, on="rank")
+        .filter((pl.col("start_ns") >= pl.col("first_ns")) & (pl.col("start_ns") < pl.col("last_ns")))
     )
     time = pl.col("end_ns") - pl.col("start_ns")
     orphan = pl.col("launch_start_ns").is_null()

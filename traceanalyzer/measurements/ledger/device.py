@@ -9,7 +9,7 @@ In order of precedence:
 * `copy`: a copy to, from or on the device;
 * an idle device before kernel K, whose launching call ended at l: `host` until l, for until then nothing could run;
   what is left is `launch_gap` up to 10 µs and `queued` beyond (K was launched and did not start, though nothing that was recorded ran: cause `not recorded`);
-  `unknown` where K has no launch record, and from the first launch on whose kernel was not recorded and that came between
+  `unknown` where K has no launch record that its start can be compared with, and from the first launch on whose kernel was not recorded and that came between
   the launches of K and of the kernel before it: what ran there is missing.
 
 The second axis is the phase of the step (`measurements.step_phases`).
@@ -183,7 +183,7 @@ def _idle(segments: pl.DataFrame, kernels: pl.DataFrame, missing: pl.DataFrame) 
         .then(pl.lit("launch_gap/after launch"))
         .otherwise(pl.lit("queued/not recorded"))
     )
-    first = pl.when(known).then(pl.lit("host/before launch")).otherwise(pl.lit("unknown/no launch record"))
+    first = pl.when(known).then(pl.lit("host/before launch")).otherwise(pl.lit("unknown/no usable launch record"))
 
     def part(label: pl.Expr, start: str, end: str) -> pl.DataFrame:
         return ends.select(*_KEYS, label.alias("label"), pl.col(start).alias("start_ns"), pl.col(end).alias("end_ns"))

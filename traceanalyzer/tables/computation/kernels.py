@@ -15,13 +15,18 @@ from collections.abc import Sequence
 import polars as pl
 
 from traceanalyzer.schema import KERNELS, conform
+from traceanalyzer.tables.computation.launch_clocks import on_host_clock, without_doubtful_launches
 from traceanalyzer.tables.computation.streams import cut_at_next_start
 from traceanalyzer.tables.computation.taxonomy import KernelRule, classify
 from traceanalyzer.tables.steps.windows import step_ranges
+from traceanalyzer.traces.kineto.accelerators import LAUNCHED
 
 DEVICE_CATEGORIES = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
 """Categories of device work; the last two are what writers of 2021 called copies."""
-LAUNCH_CATEGORIES = ["cuda_runtime", "cuda_driver", "runtime"]
+LAUNCH_CATEGORIES = [
+    *("cuda_runtime", "cuda_driver", "runtime", "hip_runtime", "xpu_runtime", "xpu_driver", "mtia_runtime"),
+    *("privateuse1_runtime", "privateuse1_driver", LAUNCHED),
+]
 _COPY_DIRECTIONS = {"HtoD": "h2d", "DtoH": "d2h", "DtoD": "d2d", "HostToDevice": "h2d", "DeviceToHost": "d2h"}
 
 
@@ -30,22 +35,34 @@ def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = (), ranges: pl.D
 
     `rules` are tried before those of the package; `ranges` is `STEP_RANGES`, by default as found in the events.
     """
-    device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(DEVICE_CATEGORIES))
+    device = _device_work(events)
     if device.is_empty():
         return pl.DataFrame(schema=KERNELS)
     graph = pl.col("args").str.extract(r'"graph id"\s*:\s*(\d+)').cast(pl.Int64, strict=False)
-    rows = (
-        device.with_columns(
-            (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"),
-            (graph.fill_null(0) > 0).alias("in_graph"),
-            pl.col("category").cast(pl.String),
-        )
-        .join(_launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left")
-        .with_columns((pl.col("in_graph") | pl.col("is_graph").fill_null(value=False)).alias("in_graph"))
+    rows = without_doubtful_launches(_joined(device, events)).with_columns(
+        ((graph.fill_null(0) > 0) | pl.col("is_graph").fill_null(value=False)).alias("in_graph"),
+        pl.col("category").cast(pl.String),
     )
     stated = step_ranges(events) if ranges is None else ranges
     known = _with_kind(with_step(cut_at_next_start(rows), stated), rules)
     return conform(known, KERNELS).sort("rank", "cycle", "start_ns", "index")
+
+
+def with_launch_clocks(events: pl.DataFrame) -> pl.DataFrame:
+    """`EVENTS` with device times on their host's clock, where launches show that the device's is ahead."""
+    device = _device_work(events)
+    return events if device.is_empty() else on_host_clock(events, _joined(device, events))
+
+
+def _device_work(events: pl.DataFrame) -> pl.DataFrame:
+    return events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(DEVICE_CATEGORIES))
+
+
+def _joined(device: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Device work with `end_ns` and the call that launched it."""
+    return device.with_columns((pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns")).join(
+        _launches(events), on=["rank", "cycle", "correlation"], how="left", maintain_order="left"
+    )
 
 
 def _launches(events: pl.DataFrame) -> pl.DataFrame:

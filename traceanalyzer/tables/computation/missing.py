@@ -32,11 +32,16 @@ def ranks_without_kernels(events: pl.DataFrame) -> pl.DataFrame:
     They launched kernels (`unread` is null), or the events of their device are of a kind that is not read, named in `unread`.
     Their CPU's operators do not tell what the device did.
     """
-    found = pl.concat([_launches(events).select("rank", pl.lit(None, pl.String).alias("unread")), _unread(events)])
+    launched = [
+        frame.select("rank", pl.lit(None, pl.String).alias("unread"))
+        for frame in (_launches(events), events.filter(_used()))
+    ]
+    found = pl.concat([*launched, _unread(events)])
     return found.join(events.filter(_on_device()), on="rank", how="anti").group_by("rank").agg(pl.col("unread").max())
 
 
-_UNREAD_CATEGORIES = {"mtia_ccp_events": "MTIA"}
+_UNREAD_CATEGORIES = {"mtia_ccp_events": "MTIA", "hpu_op": "Gaudi"}
+_UNNAMED_RUNTIMES = ["privateuse1_runtime", "privateuse1_driver"]
 _UNREAD_PROCESSES = {"Ascend Hardware": "Ascend"}
 """Device events that carry no category are told by the name of their process."""
 
@@ -58,6 +63,11 @@ def _unread(events: pl.DataFrame) -> pl.DataFrame:
 def _launches(events: pl.DataFrame) -> pl.DataFrame:
     of_runtime = pl.col("category").cast(pl.String).is_in(LAUNCH_CATEGORIES)
     return launches(events.filter((pl.col("ph") == "X") & of_runtime & named_calls()))
+
+
+def _used() -> pl.Expr:
+    """Calls of a runtime whose launches have no known name."""
+    return (pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_UNNAMED_RUNTIMES)
 
 
 def _on_device() -> pl.Expr:

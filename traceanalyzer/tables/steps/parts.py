@@ -79,22 +79,24 @@ def _directed(kernels: pl.DataFrame) -> pl.DataFrame:
 
 def main_thread_passes(events: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
     """Forward and backward passes (`PASSES`) of CPU ranks by their outermost operators on the main thread."""
+    work = outermost_operators(events).with_columns(pl.col("start_ns").alias("at_ns"))
+    return _passes(assign_steps(work, windows))
+
+
+def outermost_operators(events: pl.DataFrame) -> pl.DataFrame:
+    """Computation on the main thread that no other operator encloses: `rank`, `start_ns`, `end_ns`, `back`.
+
+    `back`: autograd ran it. Communication is left out.
+    """
     name = pl.col("name").cast(pl.String)
-    operators = (
+    return (
         on_main_thread(events)
         .filter((pl.col("category") == "cpu_op") & ~name.str.contains(_COMMUNICATION))
         .with_columns((pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
         .sort("rank", "start_ns", "end_ns", descending=[False, False, True])
         .filter((pl.col("start_ns") >= pl.col("end_ns").cum_max().shift(1).over("rank")).fill_null(value=True))
-        .select(
-            "rank",
-            "start_ns",
-            "end_ns",
-            pl.col("start_ns").alias("at_ns"),
-            name.str.starts_with(_AUTOGRAD).alias("back"),
-        )
+        .select("rank", "start_ns", "end_ns", name.str.starts_with(_AUTOGRAD).alias("back"))
     )
-    return _passes(assign_steps(operators, windows))
 
 
 def _passes(work: pl.DataFrame) -> pl.DataFrame:

@@ -8,6 +8,8 @@ from typing import cast
 import polars as pl
 
 from traceanalyzer.traces.defects import DefectLog
+from traceanalyzer.traces.kineto.accelerators import LAUNCHED, in_common_terms, may_tell_of_devices
+from traceanalyzer.traces.kineto.launch_clock import launch_clock
 from traceanalyzer.traces.kineto.launches import launches, named_calls, without_kernel
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
@@ -19,6 +21,7 @@ RUNTIME_CATEGORIES = (
     "xpu_driver",
     "mtia_runtime",
     "privateuse1_runtime",
+    "privateuse1_driver",
 )
 _KNOWN_CATEGORIES = {
     *KERNEL_CATEGORIES,
@@ -26,11 +29,18 @@ _KNOWN_CATEGORIES = {
     *("cpu_op", "user_annotation", "gpu_user_annotation", "python_function", "ac2g", "async_cpu_to_gpu", "fwdbwd"),
     *("cpu_instant_event", "cuda_sync", "overhead", "trace", "cuda_profiler_range", "async_gpu", "glow_runtime"),
     *("collective_comm", "forward_backward", "hpu_op", "mtia_ccp_events", "mtia_insight", "cuda_event", "async"),
+    *("enqueue", "dequeue"),  # of torch_npu: calls that go through its task queue
 }
 _HOST_CATEGORIES = ("cpu_op", "user_annotation", "python_function", *RUNTIME_CATEGORIES)
 _HOUR = 3_600
 _SECOND_NS = 1_000_000_000
 _FEWEST = 3
+_DEVICE = ("process", "device", "stream", "correlation", "start_ns", "duration_ns", "category", "in_graph")
+_LAUNCHES = ("process", "thread", "start_ns", "correlation")
+_OF_DEVICES = [
+    *("index", "ph", "category", "name", "process", "thread", "start_ns", "duration_ns"),
+    *("device", "stream", "correlation", "flow_id", "args"),
+]
 _MOST_CHECKED = 16_000_000  # events; beyond, what checks hold in memory would outgrow the reading itself
 _FAR = 20
 _LATE_NS = 50_000  # what programmatic launches overlap is less; tables cut a kernel that overlaps more
@@ -49,6 +59,7 @@ class Checks:
         "_comm",
         "_comm_without_metadata",
         "_device",
+        "_foreign",
         "_hashes",
         "_host",
         "_launches",
@@ -67,6 +78,7 @@ class Checks:
         self._processes: Counter[str] = Counter()
         self._hashes: list[pl.DataFrame] = []
         self._device: list[pl.DataFrame] = []
+        self._foreign: list[pl.DataFrame] = []
         self._launches: list[pl.DataFrame] = []
         self._named: list[pl.DataFrame] = []
         self._steps: list[pl.DataFrame] = []
@@ -79,6 +91,8 @@ class Checks:
     def add(self, frame: pl.DataFrame) -> None:
         """Take what will be needed of a frame of `ROW_SCHEMA`."""
         complete = frame.filter(pl.col("ph") == "X")
+        if self.num_complete <= _MOST_CHECKED:
+            self._foreign.append(frame.filter(may_tell_of_devices()).select(_OF_DEVICES))
         if complete.is_empty():
             return
         self.num_complete += complete.height
@@ -101,11 +115,9 @@ class Checks:
         self._host.append(host.select(thread, "start_ns", "duration_ns"))
         device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))
         in_graph = pl.col("args").str.contains(_IN_GRAPH).fill_null(value=False).alias("in_graph")
-        self._device.append(
-            device.select("process", "device", "stream", "correlation", "start_ns", "duration_ns", "category", in_graph)
-        )
+        self._device.append(device.select(*_DEVICE[:-1], in_graph))
         calls = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
-        self._launches.append(calls.select(thread, "start_ns", "correlation").drop_nulls("correlation"))
+        self._launches.append(calls.select(thread, *_LAUNCHES[2:]).drop_nulls("correlation"))
         named = calls.filter(named_calls())
         self._named.append(named.select("process", "thread", "name", "correlation", "start_ns"))
         name = pl.col("name").cast(pl.String)
@@ -180,10 +192,12 @@ class Checks:
         if unknown:
             log.add("event.unknown_category", events=0, detail=", ".join(unknown[:5]))
         unstated = self._num_without_metadata()
+        self._add_foreign()
         device = pl.concat(self._device) if self._device else pl.DataFrame()
         self._device.clear()
         launched = self.launched()
         if device.height:
+            self._judge_clock(device, log)
             self._judge_device(device, log)
             self._judge_launches(launched, device, log)
         elif launched.height:
@@ -197,6 +211,32 @@ class Checks:
         if crossing:
             log.add("event.crossing", events=crossing)
         self._judge_steps(log)
+
+    def _add_foreign(self) -> None:
+        """Take what other accelerators call in their own terms as device work and launches."""
+        place = [pl.lit(0, pl.Int32).alias(name) for name in ("rank", "cycle")]
+        found = pl.concat(self._foreign).with_columns(place) if self._foreign else pl.DataFrame()
+        self._foreign.clear()
+        if found.is_empty():
+            return
+        read = in_common_terms(found).filter(pl.col("ph") == "X")
+        device = read.filter(pl.col("category").cast(pl.String).is_in(KERNEL_CATEGORIES))
+        if device.height:
+            self._device.append(device.select(*_DEVICE[:-1], pl.lit(value=False).alias(_DEVICE[-1])))
+        calls = read.filter(pl.col("category") == LAUNCHED)
+        thread = pl.col("process", "thread").to_physical()
+        self._launches.append(calls.select(thread, *_LAUNCHES[2:]))
+
+    def _judge_clock(self, device: pl.DataFrame, log: DefectLog) -> None:
+        if not self._launches:
+            return
+        calls = pl.concat(self._launches).select("correlation", pl.col("start_ns").alias("launch_start_ns"))
+        once = calls.filter(~pl.col("correlation").is_duplicated())  # numbers of several processes say nothing here
+        end = (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns")
+        clock = launch_clock(device.with_columns(end).join(once, on="correlation"))
+        if clock is not None:
+            longest = f"up to {clock.ahead_ns / 1e6:,.3g} ms early, of {clock.num_launched:,} launched ones"
+            log.add(clock.defect, events=clock.num_early, detail=longest)
 
     def _num_without_metadata(self) -> int:
         """Communication kernels that neither their own arguments tell of nor those of the call that launched them."""

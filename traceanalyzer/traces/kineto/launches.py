@@ -10,7 +10,11 @@ from collections.abc import Sequence
 
 import polars as pl
 
-LAUNCH = r"^(?:cuda|cu|hip)(?:Ext)?(?:Module)?(?:Launch(?:Cooperative)?(?:MultiDevice)?Kernel\w*|GraphLaunch\w*)"
+LAUNCH = (
+    r"^(?:cuda|cu|hip)(?:Ext)?(?:Module)?(?:Launch(?:Cooperative)?(?:MultiDevice)?Kernel\w*|GraphLaunch\w*)"
+    r"|^(?:ur|pi)EnqueueKernelLaunch\w*|^zeCommandListAppendLaunch\w*Kernel\w*|^runFunction\b"
+)
+"""Calls of CUDA, HIP, SYCL and Level Zero (Intel XPU), and of MTIA's runtime."""
 _BEGIN = r"^(?:cuda|cu|hip)StreamBeginCapture"
 _END = r"^(?:cuda|cu|hip)StreamEndCapture"
 

@@ -1,6 +1,6 @@
 """How often a gate of +2% alarms without a reason, and misses a slower step, against the noise of steps and of runs.
 
-    PYTHONPATH=.:tests/support python benchmarks/gate_rates.py [REPEATS]
+    PYTHONPATH=.:tests/support python benchmarks/accuracy/gate_rates.py [REPEATS]
 
 Steps of a run vary by a normal share around the run's own step, and runs around the job's. Limit, noise and floor are the
 product's own: the median typical step, `max_increase = "2%"`, 1% between runs.

@@ -4,7 +4,7 @@ Two processes train the same small transformer, a step each in turn, never at on
 pair of steps gives one ratio, so what disturbs the machine disturbs both; what is compared is the processor time of a step
 (one thread, no waiting), which other processes lengthen little.
 
-    python benchmarks/recorder_cost.py [PAIRS]
+    python benchmarks/cost/recorder.py [PAIRS]
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """One fault of every kind on jobs of every mesh: planted against found, as a Markdown table.
 
-    PYTHONPATH=tests/support python benchmarks/planted_culprits.py [MESH ...]
+    PYTHONPATH=tests/support python benchmarks/accuracy/planted_culprits.py [MESH ...]
 
 The truth is the step less the same job's step without the fault.
 """

@@ -1,6 +1,6 @@
 """What `traceanalyzer --help` costs against importing click alone: whole processes, in turn, ratio pair by pair.
 
-python benchmarks/cli_help.py [PAIRS]
+python benchmarks/cost/cli_help.py [PAIRS]
 """
 
 from __future__ import annotations

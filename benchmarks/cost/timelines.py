@@ -1,4 +1,4 @@
-"""Timelines: size, time and memory of `perfetto` against reading: `PYTHONPATH=tests/support python benchmarks/timelines.py TRACES... [--check]`.
+"""Timelines: size, time and memory of `perfetto` against reading: `PYTHONPATH=tests/support python benchmarks/cost/timelines.py TRACES... [--check]`.
 
 `--check` reads every timeline back in both formats and holds its sums against the tables. `--planted RANKS MB` makes a capture of
 so many ranks with a planted trace of about so many megabytes of JSON each, by repeating the steps of one job, and writes its

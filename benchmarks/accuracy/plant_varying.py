@@ -1,6 +1,6 @@
 """Plants jobs whose computation and transfers vary by chance, for `one_rank_bounds.py`.
 
-PYTHONPATH=tests python benchmarks/plant_varying.py FOLDER
+PYTHONPATH=.:tests/support python benchmarks/accuracy/plant_varying.py FOLDER
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Every rank of runs analysed alone: do its bounds hold the wait that all ranks together give, and do they say anything?
 
-    python benchmarks/one_rank_bounds.py RUN_OR_FOLDER...
+    python benchmarks/accuracy/one_rank_bounds.py RUN_OR_FOLDER...
 
 One line per input, then every miss with its size. A rank-step counts where all its communication could be split with all
 ranks present; its truth is that split. A lower bound of 0 and an upper one of the whole duration hold always: `low > 0`

@@ -1,6 +1,6 @@
 """Time to match, solve clocks and split communication of many ranks, without reading files.
 
-`python benchmarks/communication_cost.py [RANKS] [ROWS_PER_RANK]`: synthetic collectives and messages, prints seconds.
+`python benchmarks/cost/communication.py [RANKS] [ROWS_PER_RANK]`: synthetic collectives and messages, prints seconds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading against other readers, pairwise in the same round: `python benchmarks/ingest.py TRACE... --peers PYTHON`.
+"""Reading against other readers, pairwise in the same round: `python benchmarks/cost/ingest.py TRACE... --peers PYTHON`.
 
 Every reader runs in its own process on the same plain JSON and prints decompressed MB/s and peak memory. Imports are
 not counted, for us nor for others; `summarize, unprepared` counts the loading of compiled decoding where it happens. `PYTHON` is an

@@ -1,6 +1,6 @@
 """One fault at a time planted into GPU traces: what its clean twin says it costs, what blame and worth say.
 
-    PYTHONPATH=.:tests python benchmarks/planted_faults.py [JOB ...]
+    PYTHONPATH=.:tests/support python benchmarks/accuracy/planted_faults.py [JOB ...]
 
 Prints one row per job and planting. The clean twin is the same job without it, measured the same way. Clocks are up to 3 ms
 apart. Blame and worth are of the causes in the fault's row, each less the twin's own; `others` is what all other causes

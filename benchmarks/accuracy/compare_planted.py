@@ -1,6 +1,6 @@
 """Changes planted between two runs of other seeds: what `compare` names first, how well it is sized, and clean repeats.
 
-    PYTHONPATH=.:tests/support python benchmarks/compare_planted.py [RUNS]
+    PYTHONPATH=.:tests/support python benchmarks/accuracy/compare_planted.py [RUNS]
 
 Every run is a capture of its own with chance of its own; truth is the step with the change less the same run's without.
 """
