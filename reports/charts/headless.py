@@ -34,8 +34,6 @@ _PANEL = (
 class _StandIn(ModuleType):
     """A module in which every name is a class of its own: enough to import from, and no object is an instance of it."""
 
-    __path__: list[str] = []  # noqa: RUF012 - marks a package
-
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever is asked for
         if name.startswith("__"):
             raise AttributeError(name)
@@ -51,7 +49,8 @@ def headless() -> Generator[None]:
         yield
         return
     for name in _PANEL:
-        sys.modules[name] = _StandIn(name)
+        module = sys.modules[name] = _StandIn(name)
+        module.__path__ = []  # a package: modules inside it can be asked for
     try:
         importlib.import_module("holoviews.plotting.bokeh")
         store: Any = importlib.import_module("holoviews").Store

@@ -37,12 +37,16 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         layout={section.id: laid_out(section, told) for section in page.sections},
         anchor=anchor,
         anchor_of=partial(_anchor_of, defined=defined),
-        json=lambda facts: Markup(script_json(facts)),  # noqa: S704 - inert by construction
+        json=_inert,
         plain=Markup,
         name=name,
         record=Markup(script_json(record)),  # noqa: S704 - inert by construction
         csv={table: Markup(packed(frame)) for table, frame in (tables or {}).items() if not frame.is_empty()},  # noqa: S704
     )
+
+
+def _inert(facts: object) -> Markup:
+    return Markup(script_json(facts))  # noqa: S704 - inert by construction
 
 
 def _charts(page: Page) -> list[Chart]:
