@@ -1,12 +1,13 @@
 """Size of the page, first paint and redrawing of timelines: `PYTHONPATH=tests/support python benchmarks/timeline_page.py [RANKS KERNELS]...`.
 
 Makes reviews of so many ranks with so many kernels in all (random durations), renders each and opens it in headless Chromium.
-The page's tables are left out: what is measured is the timeline. `--tables` leaves them in.
+The redrawing time is from the change of the range to the frame after the next, the script's part in brackets.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -20,7 +21,8 @@ from report_cases import pipeline_case
 from reports import render
 from reports.timeline.layout import lay_out
 from reports.timeline.packing import pack
-from traceanalyzer.schema import ACTIONS, TABLES, conform
+from reports.timeline.spans import device_spans
+from traceanalyzer.schema import ACTIONS, TABLES, conform, empty
 
 STAGES, MICROBATCHES, STEPS = 8, 16, (1, 2, 3)
 FORWARD_NS = 2_000_000
@@ -28,7 +30,7 @@ ZOOM = """(share) => new Promise((done) => {
   const range = Bokeh.documents.map((d) => d.get_model_by_name("timeline-x")).find((m) => m !== null);
   const [a, b] = [range.start, range.end], begun = performance.now(), middle = a + 0.4 * (b - a);
   range.setv({ start: middle - share * (b - a) / 2, end: middle + share * (b - a) / 2 });
-  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => { const took = performance.now() - begun; range.setv({ start: a, end: b }); done(took); }, 0)));
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => { const took = performance.now() - begun; const own = +document.getElementById("timeline").dataset.ms; range.setv({ start: a, end: b }); setTimeout(() => done([took, own]), 300); }, 0)));
 })"""
 
 
@@ -36,11 +38,15 @@ def actions(num_ranks: int) -> pl.DataFrame:
     """GPipe of `STAGES` stages, as many replicas as there are ranks for."""
     stages = min(STAGES, num_ranks)
     ranks = pl.DataFrame({"rank": np.arange(num_ranks)}).with_columns(stage=pl.col("rank") % stages)
-    order = pl.DataFrame({"phase": ["F"] * MICROBATCHES + ["B"] * MICROBATCHES, "microbatch": [*range(MICROBATCHES)] * 2})
+    order = pl.DataFrame(
+        {"phase": ["F"] * MICROBATCHES + ["B"] * MICROBATCHES, "microbatch": [*range(MICROBATCHES)] * 2}
+    )
     order = order.with_row_index("position")
     period = (MICROBATCHES + stages) * 3 * FORWARD_NS
     forward = (pl.col("stage") + pl.col("microbatch")) * FORWARD_NS
-    backward = (MICROBATCHES + stages) * FORWARD_NS + (stages - 1 - pl.col("stage") + pl.col("microbatch")) * 2 * FORWARD_NS
+    backward = (MICROBATCHES + stages) * FORWARD_NS + (
+        stages - 1 - pl.col("stage") + pl.col("microbatch")
+    ) * 2 * FORWARD_NS
     start = pl.when(pl.col("phase") == "F").then(forward).otherwise(backward) + pl.col("step") * period
     length = pl.when(pl.col("phase") == "F").then(FORWARD_NS).otherwise(2 * FORWARD_NS)
     made = ranks.join(order, how="cross").join(pl.DataFrame({"step": STEPS}), how="cross").with_columns(start_ns=start)
@@ -63,7 +69,7 @@ def kernels(done: pl.DataFrame, num: int, seed: int = 0) -> pl.DataFrame:
     return conform(pl.DataFrame(columns).with_columns(name=named, cycle=0, stream=7), TABLES["kernels"].schema)
 
 
-def painted(page: Page, file: Path) -> tuple[float, float, list[float], int]:
+def painted(page: Page, file: Path) -> tuple[float, float, list[list[float]], int]:
     """First contentful paint and everything drawn, ms; redrawing at three zooms, ms; bars drawn whole."""
     begun = time.perf_counter()
     page.goto(file.as_uri())
@@ -74,14 +80,17 @@ def painted(page: Page, file: Path) -> tuple[float, float, list[float], int]:
     return first, ready, [page.evaluate(ZOOM, share) for share in (1.01, 0.1, 0.01)], bars
 
 
-def measure(page: Page, num_ranks: int, num_kernels: int, folder: Path, *, tables: bool) -> None:
+def measure(page: Page, num_ranks: int, num_kernels: int, folder: Path) -> None:
     review, _ = pipeline_case()
     done = actions(num_ranks)
     frames = {"actions": done, "kernels": kernels(done, num_kernels)}
     begun = time.process_time()
     laid = lay_out(frames)
     spent = time.process_time() - begun
-    every = pack([(3, frames["kernels"].with_columns(row=pl.lit(0), peer=pl.lit(None, pl.Int32), match=pl.lit(None, pl.Int64)).sort("rank", "start_ns"))], laid.window[0], ["gemm", "other", "attention"])
+    spans = device_spans(
+        frames["kernels"], *(empty(TABLES[n].schema) for n in ("communications", "collectives", "p2p"))
+    )
+    every = pack([(3, spans)], laid.window[0], ["gemm", "other", "attention"])
     file = render(review, frames, folder / f"{num_ranks}.html")
     seconds = time.process_time() - begun
     first, ready, zooms, bars = painted(page, file)
@@ -89,19 +98,20 @@ def measure(page: Page, num_ranks: int, num_kernels: int, folder: Path, *, table
         f"{num_ranks:5} ranks, {len(frames['kernels']):9,} kernels, {len(laid.lanes.ranks)} lanes: page {file.stat().st_size / 1e6:.2f} MB, "
         f"in it {len(laid.device.spans):,} kernels (all of them packed: {len(every.data) / 1e6:.2f} MB); laid out in {spent:.1f} s, "
         f"rendered in {seconds:.1f} s of CPU; first paint {first:.0f} ms, drawn {ready:.0f} ms with {bars:,} bars, "
-        f"redrawing whole, a tenth, a hundredth: {', '.join(f'{ms:.0f}' for ms in zooms)} ms", flush=True,
+        f"redrawing whole, a tenth, a hundredth: {', '.join(f'{ms:.0f} (script {own:.0f})' for ms, own in zooms)} ms", flush=True,
     )  # fmt: skip
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sizes", nargs="*", type=int, default=[8, 8_000, 8, 1_000_000, 64, 1_000_000, 512, 1_000_000, 4096, 1_000_000])
-    parser.add_argument("--tables", action="store_true")
+    parser.add_argument(
+        "sizes", nargs="*", type=int, default=[8, 8_000, 8, 1_000_000, 64, 1_000_000, 512, 1_000_000, 4096, 1_000_000]
+    )
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(channel="chromium", args=list(QUIET_ARGUMENTS))
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=list(QUIET_ARGUMENTS))
         for ranks, num in zip(asked.sizes[::2], asked.sizes[1::2], strict=True):
-            measure(browser.new_page(viewport={"width": 1360, "height": 900}), ranks, num, Path(name), tables=asked.tables)
+            measure(browser.new_page(viewport={"width": 1360, "height": 900}), ranks, num, Path(name))
 
 
 if __name__ == "__main__":

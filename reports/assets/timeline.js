@@ -4,7 +4,7 @@
   if (!facts_block) return;
   const facts = JSON.parse(facts_block.textContent);
   const ACTION = 0, IDEAL = 1, WAIT = 2, DEVICE = 3;
-  const MOST_BARS = 7000;
+  const MOST_BARS = 5000;
   const WAITS = new Set(["dependency", "late send", "late member"]), MOVES = new Set(["transfer", "communication"]);
   const model = (name) => Bokeh.documents.map((d) => d.get_model_by_name(name)).find((m) => m !== null) ?? null;
   const $ = (id) => document.getElementById(id);
@@ -124,7 +124,7 @@
       known.a = Math.max(known.a, a); known.b = Math.max(known.b, b); known.lanes.add(view.lane);
       view.moves.set(of, known);
     };
-    const [strip, stack] = !facts.has_actions ? [0, 0.88] : kernels ? [0.22, 0.64] : [0.88, 0];
+    const [strip, stack] = !facts.has_actions ? [0, 0.88] : kernels ? (view.row >= 34 ? [0.3, 0.56] : [0.22, 0.64]) : [0.88, 0];
     lanes.forEach((rank, lane) => {
       const tracks = byRank.get(rank) ?? {}, top = lane - 0.44;
       view.lane = lane;
@@ -141,7 +141,7 @@
     ideals.forEach((rank, i) => {
       const track = byRank.get(rank)[IDEAL][0], y = lanes.length + 0.9 + i;
       for (const s of facts.steps) if (s.ideal !== null && s.start < view.to && s.ideal > view.from)
-        draw_track(out, track, view, y - 0.4, 0.8, { moved: s.start - facts.zero_ms, number: true, alpha: 0.72, where: `ideal of rank ${rank}` });
+        draw_track(out, track, view, y - 0.4, 0.8, { moved: s.start - facts.zero_ms, number: true, alpha: 0.72, where: `${facts.halves[4]}, rank ${rank}` });
     });
     return out;
   };
@@ -160,7 +160,7 @@
   const draw = () => {
     const figure = model("timeline");
     if (!figure || !spans) return;
-    const range = figure.x_range, width = Math.max(50, figure.inner_width || 1100);
+    const begun = performance.now(), range = figure.x_range, width = Math.max(50, figure.inner_width || 1100);
     const view = { from: range.start + shift, to: range.end + shift, pixels: width / (range.end - range.start), mark: true };
     view.row = (figure.inner_height || 400) / Math.abs(figure.y_range.end - figure.y_range.start);
     const { count, tracks } = counted(view);
@@ -182,7 +182,7 @@
     const note = $("timeline-detail");
     note.textContent = kernels || !facts.has_actions || here ? "" : "Kernels of this window are not in the page; the Perfetto command of a finding, or `traceanalyzer perfetto`, writes them.";
     const root = $("timeline");
-    root.dataset.kernels = String(kernels); root.dataset.bars = String(out.y.length);
+    root.dataset.kernels = String(kernels); root.dataset.bars = String(out.y.length); root.dataset.ms = (performance.now() - begun).toFixed(1);
   };
   const tracks_of = (view) => {
     const out = { y: [], left: [], right: [] };
@@ -241,23 +241,23 @@
     lanes = facts.groups[place].map((i) => ranks[i].rank);
     laneOf = new Map(lanes.map((rank, i) => [rank, i]));
     const stages = new Set(facts.groups[place].map((i) => ranks[i].stage));
-    ideals = facts.tracks.filter(([layer]) => layer === IDEAL).map(([, rank]) => rank);
-    const own = ideals.filter((rank) => stages.has(ranks[placeOfRank.get(rank)]?.stage));
-    ideals = (own.length ? own : ideals).slice(0, 16);
+    const stageOf = new Map(facts.ideal_stages), known = [...stageOf.keys()].sort((a, b) => stageOf.get(a) - stageOf.get(b));
+    const own = known.filter((rank) => stages.has(stageOf.get(rank)));
+    ideals = (own.length ? own : known).slice(0, 16);
     const figure = model("timeline"), rows = lanes.length + (ideals.length ? ideals.length + 1.6 : 0);
     const [least, most, tallest] = facts.lane_pixels;
     figure.height = 64 + Math.round(Math.min(tallest, Math.max(60, rows * Math.min(most, Math.max(least, 680 / rows)))));
     figure.y_range.setv({ start: lanes.length + (ideals.length ? ideals.length + 0.5 : -0.4), end: ideals.length ? -1 : -0.6 });
     const labels = new Map(), row = (figure.height - 64) / (rows + 0.2), every = Math.max(1, Math.ceil(13 / row));
     lanes.forEach((rank, i) => { const r = ranks[placeOfRank.get(rank)]; if (i % every === 0 || r.late) labels.set(i, `${r.late ? "▲ " : ""}rank ${rank}`); });
-    ideals.forEach((rank, i) => { if (i % every === 0) labels.set(lanes.length + 0.9 + i, `${ranks[placeOfRank.get(rank)]?.stage != null ? `stage ${ranks[placeOfRank.get(rank)].stage}` : `rank ${rank}`}`); });
+    ideals.forEach((rank, i) => { if (i % every === 0) labels.set(lanes.length + 0.9 + i, stageOf.get(rank) === null ? `rank ${rank}` : `stage ${stageOf.get(rank)}`); });
     const axis = model("timeline-ranks");
     axis.major_label_overrides = labels;
     axis.ticker.ticks = [...labels.keys()];
     const narrow = (figure.inner_width || 1000) < 560;
     const name = (id, y, words) => { const label = model(id); if (label) label.setv({ y, text: words }); };
-    name("timeline-measured-name", -0.48, !ideals.length ? "" : narrow ? "measured" : "measured (solid line: its end)");
-    name("timeline-ideal-name", lanes.length + 0.42, !ideals.length ? "" : narrow ? "ideal (dashed line: its end)" : "ideal: simulated, uniform stages, nothing late (dashed line: its end)");
+    name("timeline-measured-name", -0.48, !ideals.length ? "" : facts.halves[narrow ? 2 : 0]);
+    name("timeline-ideal-name", lanes.length + 0.42, !ideals.length ? "" : facts.halves[narrow ? 3 : 1]);
     if ($("timeline-lanes")) $("timeline-lanes").value = String(place);
   };
   const place_moment = () => {

@@ -11,7 +11,7 @@ from reports.charts.elements import holoviews, render
 from reports.charts.palette import NEUTRAL_INK, ODD_CHUNKS, PHASE_NAMES, PHASES, ink_on
 from reports.charts.sketch import sketch
 from reports.page.model import Chart, Grid
-from traceanalyzer.review.words import NOTHING, percent
+from traceanalyzer.review.words import NOTHING, milliseconds, percent
 from traceanalyzer.theory.prediction.comparison import Prediction
 from traceanalyzer.theory.prediction.record import Sweep
 from traceanalyzer.theory.simulator.in_flight import in_flight
@@ -73,15 +73,21 @@ def timelines(predictions: Sequence[Prediction]) -> Chart:
     bars, left_out = bars_of(predictions)
 
     def draw() -> Any:  # noqa: ANN401 - Bokeh
-        longest = max(each.simulation.makespan_ns for each in predictions) / _NS_PER_MS
         shown = [each for each in predictions if each.title not in left_out]
-        figure = _figure(bars, longest)
+        figure = _figure(bars, axis_ms(predictions))
         _add_idle(figure, bars, shown)
         _add_bars(figure, bars)
         _add_names(figure, bars, shown)
         return figure
 
     phases = [phase for phase in PHASES if phase in set(bars["phase"].to_list())]
+    end = axis_ms(predictions)
+    beyond = [each.title for each in predictions if each.simulation.makespan_ns / _NS_PER_MS > end * 1.001]
+    slow = (
+        f" The axis ends at {milliseconds(end)}, so that one slow schedule does not hide the others; beyond it: {', '.join(beyond)}."
+        if beyond
+        else ""
+    )
     cut = f" The limit is {MAX_BARS:,} bars, so these are not drawn: {', '.join(left_out)}." if left_out else ""
     return Chart(
         id="timelines",
@@ -89,9 +95,15 @@ def timelines(predictions: Sequence[Prediction]) -> Chart:
         sketch=lambda width: sketch(predictions, width),
         title="Timelines",
         label="Timeline of every schedule on one time axis: one row per rank.",
-        caption=f"Numbers in bars are microbatches. The second tone marks a rank's other chunk. Drag to pan, Ctrl and wheel to zoom.{cut}",
+        caption=f"Numbers in bars are microbatches. The second tone marks a rank's other chunk. Drag to pan, Ctrl and wheel to zoom.{slow}{cut}",
         legend=(*((PHASE_NAMES[phase], PHASES[phase]) for phase in phases), ("idle", "var(--idle)")),
     )
+
+
+def axis_ms(predictions: Sequence[Prediction]) -> float:
+    """Where the axis ends: at the longest phase, but at most 1.5 times the median one."""
+    phases = sorted(each.simulation.makespan_ns / _NS_PER_MS for each in predictions)
+    return min(phases[-1], 1.5 * phases[(len(phases) - 1) // 2])
 
 
 def _figure(bars: pl.DataFrame, longest_ms: float) -> Any:  # noqa: ANN401 - Bokeh has no types

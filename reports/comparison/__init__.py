@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from msgspec import to_builtins
 
 from reports.comparison.page import comparison_page
+from reports.comparison.timelines import Result
 from traceanalyzer.comparison.record import Comparison
 from traceanalyzer.output import write_result
 
 
-def render_comparison(comparison: Comparison, path: Path) -> Path:
-    """Write the page with the comparison inside. The file is written whole or not at all. Raises `OutputError`."""
+def render_comparison(comparison: Comparison, path: Path, results: Mapping[str, Result] | None = None) -> Path:
+    """Write the page with the comparison inside; `results` by path are drawn on one time axis. The file is written whole or not at all. Raises `OutputError`."""
     from reports.page.html import html  # noqa: PLC0415 - templates and drawing take long to import
 
-    write_result(path, html(comparison_page(comparison), "comparison", to_builtins(comparison)).encode())
+    write_result(path, html(comparison_page(comparison, results), "comparison", to_builtins(comparison)).encode())
     return path
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from reports.charts.step_times import step_times
+from reports.comparison.timelines import Result, timelines
 from reports.comparison.ways import change_waterfall, view_grid
 from reports.page.grids import figures, grid
 from reports.page.model import COMPARED, Grid, Page, Part, Section, Tile
@@ -17,12 +18,16 @@ _STATUS = {"slower": "bad", "faster": "good", "noise": "neutral", "unknown": "wi
 _WORDS = {"slower": "slower", "faster": "faster", "noise": "within noise", "unknown": "not known"}
 
 
-def comparison_page(found: Comparison) -> Page:
-    """Everything that was found out about these runs."""
+def comparison_page(found: Comparison, results: Mapping[str, Result] | None = None) -> Page:
+    """Everything that was found out about these runs; `results` by path, if they are at hand, are drawn on one time axis."""
     one = found.pairs[0] if len(found.pairs) == 1 else None
     sections: list[Section] = [] if one else [_trend(found)]
     for pair in found.pairs:
         sections += _pair_sections(found, pair, alone=one is not None)
+    if one and results:
+        base, new = (results.get(found.runs[at].path) for at in (one.base, one.new))
+        drawn = timelines(base, new) if base and new else None
+        sections[1:1] = [drawn] if drawn else []
     return Page(
         title="Comparison of runs",
         subject=" → ".join(run.path for run in found.runs),

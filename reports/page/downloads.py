@@ -12,7 +12,7 @@ import polars as pl
 
 from traceanalyzer.output import csv_text
 
-MAX_CSV_ROWS = 50_000
+MAX_CSV_ROWS = 20_000
 """Rows of one embedded table; more are left to `traceanalyzer table`, and the page says so."""
 
 

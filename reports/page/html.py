@@ -13,7 +13,7 @@ from reports.page.downloads import packed, script_json
 from reports.page.embedding import bokeh_script, embedded, own_file, policy, template
 from reports.page.glossary import anchor, term_of
 from reports.page.layout import laid_out
-from reports.page.model import Chart, Page, Section, Terms, Timeline
+from reports.page.model import Chart, Page, Part, Section, Terms, Timeline
 from reports.page.text import safe_text
 
 _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|ns|µs|ms|s|points|MFU))(?!\w)")
@@ -52,9 +52,12 @@ def _inert(facts: object) -> Markup:
 def _charts(page: Page) -> list[Chart]:
     first = [page.opening.waterfall] if page.opening.waterfall else []
     told = {chart.id for chart in first}
-    parts = [part for section in page.sections for part in section.parts]
-    drawn = [c for part in parts for c in (part.make().charts if isinstance(part, Timeline) else (part,))]
-    return first + [part for part in drawn if isinstance(part, Chart) and part.id not in told]
+    parts = [chart for section in page.sections for part in section.parts for chart in _of(part)]
+    return first + [part for part in parts if part.id not in told]
+
+
+def _of(part: Part) -> tuple[Chart, ...]:
+    return part.make().charts if isinstance(part, Timeline) else (part,) if isinstance(part, Chart) else ()
 
 
 def _terms(section: Section) -> list[str]:

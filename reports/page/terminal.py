@@ -6,20 +6,7 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
-from reports.page.model import (
-    COMPARED,
-    Chart,
-    Finding,
-    Findings,
-    Grid,
-    Note,
-    Opening,
-    Page,
-    Part,
-    Section,
-    Terms,
-    Tile,
-)
+from reports.page.model import COMPARED, Chart, Finding, Findings, Grid, Note, Opening, Page, Part, Section, Terms, Tile
 from reports.page.text import safe_text
 
 WIDE = 10_000

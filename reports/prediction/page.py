@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reports.charts.choice import bubble_and_memory
 from reports.charts.prediction import memory_over_time, sweep_chart, timelines
 from reports.page.grids import grid
-from reports.page.model import Grid, Page, Section, Terms
+from reports.page.model import Chart, Grid, Page, Section, Terms
 from traceanalyzer.review.words import counted, digits, milliseconds, percent, quantity
 from traceanalyzer.theory.prediction.comparison import Prediction
 from traceanalyzer.theory.prediction.record import Predicted
@@ -16,9 +20,11 @@ _LETTERS = (
 
 
 def prediction_page(predicted: Predicted) -> Page:
-    """Everything that was predicted."""
+    """Everything that was predicted, the shortest schedule first."""
+    ranked = sorted(predicted.predictions, key=lambda each: each.simulation.makespan_ns)
+    predicted = replace(predicted, results=(*ranked, *predicted.refusals))
     sections = [
-        Section(id="compared", title="Schedules compared", lead=_LEAD, parts=(_table(predicted),)),
+        Section(id="compared", title="Schedules compared", lead=_LEAD, parts=_compared(predicted)),
         Section(
             id="timelines-section",
             title="On one axis",
@@ -38,6 +44,12 @@ def prediction_page(predicted: Predicted) -> Page:
         sections=tuple(sections),
         footer="Simulated from the schedules' orders and the times above; nothing here was measured.",
     )
+
+
+def _compared(predicted: Predicted) -> tuple[Chart | Grid, ...]:
+    """The table, and with more than one schedule the choice between bubble and memory as a picture above it."""
+    table = _table(predicted)
+    return (table,) if len(predicted.predictions) == 1 else (bubble_and_memory(predicted.predictions), table)
 
 
 _LEAD = (
@@ -71,10 +83,36 @@ def _verdict(predicted: Predicted) -> tuple[str, ...]:
         return (f"The bubble of {best.title} takes {share} of its pipeline phase.",)
     longer = worst.simulation.makespan_ns / best.simulation.makespan_ns - 1
     peak = f"with the activations of at most {max(best.peak_in_flight):.3g} microbatches on a rank"
-    return (
-        f"{best.title} is the shortest: its bubble takes {share} of its pipeline phase, {peak}.",
-        f"{worst.title} is the longest: its phase takes {percent(longer)} longer.",
-    )
+    tied = [each for each in ranked if each.simulation.makespan_ns <= (1 + _TIE) * best.simulation.makespan_ns]
+    if len(tied) == len(ranked):
+        return (f"{_named(tied)} take equally long: the bubble is {share} of the pipeline phase.", _least_memory(tied))
+    last = f"{worst.title} is the longest: its phase takes {percent(longer)} longer."
+    if len(tied) > 1:
+        return (
+            f"{_named(tied)} are the shortest: the bubble takes {share} of the pipeline phase.",
+            _least_memory(tied),
+            last,
+        )
+    return (f"{best.title} is the shortest: its bubble takes {share} of its pipeline phase, {peak}.", last)
+
+
+_TIE = 1e-3
+"""Phases that differ by less are equally long."""
+
+
+def _named(several: Sequence[Prediction]) -> str:
+    titles = [each.title for each in several]
+    return f"{', '.join(titles[:-1])} and {titles[-1]}"
+
+
+def _least_memory(tied: Sequence[Prediction]) -> str:
+    """Which of equally long schedules holds the fewest activations."""
+    least = min(max(each.peak_in_flight) for each in tied)
+    lean = [each for each in tied if max(each.peak_in_flight) <= least * (1 + _TIE)]
+    if len(lean) == len(tied):
+        return f"All of them hold the activations of at most {least:.3g} microbatches on a rank."
+    verb = "holds" if len(lean) == 1 else "hold"
+    return f"Of these, {_named(lean) if len(lean) > 1 else lean[0].title} {verb} least: the activations of {least:.3g} microbatches on a rank."
 
 
 def _table(predicted: Predicted) -> Grid:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -41,4 +42,4 @@ def busy_map(spans: pl.DataFrame, order: list[int], window: tuple[int, int], row
     each = binned(*arrays, (len(order), bins), window)
     together = min(rows, len(order))
     edges = np.linspace(0, len(order), together + 1).astype(int)
-    return np.stack([each[a:b].mean(axis=0) for a, b in zip(edges[:-1], edges[1:], strict=True)])
+    return np.stack([each[a:b].mean(axis=0) for a, b in itertools.pairwise(edges)])

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
-MAX_KERNELS = 300_000
-"""Spans of kernels in one page: about 1 MB of it."""
+MAX_KERNELS = 200_000
+"""Spans of kernels in one page: under 1 MB of it."""
 Window = tuple[int, int]
 
 

@@ -175,17 +175,6 @@ def _add_marks(made: Any) -> None:  # noqa: ANN401 - Bokeh
         label = Label(x=4, x_units="screen", y=-0.5, text="", text_baseline="bottom", tags=["ink"], name=name)
         label.update(text_font_size="12px", text_color=NEUTRAL_INK)
         made.add_layout(label)
-    made.add_layout(
-        BoxAnnotation(
-            name="timeline-moment",
-            visible=False,
-            left=0,
-            right=0,
-            fill_color="#e0a800",
-            fill_alpha=0.13,
-            line_color="#c4841d",
-            line_width=2,
-            line_alpha=0.9,
-            level="overlay",
-        )  # fmt: skip
-    )
+    box = BoxAnnotation(name="timeline-moment", visible=False, left=0, right=0, level="overlay")
+    box.update(fill_color="#e0a800", fill_alpha=0.13, line_color="#c4841d", line_width=2, line_alpha=0.9)
+    made.add_layout(box)

@@ -6,6 +6,7 @@ import base64
 import functools
 import gzip
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
@@ -20,11 +21,38 @@ from reports.timeline.layout import Laid, Step
 from reports.timeline.packing import Packed, pack
 from traceanalyzer.review.words import counted, milliseconds
 
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """What stands in the upper and in the lower half, in words."""
+
+    upper: str
+    lower: str
+    upper_name: str
+    lower_name: str
+    lower_short: str
+    """For a narrow window."""
+
+
+IDEAL = Halves(
+    "measured",
+    "ideal",
+    "measured (solid line: its end)",
+    "ideal: simulated, uniform stages, nothing late (dashed line: its end)",
+    "ideal (dashed line: its end)",
+)
+BASE = Halves(
+    "new",
+    "base",
+    "new run (solid line: its end)",
+    "base run: its typical step, laid at the start of every step (dashed line: its end)",
+    "base (dashed line: its end)",
+)
 MAP_ROWS, MAP_BINS, LANE_BINS = 64, 480, 1200
 _LEAST_LANE, _MOST_LANE, _MOST_HEIGHT = 11, 46, 760
 
 
-def content(laid: Laid, late: Collection[int], *, ordered: bool = True) -> TimelineContent:
+def content(laid: Laid, late: Collection[int], *, ordered: bool = True, halves: Halves = IDEAL) -> TimelineContent:
     """The timeline of a run; ranks in `late` are marked. `ordered`: bars are numbered by microbatch, else they only count."""
     kinds = _kinds(laid)
 
@@ -37,7 +65,7 @@ def content(laid: Laid, late: Collection[int], *, ordered: bool = True) -> Timel
     labels = {
         "timeline-strip": f"Share of the captured ranks that are {laid.busy_with} over time.",
         "timeline-map": f"How much of each bin of time each captured rank is {laid.busy_with}.",
-        "timeline": f"Timeline of step {laid.steps[laid.shown].step}: one lane per rank, measured above ideal.",
+        "timeline": f"Timeline of step {laid.steps[laid.shown].step}: one lane per rank, {halves.upper} above {halves.lower}.",
     }
     packed = _packed(laid, kinds)
     return TimelineContent(
@@ -49,11 +77,11 @@ def content(laid: Laid, late: Collection[int], *, ordered: bool = True) -> Timel
         steps=tuple(_step_name(laid, i) for i in range(len(laid.steps))),
         shown=laid.shown,
         groups=tuple(group.name for group in laid.lanes.groups),
-        caption=_caption(laid, laid.steps[laid.shown]),
+        caption=_caption(laid, laid.steps[laid.shown], halves),
         notes=_notes(laid, ordered=ordered),
         data=packed.data,
         bins=_bins(laid),
-        facts=_facts(laid, packed, kinds, late),
+        facts=_facts(laid, packed, kinds, late, halves),
     )
 
 
@@ -62,14 +90,16 @@ def _packed(laid: Laid, kinds: list[dict[str, str]]) -> Packed:
     return pack(list(enumerate(frames)), laid.window[0], [kind["key"] for kind in kinds])
 
 
-def _facts(laid: Laid, packed: Packed, kinds: list[dict[str, str]], late: Collection[int]) -> dict[str, Any]:
+def _facts(
+    laid: Laid, packed: Packed, kinds: list[dict[str, str]], late: Collection[int], halves: Halves
+) -> dict[str, Any]:
     """What the script needs to know of the packed spans; times in ms since zero of the axis as the page opens."""
     place = {rank: i for i, rank in enumerate(laid.lanes.ranks)}
     return {
         "unit_ns": packed.unit_ns,
         "num": packed.num,
         "zero_ms": _since(laid, laid.window[0]),
-        "steps": [_step_facts(laid, i) for i in range(len(laid.steps))],
+        "steps": [_step_facts(laid, i, halves) for i in range(len(laid.steps))],
         "shown": laid.shown,
         "window": [_since(laid, each) for each in laid.window],
         "ranks": [{"rank": r, "stage": laid.stages.get(r), "late": r in late} for r in laid.lanes.ranks],
@@ -80,9 +110,17 @@ def _facts(laid: Laid, packed: Packed, kinds: list[dict[str, str]], late: Collec
         "detail": [[_since(laid, each) for each in window] for window in laid.device.windows],
         "whole": laid.device.whole,
         "num_bins": LANE_BINS,
+        "ideal_stages": _ideal_stages(laid),
+        "halves": [halves.upper_name, halves.lower_name, halves.upper, halves.lower_short, halves.lower],
         "has_actions": laid.has_phase,
         "lane_pixels": [_LEAST_LANE, _MOST_LANE, _MOST_HEIGHT],
     }
+
+
+def _ideal_stages(laid: Laid) -> list[tuple[int, int | None]]:
+    """The first stage of every rank in the lower half."""
+    stage = pl.col("name").str.extract(r"^(\d+)[FBIW]").cast(pl.Int64).min()
+    return list(laid.ideal.group_by("rank").agg(stage).sort("rank").iter_rows())
 
 
 def _since(laid: Laid, at_ns: int) -> float:
@@ -133,7 +171,7 @@ def _step_name(laid: Laid, place: int) -> str:
     return f"step {laid.steps[place].step}" + (" (median)" if place == laid.shown else "")
 
 
-def _step_facts(laid: Laid, place: int) -> dict[str, Any]:
+def _step_facts(laid: Laid, place: int, halves: Halves) -> dict[str, Any]:
     step = laid.steps[place]
     start = step.start_ns - laid.origin_ns
     return {
@@ -142,19 +180,19 @@ def _step_facts(laid: Laid, place: int) -> dict[str, Any]:
         "start": start / NS_PER_MS,
         "end": (step.end_ns - laid.origin_ns) / NS_PER_MS,
         "ideal": None if step.ideal_ns is None else (start + step.ideal_ns) / NS_PER_MS,
-        "caption": _caption(laid, step),
+        "caption": _caption(laid, step, halves),
         "label": _x_label(laid, step),
     }
 
 
-def _caption(laid: Laid, step: Step) -> str:
+def _caption(laid: Laid, step: Step, halves: Halves) -> str:
     measured = (step.end_ns - step.start_ns) / NS_PER_MS
     name = _noun(laid).removeprefix("the ").capitalize()
     if step.ideal_ns is None:
         return f"{name} {step.step}: {milliseconds(measured)}."
     ideal = step.ideal_ns / NS_PER_MS
     apart = f"{milliseconds(abs(measured - ideal))} {'longer' if measured > ideal else 'shorter'}"
-    return f"{name} {step.step}: {milliseconds(measured)} measured, {milliseconds(ideal)} ideal: {apart if measured != ideal else 'the same'}."
+    return f"{name} {step.step}: {milliseconds(measured)} {halves.upper}, {milliseconds(ideal)} {halves.lower}: {apart if measured != ideal else 'the same'}."
 
 
 def _notes(laid: Laid, *, ordered: bool) -> str:

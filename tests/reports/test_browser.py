@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
-from browser import DRAWN, opened, until
+from browser import DRAWN, opened
 from report_cases import expert_case, hostile, mfu_case, pipeline_case
 
 from reports import render
@@ -17,6 +17,7 @@ from reports import render
 pytestmark = pytest.mark.browser
 
 CASES = {"pipeline": pipeline_case, "experts": expert_case, "mfu": mfu_case}
+
 
 @pytest.fixture(scope="module")
 def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:

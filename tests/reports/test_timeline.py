@@ -51,7 +51,9 @@ def test_steps_are_pipeline_phases_with_the_length_of_their_ideal() -> None:
 
 
 def test_without_actions_steps_are_whole() -> None:
-    steps = conform(pl.DataFrame({"rank": [0, 1], "step": [3, 3], "start_ns": [10, 12], "end_ns": [50, 55]}), TABLES["steps"].schema)
+    steps = conform(
+        pl.DataFrame({"rank": [0, 1], "step": [3, 3], "start_ns": [10, 12], "end_ns": [50, 55]}), TABLES["steps"].schema
+    )
     (step,) = timed_steps({"actions": empty(ACTIONS), "steps": steps})
     assert (step.step, step.start_ns, step.end_ns, step.ideal_ns) == (3, 10, 55, None)
     assert timed_steps({}) == ()
@@ -69,9 +71,16 @@ def test_a_step_set_apart_is_not_the_one_that_a_timeline_opens_on() -> None:
 
 
 def test_the_second_chunk_of_a_rank_has_the_second_tone() -> None:
-    chunked = actions((0, 1, 0, "F", 0, 0, 1), (0, 1, 2, "F", 0, 1, 2), (1, 1, 1, "F", 0, 0, 1), (1, 1, 3, "F", 4, 1, 2))
+    chunked = actions(
+        (0, 1, 0, "F", 0, 0, 1), (0, 1, 2, "F", 0, 1, 2), (1, 1, 1, "F", 0, 0, 1), (1, 1, 3, "F", 4, 1, 2)
+    )
     spans = action_spans(chunked, ordered=True)
-    assert spans.select("rank", "kind", "name").rows() == [(0, "F", "0F0"), (0, "F'", "2F0"), (1, "F", "1F0"), (1, "F'", "3F4")]
+    assert spans.select("rank", "kind", "name").rows() == [
+        (0, "F", "0F0"),
+        (0, "F'", "2F0"),
+        (1, "F", "1F0"),
+        (1, "F'", "3F4"),
+    ]
 
 
 def test_a_message_is_waited_for_first_for_its_computation_then_for_its_send() -> None:
@@ -80,11 +89,24 @@ def test_a_message_is_waited_for_first_for_its_computation_then_for_its_send() -
         P2P,
     )  # fmt: skip
     spans = wait_spans(p2p, empty(COLLECTIVE_SPLITS))
-    assert spans.select("rank", "kind", "start_ns", "end_ns", "peer").rows() == [(1, "dependency", 10, 30, 0), (1, "late send", 30, 35, 0)]
+    assert spans.select("rank", "kind", "start_ns", "end_ns", "peer").rows() == [
+        (1, "dependency", 10, 30, 0),
+        (1, "late send", 30, 35, 0),
+    ]
 
 
 def collectives(**more: object) -> pl.DataFrame:
-    frame = {"rank": [0, 1], "step": [2, 2], "kind": ["all_to_all"] * 2, "start_ns": [0, 30], "end_ns": [40, 40], "wait_ns": [30, 0], "transfer_ns": [10, 10], "late_rank": [1, None], "match": [5, 5]}
+    frame = {
+        "rank": [0, 1],
+        "step": [2, 2],
+        "kind": ["all_to_all"] * 2,
+        "start_ns": [0, 30],
+        "end_ns": [40, 40],
+        "wait_ns": [30, 0],
+        "transfer_ns": [10, 10],
+        "late_rank": [1, None],
+        "match": [5, 5],
+    }
     return conform(pl.DataFrame({**frame, **more}), COLLECTIVE_SPLITS)  # fmt: skip
 
 
@@ -120,7 +142,9 @@ def test_communication_of_unknown_waiting_is_one_span() -> None:
 def frame_of(rows: list[tuple[int, int, int, int]]) -> pl.DataFrame:
     frame = pl.DataFrame(rows, schema=["rank", "row", "start_ns", "end_ns"], orient="row")
     more = {"kind": pl.lit("gemm"), "name": pl.lit("k"), "peer": None, "match": None}
-    return frame.with_columns(**more).select(pl.col(n).cast(t) for n, t in SPANS.items()).sort("rank", "row", "start_ns")
+    return (
+        frame.with_columns(**more).select(pl.col(n).cast(t) for n, t in SPANS.items()).sort("rank", "row", "start_ns")
+    )
 
 
 def read_back(packed: Packed) -> dict[str, np.ndarray]:
@@ -195,14 +219,22 @@ def test_never_more_kernels_than_the_limit(limit: int, at: int, length: int) -> 
 
 
 def places(stages: int, replicas: int, slow: int | None = None) -> pl.DataFrame:
-    ranks = [(s * replicas + r, s, r, 100 + (50 if s * replicas + r == slow else r)) for s in range(stages) for r in range(replicas)]
+    ranks = [
+        (s * replicas + r, s, r, 100 + (50 if s * replicas + r == slow else r))
+        for s in range(stages)
+        for r in range(replicas)
+    ]
     return pl.DataFrame(ranks, schema=lanes.PLACES, orient="row")
 
 
 def test_every_rank_of_a_small_job_has_a_lane_and_pipelines_and_stages_are_views() -> None:
     found = lanes.choose(places(3, 2), [])
     assert found.groups[0] == lanes.Group("all ranks", (0, 1, 2, 3, 4, 5))
-    assert [group.name for group in found.groups[1:]] == ["pipeline 0", "pipeline 1", *(f"stage {s}, its replicas" for s in range(3))]
+    assert [group.name for group in found.groups[1:]] == [
+        "pipeline 0",
+        "pipeline 1",
+        *(f"stage {s}, its replicas" for s in range(3)),
+    ]
     assert found.groups[2].ranks == (1, 3, 5)
     assert found.left_out == ""
 
@@ -224,7 +256,11 @@ def laid(**more: pl.DataFrame) -> Laid:
 
 
 def test_ideal_actions_start_where_their_phase_does() -> None:
-    assert laid().ideal.select("rank", "start_ns", "end_ns").rows() == [(0, 0, 10 * MS), (1, 10 * MS, 20 * MS), (1, 20 * MS, 40 * MS)]
+    assert laid().ideal.select("rank", "start_ns", "end_ns").rows() == [
+        (0, 0, 10 * MS),
+        (1, 10 * MS, 20 * MS),
+        (1, 20 * MS, 40 * MS),
+    ]
 
 
 def test_the_script_is_told_steps_in_milliseconds_and_what_they_are_compared_with() -> None:

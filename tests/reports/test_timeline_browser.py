@@ -14,7 +14,6 @@ from report_factory import pipeline_actions
 
 from reports import render
 from traceanalyzer.analysis.assemble import analyze, read
-from traceanalyzer.analysis.run import read
 
 pytestmark = pytest.mark.browser
 
@@ -141,7 +140,9 @@ def test_a_finding_shows_its_window_with_its_command(chromium: Any, pipeline: Pa
     start, end = page.evaluate(RANGE)
     assert (start, end) == pytest.approx((-65.0, 715.0))  # of step 3, whose first 650 ms the finding points to
     assert page.evaluate(MODEL.format("timeline-time") + ".axis_label").endswith("step 3 began")
-    box = page.evaluate(f"(() => {{ const b = {MODEL.format('timeline-moment')}; return [b.visible, b.left, b.right, b.top, b.bottom]; }})()")
+    box = page.evaluate(
+        f"(() => {{ const b = {MODEL.format('timeline-moment')}; return [b.visible, b.left, b.right, b.top, b.bottom]; }})()"
+    )
     assert box == pytest.approx([True, 0.0, 650.0, -0.5, 0.5])
     note = page.locator("#timeline-note").inner_text()
     assert "traceanalyzer perfetto runs/demo --ranks 0 --steps 3" in note

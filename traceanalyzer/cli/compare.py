@@ -90,7 +90,7 @@ def command(
     if json_file is not None:
         write_result(json_file, to_json(found))
     if html_file is not None:
-        render_comparison(found, html_file)
+        render_comparison(found, html_file, {path: (side.review, side.tables) for path, side in sides.items()})
     if json_file != "-":
         _print(found, form)
         if html_file is not None and form == "text":

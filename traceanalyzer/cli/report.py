@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """Write the report of the run in PATH as one offline HTML file, as Markdown or as a picture.
 
-    PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
+    PATH may be the folder of a sweep: the page then shows its points over theory. PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
     """
     from traceanalyzer.analysis.redaction import classes_of, redacted
     from traceanalyzer.cli.analyze import kept, measured
@@ -74,6 +74,13 @@ def command(
     form = form or (ending if ending in _FORMS else "html")
     target = output or Path(f"report.{form}")
     path, classes = one_place(paths), classes_of(redact)
+    if (swept := _sweep_table(path)) is not None:
+        if form != "html" or printed or classes or json_file:
+            raise UsageError("the page of a sweep is HTML alone", "leave the other options out: -o sweep.html")
+        from reports.sweep import render_sweep
+
+        say(f"report: {render_sweep(swept, Path(path).resolve().name, target)}")
+        return
     result = redacted(kept(path, asked) or measured(path, asked), classes)
     if json_file is not None:
         write_result(json_file, to_json(result.review))
@@ -134,3 +141,26 @@ def _print(review: Review, tables: Mapping[str, pl.DataFrame], beside: Path) -> 
         return
     write_pdf(first_screen(review, tables), target, program)
     say(f"printed: {target}", err=True)
+
+
+def _sweep_table(path: str) -> Any:  # noqa: ANN401 - a frame; polars is imported late
+    """The table of a sweep's folder; None if `path` is something else."""
+    from reports.sweep import SWEEP_TABLE
+
+    file = Path(path) / SWEEP_TABLE
+    if not file.is_file():
+        return None
+    import polars as pl
+
+    from traceanalyzer.errors import InputError
+    from traceanalyzer.schema.sweeps import SWEEP_POINTS
+
+    try:
+        table = pl.read_parquet(file)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise InputError(
+            f"{file} cannot be read: {error}", "start the sweep again: it keeps points that are done"
+        ) from None
+    if missing := [name for name in SWEEP_POINTS if name not in table.columns]:
+        raise InputError(f"{file} has no column {missing[0]}", "start the sweep again: it keeps points that are done")
+    return table
