@@ -63,10 +63,25 @@
     save(new Blob([JSON.stringify(record, null, 2)], { type: "application/json" }), `${name}.json`);
   });
 
+  // Bars with a text at their end: the axis ends where the longest text does.
+  const figures = () => Object.values(globalThis.Bokeh?.index ?? {}).map((view) => view.model);
+  const room = (figure) => {
+    const [, longest, pixels] = figure.tags, width = figure.inner_width ?? 0, { start } = figure.x_range;
+    if (width > 1.3 * pixels) figure.x_range.end = start + (longest - start) / (1 - pixels / width);
+  };
+  const fit = () => {
+    for (const figure of figures()) {
+      if (figure.tags?.[0] !== "room") continue;
+      room(figure);
+      figure.properties.inner_width.change.connect(() => room(figure));
+    }
+  };
+
   // Bokeh draws after this script ran; wait for its last figure.
   const begin = () => {
     const drawn = globalThis.Bokeh?.documents.length ?? 0;
     if (!drawn && document.querySelector(".canvas")) return void setTimeout(begin, 30);
+    fit();
     repaint();
     root.dataset.height = document.body.scrollHeight;
     root.dataset.ready = "true";

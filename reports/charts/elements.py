@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,6 +14,12 @@ from reports.charts.palette import BUBBLE_PARTS, LOSS, NEUTRAL_INK, REFERENCE, R
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 ROW_HEIGHT = 30
+MOST_HEIGHT = 560
+"""Pixels that the rows of one chart take at most; many rows become thin."""
+MAX_LABELS = 32
+"""Rows that have a name."""
+LETTER = 7.0
+"""Pixels of a letter beside a bar."""
 LOSS_OF_SCHEDULE = BUBBLE_PARTS["warm-up"]
 """The bubble that the schedule itself costs: no fault."""
 MAX_ROWS = 64
@@ -26,7 +33,8 @@ def holoviews() -> Any:  # noqa: ANN401 - HoloViews has no types
     The plain extension, also in a notebook: the notebook's own writes scripts into the cell that draws first.
     """
     hv: Any = importlib.import_module("holoviews")
-    hv.util.extension("bokeh", logo=False)
+    if "holoviews.plotting.bokeh" not in sys.modules:  # else it is loaded already, without what a notebook needs
+        hv.util.extension("bokeh", logo=False)
     return hv
 
 
@@ -69,6 +77,17 @@ def render(element: Any, *, height: int, x_label: str, y_label: str = "", **opts
 def as_ink(plot: Any, _element: Any) -> None:  # noqa: ANN401
     """Mark a drawn element as text or reference line, so that the page's script gives it the theme's ink."""
     plot.handles["glyph"].tags = ["ink"]
+
+
+def segments(lines: Sequence[tuple[float, float, float, float]]) -> Any:  # noqa: ANN401
+    """Lines from (x0, y0) to (x1, y1). As a Polars frame: for plain lists HoloViews would load pandas."""
+    frame = pl.DataFrame(list(lines), schema=dict.fromkeys(("x0", "y0", "x1", "y1"), pl.Float64), orient="row")
+    return holoviews().Segments(frame)
+
+
+def rows_height(num_rows: int) -> int:
+    """Pixels of some rows of bars."""
+    return min(MOST_HEIGHT, ROW_HEIGHT * num_rows)
 
 
 def time_scale(longest_ms: float) -> tuple[float, str]:
@@ -117,8 +136,8 @@ def stacked_bars(
     widest = float(placed["end"].max() or 0.0)  # type: ignore[arg-type] - Float64
     if reference is not None:
         level, text = reference
-        line = hv.Segments([(level, -0.5, level, len(rows) - 0.5)])
-        named = hv.Labels([(level, -0.78, text)])
+        line = segments([(level, -0.5, level, len(rows) - 0.5)])
+        named = hv.Labels(pl.DataFrame({"x": [level], "y": [-0.78], "text": [text]}), kdims=["x", "y"], vdims=["text"])
         chart = (
             bars
             * line.opts(line_dash="dashed", line_width=2, color=NEUTRAL_INK, hooks=[as_ink])
@@ -126,16 +145,16 @@ def stacked_bars(
         )
         widest = max(widest, level)
     if ticks:
-        lines = hv.Segments([(at, row - 0.45, at, row + 0.45) for row, at in ticks])
+        lines = segments([(at, row - 0.45, at, row + 0.45) for row, at in ticks])
         chart = chart * lines.opts(line_width=3, color=NEUTRAL_INK, hooks=[as_ink])
         widest = max(widest, *(at for _, at in ticks))
     return render(
         chart,
-        height=(64 if reference is None else 80) + ROW_HEIGHT * len(rows),
+        height=(64 if reference is None else 80) + rows_height(len(rows)),
         x_label=x_label,
         xlim=(0, x_end if x_end is not None else 1.1 * max(widest, 1e-9)),
         ylim=(len(rows) - 0.4, -0.6 if reference is None else -1.1),
-        yticks=list(enumerate(rows)),
+        yticks=list(enumerate(rows))[:: max(1, -(-len(rows) // MAX_LABELS))],
         show_grid=True,
         gridstyle={"ygrid_line_color": None},
     )
@@ -156,6 +175,8 @@ def _stacked(values: pl.DataFrame, rows: Sequence[str], order: Sequence[str]) ->
 def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: float = 0.0) -> Any:  # noqa: ANN401
     """Horizontal bars from `start` to `end` with a name, a colour and a text at their end: a waterfall.
 
+    The page's script keeps room for the texts, however narrow the figure is: its tags say how many pixels.
+
     Columns: name, start, end, color, text.
     """
     hv = holoviews()
@@ -175,7 +196,7 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: 
     texts = hv.Labels(placed, kdims=["at", "row"], vdims=["text"]).opts(
         text_align="left", text_baseline="middle", text_font_size="12px", text_color=NEUTRAL_INK, hooks=[as_ink]
     )
-    return render(
+    figure = render(
         bars * texts,
         height=60 + ROW_HEIGHT * len(names),
         x_label=x_label,
@@ -185,6 +206,9 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: 
         show_grid=True,
         gridstyle={"ygrid_line_color": None},
     )
+    longest = max(map(len, values["text"].to_list()), default=0)
+    figure.tags = ["room", max(values["end"].to_list()), LETTER * longest + 12]
+    return figure
 
 
 def points(
@@ -216,7 +240,7 @@ def points(
         values = pl.concat([values, outliers])
     low, high = float(values["x"].min()), float(values["x"].max())  # type: ignore[arg-type] - Float64
     for index, level in enumerate(references.values()):
-        line = hv.Segments([(low - 0.5, level, high + 0.5, level)])
+        line = segments([(low - 0.5, level, high + 0.5, level)])
         dash = "dashed" if index == 0 else "dotted"
         chart = chart * line.opts(line_dash=dash, line_width=2, color=REFERENCE)
     top = max([float(values["y"].max()), *references.values()])  # type: ignore[arg-type] - Float64

@@ -10,6 +10,9 @@ import polars as pl
 from reports.charts import elements as charts
 from reports.charts.palette import LOSS, NEUTRAL_INK, REFERENCE
 
+MAX_NAMED = 8
+"""Bars that are marked as hot: more would not fit side by side."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loads:
@@ -41,10 +44,9 @@ def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
         color=pl.when((pl.col("mean") - 1).abs() > loads.chance).then(pl.lit(LOSS)).otherwise(pl.lit(REFERENCE)),
     )
     first, last = min(frame["at"].to_list()) - 0.6, max(frame["at"].to_list()) + 0.6
-    band = hv.Rectangles([(first, 1 - loads.chance, last, 1 + loads.chance)]).opts(
-        color=REFERENCE, alpha=0.22, line_width=0
-    )
-    even = hv.Segments([(first, 1.0, last, 1.0)]).opts(color=NEUTRAL_INK, line_width=1, hooks=[charts.as_ink])
+    edges = {"x0": [first], "y0": [1 - loads.chance], "x1": [last], "y1": [1 + loads.chance]}
+    band = hv.Rectangles(pl.DataFrame(edges)).opts(color=REFERENCE, alpha=0.22, line_width=0)
+    even = charts.segments([(first, 1.0, last, 1.0)]).opts(color=NEUTRAL_INK, line_width=1, hooks=[charts.as_ink])
     bars = hv.Rectangles(
         frame, kdims=["left", "below", "right", "above"], vdims=["color", "name", "mean", "low", "high"]
     ).opts(
@@ -56,13 +58,18 @@ def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
     whiskers = hv.Segments(frame.select("at", "low", pl.col("at").alias("same"), "high")).opts(
         color=NEUTRAL_INK, line_width=1.5, hooks=[charts.as_ink]
     )
+    hot = frame.filter(pl.col("mean") - 1 > loads.chance).sort("mean", descending=True).head(MAX_NAMED)
+    named = hv.Labels(hot.select("at", "high", text=pl.lit("hot")), kdims=["at", "high"], vdims=["text"]).opts(
+        text_baseline="bottom", text_font_size="11px", text_color=NEUTRAL_INK, hooks=[charts.as_ink]
+    )
+    drawing = band * bars * even * whiskers
     places = loads.ratios["place"].to_list()
     return charts.render(
-        band * bars * even * whiskers,
+        drawing if hot.is_empty() else drawing * named,
         height=300,
         x_label=loads.word,
         y_label="load ÷ mean",
         xlim=(first, last),
-        ylim=(0, 1.08 * max(*frame["high"].to_list(), 1 + loads.chance)),
+        ylim=(0, 1.14 * max(*frame["high"].to_list(), 1 + loads.chance)),
         xticks=[(float(p), str(p)) for p in places[:: max(1, -(-len(places) // 16))]],
     )

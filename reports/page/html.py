@@ -23,9 +23,8 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
     """The whole page. Inside are `record`, which can be downloaded as `name`.json, and `tables`, as CSV."""
     divs, drawing = embedded(_charts(page))
     told = page.opening.waterfall.id if page.opening.waterfall else ""
-    own = [own_file("page.js"), own_file("tables.js"), own_file("reading.js")]
-    if any(isinstance(part, Timeline) for section in page.sections for part in section.parts):
-        own.append(own_file("timeline.js"))
+    timed = any(isinstance(part, Timeline) for section in page.sections for part in section.parts)
+    own = [own_file(file) for file in ("page.js", *(("timeline.js",) if timed else ()), "tables.js", "reading.js")]
     scripts = [own_file("theme.js"), *([bokeh_script(), drawing] if divs else []), *own]
     defined = {term for section in page.sections if section.id == "method" for term in _terms(section)}
     return template("page.html.jinja").render(
@@ -35,15 +34,19 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         page=page,
         verdict=[emphasised(sentence) for sentence in page.verdict],
         divs=divs,
-        json=lambda facts: Markup(script_json(facts)),  # noqa: S704 - inert by construction
-        plain=Markup,
         layout={section.id: laid_out(section, told) for section in page.sections},
         anchor=anchor,
         anchor_of=partial(_anchor_of, defined=defined),
+        json=_inert,
+        plain=Markup,
         name=name,
         record=Markup(script_json(record)),  # noqa: S704 - inert by construction
         csv={table: Markup(packed(frame)) for table, frame in (tables or {}).items() if not frame.is_empty()},  # noqa: S704
     )
+
+
+def _inert(facts: object) -> Markup:
+    return Markup(script_json(facts))  # noqa: S704 - inert by construction
 
 
 def _charts(page: Page) -> list[Chart]:

@@ -45,9 +45,7 @@ def laid_out(section: Section, told: str = "") -> Laid:
 
     The chart called `told` is left out: it stands above already.
     """
-    charts = [
-        part for part in section.parts if isinstance(part, Timeline) or (isinstance(part, Chart) and part.id != told)
-    ]
+    charts: list[Part] = [part for part in section.parts if isinstance(part, Chart | Timeline) and part.id != told]
     others = [part for part in section.parts if not isinstance(part, Chart | Timeline)]
     detail = [part for part in others if isinstance(part, Grid) and (part.folded or not part.few)]
     shown = [part for part in others if part not in detail]

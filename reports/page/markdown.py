@@ -84,7 +84,7 @@ def _part(part: Part) -> Iterator[str]:
         yield "\n".join(f"- {escaped(term)}: {escaped(text)}" for term, text in part.entries)
     elif isinstance(part, Note):
         yield escaped(part.text)
-    else:
+    elif isinstance(part, Findings):
         yield from _findings(part)
 
 

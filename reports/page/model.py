@@ -194,6 +194,9 @@ class Remedy:
     start_ms: float | None = None
     end_ms: float | None = None
     """Where it shows, on the timeline's axis."""
+    rank: int | None = None
+    command: str = ""
+    """Writes the moment for a trace viewer; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,9 +44,7 @@ def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str, lea
         columns=[f"{rank} (late)" if rank == late else str(rank) for rank in culprits],
         row_label="rank that waits",
         column_label="rank waited for",
-        marked=cells.filter(pl.lit(late is not None) & (pl.col("culprit") == pl.lit(late, pl.Int32))).select(
-            "row", "column"
-        ),
+        marked=None if late is None else cells.filter(pl.col("culprit") == late).select("row", "column"),
     )
     cut = known["waiter"].n_unique() + known["culprit"].n_unique() - len(waiters) - len(culprits)
     told = f"Most waiting is for rank {first}: {milliseconds(caused)} per step, summed over those that wait."

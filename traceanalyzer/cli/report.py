@@ -102,10 +102,12 @@ _FORMS = ("html", "md", "png", "svg")
 def _write(review: Review, tables: Mapping[str, pl.DataFrame], target: Path, form: str) -> None:
     """Write the report in one form."""
     import reports
+    from reports.charts.headless import headless
     from traceanalyzer.output import write_result
 
     if form == "html":
-        reports.render(review, tables, target)
+        with headless():
+            reports.render(review, tables, target)
     elif form == "md":
         write_result(target, reports.full_markdown(review, tables).encode())
     elif form == "svg":

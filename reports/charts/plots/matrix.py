@@ -70,7 +70,7 @@ def _lines(matrix: Matrix) -> Any:  # noqa: ANN401 - HoloViews
     across, down = len(matrix.columns) - 0.5, len(matrix.rows) - 0.5
     ends = [(at - 0.5, -0.5, at - 0.5, down) for at in matrix.lines]
     ends += [(-0.5, at - 0.5, across, at - 0.5) for at in matrix.lines]
-    return charts.holoviews().Segments(ends).opts(color=NEUTRAL_INK, line_width=2, hooks=[charts.as_ink])
+    return charts.segments(ends).opts(color=NEUTRAL_INK, line_width=2, hooks=[charts.as_ink])
 
 
 def _marks(marked: pl.DataFrame) -> Any:  # noqa: ANN401 - HoloViews

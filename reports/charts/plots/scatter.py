@@ -35,7 +35,7 @@ def scatter_figure(scatter: Scatter) -> Any:  # noqa: ANN401 - Bokeh
     hv = charts.holoviews()
     drawing: Any = None
     for line in scatter.lines:
-        curve = hv.Curve(list(line)).opts(
+        curve = hv.Curve(pl.DataFrame(list(line), schema=["x", "y"], orient="row"), kdims=["x"], vdims=["y"]).opts(
             color=REFERENCE, line_width=2, line_dash="dashed" if scatter.dashed else "solid"
         )
         drawing = curve if drawing is None else drawing * curve

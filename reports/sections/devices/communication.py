@@ -11,9 +11,12 @@ from reports.charts.palette import OWNERS, PHASES, STEP_PHASES
 from reports.charts.plots.scatter import Scatter, scatter_figure
 from reports.page.grids import grid
 from reports.page.model import Chart
+from reports.page.text import chart_text
 from traceanalyzer.review import Communication
 from traceanalyzer.review.words import byte_count, digits, milliseconds, percent
 
+MAX_GROUPS = 16
+"""Groups that are drawn, most exposed first; all are in the table below."""
 HIDDEN = "hidden behind computation"
 EXPOSED = "exposed"
 PARTS = {HIDDEN: OWNERS["compute"], EXPOSED: OWNERS["wait"]}
@@ -31,10 +34,10 @@ def overlap_chart(communication: Communication) -> Chart | None:
     groups = [group for group in communication.groups if group.exposed_ms is not None]
     if not groups:
         return None
-    names = [f"{group.dimension or 'unknown'} · {group.num_ranks or '?'} ranks" for group in groups[: charts.MAX_ROWS]]
+    names = [f"{group.dimension or 'unknown'} · {group.num_ranks or '?'} ranks" for group in groups[:MAX_GROUPS]]
     rows = [
         (at, part, value)
-        for at, group in enumerate(groups[: charts.MAX_ROWS])
+        for at, group in enumerate(groups[:MAX_GROUPS])
         for part, value in (
             (HIDDEN, max(0.0, group.duration_ms - (group.exposed_ms or 0.0))),
             (EXPOSED, group.exposed_ms or 0.0),
@@ -92,7 +95,7 @@ def sized(bandwidths: pl.DataFrame) -> pl.DataFrame:
     return known.select(
         kind=pl.concat_str(
             pl.col("dimension").cast(pl.String).fill_null("unknown"),
-            pl.col("kind").str.replace_all("_", " "),
+            pl.col("kind").str.replace_all("_", " ").map_elements(chart_text, return_dtype=pl.String),
             pl.format("{} ranks", pl.col("num_ranks").cast(pl.String).fill_null("?")),
             separator=" · ",
         )

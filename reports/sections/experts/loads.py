@@ -37,6 +37,19 @@ def matrix_chart(exchanged: pl.DataFrame) -> Chart | None:
         f"the diagonal stays on its rank.{cut}",
         legend=(("few", SEQUENTIAL[0]), ("many", SEQUENTIAL[1])),
         half=True,
+        numbers=grid(
+            "token-matrix-numbers",
+            "Tokens from rank to rank",
+            cells.sort("tokens", descending=True).to_dicts(),
+            [
+                ("from rank", lambda r: r["source"], "count"),
+                ("to rank", lambda r: r["destination"], "count"),
+                ("token copies", lambda r: r["tokens"], "count"),
+            ],
+            limit=64,
+            few=0,
+            csv="routing",
+        ),
     )
 
 
@@ -58,7 +71,25 @@ def load_chart(loads: Loads | None, measured: AllToAll | None) -> Chart | None:
         f"in it if {quantity(loads.copies, 'count')} copies chose evenly and independently.{said}",
         legend=(("outside chance", LOSS), ("within chance", REFERENCE)),
         half=True,
+        numbers=grid(
+            f"{loads.word}-load-numbers",
+            f"Load of every {loads.word}",
+            loads.ratios.to_dicts(),
+            [
+                (loads.word, lambda r: r["place"], "count"),
+                ("mean", lambda r: r["mean"], "ratio"),
+                ("lowest", lambda r: r["low"], "ratio"),
+                ("highest", lambda r: r["high"], "ratio"),
+                ("", lambda r: _standing(r["mean"], loads.chance), None),
+            ],
+            limit=512,
+            few=0,
+        ),
     )
+
+
+def _standing(mean: float, chance: float) -> str:
+    return "hot" if mean - 1 > chance else "below chance" if 1 - mean > chance else "within chance"
 
 
 def _ratios(measured: AllToAll, word: str) -> tuple[float | None, float | None, float | None, float | None]:
@@ -117,6 +148,19 @@ def split_chart(collectives: pl.DataFrame) -> Chart | None:
         f"Basis: {bases or 'not stated'}.",
         legend=tuple(COLLECTIVE_PARTS.items()),
         half=True,
+        numbers=grid(
+            "wait-transfer-numbers",
+            "Wait and transfer by rank, per step",
+            sums.to_dicts(),
+            [
+                ("rank", lambda r: r["rank"], "count"),
+                ("wait", lambda r: r["wait"], "ms"),
+                ("transfer", lambda r: r["transfer"], "ms"),
+            ],
+            limit=charts.MAX_ROWS,
+            few=0,
+            csv="collectives",
+        ),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from reports.page.model import Remedy
+from reports.sections.findings import Viewer
 from reports.sections.material import Material
 from reports.sections.opening.identity import num_devices
 from traceanalyzer.review import Finding, Review
@@ -33,6 +34,7 @@ def _worth(found: Finding) -> float:
 
 def _remedy(material: Material, found: Finding) -> Remedy:
     origin, bound = material.origin_ns, "" if found.worth_ms else "≤ "
+    viewer = Viewer(material.review.source.path, material.table("steps"))
     share, placed = share_of_step(material.review, found), origin is not None and found.start_ns is not None
     hours = device_hours(material, share)
     return Remedy(
@@ -47,6 +49,8 @@ def _remedy(material: Material, found: Finding) -> Remedy:
         device_hours="" if hours is None else f"{bound}{digits(hours)}",
         start_ms=(found.start_ns - origin) / _NS_PER_MS if placed and found.start_ns and origin is not None else None,
         end_ms=(found.end_ns - origin) / _NS_PER_MS if placed and found.end_ns and origin is not None else None,
+        rank=found.rank,
+        command=viewer.command(found),
     )
 
 

@@ -165,6 +165,18 @@ def step_chart(bubble: Bubble) -> Chart | None:
         caption="Dependency bubble ÷ pipeline phase of each step." + (" Dashed line: theory." if theory else ""),
         legend=(("measured", BUBBLE_PARTS["steady"]),),
         half=True,
+        numbers=grid(
+            "bubble-steps-numbers",
+            "Bubble step by step",
+            bubble.steps,
+            [
+                ("step", lambda s: s.step, None),
+                ("pipeline", lambda s: s.pipeline, None),
+                ("bubble", lambda s: s.measured_share, "share"),
+            ],
+            limit=200,
+            few=0,
+        ),
     )
 
 
