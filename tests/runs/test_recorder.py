@@ -16,11 +16,12 @@ from launched.recorded_loop import WEIRD, loop, step_names
 from launched.run_jobs import read_job, read_steps, read_trace
 
 from instrumented_runs.recorder.capture import Window, termination_postponed
+from instrumented_runs.recorder.guards import FolderLock
 from instrumented_runs.recorder.on_demand import REQUEST_FILE
 from instrumented_runs.recorder.recording import Recorder
 from instrumented_runs.recorder.run_file import default_ranks
 from instrumented_runs.recorder.trace_export import publish_trace
-from traceanalyzer.errors import OutputError
+from traceanalyzer.errors import OutputError, UsageError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.layout import Layout
 
@@ -135,8 +136,8 @@ def test_the_recorder_needs_nothing_of_the_jobs_beside_it() -> None:
         "print('polars' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    recorder = ["capture", "clocks", "device_state", "flight_dump", "host_load", "nccl_inspector", "on_demand"]
-    recorder += ["recording", "run_file", "trace_export"]
+    recorder = ["capture", "clocks", "device_state", "flight_dump", "guards", "host_load"]
+    recorder += ["nccl_inspector", "on_demand", "recording", "run_file", "trace_export"]
     needed = ["pacing", "pacing.gemm_peak", "recorder", *(f"recorder.{name}" for name in recorder)]
     assert done.stdout == f"{[f'instrumented_runs.{name}' for name in needed]}\nFalse\n"
 
@@ -145,3 +146,24 @@ def test_run_json_is_never_half_written(tmp_path: Path) -> None:
     loop(tmp_path, 1, Window(wait=5))
     assert not list(tmp_path.glob("*.tmp")) + list(tmp_path.glob(".*.tmp"))
     assert json.loads((tmp_path / RUN_FILE).read_bytes())["profiled_steps"] == []
+
+
+def test_a_recorder_before_the_process_group_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    with pytest.raises(UsageError, match="before init_process_group, and WORLD_SIZE is 4"):
+        Recorder(tmp_path)
+
+
+def test_two_runs_never_write_into_one_folder(tmp_path: Path) -> None:
+    lock = FolderLock(tmp_path, 0)
+    try:
+        with pytest.raises(UsageError, match="another run records into this folder as rank 0"):
+            FolderLock(tmp_path, 0)
+    finally:
+        lock.release()
+    FolderLock(tmp_path, 0).release()
+
+
+def test_a_step_before_the_start_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not running"):
+        Recorder(tmp_path).step()
