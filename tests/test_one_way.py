@@ -58,7 +58,12 @@ def test_files_are_read_and_written_in_one_place() -> None:
 
 
 def test_the_terminal_is_written_to_in_one_place() -> None:
-    places = [place for path in sources("traceanalyzer") for _, place in calls(path, {"echo", "secho", "print"}) if "click" in place or "print" in place]
+    places = [
+        place
+        for path in sources("traceanalyzer")
+        for _, place in calls(path, {"echo", "secho", "print"})
+        if "click" in place or "print" in place
+    ]
     assert [place.partition(":")[0] for place in places] == ["traceanalyzer/cli/screen.py"], places
 
 
