@@ -18,23 +18,20 @@ import dataclasses
 import os
 import signal
 import socket
-import statistics
 import time
 import warnings
 from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypedDict, Unpack
-from urllib.parse import quote
+from typing import Self, Unpack
 
 import msgspec
 import torch
 import torch.distributed as dist
-from torch.profiler import record_function
 
 from instrumented_runs.pacing.gemm_peak import device_peaks
+from instrumented_runs.ranges import RoutingMore
 from instrumented_runs.recorder import host_load
 from instrumented_runs.recorder.capture import Capture, Window, sync_events
 from instrumented_runs.recorder.clocks import cpu_group_of_all, measure_offset
@@ -47,6 +44,7 @@ from instrumented_runs.recorder.run_file import (
     cuda_peaks,
     default_ranks,
     device_name,
+    joined_run,
     unknown_job,
     unprofiled_step_ms,
     versions,
@@ -64,24 +62,6 @@ from traceanalyzer.job import (
     RoutingRecord,
     StepRecord,
 )
-
-
-def span(name: str) -> AbstractContextManager[Any]:
-    """A profiler range of any name.
-
-    Torch's exporter breaks the file on a quote and renames everything with a letter outside ASCII to `unknown`; such
-    characters are percent-encoded, which `urllib.parse.unquote` undoes.
-    """
-    return record_function(quote(name, safe=" !#$&'()*+,-./:;<=>?@[]^_`{|}~"))
-
-
-class RoutingMore(TypedDict, total=False):
-    """What a routing record may say besides."""
-
-    dropped_to_expert: tuple[int, ...]
-    expert_ranks: tuple[int, ...]
-    filling_rows: int
-    aligned_rows: int
 
 
 class Recorder:
@@ -353,16 +333,7 @@ class Recorder:
             dist.all_gather_object(gathered, mine, group=self._cpu_group)
         if self.rank != 0:
             return
-        medians = [median for _, median, _ in gathered if median is not None]
-        run = dataclasses.replace(
-            self.job,
-            ranks=tuple(record for record, _, _ in gathered),
-            profiled_steps=tuple(sorted({step for _, _, steps in gathered for step in steps})),
-            unprofiled_step_ms=statistics.median(medians) if medians else None,
-            extras=self._extras(),
-            status=status,
-        )
-        write_run(self.folder, run)
+        write_run(self.folder, joined_run(self.job, gathered, self._extras(), status))
 
 
 def _growth(before: int | None, after: int | None) -> int | None:

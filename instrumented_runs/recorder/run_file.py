@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import statistics
 import sys
@@ -14,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from instrumented_runs.recorder.capture import Window
-from traceanalyzer.job import RUN_FILE, Job, StepRecord
+from traceanalyzer.job import RUN_FILE, Job, RankRecord, StepRecord
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
 
@@ -87,3 +88,20 @@ def unprofiled_step_ms(records: Sequence[StepRecord], window: Window) -> float |
         if now.step > window.steps(window.wait)[-1] and not before.profiled and not now.profiled
     ]
     return statistics.median(after) if after else None
+
+
+Gathered = tuple[RankRecord, float | None, tuple[int, ...]]
+"""What a rank knows of itself: its record, the median of its unprofiled steps in ms, its profiled steps."""
+
+
+def joined_run(job: Job, gathered: Sequence[Gathered], extras: dict[str, str], status: str) -> Job:
+    """The job's description with what every rank knows of itself."""
+    medians = [median for _, median, _ in gathered if median is not None]
+    return dataclasses.replace(
+        job,
+        ranks=tuple(record for record, _, _ in gathered),
+        profiled_steps=tuple(sorted({step for _, _, steps in gathered for step in steps})),
+        unprofiled_step_ms=statistics.median(medians) if medians else None,
+        extras=extras,
+        status=status,
+    )

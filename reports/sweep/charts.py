@@ -148,7 +148,7 @@ def _rows(named: pl.DataFrame, metric: Metric) -> Any:  # noqa: ANN401 - Bokeh
             size=13, marker="dash", angle=90, color=NEUTRAL_INK, line_width=2
         )
         drawing = drawing * marks
-    most = max(placed["measured"].max() or 0.0, placed["theory"].max() or 0.0)  # type: ignore[type-var] - Float64
+    most = max((value for name in ("measured", "theory") for value in placed[name].drop_nulls().to_list()), default=0.0)
     return render(
         drawing * dots, height=70 + 24 * len(placed), x_label=metric.unit, xlim=(0, 1.08 * float(most) or 1.0),
         ylim=(len(placed) - 0.4, -0.6), yticks=[(row, name) for row, name in placed.select("row", "series").iter_rows()],

@@ -74,7 +74,7 @@ def _tied(known: pl.DataFrame, name: str, axes: Sequence[str]) -> str:
 def _verdict(done: pl.DataFrame, num: int, axes: Sequence[str]) -> list[str]:
     if done.is_empty():
         return [f"None of {counted(num, 'job')} was measured."]
-    said = []
+    said: list[str] = []
     known = done.drop_nulls("bubble_share").sort("bubble_share")
     if len(known):
         least, most = known["bubble_share"][0], known["bubble_share"][-1]
@@ -114,7 +114,7 @@ def _tiles(done: pl.DataFrame, axes: Sequence[str]) -> list[Tile]:
 
 def _charts(done: pl.DataFrame, axes: Sequence[str]) -> list[Chart]:
     """For each known metric its points along every swept number, and by point where something else was swept."""
-    found = []
+    found: list[Chart | None] = []
     along = numeric_axes(done, axes) if len(done) else []
     for metric in METRICS:
         if done[metric.measured].drop_nulls().is_empty():
@@ -131,7 +131,9 @@ def _grid(table: pl.DataFrame, axes: Sequence[str]) -> Grid | None:
     def taken(name: str) -> Callable[[dict[str, Any]], Any]:
         return lambda row: row[name]
 
-    columns = [(axis, taken(axis), None) for axis in axes]
-    columns += [("status", taken("status"), None)]
-    columns += [(title, taken(name), unit) for name, title, unit in _COLUMNS]
+    columns: list[tuple[str, Callable[[dict[str, Any]], Any], Unit | None]] = [
+        (axis, taken(axis), None) for axis in axes
+    ]
+    columns.append(("status", taken("status"), None))
+    columns.extend((title, taken(name), unit) for name, title, unit in _COLUMNS)
     return grid("sweep-points", counted(len(rows), "point"), rows, columns, limit=60, csv="sweep")

@@ -38,8 +38,8 @@ def busy_map(spans: pl.DataFrame, order: list[int], window: tuple[int, int], row
     """Mean busy share of the ranks in `order`, at most `rows` rows of neighbours, shape (rows, bins); `spans` has rank, start_ns, end_ns."""
     places = pl.DataFrame({"rank": order, "place": range(len(order))}, schema={"rank": pl.Int32, "place": pl.Int64})
     known = spans.select("rank", "start_ns", "end_ns").join(places, on="rank")
-    arrays = (known[name].to_numpy() for name in ("place", "start_ns", "end_ns"))
-    each = binned(*arrays, (len(order), bins), window)
+    place, start, end = (known[name].to_numpy() for name in ("place", "start_ns", "end_ns"))
+    each: Any = binned(place, start, end, (len(order), bins), window)
     together = min(rows, len(order))
     edges = np.linspace(0, len(order), together + 1).astype(int)
     return np.stack([each[a:b].mean(axis=0) for a, b in itertools.pairwise(edges)])

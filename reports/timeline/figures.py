@@ -93,7 +93,8 @@ def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bok
     rows = len(overview.busy)
     height = int(min(150, max(26, 9 * rows)))
     made = _bare("timeline-map", height, full, Range1d(start=rows - 0.5, end=-0.5), tools=[])
-    shades: Any = np.round(overview.busy * 255).astype(np.uint8)
+    busy: Any = overview.busy
+    shades: Any = np.asarray(255 * busy + 0.5, dtype=np.uint8)  # rounded
     source = ColumnDataSource({"image": [shades], "x": [overview.start_ms]}, name="timeline-map-image")
     colors = LinearColorMapper(palette=_SHADES, low=0, high=255)
     made.image(

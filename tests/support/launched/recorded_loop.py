@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from instrumented_runs.ranges import span
 from instrumented_runs.recorder.capture import Window
-from instrumented_runs.recorder.recording import Recorder, span
+from instrumented_runs.recorder.recording import Recorder
 
 torch = pytest.importorskip("torch", reason="reference jobs need torch")
 

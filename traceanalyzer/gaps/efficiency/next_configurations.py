@@ -88,7 +88,7 @@ def _option(change: Change, job: PlanJob) -> ConfigurationChange:
 def _job(review: Review, device: str | None) -> tuple[PlanJob, Cluster]:
     """The run's model on the cluster of its device; sizes are filled in by `own_run`. Raises `UsageError`."""
     facts = review.job
-    if facts.model is None or facts.model.value is None:
+    if facts.model is None:
         raise UsageError("the model is not known", "analyze with --job FILE")
     name = (facts.hardware.value.device if facts.hardware else None) or device
     if not name:

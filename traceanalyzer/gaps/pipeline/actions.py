@@ -71,7 +71,7 @@ def pipeline_actions(tables: Tables, job: Job | None) -> PipelineActions:
     apart, why_apart = _set_apart(whole, tables.clock)
     kept = whole.join(apart, on=_STEP, how="anti")
     reason = _why_not_whole(kept, tables.clock)
-    return PipelineActions(kept, reason, tables.actions_inferred, set_apart=None if reason else why_apart)
+    return PipelineActions(kept, reason, inferred=tables.actions_inferred, set_apart=None if reason else why_apart)
 
 
 def _set_apart(whole: pl.DataFrame, clock: ClockState) -> tuple[pl.DataFrame, str | None]:

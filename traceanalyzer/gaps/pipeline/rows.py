@@ -81,7 +81,7 @@ def expected_pipelines(tables: Tables, job: Job | None, actions: pl.DataFrame) -
         return job.layout.dp * job.layout.tp
     if tables.pipelines is not None:
         return tables.pipelines["pipeline"].n_unique()
-    world = tables.ranks["world_size"].max() if job is None else job.layout.world_size
+    world = tables.ranks["world_size"].max() if job is None or job.layout is None else job.layout.world_size
     if len(sizes) != 1 or not isinstance(world, int) or world % sizes[0]:
         return None
     return world // int(sizes[0])

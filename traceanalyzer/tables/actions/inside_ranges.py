@@ -160,7 +160,7 @@ def _pairs(events: pl.DataFrame) -> pl.DataFrame:
     """Ranges of pairs that hold no ranges of their halves."""
     main = on_main_thread(events).filter(pl.col("category") == "user_annotation")
     name = pl.col("name").cast(pl.String)
-    numbers = [name.str.extract(_PAIR, group).cast(pl.Int32) for group in (1, 2, 3, 4)]
+    numbers = [name.str.extract(_PAIR, group).cast(pl.Int32, strict=False) for group in (1, 2, 3, 4)]
     names = ("F_stage", "F_microbatch", "B_stage", "B_microbatch")
     pairs = main.filter(name.str.contains(_PAIR)).select(
         "rank",

@@ -82,9 +82,8 @@ def _neighbours(
 ) -> Iterator[tuple[Decision, Configuration]]:
     axes = places[here]
     yield from _pipelined_otherwise(own, axes, job)
-    for zero in axes.zeros:
-        if zero != own.zero:
-            yield "zero", replace(own, zero=zero)
+    for zero in sorted(set(axes.zeros) - {own.zero}):
+        yield "zero", replace(own, zero=zero)
     for policy in dict.fromkeys(each.policy for each in axes.recomputes):
         if policy is not own.policy:
             yield "recompute", replace(own, policy=policy, num_recomputed_layers=0)

@@ -23,30 +23,8 @@ import zstandard
 from catalogue.base import each_complete, text, trace, write
 from catalogue.nsys_cases import export
 from inputs.flight_dumps import call, dumped
+from inputs.hostile import COMMANDS, outcome
 from planted import Faults, Job, plant
-
-from traceanalyzer.cli import main
-
-COMMANDS = {
-    "check": ["check"],
-    "analyze": ["analyze"],
-    "ingest": ["ingest", "--out", "{out}/capture"],
-    "report": ["report", "-o", "{out}/page.html"],
-}
-
-
-def outcome(
-    command: str, path: Path | str, out: Path, capfd: pytest.CaptureFixture[str], *more: str
-) -> tuple[int, str]:
-    """Status and everything that was said; the terms that hold of every input are checked."""
-    words = [word.format(out=out) for word in COMMANDS[command]]
-    status = main([words[0], str(path), *words[1:], *more])
-    printed, error = capfd.readouterr()
-    assert status in (0, 3), error
-    assert status == 0 or len(error.strip().splitlines()) == 2
-    assert all(c.isprintable() or c == "\n" for c in printed + error)
-    assert "Warning" not in error
-    return status, printed + error
 
 
 def planted_with(folder: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
@@ -245,56 +223,6 @@ def test_folders_too_deep_to_search_are_said(tmp_path: Path, capfd: pytest.Captu
 def test_colons_in_a_name_are_no_url(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     path = write(tmp_path, text(trace()), name)
     assert outcome("check", path, tmp_path, capfd)[0] == 0
-
-
-LAUGHS = "a: &a [x,x,x,x,x,x,x,x]\n" + "".join(
-    f"{new}: &{new} [{','.join([f'*{old}'] * 8)}]\n" for old, new in zip("abcdefghij", "bcdefghijk", strict=True)
-)
-MERGES = "a: &a {x: 1}\n" + "".join(
-    f"{new}: &{new}\n  <<: [{','.join([f'*{old}'] * 8)}]\n" for old, new in zip("abcdefghij", "bcdefghijk", strict=True)
-)
-JOBS = {
-    "laughs.yaml": LAUGHS,
-    "merges.yaml": MERGES,
-    "itself.yaml": "num_layers: &a [*a]\n",
-    "itself2.yml": "a: &a {b: *a}\n",
-    "base60.yaml": "hidden_size: " + ":".join(["59"] * 40_000) + "\n",
-    "hex.yaml": "hidden_size: 0x" + "f" * 9000 + "\n",
-    "binary.yaml": "layout: !!binary aGk=\ncompute_mode: real\n",
-    "set.yaml": "layout: !!set {a}\ncompute_mode: real\n",
-    "python.yaml": "layout: !!python/object/apply:os.system ['true']\ncompute_mode: real\n",
-    "day.yaml": "layout: 2031-05-06\ncompute_mode: 2031-05-06\n",
-    "day.toml": "layout = 2031-05-06\ncompute_mode = 12:00:00\n",
-    "dots.toml": ".".join("b" * 30_000) + " = 1\n",
-    "big.toml": "layout = 0x" + "f" * 9000 + "\ncompute_mode = 1\n",
-    "big.json": '{"num_layers": ' + "1" * 4000 + ', "hidden_size": 8}',
-    "deep.json": "[" * 100_000,
-    "deep.yaml": "[" * 5000,
-}
-
-
-@pytest.mark.parametrize("name", JOBS)
-def test_settings_of_any_kind_are_bounded(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    path = write(tmp_path, text(trace()))
-    job = write(tmp_path, JOBS[name], name)
-    status, said = outcome("analyze", path, tmp_path, capfd, "--job", str(job))
-    assert status == 3
-    assert name in said
-
-
-@pytest.mark.parametrize(
-    "make", [os.mkfifo, Path.mkdir, lambda path: path.symlink_to("/dev/zero")], ids=["pipe", "folder", "device"]
-)
-@pytest.mark.parametrize("option", ["--job", "--rank-map", "--kernel-rules", "--column-map", "--gate"])
-@pytest.mark.sweep(9)
-def test_an_option_reads_regular_files_only(
-    option: str, make: Callable[[Path], object], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    path = write(tmp_path, text(trace()))
-    make(tmp_path / "odd")
-    status = main(["analyze", str(path), option, str(tmp_path / "odd")])
-    assert status in (2, 3)
-    assert "odd" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize("column", ["rank", "stage", "step", "kind", "start_us", "duration_us"])
