@@ -51,7 +51,17 @@ def _lead(review: Review) -> str:
     lost = f", and {spaced(largest.owner)} takes {percent(largest.share)}" if largest else ""
     late = late_ranks(review)
     named = f" {ranks_text(list(late)).capitalize()} {'stands' if len(late) == 1 else 'stand'} out." if late else ""
-    return f"The mean rank computes for {percent(computed)} of its step{lost}.{named}"
+    return f"{_who(review)} for {percent(computed)} of {'its' if review.quality.num_ranks_found == 1 else 'their'} step{lost}.{named}"
+
+
+def _who(review: Review) -> str:
+    """Whose mean the sentence tells: of all ranks, or of those that were captured."""
+    found, expected = review.quality.num_ranks_found, review.quality.num_ranks_expected
+    if found == 1:
+        return "The captured rank computes"
+    if found == expected:
+        return f"The {found:,} ranks compute on average"
+    return f"The {found:,} captured ranks compute on average"
 
 
 def owner_shares(accounting: pl.DataFrame, column: str = "owner") -> pl.DataFrame:

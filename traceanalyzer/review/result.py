@@ -91,7 +91,10 @@ class Review(Part, frozen=True, kw_only=True):
     ] = None
     next_configurations: Annotated[
         NextConfigurations | None,
-        Meta(description="The best changes of the configuration, predicted; null without devices."),
+        measured(
+            "a model of the job with the numbers that were measured",
+            "The best changes of the configuration, predicted; null without devices.",
+        ),
     ] = None
     memory: Annotated[
         Memory | None,

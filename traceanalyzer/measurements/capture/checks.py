@@ -76,7 +76,7 @@ def _orphans(kernels: pl.DataFrame, steps: pl.DataFrame) -> CaptureCheck:
         pl.col("start_ns").min().alias("first_ns"), pl.col("end_ns").max().alias("last_ns")
     )
     inside = (
-        kernels.filter(pl.col("kind") != "copy")
+        kernels.filter(pl.col("kind").ne_missing(pl.lit("copy")))
         .join(span, on="rank")
         .filter((pl.col("start_ns") >= pl.col("first_ns")) & (pl.col("start_ns") < pl.col("last_ns")))
     )
