@@ -41,10 +41,10 @@ def test_the_cell_holds_verdict_and_timeline_and_nothing_else(run: Path) -> None
     assert "default-src 'none'" in page
 
 
-def test_a_run_without_actions_says_so_in_place_of_a_timeline(tmp_path: Path) -> None:
+def test_a_run_without_actions_has_lanes_of_its_ranks(tmp_path: Path) -> None:
     TinyRank(0, 1).step(1, 0, 10).step(2, 10, 20).write(tmp_path)
     page = inner(ta.analyze(tmp_path)._repr_html_())
-    assert "neither timed pipeline actions nor timed kernels" in page
+    assert "One lane per rank" in page
 
 
 def test_names_of_a_trace_cannot_leave_the_frame(run: Path) -> None:
