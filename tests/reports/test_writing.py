@@ -27,7 +27,7 @@ def test_a_report_is_written_whole_and_only_for_its_owner(tmp_path: Path) -> Non
 def test_a_report_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"missing/report\.html: cannot be written: No such file or directory"):
         render(mfu_case()[0], {}, tmp_path / "missing" / "report.html")
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="not a regular file"):
         render(mfu_case()[0], {}, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
