@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
-from traceanalyzer.analysis.first_screen.story import story_sentences
+from traceanalyzer.analysis.first_screen.story import largest, story_sentences
 from traceanalyzer.analysis.first_screen.tiles import Known, counted_as, profiled, tiles
 from traceanalyzer.analysis.first_screen.withheld_causes import withheld_causes
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
@@ -63,7 +63,7 @@ def headline(
         withheld: all of the review.
     """
     measured = [
-        *_bubble_sentences(known.bubble),
+        *_bubble_sentences(known.bubble, largest(findings, "fault", known.step.least_told_ms or 0.0)),
         *_all_to_all_sentences(known.all_to_all),
         *_mfu_sentences(known.mfu),
     ]
@@ -79,7 +79,7 @@ def headline(
     )
 
 
-def _bubble_sentences(bubble: Bubble | None) -> list[str]:
+def _bubble_sentences(bubble: Bubble | None, fault: Finding | None) -> list[str]:
     if bubble is None or bubble.measured_share is None:
         return []
     theory = theory_share(bubble)
@@ -92,7 +92,7 @@ def _bubble_sentences(bubble: Bubble | None) -> list[str]:
         explained = schedule_explains(bubble.largest_fault, bubble.fault_limit_ms or 0.0)
         verdict = "the schedule itself explains it" if explained else "as much as the schedule alone would give"
     elif gap > 0:
-        verdict = f"{points(gap).lstrip('+')} of it are not the schedule's{_mostly(bubble)}"
+        verdict = f"{points(gap).lstrip('+')} of it are not the schedule's{_mostly(bubble, fault)}"
     else:
         verdict = "less than equal stages would give: stages are unequal, or actions overlap"
     return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_pipelines(bubble), *_worst_stage(bubble)]
@@ -112,11 +112,16 @@ _BEYOND = {
 """Parts of the attribution as clauses."""
 
 
-def _mostly(bubble: Bubble) -> str:
-    """The cause that is most of what lengthens the phase, if there is one."""
+def _mostly(bubble: Bubble, fault: Finding | None) -> str:
+    """What is most of what lengthens the phase, if anything is: the rank that the first sentence names, or else a cause.
+
+    A cause alone would mislead: those that wait inside chunks for a slow rank communicate unevenly, and it is not their fault.
+    """
     if bubble.attribution_ms is None:
         return ""
     parts = {cause: max(0.0, getattr(bubble.attribution_ms, cause)) for cause in _BEYOND}
+    if fault is not None and fault.rank is not None and 2 * (fault.worth_ms or 0.0) > sum(parts.values()):
+        return f", mostly because the others wait for rank {fault.rank}"
     cause = max(parts, key=lambda each: parts[each])
     return f", mostly because {_BEYOND[cause]}" if 2 * parts[cause] > sum(parts.values()) else ""
 
