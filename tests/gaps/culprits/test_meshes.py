@@ -122,3 +122,12 @@ def test_contiguous_parts_are_told_and_priced_as_zigzag(size: int, tmp_path: Pat
     assert found.ms == pytest.approx(median_ms(uneven) - median_ms(even), rel=0.05)
     (finding,) = [each for each in uneven.findings if each.id == "sequence.balanced"]
     assert (finding.passed, finding.remedy, finding.worth_ms) == (False, "change", found.ms)
+
+
+def test_the_bubbles_sentence_names_the_rank_that_the_first_one_names(tmp_path: Path) -> None:
+    job = Job(pp=3, num_microbatches=5, num_steps=2)
+    slow = review_of(job, Faults(slow_compute={1: 1.5}), tmp_path / "slow").headline.sentences
+    assert slow[0].startswith("Rank 1 ")
+    assert any(sentence.endswith("mostly because the others wait for rank 1.") for sentence in slow), slow
+    clean = review_of(job, Faults(), tmp_path / "clean").headline.sentences
+    assert not any("wait for rank" in sentence for sentence in clean)
