@@ -85,14 +85,18 @@ def test_an_interrupt_ends_every_rank_and_keeps_what_was_recorded(tmp_path: Path
 
 
 @pytest.mark.runs
-def test_a_run_from_the_command_line_ends_with_its_folder_on_stdout_and_can_be_repeated(tmp_path: Path) -> None:
+def test_a_run_from_the_command_line_ends_with_its_folder_on_stdout_and_replaces_an_earlier_one_if_forced(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     options = ["--schedule", "ZBH1", "--ranks", "2", "--microbatches", "2", "--steps", "1", "--forward-ms", "1"]
     command = [sys.executable, "-m", "traceanalyzer", "run", *options, "--backward-ms", "1", "--out", str(folder)]
     (folder / "traces").mkdir(parents=True)
     (folder / "traces/rank00007.json.gz").write_bytes(b"of an earlier run")
     (folder / RUN_FILE).write_text("{}")
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    refused = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "--force" in refused.stderr
+    assert (folder / "traces/rank00007.json.gz").read_bytes() == b"of an earlier run"
+    done = subprocess.run([*command, "--force"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{folder}\n")
     assert [line for line in done.stderr.splitlines() if line.startswith("step 3 of 7  loss ")]
     assert sorted(p.name for p in (folder / "traces").iterdir()) == ["rank00000.json.gz", "rank00001.json.gz"]
