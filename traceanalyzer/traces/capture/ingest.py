@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from traceanalyzer import __version__
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
@@ -165,7 +165,7 @@ class _Ingest:
     def _save(self, *, complete: bool, side_files: dict[str, str] | None = None) -> Manifest:
         before = self._before.side_files if self._before else {}
         manifest = Manifest(
-            tool_version=version("traceanalyzer"),
+            tool_version=__version__,
             complete=complete,
             sources=tuple(self._entries[path] for path in sorted(self._entries)),
             side_files={**before, **(side_files or {})},
