@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from traceanalyzer.theory.schedules.orders import order as order
     from traceanalyzer.theory.simulator.simulation import simulate as simulate
 
-__version__ = "0.1.0"
+from traceanalyzer.version import __version__ as __version__
 
 _HOMES = {
     "ComparisonResult": "traceanalyzer.api.results",

@@ -138,7 +138,7 @@ def test_the_recorder_needs_nothing_of_the_jobs_beside_it() -> None:
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     recorder = ["capture", "clocks", "device_state", "flight_dump", "guards", "host_load"]
     recorder += ["nccl_inspector", "on_demand", "recording", "run_file", "trace_export"]
-    needed = ["pacing", "pacing.gemm_peak", "recorder", *(f"recorder.{name}" for name in recorder)]
+    needed = ["pacing", "pacing.gemm_peak", "ranges", "recorder", *(f"recorder.{name}" for name in recorder)]
     assert done.stdout == f"{[f'instrumented_runs.{name}' for name in needed]}\nFalse\n"
 
 

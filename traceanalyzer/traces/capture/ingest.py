@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from traceanalyzer import __version__
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
@@ -39,6 +38,7 @@ from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.input.source import Progress, Unusable, read_source, unusable
 from traceanalyzer.traces.kineto.ranks.identity import identify
 from traceanalyzer.traces.run_folder import SIDE_FILES
+from traceanalyzer.version import __version__
 
 _WORK = ".work"
 
