@@ -85,7 +85,9 @@ def test_an_interrupt_ends_every_rank_and_keeps_what_was_recorded(tmp_path: Path
 
 
 @pytest.mark.runs
-def test_a_run_from_the_command_line_ends_with_its_folder_on_stdout_and_replaces_an_earlier_one_if_forced(tmp_path: Path) -> None:
+def test_a_run_from_the_command_line_ends_with_its_folder_on_stdout_and_replaces_an_earlier_one_if_forced(
+    tmp_path: Path,
+) -> None:
     folder = tmp_path / "run"
     options = ["--schedule", "ZBH1", "--ranks", "2", "--microbatches", "2", "--steps", "1", "--forward-ms", "1"]
     command = [sys.executable, "-m", "traceanalyzer", "run", *options, "--backward-ms", "1", "--out", str(folder)]
