@@ -49,7 +49,7 @@ def agreement(records: Records) -> str:
     flight = records.flight
     known = flight.filter(pl.col("rank").is_not_null()).with_columns(not_ended().alias("open"))
     if flight.is_empty():
-        return f"The dumps hold no calls, so nothing tells who did not call what: record calls ({_BUFFER})."
+        return f"The dumps hold no call that can be read, so nothing tells who did not call what: record calls ({_BUFFER})."
     if known.is_empty():
         return "The dumps do not tell their ranks, so nothing tells who did not call what: name each by its rank."
     waiting = known.filter("open")
@@ -69,7 +69,8 @@ def agreement(records: Records) -> str:
             f"{_calls(waiting.height)} had not ended on {_ranks(waiting['rank'].unique())}, and others had ended the same: the dumps were "
             "written at different moments and show no rank that is missing."
         )
-    return f"All {_calls(known.height)} in these dumps had ended: they show no rank that others wait for."
+    number = "The only call" if known.height == 1 else f"All {known.height:,} calls"
+    return f"{number} in these dumps had ended: they show no rank that others wait for."
 
 
 def _calls(count: int) -> str:
