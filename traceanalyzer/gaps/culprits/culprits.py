@@ -24,6 +24,8 @@ from traceanalyzer.gaps.culprits.price import (
     Price,
     Saving,
     candidates,
+    excess,
+    most_beyond_ns,
     prices,
     replay_error,
 )
@@ -140,7 +142,7 @@ def culprit_gap(
         sequences=tuple(sequence_balance(graph, compared, causal, step_ns, priced=priced)),
         faults=tuple(fault for _, fault in told),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
-        if _is_told(whole, tables)
+        if _is_told(whole, tables) and (not messages.is_empty() or _is_all_known(found, step_ns))
         else 0,
         late_table=late,
         table=_table(told),
@@ -171,8 +173,11 @@ def _is_known(found: Programs, price: Price, step_ns: float) -> bool:
 
     A rank cut off from its pipeline is replayed in another's place, so its own do not matter.
     """
-    if price.basis == "replica":
-        return True
+    return price.basis == "replica" or _is_all_known(found, step_ns)
+
+
+def _is_all_known(found: Programs, step_ns: float) -> bool:
+    """The same of all ranks."""
     unknown = found.operations.filter(pl.col("transfer_ns").is_null() | (pl.col("matches").list.len() == 0))
     lasting = (
         unknown.group_by("rank", "step").agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))["ns"].max()
@@ -182,18 +187,21 @@ def _is_known(found: Programs, price: Price, step_ns: float) -> bool:
 
 def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
     """The fault that a price tells; None where it is too small, or does not recur."""
+    if not known and not _shows(price.told(whole.least_ns), whole.least_ns):
+        price = excess(whole.segments, price, whole.step_ns)
     saving = price.told(whole.least_ns)
-    above_noise = saving.ns > saving.noise or saving.low > whole.least_ns  # every step of a few has it
-    if not saving.recurs or saving.ns <= whole.least_ns or not above_noise:
+    if not _shows(saving, whole.least_ns):
         return None
     cause, others = _CAUSES[price.part], whole.members(price.rank)
     basis: FaultBasis = "replica" if price.basis == "replica" else "replay"
     # nothing recorded shows why such kernels start late, so what would help is not known
     priced = known and whole.error <= MAX_REPLAY_ERROR and cause != "late_starts"
     if not priced:
-        saving = _bound(whole, price.rank)
-        if saving is None:
+        bound = _bound(whole, price.rank)
+        if bound is None and price.basis != "excess":
             return None
+        most = most_beyond_ns(whole.segments, price.rank)
+        saving = bound or Saving(most, 0.0, most, recurs=True)
     evidence, kernel, call = _evidence(whole, price, others)
     if not priced:
         evidence += (
@@ -221,6 +229,12 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
         start_ns=moment[0] if moment else None,
         end_ns=moment[1] if moment else None,
     )
+
+
+def _shows(saving: Saving, least_ns: float) -> bool:
+    """Whether a saving recurs and is above the noise."""
+    above_noise = saving.ns > saving.noise or saving.low > least_ns  # every step of a few has it
+    return saving.recurs and saving.ns > least_ns and above_noise
 
 
 def _bound(whole: _Compared, rank: int) -> Saving | None:

@@ -110,6 +110,25 @@ def prices(graph: ProgramGraph, segments: pl.DataFrame, ranks: Sequence[int], al
     return [_price(graph, segments, whole, rank, alone) for rank in ranks]
 
 
+def excess(segments: pl.DataFrame, price: Price, step_ns: float) -> Price:
+    """What the rank computes beyond its peers, which others may wait for where transfers are not known.
+
+    Computation of experts is left out: how many rows members hold that were not captured is not known.
+    """
+    own = segments.filter((pl.col("rank") == price.rank) & ~pl.col("is_experts"))
+    beyond = (pl.col("compute_ns") - pl.col("base_compute_ns")).fill_null(0).sum()
+    by_step = own.group_by("step").agg(beyond.alias("ns")).sort("step")["ns"].to_numpy()
+    told, none = spread(by_step, step_ns), spread(np.zeros_like(by_step), step_ns)
+    return Price(price.rank, told, {part: told if part == PARTS[0] else none for part in PARTS}, len(by_step), "excess")
+
+
+def most_beyond_ns(segments: pl.DataFrame, rank: int) -> float:
+    """What the rank computes beyond the quickest of its peers, experts and all: others wait no longer for it. Per step."""
+    quickest = pl.col("compute_ns").min().over("peers", "step", "place")
+    own = segments.with_columns((pl.col("compute_ns") - quickest).alias("_beyond")).filter(rank=rank)
+    return float(own.group_by("step").agg(pl.col("_beyond").sum())["_beyond"].max() or 0)  # pyright: ignore[reportArgumentType]
+
+
 def _leveled(graph: ProgramGraph, segments: pl.DataFrame) -> pl.DataFrame:
     """Nodes in order with each part at the level of the peers, `to_compute_ns`, ...: shared in proportion."""
     levels = segments.select(
