@@ -44,7 +44,7 @@ def corpus() -> Path:
         pytest.skip("TRACEANALYZER_CORPUS names no folder of real traces")
     path = Path(folder)
     if not path.is_dir():
-        pytest.fail(f"TRACEANALYZER_CORPUS={folder} is no folder")
+        pytest.fail(f"TRACEANALYZER_CORPUS={folder} is not a folder")
     return path
 
 

@@ -1,4 +1,4 @@
-"""Every figure speaks of the typical steps, and the others have a price."""
+"""Every figure covers the typical steps, and the others have a price."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ def warnings(
         lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'is' if found == 1 else 'are'} here.")
     if result.ranks_lost:
         lost = ranks_text(result.ranks_lost)
-        lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")
+        lines.append(f"Missing from this capture: {lost}. The result covers only what is left.")
     if job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
     lines += _defect_lines(result.defects)
@@ -238,7 +238,7 @@ def _defect_lines(defects: Sequence[Defect]) -> list[str]:
 
 
 def _lost_events(result: Quality) -> dict[str, int]:
-    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are no event."""
+    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are not events."""
     lost = {defect.code for defect in result.defects if defect.is_loss}
     spared = _NO_LOSS if "rank.unknown" in lost else {*_NO_LOSS, "file_left_out"}
     return {reason: count for reason, count in result.events_dropped.items() if lost and count and reason not in spared}
@@ -305,10 +305,14 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
 
 def _step_text(tables: Tables) -> str:
     """What a step is, and which steps figures speak of."""
-    told = f"Told by {tables.step_basis.name}" if tables.step_basis.name else "Nothing tells steps: the capture is one"
+    told = (
+        f"Told by {tables.step_basis.name}"
+        if tables.step_basis.name
+        else "No step is marked: the capture counts as one"
+    )
     return (
         f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
-        "start. Every figure speaks of the typical steps; those set apart are listed with their price."
+        "start. Every figure covers the typical steps; those set apart are listed with their price."
     )
 
 

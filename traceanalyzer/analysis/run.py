@@ -115,7 +115,7 @@ def _of_ranks(ops: pl.DataFrame, ranks: Collection[int] | None, path: str) -> pl
     kept = _rows_of(ops, ranks)
     if kept.is_empty() and not ops.is_empty():
         raise UsageError(
-            f"{path}: none of the chosen ranks is here", "choose among the ranks that are, or leave it out"
+            f"{path}: none of the chosen ranks was captured", "choose among the ranks that are, or leave it out"
         )
     return kept
 

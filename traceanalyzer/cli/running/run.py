@@ -78,7 +78,7 @@ def command(
     """Launch an instrumented reference training job and write its run folder."""
     if sweep is not None:
         if json_file is not None:
-            raise UsageError("--json tells of one run, not of a sweep", "a sweep writes sweep.json into its folder")
+            raise UsageError("--json describes one run, not a sweep", "a sweep writes sweep.json into its folder")
         _sweep(kind, out or Path("runs") / f"{kind}-sweep", compute, order, truth, sweep, options)
         return
     settings, files = make_settings(kind, str(_folder(out, kind, force=force)), compute, order, options)

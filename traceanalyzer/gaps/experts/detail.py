@@ -202,7 +202,9 @@ def worth_figures(
     """Worth of every remedy that could be replayed, largest first, and the replay itself."""
     seen = exposed_time(tables, splits.filter(pl.col("kind") == "all_to_all"))
     if int(seen["overlapped_ns"].sum()) > MAX_OVERLAPPED * max(int(seen["exchange_ns"].sum()), 1):
-        return [], Worth(None, None, None, None, "all-to-alls overlap computation: ranks are no chains of the two")
+        return [], Worth(
+            None, None, None, None, "all-to-alls overlap computation: the work of a rank is not a chain of the two"
+        )
     if tables.receives.is_empty() and tables.p2p.is_empty():
         found = expert_worth(tables.steps, splits, expected, tables.expert_computation)
     else:

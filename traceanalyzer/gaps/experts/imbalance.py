@@ -270,7 +270,7 @@ def _cost(times: pl.DataFrame, loads: pl.DataFrame, routing: pl.DataFrame, withh
         reason = "no expert computation is known (ranges moe:experts|layer=…, or kernels between dispatch and combine of a whole group)"
         if (routing["source"] == UNPAIRED).any():
             code = "no_loads"
-            reason = "these all-to-alls are no dispatch with a combine: what their unevenness costs is not known"
+            reason = "these all-to-alls are not a dispatch with a combine: what their unevenness costs is not known"
         withheld.append(Withheld(metric="all_to_all.imbalance_cost_ms", reason=reason, code=code))
         return {"imbalance_cost_ms": None, "imbalance_cost_spread_ms": None}
     spread = (cost.quantile(0.75, "linear") or 0.0) - (cost.quantile(0.25, "linear") or 0.0)
