@@ -17,8 +17,13 @@ import browser
 import pytest
 from hypothesis import settings
 
-settings.register_profile("no deadlines", deadline=None)  # a busy host is no failure
-settings.load_profile("no deadlines")
+settings.register_profile("every tier", deadline=None)  # a busy host is not a failure
+settings.register_profile("quick", deadline=None, max_examples=30)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples a property is tried on, before test modules are imported."""
+    settings.load_profile("quick" if "not wide" in config.option.markexpr else "every tier")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -138,6 +138,7 @@ def test_refusals_are_structured_and_tell_nothing_of_other_files(runs: Path) -> 
     session(runs, talk)
 
 
+@pytest.mark.wide
 def test_a_run_that_changed_is_measured_again(runs: Path) -> None:
     async def talk(client: Any) -> None:
         first = await client.call_tool("table", {"path": "first", "name": "actions", "columns": ["rank"]})

@@ -100,6 +100,7 @@ def test_a_gate_on_a_comparison_takes_the_base_as_its_baseline(runs: Path, tmp_p
     assert "<failure" in (tmp_path / "gate.xml").read_text()
 
 
+@pytest.mark.wide
 def test_gate_init_replaces_nothing_and_is_kept_beside_its_baseline(runs: Path, tmp_path: Path, capsys: Caught) -> None:
     gate = tmp_path / "gate.toml"
     assert main(["gate", "init", str(runs / "result"), "-o", str(gate)]) == 0
