@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 )
 @rank_map_option
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes; by default as cores and memory allow.")
+@click.option(
+    "--cluster", metavar="URL", help="Read on a Dask cluster: the address of its scheduler, as tcp://HOST:8786."
+)
 @click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")
 @click.option("--json", "json_file", metavar="FILE", help="Write what was done as JSON; - is standard output.")
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
@@ -34,6 +37,7 @@ def command(
     out: Path,
     rank_map: str | None,
     workers: int | None,
+    cluster: str | None,
     memory: int | None,
     json_file: str | None,
     *,
@@ -52,7 +56,13 @@ def command(
     signal.signal(signal.SIGTERM, _terminate)
     limits = Limits() if memory is None else Limits.for_memory(memory << 20)
     result = ingest(
-        paths, out, rank_map=load_rank_map(rank_map), limits=limits, num_workers=workers, progress=Meter("read")
+        paths,
+        out,
+        rank_map=load_rank_map(rank_map),
+        limits=limits,
+        num_workers=workers,
+        cluster=cluster,
+        progress=Meter("read"),
     )
     traces = summarize(out, limits=limits, verify=False)
     left_out = num_record_files(paths)

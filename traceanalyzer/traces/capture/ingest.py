@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,7 @@ from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
 from traceanalyzer.regular_file import read_regular, regular_below, shown
+from traceanalyzer.traces.capture.cluster import each_on_cluster
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
     EVENTS,
@@ -41,6 +43,8 @@ from traceanalyzer.traces.run_folder import SIDE_FILES
 from traceanalyzer.version import __version__
 
 _WORK = ".work"
+_SAVE_SHARE = 20
+"""Times the last writing of the manifest, which lists every source so far, until the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,29 +63,36 @@ def ingest(
     rank_map: Mapping[str, int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     num_workers: int | None = None,
+    cluster: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ingested:
     """Read all traces at `paths` into the capture `out`, making or extending it.
 
     Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
-    `progress` is called with the bytes read so far and in all. Raises `InputError` (and leaves an existing capture as
+    `cluster` is the address of a Dask scheduler whose workers read in place of processes here. `progress` is called with
+    the bytes read so far and in all. Raises `InputError` (and leaves an existing capture as
     it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be written.
     """
-    found = [find(path) for path in paths]
-    folder = Path(out)
+    found = [find(path) for path in (paths if cluster is None else [_everywhere(path) for path in paths])]
+    folder = Path(out) if cluster is None else Path(out).absolute()
     existed = folder.is_dir() and any(folder.iterdir())
     try:
         if existed and not is_capture(folder) and not _is_remainder(folder):
             raise OutputError(f"{folder}: exists and is not a capture", "choose another --out, or an empty folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder):
-            return _Ingest(folder, found, rank_map, limits).run(num_workers, progress)
+            return _Ingest(folder, found, rank_map, limits).run(num_workers, cluster, progress)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
             f"{folder}: the capture cannot be written: {reason}",
             "free space or choose another --out; what was finished before is kept",
         ) from None
+
+
+def _everywhere(path: str | Path) -> str | Path:
+    """A path that means the same on every machine."""
+    return path if is_remote(str(path)) else Path(path).absolute()
 
 
 def _is_remainder(folder: Path) -> bool:
@@ -98,22 +109,28 @@ class _Ingest:
         self._limits = limits
         self._before = load_manifest(folder) if is_capture(folder) else None
         self._rank_map = {**(self._before.rank_map if self._before else {}), **(rank_map or {})}
+        self._save_after = 0.0
         self._left_out: list[dict[str, Any]] = []
         self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}
 
-    def run(self, num_workers: int | None, progress: Callable[[int, int], None] | None) -> Ingested:
+    def run(
+        self, num_workers: int | None, cluster: str | None, progress: Callable[[int, int], None] | None
+    ) -> Ingested:
         self._clean(self._before)
         sources = {s.path: s for found in self._found for s in found.sources}
         todo = [s for s in sources.values() if not _unchanged(s, self._entries.get(shown(s.path)))]
         failures: list[str] = []
         try:
-            for source, entry in self._read(todo, num_workers, progress):
+            for source, entry in self._read(todo, num_workers, cluster, progress):
                 failures += entry.failures
                 self._entries[shown(source.path)] = entry
-                self._save(complete=False)
+                self._save_now_and_then()
             self._check(failures, [str(f.sources[0].path) for f in self._found])
         except TraceAnalyzerError:
             self._restore()
+            raise
+        except (KeyboardInterrupt, SystemExit):
+            self._save(complete=False)
             raise
         finally:
             shutil.rmtree(self._folder / _WORK, ignore_errors=True)
@@ -125,13 +142,22 @@ class _Ingest:
     # reading ---------------------------------------------------------------------------------------------------------
 
     def _read(
-        self, todo: Sequence[Source], num_workers: int | None, progress: Callable[[int, int], None] | None
+        self,
+        todo: Sequence[Source],
+        num_workers: int | None,
+        cluster: str | None,
+        progress: Callable[[int, int], None] | None,
     ) -> Iterator[tuple[Source, SourceEntry]]:
         work = self._folder / _WORK
         work.mkdir(mode=0o700, exist_ok=True)
         sizes = [size for s in todo if (size := _stamp(s)[0]) is not None]
         count = _Progress(sum(sizes), progress)
         task = partial(_read_source, str(work), self._limits)
+        if cluster is not None:
+            for source, result in each_on_cluster(cluster, work, task, todo):
+                count.add(_stamp(source)[0] or 0)
+                yield source, self._place(_entry(source, result))
+            return
         workers = number_of_workers(len(todo), num_workers) if sum(sizes) > _WORTH_WORKERS else 1
         if workers == 1:
             for source in todo:
@@ -161,6 +187,15 @@ class _Ingest:
         return msgspec.structs.replace(entry, documents=tuple(documents))
 
     # writing ---------------------------------------------------------------------------------------------------------
+
+    def _save_now_and_then(self) -> None:
+        """Keep what is finished, often enough to resume and seldom enough that thousands of sources cost no more each."""
+        begun = time.monotonic()
+        if begun < self._save_after:
+            return
+        self._save(complete=False)
+        ended = time.monotonic()
+        self._save_after = ended + _SAVE_SHARE * (ended - begun)
 
     def _save(self, *, complete: bool, side_files: dict[str, str] | None = None) -> Manifest:
         before = self._before.side_files if self._before else {}
