@@ -46,14 +46,20 @@ def command(
     """Read the traces at PATH... once and keep them as a capture: Parquet by rank with a manifest.
 
     Sources that the capture already holds are not read again: a stopped ingest resumes, new files extend it.
+    Captures that the ranks of a run left in RUN/captures become one by: ingest RUN --out RUN. No data moves.
     """
     from traceanalyzer.cli.options.reading import Meter, announce, refuse_loss, summary
     from traceanalyzer.options.reading import load_rank_map
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
+    from traceanalyzer.traces.capture.merge import merge, own_captures
     from traceanalyzer.traces.nccl.records import num_record_files
 
     signal.signal(signal.SIGTERM, _terminate)
+    if paths == (str(out),) and own_captures(out):
+        merge(out)
+        announce([f"{out}: the captures of its ranks are one", *summary(summarize(out, verify=False))], say)
+        return
     limits = Limits() if memory is None else Limits.for_memory(memory << 20)
     result = ingest(
         paths,

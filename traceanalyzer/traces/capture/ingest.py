@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,12 +29,12 @@ from traceanalyzer.traces.capture.manifest import (
     save_manifest,
     sha256_of,
 )
-from traceanalyzer.traces.capture.parts import PartWriter
-from traceanalyzer.traces.capture.workers import WorkerDiedError, each, number_of_workers
+from traceanalyzer.traces.capture.sources import entry_of, is_unchanged, read_into_parts, stamp
+from traceanalyzer.traces.capture.workers import each, number_of_workers
 from traceanalyzer.traces.defects import defect_row
-from traceanalyzer.traces.input.discovery import Found, Source, find, is_remote, open_source
+from traceanalyzer.traces.input.discovery import Found, Source, find, is_remote
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
-from traceanalyzer.traces.input.source import Progress, Unusable, read_source, unusable
+from traceanalyzer.traces.input.source import unusable
 from traceanalyzer.traces.kineto.ranks.identity import identify
 from traceanalyzer.traces.run_folder import SIDE_FILES
 from traceanalyzer.version import __version__
@@ -65,11 +62,12 @@ def ingest(
     num_workers: int | None = None,
     cluster: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    with_side_files: bool = True,
 ) -> Ingested:
     """Read all traces at `paths` into the capture `out`, making or extending it.
 
     Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
-    `cluster` is the address of a Dask scheduler whose workers read in place of processes here. `progress` is called with
+    `with_side_files` copies what stands beside the traces of a reference run. `cluster` is the address of a Dask scheduler whose workers read in place of processes here. `progress` is called with
     the bytes read so far and in all. Raises `InputError` (and leaves an existing capture as
     it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be written.
     """
@@ -81,7 +79,9 @@ def ingest(
             raise OutputError(f"{folder}: exists and is not a capture", "choose another --out, or an empty folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder):
-            return _Ingest(folder, found, rank_map, limits).run(num_workers, cluster, progress)
+            return _Ingest(folder, found, rank_map, limits).run(
+                num_workers, cluster, progress, with_side_files=with_side_files
+            )
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
@@ -114,11 +114,16 @@ class _Ingest:
         self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}
 
     def run(
-        self, num_workers: int | None, cluster: str | None, progress: Callable[[int, int], None] | None
+        self,
+        num_workers: int | None,
+        cluster: str | None,
+        progress: Callable[[int, int], None] | None,
+        *,
+        with_side_files: bool,
     ) -> Ingested:
         self._clean(self._before)
         sources = {s.path: s for found in self._found for s in found.sources}
-        todo = [s for s in sources.values() if not _unchanged(s, self._entries.get(shown(s.path)))]
+        todo = [s for s in sources.values() if not is_unchanged(s, self._entries.get(shown(s.path)))]
         failures: list[str] = []
         try:
             for source, entry in self._read(todo, num_workers, cluster, progress):
@@ -134,7 +139,7 @@ class _Ingest:
             raise
         finally:
             shutil.rmtree(self._folder / _WORK, ignore_errors=True)
-        side_files = self._copy_side_files()
+        side_files = self._copy_side_files() if with_side_files else {}
         manifest = self._save(complete=True, side_files=side_files)
         self._clean(manifest)
         return Ingested(manifest, len(todo), len(sources) - len(todo))
@@ -150,13 +155,13 @@ class _Ingest:
     ) -> Iterator[tuple[Source, SourceEntry]]:
         work = self._folder / _WORK
         work.mkdir(mode=0o700, exist_ok=True)
-        sizes = [size for s in todo if (size := _stamp(s)[0]) is not None]
+        sizes = [size for s in todo if (size := stamp(s)[0]) is not None]
         count = _Progress(sum(sizes), progress)
-        task = partial(_read_source, str(work), self._limits)
+        task = partial(read_into_parts, str(work), self._limits)
         if cluster is not None:
             for source, result in each_on_cluster(cluster, work, task, todo):
-                count.add(_stamp(source)[0] or 0)
-                yield source, self._place(_entry(source, result))
+                count.add(stamp(source)[0] or 0)
+                yield source, self._place(entry_of(source, result))
             return
         workers = number_of_workers(len(todo), num_workers) if sum(sizes) > _WORTH_WORKERS else 1
         if workers == 1:
@@ -164,7 +169,7 @@ class _Ingest:
                 yield source, self._place(task(source, count.add_named))
             return
         for source, result in each(task, todo, num_workers=workers, on_bytes=count.add):
-            yield source, self._place(_entry(source, result))
+            yield source, self._place(entry_of(source, result))
 
     def _place(self, entry: SourceEntry) -> SourceEntry:
         """Move the parts of a source from the work folder to their final names."""
@@ -253,25 +258,6 @@ class _Ingest:
         return copied
 
 
-def _entry(source: Source, result: object) -> SourceEntry:
-    """What a worker answered; a worker that died costs its source, other errors end the ingest."""
-    if isinstance(result, SourceEntry):
-        return result
-    if not isinstance(result, WorkerDiedError):
-        raise result if isinstance(result, Exception) else TypeError(result)
-    failure = shown(f"{source.path}: {result}")
-    defect = defect_row("file.unusable", source.path, detail=str(result))
-    return SourceEntry(
-        path=shown(source.path),
-        num_bytes=None,
-        modified_ns=None,
-        sha256="",
-        documents=(),
-        failures=(failure,),
-        defects=(defect,),
-    )
-
-
 _WORTH_WORKERS = 4 << 20  # below this, starting processes takes longer than reading
 
 
@@ -288,61 +274,3 @@ class _Progress:
 
     def add_named(self, _name: str, count: int) -> None:
         self.add(count)
-
-
-def _stamp(source: Source) -> tuple[int | None, int | None]:
-    """Size and modification time of a local source."""
-    if is_remote(source.path):
-        return None, None
-    try:
-        status = os.stat(source.path)  # noqa: PTH116 - the path may be of any form that was given
-    except OSError:
-        return None, None
-    return status.st_size, status.st_mtime_ns
-
-
-def _unchanged(source: Source, entry: SourceEntry | None) -> bool:
-    """Whether the capture holds this very file: same size and time, or else the same content."""
-    if entry is None or not entry.sha256:
-        return False
-    size, modified = _stamp(source)
-    if size is None or size != entry.num_bytes:
-        return False
-    return modified == entry.modified_ns or _hash_source(source) == entry.sha256
-
-
-def _hash_source(source: Source) -> str:
-    digest = hashlib.sha256()
-    with open_source(source.path) as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
-
-
-def _read_source(work: str, limits: Limits, source: Source, progress: Progress | None = None) -> SourceEntry:
-    """Read one source and write its parts into folders of its own below `work`."""
-    size, modified = _stamp(source)
-    documents: list[DocumentEntry] = []
-    failures: list[str] = []
-    defects: list[dict[str, Any]] = []
-
-    def new_sink() -> PartWriter:
-        return PartWriter(Path(tempfile.mkdtemp(dir=work)))
-
-    for result in read_source(source, limits=limits, new_sink=new_sink, progress=progress):
-        if isinstance(result, Unusable):
-            failures += [result.why] if result.why else []
-            defects += result.defects
-            continue
-        facts, sink = result
-        parts = tuple(msgspec.structs.replace(part, path=str(path)) for path, part in sink.finish(facts))
-        documents.append(DocumentEntry(facts=facts, parts=parts))
-    return SourceEntry(
-        path=shown(source.path),
-        num_bytes=size,
-        modified_ns=modified,
-        sha256=_hash_source(source),
-        documents=tuple(documents),
-        failures=tuple(failures),
-        defects=tuple(defects),
-    )
