@@ -43,6 +43,7 @@ class Capture:
     def __init__(self, window: Window, begin: int, path: Path, rank: int, clock_error_ns: int = 0) -> None:
         """`begin` is the number of the step that starts now; the trace goes to `path`."""
         self.steps = window.steps(begin)
+        self.path = path
         self._at = begin
         self._end = begin + window.warmup + window.active
         plan = schedule(wait=0, warmup=window.warmup, active=window.active, repeat=1)

@@ -40,6 +40,7 @@ from instrumented_runs.recorder.flight_dump import FLIGHT_FILE, dump_flight
 from instrumented_runs.recorder.guards import FolderLock, check_process, check_ranks
 from instrumented_runs.recorder.nccl_inspector import inspector_note
 from instrumented_runs.recorder.on_demand import Requests
+from instrumented_runs.recorder.parquet import InBackground
 from instrumented_runs.recorder.run_file import (
     cuda_peaks,
     default_ranks,
@@ -67,7 +68,7 @@ from traceanalyzer.job import (
 class Recorder:
     """Writes `folder` as `traceanalyzer.job` describes it. Every rank of the job makes one, with equal arguments."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument per choice
         self,
         folder: str | os.PathLike[str],
         job: Job | None = None,
@@ -78,6 +79,7 @@ class Recorder:
         start_signal: signal.Signals | None = None,
         *,
         measure_peak: bool = False,
+        parquet: bool = False,
     ) -> None:
         """Nothing is recorded before `start`.
 
@@ -89,6 +91,7 @@ class Recorder:
             cpu_group: a gloo group of all ranks; by default one is made where the default group is not gloo.
             clock_error_ns: added to every time this rank writes: a planted fault.
             start_signal: asks for a further window when any one rank gets it.
+            parquet: each trace becomes a capture in `folder/captures` while the loop goes on, and is removed then.
             measure_peak: rank 0 measures the device's matrix-multiply rate before the loop (a second or two).
 
         Raises:
@@ -110,6 +113,7 @@ class Recorder:
         )
         self._start_signal = start_signal
         self._measure_peak = measure_peak
+        self._captures = InBackground(self.folder, wanted=parquet)
         self._device = DeviceState()
         self._cpu_group = cpu_group
         self._clock_error_ns = clock_error_ns
@@ -162,6 +166,7 @@ class Recorder:
         for name in (STEPS_FILE, ROUTING_FILE, FLIGHT_FILE, TRACE_FILE.replace(".json", "*.json")):
             for left in self.folder.glob(name.format(rank=self.rank)):
                 left.unlink(missing_ok=True)
+        self._captures.clear(self.rank)
         self._requests = Requests(self.folder, self.rank, self._start_signal)
         self._write_run("started", self.window.steps(self.window.wait))
         self._begin_step()
@@ -199,6 +204,7 @@ class Recorder:
         if self._capture is not None:
             self._capture.step()
             if self._capture.is_over:
+                self._captures.begin(self._capture.path)
                 self._capture = None
         self._step += 1
         self._begin_step()
@@ -295,6 +301,8 @@ class Recorder:
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.stop()
+            self._captures.begin(capture.path)
+        self._captures.finish()
 
     def _note_peak(self) -> None:
         hardware = self.job.hardware or Hardware(device=device_name(), num_devices=self.num_ranks)

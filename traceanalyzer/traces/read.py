@@ -12,7 +12,8 @@ import polars as pl
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.regular_file import lies_within, read_regular
-from traceanalyzer.traces.capture.manifest import Part, is_capture, load_manifest, sha256_of
+from traceanalyzer.traces.capture.manifest import Manifest, Part, is_capture, load_manifest, sha256_of
+from traceanalyzer.traces.capture.merge import merged, own_captures
 from traceanalyzer.traces.capture.parts import read_part
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
@@ -127,8 +128,12 @@ class _Opened:
 def _open(
     path: Where, limits: Limits, new_sink: NewSink, progress: Callable[[int, int], None] | None = None
 ) -> _Opened:
-    if not isinstance(path, Paths) and not is_remote(str(path)) and is_capture(Path(path)):
-        return _open_capture(Path(path))
+    if not isinstance(path, Paths) and not is_remote(str(path)):
+        folder = Path(path)
+        if is_capture(folder):
+            return _open_capture(folder, load_manifest(folder))
+        if captures := own_captures(folder):
+            return _open_capture(folder, merged(folder, captures))
     found = find(path)
     read: list[tuple[FileFacts, Rows]] = []
     defects: list[dict[str, Any]] = list(found.defects)
@@ -169,8 +174,7 @@ def _counted(
     return count
 
 
-def _open_capture(folder: Path) -> _Opened:
-    manifest = load_manifest(folder)
+def _open_capture(folder: Path, manifest: Manifest) -> _Opened:
     defects = list(manifest.defects) + [row for source in manifest.sources for row in source.defects]
     if not manifest.complete:
         defects.append(defect_row("capture.incomplete", str(folder)))

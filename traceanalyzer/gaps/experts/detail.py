@@ -8,7 +8,7 @@ import polars as pl
 
 from traceanalyzer.gaps.experts.pipelined_replay import Steps, pipelined_worth
 from traceanalyzer.gaps.experts.replay import Worth, expert_worth
-from traceanalyzer.measurements.communication.repaired_links import with_repaired
+from traceanalyzer.measurements.communication.repaired_links import EXPECTED, with_repaired
 from traceanalyzer.measurements.communication.slow_exchange import (
     exchanges,
     expected_transfers,
@@ -39,7 +39,7 @@ from traceanalyzer.review import (
     SlowPort,
 )
 from traceanalyzer.review.vocabulary import ExpertRemedy, LoadUnit
-from traceanalyzer.schema import empty
+from traceanalyzer.schema import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, TRAFFIC, empty
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.experts.directions import COMPUTE_KINDS
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
@@ -87,6 +87,20 @@ def expert_tables(tables: Tables, splits: pl.DataFrame, records: pl.DataFrame | 
         exchanges=exchanges(splits, expected),
         expert_blame=expert_blame(splits, tables.steps, experts, tables.operators),
         expected=expected,
+    )
+
+
+def no_experts(splits: pl.DataFrame, routing: pl.DataFrame) -> ExpertTables:
+    """What `expert_tables` gives of a run without all-to-alls and without routing."""
+    return ExpertTables(
+        collectives=splits,
+        routing=routing,
+        traffic=empty(TRAFFIC),
+        load_statistics=empty(LOAD_STATISTICS),
+        expert_chain=empty(EXPERT_CHAIN),
+        exchanges=empty(EXCHANGES),
+        expert_blame=empty(EXPERT_BLAME),
+        expected=empty(EXPECTED),
     )
 
 

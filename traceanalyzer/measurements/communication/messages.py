@@ -13,7 +13,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.measurements.communication.bandwidth import spread_of_groups
-from traceanalyzer.schema import BASIS, P2P_SPLITS, conform
+from traceanalyzer.schema import BASIS, P2P_SPLITS, conform, empty
 
 _COMPUTE = ["gemm", "attention", "other", "fused"]
 
@@ -35,6 +35,8 @@ def split_messages(
         links: `rank`, `host`, `link_bytes_per_second`.
         clocks: `CLOCKS`, whose residuals are carried along.
     """
+    if messages.is_empty():
+        return empty(P2P_SPLITS)
     rows = _with_other_end(messages)
     duration = pl.col("end_ns") - pl.col("start_ns")
     until_peer = (pl.min_horizontal("end_ns", "peer_start_ns") - pl.col("start_ns")).clip(lower_bound=0)
