@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from traceanalyzer.analysis.subjects import Subjects
 from traceanalyzer.gaps.checks.culprits import slow_ranks
 from traceanalyzer.gaps.culprits.culprits import stage_of
+from traceanalyzer.gaps.culprits.late_peers import blamed_on_peers, late_peers
 from traceanalyzer.gaps.sample.claims import by_coverage, supported, unsupported
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.review import AllToAll, Bubble, Recorded, Sample, StragglerFigures, Withheld
@@ -30,7 +31,11 @@ def claimed(subjects: Subjects, sample: Sample, recorded: Recorded | None) -> Cl
     withheld = [item for part in subjects.parts for item in part.withheld]
     withheld += by_coverage(sample, withheld)
     return Claimed(
-        bubble=supported(subjects.pipeline.figures, "bubble", sample),
+        bubble=blamed_on_peers(
+            supported(subjects.pipeline.figures, "bubble", sample),
+            late_peers(subjects.culprits.faults),
+            stage_of(subjects.pipeline.actions),
+        ),
         all_to_all=supported(subjects.experts.figures, "all_to_all", sample),
         stragglers=_slow_ranks(subjects, sample),
         withheld=_without_steps(withheld, subjects, recorded),

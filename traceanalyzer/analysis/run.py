@@ -32,7 +32,7 @@ from traceanalyzer.traces.nccl.records import (
     with_defects,
 )
 from traceanalyzer.traces.op_table import is_op_table, read_op_table
-from traceanalyzer.traces.run_folder import ROUTING_RECORDS
+from traceanalyzer.traces.run_folder import ROUTING_RECORDS, describes_a_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def read(
             raise
         return _recorded_run(str(path), records, found)
     folder = traces.run_folder
-    job = read_job(folder) if folder else None
+    job = read_job(folder) if folder and describes_a_job(folder) else None
     return Run(
         path=str(path),
         traces=replace(traces, defects=with_defects(traces.defects, records)),

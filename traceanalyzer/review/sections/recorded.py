@@ -46,7 +46,8 @@ class Desync(Part, frozen=True, kw_only=True):
         str,
         Meta(
             description="skipped, repeated, differs, shapes, missing, old_dump, no_dump, not_started, all_called; of messages size, "
-            "not_sent, not_received, both_send, both_receive, no_dump; versions."
+            "not_sent, not_received, both_send, both_receive, no_dump, under_way; versions; nobody can be named: unlisted, forgotten, "
+            "left_out, not_reached."
         ),
     ]
     group: str
@@ -95,6 +96,12 @@ class Recorded(Part, frozen=True, kw_only=True):
     sources: list[RecordedSource]
     num_apart: int
     apart: Annotated[list[Desync], Meta(description="What explains the others first.")]
+    agreement: Annotated[
+        str | None,
+        Meta(
+            description="That all recorded calls ended, or why nothing tells who did not call; null where `apart` tells, or without dumps."
+        ),
+    ] = None
     num_missing: int
     missing: list[MissingCall]
     mismatched: list[Mismatch]
