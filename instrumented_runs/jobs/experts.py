@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 import torch.distributed as dist
 from torch import nn
 
 from instrumented_runs.experts.exchange import ExpertGroup
 from instrumented_runs.experts.layer import ExpertLayer, ExpertOptions
+from instrumented_runs.experts.loads import sequences_of_shards
 from instrumented_runs.experts.mlps import Expert, grouped_multiply
 from instrumented_runs.experts.routing import Routed, Routing
 from instrumented_runs.experts.sliced import SlicedExpertLayer, slice_of
@@ -56,7 +59,8 @@ def run(settings: ExpertSettings) -> None:
         recorders[:] = [recorder]
         routing.step = step
         inputs, targets = shards(settings, step, rank * shards_here, shards_here)
-        loss = token_loss(model(inputs.to(device())), targets.to(device())) / settings.num_ranks
+        share = len(inputs) / (settings.num_shards * settings.sequences_per_shard)
+        loss = token_loss(model(inputs.to(device())), targets.to(device())) * share
         loss.backward()
         total = share_gradients(model, loss)
         optimizer.step()
@@ -68,9 +72,9 @@ def run(settings: ExpertSettings) -> None:
 
 def shards(settings: ExpertSettings, step: int, first: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets of `number` shards of the batch from shard `first` on."""
-    size = settings.sequences_per_shard
-    whole = batch(settings.seed, step, settings.num_shards * size, settings.sequence_length, settings.vocab_size)
-    inputs, targets = (tensor[first * size : (first + number) * size] for tensor in whole)
+    bounds = [0, *accumulate(sequences_of_shards(settings))]
+    whole = batch(settings.seed, step, bounds[-1], settings.sequence_length, settings.vocab_size)
+    inputs, targets = (tensor[bounds[first] : bounds[first + number]] for tensor in whole)
     return inputs, targets
 
 
