@@ -263,14 +263,6 @@ class DenseSettings(RunSettings):
     """Of the large square multiply whose rate is measured beside the model's own shapes."""
 
 
-SETTINGS: dict[str, type[RunSettings]] = {
-    "pipeline": PipelineSettings,
-    "experts": ExpertSettings,
-    "dense": DenseSettings,
-}
-"""Kind of job to its settings."""
-
-
 def encode(settings: RunSettings) -> str:
     """Settings as one line of JSON."""
     return msgspec.json.encode(settings).decode()

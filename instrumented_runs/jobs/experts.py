@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from instrumented_runs.descriptions import expert_shape as shape
+from instrumented_runs.descriptions import layout_of as layout
 from instrumented_runs.experts.exchange import ExpertGroup
 from instrumented_runs.experts.layer import ExpertLayer, ExpertOptions
 from instrumented_runs.experts.loads import sequences_of_shards
@@ -22,8 +24,6 @@ from instrumented_runs.recorder.recording import Recorder
 from instrumented_runs.settings import ExpertSettings
 from instrumented_runs.worker import device
 from traceanalyzer.job import Job, Pacing
-from traceanalyzer.layout import Layout
-from traceanalyzer.model import ModelShape
 
 
 def run(settings: ExpertSettings) -> None:
@@ -127,29 +127,12 @@ def share_gradients(model: nn.Module, loss: torch.Tensor) -> float:
     return flat[-1].item()
 
 
-def shape(settings: ExpertSettings) -> ModelShape:
-    """The model's shape."""
-    return ModelShape(
-        num_layers=settings.num_layers,
-        hidden_size=settings.hidden_size,
-        num_heads=settings.num_heads,
-        num_kv_heads=settings.num_heads,
-        head_size=settings.hidden_size // settings.num_heads,
-        ffn_size=0,
-        vocab_size=settings.vocab_size,
-        num_experts=settings.num_experts,
-        experts_per_token=settings.experts_per_token,
-        expert_ffn_size=settings.expert_ffn_size,
-        shared_expert_ffn_size=settings.shared_ffn_size,
-    )
-
-
 def describe(settings: ExpertSettings) -> Job:
     """What `run.json` says of the job."""
     paced = settings.compute_mode == "paced"
     return Job(
         kind="experts",
-        layout=Layout(dp=settings.num_ranks, ep=settings.num_ranks if settings.experts_by == "ep" else 1),
+        layout=layout(settings),
         model=shape(settings),
         compute_mode=settings.compute_mode,
         backend=dist.get_backend(),

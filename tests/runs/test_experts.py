@@ -25,8 +25,8 @@ from instrumented_runs.jobs.experts import homes, shape  # noqa: E402
 from instrumented_runs.jobs.token_task import batch  # noqa: E402
 from instrumented_runs.jobs.transformer import Attention, Embedding, Head, seed_weights, token_loss  # noqa: E402
 from instrumented_runs.settings import ExpertSettings  # noqa: E402
+from instrumented_runs.settle import settle  # noqa: E402
 from traceanalyzer.cli.options.experts import read_placement  # noqa: E402
-from traceanalyzer.cli.running.run import make_settings  # noqa: E402
 from traceanalyzer.errors import InputError, UsageError  # noqa: E402
 from traceanalyzer.job import ROUTING_FILE, RoutingRecord  # noqa: E402
 
@@ -268,13 +268,13 @@ def test_the_file_of_plan_becomes_the_runs_placement(tmp_path: Path) -> None:
     path = tmp_path / "placement.json"
     path.write_text(json.dumps({"layers": layers}))
     options = {"placement": read_placement(str(path))}
-    settings, _ = make_settings("experts", "runs/x", "paced", None, options)
+    settings, _ = settle("experts", "runs/x", "paced", None, options)
     assert isinstance(settings, ExpertSettings)
     assert settings.placement == (((7, 1), (2, 3), (4, 5), (6, 0)),) * 2
     assert placed(settings, 1) == [7, 1, 2, 3, 4, 5, 6, 0]
     assert homes(placed(settings, 1), [0, 1, 2, 3]) == (3, 0, 1, 1, 2, 2, 3, 0)
     with pytest.raises(UsageError, match="--placement does not apply"):
-        make_settings("dense", "runs/x", "auto", None, options)
+        settle("dense", "runs/x", "auto", None, options)
 
 
 @pytest.mark.parametrize(
