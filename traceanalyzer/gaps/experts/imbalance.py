@@ -15,7 +15,9 @@ from traceanalyzer.gaps.experts.detail import (
     exchange_figures,
     expert_tables,
     exposed_time,
+    fullest_source,
     hot_spots,
+    idle_experts,
     link_figures,
     load_figures,
     no_experts,
@@ -125,6 +127,8 @@ def expert_gap(
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, steps, withheld),
         hot_spots=hot_spots(routing, uneven=_uneven(max_over_mean(loads), theory)),
+        idle_experts=idle_experts(routing),
+        fullest_source=fullest_source(routing),
         **overheads(detail.expert_chain, exchanges, tables.routing),
         own_loads=[] if recorded is None else own_loads(recorded),
     )
