@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 
 import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.group_names import DEGREES, MESH, degrees_of, dimension_of
@@ -27,16 +29,30 @@ class Group:
 
 
 def own_groups() -> tuple[Group, ...]:
-    """The described groups that this rank is in; nothing without a process group."""
+    """The groups of known dimensions that this rank is in; nothing without a process group."""
     if not dist.is_initialized():
         return ()
     listed: Mapping[dist.ProcessGroup, Mapping[int, int]] = dist.distributed_c10d._world.pg_group_ranks  # noqa: SLF001 - torch lists them nowhere else
-    found: dict[tuple[str, tuple[int, ...]], None] = {}
-    for group, places in listed.items():
-        description = str(getattr(group, "group_desc", "") or "")
-        if dimension_of(description) is not None:
-            found[description, tuple(sorted(places, key=lambda rank: places[rank]))] = None
-    return tuple(Group(description, even(members)) for description, members in found)
+    described = (
+        (str(getattr(group, "group_desc", "") or ""), tuple(sorted(places, key=lambda rank: places[rank])))
+        for group, places in listed.items()
+    )
+    found = dict.fromkeys((*described, *_mesh_lines()))
+    return tuple(Group(text, even(members)) for text, members in found if dimension_of(text) is not None)
+
+
+def _mesh_lines() -> Iterator[tuple[str, tuple[int, ...]]]:
+    """This rank's line along every named dimension of the device meshes of this process, as torch describes groups.
+
+    A dimension that spans the whole job runs over the default group, whose description says nothing.
+    """
+    for mesh in [found for found in gc.get_objects() if type(found) is DeviceMesh]:
+        place = mesh.get_coordinate()
+        if place is None:  # this rank is not in it
+            continue
+        for dimension, name in enumerate(mesh.mesh_dim_names or ()):
+            at = tuple(slice(None) if number == dimension else index for number, index in enumerate(place))
+            yield f"mesh_{name}", tuple(mesh.mesh[at].tolist())
 
 
 def even(members: Sequence[int]) -> tuple[int, ...] | range:
