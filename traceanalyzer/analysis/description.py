@@ -14,7 +14,7 @@ from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.gaps.pipeline.actions import expected_ranks
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.gaps.sample.inferred_job import inferred_facts
-from traceanalyzer.job import RUN_FILE, Job
+from traceanalyzer.job import DECLARED, LAYOUT_BASIS, RUN_FILE, Job
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.review import (
     Bubble,
@@ -81,14 +81,13 @@ def _given(declared: Declaration) -> JobFacts:
 
 
 def _declared(job: Job) -> JobFacts:
-    layout = job.layout
     return JobFacts(
         kind=_said(None if job.declares_nothing else job.kind, RUN_FILE),
         schedule=_said(job.schedule, RUN_FILE),
         num_stages=_said(job.num_stages, RUN_FILE),
         num_microbatches=_said(job.num_microbatches, RUN_FILE),
         num_chunks=_said(job.num_chunks, RUN_FILE),
-        layout=_said(Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep) if layout else None, RUN_FILE),
+        layout=_layout(job),
         model=_said(job.model if job.model.num_layers else None, RUN_FILE),
         hardware=_said(job.hardware, RUN_FILE),
         compute_mode=_said(job.compute_mode, RUN_FILE),
@@ -99,6 +98,19 @@ def _declared(job: Job) -> JobFacts:
         recompute=_said(cast("Recomputation | None", job.recompute), RUN_FILE),
         status=_said(job.status, RUN_FILE),
     )
+
+
+def _layout(job: Job) -> Fact[Degrees] | None:
+    """The layout in `run.json`: declared, or read by the recorder from the job's process groups."""
+    layout = job.layout
+    if layout is None:
+        return None
+    context = layout.cp if layout.cp > 1 else None
+    degrees = Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep, cp=context)
+    basis = job.basis.get(LAYOUT_BASIS, DECLARED)
+    if basis == DECLARED:
+        return _said(degrees, RUN_FILE)
+    return Fact(value=degrees, source="recorded", basis=f"{basis} ({RUN_FILE})")
 
 
 def _measured(pipeline: PipelineGap) -> JobFacts:

@@ -225,7 +225,7 @@ def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.
     """Every rank's place in its pipeline: `rank`, `stage`, from the description, else from its pipeline messages."""
     if job is None or job.layout is None:
         return pipeline_places(messages).select("rank", "stage")
-    place = (pl.col("rank") // (job.layout.dp * job.layout.tp)).cast(pl.Int32).alias("stage")
+    place = (pl.col("rank") // job.layout.width).cast(pl.Int32).alias("stage")
     return ranks.select("rank", place).unique().filter(pl.lit(job.layout.pp > 1))
 
 

@@ -151,7 +151,7 @@ def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
     present = tables.ranks.select("rank").unique().sort("rank")
     places = pipeline_places(tables.p2p)
     if job is not None and job.layout is not None and (job.layout.pp > 1 or places.is_empty()):
-        width = job.layout.dp * job.layout.tp
+        width = job.layout.width
         known = present.with_columns((pl.col("rank") % width).alias("pipeline"), pl.lit(job.layout.pp).alias("size"))
     elif places.height:
         known = present.join(places, on="rank", how="inner").with_columns(

@@ -124,6 +124,7 @@ def job_roles(job: Job | None) -> pl.DataFrame:
         layout = job.layout
         for rank in range(layout.world_size):
             groups = {"pp": layout.pipeline(rank), "ep": layout.expert_group(rank)}
+            groups |= {"tp": layout.tensor_group(rank), "cp": layout.context_group(rank)}
             if rank == layout.replicas(rank)[0]:  # long in large jobs: each of these groups once
                 groups["dp"] = layout.replicas(rank)
             for role, members in groups.items():
