@@ -35,6 +35,7 @@ from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.overlaps import overlapping_steps
 from traceanalyzer.tables.computation.taxonomy import unknown_names
+from traceanalyzer.tables.steps.typical import typical_steps
 from traceanalyzer.traces.defects import losses
 
 Value = TypeVar("Value")
@@ -146,7 +147,7 @@ def quality(
     withheld: list[Withheld],
     clock_effects: Sequence[ClockEffect],
 ) -> Quality:
-    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches.
+    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches; `tables` are of all captured steps.
 
     Ranks that were promised and are not here are lost; all others were sampled by design.
     """
@@ -166,7 +167,7 @@ def quality(
         num_ranks_expected=expected,
         num_ranks_found=found,
         ranks_lost=sorted(lost),
-        num_steps_used=tables.steps["step"].n_unique(),
+        num_steps_used=len(typical_steps(tables.steps)),
         events_seen=traces.counts.events_seen,
         events_kept=traces.counts.events_kept,
         events_dropped=dropped,
