@@ -17,6 +17,7 @@ from traceanalyzer.traces import (
     Counts,
     Summary,
     Traces,
+    in_memory,
     read_job,
     read_routing_records,
     read_step_records,
@@ -127,7 +128,11 @@ def with_declaration(run: Run, declared: Declaration) -> Run:
 
 def _recorded_run(path: str, records: Records, found: Summary) -> Run:
     traces = Traces(
-        ranks=found.ranks, defects=found.defects, counts=found.counts, run_folder=None, events=empty(EVENTS)
+        ranks=found.ranks,
+        defects=found.defects,
+        counts=found.counts,
+        run_folder=None,
+        recorded=in_memory(empty(EVENTS)),
     )
     return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), records=records)
 
@@ -135,5 +140,7 @@ def _recorded_run(path: str, records: Records, found: Summary) -> Run:
 def _op_table_run(path: str, ops: pl.DataFrame, steps: frozenset[int] | None) -> Run:
     tables = tables_of_ops(ops, path)
     counts = Counts(events_seen=ops.height, events_kept=ops.height)
-    traces = Traces(ranks=tables.ranks, defects=empty(DEFECTS), counts=counts, run_folder=None, events=empty(EVENTS))
+    traces = Traces(
+        ranks=tables.ranks, defects=empty(DEFECTS), counts=counts, run_folder=None, recorded=in_memory(empty(EVENTS))
+    )
     return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), ops, steps=steps)

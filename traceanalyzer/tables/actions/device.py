@@ -19,13 +19,18 @@ _KEYS = ["rank", "step"]
 
 
 def device_actions(
-    events: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame, labels: Labels, windows: pl.DataFrame
+    events: pl.DataFrame,
+    kernels: pl.DataFrame,
+    communications: pl.DataFrame,
+    labels: Labels,
+    windows: pl.DataFrame,
+    marked: pl.DataFrame,
 ) -> pl.DataFrame:
     """Labelled actions (`ACTIONS`) from `EVENTS`, `KERNELS` and `COMMUNICATIONS`, sorted by rank, step and start.
 
-    `windows` is `STEPS`: what is labelled on the device itself is of the step in which it starts.
+    `windows` is `STEPS`: what is labelled on the device itself is of the step in which it starts. `marked` is `STEP_RANGES`.
     """
-    ranges = labelled_ranges(events, labels).rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
+    ranges = labelled_ranges(events, labels, marked).rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
     work = chunk_kernels(kernels, communications)
     inside = (
         work.sort("launch_start_ns")
