@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.regular_file import lies_within, read_regular
 from traceanalyzer.traces.capture.manifest import Part, is_capture, load_manifest, sha256_of
-from traceanalyzer.traces.capture.parts import read_part
+from traceanalyzer.traces.capture.parts import read_part, stored_frames
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
@@ -30,7 +30,7 @@ NewSink = Callable[[], Frames]
 Rows = Callable[[], Iterable[pl.DataFrame]]
 """Fetches the frames (`ROW_SCHEMA`) of one document."""
 MOST_IN_MEMORY = 1_000_000
-"""Events of a capture that are read at once: some 200 MB."""
+"""Events that are read at once where they need not be: some 200 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +78,17 @@ def read_traces(
     ranks: Collection[int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] | None = None,
+    store: Path | None = None,
 ) -> Traces:
     """Read the traces at `path`: a file, a folder, a glob, a URL, a capture, or several of these but captures.
 
     `rank_map` gives ranks by file name or pattern; of the ranks found only `ranks` are kept. `progress` is
-    called with the bytes read so far and in all. Events of a capture that holds more than `MOST_IN_MEMORY` stay there and
-    are read by groups of ranks. Raises `InputError` if nothing can be used or files contradict,
+    called with the bytes read so far and in all. Where there are more than `MOST_IN_MEMORY` events, those of a capture stay
+    there, others in the empty folder `store` if one is given, and are read by groups of ranks. Raises `InputError` if nothing can be used or files contradict,
     `UsageError` if none of `ranks` is here.
     """
-    opened = _open(path, limits, Frames, progress)
+    opened = _open(path, limits, Frames if store is None else stored_frames(store), progress)
+    opened = replace(opened, rereadable=opened.rereadable or store is not None)
     found, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
     placed = found if ranks is None else _chosen(found, ranks, str(path))
     recorded = _recorded(opened, placed)
