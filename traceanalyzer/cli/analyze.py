@@ -132,7 +132,7 @@ def measured(path: Where, asked: dict[str, Any]) -> Kept:
     names, rank_map = load_columns(reading["columns"]), load_rank_map(reading["rank_map"])
     meter = Meter("read")
     run = read(path, names, rank_map=rank_map, ranks=only, steps=at, progress=meter)
-    meter.next(f"measuring {run.traces.events.height:,} events")
+    meter.next(f"measuring {run.traces.num_events:,} events")
     analysis = analyze(with_declaration(run, declared))
     meter.done()
     return Kept(analysis.review, analysis.tables)

@@ -118,7 +118,7 @@ def read_routing_records(folder: Path | str) -> pl.DataFrame:
 
 
 def damaged_lines(folder: Path) -> list[dict[str, Any]]:
-    """Rows of `DEFECTS` for a foreign `run.json`, and for record files of a run folder that hold lines which are no record."""
+    """Rows of `DEFECTS` for a foreign `run.json`, and for record files of a run folder that hold lines that are not records."""
     rows: list[dict[str, Any]] = []
     if not describes_a_job(folder):
         rows.append(defect_row("run.damaged_job", str(folder / RUN_FILE)))
