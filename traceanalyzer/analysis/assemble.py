@@ -76,7 +76,7 @@ def _review(run: Run, found: Measured) -> Review:
     recomputed = subjects.efficiency.recomputed
     given: dict[str, Any] = {name: value for part in subjects.parts for name, value in part.sections.items()}
     checks = capture_figures(run, tables, found.step)
-    result = quality(run, tables, checks, claims.withheld, found.clock_effects)
+    result = quality(run, subjects.capture.everything.tables, checks, claims.withheld, found.clock_effects)
     return _summed_up(
         found,
         Review(

@@ -13,7 +13,7 @@ from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.review import AllToAll, Bubble, Recorded, Sample, StragglerFigures, Withheld
 from traceanalyzer.tables import Tables
 
-_ONLY_RECORDS = "no trace is here: records of communication tell nothing of it"
+_ONLY_RECORDS = "there is no trace: records of communication do not show it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +69,5 @@ def why_no_kernels(tables: Tables) -> str:
     """Why nothing is measured of traces of which no kernel was read."""
     unread = " and ".join(tables.unread_devices)
     if unread:
-        return f"device events in the format of {unread} are not read, and CPU events do not tell what the device did"
-    return "kernels were launched and none was recorded, so nothing tells what the device did"
+        return f"device events in the format of {unread} are not read, and CPU events do not show what the device did"
+    return "kernels were launched and none was recorded, so what the device did is unknown"

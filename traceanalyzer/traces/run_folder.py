@@ -118,7 +118,7 @@ def read_routing_records(folder: Path | str) -> pl.DataFrame:
 
 
 def damaged_lines(folder: Path) -> list[dict[str, Any]]:
-    """Rows of `DEFECTS` for a foreign `run.json`, and for record files of a run folder that hold lines which are no record."""
+    """Rows of `DEFECTS` for a foreign `run.json`, and for record files of a run folder that hold lines that are not records."""
     rows: list[dict[str, Any]] = []
     if not describes_a_job(folder):
         rows.append(defect_row("run.damaged_job", str(folder / RUN_FILE)))
@@ -146,7 +146,7 @@ def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.Da
 
 
 def _lines(path: Path, record: type, schema: pl.Schema) -> Iterator[tuple[int, Any]]:
-    """Line numbers and records of a file; None for a line that is no record."""
+    """Line numbers and records of a file; None for a line that is not a record."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
     try:
         data = read_regular(path)

@@ -59,7 +59,7 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_any_mesh_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, faults, rank, cause, call = FAULTS[name]
@@ -86,7 +86,7 @@ LINKS = {
 }  # fmt: skip
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LINKS)
 def test_a_slow_link_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, slow, (rank, peer) = LINKS[name]

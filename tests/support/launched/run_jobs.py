@@ -20,7 +20,7 @@ import torch.distributed as dist
 
 from instrumented_runs.pipeline.plan import plan_named
 from instrumented_runs.settings import ORDER_FILE, PipelineSettings, RunSettings
-from instrumented_runs.worker import JOBS
+from instrumented_runs.kinds import JOBS
 from traceanalyzer.job import (
     RUN_FILE,
     STEPS_FILE,

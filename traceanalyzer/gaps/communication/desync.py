@@ -132,7 +132,7 @@ def _no_dump(a: Apart) -> str:
     where = f"in {a.operation} number {a.sequence} of {_group(a)}"
     if a.size is not None and 2 * len(a.ranks) > a.size:
         return (
-            f"{_wait(a.others, start=True)} {where}; {len(a.ranks):,} of its {a.size:,} members left no dump here, so nothing tells who "
+            f"{_wait(a.others, start=True)} {where}; {len(a.ranks):,} of its {a.size:,} members left no dump, so it is unknown who "
             "did not come: give the dumps of all ranks."
         )
     suspect = "it is the suspect" if len(a.ranks) == 1 else "they are the suspects"

@@ -1,7 +1,7 @@
 """Where the calls of a group's members come apart: who did not call what, from flight-recorder dumps.
 
 Numbers count the calls of a group on each rank. Under one number every member must have called the same. A rank whose ring
-buffer begins later has forgotten a call, which is no proof; a call that ended somewhere, and ends only with all members, was
+buffer begins later has forgotten a call, which proves nothing; a call that ended somewhere, and ends only with all members, was
 made by all of them, so that a dump without it is older than the others.
 """
 

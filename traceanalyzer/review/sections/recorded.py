@@ -53,7 +53,7 @@ class Desync(Part, frozen=True, kw_only=True):
     group: str
     operation: str
     sequence: int | None
-    ranks: Annotated[list[int], Meta(description="Who stands out; empty where nothing tells.")]
+    ranks: Annotated[list[int], Meta(description="Who stands out; empty if nothing shows it.")]
     others: list[int]
     said: Annotated[str, Meta(description="The statement in words.")]
 

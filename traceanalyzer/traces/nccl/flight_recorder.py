@@ -91,7 +91,7 @@ class Dump:
     listed: pl.DataFrame
     """`DUMPS`."""
     num_lost: int
-    """Entries without a name, or that are no entries."""
+    """Entries without a name, or that are not entries."""
 
 
 def read_flight_recorder(path: Path | str) -> pl.DataFrame:
@@ -144,7 +144,7 @@ def _dump(dump: dict[str, Any], file: Path) -> Dump:
 
 
 def _rank(file: Path, listed: list[tuple[str, str | None, str | None]]) -> int | None:
-    """The last number in the file's name; where that is no member of the job, the one after `rank`.
+    """The last number in the file's name; where that is not a member of the job, the one after `rank`.
 
     Raises `InputError` if neither can be a rank.
     """
@@ -215,7 +215,7 @@ def _nanoseconds(milliseconds: object) -> int | None:
 
 
 def _extents(size: object) -> list[int] | None:
-    """Extents of one tensor; null where one is no number of a memory's size."""
+    """Extents of one tensor; null where one is not a number of a memory's size."""
     if not isinstance(size, list | tuple):
         return None
     extents = cast("list[object]", size)
