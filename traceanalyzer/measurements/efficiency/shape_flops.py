@@ -8,6 +8,9 @@ stage says nothing of the others, so these figures are set against the declared 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import polars as pl
 
 from traceanalyzer.tables.computation.shapes import ELEMENT_BYTES, integer_list
@@ -62,6 +65,7 @@ _UNREAD = (
     r"|LinearWithGradAccumulation|FlashAttn|^aten::(_?convolution|_flash_attention|_efficient_attention)"
 )
 """Operators that multiply matrices in a way not read here: TransformerEngine, flash-attn, compiled templates, FP8."""
+_T = TypeVar("_T")
 _NOT_OPERATORS = r"^(autograd::engine|triton_(poi|per|red)_)"
 
 
@@ -136,7 +140,8 @@ def _multiplications(found: pl.DataFrame) -> pl.DataFrame:
     per_group = pl.when(ragged_columns).then(left.list.first()).otherwise(1)
     results = pl.when(~ragged_shared).then(result // per_group)
     tables = [
-        _sized(found, name, [position, position + 1], flops // per_group, results) for name, position in FACTORS.items()
+        _sized(found, name, [position, position + 1], flops // per_group, results)
+        for name, position in _occurring(found, FACTORS)
     ]
     return pl.concat(tables).with_columns(pl.lit("gemm").alias("kind"))
 
@@ -149,13 +154,19 @@ def _attention(found: pl.DataFrame) -> pl.DataFrame:
     whole = pl.when(query.list.len() == 4).then(forward)
     result = queries * _size(value, 3)
     tables: list[pl.DataFrame] = []
-    for name, (first, causal) in ATTENTION.items():
+    for name, (first, causal) in _occurring(found, ATTENTION):
         is_causal = pl.col("args").str.json_path_match(f'$["Concrete Inputs"][{causal}]') == "True"
         flops, written = (
             (2 * whole, _elements(query) + _elements(key) + _elements(value) + 2 * result) if first else (whole, result)
         )
         tables.append(_sized(found, name, [first, first + 1, first + 2], flops, written, is_causal))
     return pl.concat(tables).with_columns(pl.lit("attention").alias("kind"))
+
+
+def _occurring(found: pl.DataFrame, named: Mapping[str, _T]) -> list[tuple[str, _T]]:
+    """Those of the named operators that were found, and always one: it gives the columns."""
+    names = set(found["name"].unique())
+    return [item for item in named.items() if item[0] in names] or list(named.items())[:1]
 
 
 def _size(sizes: pl.Expr, dimension: int) -> pl.Expr:
