@@ -27,6 +27,11 @@ if TYPE_CHECKING:
 @rank_map_option
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes; by default as cores and memory allow.")
 @click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")
+@click.option(
+    "--redact",
+    metavar="CLASSES",
+    help="Write pseudonyms in place of names: all, or a list of hosts, users, paths, kernels, annotations.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write what was done as JSON; - is standard output.")
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(
@@ -35,6 +40,7 @@ def command(
     rank_map: str | None,
     workers: int | None,
     memory: int | None,
+    redact: str | None,
     json_file: str | None,
     *,
     strict: bool,
@@ -45,6 +51,7 @@ def command(
     """
     from traceanalyzer.cli.options.reading import Meter, announce, refuse_loss, summary
     from traceanalyzer.options.reading import load_rank_map
+    from traceanalyzer.pseudonyms import classes_of
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
     from traceanalyzer.traces.nccl.records import num_record_files
@@ -52,7 +59,13 @@ def command(
     signal.signal(signal.SIGTERM, _terminate)
     limits = Limits() if memory is None else Limits.for_memory(memory << 20)
     result = ingest(
-        paths, out, rank_map=load_rank_map(rank_map), limits=limits, num_workers=workers, progress=Meter("read")
+        paths,
+        out,
+        rank_map=load_rank_map(rank_map),
+        limits=limits,
+        num_workers=workers,
+        progress=Meter("read"),
+        redact=classes_of(redact),
     )
     traces = summarize(out, limits=limits, verify=False)
     left_out = num_record_files(paths)

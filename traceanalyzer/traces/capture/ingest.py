@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +14,7 @@ import msgspec
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
+from traceanalyzer.pseudonyms import KEY
 from traceanalyzer.regular_file import read_regular, regular_below, shown
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
@@ -30,12 +28,13 @@ from traceanalyzer.traces.capture.manifest import (
     save_manifest,
     sha256_of,
 )
-from traceanalyzer.traces.capture.parts import PartWriter
-from traceanalyzer.traces.capture.workers import WorkerDiedError, each, number_of_workers
+from traceanalyzer.traces.capture.redaction import Redaction
+from traceanalyzer.traces.capture.sources import entry_of, read_entry, stamp, unchanged
+from traceanalyzer.traces.capture.workers import each, number_of_workers
 from traceanalyzer.traces.defects import defect_row
-from traceanalyzer.traces.input.discovery import Found, Source, find, is_remote, open_source
+from traceanalyzer.traces.input.discovery import Found, Source, find
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
-from traceanalyzer.traces.input.source import Progress, Unusable, read_source, unusable
+from traceanalyzer.traces.input.source import unusable
 from traceanalyzer.traces.kineto.ranks.identity import identify
 from traceanalyzer.traces.run_folder import SIDE_FILES
 from traceanalyzer.version import __version__
@@ -60,10 +59,11 @@ def ingest(
     limits: Limits = DEFAULT_LIMITS,
     num_workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    redact: frozenset[str] = frozenset(),
 ) -> Ingested:
     """Read all traces at `paths` into the capture `out`, making or extending it.
 
-    Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
+    `redact` are classes of names (`traceanalyzer.pseudonyms.CLASSES`) that are replaced before they are written. Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
     `progress` is called with the bytes read so far and in all. Raises `InputError` (and leaves an existing capture as
     it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be written.
     """
@@ -75,7 +75,7 @@ def ingest(
             raise OutputError(f"{folder}: exists and is not a capture", "choose another --out, or an empty folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder):
-            return _Ingest(folder, found, rank_map, limits).run(num_workers, progress)
+            return _Ingest(folder, found, rank_map, limits, Redaction.of(redact)).run(num_workers, progress)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
@@ -91,25 +91,34 @@ def _is_remainder(folder: Path) -> bool:
 
 class _Ingest:
     def __init__(
-        self, folder: Path, found: Sequence[Found], rank_map: Mapping[str, int] | None, limits: Limits
+        self,
+        folder: Path,
+        found: Sequence[Found],
+        rank_map: Mapping[str, int] | None,
+        limits: Limits,
+        redaction: Redaction | None,
     ) -> None:
         self._folder = folder
         self._found = found
         self._limits = limits
         self._before = load_manifest(folder) if is_capture(folder) else None
+        self._redaction = _same_redaction(folder, self._before, redaction)
         self._rank_map = {**(self._before.rank_map if self._before else {}), **(rank_map or {})}
+        self._given_map = self._rank_map
+        if redaction is not None:  # it speaks of files by their names: each file is told its rank when it is read
+            self._rank_map = {}
         self._left_out: list[dict[str, Any]] = []
         self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}
 
     def run(self, num_workers: int | None, progress: Callable[[int, int], None] | None) -> Ingested:
         self._clean(self._before)
         sources = {s.path: s for found in self._found for s in found.sources}
-        todo = [s for s in sources.values() if not _unchanged(s, self._entries.get(shown(s.path)))]
+        todo = [s for s in sources.values() if not unchanged(s, self._entries.get(self._name(s)), self._redaction)]
         failures: list[str] = []
         try:
             for source, entry in self._read(todo, num_workers, progress):
                 failures += entry.failures
-                self._entries[shown(source.path)] = entry
+                self._entries[self._name(source)] = entry
                 self._save(complete=False)
             self._check(failures, [str(f.sources[0].path) for f in self._found])
         except TraceAnalyzerError:
@@ -122,6 +131,11 @@ class _Ingest:
         self._clean(manifest)
         return Ingested(manifest, len(todo), len(sources) - len(todo))
 
+    def _name(self, source: Source) -> str:
+        """A source as the manifest calls it."""
+        path = shown(source.path)
+        return path if self._redaction is None else self._redaction.source(path)
+
     # reading ---------------------------------------------------------------------------------------------------------
 
     def _read(
@@ -129,16 +143,16 @@ class _Ingest:
     ) -> Iterator[tuple[Source, SourceEntry]]:
         work = self._folder / _WORK
         work.mkdir(mode=0o700, exist_ok=True)
-        sizes = [size for s in todo if (size := _stamp(s)[0]) is not None]
+        sizes = [size for s in todo if (size := stamp(s)[0]) is not None]
         count = _Progress(sum(sizes), progress)
-        task = partial(_read_source, str(work), self._limits)
+        task = partial(read_entry, str(work), self._limits, self._redaction, self._given_map)
         workers = number_of_workers(len(todo), num_workers) if sum(sizes) > _WORTH_WORKERS else 1
         if workers == 1:
             for source in todo:
                 yield source, self._place(task(source, count.add_named))
             return
         for source, result in each(task, todo, num_workers=workers, on_bytes=count.add):
-            yield source, self._place(_entry(source, result))
+            yield source, self._place(entry_of(source, result, self._redaction))
 
     def _place(self, entry: SourceEntry) -> SourceEntry:
         """Move the parts of a source from the work folder to their final names."""
@@ -170,10 +184,14 @@ class _Ingest:
             sources=tuple(self._entries[path] for path in sorted(self._entries)),
             side_files={**before, **(side_files or {})},
             rank_map=self._rank_map,
-            defects=(*(row for found in self._found for row in found.defects), *self._left_out),
+            defects=tuple(self._named(row) for row in (*_defects_of(self._found), *self._left_out)),
+            redaction=msgspec.UNSET if self._redaction is None else self._redaction,
         )
         save_manifest(self._folder, manifest)
         return manifest
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row if self._redaction is None else self._redaction.defect(row)
 
     def _check(self, failures: list[str], paths: Sequence[str]) -> None:
         """Refuse what reading the capture would refuse."""
@@ -212,29 +230,29 @@ class _Ingest:
                         self._left_out.append(defect_row("folder.not_regular", str(path)))
                         continue
                     data, name = read_regular(path), path.relative_to(run_folder).as_posix()
+                    if self._redaction is not None and name == RUN_FILE:
+                        data = self._redaction.job(data)
                     (self._folder / name).parent.mkdir(mode=0o700, exist_ok=True)
                     write_atomically(self._folder / name, data)
                     copied[name] = sha256_of(data)
         return copied
 
 
-def _entry(source: Source, result: object) -> SourceEntry:
-    """What a worker answered; a worker that died costs its source, other errors end the ingest."""
-    if isinstance(result, SourceEntry):
-        return result
-    if not isinstance(result, WorkerDiedError):
-        raise result if isinstance(result, Exception) else TypeError(result)
-    failure = shown(f"{source.path}: {result}")
-    defect = defect_row("file.unusable", source.path, detail=str(result))
-    return SourceEntry(
-        path=shown(source.path),
-        num_bytes=None,
-        modified_ns=None,
-        sha256="",
-        documents=(),
-        failures=(failure,),
-        defects=(defect,),
-    )
+def _same_redaction(folder: Path, before: Manifest | None, asked: Redaction | None) -> Redaction | None:
+    """What is replaced. Raises `OutputError` if the capture was made with other classes or another key."""
+    earlier = None if before is None or isinstance(before.redaction, msgspec.UnsetType) else before.redaction
+    if before is not None and earlier != asked:
+        classes = "none" if earlier is None else ",".join(earlier.classes)
+        raise OutputError(
+            f"{folder}: was made with other pseudonyms (classes: {classes})",
+            f"give the same --redact and {KEY}, or choose another --out",
+        )
+    return asked
+
+
+def _defects_of(found: Sequence[Found]) -> Iterator[dict[str, Any]]:
+    for each_place in found:
+        yield from each_place.defects
 
 
 _WORTH_WORKERS = 4 << 20  # below this, starting processes takes longer than reading
@@ -253,61 +271,3 @@ class _Progress:
 
     def add_named(self, _name: str, count: int) -> None:
         self.add(count)
-
-
-def _stamp(source: Source) -> tuple[int | None, int | None]:
-    """Size and modification time of a local source."""
-    if is_remote(source.path):
-        return None, None
-    try:
-        status = os.stat(source.path)  # noqa: PTH116 - the path may be of any form that was given
-    except OSError:
-        return None, None
-    return status.st_size, status.st_mtime_ns
-
-
-def _unchanged(source: Source, entry: SourceEntry | None) -> bool:
-    """Whether the capture holds this very file: same size and time, or else the same content."""
-    if entry is None or not entry.sha256:
-        return False
-    size, modified = _stamp(source)
-    if size is None or size != entry.num_bytes:
-        return False
-    return modified == entry.modified_ns or _hash_source(source) == entry.sha256
-
-
-def _hash_source(source: Source) -> str:
-    digest = hashlib.sha256()
-    with open_source(source.path) as file:
-        while data := file.read(1 << 20):
-            digest.update(data)
-    return digest.hexdigest()
-
-
-def _read_source(work: str, limits: Limits, source: Source, progress: Progress | None = None) -> SourceEntry:
-    """Read one source and write its parts into folders of its own below `work`."""
-    size, modified = _stamp(source)
-    documents: list[DocumentEntry] = []
-    failures: list[str] = []
-    defects: list[dict[str, Any]] = []
-
-    def new_sink() -> PartWriter:
-        return PartWriter(Path(tempfile.mkdtemp(dir=work)))
-
-    for result in read_source(source, limits=limits, new_sink=new_sink, progress=progress):
-        if isinstance(result, Unusable):
-            failures += [result.why] if result.why else []
-            defects += result.defects
-            continue
-        facts, sink = result
-        parts = tuple(msgspec.structs.replace(part, path=str(path)) for path, part in sink.finish(facts))
-        documents.append(DocumentEntry(facts=facts, parts=parts))
-    return SourceEntry(
-        path=shown(source.path),
-        num_bytes=size,
-        modified_ns=modified,
-        sha256=_hash_source(source),
-        documents=tuple(documents),
-        failures=tuple(failures),
-        defects=tuple(defects),
-    )
