@@ -17,7 +17,8 @@ import torch
 
 from instrumented_runs.pacing.gemm_peak import device_peaks
 from instrumented_runs.recorder import host_load
-from instrumented_runs.recorder.capture import Window
+from instrumented_runs.recorder.capture import Window, sync_events
+from instrumented_runs.recorder.nccl_inspector import inspector_note
 from instrumented_runs.recorder.start.environment import Surroundings
 from traceanalyzer.errors import OutputError
 from traceanalyzer.hardware import Hardware
@@ -126,3 +127,14 @@ def joined_run(job: Job, gathered: Sequence[Gathered], extras: dict[str, str], s
         extras=extras,
         status=status,
     )
+
+
+def extras(job: Job, no_device_state: str | None, flight_note: str, backend: str) -> dict[str, str]:
+    """What a rank could record beside traces and steps."""
+    return {
+        **job.extras,
+        "clocks_and_power": no_device_state or "recorded",
+        "cuda_sync_events": sync_events()[1],
+        "flight_recorder": flight_note,
+        "nccl_inspector": inspector_note(os.environ, backend),
+    }
