@@ -103,6 +103,13 @@ def _priced_sentence(fault: Finding, step_ms: float) -> str:
 
 
 def _bounded_sentence(fault: Finding, step_ms: float) -> str:
+    if fault.at_most_basis == "excess":
+        longer = fault.at_most_ms or 0.0
+        share = (
+            f"{percent(longer / step_ms)} of a step of {milliseconds(step_ms)}; what its repair would save is not known"
+        )
+        who = _sentence(fault.culprit or "a rank")
+        return f"{who} needs {milliseconds(longer)} per step longer than its peers ({share}): {fault.statement}."
     waited = f"up to {_of_step(fault.at_most_ms or 0.0, step_ms, '; a bound')}"
     return f"Others wait {waited} for {fault.culprit}: {fault.statement}."
 
