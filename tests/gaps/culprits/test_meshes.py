@@ -56,7 +56,7 @@ FAULTS = {
         Job(pp=3, dp=2, tensor=2, num_microbatches=4, num_steps=2), Faults(slow_compute={3: 1.45}), 3, "computation", None,
     ),
     "slow member of a tensor group, weight gradients apart": (
-        Job(pp=2, dp=4, tensor=4, num_microbatches=3, num_steps=1, schedule="ZeroBubble"), Faults(slow_compute={6: 1.3}), 6,
+        Job(pp=3, dp=2, tensor=2, num_microbatches=6, num_steps=2, schedule="ZeroBubble"), Faults(slow_compute={0: 1.3}), 0,
         "computation", None,
     ),
     "experts of tensor groups": (Job(**SMALL, dp=4, tensor=2, ep=4, moe_layers=1), Faults(slow_compute={1: 1.5}), 1, "computation", None),

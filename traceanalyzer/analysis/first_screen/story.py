@@ -65,6 +65,11 @@ def largest(findings: Sequence[Finding], remedy: RemedyClass, least_ms: float) -
     return max(priced, key=lambda each: each.worth_ms or 0.0, default=None)
 
 
+def first_fault(findings: Sequence[Finding], least_ms: float) -> Finding | None:
+    """The fault that the first sentence names: the priced one that is worth most, else the one with the largest bound."""
+    return largest(findings, "fault", least_ms) or _bounded(findings, least_ms)
+
+
 def _fault_sentences(findings: Sequence[Finding], step_ms: float, least: float, bubble: Bubble | None) -> list[str]:
     """The priced fault that is worth most; the one that others wait for longest, where that may be more."""
     priced, bounded = largest(findings, "fault", least), _bounded(findings, least)
