@@ -89,7 +89,7 @@ def without_steps(capture: Captured, steps: Collection[int]) -> Captured:
 
 def events_of(run: Run, tables: Tables) -> Callable[[int], pl.DataFrame]:
     """Events of one rank on the tables' clock."""
-    return lambda rank: on_one_clock(run.traces.events.filter(pl.col("rank") == rank), tables.clocks)
+    return lambda rank: on_one_clock(run.traces.recorded.of_rank(rank), tables.clocks)
 
 
 def _tables(run: Run) -> Tables:
@@ -98,10 +98,10 @@ def _tables(run: Run) -> Tables:
         return tables_of_ops(run.ops, run.path)
     dumps = run.records
     told = recorded_collectives(dumps.flight, dumps.inspector)
-    if run.traces.events.is_empty():
+    if not run.traces.num_events:
         return tables_of_records(run.traces.ranks, told, recorded_messages(dumps.flight, dumps.inspector))
     tables = build_tables(
-        run.traces.events,
+        run.traces.recorded,
         run.traces.ranks,
         run.job,
         run.routing_records,

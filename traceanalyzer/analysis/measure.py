@@ -54,7 +54,7 @@ def measure(run: Run) -> Measured:
     waits = wait_bounds(typical.splits, typical.messages, links(typical.tables.ranks))
     exchanges = found.experts.detail.collectives
     coverage = sample(typical.tables, exchanges, waits, found.pipeline.figures, run.job)
-    alone = run.ops is None and run.traces.events.is_empty()
+    alone = run.ops is None and not run.traces.num_events
     recorded = recorded_figures(run.records, capture.everything.splits, alone=alone)
     return Measured(
         subjects=found,

@@ -11,7 +11,7 @@ from traceanalyzer.gaps.causes.explained import ExplainedPipeline, explained_pip
 from traceanalyzer.gaps.culprits.culprits import CulpritGap, culprit_gap
 from traceanalyzer.gaps.efficiency.declaration import declared_recompute
 from traceanalyzer.gaps.efficiency.kernels import KernelGap, kernel_gap
-from traceanalyzer.gaps.efficiency.operators import recorded_operators
+from traceanalyzer.gaps.efficiency.operators import recorded_operators, telling_operators
 from traceanalyzer.gaps.efficiency.prediction import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.efficiency.shapes import EfficiencyGap, efficiency_gap
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap, utilisation_gap
@@ -62,7 +62,7 @@ def subjects(run: Run, capture: Captured) -> Subjects:
     everything = capture.everything
     tables, splits, messages = capture.typical.tables, capture.typical.splits, capture.typical.messages
     exchanged, account = capture.typical.exchanged, capture.typical.account
-    operators = recorded_operators(run.traces.events, tables)
+    operators = recorded_operators(run.traces.recorded.collected(telling_operators(tables.kernels)), tables)
     own_exchanges = read_execution_exchanges(run.path)
 
     causes = pipeline_causes(bubble, tables, job, declared)

@@ -102,7 +102,8 @@ Direction = Literal[
 """Where an exchange of an expert layer stands in it."""
 LoadUnit = Literal["rank", "expert"]
 LoadSide = Literal["received", "sent"]
-LoadPattern = Literal["steady", "mixed", "wandering"]
+LoadPattern = Literal["steady", "mixed", "wandering", "bursts"]
+"""The same member in every step, in some, another one each time, or only few steps are uneven at all."""
 LoadsSource = Literal["side_file", "splits", "side_file, splits", "bytes", "unpaired_splits"]
 """`bytes`: the split lists were cut."""
 ExchangeCause = Literal["even", "compute", "communication", "mixed"]

@@ -56,7 +56,7 @@ def validity(step_records: pl.DataFrame, actions: pl.DataFrame, windows: pl.Data
 def _pressure(records: pl.DataFrame) -> float | None:
     """Median over steps. The kernel's figure is of the whole machine, so of the ranks the largest counts.
 
-    The kernel brings it up to date a little later than the step's clock is read, so of a short step it may exceed the whole.
+    The kernel brings its figure up to date between readings, so a step may see a little more than its own length.
     """
     duration_us = (pl.col("end_ns") - pl.col("start_ns")) / 1e3
     by_step = (

@@ -3,7 +3,7 @@
 Only whole steps are compared. Of eight or more, those are typical whose length is within the larger of three scaled median
 absolute deviations and 5% of the median; if more than a tenth of them would fall out, none does: then they are the run. Of
 fewer, all are typical but a first step that is more than 25% off the median and a warm-up (longer than the others, or with less
-work), or cut: as long as the others with the time before its first kernel. One whose next step is alike is no warm-up: then
+work), or cut: as long as the others with the time before its first kernel. One whose next step is alike is not a warm-up: then
 steps differ, and nobody knows which are usual.
 """
 
