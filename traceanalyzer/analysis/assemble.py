@@ -130,7 +130,7 @@ def _words(found: Measured, review: Review) -> Words:
         return Words(first=[f"Nothing is measured: {why_no_kernels(tables)}."])
     if tables.steps.is_empty() and found.recorded is not None:
         return Words(first=recorded_sentences(found.recorded))
-    ranks = sorted(tables.ranks["rank"].unique())
+    ranks = sorted(set(tables.ranks["rank"]) - set(tables.unrecorded_devices))
     spent = Spent(review.step, review.accounting, review.quality, captured, ranks, review.kernels, review.communication)
     return Words(
         lead=apart_sentences(found.recorded, faults_only=True),
