@@ -22,7 +22,7 @@ from traceanalyzer.traces import (
     read_step_records,
     read_traces,
 )
-from traceanalyzer.traces.input.discovery import Paths, Where
+from traceanalyzer.traces.input.discovery import Paths, Where, each_of
 from traceanalyzer.traces.nccl.records import (
     NO_RECORDS,
     Records,
@@ -33,6 +33,7 @@ from traceanalyzer.traces.nccl.records import (
 )
 from traceanalyzer.traces.op_table import is_op_table, read_op_table
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
+from traceanalyzer.traces.run_status import Observer, read_statuses, run_state, with_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,8 @@ class Run:
     """Ranks that were to be traced here: one that is missing is lost, any other is sampled by design."""
     steps: frozenset[int] | None = None
     """Steps to look at; None: all."""
+    state: str | None = None
+    """Whether the run still runs or where it stopped, in a sentence; None: it completed, or nothing says so."""
 
 
 def read(
@@ -85,23 +88,26 @@ def read(
         if found is None:
             raise
         return _recorded_run(str(path), records, found)
-    folder = traces.run_folder
-    job = read_job(folder) if folder else None
+    folders = traces.record_folders
+    job = read_job(traces.run_folder) if traces.run_folder else None
+    statuses = read_statuses(folders, job.job_id if job is not None else None)
+    job = with_ranks(job, statuses) if job is not None else None
     return Run(
         path=str(path),
         traces=replace(traces, defects=with_defects(traces.defects, records)),
         records=records,
         job=job,
-        step_records=_rows_of(read_step_records(folder), ranks) if folder else empty(STEP_RECORDS),
-        routing_records=_rows_of(read_routing_records(folder), ranks) if folder else empty(ROUTING_RECORDS),
+        step_records=_rows_of(read_step_records(folders), ranks),
+        routing_records=_rows_of(read_routing_records(folders), ranks),
         promised=_promised(path, job, ranks),
+        state=run_state(statuses, Observer.here()) if statuses else None,
         steps=chosen,
     )
 
 
 def _promised(path: Where, job: Job | None, ranks: Collection[int] | None) -> frozenset[int]:
     """Of a run folder the ranks that were to be traced, less those that were not asked for; of a single file none."""
-    if job is None or isinstance(path, Paths) or not Path(path).is_dir():
+    if job is None or not all(Path(each).is_dir() for each in each_of(path)):
         return frozenset()
     traced = range(job.world_size or 0) if job.traced_ranks is None else job.traced_ranks
     return frozenset(rank for rank in traced if ranks is None or rank in ranks)
