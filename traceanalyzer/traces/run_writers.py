@@ -13,17 +13,24 @@ from traceanalyzer.traces.defects import defect_row
 def several_writers(records: pl.DataFrame, folder: Path) -> list[dict[str, Any]]:
     """Rows of `DEFECTS` for ranks of which `records` (`STEP_RECORDS`) hold a step more than once.
 
-    Records of one step that overlap in time come from processes that ran at once; others from an earlier run.
+    Where records of a rank overlap in time, processes ran at once; else one run came after the other.
     """
-    spans = records.select("rank", "step", "start_ns", "end_ns").sort("rank", "step", "start_ns")
-    spans = spans.with_columns(
-        pl.len().over("rank", "step").alias("copies"),
-        (pl.col("start_ns") < pl.col("end_ns").cum_max().shift().over("rank", "step")).alias("at_once"),
+    spans = (
+        records.select("rank", "step", "start_ns", "end_ns")
+        .sort("rank", "start_ns")
+        .with_columns(
+            pl.len().over("rank", "step").alias("copies"),
+            (pl.col("start_ns") < pl.col("end_ns").cum_max().shift().over("rank")).alias("at_once"),
+        )
     )
     rows = (
-        spans.filter(pl.col("copies") > 1)
-        .group_by("rank", maintain_order=True)
-        .agg(pl.col("copies").max(), pl.col("step").n_unique().alias("steps"), pl.col("at_once").any())
+        spans.group_by("rank", maintain_order=True)
+        .agg(
+            pl.col("copies").max(),
+            pl.col("step").filter(pl.col("copies") > 1).n_unique().alias("steps"),
+            pl.col("at_once").any(),
+        )
+        .filter(pl.col("copies") > 1)
     )
     found: list[dict[str, Any]] = []
     for rank, copies, steps, at_once in rows.iter_rows():
