@@ -19,7 +19,7 @@ BY_DESCRIPTION = {
     r"mesh_dp_shard_in_ep": "dp_shard_in_ep",
 }
 """A group's whole description, in lower case, by its dimension: torch's device mesh writes `mesh_<dimension>`, Megatron-LM
-its own names. Megatron-LM makes many more groups (embeddings, tensor and data together): their sizes are no degree."""
+its own names. Megatron-LM makes many more groups (embeddings, tensor and data together): their sizes are not degrees."""
 DEGREES = ("pp", "dp", "tp", "cp", "ep")
 MESH = ("pp", "dp", "tp", "cp")
 """Degrees whose product is the number of ranks; experts are spread over them."""

@@ -66,6 +66,7 @@ class Capture:
     ) -> None:
         """`begin` is the number of the step that starts now; the trace goes to `path`, with `note`: a key and its JSON."""
         self.steps = window.steps(begin)
+        self.path = path
         self._at = begin
         self._end = begin + window.warmup + window.active
         plan = schedule(wait=0, warmup=window.warmup, active=window.active, repeat=1)

@@ -38,6 +38,7 @@ from instrumented_runs.recorder.ending.signals import Termination, first_line, w
 from instrumented_runs.recorder.flight_dump import dump_flight
 from instrumented_runs.recorder.nccl_inspector import inspector_note
 from instrumented_runs.recorder.on_demand import Requests
+from instrumented_runs.recorder.parquet import InBackground
 from instrumented_runs.recorder.run_file import (
     append_records,
     cuda_peaks,
@@ -81,6 +82,7 @@ class Recorder:
         start_signal: signal.Signals | None = None,
         *,
         measure_peak: bool = False,
+        parquet: bool = False,
         replace: bool = False,
     ) -> None:
         """Nothing is recorded before `start`.
@@ -94,6 +96,7 @@ class Recorder:
             cpu_group: a gloo group of all ranks; by default one is made where the default group is not gloo.
             clock_error_ns: added to every time this rank writes: a planted fault.
             start_signal: asks for a further window when any one rank gets it.
+            parquet: each trace becomes a capture in `folder/captures` while the loop goes on, and is removed then.
             measure_peak: rank 0 measures the device's matrix-multiply rate before the loop (a second or two).
             replace: an earlier run in `folder` is replaced, not refused, as an earlier attempt of a restarted run always is.
         """
@@ -113,6 +116,7 @@ class Recorder:
         )
         self._start_signal = start_signal
         self._measure_peak = measure_peak
+        self._captures = InBackground(self.folder, wanted=parquet)
         self._device = DeviceState()
         self._clock_error_ns = clock_error_ns
         self._step = 0
@@ -159,6 +163,7 @@ class Recorder:
             openings = open_together(self._all, self._found, problem)
             self.job = opened_job(self.job, openings, self.num_ranks, self._found, self._ranks)
             remove_earlier(self.folder, self.rank)
+            self._captures.clear(self.rank)
             self._heartbeat = Heartbeat(self.folder, self.job.job_id, self._rank_record, self.num_ranks)
             self._termination = Termination()
             if self._measure_peak and self.rank == 0:
@@ -211,6 +216,7 @@ class Recorder:
         if self._capture is not None:
             self._capture.step()
             if self._capture.is_over:
+                self._captures.begin(self._capture.path)
                 self._capture = None
         self._step += 1
         self._begin_step()
@@ -322,6 +328,8 @@ class Recorder:
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.stop()
+            self._captures.begin(capture.path)
+        self._captures.finish()
 
     def _extras(self) -> dict[str, str]:
         """What this rank could record beside traces and steps."""

@@ -35,6 +35,7 @@ from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.overlaps import overlapping_steps
 from traceanalyzer.tables.computation.taxonomy import unknown_names
+from traceanalyzer.tables.steps.typical import typical_steps
 from traceanalyzer.traces.defects import losses
 
 Value = TypeVar("Value")
@@ -146,7 +147,7 @@ def quality(
     withheld: list[Withheld],
     clock_effects: Sequence[ClockEffect],
 ) -> Quality:
-    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches.
+    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches; `tables` are of all captured steps.
 
     Ranks that were promised and are not here are lost; all others were sampled by design.
     """
@@ -166,7 +167,7 @@ def quality(
         num_ranks_expected=expected,
         num_ranks_found=found,
         ranks_lost=sorted(lost),
-        num_steps_used=tables.steps["step"].n_unique(),
+        num_steps_used=len(typical_steps(tables.steps)),
         events_seen=traces.counts.events_seen,
         events_kept=traces.counts.events_kept,
         events_dropped=dropped,
@@ -203,7 +204,7 @@ def warnings(
         lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'is' if found == 1 else 'are'} here.")
     if result.ranks_lost:
         lost = ranks_text(result.ranks_lost)
-        lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")
+        lines.append(f"Missing from this capture: {lost}. The result covers only what is left.")
     job = run.job
     if run.state is not None:
         lines.append(run.state)
@@ -253,7 +254,7 @@ def _defect_lines(defects: Sequence[Defect]) -> list[str]:
 
 
 def _lost_events(result: Quality) -> dict[str, int]:
-    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are no event."""
+    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are not events."""
     lost = {defect.code for defect in result.defects if defect.is_loss}
     spared = _NO_LOSS if "rank.unknown" in lost else {*_NO_LOSS, "file_left_out"}
     return {reason: count for reason, count in result.events_dropped.items() if lost and count and reason not in spared}
@@ -320,10 +321,14 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
 
 def _step_text(tables: Tables) -> str:
     """What a step is, and which steps figures speak of."""
-    told = f"Told by {tables.step_basis.name}" if tables.step_basis.name else "Nothing tells steps: the capture is one"
+    told = (
+        f"Told by {tables.step_basis.name}"
+        if tables.step_basis.name
+        else "No step is marked: the capture counts as one"
+    )
     return (
         f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
-        "start. Every figure speaks of the typical steps; those set apart are listed with their price."
+        "start. Every figure covers the typical steps; those set apart are listed with their price."
     )
 
 

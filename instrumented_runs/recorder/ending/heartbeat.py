@@ -23,7 +23,7 @@ _OWN = os.sep + "recorder" + os.sep
 
 
 class Heartbeat:
-    """Writes this rank's `RankStatus` until it ends. A file that cannot be written is no reason to stop a loop."""
+    """Writes this rank's `RankStatus` until it ends. A file that cannot be written is not a reason to stop a loop."""
 
     def __init__(self, folder: Path, job_id: str, record: RankRecord, num_ranks: int) -> None:
         self._path = folder / STATUS_FILE.format(rank=record.rank)

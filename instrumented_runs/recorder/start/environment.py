@@ -24,7 +24,7 @@ class Surroundings:
 
 
 def surroundings(environ: Mapping[str, str]) -> Surroundings:
-    """What the environment says. Text that is no number says nothing."""
+    """What the environment says. Text that is not a number says nothing."""
     attempt = (_number(environ, "TORCHELASTIC_RESTART_COUNT") or 0) + (_number(environ, "SLURM_RESTART_COUNT") or 0)
     rank, num_ranks = _number(environ, "RANK"), _number(environ, "WORLD_SIZE")
     elastic = "TORCHELASTIC_RUN_ID" in environ or "TORCHELASTIC_RESTART_COUNT" in environ
@@ -62,7 +62,7 @@ def surroundings(environ: Mapping[str, str]) -> Surroundings:
 def srun_tasks(environ: Mapping[str, str]) -> int:
     """Copies of this process that srun started; 1 outside of srun.
 
-    A batch script sees the number of tasks of its allocation too, but is no step of srun: it has no step's id, and its
+    A batch script sees the number of tasks of its allocation too, but is not a step of srun: it has no step's id, and its
     task is 0.
     """
     place = _number(environ, "SLURM_PROCID")

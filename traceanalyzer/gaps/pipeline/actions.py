@@ -280,7 +280,7 @@ def contradiction(actions: pl.DataFrame, clock: ClockState) -> str | None:
 def _with_chunks(actions: pl.DataFrame) -> pl.DataFrame:
     """Give unlabelled chunks the stage and microbatch that the schedule with their order of phases gives them.
 
-    `stage` comes in as the rank's place in its pipeline. Pipeline steps whose order is no candidate's are left out.
+    `stage` comes in as the rank's place in its pipeline. Pipeline steps whose order is not a candidate's are left out.
     """
     named = [
         _named(group) for _, group in actions.sort(*_STEP, "stage", "position").group_by(_STEP, maintain_order=True)
