@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import polars as pl
 
 from traceanalyzer.errors import NoTracesError, UsageError
 from traceanalyzer.gaps.efficiency.declaration import NOTHING, Declaration
-from traceanalyzer.job import Job
+from traceanalyzer.job import Job, RankStatus
 from traceanalyzer.schema import DEFECTS, EVENTS, STEP_RECORDS, empty
 from traceanalyzer.tables.actions.op_tables import tables_of_ops
 from traceanalyzer.traces import (
@@ -32,6 +32,7 @@ from traceanalyzer.traces.nccl.records import (
     summarize_records,
     with_defects,
 )
+from traceanalyzer.traces.nccl.uncalled import uncalled
 from traceanalyzer.traces.op_table import is_op_table, read_op_table
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS, describes_a_job
 from traceanalyzer.traces.run_status import Observer, read_statuses, run_state, with_ranks
@@ -103,9 +104,16 @@ def read(
         step_records=_rows_of(read_step_records(folders), ranks),
         routing_records=_rows_of(read_routing_records(folders), ranks),
         promised=_promised(path, job, ranks),
-        state=run_state(statuses, Observer.here()) if statuses else None,
+        state=_state(statuses, records),
         steps=chosen,
     )
+
+
+def _state(statuses: Sequence[RankStatus], records: Records) -> str | None:
+    """How far a run came that did not complete, and by its flight recorders who kept the others waiting."""
+    told = run_state(statuses, Observer.here()) if statuses else None
+    waited = uncalled(records.flight) if told is not None else None
+    return told if waited is None else f"{told} {waited}"
 
 
 def _promised(path: Where, job: Job | None, ranks: Collection[int] | None) -> frozenset[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import socket
 import time
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from traceanalyzer.review.words import ranks_text
 STATUS_FILES = "status/*.json"
 _PATIENCE_NS = int(4 * HEARTBEAT_S * 1e9)
 """Time without a heartbeat after which a process that cannot be asked is taken for gone."""
+_TIMEOUT = re.compile(r"(?i)timed? ?out")
 _MAX_BYTES = 1 << 20
 _SHOWN = 3
 
@@ -79,10 +81,26 @@ def run_state(statuses: Sequence[RankStatus], seen: Observer) -> str | None:
     parts += [f"{_named(frozen)} gives no sign but is there (stopped, or swapped out){_at(frozen)}"] if frozen else []
     parts += [f"{_named([each])}: {each.reason or 'the loop did not come to its end'}" for each in stopped[:_SHOWN]]
     parts += [f"{len(stopped) - _SHOWN} more ranks stopped"] if len(stopped) > _SHOWN else []
+    hung = [each for each in hung_ranks(statuses) if each not in gone and each not in frozen]
+    parts = [f"{_named(hung)} did not communicate while others waited{_at(hung)}"] * bool(hung) + parts
     told = f": {'; '.join(parts)}" if parts else ""
     if len(alive) > len(frozen):
         return f"The run is still running, {_step(alive)}{told}."
     return f"The run stopped {_step(statuses)}{told}."
+
+
+def hung_ranks(statuses: Sequence[RankStatus]) -> list[RankStatus]:
+    """Ranks at fault where others waited too long: those that were outside of communication, or froze, at last.
+
+    By each rank's calls at its last heartbeat. None where no rank gave up waiting, or where all of them waited.
+    """
+    if not any(_TIMEOUT.search(status.reason) for status in statuses):
+        return []
+    latest_ns = max(status.beat_ns for status in statuses)
+    frozen = [s for s in statuses if s.state == "running" and latest_ns - s.beat_ns > _PATIENCE_NS]
+    outside = [s for s in statuses if s.calls and "torch.distributed" not in s.calls and s not in frozen]
+    found = frozen or outside
+    return found if len(found) < len(statuses) else []
 
 
 def _named(statuses: Sequence[RankStatus]) -> str:
