@@ -86,7 +86,7 @@ def _review(run: Run, found: Measured) -> Review:
             files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
             headline=Headline(sentences=[], tiles=[]),
             warnings=[
-                *warnings(subjects.host.trust.reasons, result, run.job, tables.kernels, _not_counted(subjects)),
+                *warnings(subjects.host.trust.reasons, result, run, tables.kernels, _not_counted(subjects)),
                 *step_warnings(found.step),
             ],
             quality=result,
