@@ -23,7 +23,7 @@ from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
 
 LOG_FILE = "log.txt"
 """In the run folder: everything the ranks and torchrun printed."""
-OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "failures", "flight", DUMP_FOLDER)
+OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "status", "failures", "flight", DUMP_FOLDER)
 """What a run writes, and a later run into the same folder replaces."""
 GRACE_S = 20
 """Time for ranks to write what they have once they are asked to end."""

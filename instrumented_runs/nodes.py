@@ -68,5 +68,5 @@ def parse_rendezvous(text: str) -> tuple[str, int]:
         host, port = text, str(_PORT)
     host = host.removeprefix("[").removesuffix("]")
     if not host or host.startswith("-") or not (port.isascii() and port.isdigit() and 0 < int(port) < 1 << 16):
-        raise UsageError(f"'{text}' is no place to meet", _HINT)
+        raise UsageError(f"'{text}' is not a place to meet", _HINT)
     return host, int(port)

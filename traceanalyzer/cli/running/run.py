@@ -110,7 +110,7 @@ def command(
 
 def _check_sweep(json_file: str | None, nnodes: int, *, dry_run: bool) -> None:
     if json_file is not None:
-        raise UsageError("--json tells of one run, not of a sweep", "a sweep writes sweep.json into its folder")
+        raise UsageError("--json describes one run, not a sweep", "a sweep writes sweep.json into its folder")
     if dry_run or nnodes > 1:
         raise UsageError("a sweep runs its points on one node", "leave --dry-run and --nnodes out")
 

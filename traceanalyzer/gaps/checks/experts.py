@@ -10,7 +10,7 @@ MIN_SAVED_SHARE = 0.02
 """A placement is proposed from this share of the step on, and links are reported from here on."""
 
 MAY_BE_CHANCE = 1.1
-"""Where the number of experts is not known, a fullest rank up to this ratio is no fault: a router without preference gives
+"""Where the number of experts is not known, a fullest rank up to this ratio is not a fault: a router without preference gives
 1.1 at some 400 tokens per rank, and tokens of one text are routed alike."""
 
 MOST_NAMED = 6
@@ -232,7 +232,7 @@ CHECKS = (
         id="experts.balanced",
         passed="Expert load is as even as chance allows",
         failed="Expert load is uneven beyond chance",
-        why=f"Every rank waits for the fullest one. A router without preference is uneven too; the check fails only beyond what 99 of 100 such runs show, or, where the number of experts is not known, beyond {times(MAY_BE_CHANCE)} the mean. What a rank takes longer at the same load is no load's.",
+        why=f"Every rank waits for the fullest one. A router without preference is uneven too; the check fails only beyond what 99 of 100 such runs show, or, where the number of experts is not known, beyond {times(MAY_BE_CHANCE)} the mean. Time that a rank takes longer at the same load is not caused by load.",
         action="rebalance the experts, or their placement",
         judge=_balance,
         remedy="fault",
