@@ -15,7 +15,7 @@ def layout_of(settings: RunSettings) -> Layout:
     if isinstance(settings, ExpertSettings):
         return Layout(dp=settings.num_ranks, ep=settings.num_ranks if settings.experts_by == "ep" else 1)
     if isinstance(settings, MixSettings):
-        return Layout(pp=settings.pp, dp=settings.dp * settings.cp, tp=settings.tp, ep=settings.ep)
+        return Layout(pp=settings.pp, dp=settings.dp, tp=settings.tp, ep=settings.ep, cp=settings.cp)
     return Layout(dp=settings.num_ranks)
 
 

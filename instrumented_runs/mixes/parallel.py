@@ -65,7 +65,6 @@ def microbatch(model: nn.Module, settings: MixSettings, *, is_last: bool) -> Ite
     if isinstance(model, FSDPModule):
         once = settings.reduce_once or settings.zero == 1
         model.set_requires_gradient_sync(is_last or not once)
-        model.set_is_last_backward(is_last)
         if settings.zero < 3:
             model.set_reshard_after_backward(is_last)
     yield
