@@ -48,7 +48,9 @@ def cut_tensors(stage: nn.Sequential, mesh: DeviceMesh) -> None:
 def replicate(stage: nn.Sequential, settings: MixSettings, mesh: DeviceMesh) -> nn.Module:
     """The stage over its replicas: DDP, or FSDP2 with one unit per layer."""
     if settings.zero == 0:
-        return DistributedDataParallel(stage, process_group=mesh.get_group())
+        # several forwards come before the first backward of a pipeline, which torch's rebuilding of buckets does not stand
+        in_pipeline = settings.pp > 1
+        return DistributedDataParallel(stage, process_group=mesh.get_group(), find_unused_parameters=in_pipeline)
     keeps = settings.zero < 3
     for part in stage:
         fully_shard(part, mesh=mesh, reshard_after_forward=not keeps)
