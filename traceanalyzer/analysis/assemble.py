@@ -177,6 +177,7 @@ def _findings(found: Measured) -> list[Finding]:
         stages=stage_of(subjects.pipeline.actions),
         num_compared=culprits.num_compared,
         sequences=culprits.sequences,
+        dimension_bytes=subjects.placement.figures,
     )
     told = without_victims(checked(judged), culprits.faults)
     told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])
