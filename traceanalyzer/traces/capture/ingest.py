@@ -14,7 +14,6 @@ import msgspec
 from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
-from traceanalyzer.pseudonyms import KEY
 from traceanalyzer.regular_file import read_regular, regular_below, shown
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
@@ -28,6 +27,7 @@ from traceanalyzer.traces.capture.manifest import (
     save_manifest,
     sha256_of,
 )
+from traceanalyzer.traces.capture.pseudonyms import KEY
 from traceanalyzer.traces.capture.redaction import Redaction
 from traceanalyzer.traces.capture.sources import entry_of, read_entry, stamp, unchanged
 from traceanalyzer.traces.capture.workers import each, number_of_workers
@@ -63,7 +63,7 @@ def ingest(
 ) -> Ingested:
     """Read all traces at `paths` into the capture `out`, making or extending it.
 
-    `redact` are classes of names (`traceanalyzer.pseudonyms.CLASSES`) that are replaced before they are written. Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
+    `redact` are classes of names (`traceanalyzer.traces.capture.pseudonyms.CLASSES`) that are replaced before they are written. Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
     `progress` is called with the bytes read so far and in all. Raises `InputError` (and leaves an existing capture as
     it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be written.
     """
