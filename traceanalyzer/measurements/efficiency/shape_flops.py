@@ -65,7 +65,6 @@ _UNREAD = (
     r"|LinearWithGradAccumulation|FlashAttn|^aten::(_?convolution|_flash_attention|_efficient_attention)"
 )
 """Operators that multiply matrices in a way not read here: TransformerEngine, flash-attn, compiled templates, FP8."""
-_T = TypeVar("_T")
 _NOT_OPERATORS = r"^(autograd::engine|triton_(poi|per|red)_)"
 
 
@@ -76,16 +75,23 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
     matrices but whose FLOPs are unknown; where there are any, the sum is a lower bound.
     """
     name = pl.col("name").cast(pl.String)
-    is_unread = name.str.contains(_UNREAD) & ~name.str.contains(_NOT_OPERATORS)
     found = (
         events.filter((pl.col("category") == "cpu_op") & (pl.col("ph") == "X"))
         .with_columns(name, (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
-        .filter(name.is_in([*FACTORS, *ATTENTION]) | is_unread)
+        .filter(multiplies(name))
     )
+    if found.is_empty():
+        return pl.DataFrame(schema=SHAPE_FLOPS)
     read = pl.concat([_multiplications(found), _attention(found)], how="vertical")
     flops = found.join(read, on=["rank", "cycle", "index"], how="left").with_columns(pl.col("kind").fill_null("unread"))
     kept = _without_doubles(flops)
     return kept.select(pl.col(column).cast(dtype) for column, dtype in SHAPE_FLOPS.items()).sort("rank", "start_ns")
+
+
+def multiplies(name: pl.Expr) -> pl.Expr:
+    """Whether an operator called `name`, a text, multiplies matrices, in a way that is read here or not."""
+    is_unread = name.str.contains(_UNREAD) & ~name.str.contains(_NOT_OPERATORS)
+    return name.is_in([*FACTORS, *ATTENTION]) | is_unread
 
 
 def in_steps(operators: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
@@ -141,9 +147,9 @@ def _multiplications(found: pl.DataFrame) -> pl.DataFrame:
     results = pl.when(~ragged_shared).then(result // per_group)
     tables = [
         _sized(found, name, [position, position + 1], flops // per_group, results)
-        for name, position in _occurring(found, FACTORS)
+        for name, position in _present(FACTORS, found).items()
     ]
-    return pl.concat(tables).with_columns(pl.lit("gemm").alias("kind"))
+    return pl.concat([_NOTHING_SIZED, *tables]).with_columns(pl.lit("gemm").alias("kind"))
 
 
 def _attention(found: pl.DataFrame) -> pl.DataFrame:
@@ -154,19 +160,34 @@ def _attention(found: pl.DataFrame) -> pl.DataFrame:
     whole = pl.when(query.list.len() == 4).then(forward)
     result = queries * _size(value, 3)
     tables: list[pl.DataFrame] = []
-    for name, (first, causal) in _occurring(found, ATTENTION):
+    for name, (first, causal) in _present(ATTENTION, found).items():
         is_causal = pl.col("args").str.json_path_match(f'$["Concrete Inputs"][{causal}]') == "True"
         flops, written = (
             (2 * whole, _elements(query) + _elements(key) + _elements(value) + 2 * result) if first else (whole, result)
         )
         tables.append(_sized(found, name, [first, first + 1, first + 2], flops, written, is_causal))
-    return pl.concat(tables).with_columns(pl.lit("attention").alias("kind"))
+    return pl.concat([_NOTHING_SIZED, *tables]).with_columns(pl.lit("attention").alias("kind"))
 
 
-def _occurring(found: pl.DataFrame, named: Mapping[str, _T]) -> list[tuple[str, _T]]:
-    """Those of the named operators that were found, and always one: it gives the columns."""
+_Place = TypeVar("_Place")
+_NOTHING_SIZED = pl.DataFrame(
+    schema={
+        "rank": pl.Int32,
+        "cycle": pl.Int32,
+        "index": pl.Int64,
+        "dtype": pl.String,
+        "shape": pl.String,
+        "flops": pl.Int64,
+        "bytes": pl.Int64,
+        "causal_flops": pl.Int64,
+    }
+)
+
+
+def _present(places: Mapping[str, _Place], found: pl.DataFrame) -> dict[str, _Place]:
+    """Of operators by name those that the trace has: most have few of them."""
     names = set(found["name"].unique())
-    return [item for item in named.items() if item[0] in names] or list(named.items())[:1]
+    return {name: place for name, place in places.items() if name in names}
 
 
 def _size(sizes: pl.Expr, dimension: int) -> pl.Expr:

@@ -6,14 +6,16 @@ import polars as pl
 
 from traceanalyzer.schema import MISSING_KERNELS, conform
 from traceanalyzer.tables.computation.kernels import DEVICE_CATEGORIES, LAUNCH_CATEGORIES, with_step
-from traceanalyzer.tables.steps.windows import step_ranges
 from traceanalyzer.traces.kineto.launches import launches, named_calls, without_kernel
 
 _KEYS = ["rank", "cycle"]
 
 
-def missing_kernels(events: pl.DataFrame) -> pl.DataFrame:
-    """Every launch of a rank with kernels whose own kernel is not recorded (`MISSING_KERNELS`), sorted by rank and start."""
+def missing_kernels(events: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
+    """Every launch of a rank with kernels whose own kernel is not recorded (`MISSING_KERNELS`), sorted by rank and start.
+
+    `ranges` is `STEP_RANGES`.
+    """
     launched, device = _launches(events), events.filter(_on_device())
     call = ["process", "correlation", "start_ns"]  # one call, shared by the ranks that are devices of one process
     elsewhere = launched.join(device, on=[*_KEYS, "correlation"], how="semi").select(call)
@@ -23,7 +25,7 @@ def missing_kernels(events: pl.DataFrame) -> pl.DataFrame:
         (pl.col("start_ns") + pl.col("duration_ns")).alias("launch_end_ns"),
         pl.col("name").cast(pl.String),
     )
-    return conform(with_step(rows, step_ranges(events)), MISSING_KERNELS).sort("rank", "launch_start_ns")
+    return conform(with_step(rows, ranges), MISSING_KERNELS).sort("rank", "launch_start_ns")
 
 
 def ranks_without_kernels(events: pl.DataFrame) -> pl.DataFrame:

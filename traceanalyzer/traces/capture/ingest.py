@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +16,7 @@ from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
 from traceanalyzer.regular_file import read_regular, regular_below, shown
+from traceanalyzer.traces.capture.cluster import each_on_cluster
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
     EVENTS,
@@ -27,12 +29,11 @@ from traceanalyzer.traces.capture.manifest import (
     save_manifest,
     sha256_of,
 )
-from traceanalyzer.traces.capture.pseudonyms import KEY
-from traceanalyzer.traces.capture.redaction import Redaction
+from traceanalyzer.traces.capture.redaction import Redaction, same_redaction
 from traceanalyzer.traces.capture.sources import entry_of, read_entry, stamp, unchanged
 from traceanalyzer.traces.capture.workers import each, number_of_workers
 from traceanalyzer.traces.defects import defect_row
-from traceanalyzer.traces.input.discovery import Found, Source, find
+from traceanalyzer.traces.input.discovery import Found, Source, find, is_remote
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.input.source import unusable
 from traceanalyzer.traces.kineto.ranks.identity import identify
@@ -40,6 +41,8 @@ from traceanalyzer.traces.run_folder import SIDE_FILES
 from traceanalyzer.version import __version__
 
 _WORK = ".work"
+_SAVE_SHARE = 20
+"""Times the last writing of the manifest, which lists every source so far, until the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,37 +54,48 @@ class Ingested:
     num_unchanged: int
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - each is one thing that a user may choose
     paths: Sequence[str | Path],
     out: str | Path,
     *,
     rank_map: Mapping[str, int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     num_workers: int | None = None,
+    cluster: str | None = None,
     progress: Callable[[int, int], None] | None = None,
     redact: frozenset[str] = frozenset(),
+    with_side_files: bool = True,
 ) -> Ingested:
     """Read all traces at `paths` into the capture `out`, making or extending it.
 
-    `redact` are classes of names (`traceanalyzer.traces.capture.pseudonyms.CLASSES`) that are replaced before they are written. Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
-    `progress` is called with the bytes read so far and in all. Raises `InputError` (and leaves an existing capture as
-    it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be written.
+    Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
+    `with_side_files` copies what stands beside the traces of a reference run. `cluster` is the address of a Dask scheduler
+    whose workers read instead of processes here. `redact` are classes of names (`traceanalyzer.traces.capture.pseudonyms.CLASSES`) that are
+    replaced before they are written. `progress` is called with the bytes read so far and in all. Raises `InputError` (and
+    leaves an existing capture as it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be
+    written.
     """
-    found = [find(path) for path in paths]
-    folder = Path(out)
+    found = [find(path) for path in (paths if cluster is None else [_everywhere(path) for path in paths])]
+    folder = Path(out) if cluster is None else Path(out).absolute()
     existed = folder.is_dir() and any(folder.iterdir())
     try:
         if existed and not is_capture(folder) and not _is_remainder(folder):
             raise OutputError(f"{folder}: exists and is not a capture", "choose another --out, or an empty folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder):
-            return _Ingest(folder, found, rank_map, limits, Redaction.of(redact)).run(num_workers, progress)
+            reading = _Ingest(folder, found, rank_map, limits, Redaction.of(redact))
+            return reading.run(num_workers, cluster, progress, with_side_files=with_side_files)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
             f"{folder}: the capture cannot be written: {reason}",
             "free space or choose another --out; what was finished before is kept",
         ) from None
+
+
+def _everywhere(path: str | Path) -> str | Path:
+    """A path that means the same on every machine."""
+    return path if is_remote(str(path)) else Path(path).absolute()
 
 
 def _is_remainder(folder: Path) -> bool:
@@ -102,31 +116,42 @@ class _Ingest:
         self._found = found
         self._limits = limits
         self._before = load_manifest(folder) if is_capture(folder) else None
-        self._redaction = _same_redaction(folder, self._before, redaction)
+        self._redaction = same_redaction(folder, self._before and self._before.redaction, redaction)
         self._rank_map = {**(self._before.rank_map if self._before else {}), **(rank_map or {})}
+        self._save_after = 0.0
         self._given_map = self._rank_map
         if redaction is not None:  # it speaks of files by their names: each file is told its rank when it is read
             self._rank_map = {}
         self._left_out: list[dict[str, Any]] = []
         self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}
 
-    def run(self, num_workers: int | None, progress: Callable[[int, int], None] | None) -> Ingested:
+    def run(
+        self,
+        num_workers: int | None,
+        cluster: str | None,
+        progress: Callable[[int, int], None] | None,
+        *,
+        with_side_files: bool,
+    ) -> Ingested:
         self._clean(self._before)
         sources = {s.path: s for found in self._found for s in found.sources}
         todo = [s for s in sources.values() if not unchanged(s, self._entries.get(self._name(s)), self._redaction)]
         failures: list[str] = []
         try:
-            for source, entry in self._read(todo, num_workers, progress):
+            for source, entry in self._read(todo, num_workers, cluster, progress):
                 failures += entry.failures
                 self._entries[self._name(source)] = entry
-                self._save(complete=False)
+                self._save_now_and_then()
             self._check(failures, [str(f.sources[0].path) for f in self._found])
         except TraceAnalyzerError:
             self._restore()
             raise
+        except (KeyboardInterrupt, SystemExit):
+            self._save(complete=False)
+            raise
         finally:
             shutil.rmtree(self._folder / _WORK, ignore_errors=True)
-        side_files = self._copy_side_files()
+        side_files = self._copy_side_files() if with_side_files else {}
         manifest = self._save(complete=True, side_files=side_files)
         self._clean(manifest)
         return Ingested(manifest, len(todo), len(sources) - len(todo))
@@ -139,13 +164,22 @@ class _Ingest:
     # reading ---------------------------------------------------------------------------------------------------------
 
     def _read(
-        self, todo: Sequence[Source], num_workers: int | None, progress: Callable[[int, int], None] | None
+        self,
+        todo: Sequence[Source],
+        num_workers: int | None,
+        cluster: str | None,
+        progress: Callable[[int, int], None] | None,
     ) -> Iterator[tuple[Source, SourceEntry]]:
         work = self._folder / _WORK
         work.mkdir(mode=0o700, exist_ok=True)
         sizes = [size for s in todo if (size := stamp(s)[0]) is not None]
         count = _Progress(sum(sizes), progress)
         task = partial(read_entry, str(work), self._limits, self._redaction, self._given_map)
+        if cluster is not None:
+            for source, result in each_on_cluster(cluster, work, task, todo):
+                count.add(stamp(source)[0] or 0)
+                yield source, self._place(entry_of(source, result, self._redaction))
+            return
         workers = number_of_workers(len(todo), num_workers) if sum(sizes) > _WORTH_WORKERS else 1
         if workers == 1:
             for source in todo:
@@ -175,6 +209,15 @@ class _Ingest:
         return msgspec.structs.replace(entry, documents=tuple(documents))
 
     # writing ---------------------------------------------------------------------------------------------------------
+
+    def _save_now_and_then(self) -> None:
+        """Keep what is finished, often enough to resume and seldom enough that thousands of sources cost no more each."""
+        begun = time.monotonic()
+        if begun < self._save_after:
+            return
+        self._save(complete=False)
+        ended = time.monotonic()
+        self._save_after = ended + _SAVE_SHARE * (ended - begun)
 
     def _save(self, *, complete: bool, side_files: dict[str, str] | None = None) -> Manifest:
         before = self._before.side_files if self._before else {}
@@ -236,18 +279,6 @@ class _Ingest:
                     write_atomically(self._folder / name, data)
                     copied[name] = sha256_of(data)
         return copied
-
-
-def _same_redaction(folder: Path, before: Manifest | None, asked: Redaction | None) -> Redaction | None:
-    """What is replaced. Raises `OutputError` if the capture was made with other classes or another key."""
-    earlier = None if before is None or isinstance(before.redaction, msgspec.UnsetType) else before.redaction
-    if before is not None and earlier != asked:
-        classes = "none" if earlier is None else ",".join(earlier.classes)
-        raise OutputError(
-            f"{folder}: was made with other pseudonyms (classes: {classes})",
-            f"give the same --redact and {KEY}, or choose another --out",
-        )
-    return asked
 
 
 def _defects_of(found: Sequence[Found]) -> Iterator[dict[str, Any]]:

@@ -10,13 +10,14 @@ import dataclasses
 import functools
 import re
 from collections.abc import Callable, Mapping
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 import msgspec
 import polars as pl
 
-from traceanalyzer.traces.capture.pseudonyms import PATH, USER, keyed_hash, pseudonym, pseudonymous_word
+from traceanalyzer.errors import OutputError
+from traceanalyzer.traces.capture.pseudonyms import KEY, PATH, USER, keyed_hash, pseudonym, pseudonymous_word
 from traceanalyzer.traces.capture.public_words import pieces, public_words
 from traceanalyzer.traces.defects import CODES
 from traceanalyzer.traces.kineto.facts import FileFacts
@@ -194,3 +195,20 @@ def _apart(text: str, names: Mapping[str, str], change: Callable[[str], str]) ->
         return change(text)
     found = re.split("(" + "|".join(map(re.escape, sorted(names, key=len, reverse=True))) + ")", text)
     return "".join(names[part] if part in names else change(part) for part in found)
+
+
+def same_redaction(
+    folder: Path, before: Redaction | msgspec.UnsetType | None, asked: Redaction | None
+) -> Redaction | None:
+    """What is replaced in the capture `folder`; `before` is what its manifest says, None for a new one.
+
+    Raises `OutputError` if it was made with other classes or another key.
+    """
+    earlier = None if isinstance(before, msgspec.UnsetType) else before
+    if before is not None and earlier != asked:
+        classes = "none" if earlier is None else ",".join(earlier.classes)
+        raise OutputError(
+            f"{folder}: was made with other pseudonyms (classes: {classes})",
+            f"give the same --redact and {KEY}, or choose another --out",
+        )
+    return asked

@@ -15,9 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
-from fsspec.core import open as open_url  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
-from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
-
 from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.regular_file import lies_within, open_regular, shown
@@ -201,7 +198,7 @@ def _nothing_hint(defects: list[dict[str, Any]], deep: Sequence[str] = ()) -> st
 def _walk(
     folder: Path, run_folder: str | None, depth: int, count: list[int], deep: list[str]
 ) -> Iterator[tuple[os.DirEntry[str], str | None]]:
-    """Everything that is no folder below `folder`, with the nearest run folder; links to folders are not followed."""
+    """Everything that is not a folder below `folder`, with the nearest run folder; links to folders are not followed."""
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError:
@@ -236,29 +233,23 @@ def _problem(entry: os.DirEntry[str], real_root: Path) -> str | None:
 
 
 def _find_remote(url: str) -> Found:
-    try:
-        system, path = cast("tuple[Any, str]", url_to_fs(url))
-        if any(c in path for c in "*?["):
-            paths = cast("list[str]", system.glob(path))
-        elif system.isdir(path):
-            paths = cast("list[str]", system.find(path))
-        else:
-            paths = [path] if system.exists(path) else []
-    except Exception as error:  # noqa: BLE001 - every file system raises its own
-        raise InputError(f"{url}: {type(error).__name__}: {error}", "check the URL and your access to it") from None
+    from traceanalyzer.traces.input.remote import files_at  # noqa: PLC0415 - fsspec is slow to import
+
+    paths = files_at(url)
     single = len(paths) == 1
     names = [p for p in paths if single or (_CANDIDATE.search(p) and p.rsplit("/", 1)[-1] not in _OURS)]
     if not names:
         raise InputError(f"{url}: holds no trace files", "give the URL of a trace file or of a folder of them")
-    sources = tuple(Source(cast("str", system.unstrip_protocol(p)), None, explicit=single) for p in sorted(names))
-    return Found(sources, None, ())
+    return Found(tuple(Source(p, None, explicit=single) for p in names), None, ())
 
 
 def open_source(path: str) -> BinaryIO:
     """Open a source for reading; a local one without following a pipe. Raises `InputError`."""
+    if is_remote(path):
+        from traceanalyzer.traces.input.remote import open_remote  # noqa: PLC0415 - fsspec is slow to import
+
+        return open_remote(path)
     try:
-        if is_remote(path):
-            return cast("BinaryIO", cast("Any", open_url(path, "rb")).open())
         return open_regular(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", "check the path and its permissions") from None
