@@ -176,14 +176,16 @@ def main() -> int:
         run = run_folder(scratch / "run")
         ingest([run], scratch / "c")
         passed = flips_that_pass(scratch / "c", asked.flips)
-        print(
-            f"{asked.flips} flips over capture and manifest: {asked.flips - len(passed)} noticed {passed}", flush=True
-        )  # noqa: T201
+        _say(f"{asked.flips} flips over capture and manifest: {asked.flips - len(passed)} noticed", passed)
         wrong, num_writes = full_disks_that_harm(run, scratch, asked.full_disks) if asked.full_disks else ([], 0)
-        print(f"{asked.full_disks} full disks at {num_writes} different writes: {len(wrong)} wrong {wrong}", flush=True)  # noqa: T201
+        _say(f"{asked.full_disks} full disks at {num_writes} different writes: {len(wrong)} wrong", wrong)
         harmed, killed = kills_that_harm(run, scratch, asked.kills) if asked.kills else ([], 0)
-        print(f"{asked.kills} kills, {killed} before the end: {len(harmed)} wrong {harmed}")  # noqa: T201
+        _say(f"{asked.kills} kills, {killed} before the end: {len(harmed)} wrong", harmed)
     return 1 if passed or wrong or harmed else 0
+
+
+def _say(figures: str, found: list[Any]) -> None:
+    print(figures, *found, sep="\n  ", flush=True)  # noqa: T201 - figures are what it is for
 
 
 if __name__ == "__main__":
