@@ -12,6 +12,7 @@ from reports.page.grids import grid
 from reports.page.model import Grid, Section, Terms
 from reports.sections.headline import tiles
 from reports.sections.material import Material
+from reports.sections.revealed import revealed
 from traceanalyzer.review import DimensionBytes, JobFacts, SourceFile, Term
 from traceanalyzer.review.words import counted, digits, percent, spaced
 
@@ -132,7 +133,7 @@ def provenance(material: Material) -> Section:
     path = review.source.path
     told = any(each.term == "Source" for each in review.provenance)
     source = Terms(entries=(("Source", path),)) if path and not told else None
-    parts = [_terms(review.provenance), source, source_files(review.files)]
+    parts = [_terms(review.provenance), source, revealed(material), source_files(review.files)]
     versions = [f"{each.term} {each.text}" for each in review.provenance if each.term in ("Tool", "torch")]
     by = f" by {', '.join(versions)}" if versions else ""
     lead = f"Made from {counted(len(review.files), 'trace file')}{by}."

@@ -71,7 +71,7 @@ def ingest(  # noqa: PLR0913 - each is one thing that a user may choose
 
     Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
     `with_side_files` copies what stands beside the traces of a reference run. `cluster` is the address of a Dask scheduler
-    whose workers read instead of processes here. `redact` are classes of names (`traceanalyzer.pseudonyms.CLASSES`) that are
+    whose workers read instead of processes here. `redact` are classes of names (`traceanalyzer.traces.capture.pseudonyms.CLASSES`) that are
     replaced before they are written. `progress` is called with the bytes read so far and in all. Raises `InputError` (and
     leaves an existing capture as it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be
     written.
