@@ -242,6 +242,21 @@ CODES: dict[str, Code] = {
         "run traceanalyzer ingest again; it resumes",
     ),
     "run.damaged_line": Code("loss", "skipped", (), "a line of a step or routing file that is not a record"),
+    "run.several_writers": Code(
+        "loss",
+        "kept",
+        _ALL,
+        "several processes recorded at once as this rank, and their files overwrote each other: two launchers in one folder, "
+        "or a recorder made before init_process_group",
+        "record again, every run into a folder of its own",
+    ),
+    "run.earlier_run": Code(
+        "repair",
+        "kept",
+        (),
+        "step records of an earlier run stand beside those of the last one",
+        "record into a new folder",
+    ),
     "run.damaged_job": Code("repair", "skipped", (), "`run.json` does not describe a job; it is inferred instead"),
 }
 """Every code that reading can report."""

@@ -14,9 +14,7 @@ from traceanalyzer.review import Review
 
 REPLICAS = Job(pp=1, dp=4, num_microbatches=2, num_steps=3)
 EXPERTS = Job(pp=1, dp=4, ep=4, moe_layers=2, num_microbatches=2, num_steps=3)
-UNKNOWN = (
-    "Members of their groups were not captured, so whether one of these ranks is late or one of those is unknown."
-)
+UNKNOWN = "Members of their groups were not captured, so whether one of these ranks is late or one of those is unknown."
 
 
 def review_of(job: Job, faults: Faults, folder: Path, ranks: list[int]) -> Review:

@@ -25,7 +25,6 @@ from traceanalyzer.gaps.culprits.price import (
     Saving,
     candidates,
     excess,
-    most_beyond_ns,
     prices,
     replay_error,
 )
@@ -128,11 +127,11 @@ def culprit_gap(
     measured = _measured_steps(tables.steps.filter(pl.col("step").is_in(typical)))
     step_ns = median(measured.values())
     whole = _Compared(graph, compared, tables.kernels, judged, step_ns, replay_error(graph, measured), events)
-    told: list[tuple[Price | None, RankFault]] = [
-        (price, fault)
-        for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found))
-        if (fault := _fault(whole, price, known=_is_known(found, price, step_ns))) is not None
-    ]
+    told: list[tuple[Price | None, RankFault]] = []
+    for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found)):
+        known = _is_known(found, price, step_ns)
+        fault = _fault(whole, price, known=known) or (None if known else _unpriced(whole, price.rank))
+        told += [(price, fault)] if fault is not None else []
     judged_messages = messages.filter(pl.col("step").is_in(typical))
     places = slow_places(experts.expected, judged_messages)
     told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
@@ -142,7 +141,9 @@ def culprit_gap(
         sequences=tuple(sequence_balance(graph, compared, causal, step_ns, priced=priced)),
         faults=tuple(fault for _, fault in told),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
-        if _is_told(whole, tables) and (not messages.is_empty() or _is_all_known(found, step_ns))
+        if _is_told(whole, tables)
+        and not _waits_for_others(judged, step_ns)
+        and (not messages.is_empty() or _is_all_known(found, step_ns))
         else 0,
         late_table=late,
         table=_table(told),
@@ -153,6 +154,16 @@ def culprit_gap(
 def _is_told(whole: _Compared, tables: Tables) -> bool:
     """Whether silence means that nobody stands out: the replay follows the steps, and there is more than one."""
     return whole.error <= MAX_REPLAY_ERROR and len(typical_steps(tables.steps)) > 1
+
+
+def _waits_for_others(splits: pl.DataFrame, step_ns: float) -> bool:
+    """Whether members that were not captured may be waited for: then silence says nothing of who holds up whom."""
+    here = set(splits["rank"])
+    groups = splits["group"].drop_nulls().unique().to_list()
+    partly = [group for group in groups if not {int(rank) for rank in group.split(",") if rank} <= here]
+    lasting = (pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns")
+    longest = splits.filter(pl.col("group").is_in(partly)).group_by("rank", "step").agg(lasting)["ns"].max()
+    return isinstance(longest, int) and longest > MAX_REPLAY_ERROR * step_ns
 
 
 def _measured_steps(steps: pl.DataFrame) -> dict[int, float]:
@@ -187,21 +198,18 @@ def _is_all_known(found: Programs, step_ns: float) -> bool:
 
 def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
     """The fault that a price tells; None where it is too small, or does not recur."""
-    if not known and not _shows(price.told(whole.least_ns), whole.least_ns):
-        price = excess(whole.segments, price, whole.step_ns)
     saving = price.told(whole.least_ns)
-    if not _shows(saving, whole.least_ns):
+    above_noise = saving.ns > saving.noise or saving.low > whole.least_ns  # every step of a few has it
+    if not saving.recurs or saving.ns <= whole.least_ns or not above_noise:
         return None
     cause, others = _CAUSES[price.part], whole.members(price.rank)
     basis: FaultBasis = "replica" if price.basis == "replica" else "replay"
     # nothing recorded shows why such kernels start late, so what would help is not known
     priced = known and whole.error <= MAX_REPLAY_ERROR and cause != "late_starts"
     if not priced:
-        bound = _bound(whole, price.rank)
-        if bound is None and price.basis != "excess":
+        saving = _bound(whole, price.rank)
+        if saving is None:
             return None
-        most = most_beyond_ns(whole.segments, price.rank)
-        saving = bound or Saving(most, 0.0, most, recurs=True)
     evidence, kernel, call = _evidence(whole, price, others)
     if not priced:
         evidence += (
@@ -231,10 +239,32 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
     )
 
 
-def _shows(saving: Saving, least_ns: float) -> bool:
-    """Whether a saving recurs and is above the noise."""
-    above_noise = saving.ns > saving.noise or saving.low > least_ns  # every step of a few has it
-    return saving.recurs and saving.ns > least_ns and above_noise
+def _unpriced(whole: _Compared, rank: int) -> RankFault | None:
+    """A rank that needs clearly longer than its peers, of which replay cannot say what others wait for it."""
+    price, others = excess(whole.segments, rank), whole.members(rank)
+    saving, cause = price.parts[price.part], _CAUSES[price.part]
+    if not saving.recurs or saving.ns <= MAX_REPLAY_ERROR * whole.step_ns or not others or cause == "late_starts":
+        return None
+    evidence, kernel, call = _evidence(whole, price, others)
+    moment = _moment(whole, price)
+    return RankFault(
+        rank=rank,
+        cause=cause,
+        ms=None,
+        share_of_step=None,
+        low=0.0,
+        high=saving.high / 1e6,
+        evidence=f"{evidence}; what others wait for it is not known: its repair saves at most "
+        f"{milliseconds(saving.high / 1e6)} per step",
+        kernel=kernel,
+        call=call,
+        basis="excess",
+        peers=others,
+        slowdown=_longer(whole.segments, rank) if cause == "computation" else None,
+        num_steps=price.num_steps,
+        start_ns=moment[0] if moment else None,
+        end_ns=moment[1] if moment else None,
+    )
 
 
 def _bound(whole: _Compared, rank: int) -> Saving | None:
