@@ -81,7 +81,7 @@ AMISS: dict[str, tuple[int, Calls, str]] = {
     "most left no dump": (
         64,
         {rank: [call(41, **OPEN)] for rank in (8, 9)},
-        "Ranks 8 and 9 wait in all_reduce number 41 of the default group; 62 of its 64 members left no dump here",
+        "Ranks 8 and 9 wait in all_reduce number 41 of the default group; 62 of its 64 members left no dump",
     ),
     "a device behind": (
         3,

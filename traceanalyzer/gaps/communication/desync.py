@@ -49,7 +49,9 @@ def agreement(records: Records) -> str:
     flight = records.flight
     known = flight.filter(pl.col("rank").is_not_null()).with_columns(not_ended().alias("open"))
     if flight.is_empty():
-        return f"The dumps hold no call that can be read, so who did not call what is unknown: record calls ({_BUFFER})."
+        return (
+            f"The dumps hold no call that can be read, so who did not call what is unknown: record calls ({_BUFFER})."
+        )
     if known.is_empty():
         return "The dumps do not tell their ranks, so who did not call what is unknown: name each by its rank."
     waiting = known.filter("open")
@@ -63,7 +65,9 @@ def agreement(records: Records) -> str:
         )
     unknown = known.filter(pl.col("state").is_null() & ~pl.col("retired").fill_null(value=False)).height
     if unknown:
-        return f"The state of {unknown:,} of {_calls(known.height)} is none that is known: whether they ended is unknown."
+        return (
+            f"The state of {unknown:,} of {_calls(known.height)} is none that is known: whether they ended is unknown."
+        )
     if not waiting.is_empty():
         return (
             f"{_calls(waiting.height)} had not ended on {_ranks(waiting['rank'].unique())}, and others had ended the same: the dumps were "
