@@ -97,7 +97,8 @@ def _who(of: Spent) -> str:
     if found == expected:
         return "The mean rank" if found > 1 else "The only rank"
     if found == 1:
-        return f"Rank {of.ranks[0]} ({_stage(of.captured.ranks[0])}{n_of_n(1, expected)})"
+        stage = next((_stage(each) for each in of.captured.ranks if each.rank == of.ranks[0]), "")
+        return f"Rank {of.ranks[0]} ({stage}{n_of_n(1, expected)})"
     return f"The mean of {n_of_n(found, expected)}"
 
 

@@ -15,6 +15,7 @@ from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.review import (
     AllToAll,
     Bubble,
+    DimensionBytes,
     NextSchedules,
     RankFault,
     RankMemory,
@@ -45,6 +46,7 @@ class Judged:
     num_compared: int = 0
     """Ranks that were compared with peers."""
     sequences: Sequence[SequenceBalance] = ()
+    dimension_bytes: Sequence[DimensionBytes] = ()
     flops: tuple[float, float] | None = None
     """Of one step: by the recorded shapes, and as declared."""
     recompute: tuple[str, Recomputed] | None = None

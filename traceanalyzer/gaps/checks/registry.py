@@ -6,7 +6,17 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.checks import causes, culprits, declared, experts, memory, pipeline, sequences, timeline
+from traceanalyzer.gaps.checks import (
+    causes,
+    culprits,
+    declared,
+    experts,
+    memory,
+    pipeline,
+    placement,
+    sequences,
+    timeline,
+)
 from traceanalyzer.gaps.checks.check import Check, Judged
 from traceanalyzer.review import Finding
 
@@ -16,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     *causes.CHECKS,
     *culprits.CHECKS,
     *sequences.CHECKS,
+    *placement.CHECKS,
     *experts.CHECKS,
     *memory.CHECKS,
     *declared.CHECKS,

@@ -146,7 +146,9 @@ def culprit_gap(
         sequences=tuple(sequence_balance(graph, compared, causal, step_ns, priced=priced)),
         faults=tuple(fault for _, fault in told),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
-        if _is_told(whole, tables) and not waits_for_others(judged, step_ns)
+        if _is_told(whole, tables)
+        and not waits_for_others(judged, step_ns)
+        and (not messages.is_empty() or _is_all_known(found, step_ns))
         else 0,
         late_table=late,
         table=_table(told),
@@ -177,8 +179,11 @@ def _is_known(found: Programs, price: Price, step_ns: float) -> bool:
 
     A rank cut off from its pipeline is replayed in another's place, so its own do not matter.
     """
-    if price.basis == "replica":
-        return True
+    return price.basis == "replica" or _is_all_known(found, step_ns)
+
+
+def _is_all_known(found: Programs, step_ns: float) -> bool:
+    """The same of all ranks."""
     unknown = found.operations.filter(pl.col("transfer_ns").is_null() | (pl.col("matches").list.len() == 0))
     lasting = (
         unknown.group_by("rank", "step").agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))["ns"].max()

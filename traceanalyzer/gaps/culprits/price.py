@@ -105,8 +105,11 @@ def candidates(segments: pl.DataFrame, step_ns: float) -> list[int]:
 
 
 def excess(segments: pl.DataFrame, rank: int) -> Price:
-    """What a rank needs beyond its peers, by part: a bound of what its repair saves, where who waits for it is not known."""
-    own = segments.filter(pl.col("rank") == rank)
+    """What a rank needs beyond its peers, by part: a bound of what its repair saves, where who waits for it is not known.
+
+    Computation of experts is left out: how many rows members hold that were not captured is not known.
+    """
+    own = segments.filter((pl.col("rank") == rank) & ~pl.col("is_experts"))
     beyond = {
         part: pl.when(pl.lit(part == "compute_ns") | ~pl.col("is_first")).then(
             (pl.col(part) - pl.col(f"base_{part}")).fill_null(0)
