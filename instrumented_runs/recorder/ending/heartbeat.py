@@ -19,7 +19,7 @@ import msgspec
 from traceanalyzer.job import HEARTBEAT_S, STATUS_FILE, RankRecord, RankStatus
 
 _NUM_CALLS = 4
-_OWN = os.sep + "recorder" + os.sep
+_OWN = str(Path(__file__).parents[1]) + os.sep
 
 
 class Heartbeat:
@@ -78,7 +78,7 @@ def calls_of(frame: FrameType | None) -> str:
     """The innermost calls of a thread, innermost first, as `module.function:line`, this package's own left out."""
     found: list[str] = []
     while frame is not None and len(found) < _NUM_CALLS:
-        if _OWN not in frame.f_code.co_filename:
+        if not frame.f_code.co_filename.startswith(_OWN):
             module = str(frame.f_globals.get("__name__", "?"))
             found.append(f"{module}.{frame.f_code.co_name}:{frame.f_lineno}")
         frame = frame.f_back
