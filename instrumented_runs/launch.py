@@ -23,6 +23,7 @@ from instrumented_runs.recorder.start.environment import srun_tasks
 from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode
 from traceanalyzer.errors import JobError, OutputError, UsageError
 from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
+from traceanalyzer.output import write_atomically
 
 LOG_FILE = "log.txt"
 """In the run folder: everything the ranks and torchrun printed."""
@@ -257,4 +258,4 @@ def _mark_failed(folder: Path) -> None:
     job = msgspec.json.decode(path.read_bytes(), type=Job)
     ranks = tuple(dataclasses.replace(record, last_step=last_step(folder, record.rank)) for record in job.ranks)
     failed = dataclasses.replace(job, status="failed", ranks=ranks)
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(failed), indent=2) + b"\n")
+    write_atomically(path, msgspec.json.format(msgspec.json.encode(failed), indent=2) + b"\n")

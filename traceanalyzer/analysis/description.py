@@ -8,6 +8,7 @@ from typing import TypeVar, cast
 import polars as pl
 from msgspec.structs import replace
 
+from traceanalyzer.analysis.relative import with_relative_files
 from traceanalyzer.analysis.representative import capture_sentence, representative
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.efficiency.declaration import Declaration
@@ -16,6 +17,7 @@ from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.gaps.sample.inferred_job import inferred_facts
 from traceanalyzer.job import DECLARED, LAYOUT_BASIS, RUN_FILE, Job
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
+from traceanalyzer.regular_file import shown
 from traceanalyzer.review import (
     Bubble,
     CaptureCheckFigures,
@@ -173,7 +175,7 @@ def quality(
         events_dropped=dropped,
         clock_residual_ns=tables.clock.residual_ns,
         clock_basis=tables.clock.basis,
-        defects=[Defect(**row) for row in traces.defects.iter_rows(named=True)],
+        defects=[Defect(**row) for row in with_relative_files(traces.defects, shown(run.path)).iter_rows(named=True)],
         withheld=withheld,
         clock_effects=list(clock_effects),
         overlaps=_overlaps(tables),

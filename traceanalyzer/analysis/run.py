@@ -8,7 +8,7 @@ from pathlib import Path
 
 import polars as pl
 
-from traceanalyzer.errors import NoTracesError, UsageError
+from traceanalyzer.errors import InputError, NoTracesError, UsageError
 from traceanalyzer.gaps.efficiency.declaration import NOTHING, Declaration
 from traceanalyzer.job import Job, RankStatus
 from traceanalyzer.schema import DEFECTS, EVENTS, STEP_RECORDS, empty
@@ -33,7 +33,7 @@ from traceanalyzer.traces.nccl.records import (
     with_defects,
 )
 from traceanalyzer.traces.nccl.uncalled import uncalled
-from traceanalyzer.traces.op_table import is_op_table, read_op_table
+from traceanalyzer.traces.op_table import is_op_table, op_tables_in, read_op_table
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS, describes_a_job
 from traceanalyzer.traces.run_status import Observer, read_statuses, run_state, with_ranks
 
@@ -76,8 +76,9 @@ def read(
 
     `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
     files by name or pattern; `ranks` and `steps` choose what to look at; `progress` is called with the
-    bytes read so far and in all; `store` is an empty folder that may take the events of large traces. Raises `InputError` if nothing can be used, `UsageError` if nothing that was chosen is
-    here.
+    bytes read so far and in all; `store` is an empty folder that may take the events of large traces. Raises `InputError`
+    if nothing can be used, `UsageError` if nothing that was chosen is here. A folder without traces that holds one op table
+    is that table.
     """
     chosen = None if steps is None else frozenset(steps)
     if not isinstance(path, Paths) and (columns is not None or is_op_table(path)):
@@ -87,7 +88,14 @@ def read(
         traces = read_traces(path, rank_map=rank_map, ranks=ranks, progress=progress, store=store)
     except NoTracesError:
         records = records_of_ranks(records, ranks)
-        found = summarize_records(records)
+        found, tables = summarize_records(records), op_tables_in(path)
+        if found is None and len(tables) == 1:
+            return _op_table_run(str(path), _of_ranks(read_op_table(tables[0]), ranks, str(path)), chosen)
+        if found is None and tables:
+            raise InputError(
+                f"{path}: no trace, but {len(tables)} op tables ({', '.join(file.name for file in tables[:3])})",
+                "give one of them",
+            ) from None
         if found is None:
             raise
         return _recorded_run(str(path), records, found)

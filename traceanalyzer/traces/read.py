@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from traceanalyzer.regular_file import lies_within, read_regular
 from traceanalyzer.traces.capture.manifest import Manifest, Part, is_capture, load_manifest, sha256_of
 from traceanalyzer.traces.capture.merge import merged, own_captures
 from traceanalyzer.traces.capture.parts import read_part, stored_frames
+from traceanalyzer.traces.capture.remote_folder import remote_capture
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
@@ -28,6 +30,7 @@ from traceanalyzer.traces.run_folder import damaged_lines, read_step_records
 from traceanalyzer.traces.run_writers import several_writers
 from traceanalyzer.traces.tally import Counts, total
 
+ReadPart = Callable[[Part], pl.DataFrame]
 NewSink = Callable[[], Frames]
 Rows = Callable[[], Iterable[pl.DataFrame]]
 """Fetches the frames (`ROW_SCHEMA`) of one document."""
@@ -175,7 +178,10 @@ class _Opened:
 def _open(
     path: Where, limits: Limits, new_sink: NewSink, progress: Callable[[int, int], None] | None = None
 ) -> _Opened:
-    if not isinstance(path, Paths) and not is_remote(str(path)):
+    if not isinstance(path, Paths) and is_remote(str(path)):
+        if (capture := remote_capture(str(path))) is not None:
+            return _open_capture(capture.folder, capture.manifest, capture.part)
+    elif not isinstance(path, Paths):
         folder = Path(path)
         if is_capture(folder):
             return _open_capture(folder, load_manifest(folder))
@@ -221,7 +227,8 @@ def _counted(
     return count
 
 
-def _open_capture(folder: Path, manifest: Manifest) -> _Opened:
+def _open_capture(folder: Path, manifest: Manifest, part: ReadPart | None = None) -> _Opened:
+    """The documents of a capture; `part` gives one that does not lie below `folder`, where the side files are."""
     defects = list(manifest.defects) + [row for source in manifest.sources for row in source.defects]
     if not manifest.complete:
         defects.append(defect_row("capture.incomplete", str(folder)))
@@ -232,12 +239,14 @@ def _open_capture(folder: Path, manifest: Manifest) -> _Opened:
     documents = [document for source in manifest.sources for document in source.documents]
     if not documents:
         raise InputError(f"{folder}: the capture holds no traces yet", "run traceanalyzer ingest again; it resumes")
-    read: list[tuple[FileFacts, Rows]] = [(d.facts, _part_reader(folder, d.parts)) for d in documents]
+    read: list[tuple[FileFacts, Rows]] = [
+        (d.facts, _part_reader(part or partial(read_part, folder), d.parts)) for d in documents
+    ]
     return _Opened(read, defects, folder if RUN_FILE in manifest.side_files else None, manifest.rank_map, True)
 
 
-def _part_reader(folder: Path, parts: Sequence[Part]) -> Rows:
-    return lambda: (read_part(folder, part) for part in parts)
+def _part_reader(read: ReadPart, parts: Sequence[Part]) -> Rows:
+    return lambda: map(read, parts)
 
 
 def _node_folders(opened: _Opened) -> tuple[Path, ...]:

@@ -72,7 +72,8 @@ def _without_copies(files: Sequence[FileFacts], defects: list[dict[str, Any]]) -
     return list(first.values())
 
 
-def _mapped(file: str, rank_map: Mapping[str, int]) -> int | None:
+def mapped_rank(file: str, rank_map: Mapping[str, int]) -> int | None:
+    """The rank that a map of names and patterns gives a file."""
     path = PurePosixPath(file)
     for pattern, rank in rank_map.items():
         if pattern in (file, path.name) or fnmatch.fnmatch(path.name, pattern) or fnmatch.fnmatch(file, pattern):
@@ -81,7 +82,7 @@ def _mapped(file: str, rank_map: Mapping[str, int]) -> int | None:
 
 
 def _rank_of(facts: FileFacts, rank_map: Mapping[str, int], defects: list[dict[str, Any]]) -> Placed | None:
-    mapped = _mapped(facts.file, rank_map)
+    mapped = mapped_rank(facts.file, rank_map)
     ranks = set(facts.process_ranks.values())
     if mapped is not None:
         return _place(facts, mapped, "rank_map")
