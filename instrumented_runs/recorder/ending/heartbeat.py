@@ -30,6 +30,8 @@ class Heartbeat:
         self._loop_thread = threading.get_ident()
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self.loop_ended = threading.Event()
+        """Set once the loop has ended: the calls kept are those of the loop, not of writing the trace."""
         self._status = RankStatus(
             job_id=job_id,
             record=record,
@@ -60,7 +62,9 @@ class Heartbeat:
             with self._lock:
                 if self._over.is_set():
                     return
-                calls = calls_of(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - a public function in all but name
+                calls = self._status.calls
+                if not self.loop_ended.is_set():
+                    calls = calls_of(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - a public function in all but name
                 self._status = dataclasses.replace(self._status, beat_ns=time.time_ns(), calls=calls)
                 self._write(self._status)
 
