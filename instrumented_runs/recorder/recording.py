@@ -319,8 +319,9 @@ class Recorder:
 
     def _end(self) -> None:
         """Write what this rank still has; the trace last, as it alone can fail."""
-        if self._termination is not None:
+        if self._termination is not None and self._heartbeat is not None:
             self._termination.ending.set()
+            self._heartbeat.loop_ended.set()
         if self._requests is not None:
             self._requests.close()
         if self.num_ranks > 1 and dist.is_initialized():

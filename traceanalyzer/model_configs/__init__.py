@@ -15,6 +15,7 @@ from traceanalyzer.model_configs.huggingface import read_huggingface
 from traceanalyzer.model_configs.megatron import megatron_arguments, megatron_mapping, read_megatron
 from traceanalyzer.model_configs.presets import Preset, find_preset, presets
 from traceanalyzer.model_configs.torchtitan import read_torchtitan
+from traceanalyzer.model_configs.torchtitan_saved import is_saved, read_saved
 
 __all__ = [
     "Preset",
@@ -59,9 +60,11 @@ def _read(config: Mapping[str, object], source: str) -> ModelShape:
         {"num_layers", "hybrid_layer_pattern", "hybrid_override_pattern"} & set(config)
     ):
         return read_megatron(config, source)
+    if is_saved(config):
+        return read_saved(config, source)
     if "dim" in config or "model" in config:
         return read_torchtitan(config, source)
     raise InputError(
         f"{source}: neither a Hugging Face config.json nor Megatron-LM arguments nor torchtitan settings",
-        "these have the keys 'model_type', 'num_attention_heads' and 'num_layers', or 'dim' (or a [model] table)",
+        "these have the keys 'model_type', 'num_attention_heads' and 'num_layers', or 'dim' (or a [model] table, or 'model_spec')",
     )

@@ -63,7 +63,8 @@ def megatron_mapping(config: Mapping[str, object]) -> dict[str, object]:
     """Settings of Megatron-LM's YAML as its arguments; any other mapping as it is.
 
     `language_model` and `model_parallel` are sections of its `--yaml-cfg`; `MODEL_ARGS` holds options by their spelling on
-    the command line, as its functional tests do; NeMo keeps all in `model`.
+    the command line, as its functional tests do; NeMo keeps all in `model`, Megatron-Bridge the model there and batches,
+    sequences and number formats in sections of their own.
     """
     model = config.get("model")
     in_model = isinstance(model, Mapping) and {"num_layers", "num_attention_heads"} <= set(
@@ -78,7 +79,23 @@ def megatron_mapping(config: Mapping[str, object]) -> dict[str, object]:
     flat = {key: value for key, value in config.items() if key not in sections}
     for name in sections:
         flat |= cast("Mapping[str, object]", config[name])
+    for name, keys in _BRIDGE_SECTIONS.items() if in_model else ():
+        section = flat.pop(name, None)
+        if isinstance(section, Mapping):
+            told = cast("Mapping[str, object]", section)
+            flat |= {key: told[key] for key in keys if told.get(key) is not None}
+        elif name == "mixed_precision" and isinstance(section, str):  # a recipe's name, such as bf16_mixed
+            flat |= {"bf16": section.startswith("bf16"), "fp16": section.startswith("fp16")}
+            flat |= {"fp8": section} if "fp8" in section else {}
     return _as_arguments(flat)
+
+
+_BRIDGE_SECTIONS = {
+    "train": ("global_batch_size", "micro_batch_size"),
+    "dataset": ("sequence_length", "seq_length"),
+    "mixed_precision": ("bf16", "fp16", "fp8"),
+}
+"""Sections of Megatron-Bridge's saved configuration, and what of them describes the job."""
 
 
 def _as_arguments(settings: Mapping[str, object]) -> dict[str, object]:
@@ -91,6 +108,8 @@ def _as_arguments(settings: Mapping[str, object]) -> dict[str, object]:
     for alias, name in _ALIASES.items():
         if alias in found:
             found.setdefault(name, found[alias])
+    if isinstance(found.get("share_embeddings_and_output_weights"), bool):  # Megatron-Bridge's and Megatron Core's name
+        found.setdefault("untie_embeddings_and_output_weights", not found["share_embeddings_and_output_weights"])
     gated = (
         found.get("activation_func") == "swiglu" or found.get("activation") in _GATED or found.get("gated_linear_unit")
     )

@@ -62,17 +62,43 @@ def _megatron(settings: Settings) -> TrainingSettings:
 
 
 def _torchtitan(settings: Settings, training: Settings) -> TrainingSettings:
-    """The `selective` mode of torchtitan recomputes other operators than core attention: not counted."""
+    """The `selective` mode of torchtitan recomputes other operators than core attention: not counted.
+
+    A batch that is left at -1 is every replica's own batch once: known where the file says how many replicas there are.
+    """
     sequence = _positive(training, "seq_len")
+    degrees = _degrees(settings)
     batch = _positive(training, "global_batch_size")
+    if batch is None and degrees is not None and (local := _positive(training, "local_batch_size")):
+        batch = local * degrees[0]
     recompute = settings.table("activation_checkpoint")
     mode = recompute.text("mode") if recompute else ""
     return TrainingSettings(
         sequence_length=sequence,
         tokens_per_step=sequence * batch if sequence and batch else None,
+        num_devices=None if degrees is None else degrees[0] * degrees[1],
         dtype=training.text("mixed_precision_param") or None,
         recompute=mode if mode in {"none", "full"} else None,
     )
+
+
+def _degrees(settings: Settings) -> tuple[int, int] | None:
+    """Replicas, and ranks of each, from the configuration that torchtitan saves; None where one is left to torchtitan (-1)."""
+    table = settings.table("parallelism") if settings.has("model_spec") else None
+    if table is None:
+        return None
+    names = (
+        "data_parallel_replicate",
+        "data_parallel_shard",
+        "tensor_parallel",
+        "context_parallel",
+        "pipeline_parallel",
+    )
+    sizes = [_positive(table, f"{name}_degree") for name in names]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes):
+        return None
+    return known[0] * known[1], known[2] * known[3] * known[4]
 
 
 def _positive(settings: Settings, key: str) -> int | None:

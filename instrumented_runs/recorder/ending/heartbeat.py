@@ -19,7 +19,7 @@ import msgspec
 from traceanalyzer.job import HEARTBEAT_S, STATUS_FILE, RankRecord, RankStatus
 
 _NUM_CALLS = 4
-_OWN = os.sep + "recorder" + os.sep
+_OWN = str(Path(__file__).parents[1]) + os.sep
 
 
 class Heartbeat:
@@ -30,6 +30,8 @@ class Heartbeat:
         self._loop_thread = threading.get_ident()
         self._lock = threading.Lock()
         self._over = threading.Event()
+        self.loop_ended = threading.Event()
+        """Set once the loop has ended: the calls kept are those of the loop, not of writing the trace."""
         self._status = RankStatus(
             job_id=job_id,
             record=record,
@@ -60,7 +62,9 @@ class Heartbeat:
             with self._lock:
                 if self._over.is_set():
                     return
-                calls = calls_of(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - a public function in all but name
+                calls = self._status.calls
+                if not self.loop_ended.is_set():
+                    calls = calls_of(sys._current_frames().get(self._loop_thread))  # noqa: SLF001 - a public function in all but name
                 self._status = dataclasses.replace(self._status, beat_ns=time.time_ns(), calls=calls)
                 self._write(self._status)
 
@@ -78,7 +82,7 @@ def calls_of(frame: FrameType | None) -> str:
     """The innermost calls of a thread, innermost first, as `module.function:line`, this package's own left out."""
     found: list[str] = []
     while frame is not None and len(found) < _NUM_CALLS:
-        if _OWN not in frame.f_code.co_filename:
+        if not frame.f_code.co_filename.startswith(_OWN):
             module = str(frame.f_globals.get("__name__", "?"))
             found.append(f"{module}.{frame.f_code.co_name}:{frame.f_lineno}")
         frame = frame.f_back

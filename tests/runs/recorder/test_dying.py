@@ -20,7 +20,7 @@ NUM_RANKS = 3
 pytestmark = pytest.mark.runs
 
 
-def loop(tmp_path: Path, fault: str = "", steps: int = 400, **environ: str) -> list[subprocess.Popen[str]]:
+def loop(tmp_path: Path, fault: str = "", steps: int = 60, **environ: str) -> list[subprocess.Popen[str]]:
     folders = [tmp_path / "run"] * NUM_RANKS
     return start_loop(folders, tmp_path / "store", str(steps), "", fault, **environ)
 
@@ -53,30 +53,30 @@ def result(folder: Path) -> Run:
     ("fault", "kept", "says", "reason"),
     [
         (
-            "kill:1@30",
+            "kill:1@6",
             [0, 2],
             "rank 1 ended without a word (killed, or the host was lost)",
-            "Connection closed by peer",
+            "by peer",
         ),
-        pytest.param("raise:2@30", [0, 1, 2], "rank 2: ValueError: planted", "closed by peer", marks=pytest.mark.wide),
-        pytest.param("full:0@30", [1, 2], "rank 0: OutputError", "the trace of rank 0", marks=pytest.mark.wide),
+        pytest.param("raise:2@6", [0, 1, 2], "rank 2: ValueError: planted", "by peer", marks=pytest.mark.wide),
+        pytest.param("full:0@6", [1, 2], "rank 0: OutputError", "the trace of rank 0", marks=pytest.mark.wide),
     ],
 )
 def test_a_rank_that_dies_is_named_and_the_others_traces_are_kept(
     tmp_path: Path, fault: str, kept: list[int], says: str, reason: str
 ) -> None:
-    steps = 80 if fault.startswith("full") else 400
-    errors = ended(loop(tmp_path, fault, steps), within_s=120)
+    steps = 12 if fault.startswith("full") else 60
+    errors = ended(loop(tmp_path, fault, steps), within_s=240)
     assert whole_traces(tmp_path / "run", kept)
     assert says in str(result(tmp_path / "run").state)
-    assert any(reason in error.strip().splitlines()[-1] or reason in error for error in errors)
+    assert any(reason in error for error in errors)
 
 
 @pytest.mark.wide
 def test_of_a_rank_that_hangs_the_dumps_say_what_it_did_not_call(tmp_path: Path) -> None:
-    processes = loop(tmp_path, "spin:1@30", LOOP_TIMEOUT_S="12")
+    processes = loop(tmp_path, "spin:1@6", LOOP_TIMEOUT_S="12")
     for rank in (0, 2):
-        assert processes[rank].wait(100) != 0
+        assert processes[rank].wait(200) != 0
     processes[1].terminate()
     ended(processes, within_s=20)
     assert whole_traces(tmp_path / "run", [0, 1, 2])
@@ -90,8 +90,8 @@ def test_of_a_rank_that_hangs_the_dumps_say_what_it_did_not_call(tmp_path: Path)
 def test_ranks_that_are_asked_to_end_write_what_they_have_also_where_they_wait_for_one_that_froze(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    processes = loop(tmp_path, "freeze:2@30")
-    wait_for_line(processes[0], "step 29")
+    processes = loop(tmp_path, "freeze:2@6")
+    wait_for_line(processes[0], "step 5")
     time.sleep(1)  # into the call that never ends
     for each in processes:
         each.send_signal(number)
@@ -110,7 +110,7 @@ def test_ranks_that_are_asked_to_end_write_what_they_have_also_where_they_wait_f
 @pytest.mark.wide
 def test_a_folder_that_cannot_be_written_is_refused_on_every_rank_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("a file")
-    for error in ended(loop(tmp_path, steps=4), within_s=60):
+    for error in ended(loop(tmp_path, steps=4), within_s=200):
         assert "rank 0: " in error
         assert "cannot write here" in error.strip().splitlines()[-1]
 
@@ -119,7 +119,7 @@ def test_a_folder_that_cannot_be_written_is_refused_on_every_rank_in_one_line(tm
 def test_a_rank_in_another_run_s_folder_ends_the_start_on_all_ranks(tmp_path: Path) -> None:
     (tmp_path / "run/steps").mkdir(parents=True)
     (tmp_path / "run/steps/rank00001.jsonl").write_text("{}\n")
-    for error in ended(loop(tmp_path, steps=4), within_s=60):
+    for error in ended(loop(tmp_path, steps=4), within_s=200):
         assert "rank 1: " in error.strip().splitlines()[-1]
         assert "holds an earlier run (steps/rank00001.jsonl)" in error
     assert (tmp_path / "run/steps/rank00001.jsonl").read_text() == "{}\n"
@@ -128,7 +128,7 @@ def test_a_rank_in_another_run_s_folder_ends_the_start_on_all_ranks(tmp_path: Pa
 @pytest.mark.wide
 def test_two_nodes_with_disks_of_their_own_are_one_run_side_by_side(tmp_path: Path) -> None:
     folders = [tmp_path / "out/a", tmp_path / "out/a", tmp_path / "out/b"]
-    errors = ended(start_loop(folders, tmp_path / "store", "8", "dp=1,pp=3"), within_s=90)
+    errors = ended(start_loop(folders, tmp_path / "store", "8", "dp=1,pp=3"), within_s=200)
     assert not any("Traceback" in error for error in errors)
     run = read(tmp_path / "out")
     assert run.state is None

@@ -2,7 +2,7 @@
 
 Rank, size and store come from the environment (RANK, WORLD_SIZE, STORE). MESH is `pp=2,dp=1`. FAULT is what happens to which
 rank when a step begins: `freeze:1@4` stops the process, `spin:1@4` hangs in the loop, `kill:1@4`, `raise:1@4`, `full:1@4` lets
-it write no file of more than 20 kB from then on.
+it write no file of more than 4 kB from then on.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def befall(fault: str, rank: int, step: int) -> None:
         endless_wait()
     elif kind == "full":
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4_000, 4_000))
     else:
         raise ValueError("planted")
 
@@ -60,7 +60,7 @@ def main(folder: str, num_steps: str, mesh: str = "", fault: str = "") -> None:
     with Recorder(folder, window=window) as recorder:
         for step in range(int(num_steps)):
             befall(fault, rank, step)
-            for _ in range(40):
+            for _ in range(5):
                 dist.all_reduce(torch.ones(8))
             time.sleep(0.02)
             recorder.step()
