@@ -22,7 +22,7 @@ from traceanalyzer.errors import TraceAnalyzerError, UsageError
 
 def main(arguments: list[str]) -> int:
     """Run this rank; the exit status. What makes no sense is told by one rank of the node."""
-    parser = argparse.ArgumentParser(prog="python -m instrumented_runs", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m instrumented_runs", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", nargs="?", help="a kind of job or a preset")
     parser.add_argument("--config", type=Path)
     parser.add_argument("--set", action="append", default=[], dest="assignments", metavar="SETTING=VALUE")

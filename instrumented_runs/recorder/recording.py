@@ -31,18 +31,18 @@ import torch.distributed as dist
 
 from instrumented_runs.ranges import RoutingMore
 from instrumented_runs.recorder import host_load
-from instrumented_runs.recorder.capture import Capture, Window, shortfall, sync_events
+from instrumented_runs.recorder.capture import Capture, Window, shortfall
 from instrumented_runs.recorder.device_state import DeviceState
 from instrumented_runs.recorder.ending.heartbeat import Heartbeat
 from instrumented_runs.recorder.ending.signals import Termination, first_line, why
 from instrumented_runs.recorder.flight_dump import dump_flight
-from instrumented_runs.recorder.nccl_inspector import inspector_note
 from instrumented_runs.recorder.on_demand import Requests
 from instrumented_runs.recorder.parquet import InBackground
 from instrumented_runs.recorder.run_file import (
     append_records,
     cuda_peaks,
     device_name,
+    extras,
     growth,
     joined_run,
     own_record,
@@ -331,16 +331,6 @@ class Recorder:
             self._captures.begin(capture.path)
         self._captures.finish()
 
-    def _extras(self) -> dict[str, str]:
-        """What this rank could record beside traces and steps."""
-        return {
-            **self.job.extras,
-            "clocks_and_power": self._device.why_not or "recorded",
-            "cuda_sync_events": sync_events()[1],
-            "flight_recorder": self._flight_note,
-            "nccl_inspector": inspector_note(os.environ, self._all.backend),
-        }
-
     def _now_ns(self) -> int:
         return time.time_ns() + self._clock_error_ns
 
@@ -355,4 +345,5 @@ class Recorder:
         gathered = self._all.gather(mine)
         if self.rank != 0:
             return
-        write_run(self.folder, joined_run(self.job, gathered, self._extras(), status))
+        recorded = extras(self.job, self._device.why_not, self._flight_note, self._all.backend)
+        write_run(self.folder, joined_run(self.job, gathered, recorded, status))

@@ -8,7 +8,6 @@ import socket
 import statistics
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,24 +16,22 @@ import torch
 
 from instrumented_runs.pacing.gemm_peak import device_peaks
 from instrumented_runs.recorder import host_load
-from instrumented_runs.recorder.capture import Window
+from instrumented_runs.recorder.capture import Window, sync_events
+from instrumented_runs.recorder.nccl_inspector import inspector_note
 from instrumented_runs.recorder.start.environment import Surroundings
 from traceanalyzer.errors import OutputError
 from traceanalyzer.hardware import Hardware
 from traceanalyzer.job import RUN_FILE, Job, RankRecord, RoutingRecord, StepRecord
+from traceanalyzer.output import write_atomically
 
 
 def write_run(folder: Path, job: Job) -> None:
     """Write `run.json` so that a reader sees the old one or the new one, never half of either. Raises `OutputError`."""
     path = folder / RUN_FILE
-    temporary = path.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
-        temporary.replace(path)
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "is the disk full?") from None
 
 
@@ -126,3 +123,14 @@ def joined_run(job: Job, gathered: Sequence[Gathered], extras: dict[str, str], s
         extras=extras,
         status=status,
     )
+
+
+def extras(job: Job, no_device_state: str | None, flight_note: str, backend: str) -> dict[str, str]:
+    """What a rank could record beside traces and steps."""
+    return {
+        **job.extras,
+        "clocks_and_power": no_device_state or "recorded",
+        "cuda_sync_events": sync_events()[1],
+        "flight_recorder": flight_note,
+        "nccl_inspector": inspector_note(os.environ, backend),
+    }

@@ -59,10 +59,11 @@ def command(
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
     from traceanalyzer.analysis.kept import keep_result
-    from traceanalyzer.analysis.redaction import classes_of, redacted
+    from traceanalyzer.analysis.redaction import redacted
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
+    from traceanalyzer.traces.capture.pseudonyms import classes_of
 
     path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)

@@ -12,9 +12,7 @@ SCRIPT = Path(__file__).with_name("loop_process.py")
 ROOT = Path(__file__).parents[3]
 
 
-def start_loop(
-    folders: Sequence[Path], store: Path, *arguments: str, **environ: str
-) -> list[subprocess.Popen[str]]:
+def start_loop(folders: Sequence[Path], store: Path, *arguments: str, **environ: str) -> list[subprocess.Popen[str]]:
     """One process per folder, in order of rank; output is kept in pipes."""
     found: list[subprocess.Popen[str]] = []
     for rank, folder in enumerate(folders):

@@ -22,7 +22,7 @@ from traceanalyzer.review import (
     SequenceBalance,
     ValidityFigures,
 )
-from traceanalyzer.review.vocabulary import RemedyClass
+from traceanalyzer.review.vocabulary import FaultBasis, RemedyClass
 
 Window = Literal["longest_action", "beyond_usual", "late_start", "sent_message", "collective_inside"]
 """Which moment of the rank shows a failed check best."""
@@ -79,6 +79,7 @@ class Verdict:
     follows its culprit (`its host launches late`). Of a change: what would save time."""
     at_most_ms: float | None = None
     """What others wait for it per step, where only this bound of its worth is known."""
+    at_most_basis: FaultBasis | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,6 +52,7 @@ def _finding(check: Check, judged: Judged) -> Finding | None:
         statement=None if verdict.passed else verdict.statement,
         worth_ms=verdict.worth_ms,
         at_most_ms=verdict.at_most_ms,
+        at_most_basis=verdict.at_most_basis,
         worth_mfu_points=None,
         evidence=verdict.evidence,
         action=None if verdict.passed else verdict.action or check.action,

@@ -72,7 +72,8 @@ def _without_copies(files: Sequence[FileFacts], defects: list[dict[str, Any]]) -
     return list(first.values())
 
 
-def _mapped(file: str, rank_map: Mapping[str, int]) -> int | None:
+def mapped_rank(file: str, rank_map: Mapping[str, int]) -> int | None:
+    """The rank that a map of names and patterns gives a file."""
     path = PurePosixPath(file)
     for pattern, rank in rank_map.items():
         if pattern in (file, path.name) or fnmatch.fnmatch(path.name, pattern) or fnmatch.fnmatch(file, pattern):
@@ -81,7 +82,7 @@ def _mapped(file: str, rank_map: Mapping[str, int]) -> int | None:
 
 
 def _rank_of(facts: FileFacts, rank_map: Mapping[str, int], defects: list[dict[str, Any]]) -> Placed | None:
-    mapped = _mapped(facts.file, rank_map)
+    mapped = mapped_rank(facts.file, rank_map)
     ranks = set(facts.process_ranks.values())
     if mapped is not None:
         return _place(facts, mapped, "rank_map")
@@ -203,14 +204,14 @@ def _one_job(placed: list[Placed]) -> None:
 
 
 def _jobs(placed: list[Placed]) -> list[list[str]]:
-    """File names by job: by run folder, then world size, then processes of the same rank that ran at other times."""
+    """File names by job: by its name, else run folder, then world size, then processes of a rank that ran at other times."""
     groups: dict[tuple[str | None, int | None], list[Placed]] = defaultdict(list)
     worlds = {p.facts.world_size for p in placed if p.facts.world_size is not None}
     for place in placed:
         world = place.facts.world_size
         if world is None and len(worlds) == 1:
             world = next(iter(worlds))
-        groups[place.facts.run_folder, world].append(place)
+        groups[place.facts.job_id or place.facts.run_folder, world].append(place)
     jobs: list[list[str]] = []
     for members in _with_other_nodes(groups):
         jobs += _by_process(members)
