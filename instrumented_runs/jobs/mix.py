@@ -185,7 +185,7 @@ def accumulated(settings: MixSettings, place: Place, model: nn.Module) -> Callab
 
 def pipelined(settings: MixSettings, place: Place, model: nn.Module) -> Callable[[int], torch.Tensor | None]:
     """A step of torch's schedule."""
-    stage = PipelineStage(model, place.pp, settings.pp, device(), group=place.group("pp"))
+    stage = PipelineStage(model, place.pp, settings.pp, device(), **messages(settings, place), group=place.group("pp"))
     stage.forward_one_chunk = ranged(stage.forward_one_chunk, place.pp, Phase.FORWARD)
     stage.backward_one_chunk = ranged(stage.backward_one_chunk, place.pp, Phase.BACKWARD)
 
@@ -204,6 +204,26 @@ def pipelined(settings: MixSettings, place: Place, model: nn.Module) -> Callable
         return None
 
     return step_once
+
+
+def messages(settings: MixSettings, place: Place) -> dict[str, torch.Tensor]:
+    """What a stage takes and gives: told, since torch finds it out by a trial run on memory as it is, which experts keep.
+
+    Expert layers run their own backward inside backward, and the gradients of the trial would stay with their weights.
+    """
+    tokens = settings.sequence_length // (settings.cp * settings.tp)
+    size = (settings.microbatch_size, tokens)
+    hidden, logits = (
+        torch.zeros(*size, width, requires_grad=True) for width in (settings.hidden_size, settings.vocab_size)
+    )
+    given = torch.zeros(size, dtype=torch.int64) if place.pp == 0 else hidden
+    made = logits if place.pp == settings.pp - 1 else hidden
+    told = {"input_args": given, "output_args": made}
+    if place.pp < settings.pp - 1:
+        told["output_grads"] = hidden.detach()
+    if place.pp > 0:
+        told["input_grads"] = hidden.detach()
+    return {name: tensor.to(device()) for name, tensor in told.items()}
 
 
 def make_schedule(settings: MixSettings, stage: PipelineStage, loss: Callable[..., torch.Tensor]) -> Any:  # noqa: ANN401 - unrelated torch classes

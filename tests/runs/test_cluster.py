@@ -116,7 +116,7 @@ def test_settings_come_from_preset_file_and_assignments_in_this_order(tmp_path: 
     [
         ('{"kind": "pipeline", "num_microbatchs": 4}', "no setting 'num_microbatchs'"),
         ('{"kind": "pipeline", "num_microbatches": "$(touch x)"}', "num_microbatches"),
-        ('{"kind": "pipeline", "folder": "/"}', "'folder' is no setting"),
+        ('{"kind": "pipeline", "folder": "/"}', "'folder' is not"),
         ('{"kind": "rm -rf"}', "there is no job 'rm -rf'"),
         ('{"kind": "dense", "compute": "fast"}', "compute is 'fast'"),
         ("[1]", "not a mapping"),
@@ -134,7 +134,7 @@ def test_places_to_meet() -> None:
     assert parse_rendezvous("[fe80::1]:99") == ("fe80::1", 99)
     assert parse_rendezvous("node7") == ("node7", 29500)
     for wrong in (":1", "-x:1", "a:0", "a:b"):
-        with pytest.raises(UsageError, match="no place to meet"):
+        with pytest.raises(UsageError, match="place to meet"):
             parse_rendezvous(wrong)
     with pytest.raises(UsageError, match="need a place to meet"):
         Nodes.of(2, 0, None)

@@ -40,7 +40,7 @@ def run_job(kind: str, settings: RunSettings) -> Job:
     for process in ranks:
         process.start()
     for process in ranks:
-        process.join(60)
+        process.join(180)
     for process in ranks:
         if process.is_alive():
             process.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from instrumented_runs.descriptions import layout_of, shape_of
+from instrumented_runs.mixes.settings import MixSettings
 from instrumented_runs.nodes import Nodes
 from instrumented_runs.settings import ORDER_FILE, DenseSettings, ExpertSettings, PipelineSettings, RunSettings
 from traceanalyzer.errors import DomainError
@@ -35,6 +36,8 @@ def dry_run_text(kind: str, settings: RunSettings, files: Mapping[str, str], nod
         lines += _pipeline(settings, files)
     if isinstance(settings, ExpertSettings):
         lines += _experts(settings)
+    if isinstance(settings, MixSettings) and settings.pp > 1:
+        lines += _mixed(settings)
     return "\n".join(lines)
 
 
@@ -44,6 +47,8 @@ def groups_of(layout: Layout, dimension: str) -> list[tuple[int, ...]]:
         "pp": layout.pipeline,
         "dp": layout.replicas,
         "ep": layout.expert_group,
+        "cp": layout.context_group,
+        "tp": layout.tensor_group,
     }[dimension]
     return sorted({of(rank) for rank in range(layout.world_size)})
 
@@ -55,7 +60,7 @@ def _mesh(layout: Layout, num_ranks: int, nodes: Nodes) -> list[str]:
         for node in range(nodes.count if nodes.count <= 16 else 1)
     ]
     lines += [f"  … {nodes.count} nodes of {counted(each, 'rank')}"] if nodes.count > 16 else []
-    for name in ("pp", "dp", "ep"):
+    for name in ("pp", "dp", "cp", "ep", "tp"):
         if getattr(layout, name) > 1:
             lines.append(f"  {name} {getattr(layout, name)}: {_span(groups_of(layout, name), nodes, num_ranks)}")
     return lines
@@ -76,6 +81,9 @@ def _memory(settings: RunSettings) -> list[str]:
         schedule, chunks = ScheduleName(settings.schedule or "1F1B"), settings.num_chunks
     elif isinstance(settings, ExpertSettings):
         sequences = settings.sequences_per_shard * settings.num_shards // settings.num_ranks
+    elif isinstance(settings, MixSettings):
+        sequences, microbatches = settings.microbatch_size, settings.num_microbatches
+        schedule = ScheduleName(settings.schedule) if settings.pp > 1 else schedule
     elif isinstance(settings, DenseSettings):
         sequences = settings.num_sequences
     training = Training(
@@ -87,7 +95,8 @@ def _memory(settings: RunSettings) -> list[str]:
         schedule=schedule,
         num_chunks=chunks,
     )
-    sharding = Sharding(pp=layout.pp, dp=layout.dp, ep=layout.ep)
+    zero = settings.zero if isinstance(settings, MixSettings) else 0
+    sharding = Sharding(pp=layout.pp, dp=layout.dp, ep=layout.ep, tp=layout.tp, cp=layout.cp, zero=zero)
     try:
         found = stage_memory(training, sharding, Allowance(fixed_bytes=0, fragmentation=0))
     except DomainError as error:
@@ -125,6 +134,18 @@ def _pipeline(settings: PipelineSettings, files: Mapping[str, str]) -> list[str]
     if settings.compute_mode != "paced":
         return [line + "; the step's length is that of real computation, which is not known before"]
     return [line + f"; pipeline phase {milliseconds(found.makespan_ns / _NS)}, the step is a little longer"]
+
+
+def _mixed(settings: MixSettings) -> list[str]:
+    name, ranks, microbatches = ScheduleName(settings.schedule), settings.pp, settings.num_microbatches
+    found = simulate(
+        order(name, ranks, microbatches, 1),
+        placement(name, ranks, 1),
+        OpTimes(forward_ns=1, input_gradient_ns=1, weight_gradient_ns=1),
+    )
+    line = f"  {name} with {counted(microbatches, 'microbatch')}: simulated bubble {percent(found.bubble_share)} at a backward "
+    line += f"twice the forward, most microbatches held {max(found.peak_in_flight)}; the step takes "
+    return [line + f"{found.makespan_ns} forwards of a microbatch through one stage"]
 
 
 def _experts(settings: ExpertSettings) -> list[str]:

@@ -78,7 +78,7 @@ def command(
 ) -> None:
     """Launch an instrumented reference training job and write its run folder.
 
-    KIND is pipeline (default), experts or dense. Settings come from the preset, then --config, --set, and options.
+    KIND is pipeline (default), experts, dense or mix; a PRESET is a mix with settings, such as llama-3-8b-like. Settings come from the preset, then --config, --set, and options.
     """
     request = make_request(kind, config, assignments)
     mode = compute or request.compute or "auto"
