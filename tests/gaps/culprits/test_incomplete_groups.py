@@ -33,7 +33,8 @@ def test_a_slow_member_is_named_without_a_price(job: Job, tmp_path: Path) -> Non
     clean = review_of(job, Faults(), tmp_path / "clean", [0, 1, 3])
     (fault,) = slow.culprits
     assert (fault.rank, fault.cause, fault.ms) == (1, "computation", None)
-    assert fault.high <= 1.01 * (median_ms(slow) - median_ms(clean))  # experts' own computation is left out
+    truth = median_ms(slow) - median_ms(clean)
+    assert truth <= fault.high < 1.5 * truth  # as bound: the computation of experts is taken to be as slow as the rest
     assert slow.headline.sentences[0].startswith("Rank 1 (stage 0) needs ")
     assert slow.headline.sentences[0].endswith("it computes 1.60× as long as ranks 0, 3.")
     assert clean.culprits == []

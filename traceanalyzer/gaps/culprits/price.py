@@ -107,16 +107,17 @@ def candidates(segments: pl.DataFrame, step_ns: float) -> list[int]:
 def excess(segments: pl.DataFrame, rank: int) -> Price:
     """What a rank needs beyond its peers, by part: a bound of what its repair saves, where who waits for it is not known.
 
-    Computation of experts is left out: how many rows members hold that were not captured is not known.
+    Computation without a base, and of experts, whose rows are not known of all, is taken to be as slow as the rest.
     """
-    own = segments.filter((pl.col("rank") == rank) & ~pl.col("is_experts"))
-    beyond = {
-        part: pl.when(pl.lit(part == "compute_ns") | ~pl.col("is_first")).then(
-            (pl.col(part) - pl.col(f"base_{part}")).fill_null(0)
-        )
+    own = segments.filter(pl.col("rank") == rank)
+    told = pl.col("base_compute_ns").is_not_null() & ~pl.col("is_experts")
+    usual = pl.col("base_compute_ns").filter(told).sum() / pl.max_horizontal(pl.col("compute_ns").filter(told).sum(), 1)
+    beyond = {"compute_ns": pl.col("compute_ns").sum() * (1 - usual)} | {
+        part: (pl.col(part) - pl.col(f"base_{part}")).filter(~pl.col("is_first")).fill_null(0).sum()
         for part in PARTS
+        if part != "compute_ns"
     }
-    by_step = own.group_by("step").agg(**{part: expression.sum() for part, expression in beyond.items()})
+    by_step = own.group_by("step").agg(**beyond)
     parts = {part: _of_each_step(by_step[part]) for part in PARTS}
     return Price(rank, max(parts.values(), key=lambda saving: saving.ns), parts, by_step.height, "excess")
 
