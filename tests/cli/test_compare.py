@@ -91,7 +91,7 @@ def test_a_gate_on_a_comparison_takes_the_base_as_its_baseline(runs: Path, tmp_p
     assert main(compared) == 1
     caught = capsys.readouterr()
     assert "gate broken: step.duration_ms.median" in caught.out
-    assert "1 of 1 limits are broken" in caught.err
+    assert "1 of 1 limits is broken" in caught.err
     assert main(["compare", str(runs / "result"), str(runs / "base"), "--gate", str(gate)]) == 0
     assert main(["analyze", str(runs / "slow"), "--gate", str(gate)]) == 2  # nothing to be relative to
     capsys.readouterr()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.manners.help import Command
-from traceanalyzer.cli.options.gate import gate_options, judge
+from traceanalyzer.cli.options.gate import GateFiles, gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option
 from traceanalyzer.cli.screen import say, screen_width
@@ -59,6 +59,7 @@ def command(
     html_file: Path | None,
     gate_file: Path | None,
     junit_file: str | None,
+    gate_json: str | None,
     form: str,
     **asked: Any,  # noqa: ANN401 - options of several types
 ) -> None:
@@ -76,6 +77,8 @@ def command(
 
     if str(html_file) == "-":
         raise UsageError("--html -: the page is written to a file", "name a file: --html comparison.html")
+    files = GateFiles(gate_file, junit_file, gate_json)
+    quiet = files.quiet(json_file)
     paths = list(dict.fromkeys((base, *new, *more_bases)))
     if all(map(is_result, paths)):
         kept(base, asked)  # options that describe a job are refused where no traces are read
@@ -91,12 +94,12 @@ def command(
         write_result(json_file, to_json(found))
     if html_file is not None:
         render_comparison(found, html_file, {path: (side.review, side.tables) for path, side in sides.items()})
-    if json_file != "-":
+    if not quiet:
         _print(found, form)
         if html_file is not None and form == "text":
             say(f"page: {html_file}")
     reviews = [(path, sides[path].review) for path in new]
-    judge(gate_file, reviews, sides[base].review, found.floor_share, form, junit_file, quiet=json_file == "-")
+    judge(files, reviews, sides[base].review, found.floor_share, form, quiet=quiet)
 
 
 def _print(found: Any, form: str) -> None:  # noqa: ANN401 - imported late
