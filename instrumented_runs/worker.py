@@ -21,15 +21,10 @@ import msgspec
 import torch
 import torch.distributed as dist
 
+from instrumented_runs.kinds import JOBS, SETTINGS
 from instrumented_runs.pipeline.host_staging import choose_backend, stage_messages
-from instrumented_runs.settings import FAILURE_FILE, PROGRESS, SETTINGS, Failure, RunSettings
-
-JOBS = {
-    "pipeline": "instrumented_runs.jobs.pipeline",
-    "experts": "instrumented_runs.jobs.experts",
-    "dense": "instrumented_runs.jobs.dense",
-}
-"""Kind of job to the module whose `run(settings)` does it."""
+from instrumented_runs.settings import FAILURE_FILE, PROGRESS, Failure, RunSettings
+from traceanalyzer.output import write_atomically
 
 
 class Terminated(BaseException):
@@ -43,8 +38,12 @@ def announce(text: str) -> None:
 
 
 def main(kind: str, text: str) -> None:
-    """Run this rank of a job."""
-    settings = msgspec.json.decode(text, type=SETTINGS[kind])
+    """Run this rank of a job that was launched with its settings."""
+    work(kind, msgspec.json.decode(text, type=SETTINGS[kind]))
+
+
+def work(kind: str, settings: RunSettings, prepare: Callable[[], None] | None = None) -> None:
+    """Run this rank of a job. `prepare`: what one rank of every node does before any of them writes into its folder."""
     run: Callable[[RunSettings], None] = importlib.import_module(JOBS[kind]).run
     signal.signal(signal.SIGTERM, _terminate)
     _end_with(settings.launcher_pid)
@@ -55,6 +54,10 @@ def main(kind: str, text: str) -> None:
         if backend == "gloo":
             stage_messages()
     dist.init_process_group(backend, timeout=timedelta(seconds=settings.timeout_s))
+    if prepare is not None:
+        if os.environ["LOCAL_RANK"] == "0":
+            prepare()
+        dist.barrier()
     try:
         run(settings)
     except Exception as error:
@@ -101,7 +104,7 @@ def _note_failure(settings: RunSettings, error: Exception) -> None:
     path = Path(settings.folder) / FAILURE_FILE.format(rank=rank)
     path.parent.mkdir(parents=True, exist_ok=True)
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    path.write_bytes(msgspec.json.encode(Failure(rank=rank, reason=reason, at_ns=time.time_ns())))
+    write_atomically(path, msgspec.json.encode(Failure(rank=rank, reason=reason, at_ns=time.time_ns())))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def plan_named(settings: PipelineSettings, num_stages: int | None = None) -> tup
 def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings, str]:
     """Settings for the order in a CSV file; ranks, chunks and microbatches are the file's.
 
-    Raises `InputError` where the file cannot be read or is no complete order, or the order can never end.
+    Raises `InputError` where the file cannot be read or is not a complete order, or the order can never end.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -70,6 +70,11 @@ def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings
         num_microbatches=num_microbatches,
     )
     return _with_layers(settings), write_orders(orders)
+
+
+def order_of(name: str, num_ranks: int, num_microbatches: int) -> str:
+    """The CSV order of a schedule with one stage per rank. Raises `DomainError` where it does not exist at this point."""
+    return write_orders(order(ScheduleName(name), num_ranks, num_microbatches, 1))
 
 
 def stage_ranks_for(settings: PipelineSettings) -> tuple[int, ...]:

@@ -150,14 +150,14 @@ def test_a_result_is_replaced_and_nothing_else_is(run: Path, tmp_path: Path, cap
     assert (out / "review.json").stat().st_ino != before
     capsys.readouterr()
     (out / "notes.txt").write_text("mine")
-    refused(["analyze", str(run), "--out", str(out)], 2, "is there already and is not a result", capsys)
+    refused(["analyze", str(run), "--out", str(out)], 2, "already exists and is not a result", capsys)
     assert (out / "notes.txt").read_text() == "mine"
     for other in (run, tmp_path / "file", tmp_path / "link"):
         if other.name == "file":
             other.write_text("mine")
         if other.name == "link":
             other.symlink_to(out)
-        refused(["analyze", str(run), "--out", str(other)], 2, "is there already and is not a result", capsys)
+        refused(["analyze", str(run), "--out", str(other)], 2, "already exists and is not a result", capsys)
     (tmp_path / "empty").mkdir()
     assert main(["analyze", str(run), "--out", str(tmp_path / "empty")]) == 0
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []
@@ -261,3 +261,11 @@ def test_a_damaged_table_is_never_read(whole_table: Path, rng: random.Random, na
             kept.read_table(whole_table, name)
     finally:
         file.write_bytes(whole)
+
+
+def test_a_number_changed_in_a_kept_review_is_noticed(result: Path, capsys: Caught) -> None:
+    file = result / "review.json"
+    text = file.read_text()
+    at = next(i for i, c in enumerate(text) if c.isdigit() and i > len(text) // 2)
+    file.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+    refused(["analyze", str(result)], 3, "damaged: its checksum does not hold", capsys)

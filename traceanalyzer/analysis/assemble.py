@@ -18,6 +18,7 @@ from traceanalyzer.analysis.first_screen.headline import Words, headline
 from traceanalyzer.analysis.first_screen.spent import Spent, nobody_sentences, spent_sentences
 from traceanalyzer.analysis.first_screen.tiles import Known
 from traceanalyzer.analysis.measure import Measured, measure
+from traceanalyzer.analysis.relative import relative, with_relative_files
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.analysis.step_figures import step_findings, step_warnings
@@ -29,6 +30,7 @@ from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_sentences
 from traceanalyzer.gaps.culprits.culprits import stage_of
+from traceanalyzer.gaps.culprits.late_peers import late_peers, rows_on_peers
 from traceanalyzer.gaps.efficiency.next_configurations import next_configurations
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
@@ -75,17 +77,20 @@ def _review(run: Run, found: Measured) -> Review:
     recomputed = subjects.efficiency.recomputed
     given: dict[str, Any] = {name: value for part in subjects.parts for name, value in part.sections.items()}
     checks = capture_figures(run, tables, found.step)
-    result = quality(run, tables, checks, claims.withheld, found.clock_effects)
+    result = quality(run, subjects.capture.everything.tables, checks, claims.withheld, found.clock_effects)
     return _summed_up(
         found,
         Review(
             tool=Tool(name="traceanalyzer", version=__version__),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             source=Source(path=shown(run.path)),
-            files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
+            files=[
+                SourceFile(rank=rank, file=relative(file, shown(run.path)))
+                for rank, file in tables.ranks.select("rank", "file").iter_rows()
+            ],
             headline=Headline(sentences=[], tiles=[]),
             warnings=[
-                *warnings(subjects.host.trust.reasons, result, run.job, tables.kernels, _not_counted(subjects)),
+                *warnings(subjects.host.trust.reasons, result, run, tables.kernels, _not_counted(subjects)),
                 *step_warnings(found.step),
             ],
             quality=result,
@@ -129,7 +134,7 @@ def _words(found: Measured, review: Review) -> Words:
         return Words(first=[f"Nothing is measured: {why_no_kernels(tables)}."])
     if tables.steps.is_empty() and found.recorded is not None:
         return Words(first=recorded_sentences(found.recorded))
-    ranks = sorted(tables.ranks["rank"].unique())
+    ranks = sorted(set(tables.ranks["rank"]) - set(tables.unrecorded_devices))
     spent = Spent(review.step, review.accounting, review.quality, captured, ranks, review.kernels, review.communication)
     return Words(
         lead=apart_sentences(found.recorded, faults_only=True),
@@ -176,6 +181,7 @@ def _findings(found: Measured) -> list[Finding]:
         stages=stage_of(subjects.pipeline.actions),
         num_compared=culprits.num_compared,
         sequences=culprits.sequences,
+        dimension_bytes=subjects.placement.figures,
     )
     told = without_victims(checked(judged), culprits.faults)
     told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])
@@ -192,7 +198,9 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
     if ops is None:
         ops = conform(ops_of_actions(tables.actions, pipelines(tables, run.job)), OPS)
     given = {name: table for part in subjects.parts for name, table in part.tables.items()}
-    return given | {
+    late = late_peers(subjects.culprits.faults)
+    given |= {name: rows_on_peers(given[name], late) for name in ("blame", "attribution") if name in given}
+    drawn = given | {
         "actions": everything.with_others(subjects.pipeline.actions, tables.actions, ACTIONS),
         "kernels": with_shapes(tables.kernels, subjects.efficiency.timed),
         "collectives": everything.with_others(collectives, everything.splits, COLLECTIVE_SPLITS),
@@ -201,3 +209,5 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }
+    named = {name: with_relative_files(drawn[name], shown(run.path)) for name in ("ranks", "defects") if name in drawn}
+    return drawn | named

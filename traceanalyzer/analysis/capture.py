@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -28,6 +28,7 @@ from traceanalyzer.tables.communication.records import (
     tables_of_records,
     with_recorded,
 )
+from traceanalyzer.tables.steps.typical import with_unmeasured
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,16 @@ def captured(run: Run) -> Captured:
     typical = everything.typical()
     ambiguous = _ambiguous_ns(typical.tables, typical.exchanged)
     return Captured(everything, typical, trusted, ambiguous, trusted.withheld)
+
+
+def without_steps(capture: Captured, steps: Collection[int]) -> Captured:
+    """The capture with these steps of a pipelined job set apart, too: no pipeline could be measured on them."""
+    everything = capture.everything
+    marked = with_unmeasured(everything.tables.steps, steps)
+    everything = replace(everything, tables=replace(everything.tables, steps=marked))
+    typical = everything.typical()
+    ambiguous = _ambiguous_ns(typical.tables, typical.exchanged)
+    return replace(capture, everything=everything, typical=typical, ambiguous_ns=ambiguous)
 
 
 def events_of(run: Run, tables: Tables) -> Callable[[int], pl.DataFrame]:

@@ -8,14 +8,16 @@ from typing import TypeVar, cast
 import polars as pl
 from msgspec.structs import replace
 
+from traceanalyzer.analysis.relative import with_relative_files
 from traceanalyzer.analysis.representative import capture_sentence, representative
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.gaps.pipeline.actions import expected_ranks
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.gaps.sample.inferred_job import inferred_facts
-from traceanalyzer.job import RUN_FILE, Job
+from traceanalyzer.job import DECLARED, LAYOUT_BASIS, RUN_FILE, Job
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
+from traceanalyzer.regular_file import shown
 from traceanalyzer.review import (
     Bubble,
     CaptureCheckFigures,
@@ -35,6 +37,7 @@ from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.overlaps import overlapping_steps
 from traceanalyzer.tables.computation.taxonomy import unknown_names
+from traceanalyzer.tables.steps.typical import typical_steps
 from traceanalyzer.traces.defects import losses
 
 Value = TypeVar("Value")
@@ -81,14 +84,13 @@ def _given(declared: Declaration) -> JobFacts:
 
 
 def _declared(job: Job) -> JobFacts:
-    layout = job.layout
     return JobFacts(
         kind=_said(None if job.declares_nothing else job.kind, RUN_FILE),
         schedule=_said(job.schedule, RUN_FILE),
         num_stages=_said(job.num_stages, RUN_FILE),
         num_microbatches=_said(job.num_microbatches, RUN_FILE),
         num_chunks=_said(job.num_chunks, RUN_FILE),
-        layout=_said(Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep) if layout else None, RUN_FILE),
+        layout=_layout(job),
         model=_said(job.model if job.model.num_layers else None, RUN_FILE),
         hardware=_said(job.hardware, RUN_FILE),
         compute_mode=_said(job.compute_mode, RUN_FILE),
@@ -99,6 +101,19 @@ def _declared(job: Job) -> JobFacts:
         recompute=_said(cast("Recomputation | None", job.recompute), RUN_FILE),
         status=_said(job.status, RUN_FILE),
     )
+
+
+def _layout(job: Job) -> Fact[Degrees] | None:
+    """The layout in `run.json`: declared, or read by the recorder from the job's process groups."""
+    layout = job.layout
+    if layout is None:
+        return None
+    context = layout.cp if layout.cp > 1 else None
+    degrees = Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep, cp=context)
+    basis = job.basis.get(LAYOUT_BASIS, DECLARED)
+    if basis == DECLARED:
+        return _said(degrees, RUN_FILE)
+    return Fact(value=degrees, source="recorded", basis=f"{basis} ({RUN_FILE})")
 
 
 def _measured(pipeline: PipelineGap) -> JobFacts:
@@ -134,7 +149,7 @@ def quality(
     withheld: list[Withheld],
     clock_effects: Sequence[ClockEffect],
 ) -> Quality:
-    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches.
+    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches; `tables` are of all captured steps.
 
     Ranks that were promised and are not here are lost; all others were sampled by design.
     """
@@ -143,7 +158,7 @@ def quality(
     dropped = dict(sorted(traces.counts.events_dropped.items()))
     missing = expected is not None and found < expected
     lost = run.promised - set(tables.ranks["rank"])
-    failed = job is not None and job.status != "completed"
+    failed = run.state is not None or (job is not None and job.status != "completed")
     partial = failed or not losses(traces.defects).is_empty() or bool(lost)
     verdict: CaptureVerdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
@@ -154,13 +169,13 @@ def quality(
         num_ranks_expected=expected,
         num_ranks_found=found,
         ranks_lost=sorted(lost),
-        num_steps_used=tables.steps["step"].n_unique(),
+        num_steps_used=len(typical_steps(tables.steps)),
         events_seen=traces.counts.events_seen,
         events_kept=traces.counts.events_kept,
         events_dropped=dropped,
         clock_residual_ns=tables.clock.residual_ns,
         clock_basis=tables.clock.basis,
-        defects=[Defect(**row) for row in traces.defects.iter_rows(named=True)],
+        defects=[Defect(**row) for row in with_relative_files(traces.defects, shown(run.path)).iter_rows(named=True)],
         withheld=withheld,
         clock_effects=list(clock_effects),
         overlaps=_overlaps(tables),
@@ -181,7 +196,7 @@ def _overlaps(tables: Tables) -> OverlapFigures | None:
 
 
 def warnings(
-    validity_reasons: tuple[str, ...], result: Quality, job: Job | None, kernels: pl.DataFrame, not_counted: str = ""
+    validity_reasons: tuple[str, ...], result: Quality, run: Run, kernels: pl.DataFrame, not_counted: str = ""
 ) -> list[str]:
     """What a reader must know before any number; whether the capture is representative comes first."""
     lines = [] if result.representative is not False else [result.capture_sentence]
@@ -191,8 +206,11 @@ def warnings(
         lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'is' if found == 1 else 'are'} here.")
     if result.ranks_lost:
         lost = ranks_text(result.ranks_lost)
-        lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")
-    if job is not None and job.status != "completed":
+        lines.append(f"Missing from this capture: {lost}. The result covers only what is left.")
+    job = run.job
+    if run.state is not None:
+        lines.append(run.state)
+    elif job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
     lines += _defect_lines(result.defects)
     lost = _lost_events(result)
@@ -214,7 +232,7 @@ def warnings(
 _FIRST_SCREEN = (
     "device.no_kernels", "device.kernels_missing", "device.late_end", "device.clock_drifts", "device.clock_ahead",
     "device.early_kernels", "event.duplicates",
-    "rank.merged", "rank.devices", "rank.several_devices",
+    "rank.merged", "rank.devices", "rank.several_devices", "run.several_writers",
 )  # fmt: skip
 """Defects that change every figure: said before any of them."""
 
@@ -238,7 +256,7 @@ def _defect_lines(defects: Sequence[Defect]) -> list[str]:
 
 
 def _lost_events(result: Quality) -> dict[str, int]:
-    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are no event."""
+    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are not events."""
     lost = {defect.code for defect in result.defects if defect.is_loss}
     spared = _NO_LOSS if "rank.unknown" in lost else {*_NO_LOSS, "file_left_out"}
     return {reason: count for reason, count in result.events_dropped.items() if lost and count and reason not in spared}
@@ -305,10 +323,14 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
 
 def _step_text(tables: Tables) -> str:
     """What a step is, and which steps figures speak of."""
-    told = f"Told by {tables.step_basis.name}" if tables.step_basis.name else "Nothing tells steps: the capture is one"
+    told = (
+        f"Told by {tables.step_basis.name}"
+        if tables.step_basis.name
+        else "No step is marked: the capture counts as one"
+    )
     return (
         f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
-        "start. Every figure speaks of the typical steps; those set apart are listed with their price."
+        "start. Every figure covers the typical steps; those set apart are listed with their price."
     )
 
 

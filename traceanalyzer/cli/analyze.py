@@ -60,10 +60,11 @@ def command(
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
     from traceanalyzer.analysis.kept import keep_result
-    from traceanalyzer.analysis.redaction import classes_of, redacted
+    from traceanalyzer.analysis.redaction import redacted
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
+    from traceanalyzer.traces.capture.pseudonyms import classes_of
 
     files = GateFiles(gate_file, junit_file, gate_json)
     quiet = files.quiet(json_file)
@@ -100,7 +101,7 @@ def _print(result: Kept, form: str, *, full: bool) -> None:
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
-    """The result at `path`; None where that is no result. Raises `UsageError` if options ask for another one."""
+    """The result at `path`; None where that is not a result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
     from traceanalyzer.traces.input.discovery import Paths
 

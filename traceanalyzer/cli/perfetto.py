@@ -99,7 +99,7 @@ def _tell(done: Written, output: Path, form: Format, json_file: str) -> None:
 
 
 def _source(path: Where, traces: str | None, asked: dict[str, Any], store: Path, *, cpu: bool) -> Source:
-    """What is at `path`, measured where it is no result. `store` takes the events of large traces until they are written."""
+    """What is at `path`, measured where it is not a result. `store` takes the events of large traces until they are written."""
     from traceanalyzer.analysis.assemble import read, with_declaration
     from traceanalyzer.analysis.kept import is_result
     from traceanalyzer.cli.analyze import refuse_options

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import io
 import os
 import signal
@@ -24,10 +25,13 @@ _DIRECT = {"run", "mcp", "schema", "--help", "-h", "--version"}
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT) if hasattr(signal, "SIGHUP") else ()
 _OUT_OF_MEMORY = (b"memory allocation of", b"capacity overflow", b"std::bad_alloc", b"out of memory")
 _PR_SET_PDEATHSIG = 1
+_FEWER_SWEEPS = (50_000, 20, 100)
+"""Of the garbage collector: importing makes many objects and no garbage; what is large is not a cycle of Python's."""
 
 
 def main() -> int:
     """Run the command line in a child process and return its exit status."""
+    gc.set_threshold(*_FEWER_SWEEPS)
     first = next((word for word in sys.argv[1:] if not word.startswith("-")), "--help")
     if not hasattr(os, "fork") or first in _DIRECT or os.environ.get("TRACEANALYZER_DEBUG"):
         return run()

@@ -62,11 +62,12 @@ def command(
 
     PATH may be the folder of a sweep: the page then shows its points over theory. PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
     """
-    from traceanalyzer.analysis.redaction import classes_of, redacted
+    from traceanalyzer.analysis.redaction import redacted
     from traceanalyzer.cli.analyze import kept, measured
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
+    from traceanalyzer.traces.capture.pseudonyms import classes_of
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")

@@ -167,7 +167,7 @@ def _value(limit: Limit, found: Found, before: object, noise: float, choice: OnW
     if not _has_numbers(limit):
         return told
     if not _is_number(value):
-        return replace(told, status="broken", text=f"{_text(value)} is no number")
+        return replace(told, status="broken", text=f"{_text(value)} is not a number")
     number = float(str(value))
     if limit.is_relative and not _is_number(before):
         return _unjudged(limit, found, "the baseline has no number there", choice)

@@ -93,9 +93,11 @@ def kept_source(path: str) -> Source:
 
 
 def with_capture(source: Source, path: str) -> Source:
-    """A kept result with recorded events of the capture that it was made of. Raises `UsageError` if `path` is no capture."""
+    """A kept result with recorded events of the capture that it was made of. Raises `UsageError` if `path` is not a capture."""
     if not is_capture(Path(path)):
-        raise UsageError(f"{path}: is no capture", "make one of the traces: traceanalyzer ingest TRACES --out CAPTURE")
+        raise UsageError(
+            f"{path}: is not a capture", "make one of the traces: traceanalyzer ingest TRACES --out CAPTURE"
+        )
     return replace(source, recorded=_of_capture(path))
 
 

@@ -17,7 +17,7 @@ from traceanalyzer.tables.actions.device import device_actions
 from traceanalyzer.tables.actions.host_chunks import host_actions
 from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_places
 from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
-from traceanalyzer.tables.actions.labels import Labels
+from traceanalyzer.tables.actions.labels import Labels, user_ranges
 from traceanalyzer.tables.actions.overlaps import Overlaps, without_overlaps
 from traceanalyzer.tables.clocks.alignment import ClockState, clocks, on_one_clock
 from traceanalyzer.tables.communication.collectives import collectives
@@ -142,13 +142,16 @@ def build_tables(
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
     labels = Labels(_places(ranks, job, messages), pattern)
-    on_device, inferred = _device_actions(aligned, windows, marked, kernel_table, exchanged, messages, labels)
-    found = pl.concat([actions(main, windows, received, labels), on_device]).sort("rank", "step", "position")
+    device = aligned.join(kernel_table, on="rank", how="semi")
+    noted = user_ranges(device)
+    labelled = labelled_ranges(device, noted, labels, marked)
+    of_device, inferred = _device_actions(device, labelled, windows, kernel_table, exchanged, messages, labels)
+    found = pl.concat([actions(main, windows, received, labels), of_device]).sort("rank", "step", "position")
     if found.is_empty():
         found = host_actions(main, windows, messages)
         inferred = found.height > 0
     computed, overlaps = without_overlaps(found)
-    passes, kernel_time = _phases(aligned, main, windows, marked, kernel_table, computed, labels)
+    passes, kernel_time = _phases(noted, labelled, main, windows, kernel_table, computed)
     return Tables(
         ranks=ranks,
         steps=with_typical(windows, own.first),
@@ -193,22 +196,19 @@ def _with_missing(windows: pl.DataFrame, lost: pl.DataFrame, kernel_table: pl.Da
 
 
 def _phases(
-    events: pl.DataFrame,
+    noted: pl.DataFrame,
+    labelled: pl.DataFrame,
     main: pl.DataFrame,
     windows: pl.DataFrame,
-    marked: pl.DataFrame,
     kernel_table: pl.DataFrame,
     computed: pl.DataFrame,
-    labels: Labels,
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """`PASSES` of ranks without actions, by what their ranges mark, else by threads; and `KERNEL_PHASES`."""
-    on_device = events.join(kernel_table, on="rank", how="semi")
-    noted = annotated(kernel_table, phase_ranges(on_device))
-    by_range = annotated_passes(noted)
+    marked = annotated(kernel_table, phase_ranges(noted))
+    by_range = annotated_passes(marked)
     by_thread = pl.concat([main_thread_passes(main, windows), device_passes(kernel_table)])
     passes = pl.concat([by_range, by_thread.join(by_range, on="rank", how="anti")])
-    labelled = labelled_ranges(on_device, labels, marked)
-    phases = phases_of_kernels(kernel_table, labelled, noted, phases_by_thread(kernel_table))
+    phases = phases_of_kernels(kernel_table, labelled, marked, phases_by_thread(kernel_table))
     return passes.join(computed, on="rank", how="anti"), kernel_phases(kernel_table, phases)
 
 
@@ -216,7 +216,7 @@ def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.
     """Every rank's place in its pipeline: `rank`, `stage`, from the description, else from its pipeline messages."""
     if job is None or job.layout is None:
         return pipeline_places(messages).select("rank", "stage")
-    place = (pl.col("rank") // (job.layout.dp * job.layout.tp)).cast(pl.Int32).alias("stage")
+    place = (pl.col("rank") // job.layout.width).cast(pl.Int32).alias("stage")
     return ranks.select("rank", place).unique().filter(pl.lit(job.layout.pp > 1))
 
 
@@ -278,8 +278,8 @@ def _together(main: pl.DataFrame, device: pl.DataFrame) -> pl.DataFrame:
 
 def _device_actions(
     events: pl.DataFrame,
+    labelled: pl.DataFrame,
     windows: pl.DataFrame,
-    marked: pl.DataFrame,
     kernel_table: pl.DataFrame,
     exchanged: pl.DataFrame,
     messages: pl.DataFrame,
@@ -289,9 +289,8 @@ def _device_actions(
     if kernel_table.is_empty():
         return pl.DataFrame(schema=ACTIONS), False
     joined = communications(exchanged, messages)
-    on_device = events.join(kernel_table, on="rank", how="semi")
-    labelled = device_actions(on_device, kernel_table, joined, labels, windows, marked)
-    if labelled.height:
-        return labelled, False
+    told = device_actions(events, labelled, kernel_table, joined, labels, windows)
+    if told.height:
+        return told, False
     inferred = inferred_actions(kernel_table, joined, messages)
     return inferred, inferred.height > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -63,6 +63,21 @@ def read_job(folder: Path | str) -> Job | None:
     return decode_job(content, str(path))
 
 
+def describes_a_job(folder: Path | str) -> bool:
+    """Whether a folder's `run.json` is meant to describe a job: another program's file of that name is none.
+
+    True where it cannot be read or decoded: then `read_job` tells what is wrong.
+    """
+    path = Path(folder) / RUN_FILE
+    if not path.is_file() or not lies_within(path, path.parent):
+        return True
+    try:
+        found = msgspec.json.decode(read_regular(path, _MAX_JOB_BYTES))
+    except (OSError, *_FAILURES):
+        return True
+    return isinstance(found, dict) and "kind" in found
+
+
 def decode_job(content: bytes, source: str) -> Job:
     """The job that JSON text describes; `source` names its file in errors. Raises `InputError` naming the field."""
     try:
@@ -92,19 +107,21 @@ def _check_known(job: Job) -> None:
             parse_dtype(peak.dtype)
 
 
-def read_step_records(folder: Path | str) -> pl.DataFrame:
+def read_step_records(folder: Path | str | Iterable[Path]) -> pl.DataFrame:
     """What the loop saw of each step (`STEP_RECORDS`); a line that is cut or damaged is left out."""
-    return _table(Path(folder), SIDE_FILES[0], StepRecord, STEP_RECORDS)
+    return _table(folder, SIDE_FILES[0], StepRecord, STEP_RECORDS)
 
 
-def read_routing_records(folder: Path | str) -> pl.DataFrame:
+def read_routing_records(folder: Path | str | Iterable[Path]) -> pl.DataFrame:
     """Where tokens went (`ROUTING_RECORDS`); a line that is cut or damaged is left out."""
-    return _table(Path(folder), SIDE_FILES[1], RoutingRecord, ROUTING_RECORDS)
+    return _table(folder, SIDE_FILES[1], RoutingRecord, ROUTING_RECORDS)
 
 
 def damaged_lines(folder: Path) -> list[dict[str, Any]]:
-    """Rows of `DEFECTS` for the record files of a run folder that hold lines which are no record."""
+    """Rows of `DEFECTS` for a foreign `run.json`, and for record files of a run folder that hold lines that are not records."""
     rows: list[dict[str, Any]] = []
+    if not describes_a_job(folder):
+        rows.append(defect_row("run.damaged_job", str(folder / RUN_FILE)))
     for pattern, record, schema in zip(SIDE_FILES, (StepRecord, RoutingRecord), _SCHEMAS, strict=True):
         for path, readable in regular_below(folder, pattern):
             if not readable:
@@ -117,9 +134,12 @@ def damaged_lines(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.DataFrame:
+def _table(where: Path | str | Iterable[Path], pattern: str, record: type, schema: pl.Schema) -> pl.DataFrame:
+    """Records of one folder, or of several that hold one run."""
+    folders = [Path(where)] if isinstance(where, Path | str) else where
     rows = [
-        asdict(found)
+        {name: value for name, value in asdict(found).items() if name in schema}
+        for folder in folders
         for path, readable in regular_below(folder, pattern)
         if readable
         for _, found in _lines(path, record, schema)
@@ -129,7 +149,7 @@ def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.Da
 
 
 def _lines(path: Path, record: type, schema: pl.Schema) -> Iterator[tuple[int, Any]]:
-    """Line numbers and records of a file; None for a line that is no record."""
+    """Line numbers and records of a file; None for a line that is not a record."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
     try:
         data = read_regular(path)

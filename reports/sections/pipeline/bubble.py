@@ -55,7 +55,7 @@ def section(material: Material) -> Section:
 
 
 def _lead(bubble: Bubble) -> str:
-    """How large the bubble is beside theory, and the stage that computes longest."""
+    """How large the bubble is beside theory, and whose chunks take longest."""
     if bubble.measured_share is None:
         return "Time of the pipeline phase in which a stage runs no chunk."
     theory = theory_share(bubble)
@@ -66,7 +66,7 @@ def _lead(bubble: Bubble) -> str:
     usual = median_low([stage.chunk_ms for stage in bubble.stages]) if bubble.stages else 0.0
     uneven = longest is not None and longest.chunk_ms > _UNEVEN * usual
     named = (
-        f"; rank {longest.ranks[0]} computes {milliseconds(longest.chunk_ms)}, a usual one {milliseconds(usual)}"
+        f"; the chunks of rank {longest.ranks[0]} take {milliseconds(longest.chunk_ms)}, those of a usual one {milliseconds(usual)}"
         if uneven and longest
         else ""
     )
@@ -135,6 +135,7 @@ def bubble_chart(bubble: Bubble, table: pl.DataFrame) -> Chart | None:
         caption=f"Mean over {table['step'].n_unique()} steps. Warm-up, steady and drain are waiting for other stages: "
         f"their sum is compared with theory.{line}",
         legend=tuple((part, color) for part, color in BUBBLE_PARTS.items() if part in used),
+        third=True,
         half=True,
         numbers=stage_grid(bubble),
     )
@@ -164,6 +165,7 @@ def step_chart(bubble: Bubble) -> Chart | None:
         label="Measured bubble of every step, with theory as a line.",
         caption="Dependency bubble ÷ pipeline phase of each step." + (" Dashed line: theory." if theory else ""),
         legend=(("measured", BUBBLE_PARTS["steady"]),),
+        third=True,
         half=True,
         numbers=grid(
             "bubble-steps-numbers",

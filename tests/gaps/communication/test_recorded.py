@@ -53,7 +53,7 @@ def test_dumps_alone_say_who_is_missing_what_hangs_and_who_came_last(
     assert review.quality.verdict == "partial"
     assert (review.bubble, review.all_to_all, review.mfu.mfu) == (None, None, None)
     assert {item.reason for item in review.quality.withheld} == {
-        "no trace is here: records of communication tell nothing of it"
+        "there is no trace: records of communication do not show it"
     }
     text = text_of("analyze", tmp_path, capfd, "--full")
     assert "No trace is here, but 5 records of flight recorder from 2 ranks" in text
@@ -311,3 +311,14 @@ def test_real_dumps_of_gloo_show_the_barrier_that_was_open(corpus: Path, tmp_pat
     rows = analysis.tables["collectives"]
     assert rows["unmatched"].null_count() == rows.height == 14
     assert set(rows["group"]) == {"0,1,2,3", "0,1"}
+
+
+def test_the_page_of_hangs_shows_what_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "hangs.md").read_text(encoding="utf-8")
+    for rank in range(4):
+        calls = [call(number, duration_ms=0.5) for number in range(1, 41)]
+        waiting = [] if rank == 2 else [call(41, state="scheduled", retired=False)]
+        dumped(tmp_path, rank, calls + waiting, size=4)
+    printed = text_of("analyze", tmp_path, capfd)
+    (shown,) = re.findall(r"^```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert " ".join(shown.split()) in " ".join(printed.split())

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
-from planted import Faults, Job, plant
+from planted import Faults, Job, plant, simulate
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.review import Review
@@ -52,13 +53,22 @@ FAULTS = {
     "late launches inside labelled actions name the operator": (Job(**SMALL, dp=3), Faults(slow_launch_ns={2: 600_000}), 2, "host", "aten::attention"),
     "late launches beside tables": (Job(**SMALL, dp=3, tables_bytes=2 << 20), Faults(slow_launch_ns={1: 900_000}), 1, "host", None),
     "data loading of a sharded job": (Job(**SMALL, dp=3, sharded=True), Faults(loading_ns={0: PAUSE}), 0, "host", LOADER),
+    "slow member of a tensor group in a pipeline": (
+        Job(pp=3, dp=2, tensor=2, num_microbatches=4, num_steps=2), Faults(slow_compute={3: 1.45}), 3, "computation", None,
+    ),
+    "slow member of a tensor group, weight gradients apart": (
+        Job(pp=3, dp=2, tensor=2, num_microbatches=6, num_steps=2, schedule="ZeroBubble"), Faults(slow_compute={0: 1.3}), 0,
+        "computation", None,
+    ),
+    "experts of tensor groups": (Job(**SMALL, dp=4, tensor=2, ep=4, moe_layers=1), Faults(slow_compute={1: 1.5}), 1, "computation", None),
+    "replicas of a ring": (Job(**SMALL, dp=6, context=3), Faults(slow_compute={4: 1.3}), 4, "computation", None),
     "a call before every step": (
         Job(**SMALL, dp=2), Faults(host_stall_ns=stalls(1, 0, 2), stall_call="empty_cache"), 1, "host", "empty_cache",
     ),
 }  # fmt: skip
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_any_mesh_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, faults, rank, cause, call = FAULTS[name]
@@ -68,6 +78,20 @@ def test_a_fault_of_any_mesh_is_named_and_priced(name: str, tmp_path: Path) -> N
     (fault,) = found.culprits
     assert (fault.rank, fault.cause, fault.call) == (rank, cause, call if cause == "host" else None)
     assert fault.ms == pytest.approx(median_ms(found) - median_ms(clean), rel=0.05)
+
+
+def test_pipelines_of_tensor_groups_are_planted_to_their_end() -> None:
+    for schedule, num_chunks in (("1F1B", 1), ("GPipe", 1), ("ZeroBubble", 1), ("Interleaved1F1B", 2)):
+        for coalesced in (False, True) if num_chunks == 1 else (False,):
+            job = Job(
+                pp=3, dp=4, tensor=2, num_microbatches=3, num_steps=1, schedule=schedule, num_chunks=num_chunks, coalesced=coalesced,
+            )  # fmt: skip
+            ended = {
+                op["rank"]
+                for op in simulate(job, Faults(slow_compute={5: 1.4})).device_ops
+                if op["kind"] == "optimizer"
+            }
+            assert ended == set(range(12)), job
 
 
 def test_the_start_of_one_captured_step_is_not_priced(tmp_path: Path) -> None:
@@ -85,7 +109,7 @@ LINKS = {
 }  # fmt: skip
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LINKS)
 def test_a_slow_link_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, slow, (rank, peer) = LINKS[name]
@@ -131,3 +155,20 @@ def test_the_bubbles_sentence_names_the_rank_that_the_first_one_names(tmp_path: 
     assert any(sentence.endswith("mostly because the others wait for rank 1.") for sentence in slow), slow
     clean = review_of(job, Faults(), tmp_path / "clean").headline.sentences
     assert not any("wait for rank" in sentence for sentence in clean)
+
+
+def test_waiting_inside_chunks_is_blamed_on_the_member_that_comes_last(tmp_path: Path) -> None:
+    job = Job(pp=2, dp=2, tensor=2, num_microbatches=3, num_steps=2)
+    plant(job, Faults(slow_compute={1: 1.4}), tmp_path)
+    found = analyze(read(tmp_path))
+    bubble = found.review.bubble
+    assert bubble is not None
+    assert bubble.attribution_ms is not None
+    inside = [each for each in bubble.culprits if each.cause == "chunk_comm"]
+    assert inside[0].culprit == 1
+    assert inside[0].ms > 0.9 * bubble.attribution_ms.chunk_comm
+    assert sum(each.ms for each in inside) == pytest.approx(bubble.attribution_ms.chunk_comm)
+    blamed = {row.culprit: row.ms for row in bubble.blame if row.cause == "chunk_comm"}
+    assert max(blamed, key=lambda rank: blamed[rank]) == 1
+    table = found.tables["attribution"].filter(cause="chunk_comm").group_by("culprit").agg(pl.col("duration_ns").sum())
+    assert table.sort("duration_ns")["culprit"].to_list()[-1] == 1

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
 )
 @rank_map_option
 @click.option("--workers", type=click.IntRange(1, 1024), help="Processes; by default as cores and memory allow.")
+@click.option(
+    "--cluster", metavar="URL", help="Read on a Dask cluster: the address of its scheduler, as tcp://HOST:8786."
+)
 @click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")
+@click.option(
+    "--redact",
+    metavar="CLASSES",
+    help="Write pseudonyms in place of names: all, or a list of hosts, users, paths, kernels, annotations.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write what was done as JSON; - is standard output.")
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(
@@ -34,7 +42,9 @@ def command(
     out: Path,
     rank_map: str | None,
     workers: int | None,
+    cluster: str | None,
     memory: int | None,
+    redact: str | None,
     json_file: str | None,
     *,
     strict: bool,
@@ -42,17 +52,31 @@ def command(
     """Read the traces at PATH... once and keep them as a capture: Parquet by rank with a manifest.
 
     Sources that the capture already holds are not read again: a stopped ingest resumes, new files extend it.
+    Captures that the ranks of a run left in RUN/captures become one by: ingest RUN --out RUN. No data moves.
     """
     from traceanalyzer.cli.options.reading import Meter, announce, refuse_loss, summary
     from traceanalyzer.options.reading import load_rank_map
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
+    from traceanalyzer.traces.capture.merge import merge, own_captures
+    from traceanalyzer.traces.capture.pseudonyms import classes_of
     from traceanalyzer.traces.nccl.records import num_record_files
 
     signal.signal(signal.SIGTERM, _terminate)
+    if paths == (str(out),) and own_captures(out):
+        merge(out)
+        announce([f"{out}: the captures of its ranks are one", *summary(summarize(out, verify=False))], say)
+        return
     limits = Limits() if memory is None else Limits.for_memory(memory << 20)
     result = ingest(
-        paths, out, rank_map=load_rank_map(rank_map), limits=limits, num_workers=workers, progress=Meter("read")
+        paths,
+        out,
+        rank_map=load_rank_map(rank_map),
+        limits=limits,
+        num_workers=workers,
+        cluster=cluster,
+        progress=Meter("read"),
+        redact=classes_of(redact),
     )
     traces = summarize(out, limits=limits, verify=False)
     left_out = num_record_files(paths)

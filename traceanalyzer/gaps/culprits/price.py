@@ -14,7 +14,7 @@ from traceanalyzer.gaps.culprits.program_graph import ProgramGraph
 
 MAX_REPLAY_ERROR = 0.02
 MIN_SHARE = 0.005
-"""Of the step: less is no fault."""
+"""Of the step: less is not a fault."""
 ASSUMED_NOISE = 0.02
 """Of the step, where one step tells no spread."""
 RECURRING_SHARE = 0.8
@@ -102,6 +102,30 @@ def candidates(segments: pl.DataFrame, step_ns: float) -> list[int]:
         .sort("beyond", "rank", descending=[True, False])["rank"]
         .to_list()[:MAX_CANDIDATES]
     )
+
+
+def excess(segments: pl.DataFrame, rank: int) -> Price:
+    """What a rank needs beyond its peers, by part: a bound of what its repair saves, where who waits for it is not known.
+
+    Computation of experts is left out: how many rows members hold that were not captured is not known.
+    """
+    own = segments.filter((pl.col("rank") == rank) & ~pl.col("is_experts"))
+    beyond = {
+        part: pl.when(pl.lit(part == "compute_ns") | ~pl.col("is_first")).then(
+            (pl.col(part) - pl.col(f"base_{part}")).fill_null(0)
+        )
+        for part in PARTS
+    }
+    by_step = own.group_by("step").agg(**{part: expression.sum() for part, expression in beyond.items()})
+    parts = {part: _of_each_step(by_step[part]) for part in PARTS}
+    return Price(rank, max(parts.values(), key=lambda saving: saving.ns), parts, by_step.height, "excess")
+
+
+def _of_each_step(values: pl.Series) -> Saving:
+    """The median; it recurs where every step has half of it."""
+    ns = values.to_numpy()
+    middle = float(np.median(ns))
+    return Saving(middle, 0.0, middle, bool((ns > middle / 2).all()) and middle > 0)
 
 
 def prices(graph: ProgramGraph, segments: pl.DataFrame, ranks: Sequence[int], alone: set[int]) -> list[Price]:

@@ -8,7 +8,7 @@ import polars as pl
 
 from traceanalyzer.gaps.experts.pipelined_replay import Steps, pipelined_worth
 from traceanalyzer.gaps.experts.replay import Worth, expert_worth
-from traceanalyzer.measurements.communication.repaired_links import with_repaired
+from traceanalyzer.measurements.communication.repaired_links import EXPECTED, with_repaired
 from traceanalyzer.measurements.communication.slow_exchange import (
     exchanges,
     expected_transfers,
@@ -39,7 +39,7 @@ from traceanalyzer.review import (
     SlowPort,
 )
 from traceanalyzer.review.vocabulary import ExpertRemedy, LoadUnit
-from traceanalyzer.schema import empty
+from traceanalyzer.schema import EXCHANGES, EXPERT_BLAME, EXPERT_CHAIN, LOAD_STATISTICS, TRAFFIC, empty
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.experts.directions import COMPUTE_KINDS
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS
@@ -87,6 +87,20 @@ def expert_tables(tables: Tables, splits: pl.DataFrame, records: pl.DataFrame | 
         exchanges=exchanges(splits, expected),
         expert_blame=expert_blame(splits, tables.steps, experts, tables.operators),
         expected=expected,
+    )
+
+
+def no_experts(splits: pl.DataFrame, routing: pl.DataFrame) -> ExpertTables:
+    """What `expert_tables` gives of a run without all-to-alls and without routing."""
+    return ExpertTables(
+        collectives=splits,
+        routing=routing,
+        traffic=empty(TRAFFIC),
+        load_statistics=empty(LOAD_STATISTICS),
+        expert_chain=empty(EXPERT_CHAIN),
+        exchanges=empty(EXCHANGES),
+        expert_blame=empty(EXPERT_BLAME),
+        expected=empty(EXPECTED),
     )
 
 
@@ -143,10 +157,24 @@ def hot_spots(routing: pl.DataFrame, *, uneven: bool) -> list[HotSpot]:
             hottest=row["hottest"],
             persistent_share=row["persistent_share"],
             pattern=row["pattern"] if uneven else None,
+            bursts=row["bursts"] if uneven else [],
         )
         for unit, loads in units
         for row in persistence(loads, unit).iter_rows(named=True)
     ]
+
+
+def idle_experts(routing: pl.DataFrame) -> list[int]:
+    """Experts without a token in every layer and step, from complete `ROUTING`."""
+    loads = expert_loads(routing).group_by("expert").agg(pl.col("tokens").sum())
+    return sorted(int(expert) for expert in loads.filter(pl.col("tokens") == 0)["expert"])
+
+
+def fullest_source(routing: pl.DataFrame) -> int | None:
+    """The rank that sent most token copies, the lowest of equals, from complete `ROUTING`; None without loads."""
+    loads = sent_loads(routing).group_by("rank").agg(pl.col("tokens").sum())
+    found = loads.sort("tokens", "rank", descending=[True, False])["rank"]
+    return None if found.is_empty() else int(found[0])
 
 
 def exchange_figures(table: pl.DataFrame) -> list[ExchangeFigures]:
@@ -202,7 +230,9 @@ def worth_figures(
     """Worth of every remedy that could be replayed, largest first, and the replay itself."""
     seen = exposed_time(tables, splits.filter(pl.col("kind") == "all_to_all"))
     if int(seen["overlapped_ns"].sum()) > MAX_OVERLAPPED * max(int(seen["exchange_ns"].sum()), 1):
-        return [], Worth(None, None, None, None, "all-to-alls overlap computation: ranks are no chains of the two")
+        return [], Worth(
+            None, None, None, None, "all-to-alls overlap computation: the work of a rank is not a chain of the two"
+        )
     if tables.receives.is_empty() and tables.p2p.is_empty():
         found = expert_worth(tables.steps, splits, expected, tables.expert_computation)
     else:

@@ -15,9 +15,12 @@ from traceanalyzer.gaps.experts.detail import (
     exchange_figures,
     expert_tables,
     exposed_time,
+    fullest_source,
     hot_spots,
+    idle_experts,
     link_figures,
     load_figures,
+    no_experts,
     own_loads,
     port_figures,
     worth_figures,
@@ -90,15 +93,18 @@ def expert_gap(
     """
     own_sequences = splits["sequence"]
     splits = with_directions(aligned_sequences(splits), tables.kernels, tables.actions)
-    tables = _of_devices(tables, splits)
     exchanges = splits.filter(pl.col("kind") == "all_to_all")
-    detail = replace(expert_tables(tables, splits, routing_records), collectives=splits.with_columns(own_sequences))
+    shown = splits.with_columns(own_sequences)
+    withheld: list[Withheld] = []
     if exchanges.is_empty() and tables.routing.is_empty():
         sliced = splits["direction"].is_in(GATHERED).any()
         reason = "no all-to-all in these traces, and no routing side file"
         if sliced:
             reason = "experts are sliced over ranks: their tokens are gathered, none travels to a single rank"
-        return ExpertGap(None, (Withheld(metric="all_to_all", reason=reason, code="no_exchanges"),), detail)
+        withheld.append(Withheld(metric="all_to_all", reason=reason, code="no_exchanges"))
+        return ExpertGap(None, tuple(withheld), no_experts(shown, tables.routing))
+    tables = _of_devices(tables, splits)
+    detail = replace(expert_tables(tables, splits, routing_records), collectives=shown)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)
     loads, by_bytes = rank_loads(routing), False
@@ -106,7 +112,6 @@ def expert_gap(
         loads = byte_loads_of_ranks(splits)
         by_bytes = not loads.is_empty()
     waits = waits_by_direction(exchanges)
-    withheld: list[Withheld] = []
     figures = AllToAll(
         groups=_groups(tables, exchanges, waits),
         **_shares(tables, exchanges, waits, hides_split, withheld),
@@ -122,6 +127,8 @@ def expert_gap(
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, steps, withheld),
         hot_spots=hot_spots(routing, uneven=_uneven(max_over_mean(loads), theory)),
+        idle_experts=idle_experts(routing),
+        fullest_source=fullest_source(routing),
         **overheads(detail.expert_chain, exchanges, tables.routing),
         own_loads=[] if recorded is None else own_loads(recorded),
     )
@@ -270,7 +277,7 @@ def _cost(times: pl.DataFrame, loads: pl.DataFrame, routing: pl.DataFrame, withh
         reason = "no expert computation is known (ranges moe:experts|layer=…, or kernels between dispatch and combine of a whole group)"
         if (routing["source"] == UNPAIRED).any():
             code = "no_loads"
-            reason = "these all-to-alls are no dispatch with a combine: what their unevenness costs is not known"
+            reason = "these all-to-alls are not a dispatch with a combine: what their unevenness costs is not known"
         withheld.append(Withheld(metric="all_to_all.imbalance_cost_ms", reason=reason, code=code))
         return {"imbalance_cost_ms": None, "imbalance_cost_spread_ms": None}
     spread = (cost.quantile(0.75, "linear") or 0.0) - (cost.quantile(0.25, "linear") or 0.0)

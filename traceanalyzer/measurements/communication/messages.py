@@ -4,7 +4,7 @@ A receive waits until its send has started: `wait = max(0, min(end, send start) 
 is a *dependency* until the producer's last computation before the send ended, and a *late send* from there on. A send
 waits for its receiver likewise, unless it was over before: then the message was buffered and nothing waited.
 
-All that needs one clock. Without, both ends of a message that is no part of a coalesced kernel are set against each
+All that needs one clock. Without, both ends of a message that is not a part of a coalesced kernel are set against each
 other: `wait = duration - shorter duration`, which takes buffered sends for the transfer.
 """
 
@@ -13,7 +13,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.measurements.communication.bandwidth import spread_of_groups
-from traceanalyzer.schema import BASIS, P2P_SPLITS, conform
+from traceanalyzer.schema import BASIS, P2P_SPLITS, conform, empty
 
 _COMPUTE = ["gemm", "attention", "other", "fused"]
 
@@ -35,6 +35,8 @@ def split_messages(
         links: `rank`, `host`, `link_bytes_per_second`.
         clocks: `CLOCKS`, whose residuals are carried along.
     """
+    if messages.is_empty():
+        return empty(P2P_SPLITS)
     rows = _with_other_end(messages)
     duration = pl.col("end_ns") - pl.col("start_ns")
     until_peer = (pl.min_horizontal("end_ns", "peer_start_ns") - pl.col("start_ns")).clip(lower_bound=0)

@@ -15,11 +15,32 @@ from numpy.typing import NDArray
 
 from traceanalyzer.measurements.communication.slow_exchange import MIN_SAMPLES, slow_ports
 from traceanalyzer.measurements.experts.traffic import EXCHANGE
+from traceanalyzer.schema import TRAFFIC
 
 NUM_ROUNDS = 5
 """Fits, each with the sides that the one before chose."""
 MAX_LEFT = 0.5
 """Of the squares that one rate for all bytes misses, two rates may leave so much; else the second one shows nothing."""
+
+EXPECTED = pl.Schema(
+    {
+        **{name: TRAFFIC[name] for name in EXCHANGE},
+        "rank": pl.Int32,
+        **dict.fromkeys(
+            (
+                "index",
+                "sent_bytes",
+                "received_bytes",
+                "transfer_ns",
+                "expected_ns",
+                "balanced_ns",
+                "repaired_ns",
+            ),
+            pl.Int64,
+        ),
+    }
+)
+"""What `with_repaired` gives."""
 
 Fit = tuple[float, float]
 """Latency in nanoseconds, nanoseconds per byte."""

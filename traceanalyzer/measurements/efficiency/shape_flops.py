@@ -8,6 +8,9 @@ stage says nothing of the others, so these figures are set against the declared 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TypeVar
+
 import polars as pl
 
 from traceanalyzer.tables.computation.shapes import ELEMENT_BYTES, integer_list
@@ -77,6 +80,8 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
         .with_columns(name, (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
         .filter(multiplies(name))
     )
+    if found.is_empty():
+        return pl.DataFrame(schema=SHAPE_FLOPS)
     read = pl.concat([_multiplications(found), _attention(found)], how="vertical")
     flops = found.join(read, on=["rank", "cycle", "index"], how="left").with_columns(pl.col("kind").fill_null("unread"))
     kept = _without_doubles(flops)
@@ -141,9 +146,10 @@ def _multiplications(found: pl.DataFrame) -> pl.DataFrame:
     per_group = pl.when(ragged_columns).then(left.list.first()).otherwise(1)
     results = pl.when(~ragged_shared).then(result // per_group)
     tables = [
-        _sized(found, name, [position, position + 1], flops // per_group, results) for name, position in FACTORS.items()
+        _sized(found, name, [position, position + 1], flops // per_group, results)
+        for name, position in _present(FACTORS, found).items()
     ]
-    return pl.concat(tables).with_columns(pl.lit("gemm").alias("kind"))
+    return pl.concat([_NOTHING_SIZED, *tables]).with_columns(pl.lit("gemm").alias("kind"))
 
 
 def _attention(found: pl.DataFrame) -> pl.DataFrame:
@@ -154,13 +160,34 @@ def _attention(found: pl.DataFrame) -> pl.DataFrame:
     whole = pl.when(query.list.len() == 4).then(forward)
     result = queries * _size(value, 3)
     tables: list[pl.DataFrame] = []
-    for name, (first, causal) in ATTENTION.items():
+    for name, (first, causal) in _present(ATTENTION, found).items():
         is_causal = pl.col("args").str.json_path_match(f'$["Concrete Inputs"][{causal}]') == "True"
         flops, written = (
             (2 * whole, _elements(query) + _elements(key) + _elements(value) + 2 * result) if first else (whole, result)
         )
         tables.append(_sized(found, name, [first, first + 1, first + 2], flops, written, is_causal))
-    return pl.concat(tables).with_columns(pl.lit("attention").alias("kind"))
+    return pl.concat([_NOTHING_SIZED, *tables]).with_columns(pl.lit("attention").alias("kind"))
+
+
+_Place = TypeVar("_Place")
+_NOTHING_SIZED = pl.DataFrame(
+    schema={
+        "rank": pl.Int32,
+        "cycle": pl.Int32,
+        "index": pl.Int64,
+        "dtype": pl.String,
+        "shape": pl.String,
+        "flops": pl.Int64,
+        "bytes": pl.Int64,
+        "causal_flops": pl.Int64,
+    }
+)
+
+
+def _present(places: Mapping[str, _Place], found: pl.DataFrame) -> dict[str, _Place]:
+    """Of operators by name those that the trace has: most have few of them."""
+    names = set(found["name"].unique())
+    return {name: place for name, place in places.items() if name in names}
 
 
 def _size(sizes: pl.Expr, dimension: int) -> pl.Expr:

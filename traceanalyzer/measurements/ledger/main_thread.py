@@ -18,7 +18,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import clip, overlay, sweep, union
-from traceanalyzer.schema import ACCOUNTING, OWNER, conform
+from traceanalyzer.schema import ACCOUNTING, OWNER, conform, empty
 
 _KEYS = ["rank", "step"]
 _LABELS = (
@@ -54,6 +54,8 @@ def accounting(
         phases: what every window is doing, as `step_phases` gives it for (at least) these windows.
         hosts: `rank` of those whose main thread was recorded; None: of all.
     """
+    if windows.is_empty():
+        return empty(ACCOUNTING)
     table = by_owner(main_thread_segments(windows, actions, operators, receives, collectives, hosts=hosts), phases)
     check_sums(table, windows)
     return table

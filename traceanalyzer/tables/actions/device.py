@@ -11,7 +11,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import ACTIONS, conform
-from traceanalyzer.tables.actions.labelled import device_labels, labelled_ranges
+from traceanalyzer.tables.actions.labelled import device_labels
 from traceanalyzer.tables.actions.labels import Labels
 from traceanalyzer.tables.groups.replicas import beside_chunks
 
@@ -20,17 +20,17 @@ _KEYS = ["rank", "step"]
 
 def device_actions(
     events: pl.DataFrame,
+    labelled: pl.DataFrame,
     kernels: pl.DataFrame,
     communications: pl.DataFrame,
     labels: Labels,
     windows: pl.DataFrame,
-    marked: pl.DataFrame,
 ) -> pl.DataFrame:
-    """Labelled actions (`ACTIONS`) from `EVENTS`, `KERNELS` and `COMMUNICATIONS`, sorted by rank, step and start.
+    """Labelled actions (`ACTIONS`) from `EVENTS`, their `labelled_ranges`, `KERNELS` and `COMMUNICATIONS`, sorted by rank, step and start.
 
-    `windows` is `STEPS`: what is labelled on the device itself is of the step in which it starts. `marked` is `STEP_RANGES`.
+    `windows` is `STEPS`: what is labelled on the device itself is of the step in which it starts.
     """
-    ranges = labelled_ranges(events, labels, marked).rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
+    ranges = labelled.rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
     work = chunk_kernels(kernels, communications)
     inside = (
         work.sort("launch_start_ns")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema import ACTIONS, conform
+from traceanalyzer.schema import ACTIONS, conform, empty
 from traceanalyzer.tables.actions.inside_ranges import halves, without_last_sends
 from traceanalyzer.tables.actions.labels import Labels, labels_of, user_ranges
 from traceanalyzer.tables.steps.windows import assign_steps, steps
@@ -26,23 +26,26 @@ def actions(events: pl.DataFrame, windows: pl.DataFrame, receives: pl.DataFrame,
 
     `receives` (`RECEIVES`) are cut from the front of runtime ranges.
     """
-    found = labels_of(events, labels, windows)
+    if events.is_empty():
+        return empty(ACTIONS)
+    noted = user_ranges(events)
+    found = labels_of(events, noted, labels, lambda: windows)
     ranges = pl.concat([without_last_sends(found.runtime, events), halves(events), found.on_device])
     runtime = _without_receive(ranges, receives)
     own, runtime = assign_steps(found.own, windows), assign_steps(runtime, windows)
     rows = pl.concat([own, runtime.join(own, on=["rank", "step", *_WHAT], how="anti")])
     position = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step").alias("position")
-    ordered = _with_release(rows, user_ranges(events)).sort("rank", "step", "start_ns", "end_ns").with_columns(position)
+    ordered = _with_release(rows, noted).sort("rank", "step", "start_ns", "end_ns").with_columns(position)
     return conform(ordered, ACTIONS)
 
 
-def labelled_ranges(events: pl.DataFrame, labels: Labels, marked: pl.DataFrame) -> pl.DataFrame:
+def labelled_ranges(events: pl.DataFrame, noted: pl.DataFrame, labels: Labels, marked: pl.DataFrame) -> pl.DataFrame:
     """CPU ranges of compute actions: `rank`, `stage`, `phase`, `microbatch`, `start_ns`, `end_ns`.
 
-    Where a rank has ranges of ours, those of the runtime around them are left out. `marked` is `STEP_RANGES`, the steps
-    within which microbatches are counted that nothing shows.
+    `noted` is as `user_ranges` gives it. Where a rank has ranges of ours, those of the runtime around them are left out. `marked` is
+    `STEP_RANGES`, the steps within which microbatches are counted that nothing shows.
     """
-    found = labels_of(events, labels, steps(events, marked))
+    found = labels_of(events, noted, labels, lambda: steps(events, marked))
     return pl.concat([found.own, found.runtime.join(found.own, on="rank", how="anti")])
 
 
@@ -50,7 +53,9 @@ def device_labels(events: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -
     """Actions that the job's own pattern finds among events of the device (`ACTIONS` but for the position)."""
     if labels.pattern is None:
         return pl.DataFrame(schema=ACTIONS)
-    return conform(assign_steps(labels_of(events, labels, windows).on_device, windows), ACTIONS)
+    return conform(
+        assign_steps(labels_of(events, user_ranges(events), labels, lambda: windows).on_device, windows), ACTIONS
+    )
 
 
 def _without_receive(ranges: pl.DataFrame, receives: pl.DataFrame) -> pl.DataFrame:

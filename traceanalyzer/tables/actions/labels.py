@@ -21,6 +21,7 @@ d(grad), w(eight gradient).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
@@ -41,6 +42,10 @@ _HINT = (
     "write a regular expression with the named groups phase and, if names hold them, stage, chunk and microbatch, such as "
     r"'^(?P<phase>fwd|bwd) stage(?P<stage>\d+) mb(?P<microbatch>\d+)$' (no look-around)"
 )
+
+
+Windows = Callable[[], pl.DataFrame]
+"""Gives `STEPS`; asked only where ranges show no microbatch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +92,16 @@ def check_pattern(pattern: str) -> str:
     return pattern
 
 
-def labelled(ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
+def labelled(ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: Windows) -> pl.DataFrame:
     """Ranges whose name matches: `rank`, `stage`, `phase`, `microbatch`, `start_ns`, `end_ns`.
 
-    `ranges` is as `user_ranges` gives it. `places` has `rank` and `stage` for ranges that show none, `windows` (`STEPS`)
+    `ranges` is as `user_ranges` gives it. `places` has `rank` and `stage` for ranges that show none, `windows` (gives `STEPS`)
     the steps within which microbatches are counted where nothing shows them. A match without known stage or phase is no
     action.
     """
     matching = ranges.filter(pl.col("name").str.contains(pattern))
+    if matching.is_empty():
+        return _none()
     parts = matching["name"].str.extract_groups(pattern).alias("_parts").struct.unnest()
     absent = [pl.lit(None, pl.String).alias(name) for name in _GROUPS if name not in parts.columns]
     letter = pl.col("phase").str.to_lowercase().str.slice(0, 1)
@@ -110,14 +117,19 @@ def labelled(ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: 
 def marked(ranges: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
     """Marks shown by name and arguments together, with the columns of `labelled`."""
     named = ranges.filter(pl.col("args").is_not_null()).with_columns(phase_of(pl.col("name")).alias("phase"))
-    found = with_arguments(named.filter(pl.col("phase").is_not_null())).rename(
-        {f"arg_{name}": name for name in ("stage", "chunk", "microbatch")}
-    )
+    phased = named.filter(pl.col("phase").is_not_null())
+    if phased.is_empty():
+        return _none()
+    found = with_arguments(phased).rename({f"arg_{name}": name for name in ("stage", "chunk", "microbatch")})
     placed = pl.any_horizontal(pl.col("stage", "chunk", "arg_place").is_not_null())
     return _staged(found.filter(placed & pl.col("microbatch").is_not_null()), places).select(*_LABEL)
 
 
 _LABEL = ("rank", "stage", "phase", "microbatch", "start_ns", "end_ns")
+
+
+def _none() -> pl.DataFrame:
+    return pl.DataFrame(schema={name: ACTIONS[name] for name in _LABEL})
 
 
 def _staged(found: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
@@ -137,14 +149,14 @@ def _staged(found: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _counted(found: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
+def _counted(found: pl.DataFrame, windows: Windows) -> pl.DataFrame:
     """Microbatches that nothing shows: the ordinal among the ranges of the same stage and phase of the step."""
     unnamed = found.filter(pl.col("microbatch").is_null())
     if unnamed.is_empty():
         return found
     ordinal = pl.int_range(pl.len(), dtype=pl.Int32).over("rank", "step", "stage", "phase")
     counted = (
-        assign_steps(unnamed, windows).sort("rank", "start_ns", "end_ns").with_columns(ordinal.alias("microbatch"))
+        assign_steps(unnamed, windows()).sort("rank", "start_ns", "end_ns").with_columns(ordinal.alias("microbatch"))
     )
     return pl.concat([found.filter(pl.col("microbatch").is_not_null()), counted.select(found.columns)])
 
@@ -161,9 +173,8 @@ class Labelled:
     """Times of the device itself, not of the calls that launched it."""
 
 
-def labels_of(events: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -> Labelled:
-    """Labelled ranges of actions. On ranks where the job's own pattern labels anything, it alone counts."""
-    ranges = user_ranges(events)
+def labels_of(events: pl.DataFrame, ranges: pl.DataFrame, labels: Labels, windows: Windows) -> Labelled:
+    """Labelled ranges of actions among the `user_ranges` of `EVENTS`. On ranks where the job's own pattern labels anything, it alone counts."""
     own, runtime, gpipe = (labelled(ranges, pattern, labels.places, windows) for pattern in (OWN, RUNTIME, GPIPE))
     runtime = pl.concat([runtime, gpipe.join(runtime, on="rank", how="anti")])
     marks = marked(ranges, labels.places)
@@ -180,7 +191,7 @@ def labels_of(events: pl.DataFrame, labels: Labels, windows: pl.DataFrame) -> La
 
 
 def _chosen(
-    events: pl.DataFrame, ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: pl.DataFrame
+    events: pl.DataFrame, ranges: pl.DataFrame, pattern: str, places: pl.DataFrame, windows: Windows
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What the job's own pattern labels on the host and, of ranks where that is nothing, on the device."""
     whole = pl.col("name").cast(pl.String).str.contains(pattern) & (pl.col("ph") == "X")

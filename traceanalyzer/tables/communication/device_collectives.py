@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.job import Job
-from traceanalyzer.schema import COLLECTIVES, P2P, conform
+from traceanalyzer.schema import COLLECTIVES, P2P, conform, empty
 from traceanalyzer.tables.communication.matching import match_collectives, match_messages, without_implausible
 from traceanalyzer.tables.groups.listed import with_expert_group, with_role
 
@@ -28,6 +28,8 @@ def device_communication(
 
 
 def _collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
+    if rows.is_empty():
+        return empty(COLLECTIVES)
     one_call = pl.coalesce("call", -1 - pl.col("index"))  # a call may launch several kernels; without call each counts
     whole = (
         rows.sort("rank", "cycle", "start_ns")
@@ -40,17 +42,18 @@ def _collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
         .with_columns(pl.coalesce("call_start_ns", "launch_start_ns", "start_ns").alias("order_ns"))
     )
     matched = match_collectives(whole, captured)
+    plausible = without_implausible(whole, matched)
+    if plausible is not whole:
+        matched = match_collectives(plausible, captured)
     known = pl.col("group").is_not_null() | (pl.col("kind") != "all_reduce")  # what it closes follows from its group
-    plausible = without_implausible(whole, matched).with_columns(
-        [pl.when(known).then(name).alias(name) for name in ("role", "role_source")]
-    )
-    matched = match_collectives(plausible, captured)
+    closed = [pl.when(known).then(name).alias(name) for name in ("role", "role_source")]
     first = pl.col("order_ns").min().over("match")  # the same on all members, whatever the head of a capture lacks
     place = first.rank("dense").over("step", "group", "kind") - 1
     sequence = pl.when(pl.col("match").is_not_null()).then(place).cast(pl.Int32).alias("sequence")
     is_exchange = pl.col("kind") == "all_to_all"
     return conform(
         matched.sort("rank", "start_ns").with_columns(
+            *closed,
             sequence,
             pl.col("sequence_number").alias("recorded_sequence"),
             pl.when(is_exchange).then(pl.lit("other")).cast(COLLECTIVES["direction"]).alias("direction"),
@@ -60,6 +63,8 @@ def _collectives(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
 
 
 def _messages(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
+    if rows.is_empty():
+        return empty(P2P)
     sent = pl.col("kind") == "send"
     ends = rows.with_columns(
         pl.col("kind").cast(P2P["direction"]).alias("direction"),

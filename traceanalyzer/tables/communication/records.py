@@ -42,6 +42,8 @@ _INTERVAL = {"rank": pl.Int32, "start_ns": pl.Int64, "end_ns": pl.Int64}
 
 def recorded_collectives(flight: pl.DataFrame, inspector: pl.DataFrame) -> pl.DataFrame:
     """`COLLECTIVES` of `FLIGHT` dumps and of `INSPECTOR` records with `job_rank`, matched across ranks."""
+    if flight.is_empty() and inspector.is_empty():
+        return empty(COLLECTIVES)
     dumped = flight.filter(~pl.col("is_p2p").fill_null(value=False) & pl.col("rank").is_not_null())
     measured = inspector.filter(pl.col("peer").is_null() & pl.col("job_rank").is_not_null())
     of_dumps, of_records = _matched(_dumped(dumped)), _matched(_measured(measured))
@@ -226,6 +228,8 @@ def _communicators(inspector: pl.DataFrame) -> pl.DataFrame:
 
 
 def _matched(rows: pl.DataFrame) -> pl.DataFrame:
+    if rows.is_empty():
+        return empty(COLLECTIVES)
     keyed = rows.with_columns(
         pl.lit(None, pl.Int32).alias("step"),
         pl.lit(0, pl.Int32).alias("cycle"),

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema import KERNEL_PHASES, KERNELS, PASSES, PHASE, conform
-from traceanalyzer.tables.actions.labels import user_ranges
+from traceanalyzer.schema import KERNEL_PHASES, KERNELS, PASSES, PHASE, conform, empty
 from traceanalyzer.tables.computation.phase_names import phase_of
 
 _KERNEL = ["rank", "cycle", "index"]
@@ -20,15 +19,14 @@ MIN_ANNOTATED_SHARE = 0.5
 _DEEPEST = 8
 
 
-def phase_ranges(events: pl.DataFrame) -> pl.DataFrame:
-    """Ranges of the main thread that mark phases: `rank`, `phase`, `start_ns`, `end_ns`.
+def phase_ranges(noted: pl.DataFrame) -> pl.DataFrame:
+    """Of `tables.actions.labels.user_ranges` those that mark phases: `rank`, `phase`, `start_ns`, `end_ns`.
 
     Only of ranks that mark a forward and something that is none.
     """
     forward = pl.col("phase") == "F"
     return (
-        user_ranges(events)
-        .with_columns(phase_of(pl.col("name")).alias("phase"))
+        noted.with_columns(phase_of(pl.col("name")).alias("phase"))
         .filter(pl.col("phase").is_not_null())
         .filter(forward.any().over("rank") & (~forward).any().over("rank"))
         .select("rank", "phase", "start_ns", "end_ns")
@@ -40,6 +38,9 @@ def in_ranges(kernels: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
 
     `ranges` has `rank`, `phase`, `start_ns`, `end_ns`; those of one rank nest.
     """
+    if ranges.is_empty():
+        nothing = [pl.lit(None, PHASE).alias("phase"), pl.lit(None, pl.Int64).alias("range_start_ns")]
+        return kernels.clear().with_columns(nothing)
     nested = _with_depth(ranges).rename({"start_ns": "range_start_ns", "end_ns": "_range_end_ns"})
     left = kernels.filter(pl.col("launch_start_ns").is_not_null() & pl.col("step").is_not_null()).sort(
         "launch_start_ns"
@@ -98,6 +99,8 @@ def annotated(kernels: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
     """`in_ranges` of the ranks on which these ranges hold at least half of the time of all launched kernels."""
     length = (pl.col("end_ns") - pl.col("start_ns")).sum()
     inside = in_ranges(kernels, ranges)
+    if inside.is_empty():
+        return inside
     launched = kernels.filter(pl.col("step").is_not_null())
     shares = launched.group_by("rank").agg(length.alias("_all")).join(inside.group_by("rank").agg(length), on="rank")
     enough = shares.filter(pl.col("end_ns") >= MIN_ANNOTATED_SHARE * pl.col("_all"))
@@ -110,6 +113,8 @@ def annotated_passes(inside: pl.DataFrame) -> pl.DataFrame:
     Where kernels of several phases run at once, the time is of the one that started first. Time without a kernel between
     the first and the last one of a range is of the range's phase.
     """
+    if inside.is_empty():
+        return empty(PASSES)
     spans = inside.group_by(*_STEP, "phase", "range_start_ns").agg(
         pl.col("start_ns").min(), pl.col("end_ns").max(), pl.col("index").min()
     )

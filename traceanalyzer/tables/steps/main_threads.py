@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
+from traceanalyzer.tables.one_answer import OneAnswer
 from traceanalyzer.tables.steps.ends import OPTIMIZER_RANGE
 from traceanalyzer.tables.steps.names import PROFILER_STEP, may_be_steps
 
@@ -51,7 +52,12 @@ def main_threads(events: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+_asked = OneAnswer(main_threads)
+
+
 def on_main_thread(events: pl.DataFrame) -> pl.DataFrame:
     """Complete events (`X`) of the main thread of every rank."""
-    threads = main_threads(events)
+    if events.is_empty():
+        return events
+    threads = _asked(events)
     return events.filter(pl.col("ph") == "X").join(threads, on=["rank", "cycle", "thread"], how="semi")

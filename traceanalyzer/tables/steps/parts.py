@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from traceanalyzer.schema import OPTIMIZER, PASSES, conform
+from traceanalyzer.schema import OPTIMIZER, PASSES, conform, empty
 from traceanalyzer.tables.steps.windows import COMPUTE_KINDS, assign_steps, on_main_thread
 
 _RANGE = r"^Optimizer\.step#"
@@ -79,6 +79,8 @@ def _directed(kernels: pl.DataFrame) -> pl.DataFrame:
 
 def main_thread_passes(events: pl.DataFrame, windows: pl.DataFrame) -> pl.DataFrame:
     """Forward and backward passes (`PASSES`) of CPU ranks by their outermost operators on the main thread."""
+    if events.is_empty():
+        return empty(PASSES)
     work = outermost_operators(events).with_columns(pl.col("start_ns").alias("at_ns"))
     return _passes(assign_steps(work, windows))
 

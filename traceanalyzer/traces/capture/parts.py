@@ -13,6 +13,7 @@ from traceanalyzer.errors import InputError, OutputError
 from traceanalyzer.output import write_private
 from traceanalyzer.regular_file import read_regular
 from traceanalyzer.traces.capture.manifest import Part, sha256_of
+from traceanalyzer.traces.capture.redaction import Redaction
 from traceanalyzer.traces.decoding.settle import ROW_SCHEMA
 from traceanalyzer.traces.input.source import Frames
 from traceanalyzer.traces.kineto.facts import FileFacts
@@ -24,8 +25,9 @@ _PART_BYTES = 16 << 20  # of a frame in memory
 class PartWriter:
     """Takes frames of one document and writes them as parts into a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, redaction: Redaction | None = None) -> None:
         self._folder = folder
+        self._redaction = redaction
         self._waiting: list[pl.DataFrame] = []
         self._size = 0
         self.files: list[Path] = []
@@ -33,6 +35,7 @@ class PartWriter:
     def __call__(self, frame: pl.DataFrame) -> None:
         """Take a frame of `ROW_SCHEMA`."""
         if frame.height:
+            frame = frame if self._redaction is None else self._redaction.frame(frame)
             self._waiting.append(frame)
             self._size += int(frame.estimated_size())
         if self._size >= _PART_BYTES:
@@ -51,9 +54,11 @@ class PartWriter:
     def finish(self, facts: FileFacts) -> list[tuple[Path, Part]]:
         """Write the rest, drop rows whose time turned out to be wrong or that are there twice, and describe the parts (paths not final)."""
         self.flush()
-        if facts.time_from_ns is not None or facts.repeated:
+        redaction = self._redaction
+        if facts.time_from_ns is not None or facts.repeated or (redaction is not None and facts.host):
             for path in self.files:
-                _write(credible(pl.read_parquet(read_regular(path)), facts), path)
+                rows = credible(pl.read_parquet(read_regular(path)), facts)
+                _write(rows if redaction is None else redaction.without_host(rows, facts.host), path)
         return [(path, _describe(path)) for path in self.files]
 
 
@@ -125,17 +130,24 @@ def _describe(path: Path) -> Part:
 def read_part(folder: Path, part: Part) -> pl.DataFrame:
     """The rows of a part. Raises `InputError` if it is missing or not what was written."""
     path = folder / part.path
-    remedy = "make the capture again; Parquet alone does not notice a changed byte, its recorded hash does"
     try:
         data = read_regular(path, max(0, part.num_bytes))
     except OSError as error:
-        raise InputError(f"{path}: a part of the capture cannot be read: {error.strerror}", remedy) from None
+        raise InputError(f"{path}: a part of the capture cannot be read: {error.strerror}", _REMEDY) from None
+    return rows_of(data, str(path), part)
+
+
+_REMEDY = "make the capture again; Parquet alone does not notice a changed byte, its recorded hash does"
+
+
+def rows_of(data: bytes, path: str, part: Part) -> pl.DataFrame:
+    """The rows in the bytes of a part; `path` names it in errors. Raises `InputError` as `read_part` does."""
     if sha256_of(data) != part.sha256:
-        raise InputError(f"{path}: the part was changed or damaged after it was written", remedy)
+        raise InputError(f"{path}: the part was changed or damaged after it was written", _REMEDY)
     try:
         frame = pl.read_parquet(data)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file: {str(error)[:120]}", remedy) from None
+        raise InputError(f"{path}: not a Parquet file: {str(error)[:120]}", _REMEDY) from None
     if dict(frame.schema) != dict(ROW_SCHEMA):
-        raise InputError(f"{path}: its columns are not those of a capture", remedy)
+        raise InputError(f"{path}: its columns are not those of a capture", _REMEDY)
     return frame

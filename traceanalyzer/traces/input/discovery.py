@@ -15,9 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias, cast
 
-from fsspec.core import open as open_url  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
-from fsspec.core import url_to_fs  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType] - untyped
-
 from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.regular_file import lies_within, open_regular, shown
@@ -30,6 +27,8 @@ _ENDINGS = "|".join(re.escape(ending) for each in FORMATS for ending in each.end
 _CANDIDATE = re.compile(
     rf"(?i)\.({_ENDINGS})(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
 )
+_SIDE_FILE = re.compile(r"(^|/)(status|failures)/rank\d{5,}\.json$")
+"""What a recorder writes of ranks beside their traces."""
 _LEFTOVER = re.compile(r"(?i)\.json(\.gz)?\.tmp")
 _OURS = {RUN_FILE, "review.json", "manifest.json"}
 _FEW = 3
@@ -119,6 +118,8 @@ def _find_several(where: Paths) -> Found:
     if not sources:
         raise nothing or NoTracesError(f"{where}: no trace files here", _nothing_hint([]))
     folders = {each.run_folder for each in found}
+    if all(Path(path).is_dir() for path in where.paths):  # of nodes: one of them holds the description
+        folders.discard(None)
     only = folders.pop() if len(folders) == 1 else None
     ordered = tuple(sorted((replace(s, explicit=False) for s in sources.values()), key=lambda s: s.path))
     return Found(ordered, only, tuple(row for each in found for row in each.defects))
@@ -127,7 +128,7 @@ def _find_several(where: Paths) -> Found:
 def may_be_trace(path: str) -> bool:
     """Whether a file's name is that of a trace, as it is asked of files in a folder."""
     name = Path(path).name
-    return bool(_CANDIDATE.search(name)) and name not in _OURS
+    return bool(_CANDIDATE.search(name)) and name not in _OURS and not _SIDE_FILE.search(Path(path).as_posix())
 
 
 def run_folder_above(file: Path, *, levels: int) -> Path | None:
@@ -171,7 +172,7 @@ def _find_folder(root: Path) -> Found:
         if _LEFTOVER.search(name):
             defects.append(defect_row("folder.leftover", entry.path))
             continue
-        if not _CANDIDATE.search(name):
+        if not _CANDIDATE.search(name) or _SIDE_FILE.search(Path(entry.path).as_posix()):
             continue
         problem = _problem(entry, real_root)
         if problem:
@@ -201,7 +202,7 @@ def _nothing_hint(defects: list[dict[str, Any]], deep: Sequence[str] = ()) -> st
 def _walk(
     folder: Path, run_folder: str | None, depth: int, count: list[int], deep: list[str]
 ) -> Iterator[tuple[os.DirEntry[str], str | None]]:
-    """Everything that is no folder below `folder`, with the nearest run folder; links to folders are not followed."""
+    """Everything that is not a folder below `folder`, with the nearest run folder; links to folders are not followed."""
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError:
@@ -236,29 +237,23 @@ def _problem(entry: os.DirEntry[str], real_root: Path) -> str | None:
 
 
 def _find_remote(url: str) -> Found:
-    try:
-        system, path = cast("tuple[Any, str]", url_to_fs(url))
-        if any(c in path for c in "*?["):
-            paths = cast("list[str]", system.glob(path))
-        elif system.isdir(path):
-            paths = cast("list[str]", system.find(path))
-        else:
-            paths = [path] if system.exists(path) else []
-    except Exception as error:  # noqa: BLE001 - every file system raises its own
-        raise InputError(f"{url}: {type(error).__name__}: {error}", "check the URL and your access to it") from None
+    from traceanalyzer.traces.input.remote import files_at  # noqa: PLC0415 - fsspec is slow to import
+
+    paths = files_at(url)
     single = len(paths) == 1
     names = [p for p in paths if single or (_CANDIDATE.search(p) and p.rsplit("/", 1)[-1] not in _OURS)]
     if not names:
         raise InputError(f"{url}: holds no trace files", "give the URL of a trace file or of a folder of them")
-    sources = tuple(Source(cast("str", system.unstrip_protocol(p)), None, explicit=single) for p in sorted(names))
-    return Found(sources, None, ())
+    return Found(tuple(Source(p, None, explicit=single) for p in names), None, ())
 
 
 def open_source(path: str) -> BinaryIO:
     """Open a source for reading; a local one without following a pipe. Raises `InputError`."""
+    if is_remote(path):
+        from traceanalyzer.traces.input.remote import open_remote  # noqa: PLC0415 - fsspec is slow to import
+
+        return open_remote(path)
     try:
-        if is_remote(path):
-            return cast("BinaryIO", cast("Any", open_url(path, "rb")).open())
         return open_regular(path)
     except OSError as error:
         raise InputError(f"{path}: {error.strerror or error}", "check the path and its permissions") from None
