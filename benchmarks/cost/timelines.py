@@ -71,15 +71,20 @@ def write_and_check(path: Path, folder: Path, *, check: bool) -> None:
 
 def repeated(ranks: int, megabytes: float, folder: Path) -> Path:
     """A capture of planted ranks, each of so much JSON."""
-    job = Job(pp=ranks, num_microbatches=2 * ranks, num_steps=3, kernels_per_action=20)
+    stages = min(ranks, 8)
+    job = Job(pp=stages, dp=ranks // stages, num_microbatches=16, num_steps=3, kernels_per_action=20)
     traces = plant(job, Faults(slow_compute={1: 1.2}), folder / "small").traces
-    files = {file: json.loads(gzip.decompress(file.read_bytes())) for file in sorted(traces.iterdir())}
-    timed = [event for document in files.values() for event in document["traceEvents"] if event["ph"] == "X"]
-    first, last = min(event["ts"] for event in timed), max(event["ts"] + event["dur"] for event in timed)
-    length = sum(len(json.dumps(document)) for document in files.values()) / len(files)
-    times, size = max(1, round(megabytes * 1e6 / length)), 0
-    for file, document in files.items():
-        size += write_again(file, document, times, last - first)
+    files = sorted(traces.iterdir())
+    first, last, length = 1e30, 0.0, 0
+    for file in files:
+        document = json.loads(gzip.decompress(file.read_bytes()))
+        timed = [event for event in document["traceEvents"] if event["ph"] == "X"]
+        first = min(first, *(event["ts"] for event in timed))
+        last = max(last, *(event["ts"] + event["dur"] for event in timed))
+        length += len(json.dumps(document))
+    times, size = max(1, round(megabytes * 1e6 * len(files) / length)), 0
+    for file in files:
+        size += write_again(file, json.loads(gzip.decompress(file.read_bytes())), times, last - first)
     print(f"{ranks} ranks, {3 * times} steps, {size / 1e6:,.0f} MB of JSON", flush=True)
     command = [sys.executable, "-m", "traceanalyzer", "ingest", str(traces), "--out", str(folder / "capture")]
     subprocess.run(command, check=True, capture_output=True)

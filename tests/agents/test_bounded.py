@@ -5,8 +5,9 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from traceanalyzer.agents.bounded import answer_within
+from traceanalyzer.agents.bounded import answer_within, select_within
 from traceanalyzer.errors import UsageError
+from traceanalyzer.queries.selection import Selection
 
 KERNELS = {"kernels": pl.DataFrame({"rank": [0, 0, 1], "start_ns": [0, 5, 9], "end_ns": [4, 9, 20]})}
 MANY = {"kernels": pl.DataFrame({"rank": range(200_000)})}
@@ -29,3 +30,14 @@ def test_what_cannot_be_answered_keeps_its_message() -> None:
     with pytest.raises(UsageError, match="cannot be answered") as refused:
         answer_within(KERNELS, "select nothing from kernels", 5)
     assert "columns of kernels" in refused.value.hint
+
+
+def test_a_condition_is_bounded_as_a_query_is() -> None:
+    kernels = KERNELS["kernels"]
+    found = select_within(kernels, Selection(where="rank = 0", sort="-start_ns", limit=1), "kernels")
+    assert (found.frame.rows(), found.num_rows) == ([(0, 5, 9)], 2)
+    with pytest.raises(UsageError, match=r"no column|unable to find") as refused:
+        select_within(kernels, Selection(where="nothing = 1"), "kernels")
+    assert "columns of kernels" in refused.value.hint
+    with pytest.raises(UsageError, match=r"more than 0\.01 seconds"):
+        select_within(kernels, Selection(where="rank = 0"), "kernels", seconds=0.01)

@@ -98,6 +98,37 @@ def test_a_gate_is_told_by_its_files_and_limits(run: Path, tmp_path: Path, capsy
     assert not capsys.readouterr().out
 
 
+def test_what_a_gate_found_is_told_limit_by_limit(run: Path, tmp_path: Path, capsys: Caught) -> None:
+    gate = tmp_path / "g.toml"
+    gate.write_text(
+        "on_withheld = 'skip'\nmin_ranks = 2\n[[limit]]\npath = 'bubble.measured_share'\nmax = 0.1\n"
+        "[[limit]]\npath = 'mfu.mfu'\nmin = 0.4\n"
+    )
+    capsys.readouterr()
+    assert main(["analyze", str(run), "--gate", str(gate), "--gate-json", "-"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    jsonschema.validate(found, schema_of("gate", capsys))
+    assert (found["passed"], found["num_held"], found["num_broken"], found["num_skipped"]) == (False, 1, 1, 1)
+    ranks, bubble, mfu = found["outcomes"]
+    assert (ranks["value"], ranks["at_least"], ranks["status"]) == (2, 2, "held")
+    assert bubble["value"] == pytest.approx(1 / 3)
+    assert (bubble["at_most"], bubble["at_least"], bubble["is_withheld"]) == (0.1, None, False)
+    assert (mfu["is_withheld"], mfu["value"]) == (True, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--gate-json", "x.json"], "--gate-json writes what came of a gate, and there is none"),
+        (["--gate", "g.toml", "--gate-json", "-", "--json", "-"], "cannot both be standard output"),
+        (["--gate", "g.toml", "--gate-json", "-", "--junit", "-"], "cannot both be standard output"),
+    ],
+)
+def test_standard_output_holds_one_thing(options: list[str], told: str, run: Path, capsys: Caught) -> None:
+    assert main(["analyze", str(run), *options]) == 2
+    assert told in capsys.readouterr().err
+
+
 def test_a_timeline_is_told_by_what_is_in_it(run: Path, tmp_path: Path, capsys: Caught) -> None:
     for name, form in (("a.pftrace", "perfetto"), ("a.json.gz", "json")):
         file = tmp_path / name

@@ -64,3 +64,17 @@ def test_a_comparison_says_first_whose_host_distorted_its_run() -> None:
         found = compare(Side("base", clean, {}), [Side("busy", new, {})])
         assert ("The host distorted busy" in comparison_text(found, 120)) is told
         assert bool(found.runs[1].distorted) is told
+
+
+def test_a_change_that_a_busy_host_may_have_made_is_not_claimed() -> None:
+    def side(path: str, ms: float, *reasons: str) -> Side:
+        review = of_steps(*[ms] * 6).review
+        verdict = "distorted" if reasons else "faithful"
+        validity = msgspec.structs.replace(review.validity, verdict=verdict, reasons=list(reasons))
+        return Side(path, msgspec.structs.replace(review, validity=validity, kernels=None), {})
+
+    (busy,) = compare(side("base", 100), [side("busy", 117, "equal actions vary by 9%")]).pairs
+    (quiet,) = compare(side("base", 100), [side("quiet", 117)]).pairs
+    (same,) = compare(side("base", 100), [side("busy", 100.5, "equal actions vary by 9%")]).pairs
+    assert (busy.verdict, quiet.verdict, same.verdict) == ("unknown", "slower", "noise")
+    assert "the host disturbed busy (equal actions vary by 9%)" in busy.sentences[0]

@@ -97,6 +97,23 @@ def test_every_element_must_hold_and_none_is_as_good_as_all() -> None:
     assert outcome(replace(REVIEW, stragglers=[]), path="stragglers[*].cost_ms", max=1).status == "held"
 
 
+@pytest.mark.parametrize(
+    ("limit", "status", "is_withheld"),
+    [
+        ({"max_increase": "2%"}, "skipped", True),
+        ({"max_increase": "2%", "max": 110.0}, "broken", False),
+        ({"max_increase": "30%"}, "held", False),
+        ({"max": 110.0}, "broken", False),
+    ],
+)
+def test_a_busy_host_is_no_regression(limit: dict[str, Any], status: str, is_withheld: bool) -> None:  # noqa: FBT001 - a parameter of cases
+    told = replace(REVIEW.validity, verdict="distorted", reasons=["tasks waited for a core"])
+    busy = replace(with_step(120), validity=told, kernels=None)
+    found = outcome(busy, with_step(100), path="step.duration_ms.median", on_withheld="skip", **limit)
+    assert (found.status, found.is_withheld) == (status, is_withheld)
+    assert ("tasks waited for a core" in found.text) is is_withheld
+
+
 def test_equals() -> None:
     assert outcome(path="quality.verdict", equals=REVIEW.quality.verdict).status == "held"
     assert outcome(path="quality.verdict", equals="unusable").status == "broken"

@@ -21,6 +21,18 @@ SETS = {
     "torchrec-a2a-v100/run4": 1,
     "straggler-op-table-ST/trace-ST.parquet": 1,
     "ascend": 0,
+    "ddp-mi300": 0,
+    "dlrm8-v100": 1,
+    "gloo-torch213/dualpipev_rank2.json.gz": 0,
+    "megatronapp-pp4-marks/data-1-pipeline-4-tensor-1-pp-aggregated-iter10.json.gz": 0,
+    "mtia": 0,
+    "nanogpt-h100/baseline": 0,
+    "nanogpt-h100/hook": 0,
+    "ns-resolution": 0,
+    "singles-h100/gaunernst_bert-small-uncased__1016001.json.gz": 0,
+    "singles-mi300/gaunernst_bert-small-uncased__1016001.json.gz": 0,
+    "straggler-op-table-SE/trace-SE.parquet": 1,
+    "torchrec-resnet18": 0,
 }
 """Folders and files, each with whether ranks wait for each other in it."""
 

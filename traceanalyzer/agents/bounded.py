@@ -1,4 +1,4 @@
-"""An agent's query in a process of its own, with a bound on time and memory: it is ended, the server goes on.
+"""An agent's query or condition in a process of its own, with a bound on time and memory: it is ended, the server goes on.
 
 Polars cannot be interrupted in the middle of a join. The process is given the tables that the query names, and hands back the rows
 asked for with how many there are.
@@ -17,7 +17,7 @@ import polars as pl
 from msgspec import Struct
 
 from traceanalyzer.errors import UsageError
-from traceanalyzer.queries.selection import Selected
+from traceanalyzer.queries.selection import Selected, Selection, select
 from traceanalyzer.queries.sql import answer
 
 MOST_SECONDS = 30.0
@@ -29,8 +29,10 @@ _REMEDY = "ask for less: filter before joining, aggregate, or name fewer steps a
 class _Question(Struct, frozen=True):
     tables: dict[str, bytes]
     query: str
-    limit: int
+    limit: int | None
     most_bytes: int
+    wanted: Selection | None = None
+    """Of the only table, in place of a query."""
 
 
 class _Answer(Struct, frozen=True):
@@ -48,7 +50,25 @@ def answer_within(
     most_bytes: int = MOST_BYTES,
 ) -> Selected:
     """The answer to a query, as `queries.sql.answer` gives it. Raises `UsageError` also where it takes too much."""
-    asked = _Question({name: _packed(frame) for name, frame in tables.items()}, query, limit, most_bytes)
+    packed = {name: _packed(frame) for name, frame in tables.items()}
+    return _asked(_Question(packed, query, limit, most_bytes), seconds)
+
+
+def select_within(
+    frame: pl.DataFrame,
+    wanted: Selection,
+    name: str,
+    seconds: float = MOST_SECONDS,
+    most_bytes: int = MOST_BYTES,
+) -> Selected:
+    """Rows of a table, as `queries.selection.select` gives them. Raises `UsageError` also where a condition takes too much."""
+    if wanted.where is None:  # nothing that an agent wrote is evaluated
+        return select(frame, wanted, name)
+    return _asked(_Question({name: _packed(frame)}, "", wanted.limit, most_bytes, wanted), seconds)
+
+
+def _asked(asked: _Question, seconds: float) -> Selected:
+    most_bytes = asked.most_bytes
     try:
         done = subprocess.run(
             [sys.executable, "-m", "traceanalyzer.agents.bounded"],
@@ -85,10 +105,17 @@ def _bound(most_bytes: int) -> None:
 def _answered(asked: _Question) -> _Answer:
     tables = {name: pl.read_ipc(io.BytesIO(content)) for name, content in asked.tables.items()}
     try:
-        found = answer(tables, asked.query, asked.limit)
+        found = _found(asked, tables)
     except UsageError as error:
         return _Answer(message=error.message, hint=error.hint)
     return _Answer(frame=_packed(found.frame), num_rows=found.num_rows)
+
+
+def _found(asked: _Question, tables: Mapping[str, pl.DataFrame]) -> Selected:
+    if asked.wanted is None:
+        return answer(tables, asked.query, asked.limit)
+    ((name, frame),) = tables.items()
+    return select(frame, asked.wanted, name)
 
 
 def main() -> None:

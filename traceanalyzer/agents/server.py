@@ -15,7 +15,7 @@ from pydantic import Field
 from traceanalyzer import __version__
 from traceanalyzer.agents import answers
 from traceanalyzer.agents.answers import MOST_ROWS, Rows, Verdict
-from traceanalyzer.agents.bounded import answer_within
+from traceanalyzer.agents.bounded import answer_within, select_within
 from traceanalyzer.agents.folders import Folders
 from traceanalyzer.agents.runs import JobGiven, Runs
 from traceanalyzer.api.flow import compare as compared
@@ -23,7 +23,7 @@ from traceanalyzer.api.flow import predict
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.options.prediction import PredictionOptions
 from traceanalyzer.queries.durations import shown_columns, with_durations
-from traceanalyzer.queries.selection import Selection, select
+from traceanalyzer.queries.selection import Selection
 from traceanalyzer.queries.sources import check_name
 from traceanalyzer.queries.sql import check, named_tables
 
@@ -134,7 +134,7 @@ def _of_tables(runs: Runs) -> tuple[Callable[..., Any], ...]:
         frame = with_durations(declared)
         names = columns or shown_columns(declared.columns, frame.columns, for_people=False)
         wanted = Selection(where=where, columns=tuple(names), sort=sort, limit=limit)
-        return answers.rows(select(frame, wanted, name))
+        return answers.rows(select_within(frame, wanted, name))
 
     def sql(path: Path, query: str, limit: Limit = 50) -> Rows:
         """The answer to one SELECT over all tables, which have duration_ns and duration_ms beside starts."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.manners.help import Command
-from traceanalyzer.cli.options.gate import gate_options, judge
+from traceanalyzer.cli.options.gate import GateFiles, gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
     Meter,
@@ -48,6 +48,7 @@ def command(
     redact: str | None,
     gate_file: Path | None,
     junit_file: str | None,
+    gate_json: str | None,
     form: str,
     *,
     full: bool,
@@ -65,6 +66,8 @@ def command(
     from traceanalyzer.review import to_json
     from traceanalyzer.traces.capture.pseudonyms import classes_of
 
+    files = GateFiles(gate_file, junit_file, gate_json)
+    quiet = files.quiet(json_file)
     path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)
     if result is not None and out is not None and not classes:
@@ -77,9 +80,9 @@ def command(
         keep_result(review, result.tables, out)
     if json_file is not None:
         write_result(json_file, to_json(review))
-    if json_file != "-":
+    if not quiet:
         _print(result, form, full=full)
-    judge(gate_file, [(str(path), review)], None, None, form, junit_file, quiet=json_file == "-")
+    judge(files, [(str(path), review)], None, None, form, quiet=quiet)
     if strict:
         refuse_lost(path, review.quality.defects)
 

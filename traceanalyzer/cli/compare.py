@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.manners.help import Command
-from traceanalyzer.cli.options.gate import gate_options, judge
+from traceanalyzer.cli.options.gate import GateFiles, gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import announce, choice_options, columns_option, rank_map_option
 from traceanalyzer.cli.screen import say, screen_width
@@ -60,6 +60,7 @@ def command(
     html_file: Path | None,
     gate_file: Path | None,
     junit_file: str | None,
+    gate_json: str | None,
     form: str,
     **asked: Any,  # noqa: ANN401 - options of several types
 ) -> None:
@@ -79,6 +80,8 @@ def command(
 
     if str(html_file) == "-":
         raise UsageError("--html -: the page is written to a file", "name a file: --html comparison.html")
+    files = GateFiles(gate_file, junit_file, gate_json)
+    quiet = files.quiet(json_file)
     first, *others = runs_of((base, *new))
     places = list(dict.fromkeys((first, *others, *more_bases)))
     if all(isinstance(place, str) and is_result(place) for place in places):
@@ -96,12 +99,12 @@ def command(
         write_result(json_file, to_json(found))
     if html_file is not None:
         render_comparison(found, html_file, {side.path: (side.review, side.tables) for side in sides.values()})
-    if json_file != "-":
+    if not quiet:
         _print(found, form)
         if html_file is not None and form == "text":
             say(f"page: {html_file}")
     reviews = [(sides[place].path, sides[place].review) for place in others]
-    judge(gate_file, reviews, sides[first].review, found.floor_share, form, junit_file, quiet=json_file == "-")
+    judge(files, reviews, sides[first].review, found.floor_share, form, quiet=quiet)
 
 
 def _print(found: Any, form: str) -> None:  # noqa: ANN401 - imported late

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta, Struct
 
 from traceanalyzer.errors import UsageError
+
+if TYPE_CHECKING:
+    from traceanalyzer.gates.outcome import Outcome
 
 SCHEMA_VERSION = 1
 Rows = Annotated[list[dict[str, Any]], Meta(description="Rows; `table PATH --json` lists the columns and units.")]
@@ -138,6 +141,58 @@ class GateRecord(Record, frozen=True, kw_only=True):
     min_ranks: int | None
 
 
+class OutcomeRecord(Struct, frozen=True, kw_only=True):
+    """What became of one limit of a gate."""
+
+    run: Annotated[str, Meta(description="The path that was judged.")]
+    name: Annotated[str, Meta(description="Of the limit, with the place in a list.")]
+    path: Annotated[str, Meta(description="The field of review.json, or min_steps or min_ranks.")]
+    status: Literal["held", "broken", "skipped"]
+    is_withheld: Annotated[bool, Meta(description="There was no value to judge; status is as on_withheld says.")]
+    value: Annotated[float | bool | str | None, Meta(description="What was judged, in the unit of its field.")]
+    baseline: Annotated[float | None, Meta(description="The baseline's value; null for absolute limits.")]
+    at_least: Annotated[float | None, Meta(description="The least value that holds, noise included.")]
+    at_most: Annotated[float | None, Meta(description="The largest value that holds, noise included.")]
+    text: str
+
+
+class JudgementRecord(Record, frozen=True, kw_only=True):
+    """What `analyze` and `compare` write with `--gate-json`; exit status 1 where `passed` is false."""
+
+    gate: Annotated[str, Meta(description="The gate's file.")]
+    passed: Annotated[bool, Meta(description="No limit is broken.")]
+    num_held: int
+    num_broken: int
+    num_skipped: int
+    outcomes: Annotated[list[OutcomeRecord], Meta(description="Run by run, in the order of the gate's file.")]
+
+
+def judgement(gate: str, of_runs: Sequence[tuple[str, Sequence[Outcome]]]) -> JudgementRecord:
+    """The record of what came of a gate, from the outcomes of every run."""
+    outcomes = [
+        OutcomeRecord(
+            run=path,
+            name=each.name,
+            path=each.path,
+            status=each.status,
+            is_withheld=each.is_withheld,
+            value=each.value,
+            baseline=each.baseline,
+            at_least=each.at_least,
+            at_most=each.at_most,
+            text=each.text,
+        )
+        for path, found in of_runs
+        for each in found
+    ]
+    held, broken, skipped = (
+        sum(each.status == status for each in outcomes) for status in ("held", "broken", "skipped")
+    )
+    return JudgementRecord(
+        gate=gate, passed=not broken, num_held=held, num_broken=broken, num_skipped=skipped, outcomes=outcomes
+    )
+
+
 class TimelineRecord(Record, frozen=True, kw_only=True):
     """What `perfetto --json` writes."""
 
@@ -196,6 +251,7 @@ _SCHEMAS: dict[str, Callable[[], dict[str, Any]]] = {
     "analyze": _review,
     "report": _review,
     "compare": _comparison,
+    "gate": lambda: _of_type(JudgementRecord),
     "gate init": lambda: _of_type(GateRecord),
     "perfetto": lambda: _of_type(TimelineRecord),
     "predict": _prediction,

@@ -105,15 +105,22 @@ def _pair(base: Side, new: Side, at: int, floor: Floor, forced: Collection[str])
     causes = _causes(base, new, facts, views)
     changes = _changes(causes, before, limit) if before and after and causes else []
     change = after - before if before is not None and after is not None else None
+    disturbed = [f"{side.path} ({reason})" for side in (base, new) if (reason := side.disturbance)]
     if changes and before is not None and after is not None:
         views.insert(0, _cause_waterfall(changes, before, after))
     return Pair(
         base=0,
         new=at,
-        verdict=verdict_of(change, limit),
+        verdict=verdict_of(change, limit, disturbed),
         sentences=[
             *pair_sentences(
-                before, after, limit, changes, fact_words(facts), mean_words(base.step_lengths_ns, new.step_lengths_ns)
+                before,
+                after,
+                limit,
+                changes,
+                fact_words(facts),
+                mean_words(base.step_lengths_ns, new.step_lengths_ns),
+                disturbed,
             ),
             *_unmatched_sentence(causes),
         ],

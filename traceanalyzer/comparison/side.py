@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.measurements.capture.validity import disturbance
 from traceanalyzer.measurements.efficiency.mfu import step_durations
 from traceanalyzer.review import Review
 from traceanalyzer.schema import TABLES, empty
@@ -28,6 +29,11 @@ class Side:
     def has_tables(self) -> bool:
         """Whether anything but the review is here."""
         return bool(self.tables)
+
+    @property
+    def disturbance(self) -> str:
+        """What shows that the host changed the times of a run without device, of which the host is the device; else empty."""
+        return disturbance(self.review)
 
     @property
     def windows(self) -> pl.DataFrame:

@@ -13,12 +13,14 @@ LEAST_DIFFERENCE = 0.0025
 """Of the step: means that change by so much more or less than medians are worth a sentence."""
 
 
-def verdict_of(change_ns: int | None, limit: Limit | None) -> Verdict:
-    """Whether the step changed by more than noise."""
+def verdict_of(change_ns: int | None, limit: Limit | None, disturbed: Sequence[str] = ()) -> Verdict:
+    """Whether the step changed by more than noise; of runs that their host disturbed, a larger change proves nothing."""
     if change_ns is None or limit is None:
         return "unknown"
     if abs(change_ns) <= limit.ns:
         return "noise"
+    if disturbed:
+        return "unknown"
     return "slower" if change_ns > 0 else "faster"
 
 
@@ -29,17 +31,23 @@ def pair_sentences(
     changes: Sequence[Change],
     changed: str = "",
     mean: str = "",
+    disturbed: Sequence[str] = (),
 ) -> list[str]:
-    """The three sentences; `changed` names what differs of the jobs, `mean` is of `mean_words`. Both may be empty."""
+    """The three sentences; `changed` names what differs of the jobs, `mean` is of `mean_words`. Both may be empty.
+
+    `disturbed` names runs that their host disturbed, each with what shows it.
+    """
     if base_ns is None or new_ns is None or limit is None:
         return ["The steps cannot be compared: one of the runs has no step time."]
     named = [each for each in changes if each.kind != "unexplained"]
     real = [each for each in named if not each.is_noise]
     steps = f"{milliseconds(base_ns / 1e6)} → {milliseconds(new_ns / 1e6)}, {signed_share(new_ns - base_ns, base_ns)}"
     steps = f"median {steps}; {mean}" if mean else steps
-    verdict = verdict_of(new_ns - base_ns, limit)
+    verdict = verdict_of(new_ns - base_ns, limit, disturbed)
     if verdict == "noise":
         return [*_unchanged(steps, named, real, base_ns), _noise(changes, limit, verdict)]
+    if disturbed:
+        return [*_not_claimed(steps, named, base_ns, disturbed), _noise(changes, limit, verdict)]
     word = f"{milliseconds(abs(new_ns - base_ns) / 1e6)} {verdict}"
     with_it = [each for each in real if (each.change_ns > 0) == (new_ns > base_ns)]
     if not with_it:
@@ -68,6 +76,15 @@ def _unchanged(steps: str, named: Sequence[Change], real: Sequence[Change], base
     if real:
         return [f"The step did not change by more than noise ({steps}), although {_told(real[0], base_ns)}."]
     return [f"The step did not change by more than noise ({steps}).", *_largest(named, base_ns)]
+
+
+def _not_claimed(steps: str, named: Sequence[Change], base_ns: int, disturbed: Sequence[str]) -> list[str]:
+    largest = f"The largest difference that can be named: {_told(named[0], base_ns)}." if named else ""
+    return [
+        f"Whether the job's step changed is not known ({steps}): the host disturbed {'; and '.join(disturbed)}.",
+        *([largest] if largest else []),
+        "Repeat the runs on hosts that do nothing else.",
+    ]
 
 
 def _largest(named: Sequence[Change], base_ns: int) -> list[str]:

@@ -8,14 +8,15 @@ never passes silently: it breaks the gate, or is named as skipped where the gate
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.gates.file import Gate, Limit, OnWithheld, share_of
 from traceanalyzer.gates.paths import Found, Step, parse_path, values_at
 from traceanalyzer.measurements.capture.noise import ASSUMED_SHARE
+from traceanalyzer.measurements.capture.validity import disturbance
 from traceanalyzer.review import Review
 from traceanalyzer.review.words import counted, digits, percent
 
@@ -31,6 +32,13 @@ class Outcome:
     status: Status
     text: str
     """What was found, against what, in one line."""
+    is_withheld: bool = False
+    """There was no value to judge."""
+    value: float | bool | str | None = None
+    baseline: float | None = None
+    at_least: float | None = None
+    """The least value that holds, noise included."""
+    at_most: float | None = None
 
 
 def judged(gate: Gate, review: Review, baseline: Review | None, floor: float | None = None) -> list[Outcome]:
@@ -77,9 +85,8 @@ def _captured(gate: Gate, review: Review) -> Iterator[Outcome]:
     ):
         if least is not None:
             status: Status = "held" if found >= least else "broken"
-            yield Outcome(
-                name=name, path=name, status=status, text=f"{counted(found, noun)}, at least {least:,} asked for"
-            )
+            text = f"{counted(found, noun)}, at least {least:,} asked for"
+            yield Outcome(name=name, path=name, status=status, text=text, value=found, at_least=least)
 
 
 def _limit(gate: Gate, limit: Limit, review: Review, baseline: Review | None, noise: float) -> Iterator[Outcome]:
@@ -91,7 +98,30 @@ def _limit(gate: Gate, limit: Limit, review: Review, baseline: Review | None, no
         if each.value is None or (review.step.open_end and steps[0].name == "step"):
             yield _unjudged(limit, each, _reason(review, limit.path), choice)
         else:
-            yield _value(limit, each, _before(baseline, steps, each), noise, choice)
+            told = _value(limit, each, _before(baseline, steps, each), noise, choice)
+            yield _as_known(told, limit, [review, *([] if baseline is None else [baseline])], choice)
+
+
+def _as_known(told: Outcome, limit: Limit, reviews: Sequence[Review], choice: OnWithheld) -> Outcome:
+    """The outcome; a change against the baseline that a busy host explains is not known to break a limit."""
+    reason = next((text for text in map(disturbance, reviews) if text), None)
+    if reason is None or told.status != "broken" or told.is_withheld or not _by_baseline_alone(limit, told):
+        return told
+    status: Status = "skipped" if choice == "skip" else "broken"
+    return replace(
+        told,
+        status=status,
+        is_withheld=True,
+        text=f"withheld: the host disturbed the run ({reason}); found {told.text}",
+    )
+
+
+def _by_baseline_alone(limit: Limit, told: Outcome) -> bool:
+    """Whether a broken limit would hold without what it says of the baseline."""
+    if not limit.is_relative or limit.equals is not None or not _is_number(told.value):
+        return False
+    number = float(str(told.value))
+    return not any(number > bound if is_over else number < bound for is_over, bound, _ in _bounds(limit, None, 0.0))
 
 
 def _nothing(limit: Limit, steps: tuple[Step, ...], review: Review, choice: OnWithheld) -> Outcome:
@@ -104,7 +134,9 @@ def _nothing(limit: Limit, steps: tuple[Step, ...], review: Review, choice: OnWi
 
 def _unjudged(limit: Limit, found: Found, reason: str, choice: OnWithheld) -> Outcome:
     status: Status = "skipped" if choice == "skip" else "broken"
-    return Outcome(name=limit.title + found.place, path=limit.path, status=status, text=f"withheld: {reason}")
+    return Outcome(
+        name=limit.title + found.place, path=limit.path, status=status, text=f"withheld: {reason}", is_withheld=True
+    )
 
 
 def _reason(review: Review, path: str) -> str:
@@ -128,20 +160,28 @@ def _before(baseline: Review | None, steps: tuple[Step, ...], found: Found) -> o
 
 
 def _value(limit: Limit, found: Found, before: object, noise: float, choice: OnWithheld) -> Outcome:
-    value = found.value
-    name = limit.title + found.place
+    value, told = found.value, Outcome(name=limit.title + found.place, path=limit.path, status="held", text="")
+    told = replace(told, value=value if isinstance(value, float | int | str) else str(value), text=_text(value))
     if limit.equals is not None and value != limit.equals:
-        return _told(limit, name, broken=True, text=f"{_text(value)}, {_text(limit.equals)} asked for")
+        return replace(told, status="broken", text=f"{_text(value)}, {_text(limit.equals)} asked for")
     if not _has_numbers(limit):
-        return _told(limit, name, broken=False, text=_text(value))
+        return told
     if not _is_number(value):
-        return _told(limit, name, broken=True, text=f"{_text(value)} is not a number")
+        return replace(told, status="broken", text=f"{_text(value)} is not a number")
     number = float(str(value))
     if limit.is_relative and not _is_number(before):
         return _unjudged(limit, found, "the baseline has no number there", choice)
-    bounds = list(_bounds(limit, float(str(before)) if limit.is_relative else None, noise))
+    base = float(str(before)) if limit.is_relative else None
+    bounds = list(_bounds(limit, base, noise))
     broken = [text for is_over, bound, text in bounds if (number > bound if is_over else number < bound)]
-    return _told(limit, name, broken=bool(broken), text=f"{digits(number, 4)}, {(broken or [bounds[-1][2]])[0]}")
+    return replace(
+        told,
+        status="broken" if broken else "held",
+        text=f"{digits(number, 4)}, {(broken or [bounds[-1][2]])[0]}",
+        baseline=base,
+        at_least=max((bound for is_over, bound, _ in bounds if not is_over), default=None),
+        at_most=min((bound for is_over, bound, _ in bounds if is_over), default=None),
+    )
 
 
 def _has_numbers(limit: Limit) -> bool:
@@ -174,10 +214,6 @@ def _bounds(limit: Limit, before: float | None, noise: float) -> Iterator[tuple[
 
 def _room(room: float, noise: float) -> str:
     return f", noise {percent(noise)} of it" if room else ""
-
-
-def _told(limit: Limit, name: str, *, broken: bool, text: str) -> Outcome:
-    return Outcome(name=name, path=limit.path, status="broken" if broken else "held", text=text)
 
 
 def _text(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ FORMATS = ("text", "md", "github")
 
 
 def gate_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add `--gate`, `--junit` and `--format`; the command takes `gate_file`, `junit_file` and `form`."""
+    """Add `--gate`, `--junit`, `--gate-json` and `--format`; the command takes `gate_file`, `junit_file`, `gate_json`, `form`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -35,6 +36,9 @@ _OPTIONS = (
     ),
     click.option("--junit", "junit_file", metavar="FILE", help="With --gate: write its outcome as JUnit XML."),
     click.option(
+        "--gate-json", "gate_json", metavar="FILE", help="With --gate: write its outcome as JSON; - is standard output."
+    ),
+    click.option(
         "--format",
         "form",
         type=click.Choice(FORMATS),
@@ -45,50 +49,72 @@ _OPTIONS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class GateFiles:
+    """What was asked of a gate."""
+
+    gate: Path | None
+    junit: str | None
+    json: str | None
+
+    def quiet(self, json_file: str | None) -> bool:
+        """Whether standard output holds a file. Raises `UsageError` where it would hold two, or where there is no gate."""
+        from traceanalyzer.errors import UsageError
+
+        given = {"--json": json_file, "--junit": self.junit, "--gate-json": self.json}
+        for option in ("--junit", "--gate-json"):
+            if given[option] is not None and self.gate is None:
+                raise UsageError(f"{option} writes what came of a gate, and there is none", "give --gate FILE")
+        on_output = [option for option, file in given.items() if file == "-"]
+        if len(on_output) > 1:
+            raise UsageError(f"{' and '.join(on_output)} cannot both be standard output", "name a file for one of them")
+        return bool(on_output)
+
+
 def judge(
-    gate_file: Path | None,
+    files: GateFiles,
     reviews: Sequence[tuple[str, Review]],
     baseline: Review | None,
     floor: float | None,
     form: str,
-    junit_file: str | None,
     *,
     quiet: bool = False,
 ) -> None:
     """Hold results against a gate, print and write what came of it. Raises `GateError` where a limit is broken.
 
     Args:
-        gate_file: None: nothing is done.
+        files: the gate, and where its outcome is written; without a gate nothing is done.
         reviews: what is judged, by path.
         baseline: what relative limits are against; None: what the gate's file names.
         floor: share of the step by which runs may differ; None: as the file says.
         form: of `FORMATS`.
-        junit_file: where to write JUnit XML; None: nowhere.
         quiet: standard output holds something else: lines go to standard error.
     """
-    from traceanalyzer.errors import GateError, UsageError
+    from traceanalyzer.cli.records import judgement, written
+    from traceanalyzer.errors import GateError
     from traceanalyzer.gates.file import read_gate
     from traceanalyzer.gates.formats import junit
     from traceanalyzer.gates.outcome import judged
     from traceanalyzer.output import write_result
 
-    if gate_file is None:
-        if junit_file is not None:
-            raise UsageError("--junit writes what came of a gate, and there is none", "give --gate FILE")
+    if files.gate is None:
         return
-    gate = read_gate(gate_file)
-    against = baseline if baseline is not None else _baseline(gate, gate_file)
-    outcomes = [
-        each for path, review in reviews for each in _named(judged(gate, review, against, floor), path, reviews)
-    ]
-    if junit_file is not None:
-        write_result(junit_file, junit(outcomes, str(gate_file)))
+    gate = read_gate(files.gate)
+    against = baseline if baseline is not None else _baseline(gate, files.gate)
+    of_runs = [(path, judged(gate, review, against, floor)) for path, review in reviews]
+    outcomes = [each for path, found in of_runs for each in _named(found, path, reviews)]
+    if files.junit is not None:
+        write_result(files.junit, junit(outcomes, str(files.gate)))
+    if files.json is not None:
+        write_result(files.json, written(judgement(str(files.gate), of_runs)))
     for line in _lines(outcomes, form):
         say(line, err=quiet)
     broken = sum(each.status == "broken" for each in outcomes)
     if broken:
+        are = "is" if broken == 1 else "are"
         raise GateError(
-            f"{gate_file}: {broken} of {len(outcomes)} limits are broken", "the lines above say which, and by how much"
+            f"{files.gate}: {broken} of {len(outcomes)} limits {are} broken",
+            "the lines above say which, and by how much",
         )
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.review import Review
 from traceanalyzer.review.vocabulary import HostVerdict
 
 MAX_PRESSURE_SHARE = 0.10
@@ -51,6 +52,12 @@ def validity(step_records: pl.DataFrame, actions: pl.DataFrame, windows: pl.Data
     known = pressure is not None or spread is not None
     verdict: HostVerdict = "distorted" if reasons else "faithful" if known else "unknown"
     return Validity(verdict, pressure, switches, spread, tuple(reasons))
+
+
+def disturbance(review: Review) -> str:
+    """What shows that the host changed the times of a run without device, of which the host is the device; else empty."""
+    on_host = review.kernels is None and review.validity.verdict == "distorted"
+    return "; ".join(review.validity.reasons) if on_host else ""
 
 
 def _pressure(records: pl.DataFrame) -> float | None:
