@@ -41,7 +41,7 @@ def template(name: str) -> jinja2.Template:
 def code(text: str) -> Markup:
     """Text as HTML with what stands between backticks set as code; everything else is escaped."""
     parts = safe_text(str(text)).split("`")
-    if len(parts) % 2 == 0:  # a lone backtick is no mark
+    if len(parts) % 2 == 0:  # a lone backtick is not a mark
         return escape("`".join(parts))
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)

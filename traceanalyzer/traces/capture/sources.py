@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from traceanalyzer.pseudonyms import keyed_hash
 from traceanalyzer.regular_file import shown
 from traceanalyzer.traces.capture.manifest import DocumentEntry, SourceEntry
 from traceanalyzer.traces.capture.parts import PartWriter
+from traceanalyzer.traces.capture.pseudonyms import keyed_hash
 from traceanalyzer.traces.capture.redaction import Redaction
 from traceanalyzer.traces.capture.workers import WorkerDiedError
 from traceanalyzer.traces.defects import defect_row
@@ -70,6 +70,8 @@ def unchanged(source: Source, entry: SourceEntry | None, redaction: Redaction | 
     """Whether the capture holds this very file: same size and time, or else the same content."""
     if entry is None or not entry.sha256:
         return False
+    if is_remote(source.path):
+        return entry.sha256 == _hash_source(source)
     size, modified = stamp(source)
     if size is None or size != entry.num_bytes:
         return False
@@ -80,6 +82,11 @@ def unchanged(source: Source, entry: SourceEntry | None, redaction: Redaction | 
 
 
 def _hash_source(source: Source) -> str:
+    """SHA-256; of a remote file the version that its store tells: it is read once only."""
+    if is_remote(source.path):
+        from traceanalyzer.traces.input.remote import version_of  # noqa: PLC0415 - fsspec is slow to import
+
+        return version_of(source.path)
     digest = hashlib.sha256()
     with open_source(source.path) as file:
         while data := file.read(1 << 20):
