@@ -24,7 +24,7 @@ PYTEST = .venv/bin/python -m pytest
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 TRACEANALYZER = $(RUN) -m traceanalyzer
 
-.PHONY: help demo test test-all soak damage lint mutation coverage format docs clean
+.PHONY: help demo gallery test test-all soak damage lint mutation coverage format docs clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -58,6 +58,9 @@ soak: .make/test ## Run the long tests: kills, fuzzing, repeats (hours)
 
 damage: .make/test ## Flip bits of captures, kill ingests, fill disks; print how many went unnoticed or did harm (some 20 minutes)
 	PYTHONPATH=tests/support:. POLARS_MAX_THREADS=1 .venv/bin/python -m damage --flips 1000 --full-disks 50 --kills 200
+
+gallery: demo .make/test ## Draw the pictures of the documentation from the demo's runs
+	PYTHONPATH=tests/support .venv/bin/python benchmarks/gallery.py $(OUT) docs/images
 
 lint: .make/dev ## Lint, types, import contracts
 	.venv/bin/ruff check .

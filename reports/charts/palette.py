@@ -1,4 +1,9 @@
-"""Every colour of the report, by meaning. Colours of marks hold 3:1 contrast against both page backgrounds."""
+"""Every colour of the report, by meaning, one meaning for the whole page.
+
+Colours of marks hold 3:1 contrast against both page backgrounds. Any two that stand in one chart differ by at least 7.5
+(CIEDE2000) as people without red, green or blue cones see them (Machado et al. 2009); `tests/reports/test_colors.py`
+computes it.
+"""
 
 from __future__ import annotations
 
@@ -7,51 +12,54 @@ DARK_PAGE = "#0f141a"
 DARK_INK_ON_MARK = "#000000"
 LIGHT_INK_ON_MARK = "#ffffff"
 
-PHASES = {"F": "#2f72bd", "B": "#c4841d", "I": "#c65f35", "W": "#8763b5"}
+PHASES = {"F": "#3388ee", "B": "#c4841d", "I": "#bb6644", "W": "#8763b5"}
 PHASE_NAMES = {"F": "forward", "B": "backward", "I": "input gradient", "W": "weight gradient"}
-ODD_CHUNKS = {"F": "#4a86c8", "B": "#9c6813", "I": "#a8481f", "W": "#a07fd0"}
+ODD_CHUNKS = {"F": "#2f72bd", "B": "#9c6813", "I": "#a8481f", "W": "#a07fd0"}
 """Second tone of each phase, for every other chunk of a rank."""
 
 BUBBLE_PARTS = {
-    "warm-up": "#b5476b",
-    "steady": "#d3566f",
-    "drain": "#94527f",
+    "warm-up": "#aa4466",
+    "steady": "#ee6677",
+    "drain": "#885588",
     "transfer": "#8763b5",
     "overhead": "#7a8594",
 }
 
 OWNERS = {
-    "compute": "#2f72bd",
+    "compute": "#3388ee",
     "transfer": "#8763b5",
-    "wait": "#d0574a",
-    "communication": "#a3566b",
-    "copy": "#0f8a8a",
-    "queued": "#b07a2a",
+    "wait": "#ee6666",
+    "communication": "#aa4466",
+    "copy": "#337777",
+    "queued": "#996622",
     "launch_gap": "#9a8a1f",
-    "host": "#c0638f",
+    "host": "#cc5588",
     "unknown": "#7a8594",
 }
 
 STEP_PHASES = {
     **PHASES,
-    "optimizer": "#1d8a63",
-    "grad_sync": "#0f8a8a",
-    "before_chunks": "#b5476b",
-    "between_chunks": "#d3566f",
+    "optimizer": "#669977",
+    "grad_sync": "#337777",
+    "before_chunks": "#aa4466",
+    "between_chunks": "#ee6677",
     "other": "#7a8594",
 }
 """What a step is doing."""
 
-COLLECTIVE_PARTS = {"wait": "#d0574a", "transfer": "#8763b5"}
-LOSS = "#c65f35"
-RESULT = "#1d8a63"
+SERIES = ("#3388ee", "#c4841d", "#669977", "#8763b5", "#aa4466", "#337777", "#8a7355", "#7a8594")
+"""Runs, schedules or kinds of operations side by side: colours without a meaning of their own."""
+
+COLLECTIVE_PARTS = {"wait": "#ee6666", "transfer": "#8763b5"}
+LOSS = "#bb6644"
+RESULT = "#669977"
 REFERENCE = "#7a8594"
 NEUTRAL_INK = "#78828f"
 """Readable on both pages; the page's script replaces it by the theme's own ink."""
 SEQUENTIAL = ("#dbe8f6", "#2f72bd")
 """Ends of the single-hue scale of heat maps: least and most."""
 
-DIVERGING = ("#2f72bd", "#c65f35")
+DIVERGING = ("#2f72bd", "#bb6644")
 """Ends of the scale around the mean: below it, and above it."""
 GREY_CELL = "#d5dae1"
 """A cell within chance."""
@@ -88,17 +96,17 @@ def ink_on(color: str) -> str:
     return max((LIGHT_INK_ON_MARK, DARK_INK_ON_MARK), key=lambda ink: contrast(ink, color))
 
 
-WAITS = {"dependency": "#a0708c", "late send": "#b5476b", "late member": "#d0574a"}
+WAITS = {"dependency": "#a0708c", "late send": "#aa4466", "late member": "#ee6666"}
 """Waiting, by its cause."""
 KERNELS = {
-    "gemm": "#1d8a63",
-    "attention": "#3c86a8",
+    "gemm": "#669977",
+    "attention": "#4499cc",
     "other": "#7f8c2d",
-    "fused": "#0f8a8a",
+    "fused": "#448888",
     "copy": "#8a7355",
-    "barrier": "#94527f",
+    "barrier": "#885588",
     "transfer": "#8763b5",
-    "communication": "#a3566b",
+    "communication": "#aa4466",
 }
 """What a kernel does; `communication` is one whose waiting is not known."""
 KERNEL_NAMES = {

@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from reports.charts.elements import holoviews, render
-from reports.charts.palette import NEUTRAL_INK, ODD_CHUNKS, PHASE_NAMES, PHASES, ink_on
+from reports.charts.palette import NEUTRAL_INK, ODD_CHUNKS, PHASE_NAMES, PHASES, SERIES, ink_on
 from reports.charts.sketch import sketch
 from reports.page.model import Chart, Grid
 from traceanalyzer.review.words import NOTHING, milliseconds, percent
@@ -20,9 +20,8 @@ MAX_BARS = 20_000
 """Drawn bars in all; schedules beyond it are left out, and the chart says so."""
 BAR_HEIGHT = 0.84
 ROW_PIXELS = 22
-SERIES = ("#2f72bd", "#c4841d", "#1d8a63", "#b5476b", "#8763b5", "#0f8a8a", "#c65f35", "#7a8594")
-"""Lines that stand for schedules: distinguished by colour, then by dash."""
 DASHES = ("solid", "dashed")
+"""Schedules are distinguished by colour, then by dash."""
 _NS_PER_MS = 1e6
 _LABEL_ROWS = 1.25
 """Rows between two schedules, for the name of the lower one."""

@@ -8,13 +8,13 @@ from typing import Any
 import polars as pl
 
 from reports.charts import elements as charts
-from reports.charts.palette import PHASES, REFERENCE, STEP_PHASES
+from reports.charts.palette import REFERENCE, SERIES
 from reports.page.grids import grid
 from reports.page.model import Chart
 from traceanalyzer.comparison.record import ComparedRun
 
 MAX_RUNS = 8
-_COLORS = (REFERENCE, *(PHASES[name] for name in "FBW"), STEP_PHASES["optimizer"], *(PHASES[name] for name in "I"))
+_COLORS = (REFERENCE, *SERIES[:-1])
 
 
 def step_times(runs: Sequence[ComparedRun], chart_id: str) -> Chart | None:

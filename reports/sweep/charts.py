@@ -9,10 +9,8 @@ from typing import Any
 import polars as pl
 
 from reports.charts.elements import MAX_ROWS, holoviews, render
-from reports.charts.palette import NEUTRAL_INK, PHASES, RESULT
+from reports.charts.palette import NEUTRAL_INK, SERIES
 from reports.page.model import Chart
-
-SERIES = (PHASES["F"], PHASES["B"], RESULT, PHASES["W"], PHASES["I"], "#0f8a8a", "#b5476b", "#7f8c2d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +137,7 @@ def _rows(named: pl.DataFrame, metric: Metric) -> Any:  # noqa: ANN401 - Bokeh
         placed.select("theory", "row", "measured", end="row"), kdims=["theory", "row", "measured", "end"]
     )
     dots = hv.Scatter(placed, kdims=["measured"], vdims=["row", "series", "theory"]).opts(
-        size=10, color=PHASES["F"], tools=["hover"],
+        size=10, color=SERIES[0], tools=["hover"],
         hover_tooltips=[("", "@series"), ("measured", "@measured{0,0.00}"), ("theory", "@theory{0,0.00}")],
     )  # fmt: skip
     drawing = lines.opts(color=NEUTRAL_INK, line_width=2)

@@ -9,7 +9,7 @@ from statistics import fmean, median
 import polars as pl
 
 from reports.charts import elements as charts
-from reports.charts.palette import OWNERS, PHASES, STEP_PHASES
+from reports.charts.palette import OWNERS, SERIES
 from reports.charts.plots.scatter import Scatter, scatter_figure
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid
@@ -26,7 +26,7 @@ _APART, _MOST_APART = 0.1, 2
 HIDDEN = "hidden behind computation"
 EXPOSED = "exposed"
 PARTS = {HIDDEN: OWNERS["compute"], EXPOSED: OWNERS["wait"]}
-_COLORS = (PHASES["F"], PHASES["B"], STEP_PHASES["W"], STEP_PHASES["optimizer"], STEP_PHASES["grad_sync"], PHASES["I"])
+_COLORS = SERIES[:-1]
 _LEAST_SIZES = 3
 """Sizes of one kind of operation that a line needs."""
 _LEAST_DOTS = 2

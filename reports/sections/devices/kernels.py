@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from reports.charts import elements as charts
-from reports.charts.palette import OWNERS, PHASES, REFERENCE
+from reports.charts.palette import KERNELS, REFERENCE
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Part, Section, Terms
 from reports.sections.devices.communication import bandwidth_chart, overlap_chart, sized, transfer_chart
@@ -61,15 +61,6 @@ _CLASSES = {
     "barrier": "barriers",
     "copy": "copies",
 }
-_COLORS = {
-    "gemm": PHASES["F"],
-    "attention": PHASES["W"],
-    "other": REFERENCE,
-    "fused": PHASES["B"],
-    "communication": OWNERS["transfer"],
-    "barrier": OWNERS["wait"],
-    "copy": OWNERS["copy"],
-}
 
 
 def class_chart(kernels: Kernels) -> Chart | None:
@@ -80,7 +71,7 @@ def class_chart(kernels: Kernels) -> Chart | None:
     scale, unit = charts.time_scale(rows[0].sum_ms)
     values = pl.DataFrame(
         [
-            (_CLASSES.get(each.kind, each.kind), 0.0, scale * each.sum_ms, _COLORS.get(each.kind, REFERENCE),
+            (_CLASSES.get(each.kind, each.kind), 0.0, scale * each.sum_ms, KERNELS.get(each.kind, REFERENCE),
              f"{milliseconds(each.sum_ms)} · {percent(each.share)}")
             for each in rows
         ],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from reports.charts.palette import PHASES, RESULT, STEP_PHASES
+from reports.charts.palette import KERNELS
 from reports.charts.plots.scatter import Scatter, scatter_figure
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Section
@@ -15,7 +15,7 @@ from reports.sections.material import Material
 from traceanalyzer.review import RooflineShape
 from traceanalyzer.review.words import flops_rate, milliseconds, percent
 
-_COLORS = {"gemm": PHASES["F"], "attention": STEP_PHASES["W"], "unread": RESULT}
+_COLORS = {"gemm": KERNELS["gemm"], "attention": KERNELS["attention"], "unread": KERNELS["other"]}
 _LEAST_DOTS = 2
 _WORDS = {"gemm": "matrix multiplication", "attention": "attention", "unread": "other"}
 
