@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from instrumented_runs.nodes import Nodes
 from instrumented_runs.recorder.nccl_inspector import DUMP_FOLDER, inspector_environment
 from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode
 from traceanalyzer.errors import JobError, OutputError, UsageError
@@ -22,7 +23,7 @@ from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
 
 LOG_FILE = "log.txt"
 """In the run folder: everything the ranks and torchrun printed."""
-OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "failures", "flight", DUMP_FOLDER)
+OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "status", "failures", "flight", DUMP_FOLDER)
 """What a run writes, and a later run into the same folder replaces."""
 GRACE_S = 20
 """Time for ranks to write what they have once they are asked to end."""
@@ -40,9 +41,13 @@ _DEATH = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 
 
 def launch(
-    kind: str, settings: RunSettings, progress: Callable[[str], None], files: Mapping[str, str] | None = None
+    kind: str,
+    settings: RunSettings,
+    progress: Callable[[str], None],
+    files: Mapping[str, str] | None = None,
+    nodes: Nodes | None = None,
 ) -> Path:
-    """Run a job to its end and return its folder, into which `files` (name to text) are put first.
+    """Run a job, or this node's part of it, to its end and return its folder, into which `files` (name to text) are put first.
 
     `progress` gets one line of text at a time. Raises `JobError` naming rank, step and reason if a rank fails,
     `UsageError` if torch is missing or the folder holds something else.
@@ -54,8 +59,9 @@ def launch(
     for name, text in (files or {}).items():
         (folder / name).write_text(text, encoding="utf-8")
     settings = dataclasses.replace(settings, folder=str(folder), launcher_pid=os.getpid())
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
-    command += [str(settings.num_ranks), "--module", "instrumented_runs.worker", kind, encode(settings)]
+    nodes = nodes or Nodes()
+    command = [sys.executable, "-m", "torch.distributed.run", *nodes.torchrun(settings.num_ranks)]
+    command += ["--module", "instrumented_runs.worker", kind, encode(settings)]
     try:
         status, deaths = _run(command, folder, progress)
     except BaseException:  # an interrupt too leaves a run that did not complete
@@ -63,7 +69,8 @@ def launch(
         raise
     if status:
         _mark_failed(folder)
-        raise _failure(folder, status, deaths)
+        first = nodes.first_rank(settings.num_ranks)
+        raise _failure(folder, status, {first + local: code for local, code in deaths.items()})
     return folder
 
 
@@ -74,6 +81,11 @@ def num_cuda_devices() -> int:
         return 0
     listed = subprocess.run([tool, "--list-gpus"], capture_output=True, text=True, check=False)
     return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a run wrote into this folder."""
+    return any((folder / name).exists() for name in (RUN_FILE, LOG_FILE))
 
 
 def clear(folder: Path) -> None:
@@ -88,7 +100,7 @@ def clear(folder: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not any((folder / name).exists() for name in (RUN_FILE, LOG_FILE)):
+    if folder.is_dir() and any(folder.iterdir()) and not holds_run(folder):
         raise UsageError(f"{folder} is not empty and holds no earlier run", "give --out a new folder")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", "give --out a folder")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from instrumented_runs.experts.loads import sequences_of_shards
 from traceanalyzer.errors import UsageError
 
 PROGRESS = "PROGRESS "
@@ -18,9 +19,25 @@ ORDER_FILE = "order.csv"
 FAILURE_FILE = "failures/rank{rank:05d}.json"
 """In the run folder: why a rank gave up."""
 
-ROUTINGS = ("hot", "balanced", "uniform", "zipf", "drifting", "learned")
-"""How tokens choose experts: one rank's experts hot, exactly balanced, drawn uniformly, drawn by Zipf's law, the hot
-rank moving on every step, or the router's own choice."""
+DEALT_ROUTINGS = (
+    "balanced",
+    "hot-experts",
+    "hot-rank",
+    "spread-heat",
+    "ragged-sources",
+    "idle-experts",
+    "rotating",
+    "burst",
+)
+"""Loads are exact. Against `balanced` one thing changes: a drawn set of experts is hot, one rank's experts are, as many
+experts are at equal distances, one source brings more tokens, one rank's experts get none, the hot rank moves on every
+step, or one rank is hot in single steps (`instrumented_runs.experts.loads`)."""
+DRAWN_ROUTINGS = ("uniform", "zipf", "learned")
+"""Drawn uniformly, drawn by Zipf's law, or the router's own choice."""
+ROUTINGS = DEALT_ROUTINGS + DRAWN_ROUTINGS
+"""How tokens choose experts."""
+FORMER_ROUTINGS = {"hot": "hot-rank", "drifting": "rotating"}
+"""Names that earlier versions gave, which are still read."""
 
 SHARDINGS = ("ep", "tp")
 """Whole experts on every rank, or a slice of every expert on every rank."""
@@ -105,13 +122,14 @@ class PipelineSettings(RunSettings):
 class ExpertSettings(RunSettings):
     """An expert-parallel training job: every rank is a data-parallel replica and holds a share of the experts."""
 
-    routing: str = "hot"
+    routing: str = "hot-rank"
     """One of `ROUTINGS`."""
     experts_by: str = "ep"
     """One of `SHARDINGS`."""
     hot_factor: float = 2.4
-    """What the hot rank's experts receive, in multiples of the mean over ranks."""
+    """What a hot expert receives, or a ragged source brings, in multiples of the mean."""
     hot_rank: int = 1
+    """The shard whose experts are hot or idle, or whose source is ragged."""
     num_shards: int = 0
     """Shards of the batch, each with its own routing; 0: one per rank. More shards than ranks repeat a larger job."""
     expert_us_per_token: float = 100.0
@@ -143,6 +161,7 @@ class ExpertSettings(RunSettings):
         RunSettings.__post_init__(self)
         if self.num_shards == 0:
             object.__setattr__(self, "num_shards", self.num_ranks)
+        object.__setattr__(self, "routing", FORMER_ROUTINGS.get(self.routing, self.routing))
         if self.routing not in ROUTINGS:
             raise UsageError(f"there is no routing called '{self.routing}'", f"known: {', '.join(ROUTINGS)}")
         if self.num_experts % self.num_shards or self.num_shards % self.num_ranks:
@@ -155,7 +174,7 @@ class ExpertSettings(RunSettings):
         self._check_placement()
 
     def _check_hot(self) -> None:
-        if self.routing not in ("hot", "drifting"):
+        if self.routing not in DEALT_ROUTINGS or self.routing == "balanced":
             return
         per_shard = self.num_experts // self.num_shards
         most = self.num_shards * min(1.0, per_shard / self.experts_per_token)
@@ -164,6 +183,26 @@ class ExpertSettings(RunSettings):
                 f"rank {self.hot_rank} of {self.num_shards} cannot be {self.hot_factor} times hot",
                 f"a token visits {self.experts_per_token} different experts: at least 2 ranks, "
                 f"hot factor at most {most:g}, hot rank below {self.num_shards}",
+            )
+        if self.routing == "idle-experts" and self.num_experts - per_shard < self.experts_per_token:
+            raise UsageError(
+                f"a token cannot visit {self.experts_per_token} experts if {per_shard} of {self.num_experts} are idle",
+                "give more experts or more ranks",
+            )
+        if self.routing == "ragged-sources":
+            self._check_sources()
+
+    def _check_sources(self) -> None:
+        brought = sequences_of_shards(self)
+        if min(brought) < 1:
+            raise UsageError(
+                f"sources would bring {', '.join(map(str, brought))} sequences, and each needs one",
+                "give a smaller hot factor or more sequences per shard",
+            )
+        if self.capacity_factor or self.experts_by == "tp":
+            raise UsageError(
+                "sources that bring different numbers of tokens have no capacity, and sliced experts gather equal parts",
+                "leave the capacity factor out, and shard by ep",
             )
 
     def _check_sharding(self) -> None:
@@ -222,14 +261,6 @@ class DenseSettings(RunSettings):
     """Per rank and step."""
     gemm_side: int = 1536
     """Of the large square multiply whose rate is measured beside the model's own shapes."""
-
-
-SETTINGS: dict[str, type[RunSettings]] = {
-    "pipeline": PipelineSettings,
-    "experts": ExpertSettings,
-    "dense": DenseSettings,
-}
-"""Kind of job to its settings."""
 
 
 def encode(settings: RunSettings) -> str:

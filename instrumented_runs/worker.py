@@ -21,15 +21,9 @@ import msgspec
 import torch
 import torch.distributed as dist
 
+from instrumented_runs.kinds import JOBS, SETTINGS
 from instrumented_runs.pipeline.host_staging import choose_backend, stage_messages
-from instrumented_runs.settings import FAILURE_FILE, PROGRESS, SETTINGS, Failure, RunSettings
-
-JOBS = {
-    "pipeline": "instrumented_runs.jobs.pipeline",
-    "experts": "instrumented_runs.jobs.experts",
-    "dense": "instrumented_runs.jobs.dense",
-}
-"""Kind of job to the module whose `run(settings)` does it."""
+from instrumented_runs.settings import FAILURE_FILE, PROGRESS, Failure, RunSettings
 
 
 class Terminated(BaseException):
@@ -43,8 +37,12 @@ def announce(text: str) -> None:
 
 
 def main(kind: str, text: str) -> None:
-    """Run this rank of a job."""
-    settings = msgspec.json.decode(text, type=SETTINGS[kind])
+    """Run this rank of a job that was launched with its settings."""
+    work(kind, msgspec.json.decode(text, type=SETTINGS[kind]))
+
+
+def work(kind: str, settings: RunSettings, prepare: Callable[[], None] | None = None) -> None:
+    """Run this rank of a job. `prepare`: what one rank of every node does before any of them writes into its folder."""
     run: Callable[[RunSettings], None] = importlib.import_module(JOBS[kind]).run
     signal.signal(signal.SIGTERM, _terminate)
     _end_with(settings.launcher_pid)
@@ -55,6 +53,10 @@ def main(kind: str, text: str) -> None:
         if backend == "gloo":
             stage_messages()
     dist.init_process_group(backend, timeout=timedelta(seconds=settings.timeout_s))
+    if prepare is not None:
+        if os.environ["LOCAL_RANK"] == "0":
+            prepare()
+        dist.barrier()
     try:
         run(settings)
     except Exception as error:

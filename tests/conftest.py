@@ -17,8 +17,13 @@ import browser
 import pytest
 from hypothesis import settings
 
-settings.register_profile("no deadlines", deadline=None)  # a busy host is no failure
-settings.load_profile("no deadlines")
+settings.register_profile("every tier", deadline=None)  # a busy host is not a failure
+settings.register_profile("quick", deadline=None, max_examples=30)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how many examples a property is tried on, before test modules are imported."""
+    settings.load_profile("quick" if "not wide" in config.option.markexpr else "every tier")
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -44,12 +49,12 @@ def corpus() -> Path:
         pytest.skip("TRACEANALYZER_CORPUS names no folder of real traces")
     path = Path(folder)
     if not path.is_dir():
-        pytest.fail(f"TRACEANALYZER_CORPUS={folder} is no folder")
+        pytest.fail(f"TRACEANALYZER_CORPUS={folder} is not a folder")
     return path
 
 
 @pytest.fixture(scope="session")
-def chromium() -> Iterator[Any]:
+def running_chromium() -> Iterator[Any]:
     """A running Chromium, driven by playwright."""
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
@@ -59,6 +64,14 @@ def chromium() -> Iterator[Any]:
         found = driver.chromium.launch(executable_path=path, args=list(browser.QUIET_ARGUMENTS))
         yield found
         found.close()
+
+
+@pytest.fixture
+def chromium(running_chromium: Any) -> Iterator[Any]:
+    """The running Chromium. The pages that a test opened close with it, so that none takes time from a later test."""
+    yield running_chromium
+    for context in running_chromium.contexts:
+        context.close()
 
 
 @pytest.hookimpl(wrapper=True)

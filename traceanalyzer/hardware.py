@@ -7,7 +7,6 @@ one row that names the device or refuses and says what to declare: there is no d
 from __future__ import annotations
 
 import csv
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -18,6 +17,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from traceanalyzer.errors import UsageError
+from traceanalyzer.spelling import did_you_mean
 
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4")
 """Number formats with a peak of their own. `float32` without more is `fp32`: torch multiplies in TF32 only if told."""
@@ -128,7 +128,7 @@ def find_device(driver_name: str, num_units: int | None = None) -> DeviceSpec:
     if not found:
         raise UsageError(
             f"the peak of device '{driver_name}' is not known{_cpu_remark(name)}",
-            f"{did_you_mean(name)}declare its dense peak in TFLOP/s, or let the run measure one",
+            f"{known_device(name)}declare its dense peak in TFLOP/s, or let the run measure one",
         )
     spec = found[0]
     if num_units is not None and spec.num_units is not None and num_units != spec.num_units:
@@ -139,6 +139,7 @@ def find_device(driver_name: str, num_units: int | None = None) -> DeviceSpec:
     return spec
 
 
+_MAKERS = re.compile(r"\b(?:nvidia|amd|instinct|geforce|tesla|tpu)\b", re.IGNORECASE)
 _SLICE = re.compile(r"(.+?) MIG (\d+g\.(\d+)gb\S*)", re.IGNORECASE)
 
 
@@ -197,20 +198,9 @@ def check_declared_peak(spec: DeviceSpec, dtype: str, flops_per_second: float) -
     )
 
 
-def did_you_mean(name: str) -> str:
-    """Devices whose names hold the words of `name`, or are spelt like it; empty where none is."""
-    words = set(re.findall(r"[a-z]+\d*\w*|\d+\w*", name.lower())) - {
-        "nvidia",
-        "amd",
-        "instinct",
-        "geforce",
-        "tesla",
-        "tpu",
-    }
-    names = [spec.name for _, spec in devices()]
-    alike = [known for known in names if words and all(word in known.lower() for word in words)]
-    alike = alike or difflib.get_close_matches(name, names, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(alike[:4])}? Else " if alike else ""
+def known_device(name: str) -> str:
+    """`did you mean …? ` with known devices whose name is near; empty if none is. The maker's name does not count."""
+    return did_you_mean(_MAKERS.sub("", name), [spec.name for _, spec in devices()])
 
 
 def _cpu_remark(name: str) -> str:

@@ -4,8 +4,11 @@ A run folder holds
 
     run.json                    this description: begun at start, completed at the end
     traces/rank00000.json.gz    one Kineto trace per rank
+    status/rank00000.json       one `RankStatus`: which run a rank belongs to, how far it came, whether it lives
     steps/rank00000.jsonl       one `StepRecord` per line: what the loop saw of each step
     routing/rank00000.jsonl     one `RoutingRecord` per line (expert jobs only)
+
+Each of them, and every trace (`METADATA_KEY`), holds the run's `job_id`, so that folders of nodes can be put together.
 
 Everything here is plain dataclasses, read with msgspec, which holds values to the ranges annotated here, and written as
 JSON: times in integer nanoseconds since the Unix epoch, durations with their unit in the name.
@@ -13,13 +16,14 @@ JSON: times in integer nanoseconds since the Unix epoch, durations with their un
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Annotated
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Self, TypedDict, Unpack
 
 from msgspec import Meta
 
 from traceanalyzer.hardware import Hardware
-from traceanalyzer.layout import Layout
+from traceanalyzer.layout import DeclaredDegrees, Layout
 from traceanalyzer.model import ModelShape
 
 Count = Annotated[int, Meta(ge=1, le=1 << 53)]
@@ -34,6 +38,13 @@ RUN_FILE = "run.json"
 TRACE_FILE = "traces/rank{rank:05d}.json.gz"
 STEPS_FILE = "steps/rank{rank:05d}.jsonl"
 ROUTING_FILE = "routing/rank{rank:05d}.jsonl"
+STATUS_FILE = "status/rank{rank:05d}.json"
+METADATA_KEY = "traceanalyzer"
+"""Top-level key of a trace: an object with `job_id`, `rank` and `world_size`."""
+LAYOUT_BASIS = "layout"
+"""Key of `Job.basis`."""
+DECLARED = "declared"
+"""Value in `Job.basis`: the user said so."""
 
 ACTION_RANGE = "compute:{action}"
 """Profiler range around one compute action, for example `compute:2F0`: the computation alone, no receive."""
@@ -86,6 +97,35 @@ class RankRecord:
     """Last step this rank finished."""
     boot: str = ""
     """The kernel's boot id: ranks with equal ones read one clock. Empty where it is not known."""
+    local_rank: int | None = None
+    """The rank's number on its node, as its launcher says."""
+    node: int | None = None
+    """Number of its node, as its launcher says."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RankStatus:
+    """What a rank says of itself while it records, rewritten at every heartbeat (`HEARTBEAT_S`) and at its end."""
+
+    job_id: str
+    record: RankRecord
+    world_size: Count
+    state: Annotated[str, Meta(pattern="^(running|completed|stopped)$")]
+    """`running`, `completed`, or `stopped`: ended before the loop did, by an exception or a signal."""
+    started_ns: int
+    """When the process began, by its own clock."""
+    beat_ns: int
+    """The last heartbeat. A process that was killed or frozen has none after that."""
+    last_step: int | None = None
+    """Last step this rank finished."""
+    reason: str = ""
+    """Why it stopped."""
+    calls: str = ""
+    """Where the loop's thread was at the last heartbeat: its innermost calls, innermost first."""
+
+
+HEARTBEAT_S = 5.0
+"""Seconds between two heartbeats of a rank."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +138,20 @@ class Pacing:
     """Full backward, likewise; where input- and weight-gradient are split, each takes half."""
     expert_us_per_token: Span | None = None
     """Expert computation per received token, forward; backward takes twice as long."""
+
+
+class Told(TypedDict, total=False):
+    """What `Job.of` takes beside degrees and model; see the fields of `Job`."""
+
+    schedule: str | None
+    num_stages: int | None
+    num_microbatches: int | None
+    num_chunks: int | None
+    dtype: str
+    tokens_per_step: int
+    sequence_length: int
+    recompute: str | None
+    action_pattern: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,18 +201,83 @@ class Job:
     """ISO 8601, UTC."""
     status: str = "started"
     """`started`, `completed` or `failed`."""
+    job_id: str = ""
+    """Equal on all ranks of one run, and in every file it wrote; empty in runs of earlier recorders."""
+    num_ranks: Count | None = None
+    """Ranks of the whole job, where its launcher or process group says so."""
+    degrees: DeclaredDegrees | None = None
+    """What was declared before the number of ranks was known; the recorder makes `layout` of it."""
+    basis: dict[str, str] = field(default_factory=dict[str, str])
+    """How a field is known, by name: `declared`, or which process groups showed it, or why it is null."""
     schema_version: int = SCHEMA_VERSION
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        pp: int = 1,
+        dp: int | None = None,
+        tp: int = 1,
+        ep: int = 1,
+        cp: int = 1,
+        model: ModelShape | Mapping[str, object] | str | None = None,
+        **told: Unpack[Told],
+    ) -> Self:
+        """What is known of a job, for a recorder.
+
+        Args:
+            pp: pipeline stages over ranks; like every degree but `dp` 1 if it is left out.
+            dp: data-parallel replicas; left out: what the other degrees leave of the job's ranks.
+            tp: tensor-parallel ranks.
+            ep: expert-parallel ranks, within `dp · cp`.
+            cp: context-parallel ranks.
+            model: a shape, a configuration (Hugging Face, Megatron-LM or torchtitan) or a preset's name.
+            **told: further fields of `Job`.
+
+        Raises:
+            UsageError: degrees that no job can have, a model's name that is not known.
+            InputError: a configuration that is not understood.
+        """
+        degrees = DeclaredDegrees(pp=pp, dp=dp, tp=tp, ep=ep, cp=cp)
+        bare = cls(
+            kind="pipeline" if pp > 1 else "experts" if ep > 1 else "other",
+            layout=None,
+            model=_shape(model),
+            compute_mode="real",
+            backend="none",
+            dtype="unknown",
+            tokens_per_step=0,
+            sequence_length=0,
+            degrees=degrees if degrees != DeclaredDegrees() else None,
+        )
+        return replace(bare, **told)
 
     @property
     def world_size(self) -> int | None:
-        """Number of ranks: by the layout, else as many as wrote what they know of themselves; None if unknown."""
-        return self.layout.world_size if self.layout is not None else len(self.ranks) or None
+        """Number of ranks: by the layout, as recorded, else as many as wrote of themselves; None if unknown."""
+        return self.layout.world_size if self.layout is not None else self.num_ranks or len(self.ranks) or None
 
     @property
     def declares_nothing(self) -> bool:
         """A recorder that was told nothing wrote this: kind `other` without model, schedule and stages."""
         told = (self.model.num_layers, self.schedule, self.num_stages, self.num_microbatches, self.num_chunks)
-        return self.kind == "other" and not any(told)
+        return self.kind == "other" and not any(told) and LAYOUT_BASIS not in self.basis
+
+
+def _shape(model: ModelShape | Mapping[str, object] | str | None) -> ModelShape:
+    if isinstance(model, ModelShape):
+        return model
+    if model is None:
+        return UNKNOWN_MODEL
+    from traceanalyzer.model_configs import find_preset, read_model_config  # noqa: PLC0415 - only who names a model
+
+    return find_preset(model).shape if isinstance(model, str) else read_model_config(model)
+
+
+UNKNOWN_MODEL = ModelShape(
+    num_layers=0, hidden_size=0, num_heads=0, num_kv_heads=0, head_size=0, ffn_size=0, vocab_size=0
+)
+"""Of a job of whose model nobody said anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,6 +308,8 @@ class StepRecord:
     """The device's clock as the step ended; profiled steps, where NVML gives it."""
     device_power_mw: int | None = None
     """Its power, likewise."""
+    job_id: str = ""
+    """Of the run, as in `run.json`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,3 +336,5 @@ class RoutingRecord:
     """Rows of zeros among those sent, that fill buffers up to a capacity."""
     aligned_rows: int = 0
     """Rows of zeros that this rank's expert computations were filled up with."""
+    job_id: str = ""
+    """Of the run, as in `run.json`."""

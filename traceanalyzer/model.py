@@ -190,7 +190,7 @@ class ModelShape:
     extra_parameters: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what is no model. Raises `UsageError`."""
+        """Refuse what is not a model. Raises `UsageError`."""
         fault = _fault(self)
         if fault is not None:
             raise UsageError(f"the model's shape is impossible: {fault}", "correct the model's description")

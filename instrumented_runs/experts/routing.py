@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from itertools import pairwise
 
 import torch
 
-from instrumented_runs.settings import ExpertSettings
+from instrumented_runs.experts.loads import sequences_of_shards, visits_of_experts
+from instrumented_runs.settings import DEALT_ROUTINGS, ExpertSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +46,9 @@ class Routing:
 
     def choose(self, probabilities: torch.Tensor, layer: int) -> torch.Tensor:
         """Experts of each token, `[tokens, experts_per_token]`; each shard of the batch is drawn for itself."""
-        shards = probabilities.detach().chunk(self.settings.num_shards // self.settings.num_ranks)
+        here = self.settings.num_shards // self.settings.num_ranks
+        sequences = sequences_of_shards(self.settings)[self._first_shard : self._first_shard + here]
+        shards = probabilities.detach().split([number * self.settings.sequence_length for number in sequences])
         return torch.cat(
             [assign(self.settings, p, self.step, layer, self._first_shard + i) for i, p in enumerate(shards)]
         )
@@ -61,8 +63,8 @@ def assign(settings: ExpertSettings, probabilities: torch.Tensor, step: int, lay
     if settings.routing == "learned":
         return probabilities.topk(settings.experts_per_token, dim=1).indices
     draw = torch.Generator().manual_seed(((settings.seed * 1009 + step) * 1009 + layer) * 1009 + shard)
-    if settings.routing in ("hot", "drifting", "balanced"):
-        chosen = deal(quotas(settings, num_tokens, step), num_tokens, draw)
+    if settings.routing in DEALT_ROUTINGS:
+        chosen = deal(visits_of_experts(settings, num_tokens, step), num_tokens, draw)
     else:
         scores = expert_weights(settings).log() + _gumbel((num_tokens, settings.num_experts), draw)
         chosen = scores.topk(settings.experts_per_token, dim=1).indices
@@ -73,23 +75,6 @@ def expert_weights(settings: ExpertSettings) -> torch.Tensor:
     """How likely each expert is drawn first, up to a factor: all alike, or the i-th in proportion to 1/i."""
     ranks = torch.arange(1, settings.num_experts + 1, dtype=torch.float64)
     return 1 / ranks if settings.routing == "zipf" else torch.ones_like(ranks)
-
-
-def quotas(settings: ExpertSettings, num_tokens: int, step: int) -> list[int]:
-    """Exact number of visits to each expert, one `hot_factor` times the mean per shard's experts, the rest alike."""
-    total = num_tokens * settings.experts_per_token
-    per_shard = settings.num_experts // settings.num_shards
-    shares = [1 / settings.num_shards] * settings.num_shards
-    if settings.routing != "balanced":
-        hot = step % settings.num_shards if settings.routing == "drifting" else settings.hot_rank
-        hot_share = settings.hot_factor / settings.num_shards
-        shares = [(1 - hot_share) / (settings.num_shards - 1)] * settings.num_shards
-        shares[hot] = hot_share
-    bounds = [0.0]
-    for share in shares:
-        bounds += [bounds[-1] + share * (expert + 1) / per_shard for expert in range(per_shard)]
-    edges = [round(bound * total) for bound in bounds]
-    return [end - start for start, end in pairwise(edges)]
 
 
 def deal(visits: list[int], num_tokens: int, draw: torch.Generator) -> torch.Tensor:

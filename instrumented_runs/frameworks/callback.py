@@ -17,6 +17,7 @@ class RecorderOptions(TypedDict, total=False):
     window: Window | None
     ranks: tuple[int, ...] | None
     measure_peak: bool
+    replace: bool
 
 
 class Recording:

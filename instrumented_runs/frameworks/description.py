@@ -5,12 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-import torch.distributed as dist
-
-from instrumented_runs.recorder.run_file import unknown_job
 from traceanalyzer.errors import TraceAnalyzerError
 from traceanalyzer.job import Job
-from traceanalyzer.layout import Layout
 from traceanalyzer.model_configs import read_model_config
 
 
@@ -22,7 +18,7 @@ def job_of_model(
     sequence_length: int = 0,
     recompute: str | None = None,
 ) -> Job:
-    """A data-parallel job that trains the model described by `config`, as Hugging Face's config.json describes it.
+    """A job that trains the model described by `config`, as Hugging Face's config.json describes it.
 
     A model that is not known here is left out, and MFU is then withheld with that reason.
 
@@ -33,10 +29,8 @@ def job_of_model(
         sequence_length: tokens of a sequence; 0: not known.
         recompute: `full`, `selective` or None.
     """
-    num_ranks = dist.get_world_size() if dist.is_initialized() else 1
     job = dataclasses.replace(
-        unknown_job(),
-        layout=Layout(dp=num_ranks),
+        Job.of(),
         dtype=dtype,
         sequence_length=sequence_length,
         tokens_per_step=sequences_per_step * sequence_length,

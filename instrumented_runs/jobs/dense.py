@@ -8,6 +8,8 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
+from instrumented_runs.descriptions import dense_shape as shape
+from instrumented_runs.descriptions import layout_of as layout
 from instrumented_runs.jobs.token_task import batch
 from instrumented_runs.jobs.training_loop import run_steps
 from instrumented_runs.jobs.transformer import stage, token_loss
@@ -20,8 +22,6 @@ from instrumented_runs.settings import DenseSettings
 from instrumented_runs.worker import announce, device
 from traceanalyzer.hardware import Hardware
 from traceanalyzer.job import Job
-from traceanalyzer.layout import Layout
-from traceanalyzer.model import ModelShape
 
 
 def run(settings: DenseSettings) -> None:
@@ -78,24 +78,11 @@ def average(model: nn.Module, loss: torch.Tensor, num_ranks: int) -> float:
     return loss.item()
 
 
-def shape(settings: DenseSettings) -> ModelShape:
-    """The model's shape."""
-    return ModelShape(
-        num_layers=settings.num_layers,
-        hidden_size=settings.hidden_size,
-        num_heads=settings.num_heads,
-        num_kv_heads=settings.num_heads,
-        head_size=settings.hidden_size // settings.num_heads,
-        ffn_size=4 * settings.hidden_size,
-        vocab_size=settings.vocab_size,
-    )
-
-
 def describe(settings: DenseSettings, hardware: Hardware) -> Job:
     """What `run.json` says of the job."""
     return Job(
         kind="dense",
-        layout=Layout(dp=settings.num_ranks),
+        layout=layout(settings),
         model=shape(settings),
         compute_mode="real",
         backend=dist.get_backend(),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import torch
 import torch.distributed as dist
 from torch import nn
 
+from instrumented_runs.descriptions import expert_shape as shape
+from instrumented_runs.descriptions import layout_of as layout
 from instrumented_runs.experts.exchange import ExpertGroup
 from instrumented_runs.experts.layer import ExpertLayer, ExpertOptions
+from instrumented_runs.experts.loads import sequences_of_shards
 from instrumented_runs.experts.mlps import Expert, grouped_multiply
 from instrumented_runs.experts.routing import Routed, Routing
 from instrumented_runs.experts.sliced import SlicedExpertLayer, slice_of
@@ -19,8 +24,6 @@ from instrumented_runs.recorder.recording import Recorder
 from instrumented_runs.settings import ExpertSettings
 from instrumented_runs.worker import device
 from traceanalyzer.job import Job, Pacing
-from traceanalyzer.layout import Layout
-from traceanalyzer.model import ModelShape
 
 
 def run(settings: ExpertSettings) -> None:
@@ -56,7 +59,8 @@ def run(settings: ExpertSettings) -> None:
         recorders[:] = [recorder]
         routing.step = step
         inputs, targets = shards(settings, step, rank * shards_here, shards_here)
-        loss = token_loss(model(inputs.to(device())), targets.to(device())) / settings.num_ranks
+        share = len(inputs) / (settings.num_shards * settings.sequences_per_shard)
+        loss = token_loss(model(inputs.to(device())), targets.to(device())) * share
         loss.backward()
         total = share_gradients(model, loss)
         optimizer.step()
@@ -68,9 +72,9 @@ def run(settings: ExpertSettings) -> None:
 
 def shards(settings: ExpertSettings, step: int, first: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets of `number` shards of the batch from shard `first` on."""
-    size = settings.sequences_per_shard
-    whole = batch(settings.seed, step, settings.num_shards * size, settings.sequence_length, settings.vocab_size)
-    inputs, targets = (tensor[first * size : (first + number) * size] for tensor in whole)
+    bounds = [0, *accumulate(sequences_of_shards(settings))]
+    whole = batch(settings.seed, step, bounds[-1], settings.sequence_length, settings.vocab_size)
+    inputs, targets = (tensor[bounds[first] : bounds[first + number]] for tensor in whole)
     return inputs, targets
 
 
@@ -123,29 +127,12 @@ def share_gradients(model: nn.Module, loss: torch.Tensor) -> float:
     return flat[-1].item()
 
 
-def shape(settings: ExpertSettings) -> ModelShape:
-    """The model's shape."""
-    return ModelShape(
-        num_layers=settings.num_layers,
-        hidden_size=settings.hidden_size,
-        num_heads=settings.num_heads,
-        num_kv_heads=settings.num_heads,
-        head_size=settings.hidden_size // settings.num_heads,
-        ffn_size=0,
-        vocab_size=settings.vocab_size,
-        num_experts=settings.num_experts,
-        experts_per_token=settings.experts_per_token,
-        expert_ffn_size=settings.expert_ffn_size,
-        shared_expert_ffn_size=settings.shared_ffn_size,
-    )
-
-
 def describe(settings: ExpertSettings) -> Job:
     """What `run.json` says of the job."""
     paced = settings.compute_mode == "paced"
     return Job(
         kind="experts",
-        layout=Layout(dp=settings.num_ranks, ep=settings.num_ranks if settings.experts_by == "ep" else 1),
+        layout=layout(settings),
         model=shape(settings),
         compute_mode=settings.compute_mode,
         backend=dist.get_backend(),

@@ -14,6 +14,8 @@ import torch.distributed as dist
 from torch.distributed.pipelining import PipelineStage
 from torch.profiler import record_function
 
+from instrumented_runs.descriptions import layout_of as layout
+from instrumented_runs.descriptions import pipeline_shape as shape
 from instrumented_runs.jobs.token_task import batch
 from instrumented_runs.jobs.training_loop import run_steps
 from instrumented_runs.jobs.transformer import stage as stage_module
@@ -30,8 +32,6 @@ from instrumented_runs.settings import PipelineSettings
 from instrumented_runs.worker import device
 from traceanalyzer.errors import JobError
 from traceanalyzer.job import ACTION_RANGE, Job, Pacing
-from traceanalyzer.layout import Layout
-from traceanalyzer.model import ModelShape
 from traceanalyzer.schedule import Action, Phase
 
 
@@ -138,24 +138,6 @@ def settled(method: Callable[..., Any]) -> Callable[..., Any]:
         return method(*args, **kwargs)
 
     return later
-
-
-def layout(settings: PipelineSettings) -> Layout:
-    """Pipelines side by side, each rank's stages shared with its replicas."""
-    return Layout(pp=settings.ranks_per_pipeline, dp=settings.num_replicas)
-
-
-def shape(settings: PipelineSettings) -> ModelShape:
-    """The model's shape."""
-    return ModelShape(
-        num_layers=settings.num_layers,
-        hidden_size=settings.hidden_size,
-        num_heads=settings.num_heads,
-        num_kv_heads=settings.num_heads,
-        head_size=settings.hidden_size // settings.num_heads,
-        ffn_size=4 * settings.hidden_size,
-        vocab_size=settings.vocab_size,
-    )
 
 
 def describe(settings: PipelineSettings) -> Job:

@@ -48,7 +48,7 @@ def plan_named(settings: PipelineSettings, num_stages: int | None = None) -> tup
 def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings, str]:
     """Settings for the order in a CSV file; ranks, chunks and microbatches are the file's.
 
-    Raises `InputError` where the file cannot be read or is no complete order, or the order can never end.
+    Raises `InputError` where the file cannot be read or is not a complete order, or the order can never end.
     """
     try:
         text = path.read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from torch.profiler import ProfilerActivity, profile, schedule
 
 from instrumented_runs.recorder.trace_export import publish_trace
 from traceanalyzer.errors import UsageError
+from traceanalyzer.job import StepRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,33 @@ class Window:
         return tuple(range(begin + self.warmup, begin + self.warmup + self.active))
 
 
+def shortfall(window: Window, records: Sequence[StepRecord], captured: tuple[int, ...] | None) -> str | None:
+    """What a loop that has ended after the steps of `records` left of its window, in words; None if all was recorded.
+
+    `captured`: the steps of the window that is still open.
+    """
+    first, profiled = window.steps(window.wait)[0], sum(record.profiled for record in records)
+    if len(records) <= first and not profiled:
+        return f"the loop ended before step {first}, the first to be recorded: no trace"
+    if captured is None:
+        return None
+    num = sum(record.step in captured for record in records)
+    return f"the loop ended within the window: {num} of its {len(captured)} steps are recorded"
+
+
 class Capture:
     """Profiles from its making on; no profiler exists before or after."""
 
-    def __init__(self, window: Window, begin: int, path: Path, rank: int, clock_error_ns: int = 0) -> None:
-        """`begin` is the number of the step that starts now; the trace goes to `path`."""
+    def __init__(
+        self,
+        window: Window,
+        begin: int,
+        path: Path,
+        rank: int,
+        clock_error_ns: int = 0,
+        note: tuple[str, str] | None = None,
+    ) -> None:
+        """`begin` is the number of the step that starts now; the trace goes to `path`, with `note`: a key and its JSON."""
         self.steps = window.steps(begin)
         self.path = path
         self._at = begin
@@ -55,6 +78,9 @@ class Capture:
             experimental_config=sync_events()[0],
         )
         self._profiler.step_num = begin  # the profiler names steps by it
+        preset = getattr(self._profiler, "preset_metadata_json", None)
+        if note is not None and preset is not None:
+            preset(*note)
         self._collects_garbage = gc.isenabled()
         gc.collect()
         gc.freeze()

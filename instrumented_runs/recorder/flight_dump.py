@@ -14,7 +14,7 @@ _SOURCES = {"nccl": ("_dump_nccl_trace", "_dump_fr_trace"), "gloo": ("_dump_fr_t
 
 
 def dump_flight(folder: Path, rank: int, backend: str) -> str:
-    """Write this rank's dump; what became of it, in words. A dump that fails is no reason to lose a recording."""
+    """Write this rank's dump; what became of it, in words. A dump that fails is not a reason to lose a recording."""
     dump = _find(backend)
     if dump is None:
         return "not recorded: this torch has no flight recorder"

@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import os
 import signal
-import socket
 import time
 import warnings
 from collections.abc import Collection, Sequence
@@ -30,36 +29,40 @@ import msgspec
 import torch
 import torch.distributed as dist
 
-from instrumented_runs.pacing.gemm_peak import device_peaks
 from instrumented_runs.ranges import RoutingMore
 from instrumented_runs.recorder import host_load
-from instrumented_runs.recorder.capture import Capture, Window, sync_events
-from instrumented_runs.recorder.clocks import cpu_group_of_all, measure_offset
+from instrumented_runs.recorder.capture import Capture, Window, shortfall
 from instrumented_runs.recorder.device_state import DeviceState
-from instrumented_runs.recorder.flight_dump import FLIGHT_FILE, dump_flight
-from instrumented_runs.recorder.guards import FolderLock, check_process, check_ranks
-from instrumented_runs.recorder.nccl_inspector import inspector_note
+from instrumented_runs.recorder.ending.heartbeat import Heartbeat
+from instrumented_runs.recorder.ending.signals import Termination, first_line, why
+from instrumented_runs.recorder.flight_dump import dump_flight
 from instrumented_runs.recorder.on_demand import Requests
 from instrumented_runs.recorder.parquet import InBackground
 from instrumented_runs.recorder.run_file import (
+    append_records,
     cuda_peaks,
-    default_ranks,
     device_name,
+    extras,
+    growth,
     joined_run,
-    unknown_job,
+    own_record,
     unprofiled_step_ms,
     versions,
+    with_peak,
     write_run,
 )
+from instrumented_runs.recorder.start.environment import surroundings
+from instrumented_runs.recorder.start.guards import FolderLock, claim, other_profiler, remove_earlier
+from instrumented_runs.recorder.start.opening import open_together, opened_job, problem_of
+from instrumented_runs.recorder.start.ranks import Ranks
 from traceanalyzer.errors import UsageError
 from traceanalyzer.hardware import Hardware
 from traceanalyzer.job import (
+    METADATA_KEY,
     ROUTING_FILE,
     STEPS_FILE,
     TRACE_FILE,
-    ClockOffset,
     Job,
-    RankRecord,
     RoutingRecord,
     StepRecord,
 )
@@ -68,7 +71,7 @@ from traceanalyzer.job import (
 class Recorder:
     """Writes `folder` as `traceanalyzer.job` describes it. Every rank of the job makes one, with equal arguments."""
 
-    def __init__(  # noqa: PLR0913 - one argument per choice
+    def __init__(  # noqa: PLR0913 - each is one thing that a user may choose
         self,
         folder: str | os.PathLike[str],
         job: Job | None = None,
@@ -80,57 +83,54 @@ class Recorder:
         *,
         measure_peak: bool = False,
         parquet: bool = False,
+        replace: bool = False,
     ) -> None:
         """Nothing is recorded before `start`.
 
         Args:
             folder: where the run goes; one file system for all ranks, or each its own.
-            job: what is known of the job; without it the analysis infers what it can.
+            job: what is known of the job, for example `Job.of(pp=4, model="llama-3-8b")`; the rest is read from process
+                groups at start, or inferred by the analysis.
             window: which steps are profiled.
-            ranks: which ranks write a trace; by default all of a small job, else one pipeline and one expert group.
+            ranks: ranks that write a trace; by default all of a small job, else one pipeline and one expert group.
             cpu_group: a gloo group of all ranks; by default one is made where the default group is not gloo.
             clock_error_ns: added to every time this rank writes: a planted fault.
             start_signal: asks for a further window when any one rank gets it.
             parquet: each trace becomes a capture in `folder/captures` while the loop goes on, and is removed then.
             measure_peak: rank 0 measures the device's matrix-multiply rate before the loop (a second or two).
-
-        Raises:
-            UsageError: several processes were launched and no process group is there yet.
+            replace: an earlier run in `folder` is replaced, not refused, as an earlier attempt of a restarted run always is.
         """
-        check_ranks(os.environ)
-        self.folder = Path(folder)
-        self.rank = dist.get_rank() if dist.is_initialized() else 0
-        self.num_ranks = dist.get_world_size() if dist.is_initialized() else 1
+        self._found = surroundings(os.environ)
+        self._all, self.folder = Ranks(self._found, cpu_group), Path(folder)
+        self.rank, self.num_ranks = self._all.rank, self._all.num_ranks
         self.window = window or Window()
-        job = job or unknown_job()
-        traced = tuple(sorted(ranks)) if ranks is not None else default_ranks(job.layout, self.num_ranks)
+        self._ranks = ranks
+        self._replace = replace or self._found.attempt > 0
+        job = job or Job.of()
         self.job = dataclasses.replace(
             job,
+            backend=self._all.backend if job.backend == "none" else job.backend,
             hardware=job.hardware or Hardware(device=device_name(), num_devices=self.num_ranks),
             versions=job.versions or versions(),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            traced_ranks=traced,
         )
         self._start_signal = start_signal
         self._measure_peak = measure_peak
         self._captures = InBackground(self.folder, wanted=parquet)
         self._device = DeviceState()
-        self._cpu_group = cpu_group
         self._clock_error_ns = clock_error_ns
         self._step = 0
         self._records: list[StepRecord] = []
         self._routing: list[RoutingRecord] = []
         self._capture: Capture | None = None
         self._lock: FolderLock | None = None
+        self._requests: Requests | None = None
+        self._ended = False
         self._num_captures = 0
         self._flight_note = "not recorded: the job has one rank" if self.num_ranks == 1 else "not recorded yet"
-        self._rank_record = RankRecord(
-            rank=self.rank,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            cores=host_load.cores(),
-            boot=host_load.boot(),
-        )
+        self._rank_record = own_record(self.rank, self._found)
+        self._heartbeat: Heartbeat | None = None
+        self._termination: Termination | None = None
 
     def __enter__(self) -> Self:
         """Start recording. Collective."""
@@ -144,32 +144,41 @@ class Recorder:
         if error is None:
             self.close()
         else:
-            self.abandon()
+            self.abandon(why(error))
 
     def start(self) -> None:
-        """Measure peak and clocks, begin `run.json`, begin the first step. Collective.
+        """Agree on the run's name and layout, measure peak and clocks, begin `run.json` and the first step. Collective.
 
-        What an earlier run of this rank left in the folder is removed.
+        Without a process group, rank and number of ranks are the launcher's, and ranks do not speak to each other.
 
         Raises:
-            UsageError: this process records already, another profiler is active, or another run records into the folder.
-            OutputError: the folder cannot be written.
+            UsageError, OutputError: of `start.guards`, or of a declaration that does not fit; the same on every rank.
         """
-        check_process(self.folder)
-        self._lock = FolderLock(self.folder, self.rank)
-        if self._measure_peak and self.rank == 0:
-            self._note_peak()
-        if self.num_ranks > 1:
-            if self._cpu_group is None and dist.get_backend() != "gloo":
-                self._cpu_group = cpu_group_of_all()
-            self._rank_record = dataclasses.replace(self._rank_record, clock_start=self._measure_offset())
-        for name in (STEPS_FILE, ROUTING_FILE, FLIGHT_FILE, TRACE_FILE.replace(".json", "*.json")):
-            for left in self.folder.glob(name.format(rank=self.rank)):
-                left.unlink(missing_ok=True)
-        self._captures.clear(self.rank)
-        self._requests = Requests(self.folder, self.rank, self._start_signal)
-        self._write_run("started", self.window.steps(self.window.wait))
-        self._begin_step()
+        if self._ended or self._lock is not None:
+            state = "has ended" if self._ended else "is running already"
+            raise UsageError(f"this recorder {state}", "make one recorder per loop, and enter it once")
+        problem = problem_of(self._claim)
+        self._all.prepare()
+        try:
+            openings = open_together(self._all, self._found, problem)
+            self.job = opened_job(self.job, openings, self.num_ranks, self._found, self._ranks)
+            remove_earlier(self.folder, self.rank)
+            self._captures.clear(self.rank)
+            self._heartbeat = Heartbeat(self.folder, self.job.job_id, self._rank_record, self.num_ranks)
+            self._termination = Termination()
+            if self._measure_peak and self.rank == 0:
+                self.job = with_peak(self.job, self.num_ranks)
+            offset = self._all.measure_offset(self._now_ns)
+            self._rank_record = dataclasses.replace(self._rank_record, clock_start=offset)
+            self._requests = Requests(self.folder, self.rank, self._start_signal)
+            self._write_run("started", self.window.steps(self.window.wait))
+            self._begin_step()
+        except BaseException as error:
+            self._release("stopped", why(error))
+            raise
+
+    def _claim(self) -> None:
+        self._lock = claim(self.folder, self.rank, grouped=self._all.grouped, replace=self._replace)
 
     def step(self, loss: float | None = None) -> StepRecord:
         """End a step and begin the next. `loss`: only on a rank that has it.
@@ -190,16 +199,19 @@ class Recorder:
             end_ns=end_ns,
             profiled=profiled,
             loss=loss,
-            cpu_pressure_us=_growth(self._pressure, host_load.cpu_pressure_us()),
+            job_id=self.job.job_id,
+            cpu_pressure_us=growth(self._pressure, host_load.cpu_pressure_us()),
             involuntary_switches=host_load.involuntary_switches() - self._switches,
             **self._memory,
             **cuda_peaks(),
             **(self._device.read() if profiled else {}),
         )
         self._records.append(record)
-        self._append(STEPS_FILE, [record])
+        if self._heartbeat is not None:
+            self._heartbeat.at_step(self._step)
+        append_records(self.folder / STEPS_FILE.format(rank=self.rank), [record])
         if self._routing:
-            self._append(ROUTING_FILE, self._routing)
+            append_records(self.folder / ROUTING_FILE.format(rank=self.rank), self._routing)
             self._routing = []
         if self._capture is not None:
             self._capture.step()
@@ -234,6 +246,7 @@ class Recorder:
                 receive_splits=tuple(receive_splits),
                 dropped=dropped,
                 group=tuple(group),
+                job_id=self.job.job_id,
                 **more,
             )
         )
@@ -244,37 +257,42 @@ class Recorder:
 
     def close(self) -> None:
         """Finish the trace and complete `run.json`. Collective."""
-        self._end()
-        if self.num_ranks > 1:
-            self._rank_record = dataclasses.replace(self._rank_record, clock_end=self._measure_offset())
-        profiled = tuple(r.step for r in self._records if r.profiled)
-        if self._num_captures == 0 and self.rank == 0 and 0 in (self.job.traced_ranks or (0,)):
-            first = self.window.steps(self.window.wait)[0]
-            warnings.warn(f"the loop ended before step {first}, the first to be recorded: no trace", stacklevel=2)
-        self._write_run("completed", profiled)
-        self._release()
+        if self._lock is None:
+            return
+        if self.rank == min(self.job.traced_ranks or (0,)):
+            missing = shortfall(self.window, self._records, None if self._capture is None else self._capture.steps)
+            if missing is not None:
+                warnings.warn(missing, stacklevel=2)
+        try:
+            self._end()
+            self._rank_record = dataclasses.replace(self._rank_record, clock_end=self._all.measure_offset(self._now_ns))
+            self._write_run("completed", tuple(r.step for r in self._records if r.profiled))
+        except RuntimeError as error:  # torch's, of ranks that are gone: this one's loop ended as it should
+            warnings.warn(f"rank {self.rank} ended, another rank did not: {first_line(error)}", stacklevel=2)
+        finally:
+            self._release("completed")
 
-    def abandon(self) -> None:
+    def abandon(self, reason: str = "the loop did not come to its end") -> None:
         """Keep what this rank has recorded; other ranks may be gone."""
+        if self._lock is None:
+            return
         try:
             self._end()
         finally:
-            self._release()
+            self._release("stopped", reason)
 
-    def _release(self) -> None:
+    def _release(self, state: str = "stopped", reason: str = "") -> None:
+        if self._heartbeat is not None:
+            self._heartbeat.end(state, reason)
+        if self._termination is not None:
+            self._termination.close()
+            self._ended = True
         if self._lock is not None:
             self._lock.release()
-            self._lock = None
-
-    def _append(self, name: str, records: Sequence[StepRecord | RoutingRecord]) -> None:
-        """Add lines to a side file of this rank, after the step they tell of."""
-        path = self.folder / name.format(rank=self.rank)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab") as file:
-            file.writelines(msgspec.json.encode(record) + b"\n" for record in records)
+        self._heartbeat = self._termination = self._lock = None
 
     def _begin_step(self) -> None:
-        asked = self._requests.begins(self._step)
+        asked = self._requests is not None and self._requests.begins(self._step)
         if self._capture is None and (asked or self._step == self.window.wait):
             self._begin_capture()
         self._memory: dict[str, int | None] = {}
@@ -287,16 +305,25 @@ class Recorder:
     def _begin_capture(self) -> None:
         if self.job.traced_ranks is not None and self.rank not in self.job.traced_ranks:
             return
+        if other_profiler():
+            text = f"another profiler is active in step {self._step}: nothing is recorded; turn the framework's own off"
+            warnings.warn(text, stacklevel=4)
+            return
         path = self.folder / TRACE_FILE.format(rank=self.rank)
         if self._num_captures:
             path = path.with_name(path.name.replace(".json", f".{self._num_captures}.json"))
         self._num_captures += 1
-        self._capture = Capture(self.window, self._step, path, self.rank, self._clock_error_ns)
+        told = {"job_id": self.job.job_id, "rank": self.rank, "world_size": self.num_ranks}
+        note = (METADATA_KEY, msgspec.json.encode(told).decode())
+        self._capture = Capture(self.window, self._step, path, self.rank, self._clock_error_ns, note)
 
     def _end(self) -> None:
         """Write what this rank still has; the trace last, as it alone can fail."""
-        self._requests.close()
-        if self.num_ranks > 1:
+        if self._termination is not None:
+            self._termination.ending.set()
+        if self._requests is not None:
+            self._requests.close()
+        if self.num_ranks > 1 and dist.is_initialized():
             self._flight_note = dump_flight(self.folder, self.rank, dist.get_backend())
         if self._capture is not None:
             capture, self._capture = self._capture, None
@@ -304,28 +331,8 @@ class Recorder:
             self._captures.begin(capture.path)
         self._captures.finish()
 
-    def _note_peak(self) -> None:
-        hardware = self.job.hardware or Hardware(device=device_name(), num_devices=self.num_ranks)
-        peaks = device_peaks()
-        hardware = dataclasses.replace(hardware, measured_peak=peaks[0], measured_peaks=peaks)
-        self.job = dataclasses.replace(self.job, hardware=hardware)
-
-    def _extras(self) -> dict[str, str]:
-        """What this rank could record beside traces and steps."""
-        backend = dist.get_backend() if dist.is_initialized() else "none"
-        return {
-            **self.job.extras,
-            "clocks_and_power": self._device.why_not or "recorded",
-            "cuda_sync_events": sync_events()[1],
-            "flight_recorder": self._flight_note,
-            "nccl_inspector": inspector_note(os.environ, backend),
-        }
-
     def _now_ns(self) -> int:
         return time.time_ns() + self._clock_error_ns
-
-    def _measure_offset(self) -> ClockOffset:
-        return measure_offset(self._cpu_group, self._now_ns)
 
     def _write_run(self, status: str, profiled_steps: tuple[int, ...]) -> None:
         """Gather what every rank knows of itself; rank 0 writes. Collective."""
@@ -335,14 +342,8 @@ class Recorder:
             unprofiled_step_ms(self._records, self.window),
             profiled_steps,
         )
-        gathered = [mine]
-        if self.num_ranks > 1:
-            gathered = [mine] * self.num_ranks
-            dist.all_gather_object(gathered, mine, group=self._cpu_group)
+        gathered = self._all.gather(mine)
         if self.rank != 0:
             return
-        write_run(self.folder, joined_run(self.job, gathered, self._extras(), status))
-
-
-def _growth(before: int | None, after: int | None) -> int | None:
-    return None if before is None or after is None else after - before
+        recorded = extras(self.job, self._device.why_not, self._flight_note, self._all.backend)
+        write_run(self.folder, joined_run(self.job, gathered, recorded, status))

@@ -4,54 +4,71 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import statistics
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 import torch
-import torch.distributed as dist
 
-from instrumented_runs.recorder.capture import Window
-from traceanalyzer.job import RUN_FILE, Job, RankRecord, StepRecord
-from traceanalyzer.layout import Layout
-from traceanalyzer.model import ModelShape
-
-MAX_TRACED_RANKS = 64
-"""Jobs up to this size are recorded on every rank unless the user says otherwise."""
+from instrumented_runs.pacing.gemm_peak import device_peaks
+from instrumented_runs.recorder import host_load
+from instrumented_runs.recorder.capture import Window, sync_events
+from instrumented_runs.recorder.nccl_inspector import inspector_note
+from instrumented_runs.recorder.start.environment import Surroundings
+from traceanalyzer.errors import OutputError
+from traceanalyzer.hardware import Hardware
+from traceanalyzer.job import RUN_FILE, Job, RankRecord, RoutingRecord, StepRecord
 
 
 def write_run(folder: Path, job: Job) -> None:
-    """Write `run.json` so that a reader sees the old one or the new one, never half of either."""
+    """Write `run.json` so that a reader sees the old one or the new one, never half of either. Raises `OutputError`."""
     path = folder / RUN_FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")
-    temporary.write_bytes(msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
-    temporary.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
+        temporary.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "is the disk full?") from None
 
 
-def unknown_job() -> Job:
-    """The description of a loop of which nobody said anything."""
-    shape = ModelShape(num_layers=0, hidden_size=0, num_heads=0, num_kv_heads=0, head_size=0, ffn_size=0, vocab_size=0)
-    return Job(
-        kind="other",
-        layout=None,
-        model=shape,
-        compute_mode="real",
-        backend=dist.get_backend() if dist.is_initialized() else "none",
-        dtype="unknown",
-        tokens_per_step=0,
-        sequence_length=0,
+def append_records(path: Path, records: Sequence[StepRecord | RoutingRecord]) -> None:
+    """Add lines to a side file of this rank. Raises `OutputError`."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            file.writelines(msgspec.json.encode(record) + b"\n" for record in records)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "is the disk full?") from None
+
+
+def own_record(rank: int, found: Surroundings) -> RankRecord:
+    """Where this process runs."""
+    return RankRecord(
+        rank=rank,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        cores=host_load.cores(),
+        boot=host_load.boot(),
+        local_rank=found.local_rank,
+        node=found.node,
     )
 
 
-def default_ranks(layout: Layout | None, num_ranks: int = 1) -> tuple[int, ...]:
-    """Ranks worth recording: all of a small job, else one whole pipeline and one whole expert group."""
-    if layout is None or layout.world_size <= MAX_TRACED_RANKS:
-        return tuple(range(layout.world_size if layout is not None else num_ranks))
-    return tuple(sorted({*layout.pipeline(0), *layout.expert_group(0)}))
+def with_peak(job: Job, num_ranks: int) -> Job:
+    """The description with the matrix-multiply rate that this device reaches, measured now."""
+    hardware = job.hardware or Hardware(device=device_name(), num_devices=num_ranks)
+    peaks = device_peaks()
+    return dataclasses.replace(
+        job, hardware=dataclasses.replace(hardware, measured_peak=peaks[0], measured_peaks=peaks)
+    )
 
 
 def versions() -> dict[str, str]:
@@ -94,6 +111,11 @@ Gathered = tuple[RankRecord, float | None, tuple[int, ...]]
 """What a rank knows of itself: its record, the median of its unprofiled steps in ms, its profiled steps."""
 
 
+def growth(before: int | None, after: int | None) -> int | None:
+    """By how much a counter grew; None where it cannot be read."""
+    return None if before is None or after is None else after - before
+
+
 def joined_run(job: Job, gathered: Sequence[Gathered], extras: dict[str, str], status: str) -> Job:
     """The job's description with what every rank knows of itself."""
     medians = [median for _, median, _ in gathered if median is not None]
@@ -105,3 +127,14 @@ def joined_run(job: Job, gathered: Sequence[Gathered], extras: dict[str, str], s
         extras=extras,
         status=status,
     )
+
+
+def extras(job: Job, no_device_state: str | None, flight_note: str, backend: str) -> dict[str, str]:
+    """What a rank could record beside traces and steps."""
+    return {
+        **job.extras,
+        "clocks_and_power": no_device_state or "recorded",
+        "cuda_sync_events": sync_events()[1],
+        "flight_recorder": flight_note,
+        "nccl_inspector": inspector_note(os.environ, backend),
+    }

@@ -35,7 +35,8 @@ def terminal_screen(page: Page, width: int = WIDE) -> str:
     failed = [entry for entry in entries if not entry.passed]
     lines = [line for entry in failed[:_MOST_FINDINGS] for line in _finding(entry, width)]
     passed = len(entries) - len(failed)
-    rest = [f"{len(failed) - _MOST_FINDINGS} more findings"] if len(failed) > _MOST_FINDINGS else []
+    more = len(failed) - _MOST_FINDINGS
+    rest = [f"{more} more {'finding' if more == 1 else 'findings'}"] if more > 0 else []
     rest += [f"{passed} {'check' if passed == 1 else 'checks'} passed"] if passed else []
     if rest:
         lines.append(f"  {', '.join(rest)}")

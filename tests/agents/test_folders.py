@@ -77,7 +77,7 @@ def test_the_listing_leaves_links_and_hidden_files_out(folders: Folders, tmp_pat
 def test_a_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     for path in ("missing", "file"):
-        with pytest.raises(UsageError, match="is no folder"):
+        with pytest.raises(UsageError, match="is not a folder"):
             open_folders([str(tmp_path / path)])
 
 

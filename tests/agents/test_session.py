@@ -109,7 +109,7 @@ def test_refusals_are_structured_and_tell_nothing_of_other_files(runs: Path) -> 
         ("analyze", {"path": "../secret.csv"}, 2, "'..'"),
         ("analyze", {"path": str(secret)}, 2, "is not in the folders"),
         ("analyze", {"path": "leak"}, 2, "outside"),
-        ("analyze", {"path": "https://example.org/t.json"}, 2, "no path"),
+        ("analyze", {"path": "https://example.org/t.json"}, 2, "is not the path"),
         ("analyze", {"path": "first", "job": str(secret)}, 2, "is not in the folders"),
         ("analyze", {"path": "first", "ranks": [9]}, 2, "chosen ranks"),
         ("analyze", {"path": "kept", "tokens_per_step": 5}, 2, "is a kept result"),
@@ -138,6 +138,7 @@ def test_refusals_are_structured_and_tell_nothing_of_other_files(runs: Path) -> 
     session(runs, talk)
 
 
+@pytest.mark.wide
 def test_a_run_that_changed_is_measured_again(runs: Path) -> None:
     async def talk(client: Any) -> None:
         first = await client.call_tool("table", {"path": "first", "name": "actions", "columns": ["rank"]})
@@ -153,7 +154,7 @@ def test_the_command_needs_folders(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["mcp"]) == 2
     assert main(["mcp", str(tmp_path / "missing")]) == 2
     message, hint = capsys.readouterr().err.splitlines()[-2:]
-    assert "is no folder" in message
+    assert "is not a folder" in message
     assert hint.startswith("  ")
 
 

@@ -59,6 +59,7 @@ def tables(path: Path, job: JobFile | None = None) -> Tables:
     return build_tables(traces.events, traces.ranks, job, empty(ROUTING))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_tables_are_those_of_the_kineto_twin(name: str, tmp_path: Path) -> None:
     kineto, nsys = (tables(path) for path in twins(JOBS[name], tmp_path))
@@ -87,6 +88,7 @@ def test_figures_are_those_of_the_kineto_twin(tmp_path: Path) -> None:
     assert {r.metric for r in nsys.quality.withheld} == {r.metric for r in kineto.quality.withheld}
 
 
+@pytest.mark.wide
 def test_tables_of_an_export_are_printed(tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     printed: list[pl.DataFrame] = []
     for path in twins(JOBS["labelled 1F1B"], tmp_path):

@@ -64,6 +64,7 @@ def test_shuffled_traces_of_devices_give_the_same_review(name: str, tmp_path: Pa
 LENGTHS = st.lists(st.integers(5, 30), min_size=3, max_size=3)
 
 
+@pytest.mark.wide
 @settings(max_examples=5, phases=[Phase.explicit, Phase.reuse, Phase.generate])  # shrinking would take minutes
 @given(forwards=LENGTHS, backwards=LENGTHS, order=st.randoms(use_true_random=False))
 def test_shuffled_traces_of_cpus_give_the_same_review(

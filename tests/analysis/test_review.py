@@ -103,7 +103,8 @@ def test_a_slow_stage_shows_as_bubble_beyond_theory(tmp_path: Path) -> None:
     (finding,) = (item for item in review["findings"] if item["id"] == "bubble.is_the_schedules")
     assert not finding["passed"]
     assert finding["rank"] == 1
-    assert finding["worth_ms"] > 0
+    assert finding["worth_ms"] is None  # a size beside theory is no saving: what repairs save is replayed
+    assert "even out the stages" in finding["action"]
 
 
 def test_a_run_without_pipeline_invents_no_bubble(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Every figure speaks of the typical steps, and the others have a price."""
+"""Every figure covers the typical steps, and the others have a price."""
 
 from __future__ import annotations
 
@@ -68,6 +68,7 @@ def test_a_shorter_first_step_is_a_warm_up_where_it_skips_its_update(tmp_path: P
         assert [each.reason for each in review.step.set_apart] == ["first step"] * len(expected)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("idles_first", [True, False])
 def test_a_first_step_that_lacks_the_time_before_its_first_kernel_was_cut(*, idles_first: bool, tmp_path: Path) -> None:
     loop = Loop()

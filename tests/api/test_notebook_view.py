@@ -30,6 +30,7 @@ def inner(frame: str) -> str:
     return html.unescape(found[1])
 
 
+@pytest.mark.wide
 def test_the_cell_holds_verdict_and_timeline_and_nothing_else(run: Path) -> None:
     result = ta.analyze(run)
     page = inner(result._repr_html_())
@@ -61,6 +62,7 @@ def _with_verdict(review: Any, sentences: list[str]) -> Any:
     return replace(review, headline=replace(review.headline, sentences=sentences))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.browser
 @pytest.mark.parametrize("what", ["result", "prediction"])
 def test_the_cell_is_drawn_offline_and_cannot_touch_the_notebook(

@@ -100,11 +100,12 @@ def test_a_gate_on_a_comparison_takes_the_base_as_its_baseline(runs: Path, tmp_p
     assert "<failure" in (tmp_path / "gate.xml").read_text()
 
 
+@pytest.mark.wide
 def test_gate_init_replaces_nothing_and_is_kept_beside_its_baseline(runs: Path, tmp_path: Path, capsys: Caught) -> None:
     gate = tmp_path / "gate.toml"
     assert main(["gate", "init", str(runs / "result"), "-o", str(gate)]) == 0
     assert main(["gate", "init", str(runs / "result"), "-o", str(gate)]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert main(["gate", "init", str(runs / "base"), "-o", str(gate), "--force"]) == 0
     assert main(["analyze", str(runs / "base"), "--gate", str(gate)]) == 0
     assert main(["analyze", str(runs / "slow"), "--gate", str(gate), "--json", "-"]) == 1
@@ -116,3 +117,25 @@ def test_gate_init_replaces_nothing_and_is_kept_beside_its_baseline(runs: Path, 
 def test_junit_without_a_gate_is_wrong_usage(runs: Path, tmp_path: Path, capsys: Caught) -> None:
     assert main(["analyze", str(runs / "result"), "--junit", str(tmp_path / "j.xml")]) == 2
     assert "--junit" in capsys.readouterr().err
+
+
+def test_a_colon_divides_runs_of_several_files(runs: Path, capsys: Caught) -> None:
+    base, slow = (sorted(map(str, (runs / name).rglob("*.json*"))) for name in ("base", "slow"))
+    traces = [[file for file in files if "rank" in Path(file).name] for files in (base, slow)]
+    assert [len(files) for files in traces] == [2, 2]
+    assert main(["compare", *traces[0], ":", *traces[1]]) == 0
+    assert "because stage 1 (rank 1) computes" in capsys.readouterr().out.splitlines()[0]
+
+
+@pytest.mark.parametrize("places", [[":", "result"], ["result", ":"], ["result", ":", ":", "slow result", ":"]])
+def test_an_empty_side_is_refused(places: list[str], runs: Path, capsys: Caught) -> None:
+    assert main(["compare", *(place if place == ":" else str(runs / place) for place in places)]) == 2
+    assert "a colon divides runs, and one side of it is empty" in capsys.readouterr().err
+
+
+def test_ranks_of_one_folder_are_not_taken_as_runs(runs: Path, capsys: Caught) -> None:
+    ranks = [str(file) for file in sorted((runs / "base").rglob("*rank*.json*"))]
+    assert main(["compare", *ranks, str(runs / "slow result")]) == 2
+    refused = capsys.readouterr().err
+    assert "are rank 0 and rank 1 in one folder, taken as two runs" in refused
+    assert "put a colon between the runs" in refused

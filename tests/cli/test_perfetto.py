@@ -24,6 +24,7 @@ def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return plant(job, Faults(slow_compute={2: 1.6}), tmp_path_factory.mktemp("slow run")).traces
 
 
+@pytest.mark.wide
 def test_it_writes_both_formats_and_says_what(traces: Path, tmp_path: Path, capsys: Caught) -> None:
     for name in ("a.pftrace", "a.json", "a.json.gz"):
         assert main(["perfetto", str(traces), "-o", str(tmp_path / name)]) == 0
@@ -66,6 +67,7 @@ def test_the_command_of_a_finding_shows_its_moment(
     assert all(line.split(" -o ")[1] in page for line in lines)
 
 
+@pytest.mark.wide
 def test_the_moment_is_the_same_where_fewer_steps_were_analysed(
     traces: Path, tmp_path: Path, capsys: Caught, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +119,7 @@ def test_no_input_is_no_timeline(tmp_path: Path, capsys: Caught) -> None:
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
+@pytest.mark.wide
 def test_without_the_package_the_other_format_is_named(
     traces: Path, tmp_path: Path, capsys: Caught, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +133,7 @@ def test_without_the_package_the_other_format_is_named(
     assert main(["perfetto", str(traces), "-o", str(tmp_path / "a.json")]) == 0
 
 
+@pytest.mark.wide
 def test_a_result_is_read_without_its_traces(traces: Path, tmp_path: Path, capsys: Caught) -> None:
     result, out = str(tmp_path / "result"), str(tmp_path / "a.pftrace")
     assert main(["analyze", str(traces), "--out", result]) == 0

@@ -49,12 +49,14 @@ def test_nothing_of_the_originals_is_left(traces: Path, tmp_path: Path, capsys: 
     assert [line for line in lines if any(secret in line for secret in SECRETS)] == []
 
 
+@pytest.mark.wide
 def test_without_redaction_they_are_there(traces: Path, tmp_path: Path) -> None:
     assert main(["analyze", str(traces), "--out", str(tmp_path / "result")]) == 0
     found = {secret for file in (tmp_path / "result").rglob("*") if file.is_file() for secret in left_in(file)}
     assert {HOST, KERNEL, USER} <= found
 
 
+@pytest.mark.wide
 def test_pseudonyms_are_stable_and_figures_unchanged(
     traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

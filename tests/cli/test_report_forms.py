@@ -46,6 +46,7 @@ def test_without_a_browser_a_picture_is_refused_and_a_print_is_explained(
     assert not (tmp_path / "r.pdf").exists()
 
 
+@pytest.mark.wide
 def test_a_report_is_drawn_without_panel_and_pandas(review: Path, tmp_path: Path) -> None:
     program = (
         "import sys; from traceanalyzer.cli import main; "

@@ -150,14 +150,14 @@ def test_a_result_is_replaced_and_nothing_else_is(run: Path, tmp_path: Path, cap
     assert (out / "review.json").stat().st_ino != before
     capsys.readouterr()
     (out / "notes.txt").write_text("mine")
-    refused(["analyze", str(run), "--out", str(out)], 2, "is there already and is not a result", capsys)
+    refused(["analyze", str(run), "--out", str(out)], 2, "already exists and is not a result", capsys)
     assert (out / "notes.txt").read_text() == "mine"
     for other in (run, tmp_path / "file", tmp_path / "link"):
         if other.name == "file":
             other.write_text("mine")
         if other.name == "link":
             other.symlink_to(out)
-        refused(["analyze", str(run), "--out", str(other)], 2, "is there already and is not a result", capsys)
+        refused(["analyze", str(run), "--out", str(other)], 2, "already exists and is not a result", capsys)
     (tmp_path / "empty").mkdir()
     assert main(["analyze", str(run), "--out", str(tmp_path / "empty")]) == 0
     assert [entry.name for entry in tmp_path.iterdir() if entry.name.startswith(".")] == []

@@ -56,7 +56,7 @@ def test_a_change_is_named_first_and_sized(name: str) -> None:
     closes(pair)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", PLANTINGS)
 @pytest.mark.parametrize("kept", [(), ("base",)], ids=["two reviews", "tables of one side"])
 def test_reviews_alone_name_and_size_it_too(name: str, kept: tuple[str, ...]) -> None:
@@ -109,6 +109,7 @@ def test_a_clean_repeat_is_noise(job: Job) -> None:
     closes(pair)
 
 
+@pytest.mark.wide
 def test_what_was_repaired_is_named_too() -> None:
     slow = made(PIPELINE, replace(CHANCE, seed=2, slow_compute={2: 1.15}), "slow")
     (pair,) = compare(slow, [side("base", PIPELINE, 0)]).pairs
@@ -125,6 +126,7 @@ def test_two_changes_are_told_in_their_order() -> None:
     closes(pair)
 
 
+@pytest.mark.wide
 def test_a_pause_of_a_host_is_its_hosts() -> None:
     job = replace(PIPELINE, steps_ahead=0)
     stalls = {(1, step, 5): 30_000_000 for step in range(1, job.num_steps + 1)}
@@ -133,6 +135,7 @@ def test_a_pause_of_a_host_is_its_hosts() -> None:
     assert (pair.changes[0].kind, pair.changes[0].ranks) == ("host", [1])
 
 
+@pytest.mark.wide
 def test_other_microbatches_do_not_hide_a_slow_stage() -> None:
     new = made(replace(PIPELINE, num_microbatches=4), replace(CHANCE, seed=6, slow_compute={1: 1.2}), "new")
     (pair,) = compare(side("base", PIPELINE, 0), [new]).pairs
@@ -163,6 +166,7 @@ def test_ranks_are_matched_by_their_place() -> None:
     closes(pair)
 
 
+@pytest.mark.wide
 def test_a_rank_that_was_not_captured_is_no_change() -> None:
     sampled = made(PIPELINE, replace(CHANCE, seed=8, missing_ranks=frozenset({0})), "sampled")
     (pair,) = compare(side("base", PIPELINE, 0), [sampled]).pairs

@@ -43,6 +43,7 @@ def test_a_mutant_is_the_same_every_time(tmp_path: Path) -> None:
     assert sum(damaged) > 20
 
 
+@pytest.mark.wide
 def test_every_seed_is_sound(tmp_path: Path) -> None:
     for seed in seeds(tmp_path / "made"):
         folder = tmp_path / "sound" / seed.name

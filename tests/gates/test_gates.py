@@ -120,7 +120,7 @@ def test_too_few_steps_and_ranks_break_a_gate() -> None:
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = -0.1", "negative"),
         ("on_withheld = 'ignore'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "Invalid enum value"),
         ("[[limit\n", "no gate"),
-        ("floor = '1'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "floor '1' is no percentage"),
+        ("floor = '1'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "floor '1' is not a percentage"),
     ],
 )
 def test_a_file_that_is_no_gate_is_refused_in_one_line(text: str, told: str, tmp_path: Path) -> None:

@@ -51,8 +51,8 @@ def test_entries_of_mappings_are_known_by_key() -> None:
         ("step[0]", "no list before"),
         ("step.duration_ms.median.value", "no field 'value'"),
         ("step..median", "cannot read"),
-        ("", "is no path"),
-        ("[0]", "is no path"),
+        ("", "is not a path"),
+        ("[0]", "is not a path"),
         ("accounting.owners[0", "cannot read"),
     ],
 )

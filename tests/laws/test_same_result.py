@@ -107,6 +107,7 @@ def test_the_environment_changes_no_byte(documents: dict[str, Any], tmp_path: Pa
     assert len(sums) == 1
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "faults",
     [

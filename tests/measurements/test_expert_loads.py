@@ -79,6 +79,14 @@ def matrix_of(table: pl.DataFrame) -> dict[tuple[int, int], tuple[int | None, in
     return {(s, t): (n, b, a) for s, t, n, b, a in table.select(columns).iter_rows()}
 
 
+def test_imbalance_that_few_steps_hold_comes_in_bursts_and_names_them() -> None:
+    calm = [4, 4, 4, 4]
+    (found,) = persistence(loads_of(calm, [4, 5, 4, 3], [1, 13, 1, 1], calm, [2, 10, 2, 2]), "rank").to_dicts()
+    assert (found["pattern"], found["bursts"], found["hottest"]) == ("bursts", [2, 4], 1)
+    (steady,) = persistence(loads_of([1, 13, 1, 1], [2, 10, 2, 2], [1, 12, 1, 2]), "rank").to_dicts()
+    assert (steady["pattern"], steady["bursts"]) == ("steady", [])
+
+
 def test_positions_in_a_sub_group_become_global_ranks() -> None:
     table = traffic(collectives(record(5, [1, 2], [1, 4]), record(9, [4, 3], [2, 3])))
     assert matrix_of(table) == {

@@ -35,7 +35,7 @@ def written(source: Source, path: Path, *, cpu: bool = False) -> Timeline:
     return read_timeline(path)
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("case", CASES)
 def test_both_formats_show_every_table_in_full(case: str, tmp_path: Path) -> None:
     planted = plant(*CASES[case], tmp_path / "run")
@@ -57,6 +57,7 @@ def test_both_formats_show_every_table_in_full(case: str, tmp_path: Path) -> Non
     assert drawn == truth
 
 
+@pytest.mark.wide
 def test_the_host_is_drawn_when_asked_for_and_its_launches_lead_to_their_kernels(tmp_path: Path) -> None:
     planted = plant(Job(pp=2, num_microbatches=3, cuda_graphs=True), Faults(), tmp_path / "run")
     source = measured_source(read(planted.traces))
@@ -80,6 +81,7 @@ def test_the_host_is_drawn_when_asked_for_and_its_launches_lead_to_their_kernels
     assert kernel.args["recorded"]["stream"] == int(kernel.track.removeprefix("stream "))
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("make", ["gpipe", "experts"])
 def test_ranks_without_a_device_have_their_main_thread_as_owner(make: str, tmp_path: Path) -> None:
     folder = with_job(run_of(tmp_path / "run", GPIPE)) if make == "gpipe" else hot_run(tmp_path / "run")

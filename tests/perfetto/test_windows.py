@@ -64,8 +64,8 @@ def test_a_stretch_of_time_counts_from_the_first_step(source: Source, tmp_path: 
 @pytest.mark.parametrize(
     ("choice", "told"),
     [
-        (Choice(ranks=frozenset({7})), "none of the chosen ranks is here"),
-        (Choice(steps=frozenset({99})), "none of the chosen steps is here"),
+        (Choice(ranks=frozenset({7})), "none of the chosen ranks was captured"),
+        (Choice(steps=frozenset({99})), "none of the chosen steps was captured"),
         (Choice(from_ms=5, to_ms=5), "--from is not before --to"),
     ],
 )

@@ -65,7 +65,7 @@ def test_rows_are_chosen_by_an_expression(where: str, ranks: list[int]) -> None:
         ("nosuch > 1", '"nosuch"', "columns of kernels: rank, name, start_ns, duration_ns, duration_ms, end_ns"),
         ("duraton_ms > 1", '"duraton_ms"', "did you mean duration_ns or duration_ms? columns of kernels"),
         ('name == "gemm"', '"gemm"', "write texts in single quotes: 'gemm'"),
-        ("rank", "is no condition: it gives Int32", "rank == 3"),
+        ("rank", "is not a condition: it gives Int32", "rank == 3"),
         ("rank ==", "unable to parse", "columns of kernels"),
         ("rank = 1; drop table kernels", "--where", "columns of kernels"),
         ("rank in (select rank from steps)", "--where", "columns of kernels"),
@@ -94,7 +94,7 @@ def test_columns_order_and_limit() -> None:
     for wanted, told in (
         (Selection(columns=("rank", "nam")), "no column 'nam'"),
         (Selection(sort="nosuch"), "no column 'nosuch'"),
-        (Selection(sort="rank sideways"), "is no list of columns"),
+        (Selection(sort="rank sideways"), "is not a list of columns"),
     ):
         with pytest.raises(UsageError, match=told):
             select(FRAME, wanted)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
 from catalogue.base import each_complete, text, trace, write
 
 from reports import report
@@ -13,6 +14,7 @@ from traceanalyzer.analysis.assemble import analyze, read
 MARK = "red;background:url(//x.example/m4rk3r)"
 
 
+@pytest.mark.wide
 def test_no_name_of_a_trace_reaches_a_style(tmp_path: Path) -> None:
     document = trace(0, 1)
     document["host_name"] = MARK

@@ -18,14 +18,15 @@ torch = pytest.importorskip("torch", reason="reference jobs need torch")
 from launched.run_jobs import losses, ranges, run_job  # noqa: E402
 
 from instrumented_runs.experts.layer import placed  # noqa: E402
+from instrumented_runs.experts.loads import sequences_of_shards  # noqa: E402
 from instrumented_runs.experts.mlps import Expert, compute_experts, grouped_multiply  # noqa: E402
-from instrumented_runs.experts.routing import assign, deal, quotas  # noqa: E402
+from instrumented_runs.experts.routing import assign, deal  # noqa: E402
 from instrumented_runs.jobs.experts import homes, shape  # noqa: E402
 from instrumented_runs.jobs.token_task import batch  # noqa: E402
 from instrumented_runs.jobs.transformer import Attention, Embedding, Head, seed_weights, token_loss  # noqa: E402
 from instrumented_runs.settings import ExpertSettings  # noqa: E402
+from instrumented_runs.settle import settle  # noqa: E402
 from traceanalyzer.cli.options.experts import read_placement  # noqa: E402
-from traceanalyzer.cli.running.run import make_settings  # noqa: E402
 from traceanalyzer.errors import InputError, UsageError  # noqa: E402
 from traceanalyzer.job import ROUTING_FILE, RoutingRecord  # noqa: E402
 
@@ -76,7 +77,8 @@ class PlainLayer(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = self.norm(x).flatten(0, 1)
         probabilities = self.router(tokens).softmax(dim=1)
-        shards = probabilities.detach().chunk(self.settings.num_shards)
+        sizes = [number * self.settings.sequence_length for number in sequences_of_shards(self.settings)]
+        shards = probabilities.detach().split(sizes)
         chosen = [assign(self.settings, p, self.step, self.layer, i) for i, p in enumerate(shards)]
         kept = torch.cat([self.with_room(c) for c in chosen])
         chosen = torch.cat(chosen)
@@ -132,6 +134,7 @@ SWAPPED = (((3, 0), (1, 2)), ((2, 1), (3, 0)))
     "changes",
     [
         {"routing": "hot"},
+        {"routing": "ragged-sources", "hot_factor": 1.4},
         {"routing": "learned", "shared_ffn_size": 20},
         {"routing": "uniform", "num_ranks": 4, "num_shards": 4},
         {"routing": "zipf", "capacity_factor": 1.0, "gemm_alignment": 8},
@@ -190,16 +193,6 @@ def test_dealt_visits_are_exact_and_no_token_meets_an_expert_twice(visits: list[
     assert all(len(set(row)) == len(row) for row in table.tolist())
 
 
-@pytest.mark.parametrize(("routing", "hot"), [("hot", 3), ("drifting", 2)])
-def test_a_hot_rank_receives_its_factor_of_the_mean_and_the_rest_is_even(routing: str, hot: int) -> None:
-    settings = ExpertSettings(folder="", routing=routing, hot_factor=2.4, hot_rank=3)
-    visits = quotas(settings, 1000, step=6)
-    per_rank = [visits[2 * r] + visits[2 * r + 1] for r in range(4)]
-    assert sum(visits) == 2000
-    assert per_rank[hot] == 1200
-    assert {v for r, v in enumerate(per_rank) if r != hot} <= {266, 267}
-
-
 def test_balanced_routing_is_exactly_even_and_uniform_routing_is_not() -> None:
     probabilities = torch.full((512, 8), 1 / 8)
     loads = {
@@ -229,6 +222,9 @@ def test_draws_depend_on_step_layer_and_shard_and_on_nothing_else() -> None:
         ({"num_experts": 6}, "6 experts cannot be shared by 4 ranks"),
         ({"hot_factor": 4.5}, "cannot be 4.5 times hot"),
         ({"hot_rank": 4}, "rank 4 of 4"),
+        ({"routing": "idle-experts", "num_experts": 4, "experts_per_token": 4, "hot_factor": 0}, "1 of 4 are idle"),
+        ({"routing": "ragged-sources", "sequences_per_shard": 1}, "each needs one"),
+        ({"routing": "ragged-sources", "capacity_factor": 1.0}, "have no capacity"),
         ({"num_experts": 4, "hot_factor": 2.4}, "cannot be 2.4 times hot"),
         ({"experts_by": "cp"}, "cannot be sharded by 'cp'"),
         ({"experts_by": "tp", "expert_ffn_size": 6}, "inner size 6 cannot be sliced over 4 ranks"),
@@ -272,13 +268,13 @@ def test_the_file_of_plan_becomes_the_runs_placement(tmp_path: Path) -> None:
     path = tmp_path / "placement.json"
     path.write_text(json.dumps({"layers": layers}))
     options = {"placement": read_placement(str(path))}
-    settings, _ = make_settings("experts", "runs/x", "paced", None, options)
+    settings, _ = settle("experts", "runs/x", "paced", None, options)
     assert isinstance(settings, ExpertSettings)
     assert settings.placement == (((7, 1), (2, 3), (4, 5), (6, 0)),) * 2
     assert placed(settings, 1) == [7, 1, 2, 3, 4, 5, 6, 0]
     assert homes(placed(settings, 1), [0, 1, 2, 3]) == (3, 0, 1, 1, 2, 2, 3, 0)
     with pytest.raises(UsageError, match="--placement does not apply"):
-        make_settings("dense", "runs/x", "auto", None, options)
+        settle("dense", "runs/x", "auto", None, options)
 
 
 @pytest.mark.parametrize(

@@ -91,7 +91,7 @@ def test_a_rank_map_is_written_out_where_each_process_made_its_own_group(
         traced(tmp_path / "t", f"rank{rank}.json", **own)
     assert main(["check", str(tmp_path / "t")]) == 3
     said = capsys.readouterr().err
-    assert "each records rank 0 of its own process group, and the names tell ranks 2, 3, 4" in said
+    assert "each records rank 0 of its own process group, and the file names say ranks 2, 3, 4" in said
     given = said[said.index("--rank-map '") + 12 : said.rindex("'")]
     assert main(["check", str(tmp_path / "t"), "--rank-map", given]) == 0
     assert "3 of an unknown number of ranks (2, 3, 4)" in capsys.readouterr().out

@@ -28,7 +28,7 @@ class Folders:
         anywhere below `path`.
         """
         if not path or "\0" in path or _URL.match(path):
-            raise UsageError(f"{path!r}: is no path of a file or folder", self._hint())
+            raise UsageError(f"{path!r}: is not the path of a file or folder", self._hint())
         if ".." in Path(path).parts:
             raise UsageError(f"{path}: a path may not contain '..'", self._hint())
         found = next((place for place in self._candidates(path) if place.exists()), None)
@@ -63,7 +63,7 @@ def open_folders(paths: Sequence[str]) -> Folders:
     """The folders at `paths`. Raises `UsageError` where one is none."""
     for path in paths:
         if not Path(path).is_dir():
-            raise UsageError(f"{path}: is no folder", "give folders that hold runs, captures or results")
+            raise UsageError(f"{path}: is not a folder", "give folders that hold runs, captures or results")
     return Folders(tuple(dict.fromkeys(Path(path).resolve() for path in paths)))
 
 

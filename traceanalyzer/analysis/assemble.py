@@ -29,6 +29,7 @@ from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_sentences
 from traceanalyzer.gaps.culprits.culprits import stage_of
+from traceanalyzer.gaps.culprits.late_peers import late_peers, rows_on_peers
 from traceanalyzer.gaps.efficiency.next_configurations import next_configurations
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
@@ -75,7 +76,7 @@ def _review(run: Run, found: Measured) -> Review:
     recomputed = subjects.efficiency.recomputed
     given: dict[str, Any] = {name: value for part in subjects.parts for name, value in part.sections.items()}
     checks = capture_figures(run, tables, found.step)
-    result = quality(run, tables, checks, claims.withheld, found.clock_effects)
+    result = quality(run, subjects.capture.everything.tables, checks, claims.withheld, found.clock_effects)
     return _summed_up(
         found,
         Review(
@@ -192,6 +193,8 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
     if ops is None:
         ops = conform(ops_of_actions(tables.actions, pipelines(tables, run.job)), OPS)
     given = {name: table for part in subjects.parts for name, table in part.tables.items()}
+    late = late_peers(subjects.culprits.faults)
+    given |= {name: rows_on_peers(given[name], late) for name in ("blame", "attribution") if name in given}
     return given | {
         "actions": everything.with_others(subjects.pipeline.actions, tables.actions, ACTIONS),
         "kernels": with_shapes(tables.kernels, subjects.efficiency.timed),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -28,6 +28,7 @@ from traceanalyzer.tables.communication.records import (
     tables_of_records,
     with_recorded,
 )
+from traceanalyzer.tables.steps.typical import with_unmeasured
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +77,19 @@ def captured(run: Run) -> Captured:
     return Captured(everything, typical, trusted, ambiguous, trusted.withheld)
 
 
+def without_steps(capture: Captured, steps: Collection[int]) -> Captured:
+    """The capture with these steps of a pipelined job set apart, too: no pipeline could be measured on them."""
+    everything = capture.everything
+    marked = with_unmeasured(everything.tables.steps, steps)
+    everything = replace(everything, tables=replace(everything.tables, steps=marked))
+    typical = everything.typical()
+    ambiguous = _ambiguous_ns(typical.tables, typical.exchanged)
+    return replace(capture, everything=everything, typical=typical, ambiguous_ns=ambiguous)
+
+
 def events_of(run: Run, tables: Tables) -> Callable[[int], pl.DataFrame]:
     """Events of one rank on the tables' clock."""
-    return lambda rank: on_one_clock(run.traces.events.filter(pl.col("rank") == rank), tables.clocks)
+    return lambda rank: on_one_clock(run.traces.recorded.of_rank(rank), tables.clocks)
 
 
 def _tables(run: Run) -> Tables:
@@ -87,10 +98,10 @@ def _tables(run: Run) -> Tables:
         return tables_of_ops(run.ops, run.path)
     dumps = run.records
     told = recorded_collectives(dumps.flight, dumps.inspector)
-    if run.traces.events.is_empty():
+    if not run.traces.num_events:
         return tables_of_records(run.traces.ranks, told, recorded_messages(dumps.flight, dumps.inspector))
     tables = build_tables(
-        run.traces.events,
+        run.traces.recorded,
         run.traces.ranks,
         run.job,
         run.routing_records,

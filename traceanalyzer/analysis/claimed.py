@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from traceanalyzer.analysis.subjects import Subjects
 from traceanalyzer.gaps.checks.culprits import slow_ranks
 from traceanalyzer.gaps.culprits.culprits import stage_of
+from traceanalyzer.gaps.culprits.late_peers import blamed_on_peers, late_peers
 from traceanalyzer.gaps.sample.claims import by_coverage, supported, unsupported
 from traceanalyzer.measurements.efficiency.mfu import median_step
 from traceanalyzer.review import AllToAll, Bubble, Recorded, Sample, StragglerFigures, Withheld
 from traceanalyzer.tables import Tables
 
-_ONLY_RECORDS = "no trace is here: records of communication tell nothing of it"
+_ONLY_RECORDS = "there is no trace: records of communication do not show it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,11 @@ def claimed(subjects: Subjects, sample: Sample, recorded: Recorded | None) -> Cl
     withheld = [item for part in subjects.parts for item in part.withheld]
     withheld += by_coverage(sample, withheld)
     return Claimed(
-        bubble=supported(subjects.pipeline.figures, "bubble", sample),
+        bubble=blamed_on_peers(
+            supported(subjects.pipeline.figures, "bubble", sample),
+            late_peers(subjects.culprits.faults),
+            stage_of(subjects.pipeline.actions),
+        ),
         all_to_all=supported(subjects.experts.figures, "all_to_all", sample),
         stragglers=_slow_ranks(subjects, sample),
         withheld=_without_steps(withheld, subjects, recorded),
@@ -64,5 +69,5 @@ def why_no_kernels(tables: Tables) -> str:
     """Why nothing is measured of traces of which no kernel was read."""
     unread = " and ".join(tables.unread_devices)
     if unread:
-        return f"device events in the format of {unread} are not read, and CPU events do not tell what the device did"
-    return "kernels were launched and none was recorded, so nothing tells what the device did"
+        return f"device events in the format of {unread} are not read, and CPU events do not show what the device did"
+    return "kernels were launched and none was recorded, so what the device did is unknown"

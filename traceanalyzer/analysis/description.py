@@ -14,7 +14,7 @@ from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.gaps.pipeline.actions import expected_ranks
 from traceanalyzer.gaps.pipeline.bubble import PipelineGap
 from traceanalyzer.gaps.sample.inferred_job import inferred_facts
-from traceanalyzer.job import RUN_FILE, Job
+from traceanalyzer.job import DECLARED, LAYOUT_BASIS, RUN_FILE, Job
 from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.review import (
     Bubble,
@@ -35,6 +35,7 @@ from traceanalyzer.review.words import counted, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.overlaps import overlapping_steps
 from traceanalyzer.tables.computation.taxonomy import unknown_names
+from traceanalyzer.tables.steps.typical import typical_steps
 from traceanalyzer.traces.defects import losses
 
 Value = TypeVar("Value")
@@ -81,14 +82,13 @@ def _given(declared: Declaration) -> JobFacts:
 
 
 def _declared(job: Job) -> JobFacts:
-    layout = job.layout
     return JobFacts(
         kind=_said(None if job.declares_nothing else job.kind, RUN_FILE),
         schedule=_said(job.schedule, RUN_FILE),
         num_stages=_said(job.num_stages, RUN_FILE),
         num_microbatches=_said(job.num_microbatches, RUN_FILE),
         num_chunks=_said(job.num_chunks, RUN_FILE),
-        layout=_said(Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep) if layout else None, RUN_FILE),
+        layout=_layout(job),
         model=_said(job.model if job.model.num_layers else None, RUN_FILE),
         hardware=_said(job.hardware, RUN_FILE),
         compute_mode=_said(job.compute_mode, RUN_FILE),
@@ -99,6 +99,19 @@ def _declared(job: Job) -> JobFacts:
         recompute=_said(cast("Recomputation | None", job.recompute), RUN_FILE),
         status=_said(job.status, RUN_FILE),
     )
+
+
+def _layout(job: Job) -> Fact[Degrees] | None:
+    """The layout in `run.json`: declared, or read by the recorder from the job's process groups."""
+    layout = job.layout
+    if layout is None:
+        return None
+    context = layout.cp if layout.cp > 1 else None
+    degrees = Degrees(pp=layout.pp, dp=layout.dp, tp=layout.tp, ep=layout.ep, cp=context)
+    basis = job.basis.get(LAYOUT_BASIS, DECLARED)
+    if basis == DECLARED:
+        return _said(degrees, RUN_FILE)
+    return Fact(value=degrees, source="recorded", basis=f"{basis} ({RUN_FILE})")
 
 
 def _measured(pipeline: PipelineGap) -> JobFacts:
@@ -134,7 +147,7 @@ def quality(
     withheld: list[Withheld],
     clock_effects: Sequence[ClockEffect],
 ) -> Quality:
-    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches.
+    """Coverage, losses, what is withheld, and how far the clocks' uncertainty reaches; `tables` are of all captured steps.
 
     Ranks that were promised and are not here are lost; all others were sampled by design.
     """
@@ -154,7 +167,7 @@ def quality(
         num_ranks_expected=expected,
         num_ranks_found=found,
         ranks_lost=sorted(lost),
-        num_steps_used=tables.steps["step"].n_unique(),
+        num_steps_used=len(typical_steps(tables.steps)),
         events_seen=traces.counts.events_seen,
         events_kept=traces.counts.events_kept,
         events_dropped=dropped,
@@ -191,7 +204,7 @@ def warnings(
         lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'is' if found == 1 else 'are'} here.")
     if result.ranks_lost:
         lost = ranks_text(result.ranks_lost)
-        lines.append(f"Promised and not here: {lost}. A result of what is left is not that of the run.")
+        lines.append(f"Missing from this capture: {lost}. The result covers only what is left.")
     if job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
     lines += _defect_lines(result.defects)
@@ -238,7 +251,7 @@ def _defect_lines(defects: Sequence[Defect]) -> list[str]:
 
 
 def _lost_events(result: Quality) -> dict[str, int]:
-    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are no event."""
+    """Events left out whose absence is a loss, by reason: not those of a file's copy, nor elements that are not events."""
     lost = {defect.code for defect in result.defects if defect.is_loss}
     spared = _NO_LOSS if "rank.unknown" in lost else {*_NO_LOSS, "file_left_out"}
     return {reason: count for reason, count in result.events_dropped.items() if lost and count and reason not in spared}
@@ -305,10 +318,14 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
 
 def _step_text(tables: Tables) -> str:
     """What a step is, and which steps figures speak of."""
-    told = f"Told by {tables.step_basis.name}" if tables.step_basis.name else "Nothing tells steps: the capture is one"
+    told = (
+        f"Told by {tables.step_basis.name}"
+        if tables.step_basis.name
+        else "No step is marked: the capture counts as one"
+    )
     return (
         f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
-        "start. Every figure speaks of the typical steps; those set apart are listed with their price."
+        "start. Every figure covers the typical steps; those set apart are listed with their price."
     )
 
 

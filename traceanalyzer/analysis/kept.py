@@ -64,7 +64,7 @@ def keep_result(review: Review, tables: Mapping[str, pl.DataFrame], path: Path |
     temporary: Path | None = None
     try:
         if folder.is_symlink() or (folder.exists() and not _may_be_replaced(folder)):
-            raise UsageError(f"{folder}: is there already and is not a result", "name a new folder with --out")
+            raise UsageError(f"{folder}: already exists and is not a result", "name a new folder with --out")
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name[:64]}.", suffix=".tmp", dir=folder.parent))
         _fill(temporary, review, tables)
         _move(temporary, folder)
@@ -92,7 +92,7 @@ def read_table(folder: Path, name: str) -> pl.DataFrame:
     file = table_file(folder, name)
     if name not in result_tables() or not file.is_file():
         raise UsageError(
-            f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
+            f"{folder}: this result does not hold the table {name}", "give the traces instead of the result"
         )
     try:
         content = read_regular(file, _MOST_TABLE_BYTES)
@@ -111,7 +111,7 @@ def scan_table(folder: Path, name: str) -> pl.LazyFrame:
     file = table_file(folder, name)
     if name not in result_tables() or not file.is_file():
         raise UsageError(
-            f"{folder}: this result does not hold the table {name}", "give the traces in place of the result"
+            f"{folder}: this result does not hold the table {name}", "give the traces instead of the result"
         )
     try:
         with open_regular(file) as stream:

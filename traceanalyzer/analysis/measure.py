@@ -48,14 +48,13 @@ class Measured:
 
 def measure(run: Run) -> Measured:
     """Every measurement of a run: what was captured, every subject's part of it, and what of that may be claimed."""
-    capture = captured(run)
-    typical = capture.typical
-    found = subjects(run, capture)
+    found = subjects(run, captured(run))
+    capture, typical = found.capture, found.capture.typical
     step = step_figures(typical.tables, capture.everything.tables, run)
     waits = wait_bounds(typical.splits, typical.messages, links(typical.tables.ranks))
     exchanges = found.experts.detail.collectives
     coverage = sample(typical.tables, exchanges, waits, found.pipeline.figures, run.job)
-    alone = run.ops is None and run.traces.events.is_empty()
+    alone = run.ops is None and not run.traces.num_events
     recorded = recorded_figures(run.records, capture.everything.splits, alone=alone)
     return Measured(
         subjects=found,

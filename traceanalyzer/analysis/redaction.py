@@ -1,13 +1,10 @@
 """A result without the names that it was measured on: hosts, users, paths, kernels, annotations become stable pseudonyms.
 
-A pseudonym is a keyed hash of the name, so that two results of one job can still be compared. Without a key of your own
-(`TRACEANALYZER_REDACT_KEY`) a name that can be guessed can be checked against its pseudonym.
+What a pseudonym is: `traceanalyzer.pseudonyms`.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -17,32 +14,18 @@ import msgspec
 import polars as pl
 
 from traceanalyzer.analysis.kept import Kept
-from traceanalyzer.errors import UsageError
+from traceanalyzer.pseudonyms import PATH, USER, pseudonym
 from traceanalyzer.review import to_json
 from traceanalyzer.review.file import decode_review
 
-CLASSES = ("hosts", "users", "paths", "kernels", "annotations")
-KEY = "TRACEANALYZER_REDACT_KEY"
 _FREE_TEXT = ("metadata",)
 """Columns of `ranks` that hold whatever the job put there: emptied."""
-_USER = re.compile(r"(?<=/home/)[^/\s:\"']+|(?<=/Users/)[^/\s:\"']+|(?<=/users/)[^/\s:\"']+")
-_PATH = re.compile(r"(?<![\w/.:])/(?:[^/\s:\"'|;,]+/)+[^/\s:\"'|;,]*")
 _RANGE = re.compile(r'range "([^"]+)"')
 _DESCRIPTION = re.compile(r'"pg_desc"\s*:\s*"([^"]+)"')
 _SHORT = 4
 """Names shorter than this are replaced only where they are the whole text."""
 _OURS = re.compile(r"^(?:ProfilerStep|train_step|step|default_pg|undefined|mesh_\w+)\b")
 """Words of torch and ours that tell nothing of a job."""
-
-
-def classes_of(text: str | None) -> frozenset[str]:
-    """Classes in a list such as `hosts,paths`; `all` is every one. Raises `UsageError`."""
-    if text is None:
-        return frozenset()
-    names = {part.strip() for part in text.split(",") if part.strip()}
-    if unknown := sorted(names - {*CLASSES, "all"}):
-        raise UsageError(f"--redact '{unknown[0]}' is no class of names", f"classes: all, {', '.join(CLASSES)}")
-    return frozenset(CLASSES if "all" in names else names)
 
 
 def redacted(kept: Kept, classes: Collection[str]) -> Kept:
@@ -69,7 +52,7 @@ class _Names:
             ("hosts", _hosts(kept.tables)),
         ):
             for name in found if kind in classes else ():
-                self._pairs[name] = _pseudonym(kind, name)
+                self._pairs[name] = pseudonym(kind, name)
         long = sorted((name for name in self._pairs if len(name) >= _SHORT), key=len, reverse=True)
         self._inside = re.compile("|".join(map(re.escape, long))) if long else None
 
@@ -80,15 +63,10 @@ class _Names:
         if self._inside is not None:
             text = self._inside.sub(lambda found: self._pairs[found[0]], text)
         if "paths" in self._classes:
-            text = _PATH.sub(lambda found: _pseudonym("paths", found[0]), text)
+            text = PATH.sub(lambda found: pseudonym("paths", found[0]), text)
         if "users" in self._classes:
-            text = _USER.sub(lambda found: _pseudonym("users", found[0]), text)
+            text = USER.sub(lambda found: pseudonym("users", found[0]), text)
         return text
-
-
-def _pseudonym(kind: str, name: str) -> str:
-    digest = hashlib.blake2b(name.encode("utf-8", "replace"), key=os.environ.get(KEY, "").encode()[:64], digest_size=5)
-    return f"{kind.removesuffix('s')}-{digest.hexdigest()}"
 
 
 def _texts(tables: Mapping[str, pl.DataFrame], places: Iterable[tuple[str, str]]) -> Iterator[str]:

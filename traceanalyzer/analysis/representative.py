@@ -19,7 +19,7 @@ def capture_figures(run: Run, tables: Tables, step: StepFigures) -> list[Capture
     checks = capture_checks(
         steps=tables.steps,
         kernels=tables.kernels,
-        overhead=on_one_clock(_profiler_work(run.traces.events), tables.clocks),
+        overhead=on_one_clock(run.traces.recorded.collected(_profiler_work), tables.clocks),
         profiled_ms=step.wall_clock_ms or step.duration_ms.median,
         unprofiled_ms=step.unprofiled_ms,
     )

@@ -17,6 +17,7 @@ from traceanalyzer.traces import (
     Counts,
     Summary,
     Traces,
+    in_memory,
     read_job,
     read_routing_records,
     read_step_records,
@@ -32,7 +33,7 @@ from traceanalyzer.traces.nccl.records import (
     with_defects,
 )
 from traceanalyzer.traces.op_table import is_op_table, read_op_table
-from traceanalyzer.traces.run_folder import ROUTING_RECORDS
+from traceanalyzer.traces.run_folder import ROUTING_RECORDS, describes_a_job
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +66,13 @@ def read(
     ranks: Collection[int] | None = None,
     steps: Collection[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    store: Path | None = None,
 ) -> Run:
     """Read a run folder, a folder of traces, trace files, an op table (Parquet, CSV), or records of communication.
 
     `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
     files by name or pattern; `ranks` and `steps` choose what to look at; `progress` is called with the
-    bytes read so far and in all. Raises `InputError` if nothing can be used, `UsageError` if nothing that was chosen is
+    bytes read so far and in all; `store` is an empty folder that may take the events of large traces. Raises `InputError` if nothing can be used, `UsageError` if nothing that was chosen is
     here.
     """
     chosen = None if steps is None else frozenset(steps)
@@ -78,7 +80,7 @@ def read(
         return _op_table_run(str(path), _of_ranks(read_op_table(path, columns), ranks, str(path)), chosen)
     records = read_records(path)
     try:
-        traces = read_traces(path, rank_map=rank_map, ranks=ranks, progress=progress)
+        traces = read_traces(path, rank_map=rank_map, ranks=ranks, progress=progress, store=store)
     except NoTracesError:
         records = records_of_ranks(records, ranks)
         found = summarize_records(records)
@@ -86,7 +88,7 @@ def read(
             raise
         return _recorded_run(str(path), records, found)
     folder = traces.run_folder
-    job = read_job(folder) if folder else None
+    job = read_job(folder) if folder and describes_a_job(folder) else None
     return Run(
         path=str(path),
         traces=replace(traces, defects=with_defects(traces.defects, records)),
@@ -115,7 +117,7 @@ def _of_ranks(ops: pl.DataFrame, ranks: Collection[int] | None, path: str) -> pl
     kept = _rows_of(ops, ranks)
     if kept.is_empty() and not ops.is_empty():
         raise UsageError(
-            f"{path}: none of the chosen ranks is here", "choose among the ranks that are, or leave it out"
+            f"{path}: none of the chosen ranks was captured", "choose among the ranks that are, or leave it out"
         )
     return kept
 
@@ -127,7 +129,11 @@ def with_declaration(run: Run, declared: Declaration) -> Run:
 
 def _recorded_run(path: str, records: Records, found: Summary) -> Run:
     traces = Traces(
-        ranks=found.ranks, defects=found.defects, counts=found.counts, run_folder=None, events=empty(EVENTS)
+        ranks=found.ranks,
+        defects=found.defects,
+        counts=found.counts,
+        run_folder=None,
+        recorded=in_memory(empty(EVENTS)),
     )
     return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), records=records)
 
@@ -135,5 +141,7 @@ def _recorded_run(path: str, records: Records, found: Summary) -> Run:
 def _op_table_run(path: str, ops: pl.DataFrame, steps: frozenset[int] | None) -> Run:
     tables = tables_of_ops(ops, path)
     counts = Counts(events_seen=ops.height, events_kept=ops.height)
-    traces = Traces(ranks=tables.ranks, defects=empty(DEFECTS), counts=counts, run_folder=None, events=empty(EVENTS))
+    traces = Traces(
+        ranks=tables.ranks, defects=empty(DEFECTS), counts=counts, run_folder=None, recorded=in_memory(empty(EVENTS))
+    )
     return Run(path, traces, None, empty(STEP_RECORDS), empty(ROUTING_RECORDS), ops, steps=steps)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
-from traceanalyzer.analysis.capture import Captured, events_of
+from traceanalyzer.analysis.capture import Captured, events_of, without_steps
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.causes.causes import pipeline_causes
 from traceanalyzer.gaps.causes.explained import ExplainedPipeline, explained_pipeline
 from traceanalyzer.gaps.culprits.culprits import CulpritGap, culprit_gap
 from traceanalyzer.gaps.efficiency.declaration import declared_recompute
 from traceanalyzer.gaps.efficiency.kernels import KernelGap, kernel_gap
-from traceanalyzer.gaps.efficiency.operators import recorded_operators
+from traceanalyzer.gaps.efficiency.operators import recorded_operators, telling_operators
 from traceanalyzer.gaps.efficiency.prediction import PredictedMfu, predicted_mfu
 from traceanalyzer.gaps.efficiency.shapes import EfficiencyGap, efficiency_gap
 from traceanalyzer.gaps.efficiency.utilisation import UtilisationGap, utilisation_gap
@@ -20,7 +20,7 @@ from traceanalyzer.gaps.experts.imbalance import ExpertGap, expert_gap
 from traceanalyzer.gaps.experts.sharding import ShardingGap, sharding_gap
 from traceanalyzer.gaps.op_study.figures import WhatIfGap, what_if_gap
 from traceanalyzer.gaps.part import SubjectPart
-from traceanalyzer.gaps.pipeline.bubble import pipeline_gap
+from traceanalyzer.gaps.pipeline.bubble import PipelineGap, pipeline_gap
 from traceanalyzer.gaps.pipeline.memory import MemoryGap, memory_gap
 from traceanalyzer.gaps.sample.clock_trust import trusted_pipeline
 from traceanalyzer.gaps.sample.host import HostGap, host_gap
@@ -57,13 +57,14 @@ def subjects(run: Run, capture: Captured) -> Subjects:
 
     What the clocks hide was taken out of waits and transfers by `captured`; `trusted_pipeline` takes it out of the bubble.
     """
-    job, declared, everything, hidden = run.job, run.declared, capture.everything, capture.trusted.hidden
+    job, declared, hidden = run.job, run.declared, capture.trusted.hidden
+    bubble, capture = _pipeline(run, capture)
+    everything = capture.everything
     tables, splits, messages = capture.typical.tables, capture.typical.splits, capture.typical.messages
     exchanged, account = capture.typical.exchanged, capture.typical.account
-    operators = recorded_operators(run.traces.events, tables)
+    operators = recorded_operators(run.traces.recorded.collected(telling_operators(tables.kernels)), tables)
     own_exchanges = read_execution_exchanges(run.path)
 
-    bubble = trusted_pipeline(pipeline_gap(tables, job, splits, exchanged, hidden.get("p2p")), tables, exchanged)
     causes = pipeline_causes(bubble, tables, job, declared)
     pipeline = explained_pipeline(bubble, causes, tables.actions)
     host = host_gap(run.step_records, bubble, tables)
@@ -95,3 +96,24 @@ def subjects(run: Run, capture: Captured) -> Subjects:
         sharding=sharding_gap(detail, tables.expert_computation, timed, job, faithful=mfu.faithful),
         kernel_time=kernel_gap(tables, splits, messages, account),
     )
+
+
+def _pipeline(run: Run, capture: Captured) -> tuple[PipelineGap, Captured]:
+    """The bubble, and the capture whose typical steps are those that it was measured on: all figures are of one set.
+
+    Steps that were chosen by hand stay typical, whether or not a pipeline can be measured on them.
+    """
+    bubble = _bubble(run, capture)
+    unmeasured = set(capture.typical.tables.steps["step"]) - set(bubble.table["step"])
+    if bubble.table.is_empty() or not unmeasured or run.steps is not None:
+        return bubble, capture
+    narrowed = without_steps(capture, unmeasured)
+    again = _bubble(run, narrowed)
+    return replace(again, withheld=bubble.withheld), narrowed
+
+
+def _bubble(run: Run, capture: Captured) -> PipelineGap:
+    typical = capture.typical
+    hides_transfer = capture.trusted.hidden.get("p2p")
+    gap = pipeline_gap(typical.tables, run.job, typical.splits, typical.exchanged, hides_transfer)
+    return trusted_pipeline(gap, typical.tables, typical.exchanged)

@@ -130,7 +130,7 @@ def compare(
         InputError: a file cannot be used.
     """
     if not new:
-        raise UsageError("a base alone is no comparison", "give one more run: compare(base, new)")
+        raise UsageError("a base alone is not a comparison", "give one more run: compare(base, new)")
     found = comparing.compare(
         _side(base),
         [_side(each) for each in new],

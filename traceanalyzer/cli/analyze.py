@@ -59,9 +59,10 @@ def command(
     PATH may be a result that was kept with --out, or its review.json: then it is printed again.
     """
     from traceanalyzer.analysis.kept import keep_result
-    from traceanalyzer.analysis.redaction import classes_of, redacted
+    from traceanalyzer.analysis.redaction import redacted
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
+    from traceanalyzer.pseudonyms import classes_of
     from traceanalyzer.review import to_json
 
     path, classes = one_place(paths), classes_of(redact)
@@ -97,7 +98,7 @@ def _print(result: Kept, form: str, *, full: bool) -> None:
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
-    """The result at `path`; None where that is no result. Raises `UsageError` if options ask for another one."""
+    """The result at `path`; None where that is not a result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
     from traceanalyzer.traces.input.discovery import Paths
 
@@ -132,7 +133,7 @@ def measured(path: Where, asked: dict[str, Any]) -> Kept:
     names, rank_map = load_columns(reading["columns"]), load_rank_map(reading["rank_map"])
     meter = Meter("read")
     run = read(path, names, rank_map=rank_map, ranks=only, steps=at, progress=meter)
-    meter.next(f"measuring {run.traces.events.height:,} events")
+    meter.next(f"measuring {run.traces.num_events:,} events")
     analysis = analyze(with_declaration(run, declared))
     meter.done()
     return Kept(analysis.review, analysis.tables)

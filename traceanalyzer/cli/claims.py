@@ -121,7 +121,7 @@ def _check_folder(target: str) -> None:
     if place != Path(os.path.abspath(target)):  # noqa: PTH100 - see above
         if not place.is_dir():
             raise OutputError(f"{target}: {place} is not a folder", "choose a folder that can be made")
-        check_writable(place / "x")
+        check_writable(place / ".of-a-run")
 
 
 def _check_no_input(target: str, inputs: list[str]) -> None:

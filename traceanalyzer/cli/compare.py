@@ -15,6 +15,7 @@ from traceanalyzer.cli.screen import say, screen_width
 
 if TYPE_CHECKING:
     from traceanalyzer.comparison.side import Side
+    from traceanalyzer.traces.input.discovery import Where
 
 
 @click.command("compare", cls=Command)
@@ -64,11 +65,13 @@ def command(
 ) -> None:
     """Say what changed between BASE and each NEW, by how much, and who or what did it.
 
-    Each may be traces, a capture, a result that `analyze --out` kept, or a review.json alone (which tells less).
+    Each may be traces, a capture, a result that `analyze --out` kept, or a review.json alone (which tells less). Where a run is
+    several files, put a colon between the runs: base/*.json : new/*.json.
     """
     from reports.comparison import render_comparison
     from traceanalyzer.analysis.kept import is_result
     from traceanalyzer.cli.analyze import kept
+    from traceanalyzer.cli.options.runs import refuse_ranks_as_runs, runs_of
     from traceanalyzer.comparison.compare import compare
     from traceanalyzer.comparison.record import to_json
     from traceanalyzer.errors import UsageError
@@ -76,27 +79,29 @@ def command(
 
     if str(html_file) == "-":
         raise UsageError("--html -: the page is written to a file", "name a file: --html comparison.html")
-    paths = list(dict.fromkeys((base, *new, *more_bases)))
-    if all(map(is_result, paths)):
-        kept(base, asked)  # options that describe a job are refused where no traces are read
-    sides = {path: _side(path, asked) for path in paths}
+    first, *others = runs_of((base, *new))
+    places = list(dict.fromkeys((first, *others, *more_bases)))
+    if all(isinstance(place, str) and is_result(place) for place in places):
+        kept(first, asked)  # options that describe a job are refused where no traces are read
+    sides = {place: _side(place, asked) for place in places}
+    refuse_ranks_as_runs([sides[place] for place in (first, *others)])
     found = compare(
-        sides[base],
-        [sides[path] for path in new],
-        more_bases=[sides[path] for path in more_bases],
+        sides[first],
+        [sides[place] for place in others],
+        more_bases=[sides[place] for place in more_bases],
         floor=None if floor is None else floor / 100,
         forced=forced,
     )
     if json_file is not None:
         write_result(json_file, to_json(found))
     if html_file is not None:
-        render_comparison(found, html_file, {path: (side.review, side.tables) for path, side in sides.items()})
+        render_comparison(found, html_file, {side.path: (side.review, side.tables) for side in sides.values()})
     if json_file != "-":
         _print(found, form)
         if html_file is not None and form == "text":
             say(f"page: {html_file}")
-    reviews = [(path, sides[path].review) for path in new]
-    judge(gate_file, reviews, sides[base].review, found.floor_share, form, junit_file, quiet=json_file == "-")
+    reviews = [(sides[place].path, sides[place].review) for place in others]
+    judge(gate_file, reviews, sides[first].review, found.floor_share, form, junit_file, quiet=json_file == "-")
 
 
 def _print(found: Any, form: str) -> None:  # noqa: ANN401 - imported late
@@ -110,11 +115,11 @@ def _print(found: Any, form: str) -> None:  # noqa: ANN401 - imported late
         announce(found.sentences, say)
 
 
-def _side(path: str, asked: dict[str, Any]) -> Side:
+def _side(path: Where, asked: dict[str, Any]) -> Side:
     """A run as a side. Options that describe a job do not apply to results, which have theirs."""
     from traceanalyzer.analysis.kept import is_result, read_result
     from traceanalyzer.cli.analyze import measured
     from traceanalyzer.comparison.side import Side
 
-    result = read_result(path) if is_result(path) else measured(path, asked)
-    return Side(path, result.review, result.tables)
+    result = read_result(path) if isinstance(path, str) and is_result(path) else measured(path, asked)
+    return Side(str(path), result.review, result.tables)

@@ -52,7 +52,7 @@ def init(paths: tuple[str, ...], output: Path, baseline: Path | None, json_file:
     kept_at = baseline or output.parent / "baseline.json"
     for file in (output, kept_at):
         if file.exists() and not force:
-            raise UsageError(f"{file}: is there already", "name another file, or give --force to replace it")
+            raise UsageError(f"{file}: already exists", "name another file, or give --force to replace it")
     path = one_place(paths)
     result = kept(path, {}) or measured(path, asked)
     relative = os.path.relpath(kept_at, output.parent)

@@ -56,6 +56,8 @@ def command(
     PATH is traces, a capture, or a result that was kept by `analyze --out`. All of it is measured; --ranks, --steps, --from
     and --to choose what is written.
     """
+    import tempfile
+
     from traceanalyzer.errors import UsageError
     from traceanalyzer.options.reading import chosen_numbers
     from traceanalyzer.perfetto.export import format_of, write_timeline
@@ -65,9 +67,10 @@ def command(
         raise UsageError("-o -: a timeline is written to a file", "name a file: -o timeline.pftrace")
     ranks, steps = asked.pop("ranks"), asked.pop("steps")
     choice = Choice(chosen_numbers("--ranks", ranks), chosen_numbers("--steps", steps), from_ms, to_ms)
-    source = _source(one_place(paths), traces, asked, cpu=cpu)
     form = format_of(output) if kind is None else "json" if kind == "json" else "perfetto"
-    done = write_timeline(source, choice, output, form, cpu=cpu)
+    with tempfile.TemporaryDirectory(prefix="traceanalyzer-", ignore_cleanup_errors=True) as store:
+        source = _source(one_place(paths), traces, asked, Path(store), cpu=cpu)
+        done = write_timeline(source, choice, output, form, cpu=cpu)
     if json_file is not None:
         _tell(done, output, form, json_file)
     for note in done.notes:
@@ -95,7 +98,8 @@ def _tell(done: Written, output: Path, form: Format, json_file: str) -> None:
     write_result(json_file, written(record))
 
 
-def _source(path: Where, traces: str | None, asked: dict[str, Any], *, cpu: bool) -> Source:
+def _source(path: Where, traces: str | None, asked: dict[str, Any], store: Path, *, cpu: bool) -> Source:
+    """What is at `path`, measured where it is not a result. `store` takes the events of large traces until they are written."""
     from traceanalyzer.analysis.assemble import read, with_declaration
     from traceanalyzer.analysis.kept import is_result
     from traceanalyzer.cli.analyze import refuse_options
@@ -117,4 +121,4 @@ def _source(path: Where, traces: str | None, asked: dict[str, Any], *, cpu: bool
     if traces is not None:
         raise UsageError(f"{path}: is not a result, so --traces does not apply", "leave --traces out")
     names, rank_map = load_columns(asked.pop("columns")), load_rank_map(asked.pop("rank_map"))
-    return measured_source(with_declaration(read(path, names, rank_map=rank_map), declaration(**asked)))
+    return measured_source(with_declaration(read(path, names, rank_map=rank_map, store=store), declaration(**asked)))

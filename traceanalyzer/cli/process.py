@@ -26,7 +26,7 @@ _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT) if h
 _OUT_OF_MEMORY = (b"memory allocation of", b"capacity overflow", b"std::bad_alloc", b"out of memory")
 _PR_SET_PDEATHSIG = 1
 _FEWER_SWEEPS = (50_000, 20, 100)
-"""Of the garbage collector: importing makes many objects and no garbage; what is large is no cycle of Python's."""
+"""Of the garbage collector: importing makes many objects and no garbage; what is large is not a cycle of Python's."""
 
 
 def main() -> int:

@@ -211,5 +211,5 @@ COMMANDS_WITH_SCHEMA = tuple(_SCHEMAS)
 def schema(command: str) -> dict[str, Any]:
     """JSON Schema of what a command writes with `--json`. Raises `UsageError`."""
     if command not in _SCHEMAS:
-        raise UsageError(f"'{command}' is no command with a record", f"commands: {', '.join(_SCHEMAS)}")
+        raise UsageError(f"'{command}' is not a command with a record", f"commands: {', '.join(_SCHEMAS)}")
     return _SCHEMAS[command]()

@@ -62,10 +62,11 @@ def command(
 
     PATH may be the folder of a sweep: the page then shows its points over theory. PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
     """
-    from traceanalyzer.analysis.redaction import classes_of, redacted
+    from traceanalyzer.analysis.redaction import redacted
     from traceanalyzer.cli.analyze import kept, measured
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
+    from traceanalyzer.pseudonyms import classes_of
     from traceanalyzer.review import to_json
 
     if str(output) == "-":

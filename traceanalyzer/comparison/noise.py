@@ -48,7 +48,9 @@ def run_floor(bases: Sequence[Side], declared: float | None) -> Floor:
         return Floor(declared, f"{percent(declared)} between runs, as set")
     steps = [each.step_ns for each in bases if each.step_ns]
     if len(steps) < 2:
-        return Floor(DEFAULT_FLOOR, f"{percent(DEFAULT_FLOOR)} between runs assumed; several base runs would tell")
+        return Floor(
+            DEFAULT_FLOOR, f"{percent(DEFAULT_FLOOR)} between runs assumed; several base runs would measure it"
+        )
     middle = median(steps)
     if len(steps) == 2:
         seen = abs(steps[1] - steps[0]) / middle

@@ -90,7 +90,7 @@ def read_gate(path: Path | str) -> Gate:
     if not gate.limit:
         raise UsageError(f"{path}: holds no limit", "write at least one [[limit]] with a path")
     if gate.floor is not None and share_of(gate.floor) is None:
-        raise UsageError(f"{path}: floor '{gate.floor}' is no percentage", 'write floor = "1%"')
+        raise UsageError(f"{path}: floor '{gate.floor}' is not a percentage", 'write floor = "1%"')
     for at, limit in enumerate(gate.limit, 1):
         _checked(limit, f"{path}: limit {at} ({limit.path})")
     return gate
@@ -106,7 +106,7 @@ def _checked(limit: Limit, where: str) -> None:
     for test in ("max_increase", "max_decrease"):
         value = getattr(limit, test)
         if isinstance(value, str) and share_of(value) is None:
-            raise UsageError(f"{where}: {test} '{value}' is no percentage", f'write {test} = "2%", or a number')
+            raise UsageError(f"{where}: {test} '{value}' is not a percentage", f'write {test} = "2%", or a number')
         if isinstance(value, float | int) and value < 0:
             raise UsageError(f"{where}: {test} is negative", "write how far the value may go, as a positive number")
 

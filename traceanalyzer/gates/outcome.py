@@ -135,7 +135,7 @@ def _value(limit: Limit, found: Found, before: object, noise: float, choice: OnW
     if not _has_numbers(limit):
         return _told(limit, name, broken=False, text=_text(value))
     if not _is_number(value):
-        return _told(limit, name, broken=True, text=f"{_text(value)} is no number")
+        return _told(limit, name, broken=True, text=f"{_text(value)} is not a number")
     number = float(str(value))
     if limit.is_relative and not _is_number(before):
         return _unjudged(limit, found, "the baseline has no number there", choice)

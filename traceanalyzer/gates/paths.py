@@ -56,11 +56,11 @@ def parse_path(text: str) -> tuple[Step, ...]:
     while at < len(text):
         match = _PIECE.match(text, at)
         if match is None:
-            raise UsageError(f"'{text}' is no path of review.json: cannot read '{text[at:]}'", _HINT)
+            raise UsageError(f"'{text}' is not a path of review.json: cannot read '{text[at:]}'", _HINT)
         steps.append(_step(match))
         at = match.end()
     if not steps or steps[0].name is None:
-        raise UsageError(f"'{text}' is no path of review.json", _HINT)
+        raise UsageError(f"'{text}' is not a path of review.json", _HINT)
     _check(text, steps)
     return tuple(steps)
 

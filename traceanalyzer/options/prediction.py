@@ -12,13 +12,12 @@ import msgspec
 from msgspec import Meta
 
 from traceanalyzer.errors import InputError, UsageError
-from traceanalyzer.hardware import DeviceSpec, devices, find_device
+from traceanalyzer.hardware import DeviceSpec, devices, find_device, known_device
 from traceanalyzer.model import ModelShape
 from traceanalyzer.model_configs import presets
 from traceanalyzer.options.job_file import read_job_file
 from traceanalyzer.regular_file import read_text
 from traceanalyzer.schedule import ScheduleName, actions_of
-from traceanalyzer.spelling import did_you_mean
 from traceanalyzer.theory.interconnect.topology import find_cluster
 from traceanalyzer.theory.model.stage_times import Cut, from_model, from_times
 from traceanalyzer.theory.prediction.comparison import Prediction, Refusal, Workload, predict_all, predict_order, sweep
@@ -252,9 +251,7 @@ def _device(name: str) -> DeviceSpec:
         return find_device(name)
     except UsageError as error:
         known = ", ".join(spec.name for _, spec in devices())
-        raise UsageError(
-            error.message, f"{did_you_mean(name, [spec.name for _, spec in devices()])}known devices: {known}"
-        ) from None
+        raise UsageError(error.message, f"{known_device(name)}known devices: {known}") from None
 
 
 def _rank_ms(given: Options) -> tuple[float, float, float]:

@@ -65,7 +65,7 @@ def measured_source(run: Run) -> Source:
     found = measure(run)
     result = analysis_of(run, found)
     lazy = {name: frame.lazy() for name, frame in result.tables.items()}
-    recorded = None if run.ops is not None or run.traces.events.is_empty() else _recorded(run)
+    recorded = run.traces.recorded.of_rank if run.ops is None and run.traces.num_events else None
     return Source(
         review=result.review,
         table=lazy.__getitem__,
@@ -93,17 +93,12 @@ def kept_source(path: str) -> Source:
 
 
 def with_capture(source: Source, path: str) -> Source:
-    """A kept result with recorded events of the capture that it was made of. Raises `UsageError` if `path` is no capture."""
+    """A kept result with recorded events of the capture that it was made of. Raises `UsageError` if `path` is not a capture."""
     if not is_capture(Path(path)):
-        raise UsageError(f"{path}: is no capture", "make one of the traces: traceanalyzer ingest TRACES --out CAPTURE")
+        raise UsageError(
+            f"{path}: is not a capture", "make one of the traces: traceanalyzer ingest TRACES --out CAPTURE"
+        )
     return replace(source, recorded=_of_capture(path))
-
-
-def _recorded(run: Run) -> Events:
-    if is_capture(Path(run.path)):
-        return _of_capture(run.path)
-    events = run.traces.events
-    return lambda rank: events.filter(pl.col("rank") == rank)
 
 
 def _of_capture(path: str) -> Events:

@@ -57,7 +57,7 @@ def window(choice: Choice, ranks: Collection[int], steps: pl.DataFrame) -> Windo
     """The window of a choice in a run with these ranks and `STEPS`. Raises `UsageError` where it is empty."""
     chosen = tuple(sorted(rank for rank in ranks if choice.ranks is None or rank in choice.ranks))
     if not chosen:
-        raise UsageError("none of the chosen ranks is here", f"choose among the ranks that are: {_shown(ranks)}")
+        raise UsageError("none of the chosen ranks was captured", f"choose among the ranks that are: {_shown(ranks)}")
     if choice.steps is None and choice.from_ms is None and choice.to_ms is None:
         return Window(chosen, None)
     here = steps.filter(pl.col("rank").is_in(chosen))
@@ -65,7 +65,8 @@ def window(choice: Choice, ranks: Collection[int], steps: pl.DataFrame) -> Windo
         here = here.filter(pl.col("step").is_in(list(choice.steps)))
         if here.is_empty() and steps.height:
             raise UsageError(
-                "none of the chosen steps is here", f"choose among the steps that are: {_shown(set(steps['step']))}"
+                "none of the chosen steps was captured",
+                f"choose among the steps that are: {_shown(set(steps['step']))}",
             )
     first, last = _bounds(choice, here)
     spans = pl.DataFrame({"rank": chosen}, schema={"rank": pl.Int32}).with_columns(

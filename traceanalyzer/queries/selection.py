@@ -66,7 +66,7 @@ def of_ranks(frame: pl.DataFrame, ranks: str, name: str) -> pl.DataFrame:
 
 
 def chosen_columns(frame: pl.DataFrame, names: Sequence[str], table: str) -> list[str]:
-    """`names` without repeats. Raises `UsageError` for one that is no column."""
+    """`names` without repeats. Raises `UsageError` for one that is not a column."""
     for name in names:
         if name not in frame.columns:
             raise UsageError(f"{table} has no column '{name}'", _remedy(frame, table, name))
@@ -96,7 +96,7 @@ def _where(frame: pl.DataFrame, text: str, table: str) -> pl.DataFrame:
         dtype = words.lazy().select(condition).collect_schema().dtypes()
         if dtype != [pl.Boolean]:
             raise UsageError(
-                f"--where '{text}' is no condition: it gives {dtype[0]}", "compare it with something: rank == 3"
+                f"--where '{text}' is not a condition: it gives {dtype[0]}", "compare it with something: rank == 3"
             )
         kept = words.with_row_index("").filter(condition)[""]
         return frame[kept]
@@ -107,7 +107,7 @@ def _where(frame: pl.DataFrame, text: str, table: str) -> pl.DataFrame:
 
 
 def _missing(error: BaseException, frame: pl.DataFrame, text: str) -> str:
-    """The name that is no column; a text in double quotes is taken for one."""
+    """The name that is not a column; a text in double quotes is taken for one."""
     if not isinstance(error, pl.exceptions.ColumnNotFoundError):
         return ""
     found = re.search(r'"([^"]*)"', str(error))
@@ -127,7 +127,7 @@ def _sorted(frame: pl.DataFrame, text: str, table: str) -> pl.DataFrame:
     for part in text.split(","):
         match = _ORDER.fullmatch(part.strip())
         if match is None:
-            raise UsageError(f"--sort '{text}' is no list of columns", "write --sort 'duration_ms desc, rank'")
+            raise UsageError(f"--sort '{text}' is not a list of columns", "write --sort 'duration_ms desc, rank'")
         names.append(match["name"])
         descending.append(bool(match["minus"]) != ((match["way"] or "").lower() == "desc"))
     chosen_columns(frame, names, table)

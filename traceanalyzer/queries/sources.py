@@ -35,7 +35,7 @@ AS_IT_IS = Reading()
 def tables_at(path: Where, names: Collection[str], reading: Reading = AS_IT_IS) -> dict[str, pl.DataFrame]:
     """The tables called `names` of what is at `path`, in the schemas of the registry.
 
-    Raises `UsageError` for a name that is no table or is not kept there, `InputError` where nothing can be read.
+    Raises `UsageError` for a name that is not a table or is not kept there, `InputError` where nothing can be read.
     """
     for name in names:
         check_name(name)

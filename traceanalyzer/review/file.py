@@ -1,6 +1,6 @@
 """`review.json` as a file: written in one way, read strictly.
 
-What is no review, is damaged or is of a newer version is refused in one line: nothing that was read by guess goes on.
+What is not a review, is damaged or is of a newer version is refused in one line: nothing that was read by guess goes on.
 """
 
 from __future__ import annotations

@@ -46,7 +46,15 @@ TileStatus = Literal["good", "bad", "neutral"]
 # Where time goes.
 Owner = Literal["compute", "transfer", "wait", "communication", "copy", "queued", "launch_gap", "host", "unknown"]
 """Owners of the accounting law, in order of precedence; `communication` is transfer or wait, not separable."""
-ApartReason = Literal["cut at its start", "open end", "not on all ranks", "kernels missing", "first step", "outlier"]
+ApartReason = Literal[
+    "cut at its start",
+    "open end",
+    "not on all ranks",
+    "kernels missing",
+    "no pipeline measured",
+    "first step",
+    "outlier",
+]
 """Why no figure speaks of a captured step; steps with one of the last two reasons are whole."""
 StepPhase = Literal["F", "B", "I", "W", "optimizer", "grad_sync", "before_chunks", "between_chunks", "other"]
 """What a step is doing, in order of precedence; `F`, `B`, `I`, `W` are inside chunks."""
@@ -94,7 +102,8 @@ Direction = Literal[
 """Where an exchange of an expert layer stands in it."""
 LoadUnit = Literal["rank", "expert"]
 LoadSide = Literal["received", "sent"]
-LoadPattern = Literal["steady", "mixed", "wandering"]
+LoadPattern = Literal["steady", "mixed", "wandering", "bursts"]
+"""The same member in every step, in some, another one each time, or only few steps are uneven at all."""
 LoadsSource = Literal["side_file", "splits", "side_file, splits", "bytes", "unpaired_splits"]
 """`bytes`: the split lists were cut."""
 ExchangeCause = Literal["even", "compute", "communication", "mixed"]

@@ -24,7 +24,7 @@ Options = ParamSpec("Options")
 
 
 def _known(write: Callable[Concatenate[float, Options], str]) -> Callable[Concatenate[float, Options], str]:
-    """A dash for what is no number."""
+    """A dash for what is not a number."""
 
     @functools.wraps(write)
     def written(value: float, *args: Options.args, **options: Options.kwargs) -> str:

@@ -20,15 +20,12 @@ from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels, user_ranges
 from traceanalyzer.tables.actions.overlaps import Overlaps, without_overlaps
 from traceanalyzer.tables.clocks.alignment import ClockState, clocks, on_one_clock
-from traceanalyzer.tables.communication.calls import calls
 from traceanalyzer.tables.communication.collectives import collectives
 from traceanalyzer.tables.communication.communications import communications
 from traceanalyzer.tables.communication.device_collectives import device_communication
 from traceanalyzer.tables.communication.linked import linked_calls
 from traceanalyzer.tables.communication.messages import cpu_messages
 from traceanalyzer.tables.communication.receives import receives
-from traceanalyzer.tables.computation.kernels import kernels, with_launch_clocks
-from traceanalyzer.tables.computation.missing import missing_kernels, ranks_without_kernels
 from traceanalyzer.tables.computation.operators import expert_computation, operators, recorded_hosts
 from traceanalyzer.tables.computation.phases import (
     annotated,
@@ -39,9 +36,10 @@ from traceanalyzer.tables.computation.phases import (
 )
 from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.experts.routing import routing
+from traceanalyzer.tables.gathered import Gathered, gathered
 from traceanalyzer.tables.groups.chains import with_own_pipelines
 from traceanalyzer.tables.groups.replicas import with_gradient_roles
-from traceanalyzer.tables.steps.basis import STEP_RANGES, FoundSteps, StepBasis, find_steps
+from traceanalyzer.tables.steps.basis import STEP_RANGES, StepBasis
 from traceanalyzer.tables.steps.marks import with_iterations
 from traceanalyzer.tables.steps.parts import (
     device_passes,
@@ -52,7 +50,7 @@ from traceanalyzer.tables.steps.parts import (
 )
 from traceanalyzer.tables.steps.typical import FirstStep, typical_steps, with_typical
 from traceanalyzer.tables.steps.windows import device_steps, steps, whole_lengths, with_cut_starts
-from traceanalyzer.traces.kineto.accelerators import in_common_terms
+from traceanalyzer.traces import Recorded, in_memory
 
 __all__ = ["ClockState", "StepBasis", "Tables", "build_tables", "of_steps", "of_typical_steps"]
 
@@ -109,7 +107,6 @@ class Tables:
 class _Joint:
     """What is needed of all ranks to solve their clocks, on the ranks' own clocks at first."""
 
-    found: FoundSteps
     first: FirstStep
     windows: pl.DataFrame
     kernels: pl.DataFrame
@@ -118,36 +115,36 @@ class _Joint:
 
 
 def build_tables(
-    events: pl.DataFrame,
+    events: pl.DataFrame | Recorded,
     ranks: pl.DataFrame,
     job: Job | None,
     routing_records: pl.DataFrame,
     action_pattern: str | None = None,
     kernel_rules: Sequence[KernelRule] = (),
 ) -> Tables:
-    """Every table of a run from its events (`EVENTS`), ranks (`RANKS`), description and routing side file.
+    """Every table of a run from its events (`EVENTS`, or in groups), ranks (`RANKS`), description and routing side file.
 
     `action_pattern` labels actions in the job's own way (`tables.action_labels`); default: what the description says.
     `kernel_rules` are tried before those of the package.
     Raises `UsageError` where it is no such pattern.
     """
     pattern = action_pattern or (job.action_pattern if job is not None else None)
-    events, unrecorded = _with_kernels(with_launch_clocks(in_common_terms(events)))
-    own = _joint(events, ranks, job, pattern, kernel_rules)
+    taken = gathered(in_memory(events) if isinstance(events, pl.DataFrame) else events, ranks, pattern, kernel_rules)
+    own = _joint(taken, ranks, job)
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
     windows, kernel_table, exchanged, messages = (
         on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
     )
     exchanged = with_gradient_roles(exchanged, kernel_table, ranks)
-    lost = on_one_clock(missing_kernels(events, own.found.ranges), clock_table)
+    lost = on_one_clock(taken.missing, clock_table)
     windows = _with_missing(windows, lost, kernel_table)
-    aligned = on_one_clock(events, clock_table)
+    aligned, marked = on_one_clock(taken.rest, clock_table), on_one_clock(taken.found.ranges, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received = receives(main, windows)
     labels = Labels(_places(ranks, job, messages), pattern)
     device = aligned.join(kernel_table, on="rank", how="semi")
     noted = user_ranges(device)
-    labelled = labelled_ranges(device, noted, labels)
+    labelled = labelled_ranges(device, noted, labels, marked)
     of_device, inferred = _device_actions(device, labelled, windows, kernel_table, exchanged, messages, labels)
     found = pl.concat([actions(main, windows, received, labels), of_device]).sort("rank", "step", "position")
     if found.is_empty():
@@ -174,18 +171,12 @@ def build_tables(
         overlaps=overlaps,
         kernel_phases=kernel_time,
         missing_kernels=lost,
-        unrecorded_devices=tuple(sorted(unrecorded["rank"].to_list())),
-        unread_devices=tuple(unrecorded["unread"].drop_nulls().unique().sort()),
+        unrecorded_devices=tuple(sorted(taken.unrecorded["rank"].to_list())),
+        unread_devices=tuple(taken.unrecorded["unread"].drop_nulls().unique().sort()),
         host_ranks=recorded_hosts(main),
-        step_basis=own.found.basis,
-        step_ranges=own.found.ranges,
+        step_basis=taken.found.basis,
+        step_ranges=taken.found.ranges,
     )
-
-
-def _with_kernels(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Events of the ranks that are measured, and the ranks whose device recorded nothing."""
-    unrecorded = ranks_without_kernels(events)
-    return events.join(unrecorded, on="rank", how="anti"), unrecorded
 
 
 def _updates(events: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:
@@ -225,7 +216,7 @@ def _places(ranks: pl.DataFrame, job: Job | None, messages: pl.DataFrame) -> pl.
     """Every rank's place in its pipeline: `rank`, `stage`, from the description, else from its pipeline messages."""
     if job is None or job.layout is None:
         return pipeline_places(messages).select("rank", "stage")
-    place = (pl.col("rank") // (job.layout.dp * job.layout.tp)).cast(pl.Int32).alias("stage")
+    place = (pl.col("rank") // job.layout.width).cast(pl.Int32).alias("stage")
     return ranks.select("rank", place).unique().filter(pl.lit(job.layout.pp > 1))
 
 
@@ -263,19 +254,15 @@ def _with_steps(tables: Tables, steps: Collection[int]) -> Tables:
     )
 
 
-def _joint(
-    events: pl.DataFrame, ranks: pl.DataFrame, job: Job | None, pattern: str | None, rules: Sequence[KernelRule]
-) -> _Joint:
-    found = find_steps(events, pattern)
-    on_device = kernels(events, rules, found.ranges)
-    main = events.join(on_device, on="rank", how="anti")
-    own_windows = with_iterations(steps(main, found.ranges), main)
-    of_kernels = with_cut_starts(device_steps(on_device, found.ranges), on_device, ranks)
+def _joint(taken: Gathered, ranks: pl.DataFrame, job: Job | None) -> _Joint:
+    ranges, on_device = taken.found.ranges, taken.kernels
+    main = taken.rest.join(on_device, on="rank", how="anti")
+    own_windows = with_iterations(steps(main, ranges), main)
+    of_kernels = with_cut_starts(device_steps(on_device, ranges), on_device, ranks)
     windows = pl.concat([own_windows, of_kernels]).sort("rank", "start_ns")
-    of_devices, device_messages = device_communication(linked_calls(on_device, calls(events, ranks)), ranks, job)
+    of_devices, device_messages = device_communication(linked_calls(on_device, taken.calls), ranks, job)
     return _Joint(
-        found=found,
-        first=FirstStep(found.with_less_work, whole_lengths(windows, on_device, found.ranges)),
+        first=FirstStep(taken.found.with_less_work, whole_lengths(windows, on_device, ranges)),
         windows=windows,
         kernels=on_device,
         collectives=_together(collectives(main, windows, ranks, job), of_devices),

@@ -3,6 +3,7 @@
 from traceanalyzer.traces.decoding.compiled.acceleration import prepare
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.read import Summary, Traces, read_traces, summarize
+from traceanalyzer.traces.recorded import Recorded, in_memory
 from traceanalyzer.traces.run_folder import read_job, read_routing_records, read_step_records
 from traceanalyzer.traces.tally import Counts
 
@@ -10,8 +11,10 @@ __all__ = [
     "DEFAULT_LIMITS",
     "Counts",
     "Limits",
+    "Recorded",
     "Summary",
     "Traces",
+    "in_memory",
     "prepare",
     "read_job",
     "read_routing_records",

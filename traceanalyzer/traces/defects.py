@@ -135,7 +135,7 @@ CODES: dict[str, Code] = {
         "info",
         "assumed",
         (),
-        "nothing but the numbers in the names of the files tells their ranks",
+        "only the numbers in the file names say which rank each is",
         "give --rank-map if they do not",
     ),
     "rank.invalid": Code(

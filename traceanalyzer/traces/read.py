@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from traceanalyzer.job import RUN_FILE
 from traceanalyzer.regular_file import lies_within, read_regular
 from traceanalyzer.traces.capture.manifest import Manifest, Part, is_capture, load_manifest, sha256_of
 from traceanalyzer.traces.capture.merge import merged, own_captures
-from traceanalyzer.traces.capture.parts import read_part
+from traceanalyzer.traces.capture.parts import read_part, stored_frames
 from traceanalyzer.traces.capture.remote_folder import remote_capture
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
@@ -23,8 +23,9 @@ from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.input.source import Frames, Source, Unusable, read_source, unusable
 from traceanalyzer.traces.kineto.facts import FileFacts
 from traceanalyzer.traces.kineto.kernel_times import KernelTally
-from traceanalyzer.traces.kineto.label import in_order, label, rank_table
+from traceanalyzer.traces.kineto.label import label, rank_table
 from traceanalyzer.traces.kineto.ranks.identity import Placed, identify
+from traceanalyzer.traces.recorded import Group, Recorded, in_memory, in_order, sharing
 from traceanalyzer.traces.run_folder import damaged_lines
 from traceanalyzer.traces.tally import Counts, total
 
@@ -32,6 +33,8 @@ ReadPart = Callable[[Part], pl.DataFrame]
 NewSink = Callable[[], Frames]
 Rows = Callable[[], Iterable[pl.DataFrame]]
 """Fetches the frames (`ROW_SCHEMA`) of one document."""
+MOST_IN_MEMORY = 1_000_000
+"""Events that are read at once where they need not be: some 200 MB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,8 +62,17 @@ class Contents(Summary):
 class Traces(Summary):
     """Everything that was read from one path."""
 
-    events: pl.DataFrame
-    """`EVENTS`, sorted by rank, cycle, start and position."""
+    recorded: Recorded
+
+    @property
+    def events(self) -> pl.DataFrame:
+        """`EVENTS` of all ranks, sorted by rank, cycle, start and position; of a large capture read anew each time."""
+        return self.recorded.together()
+
+    @property
+    def num_events(self) -> int:
+        """Of all ranks."""
+        return self.recorded.num_events
 
 
 def read_traces(
@@ -70,25 +82,48 @@ def read_traces(
     ranks: Collection[int] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     progress: Callable[[int, int], None] | None = None,
+    store: Path | None = None,
 ) -> Traces:
     """Read the traces at `path`: a file, a folder, a glob, a URL, a capture, or several of these but captures.
 
     `rank_map` gives ranks by file name or pattern; of the ranks found only `ranks` are kept. `progress` is
-    called with the bytes read so far and in all. Raises `InputError` if nothing can be used or files contradict,
+    called with the bytes read so far and in all. Where there are more than `MOST_IN_MEMORY` events, those of a capture stay
+    there, others in the empty folder `store` if one is given, and are read by groups of ranks. Raises `InputError` if nothing can be used or files contradict,
     `UsageError` if none of `ranks` is here.
     """
-    opened = _open(path, limits, Frames, progress)
+    opened = _open(path, limits, Frames if store is None else stored_frames(store), progress)
+    opened = replace(opened, rereadable=opened.rereadable or store is not None)
     found, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
     placed = found if ranks is None else _chosen(found, ranks, str(path))
-    rows_of = {facts.file: rows for facts, rows in opened.read}
-    events = in_order([label(frame, place) for place in placed for frame in rows_of[place.facts.file]()])
+    recorded = _recorded(opened, placed)
     return Traces(
-        events=events,
-        ranks=rank_table(placed, events),
+        recorded=recorded,
+        ranks=_rank_table(recorded, placed),
         defects=_of_chosen(_defects(opened, found, placing), ranks),
         counts=_counts(opened, found, ranks),
         run_folder=opened.run_folder,
     )
+
+
+def _recorded(opened: _Opened, placed: Sequence[Placed]) -> Recorded:
+    rows_of = {facts.file: rows for facts, rows in opened.read}
+
+    def read(group: Group) -> pl.DataFrame:
+        own = [place for place in placed if not group.isdisjoint(place.ranks)]
+        return in_order(pl.concat([label(frame, place) for place in own for frame in rows_of[place.facts.file]()]))
+
+    num_events = sum(place.facts.num_events for place in placed)
+    if not opened.rereadable or num_events <= MOST_IN_MEMORY:
+        return in_memory(read(frozenset(rank for place in placed for rank in place.ranks)))
+    return Recorded(sharing([place.ranks for place in placed]), num_events, read)
+
+
+def _rank_table(recorded: Recorded, placed: Sequence[Placed]) -> pl.DataFrame:
+    tables = [
+        rank_table([place for place in placed if not group.isdisjoint(place.ranks)], recorded.read(group))
+        for group in recorded.groups
+    ]
+    return pl.concat(tables).sort("rank", "cycle")
 
 
 def summarize(
@@ -126,6 +161,8 @@ class _Opened:
     defects: list[dict[str, Any]]
     run_folder: Path | None
     rank_map: Mapping[str, int]
+    rereadable: bool = False
+    """The frames can be fetched any number of times."""
 
 
 def _open(
@@ -195,7 +232,7 @@ def _open_capture(folder: Path, manifest: Manifest, part: ReadPart | None = None
     read: list[tuple[FileFacts, Rows]] = [
         (d.facts, _part_reader(part or partial(read_part, folder), d.parts)) for d in documents
     ]
-    return _Opened(read, defects, folder if RUN_FILE in manifest.side_files else None, manifest.rank_map)
+    return _Opened(read, defects, folder if RUN_FILE in manifest.side_files else None, manifest.rank_map, True)
 
 
 def _part_reader(read: ReadPart, parts: Sequence[Part]) -> Rows:

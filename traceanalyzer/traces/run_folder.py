@@ -63,6 +63,21 @@ def read_job(folder: Path | str) -> Job | None:
     return decode_job(content, str(path))
 
 
+def describes_a_job(folder: Path | str) -> bool:
+    """Whether a folder's `run.json` is meant to describe a job: another program's file of that name is none.
+
+    True where it cannot be read or decoded: then `read_job` tells what is wrong.
+    """
+    path = Path(folder) / RUN_FILE
+    if not path.is_file() or not lies_within(path, path.parent):
+        return True
+    try:
+        found = msgspec.json.decode(read_regular(path, _MAX_JOB_BYTES))
+    except (OSError, *_FAILURES):
+        return True
+    return isinstance(found, dict) and "kind" in found
+
+
 def decode_job(content: bytes, source: str) -> Job:
     """The job that JSON text describes; `source` names its file in errors. Raises `InputError` naming the field."""
     try:
@@ -103,8 +118,10 @@ def read_routing_records(folder: Path | str) -> pl.DataFrame:
 
 
 def damaged_lines(folder: Path) -> list[dict[str, Any]]:
-    """Rows of `DEFECTS` for the record files of a run folder that hold lines which are no record."""
+    """Rows of `DEFECTS` for a foreign `run.json`, and for record files of a run folder that hold lines that are not records."""
     rows: list[dict[str, Any]] = []
+    if not describes_a_job(folder):
+        rows.append(defect_row("run.damaged_job", str(folder / RUN_FILE)))
     for pattern, record, schema in zip(SIDE_FILES, (StepRecord, RoutingRecord), _SCHEMAS, strict=True):
         for path, readable in regular_below(folder, pattern):
             if not readable:
@@ -129,7 +146,7 @@ def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.Da
 
 
 def _lines(path: Path, record: type, schema: pl.Schema) -> Iterator[tuple[int, Any]]:
-    """Line numbers and records of a file; None for a line that is no record."""
+    """Line numbers and records of a file; None for a line that is not a record."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(record)
     try:
         data = read_regular(path)

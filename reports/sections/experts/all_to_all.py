@@ -63,8 +63,14 @@ def _lead(measured: AllToAll | None) -> str:
         return ""
     chance = loads.by_chance(measured, "rank")
     ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f' ({chance})' if chance else ''}"
-    late = "" if measured.slowest_rank is None else f"; the others wait mostly for rank {measured.slowest_rank}"
+    late = f"; the others wait mostly for {_waited_for(measured)}" if _waited_for(measured) else ""
     return f"{ratio}{late}."
+
+
+def _waited_for(measured: AllToAll) -> str:
+    """The slowest rank; empty where waits are not known, so that nothing shows that the others wait for it."""
+    known = measured.slowest_rank is not None and measured.wait_share is not None
+    return f"rank {measured.slowest_rank}" if known else ""
 
 
 def facts(measured: AllToAll) -> Terms | None:
@@ -77,7 +83,7 @@ def facts(measured: AllToAll) -> Terms | None:
         [
             ("Rank load, max ÷ mean", loads.load_fact(measured, "rank")),
             ("Expert load, max ÷ mean", loads.load_fact(measured, "expert")),
-            ("Most waited for", "" if measured.slowest_rank is None else f"rank {measured.slowest_rank}"),
+            ("Most waited for", _waited_for(measured)),
             ("Cost of the imbalance, per step", measured.imbalance_cost_ms, "ms"),
             ("Wait at combine, measured", waited, "ms"),
             ("Wait at combine, from loads", measured.theory.combine_wait_ms if measured.theory else None, "ms"),

@@ -47,7 +47,9 @@ def _date(material: Material) -> str:
     ranks = material.table("ranks")
     starts = ranks["start_ns"].drop_nulls() if "start_ns" in ranks.columns else None
     first: Any = starts.min() if starts is not None and len(starts) else None
-    if first is not None and first > 10**18:  # since 2001: the profiler's clock is no epoch where it starts at zero
+    if (
+        first is not None and first > 10**18
+    ):  # since 2001: the profiler's clock is not the epoch where it starts at zero
         return f"{dt.datetime.fromtimestamp(first / 1e9, dt.UTC):%Y-%m-%d %H:%M} UTC"
     created = next((term.text for term in material.review.provenance if term.term == "Run"), "")
     found = re.search(r"\d{4}-\d\d-\d\d", created)

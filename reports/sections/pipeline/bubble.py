@@ -55,7 +55,7 @@ def section(material: Material) -> Section:
 
 
 def _lead(bubble: Bubble) -> str:
-    """How large the bubble is beside theory, and the stage that computes longest."""
+    """How large the bubble is beside theory, and whose chunks take longest."""
     if bubble.measured_share is None:
         return "Time of the pipeline phase in which a stage runs no chunk."
     theory = theory_share(bubble)
@@ -66,7 +66,7 @@ def _lead(bubble: Bubble) -> str:
     usual = median_low([stage.chunk_ms for stage in bubble.stages]) if bubble.stages else 0.0
     uneven = longest is not None and longest.chunk_ms > _UNEVEN * usual
     named = (
-        f"; rank {longest.ranks[0]} computes {milliseconds(longest.chunk_ms)}, a usual one {milliseconds(usual)}"
+        f"; the chunks of rank {longest.ranks[0]} take {milliseconds(longest.chunk_ms)}, those of a usual one {milliseconds(usual)}"
         if uneven and longest
         else ""
     )

@@ -13,7 +13,7 @@ from traceanalyzer.review import AttributionMs, Bubble, Culprit
 from traceanalyzer.review.words import milliseconds, spaced
 
 _ENDS = ("measured", "ideal", "schedule")
-"""Fields of the attribution that are no causes: its ends, and the bubble inside the ideal."""
+"""Fields of the attribution that are not causes: its ends, and the bubble inside the ideal."""
 _LEAST_MS = 0.005
 
 

@@ -275,7 +275,6 @@ def test_a_record_that_fits_no_column_is_a_damaged_line(
     status, said = outcome("check", tmp_path / "run", tmp_path, capfd)
     assert status == 0
     assert "run.damaged_line" in said
-    (tmp_path / "run" / "run.json").unlink()
     assert outcome("analyze", tmp_path / "run", tmp_path, capfd)[0] == 0
 
 
@@ -313,3 +312,15 @@ def test_names_of_a_database_that_are_not_utf8_are_one_error(tmp_path: Path, cap
     at = content.index(b"demangledName", at)
     path.write_bytes(content[:at] + b"\xff\xfe" + content[at + 2 :])
     outcome("check", path, tmp_path, capfd)
+
+
+@pytest.mark.parametrize(
+    ("text", "status"), [('{"project": "x", "id": 7}', 0), ("[]", 0), ('{"kind": 7}', 3), ("{", 3)]
+)
+def test_another_programs_run_json_is_passed_over_and_a_damaged_one_of_ours_refused(
+    text: str, status: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    plant(Job(pp=1, num_microbatches=1, num_steps=1), Faults(), tmp_path / "run")
+    write(tmp_path / "run", text, "run.json")
+    assert outcome("analyze", tmp_path / "run", tmp_path, capfd)[0] == status
+    assert ("run.damaged_job" in outcome("check", tmp_path / "run", tmp_path, capfd)[1]) is (status == 0)

@@ -73,7 +73,7 @@ def test_a_slow_stage_is_named_and_priced(name: str, longer_ms: Longer) -> None:
     assert found.worth[0].rank == 1 or found.worth[0].stage == 1
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", JOBS)
 def test_a_slow_stage_is_weighed_where_messages_are_short(name: str, longer_ms: Longer) -> None:
     job = replace(JOBS[name], p2p_bytes=1 << 20)
@@ -91,6 +91,7 @@ def test_a_straggler_is_distinguished_from_its_stage(longer_ms: Longer) -> None:
     assert found.worth[0].rank == 4
 
 
+@pytest.mark.wide
 def test_slow_links_are_transfer(longer_ms: Longer) -> None:
     found, truth = longer_ms(Job(), Faults(slow_link={2: 20}))
     assert found.attribution_ms is not None
@@ -119,6 +120,7 @@ def test_a_stall_that_the_device_never_feels_costs_nothing(longer_ms: Longer) ->
     assert {each.cause for each in found.culprits} == {"transfer"}
 
 
+@pytest.mark.wide
 def test_slow_exchanges_inside_chunks_are_distinguished_from_computation(
     clean_bubble: Callable[[Job], Bubble], tmp_path: Path
 ) -> None:
@@ -162,6 +164,7 @@ def test_of_two_faults_the_larger_is_named_first_and_the_sum_is_exact(
     assert costs[named[0]] > costs[named[1]] > clean.measured
 
 
+@pytest.mark.wide
 def test_what_faster_computation_saves_is_withheld_where_pipelines_wait_for_each_other_inside_actions(
     tmp_path: Path,
 ) -> None:

@@ -27,6 +27,7 @@ def test_a_late_start_is_shown_where_it_was_longest(tmp_path: Path) -> None:
     assert (found.start_ns, found.end_ns) == (BASE_NS + 53 * US, BASE_NS + 75 * US)  # 0B1 could have run from 53
 
 
+@pytest.mark.wide
 def test_a_slow_rank_is_shown_by_its_longest_action_and_jitter_by_the_odd_one(tmp_path: Path) -> None:
     job = Job(pp=4)
     slow = analyze(read(plant(job, Faults(slow_compute={2: 1.3}), tmp_path / "slow").traces))

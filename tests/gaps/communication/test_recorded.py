@@ -53,7 +53,7 @@ def test_dumps_alone_say_who_is_missing_what_hangs_and_who_came_last(
     assert review.quality.verdict == "partial"
     assert (review.bubble, review.all_to_all, review.mfu.mfu) == (None, None, None)
     assert {item.reason for item in review.quality.withheld} == {
-        "no trace is here: records of communication tell nothing of it"
+        "there is no trace: records of communication do not show it"
     }
     text = text_of("analyze", tmp_path, capfd, "--full")
     assert "No trace is here, but 5 records of flight recorder from 2 ranks" in text

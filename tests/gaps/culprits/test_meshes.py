@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import polars as pl
 import pytest
 from planted import Faults, Job, plant
 
@@ -58,7 +59,7 @@ FAULTS = {
 }  # fmt: skip
 
 
-@pytest.mark.sweep(3)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_of_any_mesh_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, faults, rank, cause, call = FAULTS[name]
@@ -85,7 +86,7 @@ LINKS = {
 }  # fmt: skip
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.wide
 @pytest.mark.parametrize("name", LINKS)
 def test_a_slow_link_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, slow, (rank, peer) = LINKS[name]
@@ -131,3 +132,20 @@ def test_the_bubbles_sentence_names_the_rank_that_the_first_one_names(tmp_path: 
     assert any(sentence.endswith("mostly because the others wait for rank 1.") for sentence in slow), slow
     clean = review_of(job, Faults(), tmp_path / "clean").headline.sentences
     assert not any("wait for rank" in sentence for sentence in clean)
+
+
+def test_waiting_inside_chunks_is_blamed_on_the_member_that_comes_last(tmp_path: Path) -> None:
+    job = Job(pp=2, dp=2, tensor=2, num_microbatches=3, num_steps=2)
+    plant(job, Faults(slow_compute={1: 1.4}), tmp_path)
+    found = analyze(read(tmp_path))
+    bubble = found.review.bubble
+    assert bubble is not None
+    assert bubble.attribution_ms is not None
+    inside = [each for each in bubble.culprits if each.cause == "chunk_comm"]
+    assert inside[0].culprit == 1
+    assert inside[0].ms > 0.9 * bubble.attribution_ms.chunk_comm
+    assert sum(each.ms for each in inside) == pytest.approx(bubble.attribution_ms.chunk_comm)
+    blamed = {row.culprit: row.ms for row in bubble.blame if row.cause == "chunk_comm"}
+    assert max(blamed, key=lambda rank: blamed[rank]) == 1
+    table = found.tables["attribution"].filter(cause="chunk_comm").group_by("culprit").agg(pl.col("duration_ns").sum())
+    assert table.sort("duration_ns")["culprit"].to_list()[-1] == 1

@@ -34,7 +34,7 @@ SLOW = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", SLOW)
 def test_a_slow_rank_is_named_and_priced(name: str, tmp_path: Path) -> None:
     job, rank, factor = SLOW[name]
@@ -79,7 +79,7 @@ def test_a_pause_in_one_step_of_three_is_no_fault(tmp_path: Path) -> None:
     assert review_of(DATA, once, tmp_path).culprits == []
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "job",
     [
@@ -96,6 +96,7 @@ def test_nobody_is_named_where_ranks_are_alike(job: Job, tmp_path: Path) -> None
     assert passed.get("ranks.computation", job.dp == 1)
 
 
+@pytest.mark.wide
 def test_the_replica_of_a_captured_pipeline_is_priced_in_its_place(tmp_path: Path) -> None:
     job = Job(pp=3, dp=3, num_microbatches=5, num_steps=2, ranks_per_host=16)
     away = frozenset({1, 2, 7, 8})

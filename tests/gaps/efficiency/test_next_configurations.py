@@ -50,6 +50,7 @@ def test_a_run_is_told_what_its_own_factor_and_the_plan_say(tmp_path: Path) -> N
     assert told.too_large.saves_ms > best.saves_ms
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("changes", "says"),
     [

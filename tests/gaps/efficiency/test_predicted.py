@@ -66,6 +66,7 @@ def test_a_slow_stage_is_predicted_evened(clean: Review, tmp_path: Path) -> None
     assert found.mfu.mfu < (found.mfu.predicted_mfu or 0)
 
 
+@pytest.mark.wide
 def test_without_mfu_there_is_no_prediction_but_the_reason(tmp_path: Path) -> None:
     found = analyze(read(plant(JOB, Faults(), tmp_path).traces)).review
     assert found.mfu.predicted_mfu is None

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.registry import findings
-from traceanalyzer.review import AllToAll, AllToAllTheory, ExpertWorth, ValidityFigures
+from traceanalyzer.review import AllToAll, AllToAllTheory, ExpertWorth, HotSpot, LoadFigures, ValidityFigures
 
 
 def uneven(padded_share: float | None, saved_ms: float) -> AllToAll:
@@ -75,3 +75,23 @@ def test_without_the_number_of_experts_a_small_ratio_is_no_fault(ratio: float, *
     (found,) = [item for item in findings(judged(figures, 400.0)) if item.id == "experts.balanced"]
     assert (found.passed, found.worth_ms) == (passed, None if passed else 9.0)
     assert "what chance alone gives is not known" in found.evidence
+
+
+@pytest.mark.parametrize(("ratio", "passed"), [(1.08, True), (1.7, False)], ids=["nearly even", "one source has more"])
+def test_a_source_with_more_tokens_than_its_peers_is_named(ratio: float, *, passed: bool) -> None:
+    sent = LoadFigures(
+        unit="rank", side="sent", max_over_mean=ratio, max_vio=ratio - 1, cv=0, gini=0, entropy_share=1, num_idle=0
+    )
+    figures = replace(uneven(None, 9.0), loads=[sent], fullest_source=5)
+    (found,) = [item for item in findings(judged(figures, 400.0)) if item.id == "experts.sources"]
+    assert (found.passed, found.rank) == (passed, None if passed else 5)
+    assert ("rank 5" in found.evidence) == (not passed)
+
+
+def test_bursts_and_idle_experts_are_told_with_the_load() -> None:
+    spot = HotSpot(layer=0, group=[0, 1], unit="rank", hottest=1, persistent_share=1.0, pattern="bursts", bursts=[7])
+    figures = replace(uneven(None, 9.0), hot_spots=[spot], idle_experts=[3, 4])
+    (found,) = [item for item in findings(judged(figures, 400.0)) if item.id == "experts.balanced"]
+    assert found.evidence.endswith("nearly all of it in step 7; no token visits experts 3, 4")
+    assert found.action is not None
+    assert found.action.startswith("step 7 alone")

@@ -62,6 +62,7 @@ def test_balanced_experts_are_worth_the_difference_to_the_twins(tmp_path: Path, 
     assert worth(of_even)["balanced_experts"] == pytest.approx(0.0, abs=0.001 * step_ms(even))
 
 
+@pytest.mark.wide
 def test_full_overlap_is_worth_the_difference_to_free_transfers(tmp_path: Path) -> None:
     job = dataclasses.replace(HOT, num_microbatches=2, **LIGHT)
     found, figures = review(tmp_path / "hot", job)
@@ -69,7 +70,7 @@ def test_full_overlap_is_worth_the_difference_to_free_transfers(tmp_path: Path) 
     assert worth(figures)["full_overlap"] == pytest.approx(step_ms(found) - step_ms(free), rel=0.05)
 
 
-@pytest.mark.sweep(1)
+@pytest.mark.wide
 @pytest.mark.parametrize(("pp", "slow", "hot_share"), [(2, 5, 0.2), (1, 2, 0.0)])
 def test_a_repaired_link_is_worth_the_difference_to_the_healthy_twin(
     tmp_path: Path, pp: int, slow: int, hot_share: float
@@ -82,6 +83,7 @@ def test_a_repaired_link_is_worth_the_difference_to_the_healthy_twin(
     assert worth(of_healthy)["repaired_link"] == pytest.approx(0.0, abs=0.001 * step_ms(healthy))
 
 
+@pytest.mark.wide
 def test_a_rank_that_was_not_captured_withholds_the_price(tmp_path: Path) -> None:
     found, figures = review(
         tmp_path, dataclasses.replace(HOT, num_microbatches=2), Faults(missing_ranks=frozenset({5}))

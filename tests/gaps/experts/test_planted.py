@@ -129,6 +129,7 @@ def test_sub_groups_keep_their_global_ranks(tmp_path: Path) -> None:
     assert {spot.hottest for spot in figures.hot_spots} == {0, 4}
 
 
+@pytest.mark.wide
 def test_ranks_that_lost_their_head_are_still_matched(tmp_path: Path) -> None:
     analysis, figures, planted = run(tmp_path, Job(**HOT), Faults(head_cut_ns={2: 12_000_000}))
     truth = {(op["rank"], op["start_ns"]): op["wait_ns"] for op in exchanged(planted)}
@@ -146,6 +147,7 @@ def test_without_arguments_nothing_is_invented(tmp_path: Path) -> None:
     assert {item.remedy for item in figures.worth} <= {"full_overlap"}
 
 
+@pytest.mark.wide
 def test_cut_split_lists_cost_the_matrix_but_neither_waits_nor_the_ratio(tmp_path: Path) -> None:
     """Over 30 members the profiler writes `[1, 2, ..., 9]`: no data, but totals and arrivals stay."""
     job = Job(**(HOT | {"dp": 32, "ep": 32, "num_microbatches": 1, "moe_layers": 1, "moe_hot_share": 0.2}))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import pytest
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.review import Review
@@ -120,6 +121,7 @@ def generic(folder: Path, *, called: bool) -> Path:
     return written(folder, of_rank)
 
 
+@pytest.mark.wide
 def test_the_call_shows_what_a_generic_kernel_did(tmp_path: Path) -> None:
     folder = generic(tmp_path / "called", called=True)
     assert "comm.no_metadata" not in read_traces(folder).defects["code"].to_list()

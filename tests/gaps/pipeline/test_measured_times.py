@@ -25,6 +25,7 @@ def step_ms(folder: Path, capsys: pytest.CaptureFixture[str]) -> float:
     return json.loads(capsys.readouterr().out)["step"]["duration_ms"]["median"]
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     ("other", "asked"),
     [

@@ -72,6 +72,7 @@ def test_the_bubble_of_an_unlabelled_zero_bubble_run_is_measured_and_its_schedul
     assert "zero-bubble" in withheld["bubble.theory.closed_form_share"]
 
 
+@pytest.mark.wide
 def test_a_labelled_zero_bubble_run_is_simulated_though_it_has_no_name(tmp_path: Path) -> None:
     job = Job(schedule="ZeroBubble")
     analysis, truth = analysed(job, CLOCKS, tmp_path)
@@ -106,6 +107,7 @@ def test_kernels_launched_before_the_capture_belong_to_no_step(tmp_path: Path) -
         assert start >= max(op["end_ns"] for op in before if op["rank"] == rank)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("labels", [None, "own"])
 def test_a_description_of_one_stage_does_not_hide_the_recorded_pipelines(labels: str | None, tmp_path: Path) -> None:
     """A recorder that was told nothing writes a layout of replicas alone; pipeline messages contradict it."""

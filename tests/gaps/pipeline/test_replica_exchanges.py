@@ -121,6 +121,7 @@ def test_a_chunk_that_ends_in_an_exchange_of_its_own_ranks_keeps_it(tmp_path: Pa
     assert bubble.overhead_share == pytest.approx(0, abs=1e-3)
 
 
+@pytest.mark.wide
 def test_what_actions_beside_a_reduction_take_longer_is_overlap_dp(tmp_path: Path) -> None:
     job = Job(pp=2, dp=2, num_microbatches=6, overlapped="last", gradient_buckets=2, overlap_slowdown=1.5)
     analysis, _ = analysed(job, tmp_path / "slowed")

@@ -63,7 +63,7 @@ def figures(measured: Measured) -> RankFigures:
     return rank
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_bounds_contain_the_truth_of_every_rank_and_step(name: str, alone: Alone) -> None:
     for rank in range(JOBS[name][0].world_size):

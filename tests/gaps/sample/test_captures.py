@@ -47,7 +47,7 @@ def said(path: Path, ranks: list[int] | None = None) -> dict[str, Any]:
     return quality | {"coverage": review["sample"]["coverage"], "headline": review["headline"], "withheld": withheld}
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", CASES)
 def test_a_capture_s_verdict_is_the_folder_s(name: str, tmp_path: Path) -> None:
     change, verdict, lost = CASES[name]
@@ -59,6 +59,7 @@ def test_a_capture_s_verdict_is_the_folder_s(name: str, tmp_path: Path) -> None:
     assert said(tmp_path / "capture") == raw
 
 
+@pytest.mark.wide
 def test_chosen_ranks_of_a_capture_are_promised_no_others(tmp_path: Path) -> None:
     folder = with_job(run_of(tmp_path / "run", GPIPE))
     ingest([folder], tmp_path / "capture")

@@ -214,7 +214,7 @@ def test_a_promised_rank_that_is_missing_is_lost(tmp_path: Path) -> None:
     (run / "traces" / "rank00000.json").unlink()
     review = review_of(run)
     assert verdict(review) == ("partial", [0])
-    assert any("Promised and not here: rank 0" in line for line in review["warnings"])
+    assert any("Missing from this capture: rank 0" in line for line in review["warnings"])
 
 
 @pytest.mark.parametrize(

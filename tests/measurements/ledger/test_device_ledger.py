@@ -88,7 +88,7 @@ def phase(at: int, chunks: list, optimizer: list, reductions: list) -> str:
 
 
 @given(device(), spans, pairs, pairs)
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 def test_every_microsecond_has_the_owner_and_the_phase_that_the_rules_give(
     case: tuple[list[dict], list[dict]], chunks: list, optimizer: list, reductions: list
 ) -> None:

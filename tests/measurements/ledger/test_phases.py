@@ -24,6 +24,7 @@ def by_phase(analysis: Analysis) -> dict[tuple[int, int, str], int]:
     return {(rank, step, phase): ns for rank, step, phase, ns in sums.iter_rows()}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("labels", ["runtime", None])
 def test_optimizer_and_gradient_exchange_are_the_planted_ones(labels: str | None, tmp_path: Path) -> None:
     job = Job(pp=2, dp=2, labels=labels, num_microbatches=4, ranks_per_host=2)

@@ -117,6 +117,7 @@ def test_the_contents_stay_in_sight_and_mark_where_one_is(page: Any) -> None:
     assert page.evaluate("document.querySelector('#loads-section h2').getBoundingClientRect().top") > 0
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("width", [1440, 400])
 def test_no_text_beside_a_bar_is_cut(chromium: Any, tmp_path: Path, width: int) -> None:
     shown = opened(
@@ -139,6 +140,7 @@ def test_every_chart_has_words_and_data(chromium: Any, tmp_path: Path) -> None:
             assert figure.locator("table").count() == 1, figure.get_attribute("id")
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("case", [pipeline_case, expert_case])
 def test_the_first_screen_prints_to_one_page(chromium: Any, tmp_path: Path, case: Any) -> None:
     del chromium  # skipped where there is none

@@ -100,6 +100,7 @@ def test_the_wheel_scrolls_the_page_and_zooms_only_with_ctrl(chromium: Any, pipe
     until(page, f"{RANGE}[1] - {RANGE}[0] < {0.95 * (before[1] - before[0])}")
 
 
+@pytest.mark.wide
 def test_dragging_pans(chromium: Any, pipeline: Path) -> None:
     page = drawn(chromium, pipeline)
     page.locator("#timeline-canvas").scroll_into_view_if_needed()
@@ -112,6 +113,7 @@ def test_dragging_pans(chromium: Any, pipeline: Path) -> None:
     until(page, f"{RANGE}[0] > {before[0] + 50}")
 
 
+@pytest.mark.wide
 def test_microbatch_numbers_show_where_they_fit(chromium: Any, pipeline: Path) -> None:
     page = drawn(chromium, pipeline)
     until(page, f"{NUMBERS} >= 128")  # 64 measured and 64 ideal bars of one step
@@ -198,6 +200,7 @@ def test_a_name_is_searched_and_the_next_match_is_gone_to(chromium: Any, experts
     assert page.locator("#timeline-hits").inner_text() == "no match in these lanes"
 
 
+@pytest.mark.wide
 def test_a_view_of_one_pipeline_has_its_lanes_alone(chromium: Any, experts: Path) -> None:
     page = drawn(chromium, experts)
     page.select_option("#timeline-lanes", label="pipeline 1")
@@ -207,6 +210,7 @@ def test_a_view_of_one_pipeline_has_its_lanes_alone(chromium: Any, experts: Path
     assert page.evaluate(labels)[4] == "▲ rank 4"
 
 
+@pytest.mark.wide
 def test_a_job_without_a_pipeline_is_drawn(chromium: Any, tmp_path: Path) -> None:
     page = drawn(chromium, render(*expert_case(), tmp_path / "experts.html"))
     assert page.evaluate(f"new Set({BARS}.name.map((n) => n.split(',')[0])).size") >= 2

@@ -9,6 +9,10 @@ from typing import Any
 
 START_NS = 1_790_857_026_000_000_000
 
+OPEN = {"state": "started", "retired": False}
+IDLE = {"state": "scheduled", "retired": False}
+TIMED_OUT = {"state": "timeout", "retired": False}
+
 
 def call(number: int, operation: str = "all_reduce", duration_ms: float | None = None, **more: Any) -> dict[str, Any]:
     """An entry of a dump: 64 floats over group 0, called at `number` ms."""
@@ -29,3 +33,23 @@ def dumped(
     value = {"version": "2.10", "pg_config": groups, "entries": calls} | more
     file = folder / name.format(rank)
     file.write_bytes(json.dumps(value).encode() if file.suffix == ".json" else pickle.dumps(value))
+
+
+def sized(
+    number: int, elements: int, dtype: str = "Half", operation: str = "all_reduce", **more: Any
+) -> dict[str, Any]:
+    tensors = {
+        "input_sizes": [[elements]],
+        "output_sizes": [[elements]],
+        "input_dtypes": [dtype],
+        "output_dtypes": [dtype],
+    }
+    return call(number, operation, **tensors | more)
+
+
+def message(number: int, what: str, elements: int = 24, **more: Any) -> dict[str, Any]:
+    return sized(number, elements, operation=what, is_p2p=True, p2p_seq_id=number, **more)
+
+
+def group(name: str, description: str = "mesh_ep") -> dict[str, Any]:
+    return {"process_group": [name, description]}

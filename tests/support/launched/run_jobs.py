@@ -18,9 +18,9 @@ import msgspec
 import torch
 import torch.distributed as dist
 
+from instrumented_runs.kinds import JOBS
 from instrumented_runs.pipeline.plan import plan_named
 from instrumented_runs.settings import ORDER_FILE, PipelineSettings, RunSettings
-from instrumented_runs.worker import JOBS
 from traceanalyzer.job import (
     RUN_FILE,
     STEPS_FILE,

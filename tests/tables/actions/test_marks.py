@@ -49,7 +49,7 @@ def stages(analysis: Analysis) -> dict[int, list[int]]:
     return dict(table.iter_rows())
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("pattern", [None, "^(?P<phase>forward|backward)$"])
 @pytest.mark.parametrize("own", [{}, {"cat": "user_annotation"}, {"cat": "cpu_op"}])
 def test_marks_in_arguments_make_a_pipeline(own: dict[str, str], pattern: str | None, tmp_path: Path) -> None:

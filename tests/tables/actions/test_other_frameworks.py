@@ -32,7 +32,7 @@ def review_of(path: Path, out: Path, *options: str) -> dict[str, Any]:
     return msgspec.json.decode((out / "review.json").read_bytes())
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_the_job_of_a_folder_without_a_description_is_inferred(name: str, tmp_path: Path) -> None:
     job = JOBS[name]
@@ -49,7 +49,7 @@ def test_the_job_of_a_folder_without_a_description_is_inferred(name: str, tmp_pa
     assert review["quality"]["verdict"] == "complete"
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.wide
 @pytest.mark.parametrize("rank", range(4))
 @pytest.mark.parametrize("name", ["torchtitan, interleaved", "Megatron, coalesced", "Megatron, interleaved"])
 def test_one_rank_shows_the_job(name: str, rank: int, tmp_path: Path) -> None:

@@ -41,6 +41,9 @@ EXCHANGES = {
     "hcom_alltoallv__911_3_1": "all_to_all",
     "hcom_reduceScatter__911_4_1": "reduce_scatter",
     "hcom_batchSendRecv__911_4_1": "send_recv",
+    "aiv_all_to_all_vc_910b_half": "all_to_all",
+    "aiv_all_reduce_deter_910b_smalldata_float": "all_reduce",
+    "aiv_reduce_scatter_bfloat16_t": "reduce_scatter",
     "oneccl_allgatherv_large_kernel": "all_gather",
 }
 COMPUTATION = [
@@ -52,6 +55,7 @@ COMPUTATION = [
     "triton_poi_fused_all_reduce_3",
     "void deep_ep::internode::get_dispatch_layout<256>(long*)",
     "moeA2APrepareDispatchKernel",
+    "aiv_matmul_reduce_tile",
     "void at::native::reduce_kernel<512, 1>()",
     "void cutlass::device_kernel<allgather_shape_gemm_scheduler>",
 ]

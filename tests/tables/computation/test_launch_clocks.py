@@ -38,6 +38,7 @@ def shares(analysis: Analysis) -> dict[str, float]:
     return {row.owner: row.share for row in analysis.review.accounting.owners}
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("ahead", [13, 40, 300, 4_000, 900_000])
 def test_a_clock_that_is_ahead_is_put_right(tmp_path: Path, ahead: float) -> None:
     sound, early = job(tmp_path / "a", [0]), job(tmp_path / "b", [ahead])
@@ -60,6 +61,7 @@ def test_of_a_clock_that_drifts_the_host_is_not_accused(tmp_path: Path, rate: fl
     assert not any("host" in line for line in found.review.headline.sentences)
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("where", [[4], [22, 23]])
 def test_single_early_kernels_are_said_and_move_nothing(tmp_path: Path, where: list[int]) -> None:
     sound = job(tmp_path / "a", [0])

@@ -93,7 +93,7 @@ def test_launches_without_any_kernel_are_no_cpu_job(tmp_path: Path) -> None:
     assert "Nothing is measured" in review.headline.sentences[0]
     assert any("ProfilerActivity.CUDA" in line for line in review.warnings)
     assert {item.reason for item in review.quality.withheld} == {
-        "kernels were launched and none was recorded, so nothing tells what the device did"
+        "kernels were launched and none was recorded, so what the device did is unknown"
     }
 
 

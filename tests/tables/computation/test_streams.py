@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import polars as pl
+import pytest
 from inputs.tiny_device import TinyDevice
 
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
@@ -49,6 +50,7 @@ def test_branches_of_a_graph_run_at_once_under_one_number(tmp_path: Path) -> Non
     assert not any("their end is wrong" in line for line in analysis.review.warnings)
 
 
+@pytest.mark.wide
 def test_kernels_that_start_together_are_cut_at_the_next_later_start(tmp_path: Path) -> None:
     trace = TinyDevice().step(1, 0, 5000)
     trace.kernel(100, 9000, launched=5).kernel(100, 400, launched=8).kernel(700, 900, launched=12)

@@ -28,7 +28,7 @@ SMALL_SPACES = {
 }
 
 
-@pytest.mark.sweep(2)
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", SMALL_SPACES)
 def test_the_best_of_small_spaces(name: str) -> None:
     at, tight = SMALL_SPACES[name]

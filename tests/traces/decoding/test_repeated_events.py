@@ -23,6 +23,7 @@ def trace() -> TinyDevice:
     return job
 
 
+@pytest.mark.sweep(1)
 @pytest.mark.parametrize("captured", [False, True])
 def test_events_written_twice_count_once_and_are_said_first(*, captured: bool, tmp_path: Path) -> None:
     plain, twice = trace(), trace()

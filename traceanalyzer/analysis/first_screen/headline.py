@@ -10,7 +10,7 @@ from traceanalyzer.analysis.first_screen.story import largest, story_sentences
 from traceanalyzer.analysis.first_screen.tiles import Known, counted_as, profiled, tiles
 from traceanalyzer.analysis.first_screen.withheld_causes import withheld_causes
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
-from traceanalyzer.gaps.pipeline.verdict import schedule_explains
+from traceanalyzer.gaps.pipeline.verdict import most_of_it, schedule_explains
 from traceanalyzer.review import (
     AllToAll,
     AllToAllTheory,
@@ -98,32 +98,10 @@ def _bubble_sentences(bubble: Bubble | None, fault: Finding | None) -> list[str]
     return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_pipelines(bubble), *_worst_stage(bubble)]
 
 
-_BEYOND = {
-    "stage": "stages are unequal",
-    "straggler": "a rank falls behind its stage",
-    "transfer": "messages take time",
-    "chunk_comm": "communication inside chunks is uneven",
-    "overlap_dp": "exchanges between replicas slow computation",
-    "host": "hosts start actions late",
-    "jitter": "equal actions vary in length",
-    "outside_sample": "ranks that were not captured are waited for",
-    "unexplained": "actions start late, and why is not recorded",
-}
-"""Parts of the attribution as clauses."""
-
-
 def _mostly(bubble: Bubble, fault: Finding | None) -> str:
-    """What is most of what lengthens the phase, if anything is: the rank that the first sentence names, or else a cause.
-
-    A cause alone would mislead: those that wait inside chunks for a slow rank communicate unevenly, and it is not their fault.
-    """
-    if bubble.attribution_ms is None:
-        return ""
-    parts = {cause: max(0.0, getattr(bubble.attribution_ms, cause)) for cause in _BEYOND}
-    if fault is not None and fault.rank is not None and 2 * (fault.worth_ms or 0.0) > sum(parts.values()):
-        return f", mostly because the others wait for rank {fault.rank}"
-    cause = max(parts, key=lambda each: parts[each])
-    return f", mostly because {_BEYOND[cause]}" if 2 * parts[cause] > sum(parts.values()) else ""
+    """What is most of what lengthens the phase, if anything is: the rank that the first sentence names, or else a cause."""
+    most = most_of_it(bubble, fault.rank, fault.worth_ms or 0.0) if fault is not None else most_of_it(bubble)
+    return "" if most is None else f", mostly because {most.clause}"
 
 
 def _pipelines(bubble: Bubble) -> list[str]:

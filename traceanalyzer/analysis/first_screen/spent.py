@@ -83,10 +83,10 @@ def nobody_sentences(of: Spent) -> list[str]:
         return []
     groups = of.communication.groups if of.communication is not None else []
     if not any(group.num_ranks_captured > 1 for group in groups):
-        return [f"These {len(of.ranks)} ranks share no recorded communication, so nothing tells which of them is late."]
+        return [f"These {len(of.ranks)} ranks share no recorded communication, so which of them is late is unknown."]
     if of.step.duration_ms.num_steps == 1:
-        return ["One captured step does not tell a late rank from a late start of its profiler."]
-    return ["These ranks cannot be compared place by place, so nothing tells which of them is late."]
+        return ["One captured step cannot distinguish a late rank from a late start of its profiler."]
+    return ["These ranks cannot be compared place by place, so which of them is late is unknown."]
 
 
 def _who(of: Spent) -> str:

@@ -15,7 +15,7 @@ from traceanalyzer.review.vocabulary import PipelineCause, RemedyClass
 from traceanalyzer.review.words import milliseconds, percent
 
 LEAST_SHARE = 0.005
-"""Of the step: what is smaller is no fault worth a sentence."""
+"""Of the step: what is smaller is not a fault worth a sentence."""
 _COMPARED = ("pipeline.host", "ranks.computation")
 """Checks that are made only where the ranks were compared."""
 _ADDS: dict[PipelineCause, str] = {

@@ -196,7 +196,8 @@ def _time_spent(known: Known) -> list[Tile]:
         found.append(_tile("compute", "Computing", percent(owners["compute"].share), per_step["compute"]))
     found += _communication(known)
     if "wait" in owners:
-        last = known.all_to_all.slowest_rank if known.all_to_all else None
+        exchanges = known.all_to_all
+        last = exchanges.slowest_rank if exchanges is not None and exchanges.wait_share is not None else None
         most = f"most at all-to-alls for rank {last}" if last is not None else None
         found.append(_tile("waiting", "Waiting for ranks", percent(owners["wait"].share), per_step["wait"], most))
     if "host" in owners and known.has_device:
@@ -222,10 +223,11 @@ def _communication(known: Known) -> list[Tile]:
 
 
 def _transferring(exchanging: Sequence[OwnerShare], share: float) -> str | None:
-    """How much of it is transfer, or that this is not known; nothing where it is all of it."""
+    """How much of it is transfer, or of how much this is not known; nothing where it is all of it."""
     parts = {row.owner: row for row in exchanging}
     if "communication" in parts:
-        return "waiting and transfer are not separable"
+        some = f" of {percent(parts['communication'].share)}" if len(parts) > 1 else ""
+        return f"waiting and transfer{some} are not separable"
     transfer = parts["transfer"].share if "transfer" in parts else 0.0
     return f"{percent(transfer)} is transfer" if transfer > 0 and percent(transfer) != percent(share) else None
 

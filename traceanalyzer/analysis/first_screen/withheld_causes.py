@@ -43,6 +43,7 @@ class _Cause:
 
     code: WithheldCode
     what: str
+    """`{metrics}` stands for what is missed, in words."""
     told: str
     """Why, in words; `{reason}` stands for the first reason found."""
     unlock: str | None = None
@@ -88,7 +89,7 @@ _CAUSES = (
         "profile more of their groups",
         absorbs=frozenset({"not_split", "pipeline_not_captured"}),
     ),
-    _Cause("clocks", "Waiting at all-to-alls, and who is waited for", "{reason}"),
+    _Cause("clocks", "{metrics}", "{reason}"),
     _Cause("replay", "What some repairs save", "{reason}"),
 )
 
@@ -115,7 +116,10 @@ def _of_cause(cause: _Cause, items: Sequence[Withheld], withheld: Sequence[Withh
     unlock = cause.unlock.format(**words) if cause.unlock else None
     told = cause.told.format(**words)
     return WithheldCause(
-        what=cause.what, reason=told, unlock=unlock, metrics=_metrics({item.reason for item in items}, withheld)
+        what=cause.what.format(metrics=_missed(items)),
+        reason=told,
+        unlock=unlock,
+        metrics=_metrics({item.reason for item in items}, withheld),
     )
 
 
@@ -136,5 +140,8 @@ def _options(reason: str) -> str:
 
 
 def _of_reason(reason: str, items: Sequence[Withheld], withheld: Sequence[Withheld]) -> WithheldCause:
-    names = list(dict.fromkeys(_METRICS[item.metric] for item in items))
-    return WithheldCause(what=", ".join(names), reason=reason, metrics=_metrics({reason}, withheld))
+    return WithheldCause(what=_missed(items), reason=reason, metrics=_metrics({reason}, withheld))
+
+
+def _missed(items: Sequence[Withheld]) -> str:
+    return ", ".join(dict.fromkeys(_METRICS[item.metric] for item in items))

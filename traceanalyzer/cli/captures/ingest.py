@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     "--cluster", metavar="URL", help="Read on a Dask cluster: the address of its scheduler, as tcp://HOST:8786."
 )
 @click.option("--memory", type=click.IntRange(300, 1 << 20), metavar="MB", help="Memory of one process; default 1000.")
+@click.option(
+    "--redact",
+    metavar="CLASSES",
+    help="Write pseudonyms in place of names: all, or a list of hosts, users, paths, kernels, annotations.",
+)
 @click.option("--json", "json_file", metavar="FILE", help="Write what was done as JSON; - is standard output.")
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(
@@ -39,6 +44,7 @@ def command(
     workers: int | None,
     cluster: str | None,
     memory: int | None,
+    redact: str | None,
     json_file: str | None,
     *,
     strict: bool,
@@ -50,6 +56,7 @@ def command(
     """
     from traceanalyzer.cli.options.reading import Meter, announce, refuse_loss, summary
     from traceanalyzer.options.reading import load_rank_map
+    from traceanalyzer.pseudonyms import classes_of
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
     from traceanalyzer.traces.capture.merge import merge, own_captures
@@ -69,6 +76,7 @@ def command(
         num_workers=workers,
         cluster=cluster,
         progress=Meter("read"),
+        redact=classes_of(redact),
     )
     traces = summarize(out, limits=limits, verify=False)
     left_out = num_record_files(paths)

@@ -6,15 +6,13 @@ import click
 
 from traceanalyzer.cli.screen import say
 
-PACKAGES = ("polars", "numpy", "numba", "bokeh", "holoviews", "torch")
-
 
 def version_lines() -> list[str]:
     """One line for this package and one for those that it stands on."""
     import platform
 
     from traceanalyzer import __version__
-    from traceanalyzer.machine import installed
+    from traceanalyzer.machine import PACKAGES, installed
 
     others = ", ".join(f"{name} {installed(name) or 'not installed'}" for name in PACKAGES)
     return [f"traceanalyzer {__version__}", f"Python {platform.python_version()}, {others}"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from instrumented_runs.settings import ROUTINGS, SHARDINGS
+from instrumented_runs.settings import FORMER_ROUTINGS, ROUTINGS, SHARDINGS
 from traceanalyzer.errors import InputError
 from traceanalyzer.regular_file import read_text
 
@@ -21,12 +21,30 @@ def _placement(_context: click.Context, _option: click.Parameter, path: str | No
     return read_placement(path) if path else None
 
 
+class _Routing(click.Choice[str]):
+    """A routing, by a name of today or of earlier versions."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401 - click's value
+        """The name of today."""
+        return super().convert(FORMER_ROUTINGS.get(value, value), param, ctx)
+
+
 _OPTIONS = (
-    click.option("--routing", type=click.Choice(ROUTINGS), help="experts: how tokens choose.  [default: hot]"),
+    click.option("--routing", type=_Routing(ROUTINGS), help="experts: how tokens choose.  [default: hot-rank]"),
     click.option(
-        "--hot-factor", type=click.FloatRange(0), help="experts: the hot rank's load over the mean.  [default: 2.4]"
+        "--shards",
+        "num_shards",
+        type=click.IntRange(1),
+        help="experts: of the batch and its routing, a multiple of the ranks.  [default: one per rank]",
     ),
-    click.option("--hot-rank", type=click.IntRange(0), help="experts: which rank is hot.  [default: 1]"),
+    click.option(
+        "--hot-factor",
+        type=click.FloatRange(0),
+        help="experts: a hot expert's or source's load over the mean.  [default: 2.4]",
+    ),
+    click.option(
+        "--hot-rank", type=click.IntRange(0), help="experts: which rank is hot, idle or ragged.  [default: 1]"
+    ),
     click.option("--expert-us-per-token", type=click.FloatRange(0), help="experts, paced: forward.  [default: 100]"),
     click.option(
         "--experts-by",

@@ -139,6 +139,7 @@ def kernel_lines(times: pl.DataFrame, unmatched: pl.DataFrame) -> list[str]:
 
 def record_lines(records: Records) -> list[str]:
     """What communication libraries recorded, and what is amiss in it by itself; nothing without records."""
+    from traceanalyzer.gaps.communication.desync import agreement, desyncs
     from traceanalyzer.measurements.communication.recorded import unfinished_calls
     from traceanalyzer.review.words import counted
 
@@ -150,6 +151,7 @@ def record_lines(records: Records) -> list[str]:
             f"flight recorder: {counted(records.flight.height, 'record')} of {counted(dumps['rank'].n_unique(), 'rank')}; "
             f"{counted(open_calls, 'call')} not known to have ended"
         )
+        lines += [] if desyncs(records) else [agreement(records)]
     measured = records.inspector
     if not measured.is_empty():
         lost = f", {records.num_lost:,} damaged" if records.num_lost else ""

@@ -90,7 +90,7 @@ class PlanOptions:
 
 
 def read_options(options: Mapping[str, object]) -> PlanOptions:
-    """The options as one object. Raises `UsageError` for what is no number."""
+    """The options as one object. Raises `UsageError` for what is not a number."""
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value} is not a finite number", "give a finite number")

@@ -44,6 +44,12 @@ NOT_SWEPT = (
     "json_file",
     "timeout",
     "max_memory",
+    "config",
+    "assignments",
+    "dry_run",
+    "nnodes",
+    "node_rank",
+    "rendezvous",
 )
 """Parameters of `run` that are the same at all points."""
 

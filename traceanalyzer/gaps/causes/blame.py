@@ -36,7 +36,7 @@ from traceanalyzer.tables.steps.typical import MAD_TO_SIGMA
 MIN_REPLICAS = 3
 """Ranks that hold the same stage before one of them can be called a straggler against the others."""
 CHANCE_ERRORS = 3.0
-"""Standard errors of its own median within which a rank is no straggler."""
+"""Standard errors of its own median within which a rank is not a straggler."""
 MEDIAN_ERROR = 1.2533
 """Standard error of a median of normal values, over that of their mean."""
 

@@ -219,7 +219,7 @@ def replay(
 
 
 def _replayed_with(graph: DependencyGraph, nodes: MessageNodes, num_unused: int) -> ReplayGraph:
-    """Actions, message nodes, and for each action the way of the message that is no node (nothing waits for it in vain)."""
+    """Actions, message nodes, and for each action the way of the message that is not a node (nothing waits for it in vain)."""
     first_message = graph.num_actions + len(nodes.needs) + num_unused
     needs: list[list[int]] = []
     ways: list[list[int]] = []

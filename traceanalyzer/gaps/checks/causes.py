@@ -77,13 +77,18 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     if share < MIN_SHARE or worst is None:
         return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)
     saved = _best(cause, worst, bubble.worth)
-    evidence += f", {milliseconds(worst.ms)} of it by {_who(worst)}"
+    waited_for = cause == "chunk_comm" and any(fault.rank == worst.culprit and fault.ms for fault in judged.faults)
+    evidence += f", {milliseconds(worst.ms)} of it {'waiting for' if waited_for else 'by'} {_who(worst)}"
     if cause == "stage" and not bubble.stragglers_separable:
         evidence += ": the stage or its rank, not separable with fewer than 3 replicas"
     if saved is not None:
         evidence += f"; replayed, '{saved.remedy}' saves {milliseconds(saved.ms)}"
     if saved is not None and saved.ms <= judged.least_ms:
-        return Verdict(passed=True, title=f"{_TITLES[cause][1]}, by too little to matter", evidence=evidence)
+        return Verdict(
+            passed=True,
+            title=f"{_TITLES[cause][1]}, but its repair alone would save too little to matter",
+            evidence=evidence,
+        )
     return Verdict(
         passed=False,
         worth_ms=None if saved is None else saved.ms,

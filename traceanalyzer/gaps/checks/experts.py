@@ -10,8 +10,11 @@ MIN_SAVED_SHARE = 0.02
 """A placement is proposed from this share of the step on, and links are reported from here on."""
 
 MAY_BE_CHANCE = 1.1
-"""Where the number of experts is not known, a fullest rank up to this ratio is no fault: a router without preference gives
+"""Where the number of experts is not known, a fullest rank up to this ratio is not a fault: a router without preference gives
 1.1 at some 400 tokens per rank, and tokens of one text are routed alike."""
+
+MOST_NAMED = 6
+"""Steps or experts that a sentence names."""
 
 LEVELLING = 0.9
 """Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""
@@ -37,6 +40,7 @@ def _balance(judged: Judged) -> Verdict | None:
     evidence = (
         f"the fullest rank receives {times(ratio)} the mean; a router without preference gives "
         f"{times(theory.chance_rank)}, and more than {times(theory.chance_rank_high)} in fewer than 1 of 100 runs"
+        + _where(all_to_all)
     )
     if not passed and blamed is not None:
         evidence += (
@@ -109,9 +113,62 @@ def _balance_action(all_to_all: AllToAll) -> str:
         return (
             "another rank is hot in every step: balance the router (auxiliary loss, bias); no placement fits all steps"
         )
+    if patterns == {"bursts"}:
+        return (
+            f"{_bursts(all_to_all)} alone: look at what those steps have that others lack (their data, a router that was just "
+            "changed); a placement made for them does not fit the others"
+        )
     if patterns == {"steady"}:
         return f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan experts)"
     return f"rebalance the experts of rank {all_to_all.slowest_rank}, or their placement"
+
+
+def _bursts(all_to_all: AllToAll) -> str:
+    """The steps that hold the imbalance, in words; empty where it is in most of them."""
+    steps = sorted({step for spot in all_to_all.hot_spots if spot.unit == "rank" for step in spot.bursts})
+    if not steps:
+        return ""
+    return f"{'step' if len(steps) == 1 else 'steps'} {', '.join(map(str, steps[:MOST_NAMED]))}" + (
+        f" and {len(steps) - MOST_NAMED} more" if len(steps) > MOST_NAMED else ""
+    )
+
+
+def _where(all_to_all: AllToAll) -> str:
+    """When loads are uneven, and who gets nothing, as clauses that follow the evidence."""
+    found = ""
+    if bursts := _bursts(all_to_all):
+        found += f"; nearly all of it in {bursts}"
+    idle = all_to_all.idle_experts
+    if idle:
+        named = ", ".join(map(str, idle[:MOST_NAMED])) + (
+            f" and {len(idle) - MOST_NAMED} more" if idle[MOST_NAMED:] else ""
+        )
+        found += f"; no token visits {'expert' if len(idle) == 1 else 'experts'} {named}"
+    return found
+
+
+def _sources(judged: Judged) -> Verdict | None:
+    all_to_all = judged.all_to_all
+    sent = (
+        next((each for each in all_to_all.loads if (each.unit, each.side) == ("rank", "sent")), None)
+        if all_to_all
+        else None
+    )
+    if all_to_all is None or sent is None or all_to_all.fullest_source is None:
+        return None
+    passed = sent.max_over_mean <= MAY_BE_CHANCE
+    source = all_to_all.fullest_source
+    return Verdict(
+        passed=passed,
+        evidence=f"before any routing the rank with most token copies brings {times(sent.max_over_mean)} the mean"
+        + ("" if passed else f" of its group; over all steps it is rank {source}"),
+        action=None if passed else f"cut the batch evenly: rank {source} holds more tokens than its peers",
+        rank=None if passed else source,
+        culprit=None if passed else f"rank {source}",
+        statement=None
+        if passed
+        else f"rank {source} brings {times(sent.max_over_mean)} the mean of tokens to the experts",
+    )
 
 
 def _placement(judged: Judged) -> Verdict | None:
@@ -175,9 +232,18 @@ CHECKS = (
         id="experts.balanced",
         passed="Expert load is as even as chance allows",
         failed="Expert load is uneven beyond chance",
-        why=f"Every rank waits for the fullest one. A router without preference is uneven too; the check fails only beyond what 99 of 100 such runs show, or, where the number of experts is not known, beyond {times(MAY_BE_CHANCE)} the mean. What a rank takes longer at the same load is no load's.",
+        why=f"Every rank waits for the fullest one. A router without preference is uneven too; the check fails only beyond what 99 of 100 such runs show, or, where the number of experts is not known, beyond {times(MAY_BE_CHANCE)} the mean. Time that a rank takes longer at the same load is not caused by load.",
         action="rebalance the experts, or their placement",
         judge=_balance,
+        remedy="fault",
+    ),
+    Check(
+        id="experts.sources",
+        passed="Ranks bring equally many tokens to the experts",
+        failed="A rank brings more tokens to the experts than its peers",
+        why=f"A rank with more tokens computes longer before the exchange and sends more in it; its peers wait, whatever the router does. Reported beyond {times(MAY_BE_CHANCE)} the mean.",
+        action="cut the batch evenly over ranks",
+        judge=_sources,
         remedy="fault",
     ),
     Check(

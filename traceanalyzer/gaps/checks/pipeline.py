@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
+from traceanalyzer.gaps.pipeline.verdict import most_of_it
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import counted, digits, milliseconds, percent, times
 
@@ -17,30 +18,53 @@ def _schedules_own(judged: Judged) -> Verdict | None:
         return None
     share, name = theory
     excess = bubble.measured_share - share
-    passed = excess <= BUBBLE_TOLERANCE * share
-    slowest = max(bubble.stages, key=lambda stage: stage.chunk_ms)
+    evidence = f"dependency {percent(bubble.measured_share)} of the pipeline phase, {name} {percent(share)}"
+    if excess <= BUBBLE_TOLERANCE * share:
+        return Verdict(passed=True, evidence=evidence)
+    worst = max(judged.faults, key=lambda fault: fault.ms or 0.0, default=None)
+    most = most_of_it(bubble, worst.rank, worst.ms or 0.0) if worst else most_of_it(bubble)
+    evidence += f": {milliseconds(excess * bubble.phase_ms)} per step beyond it"
+    if most is None:
+        return Verdict(passed=False, evidence=f"{evidence}, of several causes", action=_ACTIONS["several"])
+    evidence += f", mostly because {most.clause}"
+    if most.cause != "stage":
+        action = f"look at rank {most.rank} first" if most.cause is None else _ACTIONS[most.cause]
+        return Verdict(passed=False, evidence=evidence, action=action, rank=most.rank)
+    longest = max(bubble.stages, key=lambda stage: stage.chunk_ms)
     mean = sum(stage.chunk_ms for stage in bubble.stages) / len(bubble.stages)
+    rank = longest.ranks[0]
     return Verdict(
-        passed=passed,
-        worth_ms=None if passed else excess * bubble.phase_ms,
+        passed=False,
         evidence=(
-            f"dependency {percent(bubble.measured_share)} of the pipeline phase, {name} {percent(share)}; rank "
-            f"{slowest.ranks[0]} computes {milliseconds(slowest.chunk_ms)} per step, the mean rank {milliseconds(mean)}"
+            f"{evidence}: the chunks of rank {rank} take {milliseconds(longest.chunk_ms)} per step, those of the mean rank "
+            f"{milliseconds(mean)}"
         ),
-        action=f"even out the stages: rank {slowest.ranks[0]} computes longest",
-        rank=slowest.ranks[0],
+        action=f"even out the stages: those of rank {rank} take longest",
+        rank=rank,
     )
+
+
+_ACTIONS = {
+    "several": "look at the parts of the bubble one by one, the largest first",
+    "straggler": "look at the rank that falls behind its stage first",
+    "transfer": "overlap the messages between stages, or use a schedule with fewer of them on its longest path",
+    "chunk_comm": "look at the collectives inside actions",
+    "overlap_dp": "give the exchanges between replicas fewer channels, or later buckets",
+    "host": "look at what the hosts do between actions",
+    "jitter": "look for what makes equal actions vary: sequence lengths, garbage collection, other processes",
+    "outside_sample": "profile the ranks that are waited for",
+    "unexplained": "find what delays the start of actions: record the launches, or look at the host between actions",
+}
+"""By what most of the excess comes from."""
 
 
 def _on_time(judged: Judged) -> Verdict | None:
     bubble = judged.bubble
     if bubble is None or bubble.overhead_share is None or bubble.phase_ms is None:
         return None
-    passed = bubble.overhead_share <= MAX_OVERHEAD_SHARE
     worst = max(bubble.stages, key=lambda stage: stage.overhead_ms)
     return Verdict(
-        passed=passed,
-        worth_ms=None if passed else bubble.overhead_share * bubble.phase_ms,
+        passed=bubble.overhead_share <= MAX_OVERHEAD_SHARE,
         evidence=(
             f"{percent(bubble.overhead_share)} of the pipeline phase passes between the arrival of an action's "
             f"inputs and its start; most on rank {worst.ranks[0]}, {milliseconds(worst.overhead_ms)} per step"
@@ -79,7 +103,7 @@ CHECKS = (
         passed="The bubble is what the schedule costs",
         failed="The bubble is larger than what the schedule costs",
         why="Theory with equal stages says what the schedule costs. What is beyond it (2% of theory, relative) is the run's.",
-        action="even out the stages",
+        action="take away what most of the excess comes from: a slow rank, unequal stages, messages, late starts",
         judge=_schedules_own,
         window="longest_action",
     ),

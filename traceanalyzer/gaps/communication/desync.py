@@ -9,13 +9,16 @@ import polars as pl
 
 from traceanalyzer.measurements.desync.collectives import Apart, collectives_apart
 from traceanalyzer.measurements.desync.messages import MessageApart, messages_apart
+from traceanalyzer.measurements.desync.signatures import not_ended
 from traceanalyzer.review import Desync
 from traceanalyzer.traces.nccl.records import Records
 
 _FEW = 8
+_BUFFER = "TORCH_FR_BUFFER_SIZE, formerly TORCH_NCCL_TRACE_BUFFER_SIZE"
 _KINDS = {
     "skipped": 0, "repeated": 0, "differs": 0, "size": 0, "both_send": 0, "both_receive": 0, "missing": 1, "not_sent": 1,
-    "not_received": 1, "no_dump": 2, "old_dump": 2, "not_started": 3, "versions": 4, "all_called": 5, "shapes": 6,
+    "not_received": 1, "no_dump": 2, "old_dump": 2, "not_started": 3, "versions": 4, "unlisted": 5, "forgotten": 5, "left_out": 5, "not_reached": 5, "all_called": 6,
+    "under_way": 6, "shapes": 7,
 }  # fmt: skip
 """Different calls come before calls that were not made: who called something else may be missing elsewhere for it."""
 
@@ -39,6 +42,39 @@ def desyncs(records: Records) -> list[Desync]:
     waiting = frozenset(rank for stuck in found for rank in stuck.waiting)
     ordered = sorted(found, key=lambda stuck: _order(stuck, waiting))
     return [stuck.desync for stuck in ordered]
+
+
+def agreement(records: Records) -> str:
+    """What to say of dumps where `desyncs` finds nothing about a call: that all ended, or why nothing tells."""
+    flight = records.flight
+    known = flight.filter(pl.col("rank").is_not_null()).with_columns(not_ended().alias("open"))
+    if flight.is_empty():
+        return f"The dumps hold no call that can be read, so nothing tells who did not call what: record calls ({_BUFFER})."
+    if known.is_empty():
+        return "The dumps do not tell their ranks, so nothing tells who did not call what: name each by its rank."
+    waiting = known.filter("open")
+    alone = waiting.filter(
+        pl.col("is_p2p") & (pl.col("group").is_null() | ~pl.col("name").str.contains(r"(send|recv) \d"))
+    )
+    if not alone.is_empty():
+        return (
+            f"{_ranks(alone['rank'].unique(), start=True)} had not ended {_calls(alone.height)} to send or receive, and the "
+            "dumps do not tell the peers: nothing tells who did not call."
+        )
+    unknown = known.filter(pl.col("state").is_null() & ~pl.col("retired").fill_null(value=False)).height
+    if unknown:
+        return f"The state of {unknown:,} of {_calls(known.height)} is none that is known: nothing tells whether they ended."
+    if not waiting.is_empty():
+        return (
+            f"{_calls(waiting.height)} had not ended on {_ranks(waiting['rank'].unique())}, and others had ended the same: the dumps were "
+            "written at different moments and show no rank that is missing."
+        )
+    number = "The only call" if known.height == 1 else f"All {known.height:,} calls"
+    return f"{number} in these dumps had ended: they show no rank that others wait for."
+
+
+def _calls(count: int) -> str:
+    return f"{count:,} call{'' if count == 1 else 's'}"
 
 
 def _order(stuck: _Stuck, waiting: frozenset[int]) -> tuple[int, bool, int, str]:
@@ -93,14 +129,14 @@ def _missing(a: Apart) -> str:
 
 
 def _no_dump(a: Apart) -> str:
-    waits = f"{_wait(a.others)} in {a.operation} number {a.sequence} of {_group(a)}"
+    where = f"in {a.operation} number {a.sequence} of {_group(a)}"
     if a.size is not None and 2 * len(a.ranks) > a.size:
         return (
-            f"{waits[0].upper()}{waits[1:]}; {len(a.ranks):,} of its {a.size:,} members left no dump here, so nothing tells who "
+            f"{_wait(a.others, start=True)} {where}; {len(a.ranks):,} of its {a.size:,} members left no dump, so it is unknown who "
             "did not come: give the dumps of all ranks."
         )
     suspect = "it is the suspect" if len(a.ranks) == 1 else "they are the suspects"
-    return f"{_ranks(a.ranks, start=True)} left no dump, and {waits}: {suspect}."
+    return f"{_ranks(a.ranks, start=True)} left no dump, and {_wait(a.others)} {where}: {suspect}."
 
 
 def _old_dump(a: Apart) -> str:
@@ -121,15 +157,43 @@ def _not_started(a: Apart) -> str:
 
 
 def _all_called(a: Apart) -> str:
+    ended = (
+        "none had ended it"
+        if len(a.others) == sum(len(who) for _, who in a.calls)
+        else f"{_ranks(a.others)} had not ended it"
+    )
     return (
-        f"All members of {_group(a)} called {a.operation} number {a.sequence} and none had ended it when the dumps were written: "
+        f"All members of {_group(a)} called {a.operation} number {a.sequence} and {ended} when the dumps were written: "
         "no rank is missing from it."
+    )
+
+
+def _unlisted(a: Apart) -> str:
+    return (
+        f"{_wait(a.others, start=True)} in {a.operation} number {a.sequence} of {_group(a)}; whether another rank did not come is "
+        "not known, because no dump lists the members: give the dumps of all ranks."
+    )
+
+
+def _forgotten(a: Apart) -> str:
+    begins = "dump begins" if len(a.ranks) == 1 else "dumps begin"
+    return (
+        f"Whether {_ranks(a.ranks)} called {a.operation} number {a.sequence} of {_group(a)}, where {_wait(a.others)}, is not known: "
+        f"{'its' if len(a.ranks) == 1 else 'their'} {begins} later. Record more calls ({_BUFFER})."
+    )
+
+
+def _left_out(a: Apart) -> str:
+    return (
+        f"{_wait(a.others, start=True)} in {a.operation} number {a.sequence} of {_group(a)}; whether {_ranks(a.ranks)} came is not "
+        f"known: {'its dump was left out. Read it' if len(a.ranks) == 1 else 'their dumps were left out. Read them'}, too."
     )
 
 
 _SENTENCES: Mapping[str, Callable[[Apart], str]] = {
     "skipped": _skipped, "repeated": _skipped, "differs": _differs, "shapes": _shapes, "missing": _missing,
     "old_dump": _old_dump, "no_dump": _no_dump, "not_started": _not_started, "all_called": _all_called,
+    "unlisted": _unlisted, "forgotten": _forgotten, "left_out": _left_out,
 }  # fmt: skip
 
 
@@ -161,11 +225,22 @@ def _message(m: MessageApart) -> tuple[str, set[int], set[int]]:
     if m.kind == "not_sent":
         said = f"Rank {m.source} had not called the send that rank {m.target} waits for{expected} when its dump was written."
         return said, {m.source}, {m.target}
-    return (
-        f"A message from rank {m.source} to rank {m.target} has not ended, and one of the two left no dump.",
-        set(),
-        set(),
-    )
+    return _unnamed_message(m, sent), set(), set()
+
+
+def _unnamed_message(m: MessageApart, sent: str) -> str:
+    """What to say of a message that accuses nobody."""
+    pair = f"a message from rank {m.source} to rank {m.target}"
+    if m.kind == "under_way":
+        return f"Both ends of {pair}{sent} were called, and none had ended when the dumps were written: no rank is missing from it."
+    if m.kind == "not_reached":
+        return (
+            f"Whether both ends of {pair} were called is not known: one has not ended, and the dumps do not reach back to the first "
+            f"one. Record more calls ({_BUFFER})."
+        )
+    if m.kind == "left_out":
+        return f"A{pair[1:]} has not ended, and the dump of {_ranks(m.gone)} was left out: read it, too."
+    return f"A{pair[1:]} has not ended, and {_ranks(m.gone)} left no dump: give it, too."
 
 
 def _versions(dumps: pl.DataFrame) -> list[_Stuck]:
@@ -186,9 +261,9 @@ def _versions(dumps: pl.DataFrame) -> list[_Stuck]:
     return [_Stuck(desync, frozenset(), frozenset())]
 
 
-def _wait(ranks: Iterable[int]) -> str:
+def _wait(ranks: Iterable[int], *, start: bool = False) -> str:
     some = list(ranks)
-    return f"{_ranks(some)} {'waits' if len(some) == 1 else 'wait'}"
+    return f"{_ranks(some, start=start)} {'waits' if len(some) == 1 else 'wait'}"
 
 
 def _who(who: Sequence[int], odd: Sequence[int]) -> str:

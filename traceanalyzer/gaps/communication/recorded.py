@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from traceanalyzer.gaps.communication.desync import desyncs
+from traceanalyzer.gaps.communication.desync import agreement, desyncs
 from traceanalyzer.measurements.communication.recorded import (
     inspector_bandwidth,
     late_by_durations,
@@ -29,7 +29,11 @@ from traceanalyzer.traces.nccl.records import Records
 
 _SHOWN = 20
 _FIRST = 2
-_HARMLESS = ("shapes", "all_called", "versions")
+_HARMLESS = (
+    "shapes", "all_called", "versions", "under_way", "unlisted", "forgotten", "left_out", "not_reached",
+)  # fmt: skip
+_BESIDES = ("shapes", "versions")
+"""What says nothing of who did not call."""
 
 
 def recorded_figures(records: Records, splits: pl.DataFrame, *, alone: bool) -> Recorded | None:
@@ -43,6 +47,9 @@ def recorded_figures(records: Records, splits: pl.DataFrame, *, alone: bool) -> 
         sources=_sources(records, splits, alone=alone),
         num_apart=len(apart),
         apart=apart[:_SHOWN],
+        agreement=None
+        if records.dumps.is_empty() or any(a.kind not in _BESIDES for a in apart)
+        else agreement(records),
         num_missing=missing.height,
         missing=[
             MissingCall(group=group, operation=name, sequence=number, called=called, missing=absent)
@@ -73,7 +80,7 @@ def recorded_sentences(found: Recorded | None) -> list[str]:
         f"{counted(source.num_records, 'record')} of {source.source.replace('_', ' ')} from {counted(len(source.ranks), 'rank')}"
         for source in found.sources
     )
-    none = f"No trace is here, but {what}; no step, bubble or MFU follows from them."
+    none = f"There is no trace, but {what}; no step, bubble or MFU follows from them."
     late = [
         f"Rank {late.rank} is waited for most: {milliseconds(late.wait_ms)} over {counted(late.num_collectives, 'collective')}."
         for late in found.late[:1]
@@ -88,7 +95,9 @@ def apart_sentences(found: Recorded | None, *, faults_only: bool = False) -> lis
     """
     told = [] if found is None else found.apart
     faults = [apart.said for apart in told if apart.kind not in _HARMLESS][:_FIRST]
-    return faults or ([] if faults_only else [apart.said for apart in told[:1]])
+    if faults or faults_only or found is None:
+        return faults
+    return [*(apart.said for apart in told[:1]), *([] if found.agreement is None else [found.agreement])]
 
 
 def _sources(records: Records, splits: pl.DataFrame, *, alone: bool) -> list[RecordedSource]:

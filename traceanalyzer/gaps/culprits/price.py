@@ -14,7 +14,7 @@ from traceanalyzer.gaps.culprits.program_graph import ProgramGraph
 
 MAX_REPLAY_ERROR = 0.02
 MIN_SHARE = 0.005
-"""Of the step: less is no fault."""
+"""Of the step: less is not a fault."""
 ASSUMED_NOISE = 0.02
 """Of the step, where one step tells no spread."""
 RECURRING_SHARE = 0.8

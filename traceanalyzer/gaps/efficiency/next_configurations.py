@@ -59,7 +59,7 @@ def _found(review: Review, device: str | None) -> NextConfigurations:
         )
     changes = best_changes(own.job, own.configuration)
     if changes is None:
-        raise UsageError(f"{own.configuration.text()} is no configuration that a plan knows", "see `plan job`")
+        raise UsageError(f"{own.configuration.text()} is not a configuration that `plan job` knows", "see `plan job`")
     memory = price(own.job, own.configuration)[1]
     return NextConfigurations(
         configuration=own.configuration.text(),

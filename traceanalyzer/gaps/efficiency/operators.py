@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import polars as pl
 
-from traceanalyzer.measurements.efficiency.recompute import Recomputed, recomputed
+from traceanalyzer.measurements.efficiency.recompute import Recomputed, recomputed, tell_recomputation
 from traceanalyzer.measurements.efficiency.roofline import covered_share, number_formats, operator_times
-from traceanalyzer.measurements.efficiency.shape_flops import flops_by_step, in_steps, shape_flops
+from traceanalyzer.measurements.efficiency.shape_flops import flops_by_step, in_steps, multiplies, shape_flops
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.clocks.alignment import on_one_clock
 
@@ -34,8 +35,20 @@ class RecordedOperators:
     """What backward computes again."""
 
 
+def telling_operators(kernels: pl.DataFrame) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """What `recorded_operators` needs of `EVENTS`: of ranks in `KERNELS` few operators, of others all events."""
+    on_device = pl.col("rank").is_in(kernels["rank"].unique().to_list())
+
+    def chosen(events: pl.DataFrame) -> pl.DataFrame:
+        name = pl.col("name")
+        names = events.select(name.unique().cast(pl.String)).filter(multiplies(name) | tell_recomputation(name))
+        return events.filter(~on_device | name.cast(pl.String).is_in(names["name"].to_list()))
+
+    return chosen
+
+
 def recorded_operators(events: pl.DataFrame, tables: Tables) -> RecordedOperators:
-    """Read the shapes in `EVENTS`."""
+    """Read the shapes in `EVENTS`, of which `telling_operators` are enough."""
     found = shape_flops(events)
     timed = operator_times(on_one_clock(in_steps(found, tables.step_ranges), tables.clocks), tables.kernels)
     covered = covered_share(timed, tables.kernels)["covered_share"].min()

@@ -157,10 +157,24 @@ def hot_spots(routing: pl.DataFrame, *, uneven: bool) -> list[HotSpot]:
             hottest=row["hottest"],
             persistent_share=row["persistent_share"],
             pattern=row["pattern"] if uneven else None,
+            bursts=row["bursts"] if uneven else [],
         )
         for unit, loads in units
         for row in persistence(loads, unit).iter_rows(named=True)
     ]
+
+
+def idle_experts(routing: pl.DataFrame) -> list[int]:
+    """Experts without a token in every layer and step, from complete `ROUTING`."""
+    loads = expert_loads(routing).group_by("expert").agg(pl.col("tokens").sum())
+    return sorted(int(expert) for expert in loads.filter(pl.col("tokens") == 0)["expert"])
+
+
+def fullest_source(routing: pl.DataFrame) -> int | None:
+    """The rank that sent most token copies, the lowest of equals, from complete `ROUTING`; None without loads."""
+    loads = sent_loads(routing).group_by("rank").agg(pl.col("tokens").sum())
+    found = loads.sort("tokens", "rank", descending=[True, False])["rank"]
+    return None if found.is_empty() else int(found[0])
 
 
 def exchange_figures(table: pl.DataFrame) -> list[ExchangeFigures]:
@@ -216,7 +230,9 @@ def worth_figures(
     """Worth of every remedy that could be replayed, largest first, and the replay itself."""
     seen = exposed_time(tables, splits.filter(pl.col("kind") == "all_to_all"))
     if int(seen["overlapped_ns"].sum()) > MAX_OVERLAPPED * max(int(seen["exchange_ns"].sum()), 1):
-        return [], Worth(None, None, None, None, "all-to-alls overlap computation: ranks are no chains of the two")
+        return [], Worth(
+            None, None, None, None, "all-to-alls overlap computation: the work of a rank is not a chain of the two"
+        )
     if tables.receives.is_empty() and tables.p2p.is_empty():
         found = expert_worth(tables.steps, splits, expected, tables.expert_computation)
     else:

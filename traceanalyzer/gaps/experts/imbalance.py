@@ -15,7 +15,9 @@ from traceanalyzer.gaps.experts.detail import (
     exchange_figures,
     expert_tables,
     exposed_time,
+    fullest_source,
     hot_spots,
+    idle_experts,
     link_figures,
     load_figures,
     no_experts,
@@ -125,6 +127,8 @@ def expert_gap(
         chance_max_over_mean=theory.chance_rank,
         **_explanation(tables, splits, detail, job, steps, withheld),
         hot_spots=hot_spots(routing, uneven=_uneven(max_over_mean(loads), theory)),
+        idle_experts=idle_experts(routing),
+        fullest_source=fullest_source(routing),
         **overheads(detail.expert_chain, exchanges, tables.routing),
         own_loads=[] if recorded is None else own_loads(recorded),
     )
@@ -273,7 +277,7 @@ def _cost(times: pl.DataFrame, loads: pl.DataFrame, routing: pl.DataFrame, withh
         reason = "no expert computation is known (ranges moe:experts|layer=…, or kernels between dispatch and combine of a whole group)"
         if (routing["source"] == UNPAIRED).any():
             code = "no_loads"
-            reason = "these all-to-alls are no dispatch with a combine: what their unevenness costs is not known"
+            reason = "these all-to-alls are not a dispatch with a combine: what their unevenness costs is not known"
         withheld.append(Withheld(metric="all_to_all.imbalance_cost_ms", reason=reason, code=code))
         return {"imbalance_cost_ms": None, "imbalance_cost_spread_ms": None}
     spread = (cost.quantile(0.75, "linear") or 0.0) - (cost.quantile(0.25, "linear") or 0.0)

@@ -7,7 +7,7 @@ measured them. After its last action a rank is a chain to the end of its step. A
 member it exchanges bytes with has arrived and its own transfer is done. Remedies change links as in `gaps.expert_replay`.
 
 What stays as measured although a remedy may change it: transfers of pipeline messages, host delays, and collectives
-inside actions that are no all-to-alls (so where these wait, worth is withheld).
+inside actions that are not all-to-alls (so where these wait, worth is withheld).
 """
 
 from __future__ import annotations

@@ -176,7 +176,7 @@ def _fault(windows: pl.DataFrame, splits: pl.DataFrame) -> str | None:
         )
     )
     if not overlapping.is_empty():
-        return "all-to-alls overlap other collectives: ranks are no chains of computation and collectives"
+        return "all-to-alls overlap other collectives: the work of a rank is not a chain of computation and collectives"
     return None
 
 

@@ -151,7 +151,7 @@ def pipelines(tables: Tables, job: Job | None) -> pl.DataFrame:
     present = tables.ranks.select("rank").unique().sort("rank")
     places = pipeline_places(tables.p2p)
     if job is not None and job.layout is not None and (job.layout.pp > 1 or places.is_empty()):
-        width = job.layout.dp * job.layout.tp
+        width = job.layout.width
         known = present.with_columns((pl.col("rank") % width).alias("pipeline"), pl.lit(job.layout.pp).alias("size"))
     elif places.height:
         known = present.join(places, on="rank", how="inner").with_columns(
@@ -280,7 +280,7 @@ def contradiction(actions: pl.DataFrame, clock: ClockState) -> str | None:
 def _with_chunks(actions: pl.DataFrame) -> pl.DataFrame:
     """Give unlabelled chunks the stage and microbatch that the schedule with their order of phases gives them.
 
-    `stage` comes in as the rank's place in its pipeline. Pipeline steps whose order is no candidate's are left out.
+    `stage` comes in as the rank's place in its pipeline. Pipeline steps whose order is not a candidate's are left out.
     """
     named = [
         _named(group) for _, group in actions.sort(*_STEP, "stage", "position").group_by(_STEP, maintain_order=True)

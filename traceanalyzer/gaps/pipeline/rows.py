@@ -78,7 +78,7 @@ def expected_pipelines(tables: Tables, job: Job | None, actions: pl.DataFrame) -
     """
     sizes = actions.group_by("pipeline").agg(pl.col("rank").n_unique())["rank"].unique().to_list()
     if job is not None and job.layout is not None and (job.layout.pp > 1 or max(sizes, default=1) == 1):
-        return job.layout.dp * job.layout.tp
+        return job.layout.width
     if tables.pipelines is not None:
         return tables.pipelines["pipeline"].n_unique()
     world = tables.ranks["world_size"].max() if job is None or job.layout is None else job.layout.world_size

@@ -1,16 +1,21 @@
 """Whether a bubble that is as large as theory's is the schedule's alone: only if no fault is hidden on any pipeline.
 
+And what most of a larger one comes from.
+
 A pipeline's share of waiting says little about its faults: a slow rank lengthens waiting and phase alike, and a healthy
 pipeline says nothing of the others. So every captured pipeline is looked at, and every rank whose replicas were captured.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import polars as pl
 
 from traceanalyzer.gaps.causes.blame import with_duration_parts
-from traceanalyzer.review import Fault
+from traceanalyzer.review import Bubble, Fault
+from traceanalyzer.review.vocabulary import PipelineCause
 
 FAULTS = ("stage", "straggler", "chunk_comm", "host", "unexplained")
 """Causes that a repair of a rank, a host or a load takes away. Others are the price of free transfer or of no chance."""
@@ -73,3 +78,41 @@ def _behind_their_stage(actions: pl.DataFrame) -> pl.DataFrame:
 def schedule_explains(fault: Fault | None, limit_ms: float) -> bool:
     """Whether no pipeline has a fault that counts, so that a bubble as large as theory's is the schedule's."""
     return fault is None or fault.ms <= limit_ms
+
+
+_LENGTHENS: dict[PipelineCause, str] = {
+    "stage": "stages are unequal",
+    "straggler": "a rank falls behind its stage",
+    "transfer": "messages take time",
+    "chunk_comm": "communication inside chunks is uneven",
+    "overlap_dp": "exchanges between replicas slow computation",
+    "host": "hosts start actions late",
+    "jitter": "equal actions vary in length",
+    "outside_sample": "ranks that were not captured are waited for",
+    "unexplained": "actions start late, and why is not recorded",
+}
+"""Parts of the attribution that lengthen the phase, as clauses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Most:
+    """What more than half of that comes from by which a phase is longer than its ideal."""
+
+    clause: str
+    cause: PipelineCause | None = None
+    """None where a rank is named in its place."""
+    rank: int | None = None
+
+
+def most_of_it(bubble: Bubble, rank: int | None = None, ms: float = 0.0) -> Most | None:
+    """The rank whose repair saves `ms`, where that is more than half of what lengthens the phase; else such a cause, or None.
+
+    A cause alone would mislead: those that wait inside chunks for a slow rank communicate unevenly, and it is not their fault.
+    """
+    if bubble.attribution_ms is None:
+        return None
+    parts = {cause: max(0.0, getattr(bubble.attribution_ms, cause)) for cause in _LENGTHENS}
+    if rank is not None and 2 * ms > sum(parts.values()):
+        return Most(f"the others wait for rank {rank}", rank=rank)
+    cause = max(parts, key=lambda each: parts[each])
+    return Most(_LENGTHENS[cause], cause) if 2 * parts[cause] > sum(parts.values()) else None

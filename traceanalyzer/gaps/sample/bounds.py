@@ -24,7 +24,7 @@ from traceanalyzer.review.part import BASIS
 from traceanalyzer.review.vocabulary import Coverage, FigureScope
 
 NO_FIGURES = ("num_", "slowest_rank", "tokens_per_step", "from_stage", "to_stage")
-"""Counts and names: they are no measurement of anything beyond themselves."""
+"""Counts and names: they are not measurements of anything beyond themselves."""
 _PLACES = {(RankMemory, "rank"), (RankMemory, "stage")}
 """Where a row belongs."""
 

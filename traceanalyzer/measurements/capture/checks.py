@@ -114,7 +114,7 @@ def _warm_up(steps: pl.DataFrame) -> CaptureCheck:
     )
     rest = lengths[1:].median()
     if len(lengths) < _FEWEST_STEPS or not isinstance(rest, (int, float)) or not rest:
-        return CaptureCheck(name, None, MAX_WARM_UP, f"needs {_FEWEST_STEPS} whole steps, {len(lengths)} are here")
+        return CaptureCheck(name, None, MAX_WARM_UP, f"needs {_FEWEST_STEPS} whole steps, found {len(lengths)}")
     value = float(lengths[0]) / rest - 1
     text = f"the first captured step lasts {milliseconds(lengths[0] / 1e6)}, the median of the others {milliseconds(rest / 1e6)}"
     return CaptureCheck(name, value, MAX_WARM_UP, text)

@@ -54,12 +54,15 @@ def validity(step_records: pl.DataFrame, actions: pl.DataFrame, windows: pl.Data
 
 
 def _pressure(records: pl.DataFrame) -> float | None:
-    """Median over steps. The kernel's figure is of the whole machine, so of the ranks the largest counts."""
+    """Median over steps. The kernel's figure is of the whole machine, so of the ranks the largest counts.
+
+    The kernel brings its figure up to date between readings, so a step may see a little more than its own length.
+    """
     duration_us = (pl.col("end_ns") - pl.col("start_ns")) / 1e3
     by_step = (
         records.filter(pl.col("cpu_pressure_us").is_not_null() & (duration_us > 0))
         .group_by("step")
-        .agg((pl.col("cpu_pressure_us") / duration_us).max().alias("share"))
+        .agg((pl.col("cpu_pressure_us") / duration_us).max().clip(upper_bound=1.0).alias("share"))
     )
     return _median(by_step["share"])
 

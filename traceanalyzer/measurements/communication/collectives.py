@@ -4,7 +4,7 @@
   were captured, exchange equal bytes and therefore end together; there it is the primary one. Members of an all-to-all
   that end apart on one clock (a slow port ends late, and makes its rank late for the next one) are split by `clock`.
 * basis `clock`: `wait = min(end, A) - start` with A the latest arrival among the members this rank exchanges bytes
-  with (an all-to-all is no barrier: who sends a rank nothing cannot keep it waiting). Needs one clock.
+  with (an all-to-all is not a barrier: who sends a rank nothing cannot keep it waiting). Needs one clock.
 * without one clock, uneven exchanges: `duration - bytes ÷ link peak`, marked `estimated`.
 * basis `own_min`, where members are missing: only bounds. Low: what exceeds twice the rank's own fastest of at least eight
   equal calls; high: what is left after the bytes at the peak of the rank's own links, all of it where that is not known.

@@ -4,7 +4,7 @@ A receive waits until its send has started: `wait = max(0, min(end, send start) 
 is a *dependency* until the producer's last computation before the send ended, and a *late send* from there on. A send
 waits for its receiver likewise, unless it was over before: then the message was buffered and nothing waited.
 
-All that needs one clock. Without, both ends of a message that is no part of a coalesced kernel are set against each
+All that needs one clock. Without, both ends of a message that is not a part of a coalesced kernel are set against each
 other: `wait = duration - shorter duration`, which takes buffered sends for the transfer.
 """
 

@@ -51,7 +51,7 @@ def missing_callers(dumps: pl.DataFrame) -> pl.DataFrame:
     """Collectives that some members recorded and others, whose history reaches far enough, did not.
 
     `dumps` is `FLIGHT` of several ranks. Columns `pg_name`, `sequence_number`, `name`, `called` and `missing` (ranks). A rank
-    whose ring buffer begins after the collective has forgotten it, which is no proof; a rank that recorded nothing at all in
+    whose ring buffer begins after the collective has forgotten it, which proves nothing; a rank that recorded nothing at all in
     a group is not known to be a member.
     """
     calls = dumps.filter(~pl.col("is_p2p") & pl.col("rank").is_not_null())

@@ -1,7 +1,7 @@
 """Where the calls of a group's members come apart: who did not call what, from flight-recorder dumps.
 
 Numbers count the calls of a group on each rank. Under one number every member must have called the same. A rank whose ring
-buffer begins later has forgotten a call, which is no proof; a call that ended somewhere, and ends only with all members, was
+buffer begins later has forgotten a call, which proves nothing; a call that ended somewhere, and ends only with all members, was
 made by all of them, so that a dump without it is older than the others.
 """
 
@@ -27,7 +27,8 @@ class Apart:
     """One place where members of a group come apart."""
 
     kind: str
-    """skipped, repeated, differs, missing, old_dump, no_dump, not_started, shapes, all_called"""
+    """skipped, repeated, differs, missing, old_dump, no_dump, not_started, shapes, all_called; nobody can be named: unlisted,
+    forgotten, left_out"""
     group: str
     description: str | None
     size: int | None
@@ -67,6 +68,17 @@ class _Group:
 
     def under(self, number: int) -> dict[int, _Call]:
         return {rank: calls[number] for rank, calls in self.calls.items() if number in calls}
+
+    def possible(self, present: set[int]) -> set[int]:
+        """Its members, as far as known: listed, seen to call, or all ranks where it is the default group."""
+        if self.members is not None:
+            return set(self.members)
+        return set(self.calls) | (present if self.description == "default_pg" else set())
+
+    def made_since(self, rank: int, number: int) -> bool:
+        """Whether a rank's dump holds later calls alone, so that it made this one, too."""
+        own = self.calls.get(rank)
+        return bool(own) and min(own) > number
 
     def apart(self, kind: str, number: int, ranks: Sequence[int], others: Sequence[int]) -> Apart:
         called = self.under(number)
@@ -189,31 +201,38 @@ def _shift(group: _Group, rank: int, number: int, usual: list[int]) -> tuple[int
 def _who_is_missing(
     group: _Group, present: set[int], reach: Mapping[int, int | None], *, all_dumps: bool
 ) -> Apart | None:
-    """Who did not make the first call that has not ended."""
+    """Who did not make the first call that has not ended, or why nothing tells."""
     for number in sorted({n for calls in group.calls.values() for n, call in calls.items() if not call.ended}):
         called = group.under(number)
         waiting = [rank for rank, call in called.items() if not call.ended]
         operation = called[waiting[0]].operation
         if len(waiting) < len(called) and _ENDS_WITH_ALL.search(operation):
             continue  # it ended elsewhere: all were there, and this dump is older
-        members = set(group.members or group.calls)
-        made = [call.created_ns for call in called.values() if call.created_ns is not None]
-        absent = [
-            rank
-            for rank in sorted(members & present - set(called))
-            if _knows(group, rank, number, reach, min(made, default=None))
-        ]
-        old = _older(group, number, absent)
-        if set(absent) - old:
-            return group.apart("missing", number, sorted(set(absent) - old), waiting)
-        if old:
-            return group.apart("old_dump", number, sorted(old), waiting)
-        gone = sorted(members - present) if all_dumps else []
-        if gone:
-            return group.apart("no_dump", number, gone, waiting)
-        if group.members is not None and members == set(called) and len(waiting) == len(called):
-            return _not_started(group, number, called)
+        return _unexplained(group, number, present, reach, all_dumps=all_dumps) or _not_started(group, number, called)
     return None
+
+
+def _unexplained(
+    group: _Group, number: int, present: set[int], reach: Mapping[int, int | None], *, all_dumps: bool
+) -> Apart | None:
+    """Which members are not known to have made a call; None where all made it."""
+    called, members = group.under(number), group.possible(present)
+    waiting = [rank for rank, call in called.items() if not call.ended]
+    made = [call.created_ns for call in called.values() if call.created_ns is not None]
+    silent = sorted(rank for rank in members & present - set(called) if not group.made_since(rank, number))
+    absent = [rank for rank in silent if _knows(group, rank, reach, min(made, default=None))]
+    old = sorted(_older(group, number, absent))
+    gone = sorted(members - present)
+    found: list[tuple[str, list[int]]] = [
+        ("missing", [rank for rank in absent if rank not in old]),
+        ("old_dump", old),
+        ("no_dump" if all_dumps else "left_out", gone),
+        ("forgotten", silent),
+    ]
+    for kind, ranks in found:
+        if ranks:
+            return group.apart(kind, number, ranks, waiting)
+    return group.apart("unlisted", number, [], waiting) if group.members is None else None
 
 
 def _older(group: _Group, number: int, absent: Sequence[int]) -> set[int]:
@@ -223,21 +242,18 @@ def _older(group: _Group, number: int, absent: Sequence[int]) -> set[int]:
     return {rank for rank in absent if ended and rank not in before}
 
 
-def _knows(group: _Group, rank: int, number: int, reach: Mapping[int, int | None], made_ns: int | None) -> bool:
-    """Whether the dump of a rank would hold its call of `number`."""
-    own = group.calls.get(rank)
-    if own:
-        return min(own) <= number
-    if rank not in reach:
-        return True  # a dump without an entry: it called nothing
+def _knows(group: _Group, rank: int, reach: Mapping[int, int | None], made_ns: int | None) -> bool:
+    """Whether the dump of a rank would hold its call, which others made at `made_ns`."""
+    if group.calls.get(rank) or rank not in reach:  # its calls in the group end before; or it called nothing at all
+        return True
     since = reach[rank]
     return since is None or (made_ns is not None and since + _SLACK_NS < made_ns)
 
 
 def _not_started(group: _Group, number: int, called: dict[int, _Call]) -> Apart:
-    """All members called it and none has ended it: some devices may not have begun."""
+    """All members called it and not all have ended it: some devices may not have begun."""
     idle = [rank for rank, call in called.items() if call.state == "scheduled"]
     begun = [rank for rank, call in called.items() if call.state == "started"]
     if idle and begun:
         return group.apart("not_started", number, idle, begun)
-    return group.apart("all_called", number, [], list(called))
+    return group.apart("all_called", number, [], [rank for rank, call in called.items() if not call.ended])

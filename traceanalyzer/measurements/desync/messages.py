@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.measurements.desync.signatures import not_ended
+
 _ENDS = re.compile(r"(send|recv) (\d+)(?:->|<-)(\d+)")
 _TENSOR = re.compile(r"(\w*)\[([\d×]*)\]")
 
@@ -20,7 +22,7 @@ class MessageApart:
     """A message of which the two ends do not fit."""
 
     kind: str
-    """not_received, not_sent, both_send, both_receive, size, no_dump"""
+    """not_received, not_sent, both_send, both_receive, size, no_dump; nobody can be named: left_out, not_reached; under_way"""
     group: str
     source: int
     target: int
@@ -28,6 +30,8 @@ class MessageApart:
     """What the source sends, where known."""
     expected: str = ""
     """What the target expects."""
+    gone: tuple[int, ...] = ()
+    """Ends without a dump."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,19 +53,19 @@ def messages_apart(flight: pl.DataFrame, dumps: pl.DataFrame, *, all_dumps: bool
         apart = _apart(ends["send"], ends["recv"], complete=complete)
         if apart is None:
             continue
-        gone = target if apart[0] == "not_received" else source
-        if apart[0] != "size" and gone not in present:
-            if all_dumps:
-                found.append(MessageApart("no_dump", group, source, target))
-            continue
-        found.append(MessageApart(apart[0], group, source, target, *apart[1:]))
-    return _crossed(found)
+        gone = tuple(rank for rank in (source, target) if rank not in present)
+        if gone and apart[0] != "size":
+            apart = ("no_dump" if all_dumps else "left_out", "", "")
+        found.append(MessageApart(apart[0], group, source, target, *apart[1:], gone=gone))
+    told = [apart for apart in found if apart.kind != "under_way"]
+    return _crossed(told) if told else found[:1]
 
 
 def _ends(flight: pl.DataFrame) -> dict[tuple[str, int, int], dict[str, list[_End]]]:
     """Ends of messages by group, source and target (ranks of the job), in the order they were called."""
     found: dict[tuple[str, int, int], dict[str, list[_End]]] = {}
-    rows = flight.drop_nulls(["rank", "name"]).filter(pl.col("name").str.contains(r"(send|recv) \d+"))
+    messages = flight.drop_nulls(["rank", "name"]).filter(pl.col("name").str.contains(r"(send|recv) \d+"))
+    rows = messages.with_columns(not_ended().alias("open"))
     for row in rows.sort("record").iter_rows(named=True):
         match = _ENDS.search(row["name"])
         peer = _peer(row["group"], int(match[3])) if match and len(match[3]) < 9 else None
@@ -69,10 +73,8 @@ def _ends(flight: pl.DataFrame) -> dict[tuple[str, int, int], dict[str, list[_En
             continue
         sends = match[1] == "send"
         source, target = (row["rank"], peer) if sends else (peer, row["rank"])
-        ended = row["state"] not in ("scheduled", "started") or bool(row["retired"])  # unknown states prove nothing
-        end = _End(
-            ended, (row["inputs"] if sends else row["outputs"]) or "", row["created_ns"] or 0, row["completed_ns"]
-        )
+        tensors = (row["inputs"] if sends else row["outputs"]) or ""
+        end = _End(not row["open"], tensors, row["created_ns"] or 0, row["completed_ns"])
         pair = found.setdefault((str(row["pg_name"]), source, target), {"send": [], "recv": []})
         pair[match[1]].append(end)
     return found
@@ -90,11 +92,16 @@ def _apart(sends: Sequence[_End], receives: Sequence[_End], *, complete: bool) -
     for sent, received in zip(sending, receiving, strict=False):
         if sent.tensors and received.tensors and _flat(sent.tensors) != _flat(received.tensors):
             return "size", sent.tensors, received.tensors
-    if len(sending) > len(receiving) and not _older(sending[len(receiving)], receives, sends, complete=complete):
-        return "not_received", sending[len(receiving)].tensors, ""
-    if len(receiving) > len(sending) and not _older(receiving[len(sending)], sends, receives, complete=complete):
-        return "not_sent", "", receiving[len(sending)].tensors
-    return None
+    if len(sending) == len(receiving):
+        return ("under_way", sending[0].tensors, "") if sending else None
+    longer, shorter, kind = (
+        (sends, receives, "not_received") if len(sending) > len(receiving) else (receives, sends, "not_sent")
+    )
+    lonely = [e for e in longer if not e.ended][min(len(sending), len(receiving))]
+    if not _older(lonely, shorter, longer, complete=complete):
+        return (kind, lonely.tensors, "") if kind == "not_received" else (kind, "", lonely.tensors)
+    seen_to_end = complete or any(e.completed_ns is not None and e.completed_ns > lonely.created_ns for e in shorter)
+    return None if seen_to_end else ("not_reached", "", "")
 
 
 def _older(end: _End, others: Sequence[_End], own: Sequence[_End], *, complete: bool) -> bool:

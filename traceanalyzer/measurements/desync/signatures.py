@@ -21,6 +21,12 @@ def operation_name() -> pl.Expr:
     return pl.col("name").str.replace(r"^\w+:", "")
 
 
+def not_ended() -> pl.Expr:
+    """Whether a call of `FLIGHT` is known not to have ended; gloo leaves the state of calls that ended at `scheduled`."""
+    open_states = pl.col("state").is_in(["scheduled", "started", "failed"])
+    return (open_states & ~pl.col("retired").fill_null(value=False)).fill_null(value=False)
+
+
 def calls_by_rank(flight: pl.DataFrame) -> pl.DataFrame:
     """Collectives of `FLIGHT`, one row per group, number and rank; calls that were coalesced are one.
 
@@ -37,10 +43,9 @@ def calls_by_rank(flight: pl.DataFrame) -> pl.DataFrame:
         pl.struct(texts.columns).map_elements(_shown, pl.String).alias("shown"),
         pl.struct(texts.columns).map_elements(_whole, pl.String).alias("whole"),
     )
-    under_way = pl.col("state").is_in(["scheduled", "started"]) & ~pl.col("retired").fill_null(value=False)
     rows = known.with_columns(
         operation_name().alias("operation"),
-        ~under_way.fill_null(value=False).alias("ended"),  # unknown states prove nothing
+        ~not_ended().alias("ended"),  # unknown states prove nothing
     )
     rows = rows.join(signed, on=["operation", "inputs", "outputs"], how="left", nulls_equal=True, maintain_order="left")
     return (

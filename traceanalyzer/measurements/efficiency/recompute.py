@@ -79,6 +79,12 @@ def recomputed(events: pl.DataFrame, kernels: pl.DataFrame) -> Recomputed:
     return by_kernel if by_kernel and (found.value is None or unseen) else found
 
 
+def tell_recomputation(name: pl.Expr) -> pl.Expr:
+    """Whether `recomputed` looks at events of a rank with kernels that are called `name`, a text."""
+    read = name.is_in([*FACTORS, *ATTENTION]) | name.str.contains(_GEMM) | name.str.contains(_ATTENTION)
+    return read | name.str.contains(_BACKWARD) | name.str.contains(_COMPILED)
+
+
 def forward_operators(events: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     """Outermost matrix multiplications and attention forwards: `name`, `kind`, `again`, `executed`, `recorded`, with their place.
 

@@ -75,11 +75,10 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
     matrices but whose FLOPs are unknown; where there are any, the sum is a lower bound.
     """
     name = pl.col("name").cast(pl.String)
-    is_unread = name.str.contains(_UNREAD) & ~name.str.contains(_NOT_OPERATORS)
     found = (
         events.filter((pl.col("category") == "cpu_op") & (pl.col("ph") == "X"))
         .with_columns(name, (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns"))
-        .filter(name.is_in([*FACTORS, *ATTENTION]) | is_unread)
+        .filter(multiplies(name))
     )
     if found.is_empty():
         return pl.DataFrame(schema=SHAPE_FLOPS)
@@ -87,6 +86,12 @@ def shape_flops(events: pl.DataFrame) -> pl.DataFrame:
     flops = found.join(read, on=["rank", "cycle", "index"], how="left").with_columns(pl.col("kind").fill_null("unread"))
     kept = _without_doubles(flops)
     return kept.select(pl.col(column).cast(dtype) for column, dtype in SHAPE_FLOPS.items()).sort("rank", "start_ns")
+
+
+def multiplies(name: pl.Expr) -> pl.Expr:
+    """Whether an operator called `name`, a text, multiplies matrices, in a way that is read here or not."""
+    is_unread = name.str.contains(_UNREAD) & ~name.str.contains(_NOT_OPERATORS)
+    return name.is_in([*FACTORS, *ATTENTION]) | is_unread
 
 
 def in_steps(operators: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:

@@ -16,6 +16,10 @@ STEADY_SHARE = 0.8
 """From this persistent share on the same member is hot in (nearly) every step."""
 WANDERING_SHARE = 0.5
 """Up to this persistent share another member is hot each time."""
+QUIET_SHARE = 0.25
+"""Where the median step has less than this of the excess (max over mean − 1) of the worst one, imbalance comes in bursts."""
+BURST_SHARE = 0.5
+"""A burst is a step with at least this much of the worst step's excess."""
 MIN_STEPS = 3
 
 
@@ -56,20 +60,25 @@ def load_statistics(loads: pl.DataFrame, unit: str, side: str) -> pl.DataFrame:
 
 
 def persistence(loads: pl.DataFrame, unit: str) -> pl.DataFrame:
-    """Whether imbalance stays where it is: `layer`, `group`, `num_steps`, `persistent_share`, `hottest`, `pattern`.
+    """Whether imbalance stays where it is: `layer`, `group`, `num_steps`, `persistent_share`, `hottest`, `pattern`, `bursts`.
 
     `persistent_share` = (max over mean of the loads summed over steps − 1) ÷ (mean over steps of max over mean − 1): the
     part of the imbalance that another placement of experts can remove. 1: the same member is hot in every step; for
-    independent steps it falls like 1/√steps. `pattern` is `steady`, `mixed` or `wandering`; null below three steps or
-    where nothing is uneven.
+    independent steps it falls like 1/√steps. `pattern` is `bursts` where few steps are uneven (these are listed), else
+    `steady`, `mixed` or `wandering`; null below three steps or where nothing is uneven.
     """
-    number = pl.col("step").n_unique().over("layer", "group")
+    number, excess = pl.col("step").n_unique().over("layer", "group"), pl.col("ratio") - 1
     per_step = (
         loads.group_by(LAYER)
         .agg((pl.col("tokens").max() / pl.col("tokens").mean()).alias("ratio"))
         .filter(pl.col("ratio").is_finite())
+        .sort("step")
         .group_by("layer", "group")
-        .agg(pl.col("ratio").mean().alias("each"))
+        .agg(
+            pl.col("ratio").mean().alias("each"),
+            (pl.col("ratio").median() - 1 < QUIET_SHARE * excess.max()).alias("is_bursty"),
+            pl.col("step").filter(excess >= BURST_SHARE * excess.max()).alias("bursts"),
+        )
     )
     summed = (
         loads.with_columns(number.alias("num_steps"))
@@ -88,7 +97,10 @@ def persistence(loads: pl.DataFrame, unit: str) -> pl.DataFrame:
         summed.join(per_step, on=["layer", "group"])
         .with_columns(pl.when(known).then(share).alias("persistent_share"))
         .with_columns(_pattern().alias("pattern"))
-        .select("layer", "group", "num_steps", "persistent_share", "hottest", "pattern")
+        .with_columns(
+            pl.when(pl.col("pattern") == "bursts").then("bursts").otherwise(pl.lit([], dtype=pl.List(pl.Int64)))
+        )
+        .select("layer", "group", "num_steps", "persistent_share", "hottest", "pattern", "bursts")
         .sort("group", "layer")
     )
 
@@ -96,7 +108,9 @@ def persistence(loads: pl.DataFrame, unit: str) -> pl.DataFrame:
 def _pattern() -> pl.Expr:
     share = pl.col("persistent_share")
     return (
-        pl.when(share >= STEADY_SHARE)
+        pl.when(share.is_not_null() & pl.col("is_bursty"))
+        .then(pl.lit("bursts"))
+        .when(share >= STEADY_SHARE)
         .then(pl.lit("steady"))
         .when(share <= WANDERING_SHARE)
         .then(pl.lit("wandering"))

@@ -2,7 +2,7 @@
 
 A split list names members of the process group by position; members are global ranks here. The sender's list is used
 where the sender was captured, else the receiver's, so that one side is enough; where both are there and differ, the row
-says so. A list that is shorter or longer than the group (profilers cut long lists) is no data: such an exchange is
+says so. A list that is shorter or longer than the group (profilers cut long lists) is not data: such an exchange is
 counted, never guessed.
 """
 

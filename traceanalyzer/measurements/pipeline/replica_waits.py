@@ -38,7 +38,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
         splits: `COLLECTIVE_SPLITS`.
         kernels: `KERNELS`.
         all_here: all pipelines of the job are in `table`, on one clock. Then a wait counts until the last of their phases
-            has ended; what is waited for beyond is no slower pipeline.
+            has ended; what is waited for beyond is not a slower pipeline.
     """
     own_end = (pl.col("phase_start_ns") + pl.col("phase_ns")).alias("_from")
     ends = table.select("pipeline", *_KEYS, own_end).with_columns(pl.col("_from").max().over("step").alias("_until"))

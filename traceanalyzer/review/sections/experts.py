@@ -48,6 +48,7 @@ class HotSpot(Part, frozen=True, kw_only=True):
         float | None, Meta(description="Part of the imbalance that is still there when steps are summed.")
     ]
     pattern: Annotated[LoadPattern | None, Meta(description="null below three steps.")]
+    bursts: Annotated[list[int], Meta(description="Where imbalance comes in bursts: the steps that have it.")] = []
 
 
 class ExchangeFigures(Part, frozen=True, kw_only=True):
@@ -253,6 +254,10 @@ class AllToAll(Part, frozen=True, kw_only=True):
     )
     loads: list[LoadFigures] = []
     hot_spots: list[HotSpot] = []
+    idle_experts: Annotated[
+        list[int], Meta(description="Experts that no token visited in any captured step and layer.")
+    ] = []
+    fullest_source: Annotated[int | None, Meta(description="The rank that sent most token copies in all steps.")] = None
     own_loads: Annotated[list[OwnLoads], Meta(description="From execution traces beside the profiler traces.")] = []
     exchanges: list[ExchangeFigures] = []
     blame: list[ExpertBlame] = []

@@ -92,7 +92,10 @@ class Quality(Part, frozen=True, kw_only=True):
     num_ranks_expected: int | None
     num_ranks_found: int
     ranks_lost: Annotated[
-        list[int], Meta(description="Promised by the run's description and not here; not sampled out.")
+        list[int],
+        Meta(
+            description="Named by the run's description and missing. What a sample leaves out on purpose does not count."
+        ),
     ]
     num_steps_used: int
     events_seen: int

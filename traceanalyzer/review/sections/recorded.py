@@ -46,13 +46,14 @@ class Desync(Part, frozen=True, kw_only=True):
         str,
         Meta(
             description="skipped, repeated, differs, shapes, missing, old_dump, no_dump, not_started, all_called; of messages size, "
-            "not_sent, not_received, both_send, both_receive, no_dump; versions."
+            "not_sent, not_received, both_send, both_receive, no_dump, under_way; versions; nobody can be named: unlisted, forgotten, "
+            "left_out, not_reached."
         ),
     ]
     group: str
     operation: str
     sequence: int | None
-    ranks: Annotated[list[int], Meta(description="Who stands out; empty where nothing tells.")]
+    ranks: Annotated[list[int], Meta(description="Who stands out; empty if nothing shows it.")]
     others: list[int]
     said: Annotated[str, Meta(description="The statement in words.")]
 
@@ -95,6 +96,12 @@ class Recorded(Part, frozen=True, kw_only=True):
     sources: list[RecordedSource]
     num_apart: int
     apart: Annotated[list[Desync], Meta(description="What explains the others first.")]
+    agreement: Annotated[
+        str | None,
+        Meta(
+            description="That all recorded calls ended, or why nothing tells who did not call; null where `apart` tells, or without dumps."
+        ),
+    ] = None
     num_missing: int
     missing: list[MissingCall]
     mismatched: list[Mismatch]

@@ -84,7 +84,9 @@ class Sample(Part, frozen=True, kw_only=True):
     is_one_group: Annotated[bool, Meta(description="All captured ranks are of one whole pipeline, group or stage.")]
     num_whole_pipelines: int
     num_whole_expert_groups: int
-    num_whole_replicas: Annotated[int, Meta(description="Stages (and tensor slices) all of whose replicas are here.")]
+    num_whole_replicas: Annotated[
+        int, Meta(description="Stages (and tensor slices) all of whose replicas were captured.")
+    ]
     next_ranks: Annotated[list[int], Meta(description="Ranks whose traces would show most; empty if unknown.")]
     next_reason: str | None
     recommended_ranks: Annotated[

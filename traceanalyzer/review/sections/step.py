@@ -62,7 +62,7 @@ class StepFigures(Part, frozen=True, kw_only=True):
     noise_basis: Annotated[str | None, Meta(description="Resampled, or assumed for fewer than 5 steps.")] = None
     least_told_ms: Annotated[
         float | None,
-        Meta(description="What a fault or change must be worth to be told first: 0.5% of the step or its noise."),
+        Meta(description="What a fault or change must be worth to be stated first: 0.5% of the step or its noise."),
     ] = None
     set_apart: Annotated[list[StepApart], Meta(description="Captured steps that are not typical.")] = []
     set_apart_cost_ms: Annotated[

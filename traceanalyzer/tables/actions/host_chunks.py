@@ -4,7 +4,7 @@ Where the main thread is the device, everything a stage does stands in one line 
 and computes between them. An outermost operator inside `autograd::engine::evaluate_function` is backward, recomputation
 in it included; any other one is forward. Work of one phase between two messages is a chunk. What does next to nothing
 compared with the stage's chunks is none: the shapes that travel ahead of activations, buffers that are made for them. So
-intervals in which only such work is done are no boundaries, and neither is such work inside a backward.
+intervals in which only such work is done are not boundaries, and neither is such work inside a backward.
 
 What follows the last backward of a step is the optimizer. What precedes the first receive on a later place of the
 pipeline is preparation.
@@ -21,7 +21,7 @@ from traceanalyzer.tables.steps.parts import outermost_operators
 from traceanalyzer.tables.steps.windows import assign_steps
 
 NEGLIGIBLE = 0.05
-"""Of the longest work of a phase in a step, median over steps: less computation than this share of it is no chunk."""
+"""Of the longest work of a phase in a step, median over steps: less computation than this share of it is not a chunk."""
 _KEYS = ["rank", "step"]
 
 

@@ -39,12 +39,13 @@ def actions(events: pl.DataFrame, windows: pl.DataFrame, receives: pl.DataFrame,
     return conform(ordered, ACTIONS)
 
 
-def labelled_ranges(events: pl.DataFrame, noted: pl.DataFrame, labels: Labels) -> pl.DataFrame:
+def labelled_ranges(events: pl.DataFrame, noted: pl.DataFrame, labels: Labels, marked: pl.DataFrame) -> pl.DataFrame:
     """CPU ranges of compute actions: `rank`, `stage`, `phase`, `microbatch`, `start_ns`, `end_ns`.
 
-    `noted` is as `user_ranges` gives it. Where a rank has ranges of ours, those of the runtime around them are left out.
+    `noted` is as `user_ranges` gives it. Where a rank has ranges of ours, those of the runtime around them are left out. `marked` is
+    `STEP_RANGES`, the steps within which microbatches are counted that nothing shows.
     """
-    found = labels_of(events, noted, labels, lambda: steps(events))
+    found = labels_of(events, noted, labels, lambda: steps(events, marked))
     return pl.concat([found.own, found.runtime.join(found.own, on="rank", how="anti")])
 
 

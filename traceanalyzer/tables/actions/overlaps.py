@@ -26,7 +26,7 @@ class Overlaps:
 
 
 class Apart(NamedTuple):
-    """Actions none of which begins before the last one ends, up to what is no rounding."""
+    """Actions none of which begins before the last one ends, up to what is not a rounding."""
 
     actions: pl.DataFrame
     """`ACTIONS`."""

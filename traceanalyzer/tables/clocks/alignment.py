@@ -191,7 +191,7 @@ def _offsets(record: RankRecord) -> list[ClockOffset]:
 
 
 def _line(offsets: list[ClockOffset]) -> tuple[int, int, float]:
-    """A rank's offset as a line in time; what lies within its uncertainty is no offset and no drift."""
+    """A rank's offset as a line in time; what lies within its uncertainty is neither offset nor drift."""
     first, last = offsets[0], offsets[-1]
     offset = first.offset_ns if abs(first.offset_ns) > first.uncertainty_ns else 0
     elapsed = last.at_ns - first.at_ns

@@ -47,7 +47,7 @@ KINDS = {
     "send": "send",
     "recv": "receive",
 }
-"""torch's names for collectives in `Collective name` and in `nccl:` ranges. `wait` and others are no calls."""
+"""torch's names for collectives in `Collective name` and in `nccl:` ranges. `wait` and others are not calls."""
 
 ELEMENT_BYTES = {
     "Double": 8, "ComplexFloat": 8, "Long": 8, "UInt64": 8,

@@ -14,7 +14,7 @@ _STEP = r"^ProfilerStep#\d"
 
 
 def operators(events: pl.DataFrame) -> pl.DataFrame:
-    """Operators (`cpu_op`) of the main thread that are no communication: `rank`, `start_ns`, `end_ns`.
+    """Operators (`cpu_op`) of the main thread that are not communication: `rank`, `start_ns`, `end_ns`.
 
     Nested ones are kept; the interval algebra merges them.
     """

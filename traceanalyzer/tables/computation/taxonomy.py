@@ -49,7 +49,7 @@ def _rules() -> tuple[KernelRule, ...]:
 def parse_kernel_rules(lines: Iterable[str], source: str) -> tuple[KernelRule, ...]:
     """Rules of a CSV with the columns `pattern`, `kind`, `operation`; lines that begin with # are skipped.
 
-    Raises `InputError` where a row is no rule.
+    Raises `InputError` where a row is not a rule.
     """
     reader = csv.DictReader(line for line in lines if line.strip() and not line.startswith("#"))
     if not set(_COLUMNS) <= set(reader.fieldnames or ()):

@@ -13,25 +13,9 @@ from math import prod
 
 import polars as pl
 
+from traceanalyzer.group_names import BY_DESCRIPTION, DEGREES, MESH, degrees_of
 from traceanalyzer.tables.groups.listed import listed_groups
 
-_BY_DESCRIPTION = {
-    r"(mesh_)?pp|pipeline_(model_)?parallel(_group)?": "pp",
-    r"(mesh_)?tp|tensor_(model_)?parallel(_group)?": "tp",
-    r"(mesh_)?cp|context_parallel(_group)?": "cp",
-    r"(mesh_)?ep|expert_(model_)?parallel(_group)?": "ep",
-    r"(mesh_)?(dp|batch)|data_parallel(_group)?": "dp",
-    r"mesh_(dp_cp|loss)|data_parallel_group_with_cp": "dp_cp",
-    r"mesh_dp_replicate": "dp_replicate",
-    r"mesh_dp_shard": "dp_shard",
-    r"mesh_dp_shard_mod_ep": "dp_shard_mod_ep",
-    r"mesh_dp_shard_in_ep": "dp_shard_in_ep",
-}
-"""A group's whole description, in lower case, by its dimension. Megatron-LM makes many more groups (embeddings, tensor and
-data together): their sizes are no degree."""
-DEGREES = ("pp", "dp", "tp", "cp", "ep")
-_MESH = ("pp", "dp", "tp", "cp")
-"""Degrees whose product is the number of ranks; experts are spread over them."""
 _SURE, _DERIVED, _BY_USE = 0.95, 0.7, 0.6
 
 
@@ -58,7 +42,7 @@ def dimensions(ranks: pl.DataFrame, collectives: pl.DataFrame, messages: pl.Data
     sizes, names = _sizes(named)
     used = _used(collectives, messages)
     by_use = {role: size for role, size in used.items() if role not in sizes}
-    found = _degrees({**by_use, **sizes})
+    found = degrees_of({**by_use, **sizes})
     world = _world(ranks)
     if not found or any(size == 0 for size in found.values()):
         return None
@@ -66,7 +50,7 @@ def dimensions(ranks: pl.DataFrame, collectives: pl.DataFrame, messages: pl.Data
     if complete is None:
         return None
     degrees, derived = complete
-    checked = not derived and prod(degrees.get(name, 1) for name in _MESH) == world
+    checked = not derived and prod(degrees.get(name, 1) for name in MESH) == world
     confidence = _BY_USE if by_use else _SURE if checked else _DERIVED
     basis = _basis(names, by_use, derived, world)
     return Dimensions(degrees, confidence, basis, _places(named, messages, ranks, degrees, world))
@@ -81,7 +65,7 @@ def _described(groups: pl.DataFrame) -> pl.DataFrame:
     """Groups of a known dimension: columns of `listed_groups` and `dimension`."""
     text = pl.col("pg_desc").str.to_lowercase()
     named = [
-        pl.when(text.str.contains(f"^({pattern})$")).then(pl.lit(name)) for pattern, name in _BY_DESCRIPTION.items()
+        pl.when(text.str.contains(f"^({pattern})$")).then(pl.lit(name)) for pattern, name in BY_DESCRIPTION.items()
     ]
     return groups.with_columns(pl.coalesce(named).alias("dimension")).drop_nulls("dimension")
 
@@ -108,27 +92,15 @@ def _used(collectives: pl.DataFrame, messages: pl.DataFrame) -> dict[str, int]:
     return {role: size for role, _, size in sizes.iter_rows()}
 
 
-def _degrees(sizes: Mapping[str, int]) -> dict[str, int]:
-    """Degrees from sizes of groups, of which several may be parts or products of a degree."""
-    degrees = {name: sizes[name] for name in DEGREES if name in sizes}
-    shards = sizes.get("dp_shard") or prod(sizes.get(name, 1) for name in ("dp_shard_mod_ep", "dp_shard_in_ep"))
-    parts = {"dp_shard", "dp_replicate", "dp_shard_mod_ep", "dp_shard_in_ep"} & set(sizes)
-    if "dp" not in degrees and parts:
-        degrees["dp"] = shards * sizes.get("dp_replicate", 1)
-    if "dp" not in degrees and "dp_cp" in sizes:
-        degrees["dp"] = sizes["dp_cp"] // degrees.get("cp", 1)
-    return degrees
-
-
 def _completed(found: Mapping[str, int], world: int | None) -> tuple[dict[str, int], list[str]] | None:
     """Every degree (`ep` lies inside the others) and the names of those that follow from the job's size alone.
 
     None where the product is not the job's size.
     """
-    known = prod(found.get(name, 1) for name in _MESH)
+    known = prod(found.get(name, 1) for name in MESH)
     if world is None:
         return dict(found), []
-    if world % known or (known != world and set(_MESH) <= set(found)):
+    if world % known or (known != world and set(MESH) <= set(found)):
         return None
     if known == world:
         return {name: found.get(name, 1) for name in DEGREES}, []

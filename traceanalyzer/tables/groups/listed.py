@@ -37,7 +37,7 @@ def process_groups(ranks: pl.DataFrame) -> pl.DataFrame:
 def listed_groups(ranks: pl.DataFrame) -> pl.DataFrame:
     """Groups as the traces list them: `rank`, `pg_name`, `pg_desc`, `group`, `size`, from `RANKS`.
 
-    `group` is null where the list was cut (`0, 1, ..., 63`): what is left of it is no group. Some versions of torch list
+    `group` is null where the list was cut (`0, 1, ..., 63`): what is left of it is not a group. Some versions of torch list
     nothing for a group of all ranks. Entries that are none are left out.
     """
     return _asked(ranks)
@@ -165,6 +165,7 @@ def job_roles(job: Job | None) -> pl.DataFrame:
         layout = job.layout
         for rank in range(layout.world_size):
             groups = {"pp": layout.pipeline(rank), "ep": layout.expert_group(rank)}
+            groups |= {"tp": layout.tensor_group(rank), "cp": layout.context_group(rank)}
             if rank == layout.replicas(rank)[0]:  # long in large jobs: each of these groups once
                 groups["dp"] = layout.replicas(rank)
             for role, members in groups.items():

@@ -17,7 +17,7 @@ import polars as pl
 from traceanalyzer.tables.steps.candidates import PLACE, Candidate, conform_ranges
 
 OPTIMIZER_RANGE = r"^Optimizer\.step#"
-_OPTIMIZER_KERNEL = r"(?i)adam|adagrad|lambstage|sgd|multi_tensor_apply"
+OPTIMIZER_KERNEL = r"(?i)adam|adagrad|lambstage|sgd|multi_tensor_apply"
 _AUTOGRAD = "autograd::engine::evaluate_function"
 _LAUNCHES = ["cuda_runtime", "cuda_driver", "runtime"]
 _DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "memcpy", "memset"]
@@ -59,9 +59,7 @@ def optimizer_kernel_steps(events: pl.DataFrame, notes: pl.DataFrame, bounds: pl
     """Steps that end with kernels of the optimizer, by the calls that launched them; None without any."""
     del notes
     device = events.filter((pl.col("ph") == "X") & pl.col("category").cast(pl.String).is_in(_DEVICE[:1]))
-    names = device.select(pl.col("name").unique().cast(pl.String)).filter(
-        pl.col("name").str.contains(_OPTIMIZER_KERNEL)
-    )
+    names = device.select(pl.col("name").unique().cast(pl.String)).filter(pl.col("name").str.contains(OPTIMIZER_KERNEL))
     if names.is_empty():
         return None
     kernels = device.filter(pl.col("name").cast(pl.String).is_in(names["name"].to_list()))

@@ -3,7 +3,7 @@
 Only whole steps are compared. Of eight or more, those are typical whose length is within the larger of three scaled median
 absolute deviations and 5% of the median; if more than a tenth of them would fall out, none does: then they are the run. Of
 fewer, all are typical but a first step that is more than 25% off the median and a warm-up (longer than the others, or with less
-work), or cut: as long as the others with the time before its first kernel. One whose next step is alike is no warm-up: then
+work), or cut: as long as the others with the time before its first kernel. One whose next step is alike is not a warm-up: then
 steps differ, and nobody knows which are usual.
 """
 
@@ -27,7 +27,7 @@ MAX_FIRST = 0.25
 """What the first of a few steps may be off their median, and how much its next one may differ to be like it."""
 MAX_SET_APART_SHARE = 0.1
 CUT, OPEN, FIRST, OUTLIER, PARTLY = "cut at its start", "open end", "first step", "outlier", "not on all ranks"
-LOST = "kernels missing"
+LOST, UNMEASURED = "kernels missing", "no pipeline measured"
 """Reasons why a step is set apart."""
 PRICED = (FIRST, OUTLIER)
 """Reasons of whole steps: their length beyond the others' has a price."""
@@ -122,6 +122,16 @@ def with_typical(windows: pl.DataFrame, first: FirstStep | None = None, *, chose
         reasons, on="step", how="left", maintain_order="left"
     )
     return conform(marked.with_columns(pl.col("set_apart").is_null().alias("is_typical")), STEPS)
+
+
+def with_unmeasured(windows: pl.DataFrame, steps: Collection[int]) -> pl.DataFrame:
+    """`STEPS` with `steps` set apart, too, as those of a pipelined job on which no pipeline could be measured."""
+    reason = pl.lit(UNMEASURED).cast(windows.schema["set_apart"])
+    unmeasured = pl.col("step").is_in(list(steps))
+    return windows.with_columns(
+        pl.when(unmeasured).then(pl.coalesce("set_apart", reason)).otherwise("set_apart").alias("set_apart"),
+        (pl.col("is_typical") & ~unmeasured).alias("is_typical"),
+    )
 
 
 def typical_steps(windows: pl.DataFrame) -> list[int]:

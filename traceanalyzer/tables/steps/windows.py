@@ -77,7 +77,7 @@ def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> p
 
     The first window begins at the end of the last kernel of the tail before the capture or, without such a tail, at the
     first kernel of the step; so does one whose predecessor was not recorded. The only step of a rank runs from there (a copy
-    launched far ahead is no beginning) to its last kernel, with `open_end`.
+    launched far ahead is not its beginning) to its last kernel, with `open_end`.
     """
     keys = ["rank", "cycle"]
     known = pl.DataFrame(schema=STEP_RANGES) if ranges is None else ranges

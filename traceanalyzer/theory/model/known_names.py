@@ -11,7 +11,7 @@ from traceanalyzer.theory.model.parameters import parameters
 _HEAD = """# Devices and models known by name
 
 Names in the options `--device`, `--model` and `--job`; a device of a trace is recognised by the name that its driver gives. A device or
-model that is not here is never guessed: declare `--peak-tflops`, a `config.json`, or `--flops-per-token`.
+model that is not listed is never guessed: declare `--peak-tflops`, a `config.json`, or `--flops-per-token`.
 
 This page is made from `traceanalyzer/data`:
 `python -c 'from traceanalyzer.theory.model.known_names import known_names_page; print(known_names_page(), end="")' > docs/known-names.md`

@@ -21,7 +21,7 @@ from traceanalyzer.theory.planning.space import space
 Decision = Literal["schedule", "microbatch", "zero", "recompute", "layout"]
 _DEGREES = ("tp", "cp", "pp", "ep", "etp")
 _LEAST = 0.005
-"""Of the step: what saves less is no change worth making."""
+"""Of the step: what saves less is not a change worth making."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Orders as CSV in the format of PyTorch's pipelining runtime: one row per rank, one cell per op, empty cells idle.
 
-Files that hold communication too (`compute_comms`) are read as well: what is no computation is left out, because the
+Files that hold communication too (`compute_comms`) are read as well: what is not a computation is left out, because the
 simulation derives messages from the computations.
 """
 

@@ -29,7 +29,8 @@ from traceanalyzer.traces.capture.manifest import (
     save_manifest,
     sha256_of,
 )
-from traceanalyzer.traces.capture.sources import entry_of, is_unchanged, read_into_parts, stamp
+from traceanalyzer.traces.capture.redaction import Redaction, same_redaction
+from traceanalyzer.traces.capture.sources import entry_of, read_entry, stamp, unchanged
 from traceanalyzer.traces.capture.workers import each, number_of_workers
 from traceanalyzer.traces.defects import defect_row
 from traceanalyzer.traces.input.discovery import Found, Source, find, is_remote
@@ -53,7 +54,7 @@ class Ingested:
     num_unchanged: int
 
 
-def ingest(
+def ingest(  # noqa: PLR0913 - each is one thing that a user may choose
     paths: Sequence[str | Path],
     out: str | Path,
     *,
@@ -62,14 +63,17 @@ def ingest(
     num_workers: int | None = None,
     cluster: str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    redact: frozenset[str] = frozenset(),
     with_side_files: bool = True,
 ) -> Ingested:
     """Read all traces at `paths` into the capture `out`, making or extending it.
 
     Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
-    `with_side_files` copies what stands beside the traces of a reference run. `cluster` is the address of a Dask scheduler whose workers read in place of processes here. `progress` is called with
-    the bytes read so far and in all. Raises `InputError` (and leaves an existing capture as
-    it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be written.
+    `with_side_files` copies what stands beside the traces of a reference run. `cluster` is the address of a Dask scheduler
+    whose workers read instead of processes here. `redact` are classes of names (`traceanalyzer.pseudonyms.CLASSES`) that are
+    replaced before they are written. `progress` is called with the bytes read so far and in all. Raises `InputError` (and
+    leaves an existing capture as it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be
+    written.
     """
     found = [find(path) for path in (paths if cluster is None else [_everywhere(path) for path in paths])]
     folder = Path(out) if cluster is None else Path(out).absolute()
@@ -79,9 +83,8 @@ def ingest(
             raise OutputError(f"{folder}: exists and is not a capture", "choose another --out, or an empty folder")
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with locked(folder):
-            return _Ingest(folder, found, rank_map, limits).run(
-                num_workers, cluster, progress, with_side_files=with_side_files
-            )
+            reading = _Ingest(folder, found, rank_map, limits, Redaction.of(redact))
+            return reading.run(num_workers, cluster, progress, with_side_files=with_side_files)
     except OSError as error:
         reason = error.strerror or str(error)
         raise OutputError(
@@ -102,14 +105,23 @@ def _is_remainder(folder: Path) -> bool:
 
 class _Ingest:
     def __init__(
-        self, folder: Path, found: Sequence[Found], rank_map: Mapping[str, int] | None, limits: Limits
+        self,
+        folder: Path,
+        found: Sequence[Found],
+        rank_map: Mapping[str, int] | None,
+        limits: Limits,
+        redaction: Redaction | None,
     ) -> None:
         self._folder = folder
         self._found = found
         self._limits = limits
         self._before = load_manifest(folder) if is_capture(folder) else None
+        self._redaction = same_redaction(folder, self._before and self._before.redaction, redaction)
         self._rank_map = {**(self._before.rank_map if self._before else {}), **(rank_map or {})}
         self._save_after = 0.0
+        self._given_map = self._rank_map
+        if redaction is not None:  # it speaks of files by their names: each file is told its rank when it is read
+            self._rank_map = {}
         self._left_out: list[dict[str, Any]] = []
         self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}
 
@@ -123,12 +135,12 @@ class _Ingest:
     ) -> Ingested:
         self._clean(self._before)
         sources = {s.path: s for found in self._found for s in found.sources}
-        todo = [s for s in sources.values() if not is_unchanged(s, self._entries.get(shown(s.path)))]
+        todo = [s for s in sources.values() if not unchanged(s, self._entries.get(self._name(s)), self._redaction)]
         failures: list[str] = []
         try:
             for source, entry in self._read(todo, num_workers, cluster, progress):
                 failures += entry.failures
-                self._entries[shown(source.path)] = entry
+                self._entries[self._name(source)] = entry
                 self._save_now_and_then()
             self._check(failures, [str(f.sources[0].path) for f in self._found])
         except TraceAnalyzerError:
@@ -144,6 +156,11 @@ class _Ingest:
         self._clean(manifest)
         return Ingested(manifest, len(todo), len(sources) - len(todo))
 
+    def _name(self, source: Source) -> str:
+        """A source as the manifest calls it."""
+        path = shown(source.path)
+        return path if self._redaction is None else self._redaction.source(path)
+
     # reading ---------------------------------------------------------------------------------------------------------
 
     def _read(
@@ -157,11 +174,11 @@ class _Ingest:
         work.mkdir(mode=0o700, exist_ok=True)
         sizes = [size for s in todo if (size := stamp(s)[0]) is not None]
         count = _Progress(sum(sizes), progress)
-        task = partial(read_into_parts, str(work), self._limits)
+        task = partial(read_entry, str(work), self._limits, self._redaction, self._given_map)
         if cluster is not None:
             for source, result in each_on_cluster(cluster, work, task, todo):
                 count.add(stamp(source)[0] or 0)
-                yield source, self._place(entry_of(source, result))
+                yield source, self._place(entry_of(source, result, self._redaction))
             return
         workers = number_of_workers(len(todo), num_workers) if sum(sizes) > _WORTH_WORKERS else 1
         if workers == 1:
@@ -169,7 +186,7 @@ class _Ingest:
                 yield source, self._place(task(source, count.add_named))
             return
         for source, result in each(task, todo, num_workers=workers, on_bytes=count.add):
-            yield source, self._place(entry_of(source, result))
+            yield source, self._place(entry_of(source, result, self._redaction))
 
     def _place(self, entry: SourceEntry) -> SourceEntry:
         """Move the parts of a source from the work folder to their final names."""
@@ -210,10 +227,14 @@ class _Ingest:
             sources=tuple(self._entries[path] for path in sorted(self._entries)),
             side_files={**before, **(side_files or {})},
             rank_map=self._rank_map,
-            defects=(*(row for found in self._found for row in found.defects), *self._left_out),
+            defects=tuple(self._named(row) for row in (*_defects_of(self._found), *self._left_out)),
+            redaction=msgspec.UNSET if self._redaction is None else self._redaction,
         )
         save_manifest(self._folder, manifest)
         return manifest
+
+    def _named(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row if self._redaction is None else self._redaction.defect(row)
 
     def _check(self, failures: list[str], paths: Sequence[str]) -> None:
         """Refuse what reading the capture would refuse."""
@@ -252,10 +273,17 @@ class _Ingest:
                         self._left_out.append(defect_row("folder.not_regular", str(path)))
                         continue
                     data, name = read_regular(path), path.relative_to(run_folder).as_posix()
+                    if self._redaction is not None and name == RUN_FILE:
+                        data = self._redaction.job(data)
                     (self._folder / name).parent.mkdir(mode=0o700, exist_ok=True)
                     write_atomically(self._folder / name, data)
                     copied[name] = sha256_of(data)
         return copied
+
+
+def _defects_of(found: Sequence[Found]) -> Iterator[dict[str, Any]]:
+    for each_place in found:
+        yield from each_place.defects
 
 
 _WORTH_WORKERS = 4 << 20  # below this, starting processes takes longer than reading

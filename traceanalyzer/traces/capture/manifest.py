@@ -11,6 +11,7 @@ import msgspec
 from traceanalyzer.errors import InputError
 from traceanalyzer.output import write_atomically
 from traceanalyzer.regular_file import open_regular, read_regular
+from traceanalyzer.traces.capture.redaction import Redaction
 from traceanalyzer.traces.kineto.facts import FileFacts
 
 MANIFEST = "manifest.json"
@@ -64,6 +65,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Copied files of the run folder and their SHA-256."""
     rank_map: dict[str, int] = {}
     defects: tuple[dict[str, Any], ...] = ()
+    redaction: Redaction | msgspec.UnsetType = msgspec.UNSET
+    """What was replaced before anything was written; absent where nothing was."""
     sha256: str = ""
     """Of the manifest as it is written with this field empty."""
 

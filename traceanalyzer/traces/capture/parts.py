@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import polars as pl
 
-from traceanalyzer.errors import InputError
+from traceanalyzer.errors import InputError, OutputError
 from traceanalyzer.output import write_private
 from traceanalyzer.regular_file import read_regular
 from traceanalyzer.traces.capture.manifest import Part, sha256_of
+from traceanalyzer.traces.capture.redaction import Redaction
 from traceanalyzer.traces.decoding.settle import ROW_SCHEMA
+from traceanalyzer.traces.input.source import Frames
 from traceanalyzer.traces.kineto.facts import FileFacts
 from traceanalyzer.traces.kineto.file import credible
 
@@ -21,8 +25,9 @@ _PART_BYTES = 16 << 20  # of a frame in memory
 class PartWriter:
     """Takes frames of one document and writes them as parts into a folder of its own."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, redaction: Redaction | None = None) -> None:
         self._folder = folder
+        self._redaction = redaction
         self._waiting: list[pl.DataFrame] = []
         self._size = 0
         self.files: list[Path] = []
@@ -30,6 +35,7 @@ class PartWriter:
     def __call__(self, frame: pl.DataFrame) -> None:
         """Take a frame of `ROW_SCHEMA`."""
         if frame.height:
+            frame = frame if self._redaction is None else self._redaction.frame(frame)
             self._waiting.append(frame)
             self._size += int(frame.estimated_size())
         if self._size >= _PART_BYTES:
@@ -48,10 +54,61 @@ class PartWriter:
     def finish(self, facts: FileFacts) -> list[tuple[Path, Part]]:
         """Write the rest, drop rows whose time turned out to be wrong or that are there twice, and describe the parts (paths not final)."""
         self.flush()
-        if facts.time_from_ns is not None or facts.repeated:
+        redaction = self._redaction
+        if facts.time_from_ns is not None or facts.repeated or (redaction is not None and facts.host):
             for path in self.files:
-                _write(credible(pl.read_parquet(read_regular(path)), facts), path)
+                rows = credible(pl.read_parquet(read_regular(path)), facts)
+                _write(rows if redaction is None else redaction.without_host(rows, facts.host), path)
         return [(path, _describe(path)) for path in self.files]
+
+
+class StoredFrames(Frames):
+    """Keeps the frames of one document in a folder, from where they are fetched any number of times."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self._writer = PartWriter(folder)
+
+    def __call__(self, frame: pl.DataFrame) -> None:
+        """Take a frame of `ROW_SCHEMA`. Raises `OutputError` where it cannot be written."""
+        with _told():
+            self._writer(frame)
+
+    def flush(self) -> None:
+        """Write what waits: the document has ended. Raises `OutputError` where it cannot be written."""
+        with _told():
+            self._writer.flush()
+
+    def take(self) -> list[pl.DataFrame]:
+        """The frames in order."""
+        self.flush()
+        return [pl.read_parquet(read_regular(file)) for file in self._writer.files]
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or 'the temporary folder'}: events cannot be kept there: {error.strerror or error}",
+            "free space, or name another place for temporary files in TMPDIR",
+        ) from None
+
+
+def stored_frames(folder: Path) -> Callable[[], StoredFrames]:
+    """Makes a sink for each document, one after the other, all of them in `folder`."""
+    made: list[StoredFrames] = []
+
+    def new_sink() -> StoredFrames:
+        if made:
+            made[-1].flush()
+        place = folder / f"{len(made):06d}"
+        place.mkdir()
+        made.append(StoredFrames(place))
+        return made[-1]
+
+    return new_sink
 
 
 def _write(frame: pl.DataFrame, path: Path) -> None:

@@ -1,23 +1,58 @@
-"""One source read into the parts of a capture, and whether a capture holds it already."""
+"""One source of a capture: what the manifest says of it, whether it changed, and how it is read."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from traceanalyzer.pseudonyms import keyed_hash
 from traceanalyzer.regular_file import shown
 from traceanalyzer.traces.capture.manifest import DocumentEntry, SourceEntry
 from traceanalyzer.traces.capture.parts import PartWriter
+from traceanalyzer.traces.capture.redaction import Redaction
 from traceanalyzer.traces.capture.workers import WorkerDiedError
 from traceanalyzer.traces.defects import defect_row
 from traceanalyzer.traces.input.discovery import Source, is_remote, open_source
 from traceanalyzer.traces.input.limits import Limits
 from traceanalyzer.traces.input.source import Progress, Unusable, read_source
+from traceanalyzer.traces.kineto.ranks.identity import mapped_rank
+
+
+def entry_of(source: Source, result: object, redaction: Redaction | None) -> SourceEntry:
+    """What a worker answered; a worker that died costs its source, other errors end the ingest."""
+    if isinstance(result, SourceEntry):
+        return result
+    if not isinstance(result, WorkerDiedError):
+        raise result if isinstance(result, Exception) else TypeError(result)
+    failure = shown(f"{source.path}: {result}")
+    defect = defect_row("file.unusable", source.path, detail=str(result))
+    entry = SourceEntry(
+        path=shown(source.path),
+        num_bytes=None,
+        modified_ns=None,
+        sha256="",
+        documents=(),
+        failures=(failure,),
+        defects=(defect,),
+    )
+    return entry if redaction is None else _redacted(entry, redaction)
+
+
+def _redacted(entry: SourceEntry, redaction: Redaction) -> SourceEntry:
+    """An entry without names; its documents' facts have none any more."""
+    return msgspec.structs.replace(
+        entry,
+        path=redaction.source(entry.path),
+        sha256=entry.sha256 and keyed_hash(entry.sha256, 32),
+        failures=tuple(redaction.failure(text, entry.path) for text in entry.failures),
+        defects=tuple(redaction.defect(row) for row in entry.defects),
+    )
 
 
 def stamp(source: Source) -> tuple[int | None, int | None]:
@@ -31,7 +66,7 @@ def stamp(source: Source) -> tuple[int | None, int | None]:
     return status.st_size, status.st_mtime_ns
 
 
-def is_unchanged(source: Source, entry: SourceEntry | None) -> bool:
+def unchanged(source: Source, entry: SourceEntry | None, redaction: Redaction | None) -> bool:
     """Whether the capture holds this very file: same size and time, or else the same content."""
     if entry is None or not entry.sha256:
         return False
@@ -40,7 +75,10 @@ def is_unchanged(source: Source, entry: SourceEntry | None) -> bool:
     size, modified = stamp(source)
     if size is None or size != entry.num_bytes:
         return False
-    return modified == entry.modified_ns or _hash_source(source) == entry.sha256
+    if modified == entry.modified_ns:
+        return True
+    digest = _hash_source(source)
+    return (digest if redaction is None else keyed_hash(digest, 32)) == entry.sha256
 
 
 def _hash_source(source: Source) -> str:
@@ -56,7 +94,14 @@ def _hash_source(source: Source) -> str:
     return digest.hexdigest()
 
 
-def read_into_parts(work: str, limits: Limits, source: Source, progress: Progress | None = None) -> SourceEntry:
+def read_entry(
+    work: str,
+    limits: Limits,
+    redaction: Redaction | None,
+    rank_map: Mapping[str, int],
+    source: Source,
+    progress: Progress | None = None,
+) -> SourceEntry:
     """Read one source and write its parts into folders of its own below `work`."""
     size, modified = stamp(source)
     documents: list[DocumentEntry] = []
@@ -64,7 +109,7 @@ def read_into_parts(work: str, limits: Limits, source: Source, progress: Progres
     defects: list[dict[str, Any]] = []
 
     def new_sink() -> PartWriter:
-        return PartWriter(Path(tempfile.mkdtemp(dir=work)))
+        return PartWriter(Path(tempfile.mkdtemp(dir=work)), redaction)
 
     for result in read_source(source, limits=limits, new_sink=new_sink, progress=progress):
         if isinstance(result, Unusable):
@@ -73,8 +118,9 @@ def read_into_parts(work: str, limits: Limits, source: Source, progress: Progres
             continue
         facts, sink = result
         parts = tuple(msgspec.structs.replace(part, path=str(path)) for path, part in sink.finish(facts))
+        facts = facts if redaction is None else redaction.facts(facts, mapped_rank(facts.file, rank_map))
         documents.append(DocumentEntry(facts=facts, parts=parts))
-    return SourceEntry(
+    entry = SourceEntry(
         path=shown(source.path),
         num_bytes=size,
         modified_ns=modified,
@@ -83,22 +129,4 @@ def read_into_parts(work: str, limits: Limits, source: Source, progress: Progres
         failures=tuple(failures),
         defects=tuple(defects),
     )
-
-
-def entry_of(source: Source, result: object) -> SourceEntry:
-    """What a worker answered; a worker that died costs its source, other errors end the ingest."""
-    if isinstance(result, SourceEntry):
-        return result
-    if not isinstance(result, WorkerDiedError):
-        raise result if isinstance(result, Exception) else TypeError(result)
-    failure = shown(f"{source.path}: {result}")
-    defect = defect_row("file.unusable", source.path, detail=str(result))
-    return SourceEntry(
-        path=shown(source.path),
-        num_bytes=None,
-        modified_ns=None,
-        sha256="",
-        documents=(),
-        failures=(failure,),
-        defects=(defect,),
-    )
+    return entry if redaction is None else _redacted(entry, redaction)

@@ -38,7 +38,7 @@ def id_columns(args: pl.Series, joined: bytes | None, notes: Counter[str]) -> li
         try:
             return _fast(joined)
         except (msgspec.DecodeError, OverflowError, TypeError, UnicodeDecodeError, RecursionError):
-            pass  # some id is no integer: take each row for itself
+            pass  # some id is not an integer: take each row for itself
     return _one_by_one(args, notes)
 
 

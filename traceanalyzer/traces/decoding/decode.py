@@ -169,7 +169,7 @@ def _is_broken(raw: Raw) -> bool:
 
 
 def _unquote(raw: Raw) -> str:
-    """The string that a JSON text means; the text itself if it is no string, "" for null."""
+    """The string that a JSON text means; the text itself if it is not a string, "" for null."""
     text = bytes(raw).decode("utf-8", "replace")
     if text in ("", "null"):
         return ""
@@ -226,7 +226,7 @@ def _convert(raw: pl.DataFrame, joined: bytes, notes: Counter[str]) -> pl.DataFr
 
 
 def _object_args(frame: pl.DataFrame, notes: Counter[str]) -> pl.DataFrame:
-    """Arguments that are no object become an object with the one key `value`."""
+    """Arguments that are not an object become an object with the one key `value`."""
     other = ~pl.col("args").str.starts_with("{")
     num_other = int(frame.select(other.sum()).item())
     if not num_other:
@@ -262,7 +262,7 @@ class Nanoseconds(NamedTuple):
 def exact_nanoseconds(text: str) -> Nanoseconds:
     """Nanoseconds of a decimal number of microseconds, and whether digits below 1 ns were rounded.
 
-    None if the text is no number or the value is beyond int64.
+    None if the text is not a number or the value is beyond int64.
     """
     fixed = re.sub(r"^(-?\d+)\.-(\d+)$", r"\1.\2", text.strip())  # how Kineto prints a negative span
     try:

@@ -158,7 +158,7 @@ class EventScanner:
     # one element -----------------------------------------------------------------------------------------------------
 
     def _not_an_object(self, first: int) -> None:
-        """Pass an element that is no object, or bytes that are no JSON at all."""
+        """Pass an element that is not an object, or bytes that are not JSON at all."""
         window = self._window
         window.fill(_SMALLEST)
         end = (

@@ -198,7 +198,7 @@ def _nothing_hint(defects: list[dict[str, Any]], deep: Sequence[str] = ()) -> st
 def _walk(
     folder: Path, run_folder: str | None, depth: int, count: list[int], deep: list[str]
 ) -> Iterator[tuple[os.DirEntry[str], str | None]]:
-    """Everything that is no folder below `folder`, with the nearest run folder; links to folders are not followed."""
+    """Everything that is not a folder below `folder`, with the nearest run folder; links to folders are not followed."""
     try:
         entries = sorted(os.scandir(folder), key=lambda e: e.name)
     except OSError:

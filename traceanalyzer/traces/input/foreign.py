@@ -1,4 +1,4 @@
-"""Files that are no traces which are read: what they are, and the command that gives one.
+"""Files that are read and are not traces: what they are, and the command that gives one.
 
 Told by their name or first bytes. Sources: the file formats as their tools write and document them (nsys, ncu, rocprofv3,
 Perfetto's traceconv, JAX, TensorBoard, Git LFS, torch).
@@ -53,7 +53,7 @@ KNOWN = (
         name=r"\.et$", marks=((b'"schema"', b'"nodes"'), (b'"nodes"', b'"ctrl_deps"')),
     ),
     Foreign(
-        "output of rocprofv3, which tells neither steps nor what was communicated",
+        "output of rocprofv3, which records neither steps nor what was communicated",
         f"profile with torch.profiler, which records the same kernels on ROCm: {_PROFILE.partition(': ')[2]}",
         name=r"\.rocpd$|_results\.db$", marks=((b"rocprofiler-sdk",), (b"Kernel_Name", b"Correlation_Id"), (b"rocpd_",)),
     ),

@@ -46,11 +46,6 @@ def _by_device(frame: pl.DataFrame, place: Placed) -> pl.DataFrame:
 _OF_DEVICE = ["kernel", "gpu_memcpy", "gpu_memset", "gpu_user_annotation"]
 
 
-def in_order(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """Frames of `EVENTS` as one, sorted by rank, cycle, start and position; rows without a time come last."""
-    return pl.concat(frames).sort("rank", "cycle", "start_ns", "index", nulls_last=True)
-
-
 def rank_table(placed: Sequence[Placed], events: pl.DataFrame | None) -> pl.DataFrame:
     """The table `RANKS`: one row per rank and cycle; counts and times from `events`, or from the files' facts."""
     rows = conform(pl.DataFrame([row for p in placed for row in _rows(p)], schema=RANKS, orient="row"), RANKS)

@@ -34,7 +34,7 @@ FLIGHT = pl.Schema(
         "name": pl.String,  # nccl:all_reduce, gloo:send 0->1
         "is_p2p": pl.Boolean,
         "sequence_number": pl.Int64,  # in the group, messages apart
-        "state": pl.String,  # scheduled, started, completed
+        "state": pl.String,  # scheduled, started, completed, failed (timed out, or given up)
         "retired": pl.Boolean,  # the backend has seen its end; gloo's state says no more than scheduled
         "created_ns": pl.Int64,
         "started_ns": pl.Int64,  # null where the backend does not tell
@@ -60,7 +60,13 @@ DUMPS = pl.Schema(
 )
 """Dumps and the groups that they list: one row for each, at least one per dump."""
 
-_STATES = ("scheduled", "started", "completed")
+_STATES = {
+    "scheduled": "scheduled", "notstarted": "scheduled", "enqueued": "scheduled", "pending": "scheduled",
+    "started": "started", "inprogress": "started", "running": "started",
+    "completed": "completed", "finished": "completed",
+    "failed": "failed", "timeout": "failed", "timedout": "failed", "error": "failed", "aborted": "failed",
+}  # fmt: skip
+"""Torch writes scheduled, started and completed; other words are those of torchcomms' `WorkStatus` and of forks."""
 _MAX_BYTES = 256 << 20
 _MAX_RANK = 1 << 24
 _RANK_DIGITS = 9
@@ -85,7 +91,7 @@ class Dump:
     listed: pl.DataFrame
     """`DUMPS`."""
     num_lost: int
-    """Entries without a name, or that are no entries."""
+    """Entries without a name, or that are not entries."""
 
 
 def read_flight_recorder(path: Path | str) -> pl.DataFrame:
@@ -138,7 +144,7 @@ def _dump(dump: dict[str, Any], file: Path) -> Dump:
 
 
 def _rank(file: Path, listed: list[tuple[str, str | None, str | None]]) -> int | None:
-    """The last number in the file's name; where that is no member of the job, the one after `rank`.
+    """The last number in the file's name; where that is not a member of the job, the one after `rank`.
 
     Raises `InputError` if neither can be a rank.
     """
@@ -184,7 +190,7 @@ def _row(entry: dict[str, Any]) -> dict[str, Any]:
         "name": _short(entry.get("profiling_name")),
         "is_p2p": is_p2p,
         "sequence_number": entry.get("p2p_seq_id" if is_p2p else "collective_seq_id", entry.get("seq_id")),
-        "state": state if state in _STATES else None,
+        "state": _STATES.get(re.sub(r"[^a-z]", "", state[:_MAX_NAME].lower())) if isinstance(state, str) else None,
         "retired": entry.get("retired"),
         "created_ns": entry.get("time_created_ns"),
         "started_ns": entry.get("time_discovered_started_ns") or None,  # JSON dumps write 0 for unknown
@@ -209,7 +215,7 @@ def _nanoseconds(milliseconds: object) -> int | None:
 
 
 def _extents(size: object) -> list[int] | None:
-    """Extents of one tensor; null where one is no number of a memory's size."""
+    """Extents of one tensor; null where one is not a number of a memory's size."""
     if not isinstance(size, list | tuple):
         return None
     extents = cast("list[object]", size)

@@ -3,7 +3,7 @@
 One JSON object per operation, in files of one process each; all versions known (v4.0 to v5.1) share `header`, `metadata`
 and `coll_perf` or `p2p_perf`, later ones add algorithm and protocol. Collectors of logs flatten them: the same fields side
 by side in one object, with or without the names of the three parts before them (`header.rank`, `coll_perf_coll_sn`). Lines may be cut, interleaved, pretty-printed or
-hold `nan`: what is no whole record is counted and left out. Source: NVIDIA/nccl, plugins/profiler/inspector (README,
+hold `nan`: what is not a whole record is counted and left out. Source: NVIDIA/nccl, plugins/profiler/inspector (README,
 inspector_json.cc).
 
 Sizes are per rank; a communicator's `id` is the same on all its ranks and `rank` counts inside it.

@@ -69,7 +69,10 @@ def load_plain_pickle(data: bytes) -> object:
     for opcode, _, position in pickletools.genops(data):
         if opcode.name not in _OPCODES:
             raise pickle.UnpicklingError(f"opcode {opcode.name} at byte {position} is not allowed")
-    return _PlainUnpickler(io.BytesIO(data)).load()
+    try:
+        return _PlainUnpickler(io.BytesIO(data)).load()
+    except (AttributeError, TypeError, IndexError, KeyError) as error:  # an opcode on a value of another kind
+        raise pickle.UnpicklingError(f"its opcodes do not fit together: {error}") from None
 
 
 def check_size(value: object) -> None:

@@ -80,7 +80,7 @@ def waterfall(
     of_step = account.filter(pl.col("step") == step)
     num_ranks = of_step["rank"].n_unique()
     if num_ranks < trained.num_devices and _ranks_differ(account):
-        reason = f"{num_ranks} of {trained.num_devices} ranks are here, and in a pipeline or expert group ranks do unequal work"
+        reason = f"{num_ranks} of {trained.num_devices} ranks were captured, and in a pipeline or expert group ranks do unequal work"
         return Waterfall([], (Withheld(metric="waterfall", reason=reason),))
     computed = compute_classes(tables.steps.filter(pl.col("step") == step), tables.kernels, operators, of_step)
     idle = of_step.filter(pl.col("owner") != "compute")

@@ -40,7 +40,7 @@ class StringTable:
         self._words[0] = 1
 
     def spans(self, end: int) -> npt.NDArray[np.int64]:
-        """(2, n): where each string met before `end` stands, by number; 0 is no string's and is left out."""
+        """(2, n): where each string met before `end` stands, by number; 0 belongs to no string and is left out."""
         entries = self._words[1 + _NUM_SLOTS :].reshape(-1, 3)[1 : self._words[0]]
         return np.ascontiguousarray(entries[entries[:, 2] <= end, 1:].T)
 

@@ -72,7 +72,8 @@ def _without_copies(files: Sequence[FileFacts], defects: list[dict[str, Any]]) -
     return list(first.values())
 
 
-def _mapped(file: str, rank_map: Mapping[str, int]) -> int | None:
+def mapped_rank(file: str, rank_map: Mapping[str, int]) -> int | None:
+    """The rank that a map of names and patterns gives a file."""
     path = PurePosixPath(file)
     for pattern, rank in rank_map.items():
         if pattern in (file, path.name) or fnmatch.fnmatch(path.name, pattern) or fnmatch.fnmatch(file, pattern):
@@ -81,7 +82,7 @@ def _mapped(file: str, rank_map: Mapping[str, int]) -> int | None:
 
 
 def _rank_of(facts: FileFacts, rank_map: Mapping[str, int], defects: list[dict[str, Any]]) -> Placed | None:
-    mapped = _mapped(facts.file, rank_map)
+    mapped = mapped_rank(facts.file, rank_map)
     ranks = set(facts.process_ranks.values())
     if mapped is not None:
         return _place(facts, mapped, "rank_map")
@@ -108,7 +109,7 @@ def _several(facts: FileFacts, ranks: set[int], defects: list[dict[str, Any]]) -
         num = facts.processes_unclear or len(ranks)
         if facts.processes_unclear or facts.world_size not in (None, num):
             raise InputError(
-                f"{facts.file}: {num} processes launched kernels, and nothing tells which rank each is",
+                f"{facts.file}: {num} processes launched kernels, and which rank each is was not recorded",
                 "a profiler writes one file per rank: give these files instead of a merged one",
             )
         defects.append(defect_row("rank.merged", facts.file, detail=f"{num} ranks"))
@@ -140,7 +141,7 @@ def _settle_unknown(unknown: list[FileFacts], placed: list[Placed], defects: lis
     if ranks:
         defects.append(defect_row("rank.counted", files[0], events=0, detail=f"{len(files)} files"))
         return [_place(facts, ranks[facts.file], "file_name") for facts in unknown]
-    raise InputError(f"nothing tells the ranks of {_listed(files)}", _ask(files))
+    raise InputError(f"no record gives the ranks of {_listed(files)}", _ask(files))
 
 
 def _names_contradict(placed: list[Placed]) -> None:
@@ -158,7 +159,7 @@ def _names_contradict(placed: list[Placed]) -> None:
     if named:
         told = ", ".join(str(named[file]) for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
         raise InputError(
-            f"{_listed(files)}: each records rank {recorded[0].rank} of its own process group, and the names tell ranks {told}",
+            f"{_listed(files)}: each records rank {recorded[0].rank} of its own process group, and the file names say ranks {told}",
             f"if the names are right, {_ask(files, named)}",
         )
 
@@ -302,5 +303,5 @@ def _missing(placed: list[Placed], defects: list[dict[str, Any]]) -> None:
     missing = [rank for rank in range(min(world, 1 << 20)) if rank not in present]
     if missing:
         shown = ", ".join(map(str, missing[:_SHOWN])) + (", ..." if len(missing) > _SHOWN else "")
-        detail = f"{len(missing)} of {world} are not here ({shown})"
+        detail = f"{len(missing)} of {world} are missing ({shown})"
         defects.append(defect_row("rank.missing", placed[0].facts.file, events=0, detail=detail))

@@ -10,7 +10,7 @@
 | Slurm, mpirun | `procid3`, `task3`, `job812.3` | the number after the word, or the one that counts from 0 |
 | TensorRT-LLM, DeepSpeed, own loops | `trace-0.json`, `trace_3.json`, `gpu3.json` | the one number that counts from 0 over all files |
 
-Numbers of steps, epochs and processes and time stamps are no ranks.
+Numbers of steps, epochs and processes and time stamps are not ranks.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _tail(file: str) -> str:
 
 
 def _slots(pieces: Sequence[Sequence[str]]) -> dict[str, list[int]]:
-    """Numbers of every file that vary between files, by the word before them; what is no rank is left out."""
+    """Numbers of every file that vary between files, by the word before them; what is not a rank is left out."""
     found: dict[str, list[int]] = {}
     for at in range(1, len(pieces[0]), 2):
         values = [piece[at] for piece in pieces]

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Mapping
 from pathlib import Path
 from typing import IO
 
 import torch
-import torch.distributed as dist
 
+from instrumented_runs.recorder.flight_dump import FLIGHT_FILE
 from traceanalyzer.errors import OutputError, UsageError
+from traceanalyzer.job import ROUTING_FILE, RUN_FILE, STATUS_FILE, STEPS_FILE, TRACE_FILE
 
 LOCK_FILE = ".rank{rank:05d}.recording"
 _active: list[Path] = []
 """The folder of this process's running recorder."""
+_recorded: set[Path] = set()
+"""Folders that this process recorded into: what is there is its own."""
 
 
-def check_ranks(environ: Mapping[str, str]) -> None:
-    """Raise `UsageError` where a launcher started several processes and they do not know of each other yet."""
+def claim(folder: Path, rank: int, *, grouped: bool, replace: bool) -> FolderLock:
+    """This rank's claim on `folder`, all guards passed. Raises as they do; `replace` lets an earlier run be replaced."""
+    check_process(folder)
+    lock = FolderLock(folder, rank)
     try:
-        world = int(environ.get("WORLD_SIZE", "1"))
-    except ValueError:
-        return
-    if world > 1 and not dist.is_initialized():
-        raise UsageError(
-            f"the recorder was made before init_process_group, and WORLD_SIZE is {world}: every process would write as rank 0",
-            "make the recorder after torch.distributed.init_process_group",
-        )
+        if not replace:
+            check_earlier(folder, rank, grouped=grouped)
+    except UsageError:
+        lock.release()
+        raise
+    _recorded.add(folder.absolute())
+    return lock
 
 
 def check_process(folder: Path) -> None:
@@ -36,11 +39,40 @@ def check_process(folder: Path) -> None:
         raise UsageError(
             f"this process records into {_active[0]} already", "close that recorder before the next starts"
         )
-    if getattr(torch.autograd, "_profiler_enabled", bool)():  # torch has no public question for it
+    if other_profiler():
         raise UsageError(
             f"another profiler is active, so nothing can be recorded into {folder}",
             "turn the framework's own profiler off: torch has one per process",
         )
+
+
+def other_profiler() -> bool:
+    """Whether a profiler of torch is active in this process."""
+    return bool(getattr(torch.autograd, "_profiler_enabled", bool)())  # torch has no public question for it
+
+
+def check_earlier(folder: Path, rank: int, *, grouped: bool) -> None:
+    """Raise `UsageError` where `folder` holds an earlier run of another process.
+
+    `grouped`: ranks speak to each other before any of them writes, so that a description is an earlier one. Else only what
+    this rank would overwrite tells.
+    """
+    if folder.absolute() in _recorded:
+        return
+    own = [name.format(rank=rank) for name in (STATUS_FILE, STEPS_FILE, TRACE_FILE)]
+    for name in (*own, *((RUN_FILE,) if grouped or rank == 0 else ())):
+        if (folder / name).exists():
+            raise UsageError(
+                f"{folder}: holds an earlier run ({name})",
+                "give another folder, or Recorder(..., replace=True) to replace it",
+            )
+
+
+def remove_earlier(folder: Path, rank: int) -> None:
+    """Remove what an earlier run of this rank left."""
+    for name in (STATUS_FILE, STEPS_FILE, ROUTING_FILE, FLIGHT_FILE, TRACE_FILE.replace(".json", "*.json")):
+        for left in folder.glob(name.format(rank=rank)):
+            left.unlink(missing_ok=True)
 
 
 class FolderLock:

@@ -16,10 +16,10 @@ from launched.recorded_loop import WEIRD, loop, step_names
 from launched.run_jobs import read_job, read_steps, read_trace
 
 from instrumented_runs.recorder.capture import Window, termination_postponed
-from instrumented_runs.recorder.guards import FolderLock
 from instrumented_runs.recorder.on_demand import REQUEST_FILE
 from instrumented_runs.recorder.recording import Recorder
-from instrumented_runs.recorder.run_file import default_ranks
+from instrumented_runs.recorder.start.groups import chosen_ranks
+from instrumented_runs.recorder.start.guards import FolderLock
 from instrumented_runs.recorder.trace_export import publish_trace
 from traceanalyzer.errors import OutputError, UsageError
 from traceanalyzer.job import RUN_FILE
@@ -75,8 +75,8 @@ def test_an_exception_in_the_loop_keeps_the_trace_so_far_and_is_not_hidden(tmp_p
 
 
 def test_a_large_job_records_one_pipeline_and_one_expert_group() -> None:
-    assert default_ranks(Layout(pp=4, dp=2)) == tuple(range(8))
-    assert default_ranks(Layout(pp=4, dp=64, ep=8)) == (0, 1, 2, 3, 4, 5, 6, 7, 64, 128, 192)
+    assert chosen_ranks(Layout(pp=4, dp=2), 8) == (tuple(range(8)), "all ranks")
+    assert chosen_ranks(Layout(pp=4, dp=64, ep=8), 256)[0] == (0, 1, 2, 3, 4, 5, 6, 7, 64, 128, 192)
 
 
 class Exporter:
@@ -136,8 +136,9 @@ def test_the_recorder_needs_nothing_of_the_jobs_beside_it() -> None:
         "print('polars' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    recorder = ["capture", "clocks", "device_state", "flight_dump", "guards", "host_load"]
-    recorder += ["nccl_inspector", "on_demand", "recording", "run_file", "trace_export"]
+    recorder = ["capture", "clocks", "device_state", "ending", "ending.heartbeat", "ending.signals", "flight_dump"]
+    recorder += ["host_load", "nccl_inspector", "on_demand", "recording", "run_file", "start", "start.environment"]
+    recorder += [f"start.{name}" for name in ("groups", "guards", "identity", "opening", "ranks")] + ["trace_export"]
     needed = ["pacing", "pacing.gemm_peak", "ranges", "recorder", *(f"recorder.{name}" for name in recorder)]
     assert done.stdout == f"{[f'instrumented_runs.{name}' for name in needed]}\nFalse\n"
 
@@ -148,10 +149,20 @@ def test_run_json_is_never_half_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / RUN_FILE).read_bytes())["profiled_steps"] == []
 
 
-def test_a_recorder_before_the_process_group_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "4")
-    with pytest.raises(UsageError, match="before init_process_group, and WORLD_SIZE is 4"):
-        Recorder(tmp_path)
+def test_a_recorder_before_the_process_group_has_rank_and_size_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RANK": "3", "WORLD_SIZE": "4", "TORCHELASTIC_RUN_ID": "night"}.items():
+        monkeypatch.setenv(name, value)
+    loop(tmp_path, 3, Window(wait=0, warmup=1, active=1))
+    assert [path.name for path in (tmp_path / "traces").iterdir()] == ["rank00003.json.gz"]
+    named = read_trace(tmp_path, 3)["traceanalyzer"]
+    assert (named["rank"], named["world_size"]) == (3, 4)
+    monkeypatch.setenv("RANK", "0")
+    loop(tmp_path, 3, Window(wait=0, warmup=1, active=1))
+    job = read_job(tmp_path)
+    assert (job.num_ranks, job.job_id) == (4, named["job_id"])
+    assert {record.job_id for rank in (0, 3) for record in read_steps(tmp_path, rank)} == {job.job_id}
 
 
 def test_two_runs_never_write_into_one_folder(tmp_path: Path) -> None:

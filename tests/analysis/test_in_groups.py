@@ -1,0 +1,69 @@
+"""A run read by groups of ranks is the run read at once: every table, every figure, and its timeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from msgspec.structs import replace
+from planted import Faults, Job, plant
+from polars.testing import assert_frame_equal
+
+from traceanalyzer.analysis.assemble import Analysis, analyze, read
+from traceanalyzer.perfetto.export import write_timeline
+from traceanalyzer.perfetto.source import measured_source
+from traceanalyzer.perfetto.window import Choice
+from traceanalyzer.traces import read as reading
+from traceanalyzer.traces.capture.ingest import ingest
+from traceanalyzer.traces.recorded import Recorded, sharing
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("planted")
+    return plant(Job(pp=3, num_microbatches=5, num_steps=2), Faults(slow_compute={2: 1.3}), folder).traces
+
+
+def _same(one: Analysis, other: Analysis) -> None:
+    unlike = {"created": "", "source": one.review.source, "files": [], "provenance": one.review.provenance}
+    assert replace(one.review, **unlike) == replace(other.review, **unlike)
+    for name, frame in one.tables.items():
+        drop = [name for name in ("file",) if name in frame.columns]
+        assert_frame_equal(frame.drop(drop), other.tables[name].drop(drop))
+
+
+@pytest.mark.parametrize("kept", ["capture", "store"])
+def test_groups_give_the_same_result(kept: str, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once = analyze(read(traces))
+    monkeypatch.setattr(reading, "MOST_IN_MEMORY", 0)
+    store = tmp_path / "store"
+    store.mkdir()
+    if kept == "capture":
+        ingest([traces], tmp_path / "capture")
+    run = read(tmp_path / "capture") if kept == "capture" else read(traces, store=store)
+    assert run.traces.recorded.groups == (frozenset({0}), frozenset({1}), frozenset({2}))
+    _same(at_once, analyze(run))
+
+
+def test_the_timeline_is_the_same_byte_by_byte(traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_timeline(measured_source(read(traces)), Choice(), tmp_path / "at_once.json", cpu=True)
+    monkeypatch.setattr(reading, "MOST_IN_MEMORY", 0)
+    (tmp_path / "store").mkdir()
+    run = read(traces, store=tmp_path / "store")
+    write_timeline(measured_source(run), Choice(), tmp_path / "grouped.json", cpu=True)
+    assert (tmp_path / "grouped.json").read_bytes() == (tmp_path / "at_once.json").read_bytes()
+
+
+def test_ranks_that_share_a_file_are_one_group() -> None:
+    assert sharing([[4], [0], [1, 2], [2, 3], [5, 0]]) == (frozenset({0, 5}), frozenset({1, 2, 3}), frozenset({4}))
+
+
+def test_events_of_groups_are_in_the_order_of_all() -> None:
+    def read_group(group: frozenset[int]) -> pl.DataFrame:
+        rows = [{"rank": rank, "cycle": 0, "index": 0, "start_ns": 10 - rank} for rank in sorted(group)]
+        return pl.DataFrame(rows)
+
+    recorded = Recorded((frozenset({0, 2}), frozenset({1})), 3, read_group)
+    assert recorded.together()["rank"].to_list() == [0, 1, 2]
+    assert recorded.of_rank(2)["start_ns"].to_list() == [8]

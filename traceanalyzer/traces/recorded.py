@@ -1,0 +1,67 @@
+"""Events of a run, read by groups of ranks, so that those of a large capture need not be in memory together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from traceanalyzer.schema import EVENTS
+
+Group = frozenset[int]
+"""Ranks that are read together, for they share files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The events of a run."""
+
+    groups: tuple[Group, ...]
+    """By their lowest rank; every rank is in one."""
+    num_events: int
+    read: Callable[[Group], pl.DataFrame]
+    """`EVENTS` of the ranks of a group, sorted by rank, cycle, start and position. Raises `InputError`."""
+
+    def parts(self) -> Iterator[pl.DataFrame]:
+        """`EVENTS` group by group; one without events counts as well."""
+        return map(self.read, self.groups)
+
+    def of_rank(self, rank: int) -> pl.DataFrame:
+        """`EVENTS` of one rank; empty where it is not here."""
+        of_it = (self.read(group) for group in self.groups if rank in group)
+        return next(of_it, pl.DataFrame(schema=EVENTS)).filter(pl.col("rank") == rank)
+
+    def collected(self, chosen: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
+        """What `chosen` takes of the events of each group, together; `chosen` must not look beyond a rank's files."""
+        return pl.concat([chosen(part) for part in self.parts()] or [chosen(pl.DataFrame(schema=EVENTS))])
+
+    def together(self) -> pl.DataFrame:
+        """`EVENTS` of all ranks."""
+        found = self.collected(lambda part: part)
+        return found if len(self.groups) <= 1 else in_order(found)
+
+
+def in_memory(events: pl.DataFrame) -> Recorded:
+    """Events that were read already, as one group."""
+    group = frozenset[int](events["rank"].drop_nulls().unique())
+    return Recorded((group,), events.height, lambda _: events)
+
+
+def in_order(events: pl.DataFrame) -> pl.DataFrame:
+    """`EVENTS` sorted by rank, cycle, start and position; rows without a time come last."""
+    return events.sort("rank", "cycle", "start_ns", "index", nulls_last=True)
+
+
+def sharing(files: list[list[int]]) -> tuple[Group, ...]:
+    """Groups of ranks that share files, from the ranks of every file, by their lowest rank."""
+    groups: list[set[int]] = []
+    for ranks in files:
+        joined, apart = set(ranks), list[set[int]]()
+        for group in groups:
+            if group & joined:
+                joined |= group
+            else:
+                apart.append(group)
+        groups = [*apart, joined]
+    return tuple(sorted(map(frozenset[int], groups), key=min))
