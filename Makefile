@@ -24,7 +24,7 @@ PYTEST = .venv/bin/python -m pytest
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 TRACEANALYZER = $(RUN) -m traceanalyzer
 
-.PHONY: help demo test test-all soak lint mutation coverage format docs clean
+.PHONY: help demo test test-all soak damage lint mutation coverage format docs clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -55,6 +55,9 @@ test-all: .make/test ## Run every case of every sweep (some 20 minutes on 2 core
 
 soak: .make/test ## Run the long tests: kills, fuzzing, repeats (hours)
 	$(PYTEST) -m soak -s
+
+damage: .make/test ## Flip bits of captures, kill ingests, fill disks; print how many went unnoticed or did harm (some 20 minutes)
+	PYTHONPATH=tests/support:. POLARS_MAX_THREADS=1 .venv/bin/python -m damage --flips 1000 --full-disks 50 --kills 200
 
 lint: .make/dev ## Lint, types, import contracts
 	.venv/bin/ruff check .

@@ -9,7 +9,6 @@ A point that is done is not run again when the sweep is started again; one that 
 from __future__ import annotations
 
 import dataclasses
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
@@ -20,6 +19,7 @@ import msgspec
 
 from instrumented_runs.settings import RunSettings, encode
 from traceanalyzer.errors import OutputError, UsageError
+from traceanalyzer.output import write_atomically
 
 POINTS = "points"
 """In the sweep's folder: the folders and records of its points."""
@@ -118,12 +118,9 @@ def forget(folder: Path, values: Mapping[str, str]) -> None:
 def write_record(folder: Path, record: PointRecord) -> None:
     """Keep what became of a point; a reader sees the old record or the new one. Raises `OutputError`."""
     path = _record_path(folder, record.values)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
-        temporary.replace(path)
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(record), indent=1) + b"\n")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "is the disk full?") from None
 
 

@@ -24,6 +24,7 @@ import torch.distributed as dist
 from instrumented_runs.kinds import JOBS, SETTINGS
 from instrumented_runs.pipeline.host_staging import choose_backend, stage_messages
 from instrumented_runs.settings import FAILURE_FILE, PROGRESS, Failure, RunSettings
+from traceanalyzer.output import write_atomically
 
 
 class Terminated(BaseException):
@@ -103,7 +104,7 @@ def _note_failure(settings: RunSettings, error: Exception) -> None:
     path = Path(settings.folder) / FAILURE_FILE.format(rank=rank)
     path.parent.mkdir(parents=True, exist_ok=True)
     reason = f"{type(error).__name__}: {error}".splitlines()[0]
-    path.write_bytes(msgspec.json.encode(Failure(rank=rank, reason=reason, at_ns=time.time_ns())))
+    write_atomically(path, msgspec.json.encode(Failure(rank=rank, reason=reason, at_ns=time.time_ns())))
 
 
 if __name__ == "__main__":

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import Any
+
+from traceanalyzer.output import write_atomically
 
 FLIGHT_FILE = "flight/rank{rank:05d}.pickle"
 """In the run folder, in torch's own format; `traceanalyzer.traces.nccl.flight_recorder` reads it without running it."""
@@ -19,14 +20,11 @@ def dump_flight(folder: Path, rank: int, backend: str) -> str:
     if dump is None:
         return "not recorded: this torch has no flight recorder"
     path = folder / FLIGHT_FILE.format(rank=rank)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         content: bytes = dump(True, False, False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        write_atomically(path, content)
     except (OSError, RuntimeError, TypeError) as error:
-        temporary.unlink(missing_ok=True)
         return f"not recorded: {error}".splitlines()[0]
     return "recorded"
 

@@ -8,7 +8,6 @@ import socket
 import statistics
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,19 +22,16 @@ from instrumented_runs.recorder.start.environment import Surroundings
 from traceanalyzer.errors import OutputError
 from traceanalyzer.hardware import Hardware
 from traceanalyzer.job import RUN_FILE, Job, RankRecord, RoutingRecord, StepRecord
+from traceanalyzer.output import write_atomically
 
 
 def write_run(folder: Path, job: Job) -> None:
     """Write `run.json` so that a reader sees the old one or the new one, never half of either. Raises `OutputError`."""
     path = folder / RUN_FILE
-    temporary = path.with_name(f".{RUN_FILE}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
-        temporary.replace(path)
+        write_atomically(path, msgspec.json.format(msgspec.json.encode(job), indent=2) + b"\n")
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "is the disk full?") from None
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
@@ -199,3 +200,21 @@ def test_a_type_checker_knows_the_names(tmp_path: Path, code: str, num_errors: i
     told = subprocess.run(command, capture_output=True, text=True, check=False)
     found = [each for each in json.loads(told.stdout)["generalDiagnostics"] if each["severity"] == "error"]
     assert len(found) == num_errors, found
+
+
+def test_a_panic_of_polars_and_the_end_of_memory_are_our_errors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(error: BaseException) -> Callable[..., None]:
+        def read(*_: object, **__: object) -> None:
+            raise error
+
+        return read
+
+    for error, said in (
+        (pl.exceptions.PanicException("at line 1"), "Polars gave up"),
+        (MemoryError(), "not enough memory"),
+    ):
+        monkeypatch.setattr("traceanalyzer.analysis.assemble.read", fails(error))
+        with pytest.raises(InputError, match=said):
+            ta.read(tmp_path)

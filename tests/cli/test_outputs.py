@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import stat
@@ -176,6 +177,19 @@ def test_time_and_memory_have_an_end(traces: Path) -> None:
     late = guarded("analyze", str(traces), "--timeout", "0.01")
     assert (late.returncode, len(late.stderr.splitlines())) == (3, 2)
     assert "stopped after 0.01 s" in late.stderr
+
+
+@pytest.mark.wide
+def test_more_memory_than_allowed_ends_with_status_3(tmp_path: Path) -> None:
+    """Some 250 MB of arguments, which reading keeps, in a file of less than a megabyte."""
+    event = {"ph": "X", "cat": "cpu_op", "name": "aten::mm", "pid": 1, "tid": 1, "dur": 1}
+    events = (json.dumps(event | {"ts": n, "args": {"note": f"{n}" + "x" * 60_000}}) for n in range(4000))
+    with gzip.open(tmp_path / "rank0.json.gz", "wt", compresslevel=1) as file:
+        file.write('{"traceEvents": [' + ",".join(events) + "]}")
+    stopped = guarded("analyze", str(tmp_path / "rank0.json.gz"), "--max-memory", "200")
+    assert stopped.returncode == 3
+    assert "it took more than 200 MB of memory" in stopped.stderr
+    assert "raise --max-memory" in stopped.stderr
 
 
 ABORTS = """

@@ -83,3 +83,18 @@ def test_only_the_chosen_classes_are_replaced(traces: Path, tmp_path: Path) -> N
 def test_a_class_that_is_none_is_named(traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["analyze", str(traces), "--redact", "hosts,moons"]) == 2
     assert "moons" in capsys.readouterr().err
+
+
+def test_a_page_lists_what_it_reveals_and_names_files_from_the_given_place_on(traces: Path, tmp_path: Path) -> None:
+    assert main(["report", str(traces), "-o", str(tmp_path / "page.html"), "--json", str(tmp_path / "r.json")]) == 0
+    page = (tmp_path / "page.html").read_text()
+    revealed = page[page.index("What this page reveals") :][:3000]
+    assert HOST in revealed
+    assert "--redact all" in revealed
+    files = [each["file"] for each in json.loads((tmp_path / "r.json").read_text())["files"]]
+    assert files == [f"{HOST}_{40 + rank}.rank{rank}.json" for rank in range(2)]
+    assert main(["report", str(traces), "-o", str(tmp_path / "page.html"), "--redact", "all"]) == 0
+    redacted = (tmp_path / "page.html").read_text()
+    revealed = redacted[redacted.index("What this page reveals") :][:3000]
+    assert "host-" in revealed
+    assert HOST not in revealed

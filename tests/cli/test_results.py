@@ -261,3 +261,11 @@ def test_a_damaged_table_is_never_read(whole_table: Path, rng: random.Random, na
             kept.read_table(whole_table, name)
     finally:
         file.write_bytes(whole)
+
+
+def test_a_number_changed_in_a_kept_review_is_noticed(result: Path, capsys: Caught) -> None:
+    file = result / "review.json"
+    text = file.read_text()
+    at = next(i for i, c in enumerate(text) if c.isdigit() and i > len(text) // 2)
+    file.write_text(text[:at] + str((int(text[at]) + 1) % 10) + text[at + 1 :])
+    refused(["analyze", str(result)], 3, "damaged: its checksum does not hold", capsys)

@@ -61,6 +61,7 @@ def kept(name: str, ranks: int, microbatches: int) -> list[int]:
         ('"7 times', [ratio("GPipe", 8, 1), share("GPipe", 8, 1)]),
         ('"8 stages', [ratio("1F1B", 8, 32), share("1F1B", 8, 32)]),
         ('"1F1B has', [f"{share('GPipe', 4, 16)} and {share('1F1B', 4, 16)}"]),
+        ('"fraction of total', [ratio("1F1B", 8, 32), share("1F1B", 8, 32)]),
         ('"M ≥ 4P', [share("1F1B", 8, 32), ratio("1F1B", 8, 32)]),
         (
             '"Interleaving divides',
@@ -131,3 +132,24 @@ def test_nodes_of_a_token() -> None:
 
 def test_states_of_70b() -> None:
     assert f"{70.55e9 * 18 / 64 / 1e9:.1f} GB" in row('"70B')
+
+
+def test_orders_of_four_ranks() -> None:
+    drawn = ["".join(action.phase.value[0] for action in rank) for rank in order(S("1F1B"), 4, 4)]
+    assert ", ".join(drawn) in row("a 1F1B diagram")
+
+
+def test_what_a_stage_of_gpt_3_keeps() -> None:
+    per_microbatch = 34 * 2048 * 1 * 12288 / 8 * 12
+    held = {kept("1F1B", 8, m)[0] * per_microbatch for m in (8, 32)}
+    assert f"{per_microbatch / 1e9:.2f} GB, {held.pop() / 1e9:.1f} GB at M=8 and 32" in row("\"1F1B's GPT-3")
+    assert not held
+
+
+def test_messages_of_tensors_and_of_zigzag() -> None:
+    assert f"{8 * 7 / 8:.1f} times" in row('"PP needs')
+    ranks = [(i, 7 - i, 8 + i, 15 - i) for i in range(4)]
+    assert {sum(token + 1 for token in rank) for rank in ranks} == {34}
+    assert "every rank 34" in row('"Zigzag')
+    volumes = [data_parallel_elements(zero, 2, 1) * 2 for zero in (1, 2, 3)]
+    assert f"M=1: {', '.join(f'{volume:.0f}Ψ' for volume in volumes)}" in row('"ZeRO 1, 2')

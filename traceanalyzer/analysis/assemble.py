@@ -18,6 +18,7 @@ from traceanalyzer.analysis.first_screen.headline import Words, headline
 from traceanalyzer.analysis.first_screen.spent import Spent, nobody_sentences, spent_sentences
 from traceanalyzer.analysis.first_screen.tiles import Known
 from traceanalyzer.analysis.measure import Measured, measure
+from traceanalyzer.analysis.relative import relative, with_relative_files
 from traceanalyzer.analysis.representative import capture_figures
 from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.analysis.step_figures import step_findings, step_warnings
@@ -83,10 +84,13 @@ def _review(run: Run, found: Measured) -> Review:
             tool=Tool(name="traceanalyzer", version=__version__),
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             source=Source(path=shown(run.path)),
-            files=[SourceFile(rank=rank, file=file) for rank, file in tables.ranks.select("rank", "file").iter_rows()],
+            files=[
+                SourceFile(rank=rank, file=relative(file, shown(run.path)))
+                for rank, file in tables.ranks.select("rank", "file").iter_rows()
+            ],
             headline=Headline(sentences=[], tiles=[]),
             warnings=[
-                *warnings(subjects.host.trust.reasons, result, run.job, tables.kernels, _not_counted(subjects)),
+                *warnings(subjects.host.trust.reasons, result, run, tables.kernels, _not_counted(subjects)),
                 *step_warnings(found.step),
             ],
             quality=result,
@@ -130,7 +134,7 @@ def _words(found: Measured, review: Review) -> Words:
         return Words(first=[f"Nothing is measured: {why_no_kernels(tables)}."])
     if tables.steps.is_empty() and found.recorded is not None:
         return Words(first=recorded_sentences(found.recorded))
-    ranks = sorted(tables.ranks["rank"].unique())
+    ranks = sorted(set(tables.ranks["rank"]) - set(tables.unrecorded_devices))
     spent = Spent(review.step, review.accounting, review.quality, captured, ranks, review.kernels, review.communication)
     return Words(
         lead=apart_sentences(found.recorded, faults_only=True),
@@ -177,6 +181,7 @@ def _findings(found: Measured) -> list[Finding]:
         stages=stage_of(subjects.pipeline.actions),
         num_compared=culprits.num_compared,
         sequences=culprits.sequences,
+        dimension_bytes=subjects.placement.figures,
     )
     told = without_victims(checked(judged), culprits.faults)
     told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])
@@ -195,7 +200,7 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
     given = {name: table for part in subjects.parts for name, table in part.tables.items()}
     late = late_peers(subjects.culprits.faults)
     given |= {name: rows_on_peers(given[name], late) for name in ("blame", "attribution") if name in given}
-    return given | {
+    drawn = given | {
         "actions": everything.with_others(subjects.pipeline.actions, tables.actions, ACTIONS),
         "kernels": with_shapes(tables.kernels, subjects.efficiency.timed),
         "collectives": everything.with_others(collectives, everything.splits, COLLECTIVE_SPLITS),
@@ -204,3 +209,5 @@ def _drawn(run: Run, found: Measured) -> dict[str, pl.DataFrame]:
         "defects": run.traces.defects,
         "step_records": run.step_records,
     }
+    named = {name: with_relative_files(drawn[name], shown(run.path)) for name in ("ranks", "defects") if name in drawn}
+    return drawn | named

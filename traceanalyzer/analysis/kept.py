@@ -2,7 +2,7 @@
 
     RESULT/review.json
     RESULT/tables/NAME.parquet     every table of the registry that an analysis gives, empty ones too
-    RESULT/tables/sha256.json      their checksums: a damaged table could be read as one with other numbers
+    RESULT/tables/sha256.json      checksums of the tables and the review: damaged ones could be read as other numbers
 
 A `review.json` alone is a result without tables. Results and traces are told apart by what is in them.
 """
@@ -84,7 +84,16 @@ def read_result(path: Path | str) -> Kept:
     if folder is None:
         return Kept(read_review(path), {})
     found = {name: read_table(folder, name) for name in result_tables() if table_file(folder, name).exists()}
-    return Kept(read_review(folder / REVIEW_FILE), found)
+    review = read_review(folder / REVIEW_FILE)
+    _check_review(folder)
+    return Kept(review, found)
+
+
+def _check_review(folder: Path) -> None:
+    """Raise `InputError` if `review.json` was changed after it was kept. Results of earlier versions have no sum of it."""
+    file, kept = folder / REVIEW_FILE, _checksums(folder).get(REVIEW_FILE)
+    if kept is not None and hashlib.sha256(read_regular(file)).hexdigest() != kept:
+        raise InputError(f"{file}: damaged: its checksum does not hold", _AGAIN)
 
 
 def read_table(folder: Path, name: str) -> pl.DataFrame:
@@ -138,7 +147,9 @@ def result_folder(path: Path | str) -> Path | None:
 
 def _fill(folder: Path, review: Review, tables: Mapping[str, pl.DataFrame]) -> None:
     (folder / TABLES_FOLDER).mkdir()
-    sums: dict[str, str] = {}
+    content = to_json(review)
+    sums = {REVIEW_FILE: hashlib.sha256(content).hexdigest()}
+    write_atomically(folder / REVIEW_FILE, content)
     for name in result_tables():
         buffer = io.BytesIO()
         tables[name].write_parquet(buffer)
@@ -148,7 +159,6 @@ def _fill(folder: Path, review: Review, tables: Mapping[str, pl.DataFrame]) -> N
     write_atomically(
         folder / TABLES_FOLDER / CHECKSUMS, msgspec.json.format(msgspec.json.encode(sums), indent=1) + b"\n"
     )
-    write_atomically(folder / REVIEW_FILE, to_json(review))
 
 
 def _move(temporary: Path, folder: Path) -> None:

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from traceanalyzer.analysis import assemble
 from traceanalyzer.analysis.kept import is_result, read_result
 from traceanalyzer.analysis.run import Run
+from traceanalyzer.api.guard import guarded
 from traceanalyzer.api.results import ComparisonResult, PredictionResult, Result
 from traceanalyzer.comparison import compare as comparing
 from traceanalyzer.comparison.side import Side
@@ -48,6 +49,7 @@ class Declared(TypedDict, total=False):
     """CSV of pattern,kind,operation."""
 
 
+@guarded
 def read(
     path: PathLike,
     *,
@@ -74,6 +76,7 @@ def read(
     return assemble.read(os.fspath(path), columns, rank_map=rank_map, ranks=ranks, steps=steps)
 
 
+@guarded
 def load(path: PathLike) -> Result:
     """A result that was kept by `Result.save` or `analyze --out`; of a `review.json` alone without tables.
 
@@ -83,6 +86,7 @@ def load(path: PathLike) -> Result:
     return Result(kept.review, kept.tables)
 
 
+@guarded
 def analyze(run: Run | PathLike, *, job: PathLike | None = None, **declared: Unpack[Declared]) -> Result:
     """Measure a run and set it against theory.
 
@@ -109,6 +113,7 @@ def analyze(run: Run | PathLike, *, job: PathLike | None = None, **declared: Unp
     return Result(measured.review, measured.tables)
 
 
+@guarded
 def compare(
     base: Result | PathLike,
     *new: Result | PathLike,
@@ -147,6 +152,7 @@ def _side(run: Result | PathLike) -> Side:
     return Side(path, result.review, result.tables)
 
 
+@guarded
 def predict(
     schedules: str | Sequence[str],
     *,
@@ -184,6 +190,7 @@ def predict(
     return PredictionResult(found, predicted)
 
 
+@guarded
 def report(result: Result | PredictionResult | ComparisonResult, path: PathLike) -> Path:
     """Write the report of a result as one offline HTML file; its path. Raises `OutputError`."""
     return result.report(path)

@@ -11,6 +11,7 @@ import polars as pl
 
 from reports import render
 from traceanalyzer.analysis.kept import keep_result
+from traceanalyzer.api.guard import guarded
 from traceanalyzer.comparison.record import Comparison
 from traceanalyzer.queries.sql import answer, named_tables
 from traceanalyzer.review import Review
@@ -30,6 +31,7 @@ class Result:
     """Every table by name, for example `kernels` (one row per kernel; integer ns) or `bubble` (one row per rank and
     step). `docs/tables.md` has their columns with types and units. A result that was loaded has those that were kept."""
 
+    @guarded
     def sql(self, query: str) -> pl.DataFrame:
         """The answer to an SQL query over all tables, which have `duration_ns` and `duration_ms` beside starts.
 
@@ -37,6 +39,7 @@ class Result:
         """
         return answer({name: self.tables[name] for name in named_tables(query) if name in self.tables}, query).frame
 
+    @guarded
     def save(self, path: str | os.PathLike[str]) -> None:
         """Keep the result in the folder `path`: `review.json` and every table as Parquet.
 
@@ -44,6 +47,7 @@ class Result:
         """
         keep_result(self.review, self.tables, Path(path))
 
+    @guarded
     def report(self, path: str | os.PathLike[str] = "report.html") -> Path:
         """Write the report as one offline HTML file; its path. Raises `OutputError`."""
         return render(self.review, self.tables, Path(path))
@@ -53,6 +57,7 @@ class Result:
         verdict = " ".join(self.review.headline.sentences) or "no verdict"
         return f"<Result of {self.review.source.path}: {verdict}>"
 
+    @guarded
     def _repr_html_(self) -> str:
         from reports.notebook import review_frame  # noqa: PLC0415 - drawing takes seconds to import
 
@@ -87,6 +92,7 @@ class PredictionResult:
         ]
         return pl.DataFrame(rows, schema=_SCHEDULES, orient="row")
 
+    @guarded
     def report(self, path: str | os.PathLike[str] = "prediction.html") -> Path:
         """Write the page as one offline HTML file; its path. Raises `OutputError`."""
         from reports.prediction import render_prediction  # noqa: PLC0415 - drawing takes seconds to import
@@ -98,6 +104,7 @@ class PredictionResult:
         shares = ", ".join(f"{each.name} {each.bubble_share:.1%}" for each in self.record.schedules)
         return f"<PredictionResult: simulated bubble {shares}>"
 
+    @guarded
     def _repr_html_(self) -> str:
         from reports.notebook import prediction_frame  # noqa: PLC0415 - drawing takes seconds to import
 
@@ -132,6 +139,7 @@ class ComparisonResult:
         ]
         return pl.DataFrame(rows, schema=_CHANGES, orient="row")
 
+    @guarded
     def report(self, path: str | os.PathLike[str] = "comparison.html") -> Path:
         """Write the page as one offline HTML file; its path. Raises `OutputError`."""
         from reports.comparison import render_comparison  # noqa: PLC0415 - drawing takes seconds to import
@@ -142,6 +150,7 @@ class ComparisonResult:
         """The story in words."""
         return f"<ComparisonResult: {' '.join(self.record.sentences)}>"
 
+    @guarded
     def _repr_html_(self) -> str:
         from reports.notebook import comparison_frame  # noqa: PLC0415 - drawing takes seconds to import
 

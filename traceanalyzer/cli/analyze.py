@@ -62,8 +62,8 @@ def command(
     from traceanalyzer.analysis.redaction import redacted
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
-    from traceanalyzer.pseudonyms import classes_of
     from traceanalyzer.review import to_json
+    from traceanalyzer.traces.capture.pseudonyms import classes_of
 
     path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)

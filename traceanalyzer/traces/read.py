@@ -26,7 +26,8 @@ from traceanalyzer.traces.kineto.kernel_times import KernelTally
 from traceanalyzer.traces.kineto.label import label, rank_table
 from traceanalyzer.traces.kineto.ranks.identity import Placed, identify
 from traceanalyzer.traces.recorded import Group, Recorded, in_memory, in_order, sharing
-from traceanalyzer.traces.run_folder import damaged_lines
+from traceanalyzer.traces.run_folder import damaged_lines, read_step_records
+from traceanalyzer.traces.run_writers import several_writers
 from traceanalyzer.traces.tally import Counts, total
 
 ReadPart = Callable[[Part], pl.DataFrame]
@@ -48,6 +49,13 @@ class Summary:
     counts: Counts
     run_folder: Path | None
     """The folder that holds `run.json`, if there is one."""
+    node_folders: tuple[Path, ...] = ()
+    """Further folders of the same run, of nodes that wrote to a disk of their own."""
+
+    @property
+    def record_folders(self) -> tuple[Path, ...]:
+        """All folders that hold what the run recorded beside its traces."""
+        return (*((self.run_folder,) if self.run_folder is not None else ()), *self.node_folders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +110,7 @@ def read_traces(
         defects=_of_chosen(_defects(opened, found, placing), ranks),
         counts=_counts(opened, found, ranks),
         run_folder=opened.run_folder,
+        node_folders=_node_folders(opened),
     )
 
 
@@ -149,6 +158,7 @@ def summarize(
         defects=_defects(opened, placed, placing),
         counts=_counts(opened, placed),
         run_folder=opened.run_folder,
+        node_folders=_node_folders(opened),
         kernel_times=tally.times,
     )
 
@@ -239,10 +249,21 @@ def _part_reader(read: ReadPart, parts: Sequence[Part]) -> Rows:
     return lambda: map(read, parts)
 
 
+def _node_folders(opened: _Opened) -> tuple[Path, ...]:
+    """Folders beside the described one, in which a recorder of the same run wrote traces and step records."""
+    names = {facts.job_id for facts, _ in opened.read}
+    if len(names) != 1 or None in names:
+        return ()
+    described = None if opened.run_folder is None else opened.run_folder.absolute()
+    homes = {Path(facts.file).absolute().parent.parent: None for facts, _ in opened.read}
+    return tuple(sorted(home for home in homes if home != described and (home / "steps").is_dir()))
+
+
 def _defects(opened: _Opened, placed: Sequence[Placed], placing: list[dict[str, Any]]) -> pl.DataFrame:
     ranks = {place.facts.file: place.rank for place in placed}
     rows = [row | {"rank": ranks.get(facts.file)} for facts, _ in opened.read for row in facts.defects]
-    rows += damaged_lines(opened.run_folder) if opened.run_folder is not None else []
+    for folder in (*((opened.run_folder,) if opened.run_folder is not None else ()), *_node_folders(opened)):
+        rows += damaged_lines(folder) + several_writers(read_step_records([folder]), folder)
     return defect_table(opened.defects + rows + placing)
 
 

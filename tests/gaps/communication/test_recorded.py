@@ -311,3 +311,14 @@ def test_real_dumps_of_gloo_show_the_barrier_that_was_open(corpus: Path, tmp_pat
     rows = analysis.tables["collectives"]
     assert rows["unmatched"].null_count() == rows.height == 14
     assert set(rows["group"]) == {"0,1,2,3", "0,1"}
+
+
+def test_the_page_of_hangs_shows_what_is_printed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "hangs.md").read_text(encoding="utf-8")
+    for rank in range(4):
+        calls = [call(number, duration_ms=0.5) for number in range(1, 41)]
+        waiting = [] if rank == 2 else [call(41, state="scheduled", retired=False)]
+        dumped(tmp_path, rank, calls + waiting, size=4)
+    printed = text_of("analyze", tmp_path, capfd)
+    (shown,) = re.findall(r"^```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    assert " ".join(shown.split()) in " ".join(printed.split())

@@ -2,8 +2,7 @@
 
 Ids are those of the project's catalogue: C controls, J JSON, Z codecs, E events, D folders, S hostile content. Not here:
 
-    E36          a last step without its kernels is seen where steps are built, not where files are read
-    S08          YAML with tags: no reader of traces opens YAML; settings do, see tests/model
+    S08          YAML with tags: no reader of traces opens YAML; settings do (`APART`)
     the others   tested with their readers, in the functions of `ELSEWHERE`
 """
 
@@ -39,3 +38,6 @@ ELSEWHERE = {
     "T02": f"{_CAPTURE}::test_part_that_is_no_parquet_or_missing",
 }
 """Catalogued inputs that are no trace files, and the tests that give them to their readers."""
+
+APART = {"S08": "model/test_job_files.py::test_a_file_that_describes_none_is_one_line_for_every_command"}
+"""Cases of settings, and their tests."""

@@ -121,6 +121,16 @@ def _pairs(*, whole: bool) -> list[Event]:
     return [begin, end] if whole else [begin, end | {"tid": 2}]
 
 
+def _cut_last_step(document: Trace) -> None:
+    """The profiler stopped 800 us into the second step."""
+    stop = 102_800.0
+    kept = [e for e in document["traceEvents"] if e.get("cat") not in ("kernel", "cuda_runtime") or e["ts"] < stop]
+    document["traceEvents"] = kept
+    for event in kept:
+        if event["name"] == "ProfilerStep#1":
+            event["dur"] = stop - event["ts"]
+
+
 CASES = [
     Case("E01", "every fifth without dur", _without("dur"), "load", _NO_FIFTH, ("event.no_duration",)),
     Case("E02", "every fifth without ts", _without("ts"), "load", _NO_FIFTH, ("event.no_start",)),
@@ -176,6 +186,7 @@ CASES = [
     Case("E33b", "unknown device categories", _kernels(lambda _, k: k.update(cat="npu_blorp"), 4), "load", _ALL, ("event.unknown_category",)),
     Case("E34", "title-case categories", changed(lambda d: each_complete(d, _old_spelling)), "clean"),
     Case("E35", "no ProfilerStep", _only(lambda e: "Step" not in e["name"]), "load", _ALL - 2, ("step.none",)),
+    Case("E36", "the last step cut off: its range ends early, its later kernels are missing", changed(_cut_last_step), "load", 47),
     Case("E37", "a step of length 0", changed(lambda d: [e.update(dur=0) for e in d["traceEvents"] if e["name"] == "ProfilerStep#1"]), "load", _ALL,
          ("step.overlapping",)),
     Case("E38", "a step number twice", changed(lambda d: [e.update(name="ProfilerStep#0") for e in d["traceEvents"] if "Step" in e["name"]]), "load",

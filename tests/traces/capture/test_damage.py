@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 import stat
 import subprocess
 import sys
@@ -13,12 +12,12 @@ from pathlib import Path
 
 import pytest
 from catalogue.base import text, trace, write
+from damage import STEP, flips_that_pass, full_disks_that_harm, kills_that_harm, run_folder
 
 from traceanalyzer.errors import InputError, OutputError
 from traceanalyzer.traces import read_traces
 from traceanalyzer.traces.capture.ingest import ingest
 
-STEP = '{"step": 1, "rank": 0, "start_ns": 1, "end_ns": 2, "profiled": true}\n'
 NUM_POINTS = 40
 """More than an ingest of two small ranks has writes; the test checks that the last of them was passed."""
 
@@ -30,31 +29,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def flips_that_pass(capture: Path, number: int) -> list[tuple[str, int]]:
-    """Flip single bits all over a capture, manifest included; those that reading did not notice."""
-    rng = random.Random(5)  # noqa: S311 - places to damage, no secret
-    files = [
-        file for file in sorted(capture.rglob("*")) if file.is_file() and file.stat().st_size and file.name[0] != "."
-    ]
-    sizes = [file.stat().st_size for file in files]
-    passed = []
-    for turn in range(number):
-        file = files[turn % len(files)] if turn % 2 else rng.choices(files, sizes)[0]
-        sound = file.read_bytes()
-        at = rng.randrange(len(sound))
-        damaged = bytearray(sound)
-        damaged[at] ^= 1 << rng.randrange(8)
-        file.write_bytes(damaged)
-        try:
-            read_traces(capture)
-        except InputError:
-            pass
-        else:
-            passed.append((file.name, at))
-        file.write_bytes(sound)
-    return passed
-
-
 @pytest.mark.parametrize("number", [60, pytest.param(1000, marks=pytest.mark.soak)])
 def test_every_flip_of_a_capture_and_its_manifest_is_noticed(number: int, folder: Path, tmp_path: Path) -> None:
     write(folder, "{}", "run.json")
@@ -62,6 +36,16 @@ def test_every_flip_of_a_capture_and_its_manifest_is_noticed(number: int, folder
     ingest([folder], tmp_path / "c")
     assert flips_that_pass(tmp_path / "c", number) == []
     assert read_traces(tmp_path / "c").ranks["rank"].to_list() == [0, 1]
+
+
+@pytest.mark.parametrize("number", [4, pytest.param(50, marks=pytest.mark.soak)])
+def test_a_disk_that_is_full_at_any_write_leaves_what_was_there(number: int, tmp_path: Path) -> None:
+    assert full_disks_that_harm(run_folder(tmp_path / "run"), tmp_path, number)[0] == []
+
+
+@pytest.mark.soak
+def test_kills_at_random_moments_leave_what_was_there(tmp_path: Path) -> None:
+    assert kills_that_harm(run_folder(tmp_path / "run"), tmp_path, 200)[0] == []
 
 
 @pytest.mark.parametrize(

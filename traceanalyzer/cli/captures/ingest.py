@@ -56,10 +56,10 @@ def command(
     """
     from traceanalyzer.cli.options.reading import Meter, announce, refuse_loss, summary
     from traceanalyzer.options.reading import load_rank_map
-    from traceanalyzer.pseudonyms import classes_of
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
     from traceanalyzer.traces.capture.merge import merge, own_captures
+    from traceanalyzer.traces.capture.pseudonyms import classes_of
     from traceanalyzer.traces.nccl.records import num_record_files
 
     signal.signal(signal.SIGTERM, _terminate)

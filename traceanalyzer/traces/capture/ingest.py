@@ -38,6 +38,7 @@ from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.input.source import unusable
 from traceanalyzer.traces.kineto.ranks.identity import identify
 from traceanalyzer.traces.run_folder import SIDE_FILES
+from traceanalyzer.traces.run_status import STATUS_FILES
 from traceanalyzer.version import __version__
 
 _WORK = ".work"
@@ -70,7 +71,7 @@ def ingest(  # noqa: PLR0913 - each is one thing that a user may choose
 
     Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
     `with_side_files` copies what stands beside the traces of a reference run. `cluster` is the address of a Dask scheduler
-    whose workers read instead of processes here. `redact` are classes of names (`traceanalyzer.pseudonyms.CLASSES`) that are
+    whose workers read instead of processes here. `redact` are classes of names (`traceanalyzer.traces.capture.pseudonyms.CLASSES`) that are
     replaced before they are written. `progress` is called with the bytes read so far and in all. Raises `InputError` (and
     leaves an existing capture as it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be
     written.
@@ -267,7 +268,7 @@ class _Ingest:
         folders = {found.run_folder for found in self._found if found.run_folder is not None}
         copied: dict[str, str] = {}
         for run_folder in folders if len(folders) == 1 else ():
-            for pattern in (RUN_FILE, *SIDE_FILES):
+            for pattern in (RUN_FILE, *SIDE_FILES, STATUS_FILES):
                 for path, readable in regular_below(run_folder, pattern):
                     if not readable:  # a capture holds nothing from elsewhere
                         self._left_out.append(defect_row("folder.not_regular", str(path)))

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib import resources
 from importlib.resources.abc import Traversable
 
-_PARTS = ("traces", "tables", "measurements", "data/kernels.csv", "job.py")
+_PARTS = ("traces", "tables", "measurements", "data/kernels.csv", "job.py", "group_names.py")
 _MORE = [
     "aten",
     "c10d",

@@ -17,9 +17,9 @@ import msgspec
 import polars as pl
 
 from traceanalyzer.errors import OutputError
-from traceanalyzer.pseudonyms import KEY, PATH, USER, keyed_hash, pseudonym, pseudonymous_word
+from traceanalyzer.traces.capture.pseudonyms import KEY, PATH, USER, keyed_hash, pseudonym, pseudonymous_word
 from traceanalyzer.traces.capture.public_words import pieces, public_words
-from traceanalyzer.traces.defects import CODES
+from traceanalyzer.traces.defect_codes import CODES
 from traceanalyzer.traces.kineto.facts import FileFacts
 
 _WORD = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|[^\W\d_]+")
@@ -35,7 +35,7 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True):
     """What is replaced in a capture."""
 
     classes: tuple[str, ...]
-    """Of `traceanalyzer.pseudonyms.CLASSES`."""
+    """Of `traceanalyzer.traces.capture.pseudonyms.CLASSES`."""
     key: str
     """A hash of the user's key: an ingest with another one would give other pseudonyms."""
 
@@ -162,21 +162,19 @@ def _word(run: str) -> str:
         return "?" if run.startswith("\\u") and len(run) > 2 else run
     if len(run) < _SHORT or run.lower() in public_words():
         return run
-    return "".join(_piece(piece) for piece in pieces(run))
-
-
-def _piece(piece: str) -> str:
-    if len(piece) < _SHORT or piece.lower() in public_words():
-        return piece
     at, kept = 0, ""
-    for found in _within().finditer(piece.lower()):
-        kept += _rest(piece[at : found.start()]) + piece[found.start() : found.end()]
+    for found in _within().finditer(run.lower()):
+        kept += _rest(run[at : found.start()]) + run[found.start() : found.end()]
         at = found.end()
-    return kept + _rest(piece[at:])
+    return kept + _rest(run[at:])
 
 
-def _rest(text: str) -> str:
-    return text if len(text) < _SHORT or text.lower() in public_words() else pseudonymous_word(text)
+def _rest(letters: str) -> str:
+    """Letters around the public words of a longer one, word for word."""
+    return "".join(
+        piece if len(piece) < _SHORT or piece.lower() in public_words() else pseudonymous_word(piece)
+        for piece in pieces(letters)
+    )
 
 
 @functools.cache

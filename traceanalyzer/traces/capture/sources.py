@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from traceanalyzer.pseudonyms import keyed_hash
 from traceanalyzer.regular_file import shown
 from traceanalyzer.traces.capture.manifest import DocumentEntry, SourceEntry
 from traceanalyzer.traces.capture.parts import PartWriter
+from traceanalyzer.traces.capture.pseudonyms import keyed_hash
 from traceanalyzer.traces.capture.redaction import Redaction
 from traceanalyzer.traces.capture.workers import WorkerDiedError
 from traceanalyzer.traces.defects import defect_row
