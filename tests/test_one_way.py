@@ -18,6 +18,8 @@ ALLOWED = {
     "traceanalyzer/regular_file.py": READS | OPENS,
     "traceanalyzer/output.py": READS | OPENS | WRITES,
     "traceanalyzer/traces/capture/lock.py": OPENS,
+    "traceanalyzer/traces/capture/remote_folder.py": WRITES,  # side files of a remote capture, into a folder of its own
+    "traceanalyzer/traces/input/remote.py": OPENS,  # files of object stores
     "traceanalyzer/traces/capture/workers.py": OPENS,  # /proc/meminfo
     "traceanalyzer/cli/options/budget.py": READS,  # /proc and the control group
     "traceanalyzer/machine.py": READS | OPENS,  # what the system says of itself

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import IO
 
 from traceanalyzer.job import TRACE_FILE
-from traceanalyzer.traces.capture.merge import CAPTURES
+from traceanalyzer.traces.capture.many.merge import CAPTURES
 
 MOST_SECONDS = 600
 """How long the end of a job waits for a capture; what is not ready then stays a trace."""
-_CODE = "import sys; from traceanalyzer.traces.capture.in_job import keep; sys.exit(keep(*sys.argv[1:]))"
+_CODE = "import sys; from traceanalyzer.traces.capture.many.in_job import keep; sys.exit(keep(*sys.argv[1:]))"
 _THREADS = ("POLARS_MAX_THREADS", "OMP_NUM_THREADS", "NUMBA_NUM_THREADS", "RAYON_NUM_THREADS")
 
 

@@ -14,7 +14,7 @@ from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.regular_file import lies_within, read_regular
 from traceanalyzer.traces.capture.manifest import Manifest, Part, is_capture, load_manifest, sha256_of
-from traceanalyzer.traces.capture.merge import merged, own_captures
+from traceanalyzer.traces.capture.many.merge import merged, own_captures
 from traceanalyzer.traces.capture.parts import read_part, stored_frames
 from traceanalyzer.traces.capture.remote_folder import remote_capture
 from traceanalyzer.traces.defects import defect_row, defect_table

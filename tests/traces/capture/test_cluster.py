@@ -15,8 +15,8 @@ from planted import Faults, Job, plant
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.review import to_json
-from traceanalyzer.traces.capture.cluster import each_on_cluster
 from traceanalyzer.traces.capture.ingest import ingest
+from traceanalyzer.traces.capture.many.cluster import each_on_cluster
 
 pytest.importorskip("distributed")
 
@@ -93,7 +93,7 @@ def test_workers_that_do_not_see_the_capture_are_not_used(
 
 
 def test_an_address_without_a_scheduler_is_an_input_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("traceanalyzer.traces.capture.cluster._CONNECT_SECONDS", 1)
+    monkeypatch.setattr("traceanalyzer.traces.capture.many.cluster._CONNECT_SECONDS", 1)
     traces = plant(Job(pp=1, dp=1, num_microbatches=1, num_steps=1), Faults(), tmp_path / "planted").traces
     with pytest.raises(InputError, match="does not answer"):
         ingest([traces], tmp_path / "made", cluster="tcp://127.0.0.1:9")

@@ -58,7 +58,7 @@ def command(
     from traceanalyzer.options.reading import load_rank_map
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
-    from traceanalyzer.traces.capture.merge import merge, own_captures
+    from traceanalyzer.traces.capture.many.merge import merge, own_captures
     from traceanalyzer.traces.capture.pseudonyms import classes_of
     from traceanalyzer.traces.nccl.records import num_record_files
 

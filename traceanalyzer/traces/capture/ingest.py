@@ -16,7 +16,6 @@ from traceanalyzer.errors import OutputError, TraceAnalyzerError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.output import sync_folder, write_atomically
 from traceanalyzer.regular_file import read_regular, regular_below, shown
-from traceanalyzer.traces.capture.cluster import each_on_cluster
 from traceanalyzer.traces.capture.lock import LOCK, locked
 from traceanalyzer.traces.capture.manifest import (
     EVENTS,
@@ -29,6 +28,7 @@ from traceanalyzer.traces.capture.manifest import (
     save_manifest,
     sha256_of,
 )
+from traceanalyzer.traces.capture.many.cluster import each_on_cluster
 from traceanalyzer.traces.capture.redaction import Redaction, same_redaction
 from traceanalyzer.traces.capture.sources import entry_of, read_entry, stamp, unchanged
 from traceanalyzer.traces.capture.workers import each, number_of_workers

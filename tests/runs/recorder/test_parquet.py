@@ -18,7 +18,7 @@ from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli.captures.ingest import command
 from traceanalyzer.review import to_json
 from traceanalyzer.traces.capture.manifest import is_capture
-from traceanalyzer.traces.capture.merge import CAPTURES
+from traceanalyzer.traces.capture.many.merge import CAPTURES
 
 
 def figures(path: Path) -> dict[str, Any]:
