@@ -97,7 +97,7 @@ def test_hot_experts_and_repeated_sends_cost() -> None:
         for more in ({}, {"load_ratio": 2.0}, {"deduplicated": True})
     )
     assert hot[0] > plain[0] > once[0]
-    assert once[2]["ep"] < 0.7 * plain[2]["ep"]
+    assert 0.3 * plain[2]["ep"] < once[2]["ep"] < 0.7 * plain[2]["ep"]
 
 
 def test_dualpipe_hides_expert_exchanges() -> None:
