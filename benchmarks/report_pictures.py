@@ -36,7 +36,8 @@ def main(report: str, folder: str) -> None:
             box.evaluate("section => section.scrollIntoView({block: 'start'})")
             page.wait_for_timeout(1500)
             place = box.bounding_box()
-            assert place is not None
+            if place is None:
+                continue
             clip = {
                 "x": place["x"],
                 "y": place["y"],
