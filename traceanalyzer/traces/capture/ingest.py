@@ -259,7 +259,7 @@ class _Ingest:
         for path in (self._folder / EVENTS).glob("rank=*/*.parquet"):
             if path.relative_to(self._folder).as_posix() not in known:
                 path.unlink(missing_ok=True)
-        for path in self._folder.glob(".*.tmp"):
+        for path in (*self._folder.glob(".*.tmp"), *self._folder.glob("*/.*.tmp")):  # also of side files
             path.unlink(missing_ok=True)
 
     def _copy_side_files(self) -> dict[str, str]:
