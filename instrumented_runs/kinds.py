@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from instrumented_runs.mixes.settings import MixSettings
 from instrumented_runs.settings import DenseSettings, ExpertSettings, PipelineSettings, RunSettings
 
 SETTINGS: dict[str, type[RunSettings]] = {
     "pipeline": PipelineSettings,
     "experts": ExpertSettings,
     "dense": DenseSettings,
+    "mix": MixSettings,
 }
 """Kind of job to its settings."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import importlib.util
 import os
 import re
@@ -10,13 +11,15 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
 from instrumented_runs.nodes import Nodes
 from instrumented_runs.recorder.nccl_inspector import DUMP_FOLDER, inspector_environment
+from instrumented_runs.recorder.start.environment import srun_tasks
 from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode
 from traceanalyzer.errors import JobError, OutputError, UsageError
 from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
@@ -26,6 +29,8 @@ LOG_FILE = "log.txt"
 """In the run folder: everything the ranks and torchrun printed."""
 OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "status", "failures", "flight", DUMP_FOLDER)
 """What a run writes, and a later run into the same folder replaces."""
+LOCK_FILE = ".launcher.lock"
+"""In the run folder while a launcher writes into it."""
 GRACE_S = 20
 """Time for ranks to write what they have once they are asked to end."""
 ENVIRONMENT = {
@@ -55,12 +60,25 @@ def launch(
     """
     if importlib.util.find_spec("torch") is None:
         raise UsageError("running jobs needs torch, which is not installed", "pip install 'traceanalyzer-llm[runs]'")
+    nodes = nodes or Nodes()
+    check_one_launcher(os.environ, nodes)
     folder = Path(settings.folder).absolute()
+    with claimed(folder):
+        return _launched(kind, settings, progress, files or {}, nodes, folder)
+
+
+def _launched(
+    kind: str,
+    settings: RunSettings,
+    progress: Callable[[str], None],
+    files: Mapping[str, str],
+    nodes: Nodes,
+    folder: Path,
+) -> Path:
     clear(folder)
-    for name, text in (files or {}).items():
+    for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     settings = dataclasses.replace(settings, folder=str(folder), launcher_pid=os.getpid())
-    nodes = nodes or Nodes()
     command = [sys.executable, "-m", "torch.distributed.run", *nodes.torchrun(settings.num_ranks)]
     command += ["--module", "instrumented_runs.worker", kind, encode(settings)]
     try:
@@ -73,6 +91,40 @@ def launch(
         first = nodes.first_rank(settings.num_ranks)
         raise _failure(folder, status, {first + local: code for local, code in deaths.items()})
     return folder
+
+
+def check_one_launcher(environ: Mapping[str, str], nodes: Nodes) -> None:
+    """Raise `UsageError` where srun started several launchers of a job that is to run on one node."""
+    copies = srun_tasks(environ)
+    if copies > 1 and nodes.count == 1:
+        raise UsageError(
+            f"srun started {copies} copies of this launcher, and each would start the whole job",
+            "start it once (srun -n1), or one per node: srun --ntasks-per-node=1 ... --nnodes N --rdzv HOST:PORT",
+        )
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other launchers out of `folder` meanwhile. Raises `UsageError` where one is in it, `OutputError`."""
+    path = folder / LOCK_FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except FileExistsError:
+        raise UsageError(f"{folder} is a file", "give --out a folder") from None
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot hold a run: {error.strerror or error}", "give another --out") from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UsageError(
+                f"{folder}: another launcher is writing its run here", "give each run a folder of its own (--out)"
+            ) from None
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def num_cuda_devices() -> int:
@@ -101,7 +153,7 @@ def clear(folder: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not holds_run(folder):
+    if folder.is_dir() and not holds_run(folder) and any(path.name != LOCK_FILE for path in folder.iterdir()):
         raise UsageError(f"{folder} is not empty and holds no earlier run", "give --out a new folder")
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file", "give --out a folder")
@@ -164,6 +216,13 @@ def _failure(folder: Path, status: int, deaths: dict[int, int]) -> JobError:
         msgspec.json.decode(p.read_bytes(), type=Failure)
         for p in sorted(folder.glob(FAILURE_FILE.replace("{rank:05d}", "*")))
     ]
+    from traceanalyzer.traces.run_status import hung_ranks, read_statuses  # noqa: PLC0415 - slow, and only of failed jobs
+
+    hung = hung_ranks(read_statuses([folder]))
+    if hung:
+        rank, calls = hung[0].record.rank, hung[0].calls.split(" < ")[0]
+        where = f", last in {calls}" if calls else ""
+        return JobError(f"rank {rank} hung {_where(folder, rank)}{where}: other ranks gave up waiting", hint)
     killed = {rank: -code for rank, code in deaths.items() if code < 0 and rank not in {n.rank for n in notes}}
     if killed:
         rank, number = min(killed.items())

@@ -8,6 +8,7 @@ from typing import Any
 
 from instrumented_runs.kinds import SETTINGS
 from instrumented_runs.launch import num_cuda_devices
+from instrumented_runs.mixes.settings import TORCH_ORDERS, MixSettings
 from instrumented_runs.pacing.faults import check_faults
 from instrumented_runs.recorder import host_load
 from instrumented_runs.settings import ORDER_FILE, PipelineSettings, RunSettings, resolve_compute_mode
@@ -37,6 +38,10 @@ def settle(
 
         settings, text = plan_order(settings, order) if order else plan_named(settings, num_stages)
         files = {ORDER_FILE: text} if text is not None else {}
+    if isinstance(settings, MixSettings) and settings.pp > 1 and settings.schedule not in TORCH_ORDERS:
+        from instrumented_runs.pipeline.plan import order_of  # noqa: PLC0415
+
+        files = {ORDER_FILE: order_of(settings.schedule, settings.pp, settings.num_microbatches)}
     here = ranks_here or settings.num_ranks
     mode = resolve_compute_mode(kind, compute, here, len(host_load.cores()), num_cuda_devices())
     check_faults(settings.faults, kind, mode, settings.num_ranks)

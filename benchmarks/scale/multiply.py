@@ -44,6 +44,7 @@ class Layout:
 
     @property
     def world(self) -> int:
+        """Ranks of the job."""
         return self.pp * self.dp
 
     def groups(self, rank: int) -> dict[str, list[int]]:

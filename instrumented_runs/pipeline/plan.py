@@ -72,6 +72,11 @@ def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings
     return _with_layers(settings), write_orders(orders)
 
 
+def order_of(name: str, num_ranks: int, num_microbatches: int) -> str:
+    """The CSV order of a schedule with one stage per rank. Raises `DomainError` where it does not exist at this point."""
+    return write_orders(order(ScheduleName(name), num_ranks, num_microbatches, 1))
+
+
 def stage_ranks_for(settings: PipelineSettings) -> tuple[int, ...]:
     """The place along its pipeline of the rank that holds each stage of a settled job."""
     path = Path(settings.folder) / ORDER_FILE

@@ -74,7 +74,7 @@
       all.setAttribute("aria-expanded", "false");
       tools.append(all);
     }
-    if (!table.closest("section")?.id.startsWith("tables")) tools.append(button("CSV", () => save(csv(table), `${table.id}.csv`)));
+    if (!table.closest("section")?.id.startsWith("tables") && !table.closest(".answers")) tools.append(button("CSV", () => save(csv(table), `${table.id}.csv`)));
     fold(table);
     if (!tools.childElementCount) continue;
     const title = table.closest(".scroll").previousElementSibling;

@@ -40,7 +40,8 @@
 
   let spans = null, bins = null;
   let step = facts.shown, group = 0, moment = null, query = null, hit = -1;
-  let lanes = [], ideals = [], laneOf = new Map(), shift = 0;
+  const NAME = 17;
+  let lanes = [], ideals = [], laneOf = new Map(), shift = 0, gap = 0.9;
   const byRank = new Map();
 
   const text = (ms) => {
@@ -139,7 +140,7 @@
       if (bins && !facts.has_actions) draw_bins(out, view, rank, top);
     });
     ideals.forEach((rank, i) => {
-      const track = byRank.get(rank)[IDEAL][0], y = lanes.length + 0.9 + i;
+      const track = byRank.get(rank)[IDEAL][0], y = lanes.length + gap + i;
       for (const s of facts.steps) if (s.ideal !== null && s.start < view.to && s.ideal > view.from)
         draw_track(out, track, view, y - 0.4, 0.8, { moved: s.start - facts.zero_ms, number: true, alpha: 0.72, where: `${facts.halves[4]}, rank ${rank}` });
     });
@@ -190,7 +191,7 @@
     const near = facts.steps.filter((s) => s.start < view.to && Math.max(s.end, s.ideal ?? 0) > view.from).slice(0, 40);
     for (const s of near) {
       lanes.forEach((_, lane) => push(lane, s.start, s.end));
-      if (s.ideal !== null) ideals.forEach((_, i) => push(lanes.length + 0.9 + i, s.start, s.ideal));
+      if (s.ideal !== null) ideals.forEach((_, i) => push(lanes.length + gap + i, s.start, s.ideal));
     }
     return out;
   };
@@ -246,18 +247,25 @@
     ideals = (own.length ? own : known).slice(0, 16);
     const figure = model("timeline"), rows = lanes.length + (ideals.length ? ideals.length + 1.6 : 0);
     const [least, most, tallest] = facts.lane_pixels;
-    figure.height = 64 + Math.round(Math.min(tallest, Math.max(60, rows * Math.min(most, Math.max(least, 680 / rows)))));
-    figure.y_range.setv({ start: lanes.length + (ideals.length ? ideals.length + 0.5 : -0.4), end: ideals.length ? -1 : -0.6 });
-    const labels = new Map(), row = (figure.height - 64) / (rows + 0.2), every = Math.max(1, Math.ceil(13 / row));
-    lanes.forEach((rank, i) => { const r = ranks[placeOfRank.get(rank)]; if (i % every === 0 || r.late) labels.set(i, `${r.late ? "▲ " : ""}rank ${rank}`); });
-    ideals.forEach((rank, i) => { if (i % every === 0) labels.set(lanes.length + 0.9 + i, stageOf.get(rank) === null ? `rank ${rank}` : `stage ${stageOf.get(rank)}`); });
+    figure.height = 64 + Math.round(Math.min(tallest, Math.max(60, rows * Math.min(most, Math.max(least, 520 / rows)))));
+    // Above either half there is room for its name, however thin the lanes are.
+    const row = ideals.length ? (figure.height - 64 - 2 * NAME) / (lanes.length + ideals.length + 0.5) : (figure.height - 64) / (rows + 0.2);
+    gap = NAME / row;
+    figure.y_range.setv({ start: lanes.length + (ideals.length ? gap + ideals.length - 0.4 : -0.4), end: ideals.length ? -0.5 - gap : -0.6 });
+    const labels = new Map(), every = Math.max(1, Math.ceil(13 / row));
+    const late = lanes.map((rank) => ranks[placeOfRank.get(rank)].late);
+    lanes.forEach((rank, i) => { if (late[i]) labels.set(i, `▲ rank ${rank}`); });
+    let named = -every;
+    const taken = (i) => lanes.some((_, j) => late[j] && Math.abs(i - j) < every);
+    lanes.forEach((rank, i) => { if (i - named >= every && !taken(i)) { labels.set(i, `rank ${rank}`); named = i; } });
+    ideals.forEach((rank, i) => { if (i % every === 0) labels.set(lanes.length + gap + i, stageOf.get(rank) === null ? `rank ${rank}` : `stage ${stageOf.get(rank)}`); });
     const axis = model("timeline-ranks");
     axis.major_label_overrides = labels;
     axis.ticker.ticks = [...labels.keys()];
     const narrow = (figure.inner_width || 1000) < 560;
     const name = (id, y, words) => { const label = model(id); if (label) label.setv({ y, text: words }); };
     name("timeline-measured-name", -0.48, !ideals.length ? "" : facts.halves[narrow ? 2 : 0]);
-    name("timeline-ideal-name", lanes.length + 0.42, !ideals.length ? "" : facts.halves[narrow ? 3 : 1]);
+    name("timeline-ideal-name", lanes.length + gap - 0.52, !ideals.length ? "" : facts.halves[narrow ? 3 : 1]);
     if ($("timeline-lanes")) $("timeline-lanes").value = String(place);
   };
   const place_moment = () => {

@@ -13,10 +13,10 @@ import polars as pl
 from reports.charts.palette import BUBBLE_PARTS, LOSS, NEUTRAL_INK, REFERENCE, RESULT
 
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
-ROW_HEIGHT = 30
-MOST_HEIGHT = 560
+ROW_HEIGHT = 26
+MOST_HEIGHT = 300
 """Pixels that the rows of one chart take at most; many rows become thin."""
-MAX_LABELS = 32
+MAX_LABELS = 24
 """Rows that have a name."""
 LETTER = 7.0
 """Pixels of a letter beside a bar."""
@@ -198,7 +198,7 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: 
     )
     figure = render(
         bars * texts,
-        height=60 + ROW_HEIGHT * len(names),
+        height=60 + rows_height(len(names)),
         x_label=x_label,
         xlim=(x_start, x_end),
         ylim=(len(names) - 0.4, -0.6),
@@ -247,7 +247,7 @@ def points(
     ticks = sorted(set(values["x"].to_list()))
     return render(
         chart,
-        height=230,
+        height=220,
         x_label=x_label,
         y_label=y_label,
         xlim=(low - 0.5, high + 0.5),

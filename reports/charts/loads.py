@@ -66,7 +66,7 @@ def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
     places = loads.ratios["place"].to_list()
     return charts.render(
         drawing if hot.is_empty() else drawing * named,
-        height=300,
+        height=270,
         x_label=loads.word,
         y_label="load ÷ mean",
         xlim=(first, last),

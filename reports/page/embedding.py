@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from reports.charts.elements import finish
 from reports.page.model import Chart
@@ -34,7 +34,18 @@ def template(name: str) -> jinja2.Template:
         trim_blocks=True,
         finalize=_safe,
     )
+    environment.filters.update({"code": code})  # pyright: ignore[reportUnknownMemberType] - Jinja has none
     return environment.get_template(name)
+
+
+def code(text: str) -> Markup:
+    """Text as HTML with what stands between backticks set as code; everything else is escaped."""
+    parts = safe_text(str(text)).split("`")
+    if len(parts) % 2 == 0:  # a lone backtick is not a mark
+        return escape("`".join(parts))
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if at % 2 else escape(part) for at, part in enumerate(parts)
+    )
 
 
 def _safe(value: object) -> object:

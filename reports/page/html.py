@@ -18,11 +18,13 @@ from reports.page.text import safe_text
 
 _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|ns|µs|ms|s|points|MFU))(?!\w)")
 
+_IN_ANSWERS = ("Next: ", "A sample for everything: ")
+
 
 def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFrame] | None = None) -> str:
     """The whole page. Inside are `record`, which can be downloaded as `name`.json, and `tables`, as CSV."""
     divs, drawing = embedded(_charts(page))
-    told = page.opening.waterfall.id if page.opening.waterfall else ""
+    told = {part.id for part in (page.opening.waterfall, page.opening.answers) if part}
     timed = any(isinstance(part, Timeline) for section in page.sections for part in section.parts)
     own = [own_file(file) for file in ("page.js", *(("timeline.js",) if timed else ()), "tables.js", "reading.js")]
     scripts = [own_file("theme.js"), *([bokeh_script(), drawing] if divs else []), *own]
@@ -32,7 +34,7 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         css=Markup(own_file("page.css")),  # noqa: S704 - our own file
         scripts=[Markup(script) for script in scripts],  # noqa: S704 - no data in them but escaped JSON
         page=page,
-        verdict=[emphasised(sentence) for sentence in page.verdict],
+        verdict=[emphasised(sentence) for sentence in _sentences(page)],
         divs=divs,
         layout={section.id: laid_out(section, told) for section in page.sections},
         anchor=anchor,
@@ -43,6 +45,13 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         record=Markup(script_json(record)),  # noqa: S704 - inert by construction
         csv={table: Markup(packed(frame)) for table, frame in (tables or {}).items() if not frame.is_empty()},  # noqa: S704
     )
+
+
+def _sentences(page: Page) -> tuple[str, ...]:
+    """The verdict, without what the answers of a lone rank tell beside it."""
+    if page.opening.answers is None:
+        return page.verdict
+    return tuple(each for each in page.verdict if not each.startswith(_IN_ANSWERS))
 
 
 def _inert(facts: object) -> Markup:

@@ -6,7 +6,7 @@ they fit, and what is left of it is shared out.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from reports.page.model import Chart, Findings, Grid, Part, Section, Terms, Timeline
@@ -34,25 +34,59 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class Laid:
-    """A section's parts: in the open, and tables that only who looks for them opens."""
+    """A section's parts: in the open, and what only who looks for it opens."""
 
     open: tuple[Placed, ...]
-    folded: tuple[Grid, ...]
+    folded: tuple[Grid | Terms, ...]
 
 
-def laid_out(section: Section, told: str = "") -> Laid:
-    """Charts first, then everything else in the section's order; tables of detail are folded at its end.
+def laid_out(section: Section, told: Collection[str] = ()) -> Laid:
+    """Charts first; of tables and terms what fills the charts' last row, or one row; the rest is folded at the end.
 
-    The chart called `told` is left out: it stands above already.
+    So a section's height does not grow with what there is to list. Parts whose ids are in `told` are left out: they
+    stand above already.
     """
-    charts: list[Part] = [part for part in section.parts if isinstance(part, Chart | Timeline) and part.id != told]
-    others = [part for part in section.parts if not isinstance(part, Chart | Timeline)]
+    parts = [part for part in section.parts if not (isinstance(part, Chart | Grid) and part.id in told)]
+    charts: list[Part] = [part for part in parts if isinstance(part, Chart | Timeline)]
+    others = [part for part in parts if not isinstance(part, Chart | Timeline)]
+    if section.folded:
+        return _all(charts, others)
     detail = [part for part in others if isinstance(part, Grid) and (part.folded or not part.few)]
-    shown = [part for part in others if part not in detail]
-    if not charts and not shown:
-        unfolded = [part for part in detail if not part.folded]
-        shown, detail = list[Part](unfolded), [part for part in detail if part.folded]
-    return Laid(open=tuple(_rows([*charts, *shown])), folded=tuple(detail))
+    lists = [part for part in others if part not in detail]
+    if not charts and not lists:
+        lists, detail = [part for part in detail if not part.folded], [part for part in detail if part.folded]
+    shown, beyond = _one_row(lists, _left(charts))
+    order = {id(part): at for at, part in enumerate(others)}
+    folded = sorted([*beyond, *detail], key=lambda part: order[id(part)])
+    return Laid(open=tuple(_rows([*charts, *shown])), folded=tuple(folded))
+
+
+def _all(charts: Sequence[Part], others: Sequence[Part]) -> Laid:
+    """Everything that is not folded for itself: the section is."""
+    detail = tuple(part for part in others if isinstance(part, Grid) and part.folded)
+    return Laid(open=tuple(_rows([*charts, *(part for part in others if part not in detail)])), folded=detail)
+
+
+def _one_row(lists: Sequence[Part], room: int) -> tuple[list[Part], list[Grid | Terms]]:
+    """What fits into `room` columns, in order, and what does not; sentences and findings always stand open."""
+    shown, beyond = list[Part](), list[Grid | Terms]()
+    for part in lists:
+        if not isinstance(part, Grid | Terms):
+            shown.append(part)
+        elif asked(part) <= room:
+            room -= asked(part)
+            shown.append(part)
+        else:
+            beyond.append(part)
+    return shown, beyond
+
+
+def _left(charts: Iterable[Part]) -> int:
+    """Columns that the charts leave of their last row; a whole row if they leave none."""
+    used = 0
+    for chart in charts:
+        used = asked(chart) if used + asked(chart) > COLUMNS else used + asked(chart)
+    return COLUMNS - used if used < COLUMNS else COLUMNS
 
 
 def _rows(parts: Iterable[Part]) -> Iterable[Placed]:
@@ -80,7 +114,7 @@ def asked(part: Part) -> int:
     if isinstance(part, Grid):
         return _span(_table_width(part))
     if isinstance(part, Chart):
-        return 6 if part.half else COLUMNS
+        return 4 if part.third else 6 if part.half else COLUMNS
     if isinstance(part, Terms):
         longest = max((len(text) for _, text in part.entries), default=0)
         return (4 if longest <= 28 else 6 if longest <= 90 else COLUMNS) if len(part.entries) <= _TALL else COLUMNS

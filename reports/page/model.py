@@ -58,6 +58,8 @@ class Chart:
     """(word, colour) in drawing order."""
     half: bool = False
     """Half of the page's width is enough."""
+    third: bool = False
+    """A third of it is."""
     numbers: Grid | None = None
     """The numbers behind the picture: what a terminal shows in its place."""
     sketch: Callable[[int], str] | None = None
@@ -156,6 +158,8 @@ class Section:
     in_terminal: bool = True
     withheld: tuple[tuple[str, str], ...] = ()
     """Figures of this subject that are not given: (names, reason)."""
+    folded: bool = False
+    """To look up, not to read: only the heading and the lead stand open."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +224,8 @@ class Opening:
     remedies_note: str = ""
     """What the savings are of, or why there is none."""
     waterfall: Chart | None = None
+    answers: Grid | None = None
+    """In place of remedies: what a lone rank answers, and which ranks would answer the rest."""
     bars: tuple[Bar, ...] = ()
     """The waterfall's own, for renderers that draw without a browser."""
 

@@ -106,6 +106,7 @@ def stragglers(ranks: Sequence[StragglerFigures]) -> Grid | None:
         ],
         note="Slowdown: the ideal step with this rank's own durations ÷ the ideal step.",
         half=True,
+        folded=True,
     )
 
 
@@ -130,4 +131,5 @@ def worth(bubble: Bubble | None) -> Grid | None:
         ],
         note=f"By replay of the measured order, each remedy alone{error}. Savings do not add up.",
         half=True,
+        folded=True,
     )

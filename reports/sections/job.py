@@ -13,17 +13,55 @@ from reports.page.model import Grid, Section, Terms
 from reports.sections.headline import tiles
 from reports.sections.material import Material
 from reports.sections.revealed import revealed
-from traceanalyzer.review import JobFacts, SourceFile, Term
-from traceanalyzer.review.words import counted, digits, spaced
+from traceanalyzer.review import DimensionBytes, JobFacts, SourceFile, Term
+from traceanalyzer.review.words import counted, digits, percent, spaced
 
 MAX_FILES = 64
 _DEGREES = ("pp", "dp", "tp", "cp", "ep")
 _MOST_PLACES = 8
+_SOURCES = ("declared", "recorded", "inferred")
+_MOST_NAMES = 4
 
 
 def job(material: Material) -> Section:
     """Every property of the job, with how it is known."""
-    return material.section("job", "The job", [job_facts(material.review.job)], absent="Nothing is known of the job.")
+    facts = material.review.job
+    parts = [job_facts(facts), bytes_by_dimension(material.review.dimension_bytes)]
+    return material.section(
+        "job", "The job", parts, absent="Nothing is known of the job.", lead=_job_lead(facts), folded=True
+    )
+
+
+def _job_lead(job: JobFacts) -> str:
+    """How much is known of the job, and what of it is an inference."""
+    stated = [(name, fact) for name, fact in job.known() if fact_text(name, fact.value)]
+    by_source = {source: [name for name, fact in stated if fact.source == source] for source in _SOURCES}
+    counts = [f"{len(names)} {source}" for source, names in by_source.items() if names]
+    inferred = by_source["inferred"]
+    least = min((fact.confidence for _, fact in stated), default=1.0)
+    guessed = f": {', '.join(spaced(name) for name in inferred[:_MOST_NAMES])}" if inferred else ""
+    sure = f", the least certain of them {percent(least)} sure" if inferred and least < 1 else ""
+    return f"{counted(len(stated), 'fact')} known of the job, {', '.join(counts)}{guessed}{sure}." if stated else ""
+
+
+def bytes_by_dimension(sent: Sequence[DimensionBytes]) -> Grid | None:
+    """What every dimension of the mesh sends within hosts and between them."""
+    return grid(
+        "dimension-bytes",
+        "Bytes that a rank sends, by dimension and place",
+        sent,
+        [
+            ("dimension", lambda r: r.dimension, None),
+            ("groups", lambda r: r.num_groups, "count"),
+            ("of them on several hosts", lambda r: r.num_crossing, "count"),
+            ("within a host", lambda r: r.within_bytes, "bytes"),
+            ("between hosts", lambda r: r.between_bytes, "bytes"),
+            ("host not known", lambda r: r.unplaced_bytes, "bytes"),
+        ],
+        note="Per step, mean over captured ranks; what the algorithm has to send, collectives as a ring in the order of ranks.",
+        csv="placed_bytes",
+        few=0 if any(each.between_bytes for each in sent) else len(sent),
+    )
 
 
 def job_facts(job: JobFacts) -> Grid | None:
@@ -78,7 +116,14 @@ def method(material: Material) -> Section:
     numbers = Terms(entries=defined, title="The numbers on top") if defined else None
     parts = [own, numbers, Terms(entries=words, title="Words of this report")] if own or numbers else []
     return material.section(
-        "method", "Method and definitions", parts, absent="The review states no method.", in_terminal=False
+        "method",
+        "Method and definitions",
+        parts,
+        absent="The review states no method.",
+        lead=f"How {counted(len(defined) + len(said - {term.lower() for term, _ in defined}), 'number')} of this run are made, "
+        f"and what {counted(len(words), 'word')} of this report mean.",
+        in_terminal=False,
+        folded=True,
     )
 
 
@@ -89,8 +134,17 @@ def provenance(material: Material) -> Section:
     told = any(each.term == "Source" for each in review.provenance)
     source = Terms(entries=(("Source", path),)) if path and not told else None
     parts = [_terms(review.provenance), source, revealed(material), source_files(review.files)]
+    versions = [f"{each.term} {each.text}" for each in review.provenance if each.term in ("Tool", "torch")]
+    by = f" by {', '.join(versions)}" if versions else ""
+    lead = f"Made from {counted(len(review.files), 'trace file')}{by}."
     return material.section(
-        "provenance", "Provenance", parts, absent="The review states no provenance.", in_terminal=False
+        "provenance",
+        "Provenance",
+        parts,
+        absent="The review states no provenance.",
+        lead=lead,
+        in_terminal=False,
+        folded=True,
     )
 
 

@@ -63,13 +63,20 @@ class Material:
         absent: str = "",
         lead: str = "",
         in_terminal: bool = True,
+        folded: bool = False,
     ) -> Section:
         """A section that says which of `metrics` are withheld and why, and is one such line if it has no parts."""
         missing = withheld(self.review.quality, *metrics) if metrics else ()
         kept = tuple(part for part in parts if part is not None)
         if kept:
-            return Section(id=section_id, title=title, lead=lead, parts=kept, in_terminal=in_terminal, withheld=missing)
-        why = f"Withheld: {missing[0][1]}." if missing else absent or "The review gives neither a value nor a reason."
+            return Section(
+                id=section_id, title=title, lead=lead, parts=kept, in_terminal=in_terminal, withheld=missing, folded=folded
+            )  # fmt: skip
+        why = (
+            f"{missing[0][1][:1].upper()}{missing[0][1][1:]}."
+            if missing
+            else absent or "The review gives neither a value nor a reason."
+        )
         return Section(id=section_id, title=title, parts=(), absent=why)
 
 

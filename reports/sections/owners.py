@@ -12,6 +12,7 @@ from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Section
 from reports.sections.devices.mesh import late_ranks, mesh_chart
 from reports.sections.material import Material
+from reports.sections.rows import rows_of
 from traceanalyzer.review import Accounting, Figure, OwnerShare, Review
 from traceanalyzer.review.words import milliseconds, n_of_n, percent, ranks_text, spaced
 
@@ -33,9 +34,9 @@ def section(material: Material) -> Section:
     review = material.review
     account = material.table("accounting").filter(~pl.col("step").is_in(list(material.set_apart)))
     parts = [
-        owner_chart(account),
+        owner_chart(material, account),
         mesh_chart(material),
-        phase_chart(account),
+        phase_chart(material, account),
         owner_grid(review.accounting, review.figures),
     ]
     return material.section("owners", "Owners of time", parts, "accounting", lead=_lead(review))
@@ -71,9 +72,10 @@ def owner_shares(accounting: pl.DataFrame, column: str = "owner") -> pl.DataFram
     return total.with_columns(share=pl.col("duration_ns") / pl.col("duration_ns").sum().over("rank")).sort("rank")
 
 
-def owner_chart(accounting: pl.DataFrame) -> Chart | None:
+def owner_chart(material: Material, accounting: pl.DataFrame) -> Chart | None:
     """Owners of each rank's time as bars that sum to 100%; None without rows."""
     return _by_rank(
+        material,
         owner_shares(accounting),
         "owner",
         OWNERS,
@@ -83,12 +85,13 @@ def owner_chart(accounting: pl.DataFrame) -> Chart | None:
     )
 
 
-def phase_chart(accounting: pl.DataFrame) -> Chart | None:
+def phase_chart(material: Material, accounting: pl.DataFrame) -> Chart | None:
     """What each rank's steps were doing as bars that sum to 100%; None with fewer than two phases."""
     shares = owner_shares(accounting, "phase") if "phase" in accounting.columns else pl.DataFrame()
     if shares.is_empty() or shares["phase"].n_unique() == 1:
         return None
     return _by_rank(
+        material,
         shares,
         "phase",
         STEP_PHASES,
@@ -99,32 +102,33 @@ def phase_chart(accounting: pl.DataFrame) -> Chart | None:
 
 
 def _by_rank(
-    shares: pl.DataFrame, column: str, colors: Mapping[str, str], *, title: str, label: str, caption: str
+    material: Material,
+    shares: pl.DataFrame,
+    column: str,
+    colors: Mapping[str, str],
+    *,
+    title: str,
+    label: str,
+    caption: str,
 ) -> Chart | None:
     known = shares.filter(pl.col(column).is_in(list(colors)))
-    ranks = known["rank"].unique().sort().to_list()[: charts.MAX_ROWS]
-    if not ranks:
+    if known.is_empty():
         return None
-    place = {rank: i for i, rank in enumerate(ranks)}
-    values = known.filter(pl.col("rank").is_in(ranks)).select(
-        row=pl.col("rank").replace_strict(place, return_dtype=pl.Int64), part=column, value=100 * pl.col("share")
-    )
+    first = pl.when(pl.col(column) == next(iter(colors))).then(pl.col("share")).otherwise(0.0).sum()
+    rows = rows_of(material, known.group_by("rank").agg(value=first), late_ranks(material.review))
+    means = rows.means(known.rename({"share": "value", column: "part"}), ["part"])
+    values = means.with_columns(pl.col("value") * 100)
     used = set(values.filter(pl.col("value") > 0)["part"].to_list())
-    cut = known["rank"].n_unique() - len(ranks)
     return Chart(
         id=f"{column}-chart",
         draw=lambda: charts.stacked_bars(
-            values,
-            [f"rank {rank}" for rank in ranks],
-            colors,
-            x_label="share of the step, %",
-            unit="% of the rank's time",
-            x_end=100.0,
+            values, rows.names, colors, x_label="share of the step, %", unit="% of the rank's time", x_end=100.0
         ),
         title=title,
         label=label,
-        caption=caption + (f" {cut} more ranks are not drawn." if cut else ""),
+        caption=caption + rows.said,
         legend=tuple((_word(part), color) for part, color in colors.items() if part in used),
+        third=True,
         half=True,
         numbers=_numbers(known, column),
     )

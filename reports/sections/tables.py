@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from reports.page.downloads import MAX_CSV_ROWS
@@ -21,9 +23,19 @@ def section(material: Material) -> Section:
         "Tables",
         grids,
         absent="No tables came with this review.",
-        lead="The numbers behind the charts.",
+        lead=_lead(material.tables),
         in_terminal=False,
+        folded=True,
     )
+
+
+def _lead(tables: Mapping[str, pl.DataFrame]) -> str:
+    """How many tables and rows, and the largest."""
+    rows = {name: frame.height for name, frame in tables.items() if not frame.is_empty()}
+    if not rows:
+        return ""
+    most = max(rows, key=lambda name: rows[name])
+    return f"The numbers behind the charts: {counted(len(rows), 'table')}, {counted(sum(rows.values()), 'row')}, most in {most}."
 
 
 def _grid(name: str, frame: pl.DataFrame) -> Grid:

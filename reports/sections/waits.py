@@ -10,7 +10,7 @@ from reports.page.grids import grid
 from reports.page.model import Chart
 from traceanalyzer.review.words import milliseconds
 
-MAX_RANKS = 48
+MAX_RANKS = 32
 """Ranks of a side: those with most waiting."""
 
 
@@ -41,7 +41,7 @@ def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str, lea
     drawn = Matrix(
         cells=cells,
         rows=[str(rank) for rank in waiters],
-        columns=[f"{rank} (late)" if rank == late else str(rank) for rank in culprits],
+        columns=[f"▲{rank}" if rank == late else str(rank) for rank in culprits],
         row_label="rank that waits",
         column_label="rank waited for",
         marked=None if late is None else cells.filter(pl.col("culprit") == late).select("row", "column"),
@@ -55,6 +55,7 @@ def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str, lea
         term="Wait",
         label=f"Matrix of ranks that wait by ranks that they wait for. {told}",
         caption=told + (" Only the ranks with most waiting are drawn." if cut else ""),
+        third=True,
         half=True,
         numbers=grid(
             f"{chart_id}-numbers",

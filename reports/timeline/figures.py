@@ -91,7 +91,7 @@ def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bok
     from bokeh.models import ColumnDataSource, FixedTicker, LinearColorMapper, Range1d  # noqa: PLC0415
 
     rows = len(overview.busy)
-    height = int(min(150, max(26, 9 * rows)))
+    height = int(min(110, max(26, 9 * rows)))
     made = _bare("timeline-map", height, full, Range1d(start=rows - 0.5, end=-0.5), tools=[])
     busy: Any = overview.busy
     shades: Any = np.asarray(255 * busy + 0.5, dtype=np.uint8)  # rounded

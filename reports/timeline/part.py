@@ -49,7 +49,7 @@ BASE = Halves(
     "base (dashed line: its end)",
 )
 MAP_ROWS, MAP_BINS, LANE_BINS = 64, 480, 1200
-_LEAST_LANE, _MOST_LANE, _MOST_HEIGHT = 11, 46, 760
+_LEAST_LANE, _MOST_LANE, _MOST_HEIGHT = 7, 40, 540
 
 
 def content(laid: Laid, late: Collection[int], *, ordered: bool = True, halves: Halves = IDEAL) -> TimelineContent:
@@ -223,7 +223,7 @@ def _not_whole(laid: Laid) -> str:
 
 def _height(laid: Laid) -> int:
     rows = len(laid.lanes.groups[0].ranks) + (laid.ideal["rank"].n_unique() + 1.6 if len(laid.ideal) else 0)
-    return 64 + int(min(_MOST_HEIGHT, max(60, rows * min(_MOST_LANE, max(_LEAST_LANE, 680 / rows)))))
+    return 64 + int(min(_MOST_HEIGHT, max(60, rows * min(_MOST_LANE, max(_LEAST_LANE, 520 / rows)))))
 
 
 def _overview(laid: Laid) -> Overview:

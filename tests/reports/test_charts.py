@@ -15,6 +15,7 @@ from reports.charts.palette import RESULT
 from reports.sections import efficiency, owners
 from reports.sections.experts import loads
 from reports.sections.experts.chain import chain_grid
+from reports.sections.material import Material
 from reports.sections.pipeline import bubble as pipeline
 from reports.sections.pipeline import causes
 from traceanalyzer.review import Accounting, Bubble, Culprit, OwnerShare, PhaseShare, Review, StageBubble, WaterfallStep
@@ -134,8 +135,9 @@ def test_owners_by_phase_are_a_table_with_sums() -> None:
 def test_every_owner_and_phase_can_be_drawn(owner: str) -> None:
     rows = [{"rank": 0, "owner": owner, "phase": phase, "duration_ns": 5} for phase in STEP_PHASE.categories]
     table = conform(pl.DataFrame(rows), ACCOUNTING)
-    assert [word for word, _ in owners.owner_chart(table).legend] == [owner.replace("_", " ")]
-    assert [word for word, _ in owners.phase_chart(table).legend] == list(owners.PHASE_NAMES.values())
+    material = Material(pipeline_case()[0], {})
+    assert [word for word, _ in owners.owner_chart(material, table).legend] == [owner.replace("_", " ")]
+    assert [word for word, _ in owners.phase_chart(material, table).legend] == list(owners.PHASE_NAMES.values())
 
 
 @given(
@@ -259,7 +261,7 @@ def test_the_charts_of_a_case_say_what_they_show() -> None:
     assert "theory, 27.3" in chart.caption
     assert [word for word, _ in chart.legend] == ["warm-up", "steady", "drain", "overhead"]
     experts_review, expert_tables_ = expert_case()
-    split = loads.split_chart(expert_tables_["collectives"])
+    split = loads.split_chart(Material(experts_review, expert_tables_))
     assert split is not None
     assert "Basis: clock." in split.caption
     load = loads.load_chart(

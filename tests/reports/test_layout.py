@@ -37,13 +37,22 @@ def test_every_row_of_every_section_is_full(case: object) -> None:
 
 def test_tables_of_detail_are_folded_and_a_chart_told_above_is_left_out() -> None:
     section = Section(id="s", title="S", parts=(chart("c"), table("detail", few=0), Terms(entries=(("a", "b"),))))
-    laid = laid_out(section, "c")
+    laid = laid_out(section, {"c"})
     assert [each.part for each in laid.open] == [section.parts[2]]
     assert [grid.id for grid in laid.folded] == ["detail"]
 
 
 def test_a_section_of_nothing_but_detail_stands_open() -> None:
     assert [each.part.id for each in laid_out(Section(id="s", title="S", parts=(table("t", few=0),))).open] == ["t"]
+
+
+def test_what_fills_the_charts_row_stands_open_and_the_rest_is_folded() -> None:
+    tables = tuple(table(f"t{at}") for at in range(4))
+    laid = laid_out(Section(id="s", title="S", parts=(*tables, chart("c"))))
+    assert [each.part.id for each in laid.open] == ["c", "t0"]
+    assert [part.id for part in laid.folded if isinstance(part, Grid)] == ["t1", "t2", "t3"]
+    whole = laid_out(Section(id="s", title="S", parts=tables, folded=True))
+    assert len(whole.open) == 4, "the section itself is folded"
 
 
 def test_headings_find_their_term() -> None:

@@ -68,8 +68,8 @@ def test_the_rank_that_is_waited_for_is_late_only_above_the_noise() -> None:
     assert late is not None
     assert quiet is not None
     assert "Most waiting is for rank 5: 7.00 ms per step" in late.caption
-    assert "5 (late)" in late.draw().xaxis[0].major_label_overrides.values()
-    assert "5 (late)" not in quiet.draw().xaxis[0].major_label_overrides.values()
+    assert "▲5" in late.draw().xaxis[0].major_label_overrides.values()
+    assert "▲5" not in quiet.draw().xaxis[0].major_label_overrides.values()
     assert waiting_chart(sums.clear(), "w", "Waits", "blame", 1.0) is None
 
 

@@ -198,7 +198,7 @@ def test_roles_of_a_declared_layout_are_those_of_the_mesh(pp: int, per_group: in
     sizes = {"tp": tp, "cp": 1, "dp": layout.dp, "pp": pp, "ep": ep}
     expected: dict[str, str] = {}
     for rank in range(layout.world_size):
-        for role in ("pp", "ep", "dp"):
+        for role in ("pp", "ep", "tp", "dp"):
             ranks = members(rank, role, sizes)
             if len(ranks) > 1:
                 expected.setdefault(",".join(map(str, ranks)), role)

@@ -19,7 +19,7 @@ from traceanalyzer.cli import main
 from traceanalyzer.errors import InputError
 from traceanalyzer.traces import Traces, read_traces
 from traceanalyzer.traces.capture.ingest import ingest
-from traceanalyzer.traces.defects import CODES
+from traceanalyzer.traces.defect_codes import CODES
 
 CASES = [*JSON_CASES, *CODEC_CASES, *EVENT_CASES, *FOLDER_CASES, *NSYS_CASES]
 

@@ -90,7 +90,7 @@ def _review(run: Run, found: Measured) -> Review:
             ],
             headline=Headline(sentences=[], tiles=[]),
             warnings=[
-                *warnings(subjects.host.trust.reasons, result, run.job, tables.kernels, _not_counted(subjects)),
+                *warnings(subjects.host.trust.reasons, result, run, tables.kernels, _not_counted(subjects)),
                 *step_warnings(found.step),
             ],
             quality=result,
@@ -134,7 +134,7 @@ def _words(found: Measured, review: Review) -> Words:
         return Words(first=[f"Nothing is measured: {why_no_kernels(tables)}."])
     if tables.steps.is_empty() and found.recorded is not None:
         return Words(first=recorded_sentences(found.recorded))
-    ranks = sorted(tables.ranks["rank"].unique())
+    ranks = sorted(set(tables.ranks["rank"]) - set(tables.unrecorded_devices))
     spent = Spent(review.step, review.accounting, review.quality, captured, ranks, review.kernels, review.communication)
     return Words(
         lead=apart_sentences(found.recorded, faults_only=True),
@@ -181,6 +181,7 @@ def _findings(found: Measured) -> list[Finding]:
         stages=stage_of(subjects.pipeline.actions),
         num_compared=culprits.num_compared,
         sequences=culprits.sequences,
+        dimension_bytes=subjects.placement.figures,
     )
     told = without_victims(checked(judged), culprits.faults)
     told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])

@@ -158,7 +158,7 @@ def quality(
     dropped = dict(sorted(traces.counts.events_dropped.items()))
     missing = expected is not None and found < expected
     lost = run.promised - set(tables.ranks["rank"])
-    failed = job is not None and job.status != "completed"
+    failed = run.state is not None or (job is not None and job.status != "completed")
     partial = failed or not losses(traces.defects).is_empty() or bool(lost)
     verdict: CaptureVerdict = "partial" if partial else "sampled" if missing else "complete"
     return Quality(
@@ -196,7 +196,7 @@ def _overlaps(tables: Tables) -> OverlapFigures | None:
 
 
 def warnings(
-    validity_reasons: tuple[str, ...], result: Quality, job: Job | None, kernels: pl.DataFrame, not_counted: str = ""
+    validity_reasons: tuple[str, ...], result: Quality, run: Run, kernels: pl.DataFrame, not_counted: str = ""
 ) -> list[str]:
     """What a reader must know before any number; whether the capture is representative comes first."""
     lines = [] if result.representative is not False else [result.capture_sentence]
@@ -207,7 +207,10 @@ def warnings(
     if result.ranks_lost:
         lost = ranks_text(result.ranks_lost)
         lines.append(f"Missing from this capture: {lost}. The result covers only what is left.")
-    if job is not None and job.status != "completed":
+    job = run.job
+    if run.state is not None:
+        lines.append(run.state)
+    elif job is not None and job.status != "completed":
         lines.append(f"The run did not complete (status: {job.status}).")
     lines += _defect_lines(result.defects)
     lost = _lost_events(result)
@@ -229,7 +232,7 @@ def warnings(
 _FIRST_SCREEN = (
     "device.no_kernels", "device.kernels_missing", "device.late_end", "device.clock_drifts", "device.clock_ahead",
     "device.early_kernels", "event.duplicates",
-    "rank.merged", "rank.devices", "rank.several_devices",
+    "rank.merged", "rank.devices", "rank.several_devices", "run.several_writers",
 )  # fmt: skip
 """Defects that change every figure: said before any of them."""
 

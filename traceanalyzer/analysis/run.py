@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
-from traceanalyzer.errors import NoTracesError, UsageError
+from traceanalyzer.errors import InputError, NoTracesError, UsageError
 from traceanalyzer.gaps.efficiency.declaration import NOTHING, Declaration
-from traceanalyzer.job import Job
+from traceanalyzer.job import Job, RankStatus
 from traceanalyzer.schema import DEFECTS, EVENTS, STEP_RECORDS, empty
 from traceanalyzer.tables.actions.op_tables import tables_of_ops
 from traceanalyzer.traces import (
@@ -23,7 +23,7 @@ from traceanalyzer.traces import (
     read_step_records,
     read_traces,
 )
-from traceanalyzer.traces.input.discovery import Paths, Where
+from traceanalyzer.traces.input.discovery import Paths, Where, each_of
 from traceanalyzer.traces.nccl.records import (
     NO_RECORDS,
     Records,
@@ -32,8 +32,10 @@ from traceanalyzer.traces.nccl.records import (
     summarize_records,
     with_defects,
 )
-from traceanalyzer.traces.op_table import is_op_table, read_op_table
+from traceanalyzer.traces.nccl.uncalled import uncalled
+from traceanalyzer.traces.op_table import is_op_table, op_tables_in, read_op_table
 from traceanalyzer.traces.run_folder import ROUTING_RECORDS, describes_a_job
+from traceanalyzer.traces.run_status import Observer, read_statuses, run_state, with_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,8 @@ class Run:
     """Ranks that were to be traced here: one that is missing is lost, any other is sampled by design."""
     steps: frozenset[int] | None = None
     """Steps to look at; None: all."""
+    state: str | None = None
+    """Whether the run still runs or where it stopped, in a sentence; None: it completed, or nothing says so."""
 
 
 def read(
@@ -72,8 +76,9 @@ def read(
 
     `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
     files by name or pattern; `ranks` and `steps` choose what to look at; `progress` is called with the
-    bytes read so far and in all; `store` is an empty folder that may take the events of large traces. Raises `InputError` if nothing can be used, `UsageError` if nothing that was chosen is
-    here.
+    bytes read so far and in all; `store` is an empty folder that may take the events of large traces. Raises `InputError`
+    if nothing can be used, `UsageError` if nothing that was chosen is here. A folder without traces that holds one op table
+    is that table.
     """
     chosen = None if steps is None else frozenset(steps)
     if not isinstance(path, Paths) and (columns is not None or is_op_table(path)):
@@ -83,27 +88,45 @@ def read(
         traces = read_traces(path, rank_map=rank_map, ranks=ranks, progress=progress, store=store)
     except NoTracesError:
         records = records_of_ranks(records, ranks)
-        found = summarize_records(records)
+        found, tables = summarize_records(records), op_tables_in(path)
+        if found is None and len(tables) == 1:
+            return _op_table_run(str(path), _of_ranks(read_op_table(tables[0]), ranks, str(path)), chosen)
+        if found is None and tables:
+            raise InputError(
+                f"{path}: no trace, but {len(tables)} op tables ({', '.join(file.name for file in tables[:3])})",
+                "give one of them",
+            ) from None
         if found is None:
             raise
         return _recorded_run(str(path), records, found)
-    folder = traces.run_folder
-    job = read_job(folder) if folder and describes_a_job(folder) else None
+    folders = traces.record_folders
+    described = traces.run_folder
+    job = read_job(described) if described and describes_a_job(described) else None
+    statuses = read_statuses(folders, job.job_id if job is not None else None)
+    job = with_ranks(job, statuses) if job is not None else None
     return Run(
         path=str(path),
         traces=replace(traces, defects=with_defects(traces.defects, records)),
         records=records,
         job=job,
-        step_records=_rows_of(read_step_records(folder), ranks) if folder else empty(STEP_RECORDS),
-        routing_records=_rows_of(read_routing_records(folder), ranks) if folder else empty(ROUTING_RECORDS),
+        step_records=_rows_of(read_step_records(folders), ranks),
+        routing_records=_rows_of(read_routing_records(folders), ranks),
         promised=_promised(path, job, ranks),
+        state=_state(statuses, records),
         steps=chosen,
     )
 
 
+def _state(statuses: Sequence[RankStatus], records: Records) -> str | None:
+    """How far a run came that did not complete, and by its flight recorders who kept the others waiting."""
+    told = run_state(statuses, Observer.here()) if statuses else None
+    waited = uncalled(records.flight) if told is not None else None
+    return told if waited is None else f"{told} {waited}"
+
+
 def _promised(path: Where, job: Job | None, ranks: Collection[int] | None) -> frozenset[int]:
     """Of a run folder the ranks that were to be traced, less those that were not asked for; of a single file none."""
-    if job is None or isinstance(path, Paths) or not Path(path).is_dir():
+    if job is None or not all(Path(each).is_dir() for each in each_of(path)):
         return frozenset()
     traced = range(job.world_size or 0) if job.traced_ranks is None else job.traced_ranks
     return frozenset(rank for rank in traced if ranks is None or rank in ranks)

@@ -8,6 +8,7 @@ from traceanalyzer.analysis.capture import Captured, events_of, without_steps
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.gaps.causes.causes import pipeline_causes
 from traceanalyzer.gaps.causes.explained import ExplainedPipeline, explained_pipeline
+from traceanalyzer.gaps.communication.placement import PlacementGap, placement_gap
 from traceanalyzer.gaps.culprits.culprits import CulpritGap, culprit_gap
 from traceanalyzer.gaps.efficiency.declaration import declared_recompute
 from traceanalyzer.gaps.efficiency.kernels import KernelGap, kernel_gap
@@ -45,6 +46,7 @@ class Subjects:
     host: HostGap
     sharding: ShardingGap
     kernel_time: KernelGap
+    placement: PlacementGap
 
     @property
     def parts(self) -> tuple[SubjectPart, ...]:
@@ -95,6 +97,7 @@ def subjects(run: Run, capture: Captured) -> Subjects:
         host=host,
         sharding=sharding_gap(detail, tables.expert_computation, timed, job, faithful=mfu.faithful),
         kernel_time=kernel_gap(tables, splits, messages, account),
+        placement=placement_gap(tables, splits, messages),
     )
 
 

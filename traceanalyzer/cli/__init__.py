@@ -36,6 +36,7 @@ SUBJECTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Run": {
         "run": ("traceanalyzer.cli.running.run", "Launch an instrumented reference training job."),
+        "collect": ("traceanalyzer.cli.captures.collect", "Copy the folders of a run's nodes into one."),
     },
     "This tool": {
         "doctor": (

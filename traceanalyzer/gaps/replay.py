@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from graphlib import CycleError, TopologicalSorter
 from typing import TypeVar
 
 import numpy as np
@@ -30,10 +29,34 @@ class ReplayGraph:
 
 def replay_graph(needs: Sequence[Sequence[int]]) -> ReplayGraph | None:
     """The graph of these needs; None where nodes need each other in a circle."""
-    try:
-        return ReplayGraph(needs, list(TopologicalSorter(dict(enumerate(needs))).static_order()))
-    except CycleError:
-        return None
+    order = _ordered(needs)
+    return None if len(order) < len(needs) else ReplayGraph(needs, order)
+
+
+def _ordered(needs: Sequence[Sequence[int]]) -> list[int]:
+    """Nodes in the order of `graphlib.TopologicalSorter.static_order`, as far as no circle holds them back.
+
+    Written out, for a job has several graphs per pipeline and step, and the library's objects per node took a third of
+    the time of an analysis of 512 ranks.
+    """
+    found = dict.fromkeys(node for each, wanted in enumerate(needs) for node in (each, *wanted))
+    missing = [len(wanted) for wanted in needs]
+    followers: list[list[int]] = [[] for _ in needs]
+    for node, wanted in enumerate(needs):
+        for need in wanted:
+            followers[need].append(node)
+    ready = [node for node in found if not missing[node]]
+    order: list[int] = []
+    while ready:
+        order += ready
+        freed: list[int] = []
+        for node in ready:
+            for follower in followers[node]:
+                missing[follower] -= 1
+                if not missing[follower]:
+                    freed.append(follower)
+        ready = freed
+    return order
 
 
 def replay(graph: ReplayGraph, weights: npt.NDArray[Number], together: Collection[int] = ()) -> npt.NDArray[Number]:

@@ -36,6 +36,7 @@ from traceanalyzer.review.sections.job import Degrees, Fact, JobFacts, Place
 from traceanalyzer.review.sections.kernels import (
     Communication,
     CommunicationGroup,
+    DimensionBytes,
     KernelClass,
     KernelName,
     KernelPhase,
@@ -101,6 +102,7 @@ __all__ = [
     "Defect",
     "Degrees",
     "Desync",
+    "DimensionBytes",
     "ExchangeFigures",
     "ExpertBlame",
     "ExpertGemm",

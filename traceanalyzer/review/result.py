@@ -16,7 +16,7 @@ from traceanalyzer.review.sections.efficiency import Mfu, NextConfigurations, Ro
 from traceanalyzer.review.sections.experts import AllToAll, ExpertSharding
 from traceanalyzer.review.sections.headline import Finding, Headline
 from traceanalyzer.review.sections.job import JobFacts
-from traceanalyzer.review.sections.kernels import Communication, Kernels
+from traceanalyzer.review.sections.kernels import Communication, DimensionBytes, Kernels
 from traceanalyzer.review.sections.memory import Memory
 from traceanalyzer.review.sections.pipeline import Bubble, NextSchedules, StragglerFigures, WhatIfFigures
 from traceanalyzer.review.sections.quality import Quality, ValidityFigures
@@ -82,6 +82,9 @@ class Review(Part, frozen=True, kw_only=True):
     ] = []
     sequence_balance: Annotated[
         list[SequenceBalance], Meta(description="Groups of context parallelism with uneven causal attention.")
+    ] = []
+    dimension_bytes: Annotated[
+        list[DimensionBytes], Meta(description="Bytes within and between hosts by mesh dimension; most between first.")
     ] = []
     next_schedules: Annotated[
         NextSchedules | None,

@@ -33,6 +33,7 @@ from traceanalyzer.schema.communication import (
     MISSING_KERNELS,
     P2P,
     P2P_SPLITS,
+    PLACED_BYTES,
     WAIT_BOUNDS,
 )
 from traceanalyzer.schema.computation import ROOFLINE
@@ -97,6 +98,7 @@ __all__ = [
     "P2P_SPLITS",
     "PASSES",
     "PHASE",
+    "PLACED_BYTES",
     "RANKS",
     "RANK_SUMMARY",
     "RECEIVES",

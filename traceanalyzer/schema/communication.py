@@ -213,6 +213,24 @@ WAIT_BOUNDS_TABLE = Table(
 )
 WAIT_BOUNDS = WAIT_BOUNDS_TABLE.schema
 
+PLACED_BYTES_TABLE = Table(
+    name="placed_bytes",
+    meaning="One row per rank and mesh dimension: what it sends within its host and to others, per step.",
+    columns={
+        "rank": RANK,
+        "role": SERVES,
+        "host": Column(pl.String, "Host of the rank; null if unknown."),
+        "num_groups": Column(pl.Int64, "Groups of the dimension that the rank is in."),
+        "num_crossing": Column(pl.Int64, "Of them, those with members on several hosts; null if a host is unknown."),
+        "num_parts": Column(pl.Int64, "Collectives, messages, and parts of all-to-alls by target, of all steps."),
+        "num_unknown": Column(pl.Int64, "Of them, those whose size or group is not known: in no sum."),
+        "within_bytes": Column(pl.Float64, "Bytes to ranks of the same host, mean over steps."),
+        "between_bytes": Column(pl.Float64, "Bytes to ranks of other hosts, mean over steps."),
+        "unplaced_bytes": Column(pl.Float64, "Bytes between ranks of which a host is not known, mean over steps."),
+    },
+)
+PLACED_BYTES = PLACED_BYTES_TABLE.schema
+
 COMMUNICATIONS_TABLE = Table(
     name="communications",
     meaning="One row per communication kernel of a device, collectives and (coalesced) messages alike.",

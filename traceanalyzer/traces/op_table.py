@@ -57,6 +57,22 @@ def is_op_table(path: Where) -> bool:
     return not isinstance(path, Paths) and Path(path).suffix.lower() in SUFFIXES and Path(path).is_file()
 
 
+def op_tables_in(path: Where) -> list[Path]:
+    """The files of a folder that are op tables, by their ending and their columns."""
+    folder = None if isinstance(path, Paths) else Path(path)
+    if folder is None or not folder.is_dir():
+        return []
+    return [file for file in sorted(folder.iterdir()) if is_op_table(file) and _has_columns(file)]
+
+
+def _has_columns(file: Path) -> bool:
+    try:
+        read_op_table(file)
+    except InputError:
+        return False
+    return True
+
+
 def load_column_map(path: Path | str) -> dict[str, str]:
     """A JSON object of our column names and a file's. Raises `UsageError`."""
     try:

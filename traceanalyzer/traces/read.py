@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from traceanalyzer.regular_file import lies_within, read_regular
 from traceanalyzer.traces.capture.manifest import Manifest, Part, is_capture, load_manifest, sha256_of
 from traceanalyzer.traces.capture.merge import merged, own_captures
 from traceanalyzer.traces.capture.parts import read_part, stored_frames
+from traceanalyzer.traces.capture.remote_folder import remote_capture
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
@@ -24,9 +26,11 @@ from traceanalyzer.traces.kineto.kernel_times import KernelTally
 from traceanalyzer.traces.kineto.label import label, rank_table
 from traceanalyzer.traces.kineto.ranks.identity import Placed, identify
 from traceanalyzer.traces.recorded import Group, Recorded, in_memory, in_order, sharing
-from traceanalyzer.traces.run_folder import damaged_lines
+from traceanalyzer.traces.run_folder import damaged_lines, read_step_records
+from traceanalyzer.traces.run_writers import several_writers
 from traceanalyzer.traces.tally import Counts, total
 
+ReadPart = Callable[[Part], pl.DataFrame]
 NewSink = Callable[[], Frames]
 Rows = Callable[[], Iterable[pl.DataFrame]]
 """Fetches the frames (`ROW_SCHEMA`) of one document."""
@@ -45,6 +49,13 @@ class Summary:
     counts: Counts
     run_folder: Path | None
     """The folder that holds `run.json`, if there is one."""
+    node_folders: tuple[Path, ...] = ()
+    """Further folders of the same run, of nodes that wrote to a disk of their own."""
+
+    @property
+    def record_folders(self) -> tuple[Path, ...]:
+        """All folders that hold what the run recorded beside its traces."""
+        return (*((self.run_folder,) if self.run_folder is not None else ()), *self.node_folders)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +110,7 @@ def read_traces(
         defects=_of_chosen(_defects(opened, found, placing), ranks),
         counts=_counts(opened, found, ranks),
         run_folder=opened.run_folder,
+        node_folders=_node_folders(opened),
     )
 
 
@@ -146,6 +158,7 @@ def summarize(
         defects=_defects(opened, placed, placing),
         counts=_counts(opened, placed),
         run_folder=opened.run_folder,
+        node_folders=_node_folders(opened),
         kernel_times=tally.times,
     )
 
@@ -165,7 +178,10 @@ class _Opened:
 def _open(
     path: Where, limits: Limits, new_sink: NewSink, progress: Callable[[int, int], None] | None = None
 ) -> _Opened:
-    if not isinstance(path, Paths) and not is_remote(str(path)):
+    if not isinstance(path, Paths) and is_remote(str(path)):
+        if (capture := remote_capture(str(path))) is not None:
+            return _open_capture(capture.folder, capture.manifest, capture.part)
+    elif not isinstance(path, Paths):
         folder = Path(path)
         if is_capture(folder):
             return _open_capture(folder, load_manifest(folder))
@@ -211,7 +227,8 @@ def _counted(
     return count
 
 
-def _open_capture(folder: Path, manifest: Manifest) -> _Opened:
+def _open_capture(folder: Path, manifest: Manifest, part: ReadPart | None = None) -> _Opened:
+    """The documents of a capture; `part` gives one that does not lie below `folder`, where the side files are."""
     defects = list(manifest.defects) + [row for source in manifest.sources for row in source.defects]
     if not manifest.complete:
         defects.append(defect_row("capture.incomplete", str(folder)))
@@ -222,18 +239,31 @@ def _open_capture(folder: Path, manifest: Manifest) -> _Opened:
     documents = [document for source in manifest.sources for document in source.documents]
     if not documents:
         raise InputError(f"{folder}: the capture holds no traces yet", "run traceanalyzer ingest again; it resumes")
-    read: list[tuple[FileFacts, Rows]] = [(d.facts, _part_reader(folder, d.parts)) for d in documents]
+    read: list[tuple[FileFacts, Rows]] = [
+        (d.facts, _part_reader(part or partial(read_part, folder), d.parts)) for d in documents
+    ]
     return _Opened(read, defects, folder if RUN_FILE in manifest.side_files else None, manifest.rank_map, True)
 
 
-def _part_reader(folder: Path, parts: Sequence[Part]) -> Rows:
-    return lambda: (read_part(folder, part) for part in parts)
+def _part_reader(read: ReadPart, parts: Sequence[Part]) -> Rows:
+    return lambda: map(read, parts)
+
+
+def _node_folders(opened: _Opened) -> tuple[Path, ...]:
+    """Folders beside the described one, in which a recorder of the same run wrote traces and step records."""
+    names = {facts.job_id for facts, _ in opened.read}
+    if len(names) != 1 or None in names:
+        return ()
+    described = None if opened.run_folder is None else opened.run_folder.absolute()
+    homes = {Path(facts.file).absolute().parent.parent: None for facts, _ in opened.read}
+    return tuple(sorted(home for home in homes if home != described and (home / "steps").is_dir()))
 
 
 def _defects(opened: _Opened, placed: Sequence[Placed], placing: list[dict[str, Any]]) -> pl.DataFrame:
     ranks = {place.facts.file: place.rank for place in placed}
     rows = [row | {"rank": ranks.get(facts.file)} for facts, _ in opened.read for row in facts.defects]
-    rows += damaged_lines(opened.run_folder) if opened.run_folder is not None else []
+    for folder in (*((opened.run_folder,) if opened.run_folder is not None else ()), *_node_folders(opened)):
+        rows += damaged_lines(folder) + several_writers(read_step_records([folder]), folder)
     return defect_table(opened.defects + rows + placing)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
@@ -107,14 +107,14 @@ def _check_known(job: Job) -> None:
             parse_dtype(peak.dtype)
 
 
-def read_step_records(folder: Path | str) -> pl.DataFrame:
+def read_step_records(folder: Path | str | Iterable[Path]) -> pl.DataFrame:
     """What the loop saw of each step (`STEP_RECORDS`); a line that is cut or damaged is left out."""
-    return _table(Path(folder), SIDE_FILES[0], StepRecord, STEP_RECORDS)
+    return _table(folder, SIDE_FILES[0], StepRecord, STEP_RECORDS)
 
 
-def read_routing_records(folder: Path | str) -> pl.DataFrame:
+def read_routing_records(folder: Path | str | Iterable[Path]) -> pl.DataFrame:
     """Where tokens went (`ROUTING_RECORDS`); a line that is cut or damaged is left out."""
-    return _table(Path(folder), SIDE_FILES[1], RoutingRecord, ROUTING_RECORDS)
+    return _table(folder, SIDE_FILES[1], RoutingRecord, ROUTING_RECORDS)
 
 
 def damaged_lines(folder: Path) -> list[dict[str, Any]]:
@@ -134,9 +134,12 @@ def damaged_lines(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(folder: Path, pattern: str, record: type, schema: pl.Schema) -> pl.DataFrame:
+def _table(where: Path | str | Iterable[Path], pattern: str, record: type, schema: pl.Schema) -> pl.DataFrame:
+    """Records of one folder, or of several that hold one run."""
+    folders = [Path(where)] if isinstance(where, Path | str) else where
     rows = [
-        asdict(found)
+        {name: value for name, value in asdict(found).items() if name in schema}
+        for folder in folders
         for path, readable in regular_below(folder, pattern)
         if readable
         for _, found in _lines(path, record, schema)

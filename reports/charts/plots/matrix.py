@@ -11,9 +11,9 @@ import polars as pl
 from reports.charts import elements as charts
 from reports.charts.palette import LOSS, NEUTRAL_INK, ink_on
 
-MAX_NUMBERED = 12
-"""Columns up to which a cell has room for its number."""
-_CELL, _LEAST_HEIGHT, _MOST_HEIGHT = 26, 190, 460
+MAX_NUMBERED = 10
+"""Columns and rows up to which a cell has room for its number."""
+_CELL, _LEAST_HEIGHT, _MOST_HEIGHT = 26, 170, 340
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +44,7 @@ def matrix_figure(matrix: Matrix) -> Any:  # noqa: ANN401 - Bokeh
     drawing = hv.Rectangles(placed, kdims=["left", "top", "right", "bottom"], vdims=["color", "name", "text"]).opts(
         color="color", line_width=0, tools=["hover"], hover_tooltips=[("", "@name"), ("", "@text")]
     )
-    if len(matrix.columns) <= MAX_NUMBERED:
+    if max(len(matrix.columns), len(matrix.rows)) <= MAX_NUMBERED:
         numbers = hv.Labels(placed, kdims=["x", "y"], vdims=["text", "ink"])
         drawing = drawing * numbers.opts(text_color="ink", text_font_size="11px", text_align="center")
     drawing = drawing * _lines(matrix) if matrix.lines else drawing

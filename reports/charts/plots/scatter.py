@@ -50,7 +50,7 @@ def scatter_figure(scatter: Scatter) -> Any:  # noqa: ANN401 - Bokeh
         drawing = dots if drawing is None else drawing * dots
     return charts.render(
         drawing,
-        height=300,
+        height=270,
         x_label=scatter.x_label,
         y_label=scatter.y_label,
         logx=True,

@@ -10,9 +10,10 @@ from reports.page.grids import figures, grid
 from reports.page.model import Grid, Section, Terms
 from reports.sections.material import Material, withheld
 from traceanalyzer.review import CaptureCheckFigures, ClockEffect, Quality, ValidityFigures
-from traceanalyzer.review.words import NOTHING, counted, milliseconds, quantity, spaced
+from traceanalyzer.review.words import NOTHING, counted, milliseconds, n_of_n, percent, quantity, spaced
 
 MAX_DEFECTS = 100
+_SEVERITIES = ("info", "repair", "loss", "error")
 _RESULTS = {True: "passed", False: "failed", None: "not known"}
 
 
@@ -31,7 +32,25 @@ def section(material: Material) -> Section:
             overlaps(review.quality),
             withheld_grid(review.quality),
         ],
+        lead=_lead(review.quality),
     )
+
+
+def _lead(quality: Quality) -> str:
+    """How much was found and kept, what is wrong with it, and how much is withheld for it."""
+    ranks = n_of_n(quality.num_ranks_found, quality.num_ranks_expected)
+    lost = quality.events_seen - quality.events_kept
+    share = lost / quality.events_seen if quality.events_seen else 0.0
+    kept = (
+        "with every event"
+        if not lost
+        else f"with all but {lost:,} of {quality.events_seen:,} events ({percent(share)})"
+    )
+    defects = sorted(quality.defects, key=lambda each: _SEVERITIES.index(each.severity))
+    noun = "remark" if defects and defects[-1].severity == "info" else "defect"
+    wrong = f"; {counted(len(defects), noun)}, the gravest {defects[-1].code}" if defects else "; no defect"
+    missing = f"; {counted(len(quality.withheld), 'figure')} withheld" if quality.withheld else "; nothing withheld"
+    return f"{ranks}, {kept}{wrong}{missing}."
 
 
 def coverage(quality: Quality) -> Terms | None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from reports.page.grids import figures, grid
 from reports.page.model import Grid, Section, Terms
+from reports.sections.coverage.answers import answers, next_text, recommended_text
 from reports.sections.material import Material
 from traceanalyzer.review import RankFigures, Sample, WaitRange
-from traceanalyzer.review.words import ranks_text
+from traceanalyzer.review.words import counted, n_of_n
 
 MAX_ROWS = 24
 _FEW = 8
@@ -23,23 +22,34 @@ def section(material: Material) -> Section | None:
     return material.section(
         "sample",
         "Ranks that were captured",
-        [_next(sample), _ranks(sample), _waits(sample)],
-        lead="Some ranks of the job are missing. This section shows what can be concluded from the captured ranks, and which to profile next.",
+        [answers(material), None if sample.coverage == "one_rank" else _next(sample), _ranks(sample), _waits(sample)],
+        lead=_lead(material, sample),
     )
+
+
+def _lead(material: Material, sample: Sample) -> str:
+    """How much is here, what whole groups it holds, and what to profile next."""
+    quality = material.review.quality
+    here = n_of_n(quality.num_ranks_found, quality.num_ranks_expected)
+    groups = [
+        counted(number, noun) + more
+        for number, noun, more in (
+            (sample.num_whole_pipelines, "whole pipeline", ""),
+            (sample.num_whole_expert_groups, "whole expert group", ""),
+            (sample.num_whole_replicas, "stage", " with all replicas"),
+        )
+        if number
+    ]
+    what = f": {', '.join(groups)}" if groups else ": no whole group" if quality.num_ranks_found > 1 else ""
+    following = f" Next: {next_text(sample)}." if next_text(sample) else ""
+    return f"{here} captured{what}.{following}"
 
 
 def _next(sample: Sample) -> Terms | None:
     return figures(
         "What to capture",
-        [
-            ("Profile next", _listed(sample.next_ranks, sample.next_reason)),
-            ("A sample that answers everything", _listed(sample.recommended_ranks, sample.recommended_reason)),
-        ],
+        [("Profile next", next_text(sample)), ("A sample that answers everything", recommended_text(sample))],
     )
-
-
-def _listed(ranks: Sequence[int], why: str | None) -> str:
-    return ": ".join(text for text in (ranks_text(ranks, 16) if ranks else "", why or "") if text)
 
 
 def _ranks(sample: Sample) -> Grid | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean, median
 
 import polars as pl
 
@@ -10,13 +12,17 @@ from reports.charts import elements as charts
 from reports.charts.palette import OWNERS, PHASES, STEP_PHASES
 from reports.charts.plots.scatter import Scatter, scatter_figure
 from reports.page.grids import grid
-from reports.page.model import Chart
+from reports.page.model import Chart, Grid
 from reports.page.text import chart_text
-from traceanalyzer.review import Communication
+from traceanalyzer.review import Communication, CommunicationGroup
 from traceanalyzer.review.words import byte_count, digits, milliseconds, percent
 
 MAX_GROUPS = 16
-"""Groups that are drawn, most exposed first; all are in the table below."""
+"""Bars that are drawn, most exposed first; all groups are in the table below."""
+MAX_SINGLE_GROUPS = 8
+"""Groups that have a bar each."""
+_APART, _MOST_APART = 0.1, 2
+"""Groups whose exposed time differs by this share from that of their like keep a bar, at most so many."""
 HIDDEN = "hidden behind computation"
 EXPOSED = "exposed"
 PARTS = {HIDDEN: OWNERS["compute"], EXPOSED: OWNERS["wait"]}
@@ -34,40 +40,71 @@ def overlap_chart(communication: Communication) -> Chart | None:
     groups = [group for group in communication.groups if group.exposed_ms is not None]
     if not groups:
         return None
-    names = [f"{group.dimension or 'unknown'} · {group.num_ranks or '?'} ranks" for group in groups[:MAX_GROUPS]]
+    alike = _alike(groups)
+    names = [_called(own) for own in alike]
     rows = [
         (at, part, value)
-        for at, group in enumerate(groups[:MAX_GROUPS])
+        for at, own in enumerate(alike)
         for part, value in (
-            (HIDDEN, max(0.0, group.duration_ms - (group.exposed_ms or 0.0))),
-            (EXPOSED, group.exposed_ms or 0.0),
+            (HIDDEN, fmean(max(0.0, group.duration_ms - (group.exposed_ms or 0.0)) for group in own)),
+            (EXPOSED, fmean(group.exposed_ms or 0.0 for group in own)),
         )
     ]
     values = pl.DataFrame(rows, schema={"row": pl.Int64, "part": pl.String, "value": pl.Float64}, orient="row")
     share = communication.overlapped_share
     said = "" if share is None else f" {percent(share)} of all exchange is hidden."
+    means = " Groups alike share a bar, their mean." if len(alike) < len(groups) else ""
     return Chart(
         id="overlap-chart",
         draw=lambda: charts.stacked_bars(values, names, PARTS, x_label="ms per rank and step", unit="ms"),
         title="What computation hides",
         term="Exposed",
         label="Communication time of every group, split into what runs under computation and what is exposed.",
-        caption=f"Groups that communicate at once each count their time.{said}",
+        caption=f"Groups that communicate at once each count their time.{means}{said}",
         legend=tuple(PARTS.items()),
-        half=True,
-        numbers=grid(
-            "overlap-grid",
-            "Hidden and exposed communication",
-            list(zip(names, groups, strict=False)),
-            [
-                ("group", lambda r: r[0], None),
-                ("time", lambda r: r[1].duration_ms, "ms"),
-                ("exposed", lambda r: r[1].exposed_ms, "ms"),
-                ("hidden", lambda r: r[1].overlapped_share, "share"),
-            ],
-            limit=charts.MAX_ROWS,
-            few=0,
-        ),
+        third=True,
+        numbers=_overlap_numbers(groups),
+    )
+
+
+def _alike(groups: Sequence[CommunicationGroup]) -> list[list[CommunicationGroup]]:
+    """Groups of one dimension and size together where there are many; those whose exposed time differs stay alone."""
+    if len(groups) <= MAX_SINGLE_GROUPS:
+        return [[group] for group in groups]
+    together: dict[tuple[str | None, int | None], list[CommunicationGroup]] = {}
+    for group in groups:
+        together.setdefault((group.dimension, group.num_ranks), []).append(group)
+    found: list[list[CommunicationGroup]] = []
+    for own in together.values():
+        usual = median(group.exposed_ms or 0.0 for group in own)
+        apart = [group for group in own if abs((group.exposed_ms or 0.0) - usual) > _APART * usual]
+        apart = sorted(apart, key=lambda group, usual=usual: -abs((group.exposed_ms or 0.0) - usual))[:_MOST_APART]
+        rest = [group for group in own if group not in apart]
+        found += [rest] if rest else []
+        found += [[group] for group in apart]
+    return found[:MAX_GROUPS]
+
+
+def _called(groups: Sequence[CommunicationGroup]) -> str:
+    first = groups[0]
+    size = f"{first.num_ranks or '?'} ranks"
+    name = first.dimension or "unknown"
+    return f"{name} · {size}" if len(groups) == 1 else f"{name} · {len(groups)} groups of {size}"
+
+
+def _overlap_numbers(groups: Sequence[CommunicationGroup]) -> Grid | None:
+    return grid(
+        "overlap-grid",
+        "Hidden and exposed communication",
+        groups,
+        [
+            ("group", lambda g: _called([g]), None),
+            ("time", lambda g: g.duration_ms, "ms"),
+            ("exposed", lambda g: g.exposed_ms, "ms"),
+            ("hidden", lambda g: g.overlapped_share, "share"),
+        ],
+        limit=64,
+        few=0,
     )
 
 
@@ -166,6 +203,7 @@ def transfer_chart(sizes: pl.DataFrame) -> Chart | None:
         label="Scatter of median transfer time by size of collectives, with a fitted line of latency and bandwidth.",
         caption=f"Medians. Dashed: {said}." if said else "Medians. Too few sizes of one kind for a line.",
         legend=_legend(sizes),
+        third=True,
         half=True,
         numbers=_numbers("transfer-sizes", sizes),
     )
@@ -195,6 +233,7 @@ def bandwidth_chart(sizes: pl.DataFrame) -> Chart | None:
         label="Scatter of bus bandwidth by size of collectives.",
         caption=f"Means by size; waiting for late members is not counted.{peak}",
         legend=_legend(sizes),
+        third=True,
         half=True,
         numbers=_numbers("bandwidth-sizes", known),
     )

@@ -95,6 +95,7 @@ def class_chart(kernels: Kernels) -> Chart | None:
         title="Kernel time by class",
         label="Bars of kernel time per rank and step by class of kernel.",
         caption="Sums of durations: kernels that run at once each count.",
+        third=True,
         half=True,
         numbers=_classes(kernels),
     )

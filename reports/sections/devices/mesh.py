@@ -12,6 +12,7 @@ from reports.page.grids import grid
 from reports.page.model import Chart
 from reports.page.text import chart_text
 from reports.sections.material import Material
+from reports.sections.rows import stages
 from traceanalyzer.review import Review
 from traceanalyzer.review.words import percent, spaced
 
@@ -80,6 +81,7 @@ def mesh_chart(material: Material) -> Chart | None:
         caption=f"One row per {rows.label}. {said or 'No rank stands out from its peers.'}",
         legend=((f"computes {percent(least)}", _BUSY[0]), (f"computes {percent(most)}", _BUSY[1]), *((("late", DIVERGING[1]),) if late else ())),
         half=widest <= 16,
+        third=widest <= 8,
         numbers=grid(
             "mesh-numbers",
             "Ranks",
@@ -120,15 +122,9 @@ def placed(material: Material, ranks: list[int]) -> Rows:
         return Rows(
             [chart_text(name, 16) for name in names], [[r for r in ranks if hosts[r] == n] for n in names], "host"
         )
-    stages = _stages(material)
-    if set(ranks) <= set(stages):
-        numbers = sorted({stages[rank] for rank in ranks})
-        return Rows([str(n) for n in numbers], [[r for r in ranks if stages[r] == n] for n in numbers], "stage")
+    places = stages(material)
+    if set(ranks) <= set(places):
+        numbers = sorted({places[rank] for rank in ranks})
+        return Rows([str(n) for n in numbers], [[r for r in ranks if places[r] == n] for n in numbers], "stage")
     cut = [ranks[at : at + _PER_ROW] for at in range(0, len(ranks), _PER_ROW)]
     return Rows([f"{row[0]}–" if len(cut) > 1 else "" for row in cut], cut, "ranks")
-
-
-def _stages(material: Material) -> dict[int, int]:
-    bubble = material.review.bubble
-    rows = bubble.stages if bubble else []
-    return {rank: row.stage[0] for row in rows for rank in row.ranks if row.stage}

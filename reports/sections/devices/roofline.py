@@ -16,6 +16,7 @@ from traceanalyzer.review import RooflineShape
 from traceanalyzer.review.words import flops_rate, milliseconds, percent
 
 _COLORS = {"gemm": PHASES["F"], "attention": STEP_PHASES["W"], "unread": RESULT}
+_LEAST_DOTS = 2
 _WORDS = {"gemm": "matrix multiplication", "attention": "attention", "unread": "other"}
 
 
@@ -46,11 +47,11 @@ def _lead(shapes: Sequence[RooflineShape]) -> str:
 
 
 def roofline_chart(table: pl.DataFrame) -> Chart | None:
-    """Reached FLOP/s by FLOP per byte, under the roof; None without shapes that have both."""
+    """Reached FLOP/s by FLOP per byte, under the roof; None with fewer than two shapes that have both: a table tells one."""
     known = table.drop_nulls(["flops", "bytes", "flops_per_second"]).filter(
         (pl.col("flops") > 0) & (pl.col("bytes") > 0) & (pl.col("flops_per_second") > 0)
     )
-    if known.is_empty():
+    if known.height < _LEAST_DOTS:
         return None
     dots = known.select(
         x=pl.col("flops") / pl.col("bytes"),

@@ -40,7 +40,7 @@ def section(material: Material) -> Section:
         None if layers else loads.load_chart(token_flow.expert_loads(routing), measured),
         bytes_matrix(material.table("traffic"), material.table("ranks")) or loads.matrix_chart(exchanged),
         exchange_waits(material.table("expert_blame"), material.review.step.least_told_ms or 0.0),
-        loads.split_chart(collectives),
+        loads.split_chart(material),
     ]
     if measured is not None:
         advice = loads.placement_text(measured)

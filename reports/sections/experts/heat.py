@@ -136,6 +136,7 @@ def bytes_matrix(traffic: pl.DataFrame, ranks: pl.DataFrame) -> Chart | None:
         label=f"Heat map of bytes sent from every rank to every rank per step; {hosts}.",
         caption=f"All exchanges of expert layers, mean over {steps} steps; {hosts}.",
         legend=(("few", blend(0.0)), ("many", blend(1.0))),
+        third=True,
         half=True,
         numbers=grid(
             "bytes-matrix-numbers",

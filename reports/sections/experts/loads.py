@@ -12,6 +12,8 @@ from reports.charts.time_axis import NS_PER_MS
 from reports.charts.token_flow import all_to_alls
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Part
+from reports.sections.material import Material
+from reports.sections.rows import rows_of
 from traceanalyzer.review import AllToAll, HotSpot
 from traceanalyzer.review.words import digits, percent, quantity, times
 
@@ -36,6 +38,7 @@ def matrix_chart(exchanged: pl.DataFrame) -> Chart | None:
         caption=f"Token copies per layer and step, mean over {samples} of them. Rows send, columns receive; "
         f"the diagonal stays on its rank.{cut}",
         legend=(("few", SEQUENTIAL[0]), ("many", SEQUENTIAL[1])),
+        third=True,
         half=True,
         numbers=grid(
             "token-matrix-numbers",
@@ -70,6 +73,7 @@ def load_chart(loads: Loads | None, measured: AllToAll | None) -> Chart | None:
         caption=f"Bar: mean over {loads.num_samples} layers and steps. Whisker: their range. Band: 95% of the bars would lie "
         f"in it if {quantity(loads.copies, 'count')} copies chose evenly and independently.{said}",
         legend=(("outside chance", LOSS), ("within chance", REFERENCE)),
+        third=True,
         half=True,
         numbers=grid(
             f"{loads.word}-load-numbers",
@@ -121,23 +125,26 @@ def load_fact(measured: AllToAll, word: str) -> str:
     return "" if ratio is None else "; ".join(text for text in (times(ratio), by_chance(measured, word)) if text)
 
 
-def split_chart(collectives: pl.DataFrame) -> Chart | None:
+def split_chart(material: Material) -> Chart | None:
     """Wait and transfer inside all-to-alls by rank, per step; None if no split is known."""
-    known = all_to_alls(collectives).drop_nulls(["wait_ns", "transfer_ns"])
+    known = all_to_alls(material.table("collectives")).drop_nulls(["wait_ns", "transfer_ns"])
     if known.is_empty():
         return None
     steps = known["step"].n_unique()
     sums = known.group_by("rank").agg(
         wait=pl.col("wait_ns").sum() / steps / NS_PER_MS, transfer=pl.col("transfer_ns").sum() / steps / NS_PER_MS
     )
-    sums = sums.sort("rank").head(charts.MAX_ROWS).with_row_index("row").with_columns(pl.col("row").cast(pl.Int64))
-    values = sums.unpivot(index="row", on=["wait", "transfer"], variable_name="part", value_name="value")
+    sums = sums.sort("rank")
+    slowest = material.review.all_to_all.slowest_rank if material.review.all_to_all else None
+    rows = rows_of(material, sums.select("rank", value="wait"), [] if slowest is None else [slowest])
+    parts = sums.unpivot(index="rank", on=["wait", "transfer"], variable_name="part", value_name="value")
+    values = rows.means(parts, ["part"])
     bases = ", ".join(sorted(known["basis"].cast(pl.String).drop_nulls().unique().to_list()))
     return Chart(
         id="wait-transfer",
         draw=lambda: charts.stacked_bars(
             values,
-            [f"rank {rank}" for rank in sums["rank"].to_list()],
+            rows.names,
             COLLECTIVE_PARTS,
             x_label="ms per step",
             unit="ms per step",
@@ -145,8 +152,9 @@ def split_chart(collectives: pl.DataFrame) -> Chart | None:
         title="Wait and transfer by rank",
         label="Time inside all-to-alls by rank, split into waiting for the last member and transfer.",
         caption=f"Mean over {steps} steps, all layers and directions. The rank that waits least is the one others wait for. "
-        f"Basis: {bases or 'not stated'}.",
+        f"Basis: {bases or 'not stated'}.{rows.said}",
         legend=tuple(COLLECTIVE_PARTS.items()),
+        third=True,
         half=True,
         numbers=grid(
             "wait-transfer-numbers",
@@ -157,7 +165,7 @@ def split_chart(collectives: pl.DataFrame) -> Chart | None:
                 ("wait", lambda r: r["wait"], "ms"),
                 ("transfer", lambda r: r["transfer"], "ms"),
             ],
-            limit=charts.MAX_ROWS,
+            limit=256,
             few=0,
             csv="collectives",
         ),

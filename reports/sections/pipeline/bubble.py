@@ -135,6 +135,7 @@ def bubble_chart(bubble: Bubble, table: pl.DataFrame) -> Chart | None:
         caption=f"Mean over {table['step'].n_unique()} steps. Warm-up, steady and drain are waiting for other stages: "
         f"their sum is compared with theory.{line}",
         legend=tuple((part, color) for part, color in BUBBLE_PARTS.items() if part in used),
+        third=True,
         half=True,
         numbers=stage_grid(bubble),
     )
@@ -164,6 +165,7 @@ def step_chart(bubble: Bubble) -> Chart | None:
         label="Measured bubble of every step, with theory as a line.",
         caption="Dependency bubble ÷ pipeline phase of each step." + (" Dashed line: theory." if theory else ""),
         legend=(("measured", BUBBLE_PARTS["steady"]),),
+        third=True,
         half=True,
         numbers=grid(
             "bubble-steps-numbers",

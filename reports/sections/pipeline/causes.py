@@ -55,6 +55,7 @@ def excess(bubble: Bubble) -> Chart | Grid | None:
         label="Causes of the difference between the measured and the ideal pipeline phase.",
         caption=f"Measured {milliseconds(attribution.measured)}, ideal {milliseconds(attribution.ideal)}, mean over steps. The "
         "causes sum to the difference exactly; slack is the part of a delay that waiting in the ideal absorbs.",
+        third=True,
         half=True,
         numbers=numbers,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
@@ -11,6 +11,7 @@ from reports.charts.palette import LOSS, REFERENCE, RESULT
 from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Section, Terms
 from reports.sections.material import Material
+from reports.sections.rows import MAX_SINGLE, rows_of
 from traceanalyzer.review import Mfu, RankMemory, StepFigures
 from traceanalyzer.review.sections.step import spread
 from traceanalyzer.review.words import NOTHING, byte_count, counted, milliseconds, times
@@ -123,6 +124,7 @@ def step_chart(step: StepFigures) -> Chart | None:
             *((("set apart", LOSS),) if out else ()),
             *((("reference", REFERENCE),) if references else ()),
         ),
+        third=True,
         half=True,
         numbers=grid(
             "step-times-numbers",
@@ -136,36 +138,39 @@ def step_chart(step: StepFigures) -> Chart | None:
     )  # fmt: skip
 
 
-def memory_chart(ranks: Sequence[RankMemory]) -> Chart | None:
+def memory_chart(material: Material, ranks: Sequence[RankMemory]) -> Chart | None:
     """What each rank holds for backward beside theory: bytes where they were metered, else microbatches in flight."""
-    shown = list(ranks)[: charts.MAX_ROWS]
-    if not shown:
+    if not ranks:
         return None
-    metered = all(each.peak_bytes for each in shown)
-    unit, scale = (
-        ("GiB", 2.0**-30) if metered and max(each.peak_bytes or 0 for each in shown) > 2**29 else ("MiB", 2.0**-20)
+    metered = all(each.peak_bytes for each in ranks)
+    large = metered and max(each.peak_bytes or 0 for each in ranks) > 2**29
+    unit, scale = (("GiB", 2.0**-30) if large else ("MiB", 2.0**-20)) if metered else ("microbatches", 1.0)
+    held = _by_rank({each.rank: each.peak_bytes if metered else each.in_flight for each in ranks}, scale)
+    theory = _by_rank(
+        {each.rank: each.predicted_bytes if metered else each.predicted_in_flight for each in ranks}, scale
     )
-    unit, scale = (unit, scale) if metered else ("microbatches", 1.0)
-    held = [float((each.peak_bytes if metered else each.in_flight) or 0) * scale for each in shown]
-    theory = [(each.predicted_bytes if metered else each.predicted_in_flight) for each in shown]
-    names = [f"rank {each.rank}, stage {', '.join(map(str, each.stage))}" for each in shown]
-    values = pl.DataFrame(
-        {"row": list(range(len(shown))), "part": ["held"] * len(shown), "value": held},
-        schema={"row": pl.Int64, "part": pl.String, "value": pl.Float64},
-    )
-    ticks = [(at, value * scale) for at, value in enumerate(theory) if value is not None]
+    rows = rows_of(material, held)
+    values = rows.means(held).with_columns(part=pl.lit("held"))
+    ticks = list(rows.means(theory).select("row", "value").iter_rows())
     return Chart(
         id="memory-chart",
         draw=lambda: charts.stacked_bars(
-            values, names, {"held": RESULT}, x_label=f"held for backward at most, {unit}", unit=unit, ticks=ticks
+            values, rows.names, {"held": RESULT}, x_label=f"held for backward at most, {unit}", unit=unit, ticks=ticks
         ),
         title="Held for backward",
         label=f"Bars of what each rank holds for backward, in {unit}, with a line at what theory says.",
         caption="Line on each bar: the simulation of the order that ran"
-        + (" × activation bytes per microbatch." if metered else "; bytes were not metered."),
+        + (" × activation bytes per microbatch." if metered else "; bytes were not metered.")
+        + rows.said,
         legend=(("measured", RESULT), *((("theory", REFERENCE),) if ticks else ())),
         half=True,
     )
+
+
+def _by_rank(values: Mapping[int, float | None], scale: float) -> pl.DataFrame:
+    """rank, value; ranks without a value left out."""
+    known = [(rank, value * scale) for rank, value in values.items() if value is not None]
+    return pl.DataFrame(known, schema={"rank": pl.Int64, "value": pl.Float64}, orient="row")
 
 
 def memory(material: Material) -> Section:
@@ -190,8 +195,11 @@ def memory(material: Material) -> Section:
         note=f"The most at any time. Theory: microbatches in flight of the simulated order{theory}.",
         limit=64,
         few=16,
+        folded=len(ranks) > MAX_SINGLE,
     )
-    return material.section("memory", "Memory", [memory_chart(ranks), table], "memory", lead=_memory_lead(ranks))
+    return material.section(
+        "memory", "Memory", [memory_chart(material, ranks), table], "memory", lead=_memory_lead(ranks)
+    )
 
 
 def _memory_lead(ranks: Sequence[RankMemory]) -> str:

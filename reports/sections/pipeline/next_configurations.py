@@ -16,7 +16,9 @@ def section(material: Material) -> Section | None:
         return None
     title = "Configurations to try next"
     if found.reason is not None:
-        return material.section("next-configurations", title, [], absent=f"Withheld: {found.reason}.")
+        return material.section(
+            "next-configurations", title, [], absent=f"{found.reason[:1].upper()}{found.reason[1:]}."
+        )
     if not found.options:
         text = f"No single change of {found.configuration} is predicted to save 0.5% of the step and to fit."
         return material.section(

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from planted import Faults, Job, plant
 
-from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.registry import CHECKS, findings, page
 from traceanalyzer.review import Finding, NextSchedules, ScheduleOption, ValidityFigures
@@ -65,28 +63,3 @@ def test_a_better_schedule_is_a_change_with_its_price(saves_ms: float, *, passed
     if not passed:
         assert (found.remedy, found.worth_ms, found.culprit) == ("change", 12.0, "ZBH1 with 8 microbatches")
         assert "1.50 times the activations" in found.evidence
-
-
-def test_every_check_fails_on_a_planted_run_and_passes_on_a_clean_one(tmp_path: Path) -> None:
-    """Runs whose faults are planted; checks that no planted run reaches are judged by hand above or in their own tests."""
-    shape = {"pp": 3, "num_microbatches": 5, "num_steps": 2}
-    planted = {
-        "clean": (Job(**shape), Faults()),
-        "stage": (Job(**shape), Faults(slow_compute={1: 1.6})),
-    }
-    failed: set[str] = set()
-    passed: set[str] = set()
-    for name, (job, faults) in planted.items():
-        folder = tmp_path / name.replace(" ", "-")
-        plant(job, faults, folder)
-        review = analyze(read(str(folder))).review
-        failed |= {each.id for each in review.findings if not each.passed}
-        passed |= {each.id for each in review.findings if each.passed}
-    assert failed >= {"bubble.is_the_schedules", "pipeline.stage", "schedule.best"}
-    assert passed >= {
-        "pipeline.host",
-        "pipeline.transfer",
-        "pipeline.chunk_comm",
-        "pipeline.starts_on_time",
-        "bubble.is_the_schedules",
-    }

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from planted import Faults, Job, plant
+from planted import Faults, Job, plant, simulate
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.review import Review
@@ -53,6 +53,15 @@ FAULTS = {
     "late launches inside labelled actions name the operator": (Job(**SMALL, dp=3), Faults(slow_launch_ns={2: 600_000}), 2, "host", "aten::attention"),
     "late launches beside tables": (Job(**SMALL, dp=3, tables_bytes=2 << 20), Faults(slow_launch_ns={1: 900_000}), 1, "host", None),
     "data loading of a sharded job": (Job(**SMALL, dp=3, sharded=True), Faults(loading_ns={0: PAUSE}), 0, "host", LOADER),
+    "slow member of a tensor group in a pipeline": (
+        Job(pp=3, dp=2, tensor=2, num_microbatches=4, num_steps=2), Faults(slow_compute={3: 1.45}), 3, "computation", None,
+    ),
+    "slow member of a tensor group, weight gradients apart": (
+        Job(pp=3, dp=2, tensor=2, num_microbatches=6, num_steps=2, schedule="ZeroBubble"), Faults(slow_compute={0: 1.3}), 0,
+        "computation", None,
+    ),
+    "experts of tensor groups": (Job(**SMALL, dp=4, tensor=2, ep=4, moe_layers=1), Faults(slow_compute={1: 1.5}), 1, "computation", None),
+    "replicas of a ring": (Job(**SMALL, dp=6, context=3), Faults(slow_compute={4: 1.3}), 4, "computation", None),
     "a call before every step": (
         Job(**SMALL, dp=2), Faults(host_stall_ns=stalls(1, 0, 2), stall_call="empty_cache"), 1, "host", "empty_cache",
     ),
@@ -69,6 +78,20 @@ def test_a_fault_of_any_mesh_is_named_and_priced(name: str, tmp_path: Path) -> N
     (fault,) = found.culprits
     assert (fault.rank, fault.cause, fault.call) == (rank, cause, call if cause == "host" else None)
     assert fault.ms == pytest.approx(median_ms(found) - median_ms(clean), rel=0.05)
+
+
+def test_pipelines_of_tensor_groups_are_planted_to_their_end() -> None:
+    for schedule, num_chunks in (("1F1B", 1), ("GPipe", 1), ("ZeroBubble", 1), ("Interleaved1F1B", 2)):
+        for coalesced in (False, True) if num_chunks == 1 else (False,):
+            job = Job(
+                pp=3, dp=4, tensor=2, num_microbatches=3, num_steps=1, schedule=schedule, num_chunks=num_chunks, coalesced=coalesced,
+            )  # fmt: skip
+            ended = {
+                op["rank"]
+                for op in simulate(job, Faults(slow_compute={5: 1.4})).device_ops
+                if op["kind"] == "optimizer"
+            }
+            assert ended == set(range(12)), job
 
 
 def test_the_start_of_one_captured_step_is_not_priced(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -118,6 +119,26 @@ def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(
     jsonschema.validate(proposal, schema("plan experts"))
     assert (proposal["rank_load_before"], proposal["rank_load_after"]) == (1.5, 1.2)
     assert sorted(chain.from_iterable(proposal["layers"][0]["experts_of_rank"])) == [0, 1, 2, 3]
+    assert proposal["network"] is None
+    priced = ["plan", "experts", str(folder), "--hardware", "dgx h100", "--token-bytes", "16384"]
+    assert main(priced) == 0
+    assert re.match(
+        r"A dispatch takes [\d.]+ µs on DGX H100 now, .* nodes of 2 ranks; 0% -> 0% of the bytes leave",
+        capfd.readouterr().out,
+    )
+    assert main([*priced, "--nodes", "2", "--json", "-"]) == 0
+    spread = json.loads(capfd.readouterr().out)
+    jsonschema.validate(spread, schema("plan experts"))
+    network = spread["network"]
+    assert (network["cluster"], network["ranks_per_node"], network["token_bytes"]) == ("DGX H100", 1, 16384)
+    assert network["far_share_before"] > 0
+    for wrong, says in (
+        (["--hardware", "DGX H1000"], "there is no cluster called 'DGX H1000'"),
+        (["--token-bytes", "0"], "Invalid value for '--token-bytes'"),
+        (["--nodes", "3"], "2 ranks do not divide over 3 nodes"),
+    ):
+        assert main([*priced, *wrong]) == 2
+        assert says in capfd.readouterr().err
 
 
 EXPERT_JOB = {

@@ -1,12 +1,14 @@
 """One rank of a small gloo loop that is recorded: `python loop_process.py FOLDER NUM_STEPS [MESH] [FAULT]`.
 
 Rank, size and store come from the environment (RANK, WORLD_SIZE, STORE). MESH is `pp=2,dp=1`. FAULT is what happens to which
-rank when a step begins: `freeze:1@4` stops the process, `spin:1@4` hangs in the loop, `kill:1@4`, `raise:1@4`.
+rank when a step begins: `freeze:1@4` stops the process, `spin:1@4` hangs in the loop, `kill:1@4`, `raise:1@4`, `full:1@4` lets
+it write no file of more than 20 kB from then on.
 """
 
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -34,6 +36,9 @@ def befall(fault: str, rank: int, step: int) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
     elif kind == "spin":
         endless_wait()
+    elif kind == "full":
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     else:
         raise ValueError("planted")
 
@@ -51,10 +56,12 @@ def main(folder: str, num_steps: str, mesh: str = "", fault: str = "") -> None:
     if mesh:
         sizes = dict(part.split("=") for part in mesh.split(","))
         dist.init_device_mesh("cpu", tuple(int(size) for size in sizes.values()), mesh_dim_names=tuple(sizes))
-    with Recorder(folder, window=Window(wait=1, warmup=1, active=int(num_steps))) as recorder:
+    window = Window(wait=1, warmup=1, active=int(num_steps) - 2)
+    with Recorder(folder, window=window) as recorder:
         for step in range(int(num_steps)):
             befall(fault, rank, step)
-            dist.all_reduce(torch.ones(8))
+            for _ in range(40):
+                dist.all_reduce(torch.ones(8))
             time.sleep(0.02)
             recorder.step()
             if rank == 0:

@@ -145,6 +145,8 @@ class Faults:
     """So many kernels more in every action of the rank, each as long as one of the others."""
     slow_launch_ns: Mapping[int, int] = field(default_factory=dict)
     """The CPU of the rank takes so much longer before every launch of a computation."""
+    late_start_ns: Mapping[int, int] = field(default_factory=dict)
+    """The device of the rank begins every action's computation so much later than it could; nothing records why."""
     loading_ns: Mapping[int, int] = field(default_factory=dict)
     """The CPU of the rank fetches data for so long at the start of every step."""
     stall_call: str | None = None

@@ -93,6 +93,9 @@ class Rank:
         more = self.faults.more_kernels.get(self.rank, 0) if self.action and num else 0
         total = round(duration * factor) * (num + more) // max(num, 1)
         num += more
+        if self.rank in self.faults.late_start_ns and self.action:
+            free = [*after, self.last.get(COMPUTE_STREAM)]
+            after = [self.graph.add(self.rank, self.faults.late_start_ns[self.rank], free)]
         graph = self.launch("cudaGraphLaunch") if self.job.cuda_graphs and num > 1 else None
         for i in range(num):
             kind = kinds[i % len(kinds)]

@@ -121,6 +121,18 @@ def test_an_op_table_is_analysed_like_a_run(tmp_path: Path) -> None:
     assert findings["pipeline.straggler"].passed
 
 
+def test_a_folder_that_holds_one_op_table_beside_other_files_is_that_table(tmp_path: Path) -> None:
+    written(tmp_path, '{"published": [1.2, 0.4]}', "result.json")
+    written(tmp_path, "a,b\n1,2\n", "notes.csv")
+    table = written(tmp_path, ROWS)
+    ops = read(tmp_path).ops
+    assert ops is not None
+    assert_frame_equal(ops, read_op_table(table))
+    written(tmp_path, ROWS, "second.csv")
+    with pytest.raises(InputError, match=r"no trace, but 2 op tables \(ops.csv, second.csv\)"):
+        read(tmp_path)
+
+
 def test_ops_are_exported_and_read_back(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = planted_csv(tmp_path, Planted().host_stall(1, 5, 15 * MS))
     copy = tmp_path / "copy.parquet"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median_low
 
-from traceanalyzer.analysis.first_screen.story import largest, story_sentences
+from traceanalyzer.analysis.first_screen.story import first_fault, story_sentences
 from traceanalyzer.analysis.first_screen.tiles import Known, counted_as, profiled, tiles
 from traceanalyzer.analysis.first_screen.withheld_causes import withheld_causes
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
@@ -63,7 +63,7 @@ def headline(
         withheld: all of the review.
     """
     measured = [
-        *_bubble_sentences(known.bubble, largest(findings, "fault", known.step.least_told_ms or 0.0)),
+        *_bubble_sentences(known.bubble, first_fault(findings, known.step.least_told_ms or 0.0)),
         *_all_to_all_sentences(known.all_to_all),
         *_mfu_sentences(known.mfu),
     ]
@@ -100,7 +100,8 @@ def _bubble_sentences(bubble: Bubble | None, fault: Finding | None) -> list[str]
 
 def _mostly(bubble: Bubble, fault: Finding | None) -> str:
     """What is most of what lengthens the phase, if anything is: the rank that the first sentence names, or else a cause."""
-    most = most_of_it(bubble, fault.rank, fault.worth_ms or 0.0) if fault is not None else most_of_it(bubble)
+    size = (fault.worth_ms or fault.at_most_ms or 0.0) if fault is not None else 0.0
+    most = most_of_it(bubble, fault.rank, size) if fault is not None else most_of_it(bubble)
     return "" if most is None else f", mostly because {most.clause}"
 
 

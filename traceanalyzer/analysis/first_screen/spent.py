@@ -84,6 +84,8 @@ def nobody_sentences(of: Spent) -> list[str]:
     groups = of.communication.groups if of.communication is not None else []
     if not any(group.num_ranks_captured > 1 for group in groups):
         return [f"These {len(of.ranks)} ranks share no recorded communication, so which of them is late is unknown."]
+    if any(1 < group.num_ranks_captured < (group.num_ranks or 0) for group in groups):
+        return ["Not all members of the groups of these ranks were captured, so who holds up whom is unknown."]
     if of.step.duration_ms.num_steps == 1:
         return ["One captured step cannot distinguish a late rank from a late start of its profiler."]
     return ["These ranks cannot be compared place by place, so which of them is late is unknown."]
@@ -95,7 +97,8 @@ def _who(of: Spent) -> str:
     if found == expected:
         return "The mean rank" if found > 1 else "The only rank"
     if found == 1:
-        return f"Rank {of.ranks[0]} ({_stage(of.captured.ranks[0])}{n_of_n(1, expected)})"
+        stage = next((_stage(each) for each in of.captured.ranks if each.rank == of.ranks[0]), "")
+        return f"Rank {of.ranks[0]} ({stage}{n_of_n(1, expected)})"
     return f"The mean of {n_of_n(found, expected)}"
 
 

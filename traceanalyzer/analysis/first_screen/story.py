@@ -65,6 +65,11 @@ def largest(findings: Sequence[Finding], remedy: RemedyClass, least_ms: float) -
     return max(priced, key=lambda each: each.worth_ms or 0.0, default=None)
 
 
+def first_fault(findings: Sequence[Finding], least_ms: float) -> Finding | None:
+    """The fault that the first sentence names: the priced one that is worth most, else the one with the largest bound."""
+    return largest(findings, "fault", least_ms) or _bounded(findings, least_ms)
+
+
 def _fault_sentences(findings: Sequence[Finding], step_ms: float, least: float, bubble: Bubble | None) -> list[str]:
     """The priced fault that is worth most; the one that others wait for longest, where that may be more."""
     priced, bounded = largest(findings, "fault", least), _bounded(findings, least)
@@ -103,6 +108,13 @@ def _priced_sentence(fault: Finding, step_ms: float) -> str:
 
 
 def _bounded_sentence(fault: Finding, step_ms: float) -> str:
+    if fault.at_most_basis == "excess":
+        longer = fault.at_most_ms or 0.0
+        share = (
+            f"{percent(longer / step_ms)} of a step of {milliseconds(step_ms)}; what its repair would save is not known"
+        )
+        who = _sentence(fault.culprit or "a rank")
+        return f"{who} needs {milliseconds(longer)} per step longer than its peers ({share}): {fault.statement}."
     waited = f"up to {_of_step(fault.at_most_ms or 0.0, step_ms, '; a bound')}"
     return f"Others wait {waited} for {fault.culprit}: {fault.statement}."
 

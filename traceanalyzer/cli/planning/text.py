@@ -48,7 +48,7 @@ def _inputs(planned: Plan) -> list[str]:
     job, found = planned.job, planned.found
     return [
         (
-            f"{job.num_devices} devices of {job.cluster.name} ({job.cluster.device}, {job.capacity_bytes / _GIB:.3g} GiB), "
+            f"{job.num_devices} device{'' if job.num_devices == 1 else 's'} of {job.cluster.name} ({job.cluster.device}, {job.capacity_bytes / _GIB:.3g} GiB), "
             f"{job.batch_size} x {job.sequence_length} tokens a step, {job.recipe.name}"
         ),
         f"{found.num_priced} configurations priced, {found.num_feasible} fit",

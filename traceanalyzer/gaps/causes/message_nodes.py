@@ -76,8 +76,10 @@ def message_nodes(actions: pl.DataFrame, releaser: list[int], messages: pl.DataF
         releaser: of every action the one on another rank whose output it needs, or -1.
         messages: as `device_messages` gives them, of any steps.
     """
-    of_step = messages.filter(pl.col("step") == actions["step"][0])
     edges = [(source, node) for node, source in enumerate(releaser) if source >= 0]
+    here = actions["rank"].unique().to_list()  # other pipelines' messages cannot be of these edges
+    ends = [pl.col(name).is_in(here) for name in ("send_rank", "receive_rank")]
+    of_step = messages.filter(pl.col("step") == actions["step"][0], *ends)
     if of_step.is_empty() or not edges:
         return MessageNodes()
     columns = ("rank", "start_ns", "end_ns", "launched_ns")
@@ -95,18 +97,19 @@ def _assigned(
     by_pair: dict[tuple[int, int], list[Edge]] = {}
     for edge in edges:
         by_pair.setdefault((ranks[edge[0]], ranks[edge[1]]), []).append(edge)
+    by_ends: dict[tuple[int, int], list[dict[str, Any]]] = {}
+    for row in messages.iter_rows(named=True):
+        by_ends.setdefault((row["send_rank"], row["receive_rank"]), []).append(row)
     found: list[tuple[Edge, dict[str, Any]]] = []
-    for pair, rows in messages.partition_by("send_rank", "receive_rank", as_dict=True).items():
-        ours = by_pair.get((int(str(pair[0])), int(str(pair[1]))), [])
-        if len(ours) != rows.height:
+    for pair, rows in by_ends.items():
+        ours = by_pair.get(pair, [])
+        if len(ours) != len(rows):
             continue
-        sent = rows.sort("send_posted_ns", "match")
-        by_receive = dict(
-            zip(rows.sort("receive_posted_ns", "match")["match"], sorted(ours, key=lambda edge: edge[1]), strict=True)
-        )
-        for edge, row in zip(sorted(ours), sent.iter_rows(named=True), strict=True):
-            if by_receive[row["match"]] == edge:
-                found.append((edge, row))
+        received = sorted(rows, key=lambda row: (row["receive_posted_ns"], row["match"]))
+        consumers = sorted(ours, key=lambda edge: edge[1])
+        by_receive = {row["match"]: edge for row, edge in zip(received, consumers, strict=True)}
+        sent = sorted(rows, key=lambda row: (row["send_posted_ns"], row["match"]))
+        found += [(edge, row) for edge, row in zip(sorted(ours), sent, strict=True) if by_receive[row["match"]] == edge]
     return found
 
 

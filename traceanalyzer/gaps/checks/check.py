@@ -15,13 +15,14 @@ from traceanalyzer.measurements.efficiency.recompute import Recomputed
 from traceanalyzer.review import (
     AllToAll,
     Bubble,
+    DimensionBytes,
     NextSchedules,
     RankFault,
     RankMemory,
     SequenceBalance,
     ValidityFigures,
 )
-from traceanalyzer.review.vocabulary import RemedyClass
+from traceanalyzer.review.vocabulary import FaultBasis, RemedyClass
 
 Window = Literal["longest_action", "beyond_usual", "late_start", "sent_message", "collective_inside"]
 """Which moment of the rank shows a failed check best."""
@@ -45,6 +46,7 @@ class Judged:
     num_compared: int = 0
     """Ranks that were compared with peers."""
     sequences: Sequence[SequenceBalance] = ()
+    dimension_bytes: Sequence[DimensionBytes] = ()
     flops: tuple[float, float] | None = None
     """Of one step: by the recorded shapes, and as declared."""
     recompute: tuple[str, Recomputed] | None = None
@@ -77,6 +79,7 @@ class Verdict:
     follows its culprit (`its host launches late`). Of a change: what would save time."""
     at_most_ms: float | None = None
     """What others wait for it per step, where only this bound of its worth is known."""
+    at_most_basis: FaultBasis | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,8 @@ def _schedules_own(judged: Judged) -> Verdict | None:
     evidence = f"dependency {percent(bubble.measured_share)} of the pipeline phase, {name} {percent(share)}"
     if excess <= BUBBLE_TOLERANCE * share:
         return Verdict(passed=True, evidence=evidence)
-    worst = max(judged.faults, key=lambda fault: fault.ms or 0.0, default=None)
-    most = most_of_it(bubble, worst.rank, worst.ms or 0.0) if worst else most_of_it(bubble)
+    worst = max(judged.faults, key=lambda fault: fault.ms or fault.high, default=None)
+    most = most_of_it(bubble, worst.rank, worst.ms or worst.high) if worst else most_of_it(bubble)
     evidence += f": {milliseconds(excess * bubble.phase_ms)} per step beyond it"
     if most is None:
         return Verdict(passed=False, evidence=f"{evidence}, of several causes", action=_ACTIONS["several"])

@@ -6,7 +6,17 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.checks import causes, culprits, declared, experts, memory, pipeline, sequences, timeline
+from traceanalyzer.gaps.checks import (
+    causes,
+    culprits,
+    declared,
+    experts,
+    memory,
+    pipeline,
+    placement,
+    sequences,
+    timeline,
+)
 from traceanalyzer.gaps.checks.check import Check, Judged
 from traceanalyzer.review import Finding
 
@@ -16,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     *causes.CHECKS,
     *culprits.CHECKS,
     *sequences.CHECKS,
+    *placement.CHECKS,
     *experts.CHECKS,
     *memory.CHECKS,
     *declared.CHECKS,
@@ -41,6 +52,7 @@ def _finding(check: Check, judged: Judged) -> Finding | None:
         statement=None if verdict.passed else verdict.statement,
         worth_ms=verdict.worth_ms,
         at_most_ms=verdict.at_most_ms,
+        at_most_basis=verdict.at_most_basis,
         worth_mfu_points=None,
         evidence=verdict.evidence,
         action=None if verdict.passed else verdict.action or check.action,

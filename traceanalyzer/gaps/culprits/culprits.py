@@ -24,6 +24,7 @@ from traceanalyzer.gaps.culprits.price import (
     Price,
     Saving,
     candidates,
+    excess,
     prices,
     replay_error,
 )
@@ -126,11 +127,11 @@ def culprit_gap(
     measured = _measured_steps(tables.steps.filter(pl.col("step").is_in(typical)))
     step_ns = median(measured.values())
     whole = _Compared(graph, compared, tables.kernels, judged, step_ns, replay_error(graph, measured), events)
-    told: list[tuple[Price | None, RankFault]] = [
-        (price, fault)
-        for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found))
-        if (fault := _fault(whole, price, known=_is_known(found, price, step_ns))) is not None
-    ]
+    told: list[tuple[Price | None, RankFault]] = []
+    for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found)):
+        known = _is_known(found, price, step_ns)
+        fault = _fault(whole, price, known=known) or (None if known else _unpriced(whole, price.rank))
+        told += [(price, fault)] if fault is not None else []
     judged_messages = messages.filter(pl.col("step").is_in(typical))
     places = slow_places(experts.expected, judged_messages)
     told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
@@ -141,6 +142,8 @@ def culprit_gap(
         faults=tuple(fault for _, fault in told),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
         if _is_told(whole, tables)
+        and not _waits_for_others(judged, step_ns)
+        and (not messages.is_empty() or _is_all_known(found, step_ns))
         else 0,
         late_table=late,
         table=_table(told),
@@ -151,6 +154,16 @@ def culprit_gap(
 def _is_told(whole: _Compared, tables: Tables) -> bool:
     """Whether silence means that nobody stands out: the replay follows the steps, and there is more than one."""
     return whole.error <= MAX_REPLAY_ERROR and len(typical_steps(tables.steps)) > 1
+
+
+def _waits_for_others(splits: pl.DataFrame, step_ns: float) -> bool:
+    """Whether members that were not captured may be waited for: then silence says nothing of who holds up whom."""
+    here = set(splits["rank"])
+    groups = splits["group"].drop_nulls().unique().to_list()
+    partly = [group for group in groups if not {int(rank) for rank in group.split(",") if rank} <= here]
+    lasting = (pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns")
+    longest = splits.filter(pl.col("group").is_in(partly)).group_by("rank", "step").agg(lasting)["ns"].max()
+    return isinstance(longest, int) and longest > MAX_REPLAY_ERROR * step_ns
 
 
 def _measured_steps(steps: pl.DataFrame) -> dict[int, float]:
@@ -171,8 +184,11 @@ def _is_known(found: Programs, price: Price, step_ns: float) -> bool:
 
     A rank cut off from its pipeline is replayed in another's place, so its own do not matter.
     """
-    if price.basis == "replica":
-        return True
+    return price.basis == "replica" or _is_all_known(found, step_ns)
+
+
+def _is_all_known(found: Programs, step_ns: float) -> bool:
+    """The same of all ranks."""
     unknown = found.operations.filter(pl.col("transfer_ns").is_null() | (pl.col("matches").list.len() == 0))
     lasting = (
         unknown.group_by("rank", "step").agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))["ns"].max()
@@ -217,6 +233,34 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
         basis=basis if priced else "waits",
         peers=others,
         slowdown=_longer(whole.segments, price.rank) if cause == "computation" else None,
+        num_steps=price.num_steps,
+        start_ns=moment[0] if moment else None,
+        end_ns=moment[1] if moment else None,
+    )
+
+
+def _unpriced(whole: _Compared, rank: int) -> RankFault | None:
+    """A rank that needs clearly longer than its peers, of which replay cannot say what others wait for it."""
+    price, others = excess(whole.segments, rank), whole.members(rank)
+    saving, cause = price.parts[price.part], _CAUSES[price.part]
+    if not saving.recurs or saving.ns <= MAX_REPLAY_ERROR * whole.step_ns or not others or cause == "late_starts":
+        return None
+    evidence, kernel, call = _evidence(whole, price, others)
+    moment = _moment(whole, price)
+    return RankFault(
+        rank=rank,
+        cause=cause,
+        ms=None,
+        share_of_step=None,
+        low=0.0,
+        high=saving.high / 1e6,
+        evidence=f"{evidence}; what others wait for it is not known: its repair saves at most "
+        f"{milliseconds(saving.high / 1e6)} per step",
+        kernel=kernel,
+        call=call,
+        basis="excess",
+        peers=others,
+        slowdown=_longer(whole.segments, rank) if cause == "computation" else None,
         num_steps=price.num_steps,
         start_ns=moment[0] if moment else None,
         end_ns=moment[1] if moment else None,

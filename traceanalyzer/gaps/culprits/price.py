@@ -104,6 +104,30 @@ def candidates(segments: pl.DataFrame, step_ns: float) -> list[int]:
     )
 
 
+def excess(segments: pl.DataFrame, rank: int) -> Price:
+    """What a rank needs beyond its peers, by part: a bound of what its repair saves, where who waits for it is not known.
+
+    Computation of experts is left out: how many rows members hold that were not captured is not known.
+    """
+    own = segments.filter((pl.col("rank") == rank) & ~pl.col("is_experts"))
+    beyond = {
+        part: pl.when(pl.lit(part == "compute_ns") | ~pl.col("is_first")).then(
+            (pl.col(part) - pl.col(f"base_{part}")).fill_null(0)
+        )
+        for part in PARTS
+    }
+    by_step = own.group_by("step").agg(**{part: expression.sum() for part, expression in beyond.items()})
+    parts = {part: _of_each_step(by_step[part]) for part in PARTS}
+    return Price(rank, max(parts.values(), key=lambda saving: saving.ns), parts, by_step.height, "excess")
+
+
+def _of_each_step(values: pl.Series) -> Saving:
+    """The median; it recurs where every step has half of it."""
+    ns = values.to_numpy()
+    middle = float(np.median(ns))
+    return Saving(middle, 0.0, middle, bool((ns > middle / 2).all()) and middle > 0)
+
+
 def prices(graph: ProgramGraph, segments: pl.DataFrame, ranks: Sequence[int], alone: set[int]) -> list[Price]:
     """The worth of repairing each of `ranks`; those in `alone` exchange messages with ranks that were not captured."""
     whole = _leveled(graph, segments)

@@ -111,7 +111,8 @@ def most_of_it(bubble: Bubble, rank: int | None = None, ms: float = 0.0) -> Most
     """
     if bubble.attribution_ms is None:
         return None
-    parts = {cause: max(0.0, getattr(bubble.attribution_ms, cause)) for cause in _LENGTHENS}
+    lost = bubble.attribution_ms
+    parts: dict[PipelineCause, float] = {cause: max(0.0, getattr(lost, cause)) for cause in _LENGTHENS}
     if rank is not None and 2 * ms > sum(parts.values()):
         return Most(f"the others wait for rank {rank}", rank=rank)
     cause = max(parts, key=lambda each: parts[each])

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta
 
 from traceanalyzer.review.part import Part
-from traceanalyzer.review.vocabulary import RemedyClass, TileId, TileStatus
+from traceanalyzer.review.vocabulary import FaultBasis, RemedyClass, TileId, TileStatus
 
 
 class Tile(Part, frozen=True, kw_only=True):
@@ -60,6 +60,10 @@ class Finding(Part, frozen=True, kw_only=True):
     worth_ms: float | None
     at_most_ms: Annotated[
         float | None, Meta(description="What others wait for it per step, where only this bound of its worth is known.")
+    ] = None
+    at_most_basis: Annotated[
+        FaultBasis | None,
+        Meta(description="`waits`: others wait that long for it; `excess`: it needs that much beyond peers."),
     ] = None
     share_of_step: Annotated[float | None, Meta(description="`worth_ms`, or else `at_most_ms`, ÷ the median step.")] = (
         None

@@ -57,6 +57,22 @@ class Kernels(Part, frozen=True, kw_only=True):
     phases: list[KernelPhase] = []
 
 
+class DimensionBytes(Part, frozen=True, kw_only=True):
+    """What the ranks of one mesh dimension send, per rank and step, mean over the captured ranks and steps."""
+
+    dimension: Annotated[str, Meta(description="`pp`, `ep`, `cp`, `tp`, `dp`, `world`.")]
+    num_groups: Annotated[int, Meta(description="Of the dimension, as far as captured ranks are in them.")]
+    num_crossing: Annotated[
+        int | None, Meta(description="Groups with members on several hosts; null if a member's host is not known.")
+    ]
+    example: Annotated[list[int], Meta(description="Ranks of a group that crosses hosts.")]
+    num_ranks: Annotated[int, Meta(description="Captured ranks that send in this dimension.")]
+    within_bytes: Annotated[float, Meta(description="To ranks of the same host.")]
+    between_bytes: Annotated[float, Meta(description="To ranks of other hosts.")]
+    unplaced_bytes: Annotated[float, Meta(description="Where one of the two hosts is not known.")]
+    num_unknown: Annotated[int, Meta(description="Operations whose size or group is not known: in no sum.")]
+
+
 class CommunicationGroup(Part, frozen=True, kw_only=True):
     """Communication of one process group, mean per rank and step. Groups that communicate at once each count their time."""
 

@@ -28,6 +28,7 @@ WIDE_DRIFT = 2000e-6
 """What a clock that is being slewed or a bad conversion of ticks may show."""
 
 _BINS = 64
+_PAIR = ("rank", "other")
 _SIZES = ("send_bytes", "receive_bytes")
 _SYMMETRIC = ["all_reduce", "all_gather", "reduce_scatter", "barrier"]
 
@@ -124,13 +125,13 @@ def solve_clocks(bounds: pl.DataFrame, ranks: list[int], first_ns: int, last_ns:
     A rank that nothing joins to another is its own reference, on a line of zero.
     """
     edges: dict[int, list[tuple[int, ClockLine]]] = {rank: [] for rank in ranks}
-    for (rank, other), group in bounds.group_by("rank", "other", maintain_order=True):
-        line = _fit(group, first_ns, last_ns)
+    low, high = _tightest(bounds, "low_ns", first_ns), _tightest(bounds, "high_ns", first_ns)
+    for rank, other, num in bounds.group_by(_PAIR, maintain_order=True).len().iter_rows():
+        sides = low.get((rank, other)), high.get((rank, other))
+        line = None if sides[0] is None or sides[1] is None else _fit(sides[0], sides[1], num, last_ns - first_ns)
         if line is not None and rank in edges and other in edges:
-            edges[int(str(rank))].append((int(str(other)), line))
-            edges[int(str(other))].append(
-                (int(str(rank)), ClockLine(-line.first_ns, -line.last_ns, line.residual_ns, line.num_operations))
-            )
+            edges[rank].append((other, line))
+            edges[other].append((rank, ClockLine(-line.first_ns, -line.last_ns, line.residual_ns, line.num_operations)))
     known: dict[int, ClockLine] = {}
     for rank in sorted(ranks):
         if rank not in known:
@@ -155,12 +156,13 @@ def _join(edges: dict[int, list[tuple[int, ClockLine]]], reference: int) -> dict
     return known
 
 
-def _fit(bounds: pl.DataFrame, first_ns: int, last_ns: int) -> ClockLine | None:
-    """The line between bounds of one pair; None if they bound only one side."""
-    low, high = _tightest(bounds, "low_ns", first_ns), _tightest(bounds, "high_ns", first_ns)
-    if low is None or high is None:
-        return None
-    span = float(max(last_ns - first_ns, 1))
+Points = tuple[Floats, Floats]
+"""Times since the first, and bounds there."""
+
+
+def _fit(low: Points, high: Points, num_operations: int, length_ns: int) -> ClockLine:
+    """The line between lower and upper bounds of one pair of ranks."""
+    span = float(max(length_ns, 1))
     slopes, floor, ceiling = _levels(low, high, np.linspace(-MAX_DRIFT, MAX_DRIFT, 401))
     if float((ceiling - floor).max()) < 0:
         slopes, floor, ceiling = _levels(low, high, np.linspace(-WIDE_DRIFT, WIDE_DRIFT, 4001))
@@ -175,30 +177,35 @@ def _fit(bounds: pl.DataFrame, first_ns: int, last_ns: int) -> ClockLine | None:
         first_ns=(at_first[0] + at_first[1]) / 2,
         last_ns=(at_last[0] + at_last[1]) / 2,
         residual_ns=max(at_first[1] - at_first[0], at_last[1] - at_last[0]) / 2 + slack,
-        num_operations=bounds.height,
+        num_operations=num_operations,
     )
 
 
-def _levels(low: tuple[Floats, Floats], high: tuple[Floats, Floats], slopes: Floats) -> tuple[Floats, Floats, Floats]:
+def _levels(low: Points, high: Points, slopes: Floats) -> tuple[Floats, Floats, Floats]:
     """The slopes with the lowest and the highest level at the first time that lines of each may have."""
     return slopes, _lines(low, slopes).max(axis=1), _lines(high, slopes).min(axis=1)
 
 
-def _tightest(bounds: pl.DataFrame, column: str, first_ns: int) -> tuple[Floats, Floats] | None:
-    """Times since the first and the tightest bound of each of a few spans of time: the others cannot bind much."""
-    known = bounds.drop_nulls(column).with_columns((pl.col("at_ns") - first_ns).alias("_since"))
-    if known.is_empty():
-        return None
-    width = max(1, (int(str(known["_since"].max())) + 1) // _BINS)
+def _tightest(bounds: pl.DataFrame, column: str, first_ns: int) -> dict[tuple[int, int], Points]:
+    """By pair of ranks the tightest bound of each of a few spans of time: the others cannot bind much."""
+    since = pl.col("at_ns") - first_ns
+    width = pl.max_horizontal(1, (since.max().over(_PAIR) + 1) // _BINS)
     bins = (
-        known.with_columns((pl.col("_since") // width).alias("_bin"))
-        .sort(column, descending=column == "low_ns")
-        .unique("_bin", keep="first", maintain_order=True)
+        bounds.drop_nulls(column)
+        .select(*_PAIR, since.alias("_since"), (since // width).alias("_bin"), column)
+        .sort(*_PAIR, column, descending=[False, False, column == "low_ns"], maintain_order=True)
+        .unique([*_PAIR, "_bin"], keep="first", maintain_order=True)
     )
-    return bins["_since"].to_numpy().astype(np.float64), bins[column].to_numpy().astype(np.float64)
+    times, values = (bins[name].to_numpy().astype(np.float64) for name in ("_since", column))
+    found: dict[tuple[int, int], Points] = {}
+    at = 0
+    for rank, other, num in bins.group_by(_PAIR, maintain_order=True).len().iter_rows():
+        found[rank, other] = times[at : at + num], values[at : at + num]
+        at += num
+    return found
 
 
-def _lines(points: tuple[Floats, Floats], slopes: Floats) -> Floats:
+def _lines(points: Points, slopes: Floats) -> Floats:
     """For every slope (row) and point the level at the first time of the line through the point."""
     times, values = points
     return values[None, :] - slopes[:, None] * times[None, :]

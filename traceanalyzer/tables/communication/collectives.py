@@ -23,11 +23,22 @@ KINDS = {
     "c10d::allreduce_": "all_reduce",
     "c10d::_allgather_base_": "all_gather",
     "c10d::allgather_": "all_gather",
+    "c10d::allgather_into_tensor_coalesced_": "all_gather",  # of functional collectives: DTensor, compiled graphs
     "c10d::_reduce_scatter_base_": "reduce_scatter",
     "c10d::reduce_scatter_": "reduce_scatter",
+    "c10d::reduce_scatter_tensor_coalesced_": "reduce_scatter",
     "c10d::broadcast_": "broadcast",
     "c10d::barrier": "barrier",
 }
+_LIST_AT = {
+    "c10d::allreduce_": 0,
+    "c10d::broadcast_": 0,
+    "c10d::allgather_": 1,
+    "c10d::reduce_scatter_": 1,
+    "c10d::allgather_into_tensor_coalesced_": 1,
+    "c10d::reduce_scatter_tensor_coalesced_": 1,
+}
+"""Calls that take a list of tensors, and where the one that is sent stands among their inputs."""
 _PART = r"^moe:(\w+)\|layer=(\d+)$"
 
 
@@ -38,7 +49,7 @@ def collectives(
     main = on_main_thread(events).with_columns(
         pl.col("name").cast(pl.String), (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns")
     )
-    calls = _calls(main)
+    calls = _with_list_bytes(_calls(main), events)
     if calls.is_empty():
         return pl.DataFrame(schema=COLLECTIVES)
     ended = _with_end(_with_part(calls, main), main, events)
@@ -86,10 +97,68 @@ def _calls(main: pl.DataFrame) -> pl.DataFrame:
             pl.when(is_base).then(tensor_bytes(pl.col("args"), 0)).alias("receive_bytes"),
             tensor_bytes(pl.col("args"), 1).alias("send_bytes"),
             *[pl.when(is_base).then(expr).alias(name) for name, expr in splits.items()],
+            _only_shape().alias("shape"),
         )
-        .select("rank", "kind", "start_ns", "end_ns", "send_bytes", "receive_bytes", "send_splits", "receive_splits")
+        .select(
+            "rank",
+            "kind",
+            "start_ns",
+            "end_ns",
+            "send_bytes",
+            "receive_bytes",
+            "send_splits",
+            "receive_splits",
+            "shape",
+        )
         .sort("rank", "start_ns")
     )
+
+
+def _only_shape() -> pl.Expr:
+    """The shape, as text without spaces, of the only tensor in the list that a call sends; null for longer lists."""
+    found = pl.lit(None, pl.String)
+    for position in sorted(set(_LIST_AT.values())):
+        first, second = (
+            pl.col("args").str.json_path_match(f'$["Input Dims"][{position}][{index}]') for index in (0, 1)
+        )
+        takes = pl.col("name").is_in([name for name, at in _LIST_AT.items() if at == position])
+        found = pl.when(takes & second.is_null() & first.str.starts_with("[")).then(first).otherwise(found)
+    return found.str.replace_all(" ", "")
+
+
+def _with_list_bytes(calls: pl.DataFrame, events: pl.DataFrame) -> pl.DataFrame:
+    """Fill `send_bytes` of calls that take a list of tensors, and name no type, from the work on the same shape that follows.
+
+    The type stands at the `gloo:` range alone, which for a reduce-scatter is that of the all-reduce that carries it out.
+    """
+    args = pl.col("args")
+    shape = args.str.json_path_match('$["Input Dims"][0]').str.replace_all(" ", "")
+    sized = pl.coalesce(tensor_bytes(args, 0), pl.when(shape == "[]").then(tensor_bytes(_as_one(args), 0)))
+    work = (
+        events.filter((pl.col("ph") == "X") & pl.col("name").cast(pl.String).str.starts_with("gloo:"))
+        .select("rank", pl.col("start_ns").alias("_at"), shape.alias("shape"), sized.alias("_bytes"))
+        .drop_nulls()
+        .sort("_at")
+    )
+    return (
+        calls.sort("start_ns")
+        .join_asof(
+            work,
+            left_on="start_ns",
+            right_on="_at",
+            by=["rank", "shape"],
+            strategy="forward",
+            check_sortedness=False,
+        )
+        .with_columns(pl.coalesce("send_bytes", "_bytes").alias("send_bytes"))
+        .drop("shape", "_at", "_bytes")
+        .sort("rank", "start_ns")
+    )
+
+
+def _as_one(args: pl.Expr) -> pl.Expr:
+    """Arguments of a call on a scalar, whose shape is empty, as of a tensor of one element."""
+    return args.str.replace(r'"Input Dims":\s*\[\s*\[\s*\]', '"Input Dims": [[1]')
 
 
 def _with_part(calls: pl.DataFrame, main: pl.DataFrame) -> pl.DataFrame:

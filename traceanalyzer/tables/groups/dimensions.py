@@ -124,14 +124,15 @@ def _places(
     Where the member list was cut, ranks are taken to be numbered with the pipeline outermost, as Megatron-LM and
     torchtitan do.
     """
-    listed = named.filter(pl.col("dimension") == "pp").select("rank", "members", "size")
-    split = pl.col("group").str.split(",").cast(pl.List(pl.Int64))
+    listed = named.filter((pl.col("dimension") == "pp") & pl.col("group").is_not_null()).select("rank", "group")
     used = messages.filter((pl.col("role") == "pp") & pl.col("group").is_not_null()).select(
-        pl.col("rank").cast(pl.Int32), split.alias("members"), split.list.len().cast(pl.Int64).alias("size")
+        pl.col("rank").cast(pl.Int32), "group"
     )
-    both = pl.concat([listed.drop_nulls("members"), used]).unique("rank", keep="first", maintain_order=True)
+    members = pl.col("group").str.split(",").cast(pl.List(pl.Int64))
+    both = pl.concat([listed, used]).unique("rank", keep="first", maintain_order=True)
     stated = (
-        both.explode("members")
+        both.select("rank", members.alias("members"), members.list.len().alias("size"))
+        .explode("members")
         .with_columns(pl.int_range(pl.len(), dtype=pl.Int32).over("rank").alias("place"))
         .filter(pl.col("members") == pl.col("rank"))
         .select("rank", "place", pl.col("size").cast(pl.Int32).alias("num_places"))

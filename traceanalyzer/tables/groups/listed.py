@@ -6,13 +6,14 @@ ranks share, whatever each of them calls it.
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import cast
 
 import msgspec
 import polars as pl
 
 from traceanalyzer.job import Job
 from traceanalyzer.schema import ROLE
+from traceanalyzer.tables.one_answer import OneAnswer
 from traceanalyzer.traces.kineto.facts import whole_number
 
 _BY_DESCRIPTION = {
@@ -30,51 +31,90 @@ _BY_DESCRIPTION = {
 
 def process_groups(ranks: pl.DataFrame) -> pl.DataFrame:
     """Groups that hold each rank and whose members are known: `rank`, `pg_name`, `pg_desc`, `group`, `size`, from `RANKS`."""
-    return (
-        listed_groups(ranks)
-        .drop_nulls("members")
-        .select(
-            "rank",
-            "pg_name",
-            "pg_desc",
-            pl.col("members").cast(pl.List(pl.String)).list.join(",").alias("group"),
-            "size",
-        )
-    )
+    return listed_groups(ranks).drop_nulls("group")
 
 
 def listed_groups(ranks: pl.DataFrame) -> pl.DataFrame:
-    """Groups as the traces list them: `rank`, `pg_name`, `pg_desc`, `members`, `size`, from `RANKS`.
+    """Groups as the traces list them: `rank`, `pg_name`, `pg_desc`, `group`, `size`, from `RANKS`.
 
-    `members` is null where the list was cut (`0, 1, ..., 63`): what is left of it is not a group. Some versions of torch list
+    `group` is null where the list was cut (`0, 1, ..., 63`): what is left of it is not a group. Some versions of torch list
     nothing for a group of all ranks. Entries that are none are left out.
     """
-    rows: list[tuple[int, str | None, str | None, list[int] | None, int]] = []
+    return _asked(ranks)
+
+
+def _listed_groups(ranks: pl.DataFrame) -> pl.DataFrame:
+    rows: list[tuple[int, str | None, str | None, int | None, int]] = []
+    known = _Members()
     columns = ("rank", "world_size", "process_groups")
     for rank, world, text in ranks.select(columns).unique(maintain_order=True).iter_rows():
         for entry in _entries(text):
-            members = _members(entry.get("ranks"))
-            size = whole_number(entry.get("pg_size") or entry.get("group_size")) or len(members or ())
-            if members == [] and size == world:
-                members = list(range(size))
+            place, length = known.place(entry.get("ranks"))
+            size = whole_number(_value(entry, "pg_size") or _value(entry, "group_size")) or (length or 0)
+            if length == 0 and size == world:
+                place, length = known.everyone(size), size
             if size > 0:
-                whole = members if members is not None and len(members) == size else None
-                rows.append((rank, _text(entry.get("pg_name")), _text(entry.get("pg_desc")), whole, size))
-    return pl.DataFrame(rows, schema=_LISTED, orient="row")
+                rows.append(
+                    (rank, _text(entry, "pg_name"), _text(entry, "pg_desc"), place if length == size else None, size)
+                )
+    listed = pl.DataFrame(rows, schema=_LISTED, orient="row")
+    texts = pl.DataFrame({"_place": range(len(known.texts)), "group": known.texts}, schema=_TEXTS)
+    return listed.join(texts, on="_place", how="left", maintain_order="left").select(
+        "rank", "pg_name", "pg_desc", "group", "size"
+    )
 
 
 _LISTED = pl.Schema(
-    {"rank": pl.Int32, "pg_name": pl.String, "pg_desc": pl.String, "members": pl.List(pl.Int64), "size": pl.Int64}
+    {"rank": pl.Int32, "pg_name": pl.String, "pg_desc": pl.String, "_place": pl.Int64, "size": pl.Int64}
 )
+_TEXTS = pl.Schema({"_place": pl.Int64, "group": pl.String})
+_asked = OneAnswer(_listed_groups)
 
 
-def _entries(text: str | None) -> list[dict[str, Any]]:
+class _Members:
+    """Different lists of members, each read and written out once: every rank of a job lists the same long ones."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+        self._places: dict[bytes, tuple[int | None, int | None]] = {}
+
+    def place(self, raw: msgspec.Raw | None) -> tuple[int | None, int | None]:
+        """Where the list's text is, and its length; None where it was cut or is none."""
+        key = b"" if raw is None else bytes(raw)
+        if key not in self._places:
+            self._places[key] = self._put(_members(msgspec.json.decode(key) if key else None))
+        return self._places[key]
+
+    def everyone(self, size: int) -> int | None:
+        """Where the text of all ranks of a job of that size is."""
+        return self.place(msgspec.Raw(msgspec.json.encode(list(range(size)))))[0]
+
+    def _put(self, members: list[int] | None) -> tuple[int | None, int | None]:
+        if members is None:
+            return None, None
+        self.texts.append(",".join(map(str, members)))
+        return len(self.texts) - 1, len(members)
+
+
+def _entries(text: str | None) -> list[dict[str, msgspec.Raw]]:
+    """The objects of a JSON list, values unread."""
     try:
-        found: object = msgspec.json.decode(text) if text else None
-    except (msgspec.DecodeError, RecursionError):
+        return _OBJECTS.decode(text) if text else []
+    except (msgspec.MsgspecError, RecursionError):
+        pass
+    try:
+        found: object = msgspec.json.decode(text or "")
+    except (msgspec.MsgspecError, RecursionError):
         return []
-    items = cast("list[Any]", found) if isinstance(found, list) else []
-    return [cast("dict[str, Any]", item) for item in items if isinstance(item, dict)]
+    items = cast("list[object]", found) if isinstance(found, list) else []
+    return [_OBJECTS.decode(msgspec.json.encode([item]))[0] for item in items if isinstance(item, dict)]
+
+
+_OBJECTS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+
+
+def _value(entry: dict[str, msgspec.Raw], name: str) -> object:
+    return msgspec.json.decode(entry[name]) if name in entry else None
 
 
 def _members(value: object) -> list[int] | None:
@@ -88,7 +128,8 @@ def _members(value: object) -> list[int] | None:
     return whole if len(whole) == len(members) else None
 
 
-def _text(value: object) -> str | None:
+def _text(entry: dict[str, msgspec.Raw], name: str) -> str | None:
+    value = _value(entry, name)
     return None if value is None else str(value)
 
 

@@ -2,28 +2,11 @@
 
 from __future__ import annotations
 
-import weakref
-
 import polars as pl
 
+from traceanalyzer.tables.one_answer import OneAnswer
 from traceanalyzer.tables.steps.ends import OPTIMIZER_RANGE
 from traceanalyzer.tables.steps.names import PROFILER_STEP, may_be_steps
-
-
-class _Asked:
-    """The answer for the frame asked about last: every table that is built from the same events asks again."""
-
-    def __init__(self) -> None:
-        self._frame: weakref.ref[pl.DataFrame] | None = None
-        self._threads: pl.DataFrame | None = None
-
-    def __call__(self, events: pl.DataFrame) -> pl.DataFrame:
-        if self._threads is None or self._frame is None or self._frame() is not events:
-            self._frame, self._threads = weakref.ref(events), main_threads(events)
-        return self._threads
-
-
-_asked = _Asked()
 
 
 def main_threads(events: pl.DataFrame) -> pl.DataFrame:
@@ -67,6 +50,9 @@ def main_threads(events: pl.DataFrame) -> pl.DataFrame:
         .agg(pl.col("thread").first())
         .collect()
     )
+
+
+_asked = OneAnswer(main_threads)
 
 
 def on_main_thread(events: pl.DataFrame) -> pl.DataFrame:

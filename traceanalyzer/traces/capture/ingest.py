@@ -38,6 +38,7 @@ from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.input.source import unusable
 from traceanalyzer.traces.kineto.ranks.identity import identify
 from traceanalyzer.traces.run_folder import SIDE_FILES
+from traceanalyzer.traces.run_status import STATUS_FILES
 from traceanalyzer.version import __version__
 
 _WORK = ".work"
@@ -267,7 +268,7 @@ class _Ingest:
         folders = {found.run_folder for found in self._found if found.run_folder is not None}
         copied: dict[str, str] = {}
         for run_folder in folders if len(folders) == 1 else ():
-            for pattern in (RUN_FILE, *SIDE_FILES):
+            for pattern in (RUN_FILE, *SIDE_FILES, STATUS_FILES):
                 for path, readable in regular_below(run_folder, pattern):
                     if not readable:  # a capture holds nothing from elsewhere
                         self._left_out.append(defect_row("folder.not_regular", str(path)))

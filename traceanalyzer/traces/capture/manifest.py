@@ -85,12 +85,20 @@ def load_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
     try:
         data = read_regular(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged manifest: {error}", _REMEDY) from None
+    return decode_manifest(data, str(path))
+
+
+def decode_manifest(data: bytes, path: str) -> Manifest:
+    """A manifest from its bytes; `path` names it in errors. Raises `InputError` as `load_manifest` does."""
+    try:
         version = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("version", msgspec.Raw(b"null"))
         number = msgspec.json.decode(version)
         if number != VERSION:
             raise InputError(f"{path}: capture version {number}, this program reads version {VERSION}", _REMEDY)
         manifest = msgspec.json.decode(data, type=Manifest)
-    except (msgspec.MsgspecError, OSError, RecursionError, ValueError) as error:
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
         raise InputError(f"{path}: damaged manifest: {error}", _REMEDY) from None
     if manifest.format != FORMAT or data != _written(manifest) or manifest.sha256 != _own_sha256(manifest):
         raise InputError(f"{path}: damaged manifest: it was changed after it was written", _REMEDY)

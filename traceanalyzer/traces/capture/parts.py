@@ -130,17 +130,24 @@ def _describe(path: Path) -> Part:
 def read_part(folder: Path, part: Part) -> pl.DataFrame:
     """The rows of a part. Raises `InputError` if it is missing or not what was written."""
     path = folder / part.path
-    remedy = "make the capture again; Parquet alone does not notice a changed byte, its recorded hash does"
     try:
         data = read_regular(path, max(0, part.num_bytes))
     except OSError as error:
-        raise InputError(f"{path}: a part of the capture cannot be read: {error.strerror}", remedy) from None
+        raise InputError(f"{path}: a part of the capture cannot be read: {error.strerror}", _REMEDY) from None
+    return rows_of(data, str(path), part)
+
+
+_REMEDY = "make the capture again; Parquet alone does not notice a changed byte, its recorded hash does"
+
+
+def rows_of(data: bytes, path: str, part: Part) -> pl.DataFrame:
+    """The rows in the bytes of a part; `path` names it in errors. Raises `InputError` as `read_part` does."""
     if sha256_of(data) != part.sha256:
-        raise InputError(f"{path}: the part was changed or damaged after it was written", remedy)
+        raise InputError(f"{path}: the part was changed or damaged after it was written", _REMEDY)
     try:
         frame = pl.read_parquet(data)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise InputError(f"{path}: not a Parquet file: {str(error)[:120]}", remedy) from None
+        raise InputError(f"{path}: not a Parquet file: {str(error)[:120]}", _REMEDY) from None
     if dict(frame.schema) != dict(ROW_SCHEMA):
-        raise InputError(f"{path}: its columns are not those of a capture", remedy)
+        raise InputError(f"{path}: its columns are not those of a capture", _REMEDY)
     return frame

@@ -26,7 +26,7 @@ def classes_of(text: str | None) -> frozenset[str]:
         return frozenset()
     names = {part.strip() for part in text.split(",") if part.strip()}
     if unknown := sorted(names - {*CLASSES, "all"}):
-        raise UsageError(f"--redact '{unknown[0]}' is no class of names", f"classes: all, {', '.join(CLASSES)}")
+        raise UsageError(f"--redact '{unknown[0]}' is not a class of names", f"classes: all, {', '.join(CLASSES)}")
     return frozenset(CLASSES if "all" in names else names)
 
 

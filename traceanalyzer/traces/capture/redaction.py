@@ -19,7 +19,7 @@ import polars as pl
 from traceanalyzer.errors import OutputError
 from traceanalyzer.traces.capture.pseudonyms import KEY, PATH, USER, keyed_hash, pseudonym, pseudonymous_word
 from traceanalyzer.traces.capture.public_words import pieces, public_words
-from traceanalyzer.traces.defects import CODES
+from traceanalyzer.traces.defect_codes import CODES
 from traceanalyzer.traces.kineto.facts import FileFacts
 
 _WORD = re.compile(r"\\u[0-9a-fA-F]{4}|\\.|[^\W\d_]+")

@@ -70,6 +70,8 @@ def unchanged(source: Source, entry: SourceEntry | None, redaction: Redaction | 
     """Whether the capture holds this very file: same size and time, or else the same content."""
     if entry is None or not entry.sha256:
         return False
+    if is_remote(source.path):
+        return entry.sha256 == _hash_source(source)
     size, modified = stamp(source)
     if size is None or size != entry.num_bytes:
         return False
@@ -80,6 +82,11 @@ def unchanged(source: Source, entry: SourceEntry | None, redaction: Redaction | 
 
 
 def _hash_source(source: Source) -> str:
+    """SHA-256; of a remote file the version that its store tells: it is read once only."""
+    if is_remote(source.path):
+        from traceanalyzer.traces.input.remote import version_of  # noqa: PLC0415 - fsspec is slow to import
+
+        return version_of(source.path)
     digest = hashlib.sha256()
     with open_source(source.path) as file:
         while data := file.read(1 << 20):

@@ -27,6 +27,8 @@ _ENDINGS = "|".join(re.escape(ending) for each in FORMATS for ending in each.end
 _CANDIDATE = re.compile(
     rf"(?i)\.({_ENDINGS})(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
 )
+_SIDE_FILE = re.compile(r"(^|/)(status|failures)/rank\d{5,}\.json$")
+"""What a recorder writes of ranks beside their traces."""
 _LEFTOVER = re.compile(r"(?i)\.json(\.gz)?\.tmp")
 _OURS = {RUN_FILE, "review.json", "manifest.json"}
 _FEW = 3
@@ -116,6 +118,8 @@ def _find_several(where: Paths) -> Found:
     if not sources:
         raise nothing or NoTracesError(f"{where}: no trace files here", _nothing_hint([]))
     folders = {each.run_folder for each in found}
+    if all(Path(path).is_dir() for path in where.paths):  # of nodes: one of them holds the description
+        folders.discard(None)
     only = folders.pop() if len(folders) == 1 else None
     ordered = tuple(sorted((replace(s, explicit=False) for s in sources.values()), key=lambda s: s.path))
     return Found(ordered, only, tuple(row for each in found for row in each.defects))
@@ -124,7 +128,7 @@ def _find_several(where: Paths) -> Found:
 def may_be_trace(path: str) -> bool:
     """Whether a file's name is that of a trace, as it is asked of files in a folder."""
     name = Path(path).name
-    return bool(_CANDIDATE.search(name)) and name not in _OURS
+    return bool(_CANDIDATE.search(name)) and name not in _OURS and not _SIDE_FILE.search(Path(path).as_posix())
 
 
 def run_folder_above(file: Path, *, levels: int) -> Path | None:
@@ -168,7 +172,7 @@ def _find_folder(root: Path) -> Found:
         if _LEFTOVER.search(name):
             defects.append(defect_row("folder.leftover", entry.path))
             continue
-        if not _CANDIDATE.search(name):
+        if not _CANDIDATE.search(name) or _SIDE_FILE.search(Path(entry.path).as_posix()):
             continue
         problem = _problem(entry, real_root)
         if problem:

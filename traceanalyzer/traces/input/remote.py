@@ -60,21 +60,42 @@ def files_at(url: str) -> list[str]:
     def listed() -> list[str]:
         if any(c in at.path for c in "*?["):
             return cast("list[str]", at.system.glob(at.path))
-        if at.system.isdir(at.path):
+        kind = _kind(at)
+        if kind == "directory":
             return cast("list[str]", at.system.find(at.path))
-        return [at.path] if at.system.exists(at.path) else []
+        return [at.path] if kind else []
 
     return [cast("str", at.system.unstrip_protocol(path)) for path in sorted(_steadily(url, "listed", listed))]
 
 
 def exists(at: Place) -> bool:
     """Whether there is a file. Raises `InputError` where the server does not answer."""
-    return bool(_steadily(at.url, "looked for", lambda: at.system.isfile(at.path)))
+    return _steadily(at.url, "looked for", lambda: _kind(at)) == "file"
+
+
+def _kind(at: Place) -> str | None:
+    """`file`, `directory`, or None where nothing is. fsspec's `isfile` and its kin take a refusal for absence; `info` raises it."""
+    if str(at.path).startswith("http") and at.system.isdir(at.path):
+        return "directory"
+    try:
+        return cast("str", at.system.info(at.path)["type"])
+    except FileNotFoundError:
+        return None
 
 
 def read_bytes(at: Place) -> bytes:
     """All of a file. Raises `InputError` where it is not there or cannot be read whole."""
     return _steadily(at.url, "read", lambda: cast("bytes", at.system.cat_file(at.path)))
+
+
+def version_of(url: str) -> str:
+    """What changes when the file does, as its store tells it; empty where it does not. Raises `InputError`."""
+    at = place(url)
+    told = cast("dict[str, Any]", _steadily(url, "looked at", lambda: at.system.info(at.path)))
+    known = [
+        str(told[name]) for name in ("ETag", "etag", "generation", "LastModified", "mtime", "created") if told.get(name)
+    ]
+    return f"version:{known[0]} {told.get('size')}" if known else ""
 
 
 def open_remote(url: str) -> BinaryIO:

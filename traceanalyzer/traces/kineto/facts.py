@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import msgspec
 
+from traceanalyzer.job import METADATA_KEY
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.tally import Counts
 
@@ -46,6 +47,8 @@ class FileFacts:
     time_to_ns: int | None = None
     repeated: tuple[int, ...] = ()
     """Positions (`index`) of events that are there before, alike in everything: they do not count."""
+    job_id: str | None = None
+    """Of the run, where our recorder wrote the trace."""
     process_groups: str | None = None
     devices: str | None = None
     metadata: str = "{}"
@@ -70,6 +73,12 @@ def value_of(metadata: dict[str, bytes], key: str) -> object:
 def distributed_info(metadata: dict[str, bytes]) -> dict[str, Any]:
     """`distributedInfo` if it is an object."""
     value = value_of(metadata, "distributedInfo")
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def recorder_note(metadata: dict[str, bytes]) -> dict[str, Any]:
+    """What our recorder wrote into the trace: `job_id`, `rank`, `world_size`; empty in others."""
+    value = value_of(metadata, METADATA_KEY)
     return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
 
 

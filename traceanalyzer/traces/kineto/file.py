@@ -25,6 +25,7 @@ from traceanalyzer.traces.kineto.facts import (
     json_text,
     other_metadata,
     recorded_rank,
+    recorder_note,
     text_of,
 )
 from traceanalyzer.traces.kineto.merged import computing_devices, launching_processes, ranks_of_processes
@@ -93,7 +94,8 @@ def read_document(
     check_version(metadata, log)
     if conflicts := group_conflicts(info):
         log.add("comm.group_conflict", events=conflicts)
-    rank, world = recorded_rank(info, log)
+    note = recorder_note(metadata)
+    rank, world = recorded_rank(info if "rank" in info else note, log)
     return FileFacts(
         file=file,
         run_folder=run_folder,
@@ -114,6 +116,7 @@ def read_document(
         time_from_ns=bounds[0] if bounds else None,
         time_to_ns=bounds[1] if bounds else None,
         repeated=repeated,
+        job_id=note["job_id"] if isinstance(note.get("job_id"), str) else None,
         process_groups=json_text(info.get("pg_config")),
         devices=metadata["deviceProperties"].decode("utf-8", "replace") if "deviceProperties" in metadata else None,
         metadata=other_metadata(metadata),

@@ -204,14 +204,14 @@ def _one_job(placed: list[Placed]) -> None:
 
 
 def _jobs(placed: list[Placed]) -> list[list[str]]:
-    """File names by job: by run folder, then world size, then processes of the same rank that ran at other times."""
+    """File names by job: by its name, else run folder, then world size, then processes of a rank that ran at other times."""
     groups: dict[tuple[str | None, int | None], list[Placed]] = defaultdict(list)
     worlds = {p.facts.world_size for p in placed if p.facts.world_size is not None}
     for place in placed:
         world = place.facts.world_size
         if world is None and len(worlds) == 1:
             world = next(iter(worlds))
-        groups[place.facts.run_folder, world].append(place)
+        groups[place.facts.job_id or place.facts.run_folder, world].append(place)
     jobs: list[list[str]] = []
     for members in _with_other_nodes(groups):
         jobs += _by_process(members)
