@@ -63,7 +63,7 @@ def command(
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
-    from traceanalyzer.traces.capture.pseudonyms import classes_of
+    from traceanalyzer.traces.capture.names.pseudonyms import classes_of
 
     path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)
