@@ -68,7 +68,8 @@ def findings(found: Sequence[review.Finding], origin_ns: int | None, viewer: Vie
 
 
 def _finding(found: review.Finding, origin_ns: int | None, command: str) -> Finding:
-    worth = [f"{milliseconds(found.worth_ms)} per step"] if found.worth_ms else []
+    most = "up to " if found.at_most_basis else ""
+    worth = [f"{most}{milliseconds(found.worth_ms)} per step"] if found.worth_ms else []
     worth += [f"{digits(found.worth_mfu_points)} MFU points"] if found.worth_mfu_points else []
     start_ms, end_ms = _since(origin_ns, found.start_ns), _since(origin_ns, found.end_ns)
     placed = start_ms is not None and end_ms is not None and end_ms > start_ms

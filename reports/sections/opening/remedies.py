@@ -33,7 +33,7 @@ def _worth(found: Finding) -> float:
 
 
 def _remedy(material: Material, found: Finding) -> Remedy:
-    origin, bound = material.origin_ns, "" if found.worth_ms else "≤ "
+    origin, bound = material.origin_ns, "" if found.worth_ms and not found.at_most_basis else "≤ "
     viewer = Viewer(material.review.source.path, material.table("steps"))
     share, placed = share_of_step(material.review, found), origin is not None and found.start_ns is not None
     hours = device_hours(material, share)

@@ -20,6 +20,7 @@ from traceanalyzer.review import (
     AttributionMs,
     Bubble,
     Culprit,
+    DimensionBytes,
     Finding,
     RankMemory,
     RemedyWorth,
@@ -92,6 +93,22 @@ def linked(saved_ms: float) -> Judged:
     return exchanges(slow_ports=[port], worth=[{"remedy": "repaired_link", "ms": saved_ms}])
 
 
+def sourced(max_over_mean: float) -> Judged:
+    sent = {
+        "unit": "rank", "side": "sent", "max_over_mean": max_over_mean, "max_vio": max_over_mean - 1, "cv": 0.0, "gini": 0.0,
+        "entropy_share": 1.0, "num_idle": 0.0,
+    }  # fmt: skip
+    return exchanges(loads=[sent], fullest_source=2)
+
+
+def crossing(num_groups: int) -> Judged:
+    sent = DimensionBytes(
+        dimension="tp", num_groups=4, num_crossing=num_groups, example=[6, 7] if num_groups else [], num_ranks=8, within_bytes=2e6,
+        between_bytes=1e6, unplaced_bytes=0, num_unknown=0,
+    )  # fmt: skip
+    return Judged(validity=unknown(), dimension_bytes=[sent])
+
+
 def holding(peak_bytes: int) -> Judged:
     held = RankMemory(
         rank=0, stage=[0], in_flight=3, in_flight_basis="loop", predicted_in_flight=3, peak_bytes=peak_bytes, predicted_bytes=1000,
@@ -106,6 +123,8 @@ BY_HAND: Mapping[str, tuple[Judged, Judged]] = {
         f"pipeline.{cause}": (by_cause(cause, 0.5), by_cause(cause, 20.0))
         for cause in ("straggler", "chunk_comm", "overlap_dp", "host")
     },
+    "placement.tensor_parallel": (crossing(0), crossing(1)),
+    "experts.sources": (sourced(1.02), sourced(1.6)),
     "experts.placement": (placed(0.5), placed(9.0)),
     "all_to_all.links": (linked(0.5), linked(9.0)),
     "memory.activations": (holding(1100), holding(1300)),

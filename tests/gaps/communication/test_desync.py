@@ -81,7 +81,7 @@ AMISS: dict[str, tuple[int, Calls, str]] = {
     "most left no dump": (
         64,
         {rank: [call(41, **OPEN)] for rank in (8, 9)},
-        "Ranks 8 and 9 wait in all_reduce number 41 of the default group; 62 of its 64 members left no dump here",
+        "Ranks 8 and 9 wait in all_reduce number 41 of the default group; 62 of its 64 members left no dump",
     ),
     "a device behind": (
         3,
@@ -227,7 +227,7 @@ AGREED = {
     "all ended": "All 15 calls in these dumps had ended: they show no rank that others wait for.",
     "a rank is seen to end it first": "1 call had not ended on rank 0, and others had ended the same",
     "a receive that ended after the sender's dump": "1 call had not ended on rank 0, and others had ended the same",
-    "states nobody knows": "The state of 2 of 2 calls is none that is known: nothing tells whether they ended.",
+    "states nobody knows": "The state of 2 of 2 calls is none that is known: whether they ended is unknown.",
 }
 
 
@@ -241,7 +241,7 @@ def test_sound_dumps_accuse_nobody(name: str, tmp_path: Path, capfd: pytest.Capt
     assert review.recorded is not None
     assert review.recorded.apart == []
     assert review.headline.sentences[0].startswith(AGREED.get(name, "All "))
-    assert "No trace is here" in review.headline.sentences[1]
+    assert "There is no trace" in review.headline.sentences[1]
     assert main(["check", str(tmp_path)]) == 0
     assert capfd.readouterr().out.splitlines()[1].startswith(f"{len(ranks)} of")
 

@@ -56,7 +56,7 @@ def test_dumps_alone_say_who_is_missing_what_hangs_and_who_came_last(
         "there is no trace: records of communication do not show it"
     }
     text = text_of("analyze", tmp_path, capfd, "--full")
-    assert "No trace is here, but 5 records of flight recorder from 2 ranks" in text
+    assert "There is no trace, but 5 records of flight recorder from 2 ranks" in text
     assert "1 collectives that not all members called" in text
     assert re.search(r"nccl:all_reduce +0 +3 +1 +0\n", text)
     told = text_of("check", tmp_path, capfd)

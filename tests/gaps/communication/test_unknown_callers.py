@@ -13,7 +13,7 @@ from traceanalyzer.analysis.assemble import analyze, read
 Calls = dict[int, list[dict[str, Any]]]
 
 NOBODY: dict[str, tuple[Calls, dict[str, Any], str]] = {
-    "no calls at all": ({0: [], 1: []}, {}, "The dumps hold no call that can be read, so nothing tells who did not call what: record calls"),
+    "no calls at all": ({0: [], 1: []}, {}, "The dumps hold no call that can be read, so who did not call what is unknown: record calls"),
     "members that no dump lists": (
         {rank: [call(5, **IDLE)] for rank in (0, 1)},
         {"pg_config": {}},

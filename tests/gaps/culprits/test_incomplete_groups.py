@@ -1,4 +1,4 @@
-"""Groups of which members are missing: who computes longer is told with a bound, and silence accuses and clears nobody."""
+"""Groups of which members are missing: who computes longer is told without a price, and silence accuses and clears nobody."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from traceanalyzer.review import Review
 
 REPLICAS = Job(pp=1, dp=4, num_microbatches=2, num_steps=3)
 EXPERTS = Job(pp=1, dp=4, ep=4, moe_layers=2, num_microbatches=2, num_steps=3)
-UNKNOWN = "Members of their groups were not captured, so whether one of these ranks is late or one of those is unknown."
+UNKNOWN = "Not all members of the groups of these ranks were captured, so who holds up whom is unknown."
 
 
 def review_of(job: Job, faults: Faults, folder: Path, ranks: list[int]) -> Review:
@@ -28,16 +28,16 @@ def median_ms(review: Review) -> float:
 
 
 @pytest.mark.parametrize("job", [REPLICAS, EXPERTS], ids=["replicas", "experts"])
-def test_a_slow_member_is_named_with_a_bound(job: Job, tmp_path: Path) -> None:
+def test_a_slow_member_is_named_without_a_price(job: Job, tmp_path: Path) -> None:
     slow = review_of(job, Faults(slow_compute={1: 1.6}), tmp_path / "slow", [0, 1, 3])
     clean = review_of(job, Faults(), tmp_path / "clean", [0, 1, 3])
     (fault,) = slow.culprits
     assert (fault.rank, fault.cause, fault.ms) == (1, "computation", None)
-    truth = median_ms(slow) - median_ms(clean)
-    assert truth <= fault.high < 1.5 * truth
-    assert slow.headline.sentences[0].endswith("for rank 1 (stage 0): it computes 1.60× as long as ranks 0, 3.")
+    assert fault.high <= 1.01 * (median_ms(slow) - median_ms(clean))  # experts' own computation is left out
+    assert slow.headline.sentences[0].startswith("Rank 1 (stage 0) needs ")
+    assert slow.headline.sentences[0].endswith("it computes 1.60× as long as ranks 0, 3.")
     assert clean.culprits == []
-    assert "holds up" not in " ".join(clean.headline.sentences)
+    assert "holds up the others" not in " ".join(clean.headline.sentences)
 
 
 @pytest.mark.parametrize("faults", [Faults(), Faults(slow_compute={2: 1.6})], ids=["clean", "the slow one is missing"])

@@ -80,6 +80,19 @@ def test_a_fault_of_any_mesh_is_named_and_priced(name: str, tmp_path: Path) -> N
     assert fault.ms == pytest.approx(median_ms(found) - median_ms(clean), rel=0.05)
 
 
+def test_beside_a_late_host_the_price_of_another_fault_is_the_most_that_its_repair_saves(tmp_path: Path) -> None:
+    job = Job(pp=2, dp=2, ep=2, moe_layers=1, num_microbatches=3, num_steps=2, steps_ahead=0)
+    late = {(2, step, 2): 20_000_000 for step in range(3)}
+    both = review_of(job, Faults(slow_compute={1: 1.6}, host_stall_ns=late), tmp_path / "both")
+    alone = review_of(job, Faults(host_stall_ns=late), tmp_path / "alone")
+    slow = next(each for each in both.culprits if each.rank == 1)
+    assert slow.ms is not None
+    assert slow.low == 0
+    assert slow.ms >= median_ms(both) - median_ms(alone)
+    assert "rank 2 launches late, too" in slow.evidence
+    assert "this costs up to " in both.headline.sentences[0]
+
+
 def test_pipelines_of_tensor_groups_are_planted_to_their_end() -> None:
     for schedule, num_chunks in (("1F1B", 1), ("GPipe", 1), ("ZeroBubble", 1), ("Interleaved1F1B", 2)):
         for coalesced in (False, True) if num_chunks == 1 else (False,):

@@ -44,6 +44,10 @@ def _only(keep: Callable[[Event], bool]) -> Callable[[Path], Path]:
     return changed(lambda d: d.update(traceEvents=[e for e in d["traceEvents"] if keep(e)]))
 
 
+def _again_moved(d: Trace) -> None:
+    d["traceEvents"].extend(copy.deepcopy(k) | {"ts": k["ts"] + 0.003, "dur": k["dur"] + 0.001} for k in kernels_of(d))
+
+
 def _communication(d: Trace) -> list[Event]:
     return [k for k in kernels_of(d) if "nccl" in k["name"]]
 
@@ -168,6 +172,7 @@ CASES = [
     Case("E21", "kernels overlapping by 27 ns", _kernels(lambda _, k: k.update(dur=150.027)), "clean"),
     Case("E22", "a kernel that runs 1.6 s past its successors", _kernels(lambda _, k: k.update(dur=1_600_000), 1), "load", _ALL, ("device.late_end",)),
     Case("E23", "every event twice", changed(lambda d: d["traceEvents"].extend(copy.deepcopy(d["traceEvents"]))), "load", _ALL, ("event.duplicates",)),
+    Case("E23b", "every kernel twice, moved by rounding", changed(_again_moved), "load", _ALL, ("event.duplicates",)),
     Case("E24", "steps on host and device rows",
          changed(lambda d: d["traceEvents"].extend([e | {"cat": "gpu_user_annotation", "pid": 0} for e in d["traceEvents"] if "Step" in e["name"]])),
          "clean", _ALL + 2),

@@ -88,6 +88,8 @@ def nobody_sentences(of: Spent) -> list[str]:
         return ["Not all members of the groups of these ranks were captured, so who holds up whom is unknown."]
     if of.step.duration_ms.num_steps == 1:
         return ["One captured step cannot distinguish a late rank from a late start of its profiler."]
+    if any(group.wait_ms is None and group.num_ranks_captured > 1 for group in groups):
+        return ["Waiting and transfer of their exchanges are not separable, so which of them is late is unknown."]
     return ["These ranks cannot be compared place by place, so which of them is late is unknown."]
 
 

@@ -104,7 +104,8 @@ def _bounded(findings: Sequence[Finding], least_ms: float) -> Finding | None:
 
 
 def _priced_sentence(fault: Finding, step_ms: float) -> str:
-    return f"{_sentence(fault.statement or fault.title)}: this costs {_of_step(fault.worth_ms or 0.0, step_ms)}."
+    most = "up to " if fault.at_most_basis else ""
+    return f"{_sentence(fault.statement or fault.title)}: this costs {most}{_of_step(fault.worth_ms or 0.0, step_ms)}."
 
 
 def _bounded_sentence(fault: Finding, step_ms: float) -> str:

@@ -49,7 +49,7 @@ def _judge(cause: RankCause, judged: Judged) -> Verdict | None:
         culprit=(who := holder(worst.rank, judged.stages)),
         statement=_statement(worst, who),
         at_most_ms=worst.high if worst.ms is None else None,
-        at_most_basis=worst.basis if worst.ms is None else None,
+        at_most_basis=worst.basis if worst.ms is None or worst.low == 0 else None,
         window=None if worst.start_ns is None or worst.end_ns is None else (worst.start_ns, worst.end_ns),
     )
 

@@ -49,9 +49,11 @@ def agreement(records: Records) -> str:
     flight = records.flight
     known = flight.filter(pl.col("rank").is_not_null()).with_columns(not_ended().alias("open"))
     if flight.is_empty():
-        return f"The dumps hold no call that can be read, so nothing tells who did not call what: record calls ({_BUFFER})."
+        return (
+            f"The dumps hold no call that can be read, so who did not call what is unknown: record calls ({_BUFFER})."
+        )
     if known.is_empty():
-        return "The dumps do not tell their ranks, so nothing tells who did not call what: name each by its rank."
+        return "The dumps do not tell their ranks, so who did not call what is unknown: name each by its rank."
     waiting = known.filter("open")
     alone = waiting.filter(
         pl.col("is_p2p") & (pl.col("group").is_null() | ~pl.col("name").str.contains(r"(send|recv) \d"))
@@ -59,11 +61,13 @@ def agreement(records: Records) -> str:
     if not alone.is_empty():
         return (
             f"{_ranks(alone['rank'].unique(), start=True)} had not ended {_calls(alone.height)} to send or receive, and the "
-            "dumps do not tell the peers: nothing tells who did not call."
+            "dumps do not tell the peers: who did not call is unknown."
         )
     unknown = known.filter(pl.col("state").is_null() & ~pl.col("retired").fill_null(value=False)).height
     if unknown:
-        return f"The state of {unknown:,} of {_calls(known.height)} is none that is known: nothing tells whether they ended."
+        return (
+            f"The state of {unknown:,} of {_calls(known.height)} is none that is known: whether they ended is unknown."
+        )
     if not waiting.is_empty():
         return (
             f"{_calls(waiting.height)} had not ended on {_ranks(waiting['rank'].unique())}, and others had ended the same: the dumps were "

@@ -8,6 +8,7 @@ from statistics import median
 
 import polars as pl
 
+from traceanalyzer.gaps.culprits.bounds import beside_late_hosts, waits_for_others
 from traceanalyzer.gaps.culprits.causal_balance import (
     causal_attention,
     context_groups,
@@ -135,6 +136,10 @@ def culprit_gap(
     judged_messages = messages.filter(pl.col("step").is_in(typical))
     places = slow_places(experts.expected, judged_messages)
     told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
+    told = [
+        (price, beside_late_hosts(fault, [each.rank for _, each in told if each.cause == "host"]))
+        for price, fault in told
+    ]
     told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
     priced = whole.error <= MAX_REPLAY_ERROR
     return CulpritGap(
@@ -142,7 +147,7 @@ def culprit_gap(
         faults=tuple(fault for _, fault in told),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
         if _is_told(whole, tables)
-        and not _waits_for_others(judged, step_ns)
+        and not waits_for_others(judged, step_ns)
         and (not messages.is_empty() or _is_all_known(found, step_ns))
         else 0,
         late_table=late,
@@ -154,16 +159,6 @@ def culprit_gap(
 def _is_told(whole: _Compared, tables: Tables) -> bool:
     """Whether silence means that nobody stands out: the replay follows the steps, and there is more than one."""
     return whole.error <= MAX_REPLAY_ERROR and len(typical_steps(tables.steps)) > 1
-
-
-def _waits_for_others(splits: pl.DataFrame, step_ns: float) -> bool:
-    """Whether members that were not captured may be waited for: then silence says nothing of who holds up whom."""
-    here = set(splits["rank"])
-    groups = splits["group"].drop_nulls().unique().to_list()
-    partly = [group for group in groups if not {int(rank) for rank in group.split(",") if rank} <= here]
-    lasting = (pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns")
-    longest = splits.filter(pl.col("group").is_in(partly)).group_by("rank", "step").agg(lasting)["ns"].max()
-    return isinstance(longest, int) and longest > MAX_REPLAY_ERROR * step_ns
 
 
 def _measured_steps(steps: pl.DataFrame) -> dict[int, float]:

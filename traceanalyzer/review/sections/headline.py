@@ -63,7 +63,10 @@ class Finding(Part, frozen=True, kw_only=True):
     ] = None
     at_most_basis: Annotated[
         FaultBasis | None,
-        Meta(description="`waits`: others wait that long for it; `excess`: it needs that much beyond peers."),
+        Meta(
+            description="`waits`: others wait that long for it; `excess`: it needs that much beyond its peers; else `worth_ms` "
+            "is the most that its repair saves. null: no bound."
+        ),
     ] = None
     share_of_step: Annotated[float | None, Meta(description="`worth_ms`, or else `at_most_ms`, ÷ the median step.")] = (
         None

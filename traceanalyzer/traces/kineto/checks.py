@@ -55,6 +55,7 @@ class Checks:
     """Gathers light columns frame by frame and judges them at the end."""
 
     __slots__ = (
+        "_alike",
         "_calls",
         "_categories",
         "_comm",
@@ -79,6 +80,7 @@ class Checks:
         self._spans: list[tuple[int, int]] = []
         self._processes: Counter[str] = Counter()
         self._hashes: list[pl.DataFrame] = []
+        self._alike: list[pl.DataFrame] = []
         self._device: list[pl.DataFrame] = []
         self._foreign: list[pl.DataFrame] = []
         self._launches: list[pl.DataFrame] = []
@@ -119,6 +121,10 @@ class Checks:
         device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))
         in_graph = pl.col("args").str.contains(_IN_GRAPH).fill_null(value=False).alias("in_graph")
         self._device.append(device.select(*_DEVICE[:-1], in_graph))
+        launch = pl.struct(pl.col("name").to_physical(), "device", "stream", "correlation").hash().alias("launch")
+        self._alike.append(
+            device.drop_nulls(["stream", "correlation"]).select("index", launch, "start_ns", "duration_ns")
+        )
         calls = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
         self._launches.append(calls.select(thread, *_LAUNCHES[2:]).drop_nulls("correlation"))
         named = calls.filter(named_calls())
@@ -166,7 +172,8 @@ class Checks:
     def repeated(self, bounds: tuple[int, int, int] | None) -> tuple[int, ...]:
         """Positions of complete events that occurred before, alike in everything; of those within `bounds`.
 
-        Not known, and empty, of a file that is too large to be checked.
+        Of device work also those of one launch that run at once on one stream, which no two kernels do: a writer
+        that rounds differently moved them. Not known, and empty, of a file that is too large to be checked.
         """
         if not self._hashes or self.num_complete > _MOST_CHECKED:
             return ()
@@ -176,7 +183,9 @@ class Checks:
         if bounds is not None and again.any():
             seconds = pl.concat(self._seconds).cast(pl.Int64)
             again &= (seconds >= bounds[0] // _SECOND_NS) & (seconds < bounds[1] // _SECOND_NS)
-        return tuple(found["index"].filter(again).to_list())
+        moved = _moved(pl.concat(self._alike)) if self._alike else []
+        self._alike.clear()
+        return tuple(sorted({*found["index"].filter(again).to_list(), *moved}))
 
     def launched(self) -> pl.DataFrame:
         """Launches of kernels; no rows of a file that is too large to be checked."""
@@ -292,6 +301,8 @@ class Checks:
         keys = ["device", "stream"]
         ordered = device.filter(pl.col("stream").is_not_null() & ~pl.col("in_graph"))
         starts = ordered.select(*keys, "start_ns").unique().sort(*keys, "start_ns")
+        apart = (pl.col("start_ns") - pl.col("start_ns").shift(1).over(keys)).fill_null(_LATE_NS) > _ROUNDING_NS
+        starts = starts.filter(apart)  # what begins at once is one kernel twice
         following = starts.with_columns(pl.col("start_ns").shift(-1).over(keys).alias("next_ns"))
         over = pl.col("start_ns") + pl.col("duration_ns") - pl.col("next_ns")
         late = (
@@ -316,6 +327,15 @@ class Checks:
         bad = bad or steps.height - steps.select("process", "name").n_unique()
         if bad:
             log.add("step.overlapping", events=bad)
+
+
+def _moved(work: pl.DataFrame) -> list[int]:
+    """Positions of device work that repeats the one before it of its launch, moved by no more than rounding."""
+    ordered = work.sort("launch", "start_ns", "index")
+    later = pl.col("start_ns") - pl.col("start_ns").shift(1).over("launch")
+    longer = (pl.col("duration_ns") - pl.col("duration_ns").shift(1).over("launch")).abs()
+    at_once = (later <= _ROUNDING_NS) & (longer <= _ROUNDING_NS) & (pl.col("duration_ns") > _ROUNDING_NS)
+    return ordered.filter(at_once & ((later > 0) | (longer > 0)))["index"].to_list()
 
 
 def _num_crossing(host: pl.DataFrame) -> int:
