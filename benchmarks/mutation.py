@@ -64,8 +64,8 @@ def change(node: ast.AST) -> str:
             node.ops = [_SWAPS[type(op)]()]  # type: ignore[list-item]
             return f"line {node.lineno}: {type(op).__name__} became {type(node.ops[0]).__name__}"
         case ast.Constant(value=int() | float() as value):
-            node.value = value + 1
-            return f"line {node.lineno}: {value} became {value + 1}"
+            node.value = value + 1 if isinstance(value, int) or value == 0 else value * 2  # 1e9 + 1 would be 1e9
+            return f"line {node.lineno}: {value} became {node.value}"
     raise TypeError(node)
 
 

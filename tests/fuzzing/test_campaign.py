@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 from fuzzing import campaign
 from fuzzing.campaign import files_of, run, told
 from fuzzing.seeds import seeds
+from fuzzing.supervised import supervised
 from fuzzing.targets import refused
 
 from traceanalyzer.errors import InputError
@@ -62,3 +65,19 @@ def test_an_error_is_found_placed_and_numbered(monkeypatch: pytest.MonkeyPatch) 
     (found,) = figures.finds.values()
     assert found
     assert "ZeroDivisionError" in told(figures)
+
+
+@pytest.mark.wide
+def test_a_mutant_that_ends_its_process_is_found_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "fuzzing"
+    shutil.copytree(Path(campaign.__file__).parent, package)
+    targets = package / "targets.py"
+    ends = "if (folder / 'traces.zip').exists():\n        __import__('os').abort()\n    "
+    targets.write_text(targets.read_text().replace('"""Every reader that has something to read."""\n    ', ends))
+    support = Path(campaign.__file__).parents[1]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (tmp_path, support, support.parents[1]))))
+    figures = supervised("readers", range(13), workers=1, journal=tmp_path / "journal")
+    assert (figures.num_mutants, list(figures.finds.values())) == (13, [[5]])
+    assert len((tmp_path / "journal").read_text().splitlines()) == 2

@@ -8,8 +8,11 @@ import pickle
 from pathlib import Path
 
 import pytest
+from catalogue.nsys_cases import export
 
 from traceanalyzer.cli import main
+from traceanalyzer.errors import InputError
+from traceanalyzer.traces import read_traces
 
 SNAPSHOT = {"segments": [{"device": 0, "total_size": 512}], "device_traces": [[]]}
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:ab12\nsize 99\n"
@@ -61,3 +64,14 @@ def test_a_trace_beside_foreign_files_is_read_and_a_pointer_in_place_of_a_rank_i
     assert "loss   file.unusable              rank3.json" in said
     assert said.count("file.foreign") == 1  # two files of one code
     assert main(["check", str(tmp_path / "rank0.json")]) == 0
+
+
+def test_a_schema_that_is_damaged_is_told_in_one_line(tmp_path: Path) -> None:
+    file = export(tmp_path)
+    content = file.read_bytes()
+    at = content.index(b"INTEGER NOT NULL, streamId")
+    file.write_bytes(content[:at] + b"[" + content[at + 1 :])
+    with pytest.raises(InputError, match="SQLite file that cannot be trusted") as refused:
+        read_traces(file)
+    assert "\n" not in refused.value.message
+    assert len(refused.value.message) < 500

@@ -1,6 +1,6 @@
 """A result without the names that it was measured on: hosts, users, paths, kernels, annotations become stable pseudonyms.
 
-What a pseudonym is: `traceanalyzer.traces.capture.pseudonyms`.
+What a pseudonym is: `traceanalyzer.traces.capture.names.pseudonyms`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import polars as pl
 from traceanalyzer.analysis.kept import Kept
 from traceanalyzer.review import to_json
 from traceanalyzer.review.file import decode_review
-from traceanalyzer.traces.capture.pseudonyms import PATH, USER, pseudonym
+from traceanalyzer.traces.capture.names.pseudonyms import PATH, USER, pseudonym
 
 _FREE_TEXT = ("metadata",)
 """Columns of `ranks` that hold whatever the job put there: emptied."""

@@ -64,7 +64,7 @@ def command(
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
-    from traceanalyzer.traces.capture.pseudonyms import classes_of
+    from traceanalyzer.traces.capture.names.pseudonyms import classes_of
 
     files = GateFiles(gate_file, junit_file, gate_json)
     quiet = files.quiet(json_file)

@@ -67,7 +67,7 @@ def command(
     from traceanalyzer.errors import UsageError
     from traceanalyzer.output import write_result
     from traceanalyzer.review import to_json
-    from traceanalyzer.traces.capture.pseudonyms import classes_of
+    from traceanalyzer.traces.capture.names.pseudonyms import classes_of
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")

@@ -60,11 +60,15 @@ def _worker(target: str, part: range, worker: int, mark: Path, found: Path) -> s
     """Run one worker process to its end; how it ended."""
     command = [sys.executable, "-m", "fuzzing", target, "--first", str(part.start), "--count", str(len(part))]
     command += ["--mark", str(mark), "--figures", str(found), "--core", str(worker)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    said = mark.with_name("said")
+    with said.open("wb") as errors:
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
     last, since = "", time.monotonic()
     while True:
         try:
-            return f"its process ended with status {process.wait(timeout=20)}"
+            status = process.wait(timeout=20)
+            lines = said.read_text("utf-8", "replace").strip().splitlines()
+            return f"its process ended with status {status}: {lines[-1][:200] if lines else ''}"
         except subprocess.TimeoutExpired:
             now = mark.read_text()
             last, since = (last, since) if now == last else (now, time.monotonic())

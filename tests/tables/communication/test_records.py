@@ -184,6 +184,7 @@ def test_a_pickle_that_runs_code_is_refused_before_it_is_loaded(tmp_path: Path) 
         b"\x80\x04cbuiltins\neval\n(S'1'\ntR.",
         b"\x80\x04\x8d\x00\x00\x00\x00\x00\x00\x00\x10ab.",  # a string that claims 2^60 bytes
         laughs(),
+        b"\x80\x02}q\x00K\x01a.",  # appends to a dictionary
         pickle.dumps([1, 2]),
         pickle.dumps({"entries": 5}),
         b"",
@@ -191,7 +192,7 @@ def test_a_pickle_that_runs_code_is_refused_before_it_is_loaded(tmp_path: Path) 
         b"[" * 100_000,
         b"{" + b'"a":[' * 100_000,
     ],
-    ids=["cut", "eval", "2^60", "laughs", "list", "no list", "empty", "brace", "brackets", "deep"],
+    ids=["cut", "eval", "2^60", "laughs", "append", "list", "no list", "empty", "brace", "brackets", "deep"],
 )
 def test_what_is_no_dump_is_one_error(data: bytes, tmp_path: Path) -> None:
     file = write(tmp_path, data, "trace_0") / "trace_0"

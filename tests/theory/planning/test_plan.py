@@ -22,6 +22,9 @@ def test_plan_explains_itself() -> None:
     planned = plan(job(find_preset("llama-3-8b").shape, num_devices=32, sequence_length=8192, batch_size=128))
     assert [each.step for each in planned.decisions] == ["fit", "batch", "throughput"]
     assert all(each.branch and each.why for each in planned.decisions)
+    assert planned.best is not None
+    alone = planned.best.configuration.num_microbatches == 1
+    assert planned.decisions[1].branch == ("one microbatch per replica" if alone else "accumulate")
     assert len(planned.rules) == 5
     assert {each.holds for each in planned.rules} <= {True, False, None}
     best = planned.best

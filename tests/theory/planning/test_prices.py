@@ -19,6 +19,7 @@ from traceanalyzer.theory.memory.activations import Kernels, Policy
 from traceanalyzer.theory.memory.rank import stage_memory
 from traceanalyzer.theory.planning.frameworks import ANY
 from traceanalyzer.theory.planning.job import Configuration
+from traceanalyzer.theory.planning.prices.gemm import shape_share
 from traceanalyzer.theory.planning.prices.pipelines import Pipeline, bubble_ns, hops
 from traceanalyzer.theory.planning.prices.pricing import PARTS, price
 from traceanalyzer.theory.schedules.closed_forms import bubble_share
@@ -97,7 +98,23 @@ def test_hot_experts_and_repeated_sends_cost() -> None:
         for more in ({}, {"load_ratio": 2.0}, {"deduplicated": True})
     )
     assert hot[0] > plain[0] > once[0]
-    assert once[2]["ep"] < 0.7 * plain[2]["ep"]
+    assert 0.3 * plain[2]["ep"] < once[2]["ep"] < 0.7 * plain[2]["ep"]
+
+
+def test_copies_within_a_node_cost_what_its_links_take() -> None:
+    """Two nodes of eight: a token goes once to the other node, but to each of its experts within it."""
+    chosen = Configuration(dp=16, ep=16, zero=1, num_microbatches=1)
+    given = {"shape": find_preset("deepseek-v3").shape, "num_devices": 16, "sequence_length": 4096, "batch_size": 16}
+    plain, once = (
+        price(job(cluster=find_cluster("HGX H800"), **given, deduplicated=each), chosen)[2]["ep"]
+        for each in (False, True)
+    )
+    assert 0.4 * plain < once < 0.6 * plain
+
+
+def test_a_sum_as_long_as_its_fill_computes_for_half_of_its_time() -> None:
+    tiles = {"m": 256 * 12, "n": 128 * 11, "count": 1, "units": 132}
+    assert shape_share(k=256, **tiles) / shape_share(k=1 << 40, **tiles) == pytest.approx(0.5, rel=1e-4)
 
 
 def test_dualpipe_hides_expert_exchanges() -> None:

@@ -235,8 +235,13 @@ def test_leftovers_of_a_killed_writer_are_removed(folder: Path, tmp_path: Path) 
     ingest([folder], tmp_path / "c")
     orphan = write(tmp_path / "c" / "events" / "rank=00009", b"x", "dead-0000.parquet")
     write(tmp_path / "c" / ".work" / "abc", b"x", "0000.parquet")
+    halves = [
+        write(tmp_path / "c" / part, b"x", f".{name}.ab1.tmp")
+        for part, name in ((".", "run.json"), ("steps", "r.jsonl"))
+    ]
     ingest([folder], tmp_path / "c")
     assert not orphan.exists()
+    assert not any(half.exists() for half in halves)
     assert not (tmp_path / "c" / ".work").exists()
 
 

@@ -15,7 +15,7 @@ from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
 from traceanalyzer.review import to_json
 from traceanalyzer.traces import read_traces
-from traceanalyzer.traces.capture.pseudonyms import CLASSES
+from traceanalyzer.traces.capture.names.pseudonyms import CLASSES
 
 HOST, USER = "gpu-node-vault-17.lab.example", "jane.roe"
 WORDS = ("vault", "jane", "falcon", "zebra", "kestrel", "quokka", "lemur", "heron", "10-9-8-7")

@@ -59,7 +59,7 @@ def command(
     from traceanalyzer.traces import Limits, summarize
     from traceanalyzer.traces.capture.ingest import ingest
     from traceanalyzer.traces.capture.many.merge import merge, own_captures
-    from traceanalyzer.traces.capture.pseudonyms import classes_of
+    from traceanalyzer.traces.capture.names.pseudonyms import classes_of
     from traceanalyzer.traces.nccl.records import num_record_files
 
     signal.signal(signal.SIGTERM, _terminate)

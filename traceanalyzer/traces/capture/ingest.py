@@ -29,7 +29,7 @@ from traceanalyzer.traces.capture.manifest import (
     sha256_of,
 )
 from traceanalyzer.traces.capture.many.cluster import each_on_cluster
-from traceanalyzer.traces.capture.redaction import Redaction, same_redaction
+from traceanalyzer.traces.capture.names.redaction import Redaction, same_redaction
 from traceanalyzer.traces.capture.sources import entry_of, read_entry, stamp, unchanged
 from traceanalyzer.traces.capture.workers import each, number_of_workers
 from traceanalyzer.traces.defects import defect_row
@@ -71,7 +71,7 @@ def ingest(  # noqa: PLR0913 - each is one thing that a user may choose
 
     Sources that the capture already holds unchanged are not read again, so an ingest that was stopped resumes.
     `with_side_files` copies what stands beside the traces of a reference run. `cluster` is the address of a Dask scheduler
-    whose workers read instead of processes here. `redact` are classes of names (`traceanalyzer.traces.capture.pseudonyms.CLASSES`) that are
+    whose workers read instead of processes here. `redact` are classes of names (`traceanalyzer.traces.capture.names.pseudonyms.CLASSES`) that are
     replaced before they are written. `progress` is called with the bytes read so far and in all. Raises `InputError` (and
     leaves an existing capture as it was) if nothing can be used or files contradict, `OutputError` if the capture cannot be
     written.
@@ -260,7 +260,7 @@ class _Ingest:
         for path in (self._folder / EVENTS).glob("rank=*/*.parquet"):
             if path.relative_to(self._folder).as_posix() not in known:
                 path.unlink(missing_ok=True)
-        for path in self._folder.glob(".*.tmp"):
+        for path in (*self._folder.glob(".*.tmp"), *self._folder.glob("*/.*.tmp")):  # also of side files
             path.unlink(missing_ok=True)
 
     def _copy_side_files(self) -> dict[str, str]:

@@ -11,7 +11,7 @@ import msgspec
 from traceanalyzer.errors import InputError
 from traceanalyzer.output import write_atomically
 from traceanalyzer.regular_file import open_regular, read_regular
-from traceanalyzer.traces.capture.redaction import Redaction
+from traceanalyzer.traces.capture.names.redaction import Redaction
 from traceanalyzer.traces.kineto.facts import FileFacts
 
 MANIFEST = "manifest.json"

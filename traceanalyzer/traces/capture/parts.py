@@ -13,7 +13,7 @@ from traceanalyzer.errors import InputError, OutputError
 from traceanalyzer.output import write_private
 from traceanalyzer.regular_file import read_regular
 from traceanalyzer.traces.capture.manifest import Part, sha256_of
-from traceanalyzer.traces.capture.redaction import Redaction
+from traceanalyzer.traces.capture.names.redaction import Redaction
 from traceanalyzer.traces.decoding.settle import ROW_SCHEMA
 from traceanalyzer.traces.input.source import Frames
 from traceanalyzer.traces.kineto.facts import FileFacts

@@ -13,9 +13,9 @@ import msgspec
 
 from traceanalyzer.regular_file import shown
 from traceanalyzer.traces.capture.manifest import DocumentEntry, SourceEntry
+from traceanalyzer.traces.capture.names.pseudonyms import keyed_hash
+from traceanalyzer.traces.capture.names.redaction import Redaction
 from traceanalyzer.traces.capture.parts import PartWriter
-from traceanalyzer.traces.capture.pseudonyms import keyed_hash
-from traceanalyzer.traces.capture.redaction import Redaction
 from traceanalyzer.traces.capture.workers import WorkerDiedError
 from traceanalyzer.traces.defects import defect_row
 from traceanalyzer.traces.input.discovery import Source, is_remote, open_source

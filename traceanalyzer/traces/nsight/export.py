@@ -82,7 +82,8 @@ class Export:
                     self._tally.events_seen += frame.height
                     yield Decoded(frame, {})
         except UnsafeFileError as error:
-            raise NotATraceError(f"a SQLite file that cannot be trusted: {error}") from None
+            said = " ".join(str(error).split())[:200]  # it may quote the file
+            raise NotATraceError(f"a SQLite file that cannot be trusted: {said}") from None
         self._tally.drop_events("other_process", report.num_foreign)
         for code, count in (("nsys.no_name", report.num_unnamed), ("nsys.whole_graph", report.num_graphs)):
             if count:

@@ -17,8 +17,8 @@ import msgspec
 import polars as pl
 
 from traceanalyzer.errors import OutputError
-from traceanalyzer.traces.capture.pseudonyms import KEY, PATH, USER, keyed_hash, pseudonym, pseudonymous_word
-from traceanalyzer.traces.capture.public_words import pieces, public_words
+from traceanalyzer.traces.capture.names.pseudonyms import KEY, PATH, USER, keyed_hash, pseudonym, pseudonymous_word
+from traceanalyzer.traces.capture.names.public_words import pieces, public_words
 from traceanalyzer.traces.defect_codes import CODES
 from traceanalyzer.traces.kineto.facts import FileFacts
 
@@ -35,7 +35,7 @@ class Redaction(msgspec.Struct, frozen=True, kw_only=True):
     """What is replaced in a capture."""
 
     classes: tuple[str, ...]
-    """Of `traceanalyzer.traces.capture.pseudonyms.CLASSES`."""
+    """Of `traceanalyzer.traces.capture.names.pseudonyms.CLASSES`."""
     key: str
     """A hash of the user's key: an ingest with another one would give other pseudonyms."""
 

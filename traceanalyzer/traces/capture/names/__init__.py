@@ -1,0 +1,1 @@
+"""Names in captures and results, and what stands in their place."""
