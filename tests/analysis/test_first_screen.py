@@ -226,7 +226,7 @@ def test_a_slow_rank_of_part_of_its_group_is_bounded_and_nobody_is_acquitted(tmp
     )
     alike = analyze(read(traces, ranks=[1, 2])).review
     assert alike.culprits == []
-    assert alike.headline.sentences[0].startswith("Members of their groups were not captured")
+    assert alike.headline.sentences[0].startswith("Not all members of the groups of these ranks were captured")
 
 
 def test_a_lone_rank_of_a_pipeline_lacks_what_other_ranks_would_tell(tmp_path: Path) -> None:

@@ -85,9 +85,7 @@ def nobody_sentences(of: Spent) -> list[str]:
     if not any(group.num_ranks_captured > 1 for group in groups):
         return [f"These {len(of.ranks)} ranks share no recorded communication, so which of them is late is unknown."]
     if any(1 < group.num_ranks_captured < (group.num_ranks or 0) for group in groups):
-        return [
-            "Members of their groups were not captured, so whether one of these ranks is late or one of those is unknown."
-        ]
+        return ["Not all members of the groups of these ranks were captured, so who holds up whom is unknown."]
     if of.step.duration_ms.num_steps == 1:
         return ["One captured step cannot distinguish a late rank from a late start of its profiler."]
     if any(group.wait_ms is None and group.num_ranks_captured > 1 for group in groups):
