@@ -133,7 +133,7 @@ def test_too_few_steps_and_ranks_break_a_gate() -> None:
         ("[[limit]]\npath = 'step.nothing'\nmax = 1", "no field 'nothing'"),
         ("[[limit]]\npath = 'step.open_end'", "says nothing of its value"),
         ("[[limit]]\npath = 'mfu.mfu'\nmaxi = 1", "unknown field `maxi`"),
-        ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = '2 points'", "no percentage"),
+        ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = '2 points'", "is not a percentage"),
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = -0.1", "negative"),
         ("on_withheld = 'ignore'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "Invalid enum value"),
         ("[[limit\n", "no gate"),
