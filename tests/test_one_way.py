@@ -22,7 +22,7 @@ ALLOWED = {
     "traceanalyzer/traces/input/remote.py": OPENS,  # files of object stores
     "traceanalyzer/traces/capture/workers.py": OPENS,  # /proc/meminfo
     "traceanalyzer/cli/options/budget.py": READS,  # /proc and the control group
-    "traceanalyzer/machine.py": READS | OPENS,  # what the system says of itself
+    "traceanalyzer/cli/manners/machine.py": READS | OPENS,  # what the system says of itself
     "traceanalyzer/traces/decoding/compiled/events.py": READS,  # our own source, for the cache's key
     "reports/browser.py": READS | WRITES,  # a temporary folder of its own
     "traceanalyzer/traces/input/discovery.py": OPENS,  # members of an archive, and remote files

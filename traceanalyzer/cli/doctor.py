@@ -10,7 +10,7 @@ from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
-    from traceanalyzer.machine import Machine
+    from traceanalyzer.cli.manners.machine import Machine
 
 
 @click.command("doctor", cls=Command)
@@ -19,8 +19,8 @@ def command(json_file: str | None) -> None:
     """Show what is installed and what this machine allows. Put it into a bug report; it names no host, user or path."""
     from msgspec import convert
 
+    from traceanalyzer.cli.manners.machine import machine
     from traceanalyzer.cli.records import DoctorRecord, written
-    from traceanalyzer.machine import machine
     from traceanalyzer.output import write_result
 
     found = machine()

@@ -166,7 +166,7 @@ def test_part_that_is_no_parquet_or_missing(folder: Path, tmp_path: Path, conten
     ("edit", "says"),
     [
         (lambda t: t[: len(t) // 2], "damaged manifest"),
-        (lambda t: t.replace('"version": 2', '"version": 7'), "capture version 7"),
+        (lambda t: t.replace('"version": 3', '"version": 7'), "capture version 7"),
         (lambda t: t.replace("events/rank", "../../rank"), "damaged manifest"),
     ],
 )

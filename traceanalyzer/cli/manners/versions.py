@@ -12,7 +12,7 @@ def version_lines() -> list[str]:
     import platform
 
     from traceanalyzer import __version__
-    from traceanalyzer.machine import PACKAGES, installed
+    from traceanalyzer.cli.manners.machine import PACKAGES, installed
 
     others = ", ".join(f"{name} {installed(name) or 'not installed'}" for name in PACKAGES)
     return [f"traceanalyzer {__version__}", f"Python {platform.python_version()}, {others}"]

@@ -18,7 +18,8 @@ MANIFEST = "manifest.json"
 EVENTS = "events"
 """Folder of the parts."""
 FORMAT = "traceanalyzer capture"
-VERSION = 2
+VERSION = 3
+"""Of the fields below and of `FileFacts`: a capture with other fields is of another version."""
 _REMEDY = "make the capture again from its traces: traceanalyzer ingest TRACES --out CAPTURE"
 
 

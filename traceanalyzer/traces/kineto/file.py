@@ -70,8 +70,7 @@ def read_document(
     """
     hashing, tally = _Hashing(stream), Tally()
     document = format_of(stream.head).opened(hashing, file, limits, tally, log)
-    settling, checks, ranks = Settling(tally, log), Checks(), EventRanks()
-    num_events = 0
+    settling, checks, ranks, num_events = Settling(tally, log), Checks(), EventRanks(), 0
     for decoded in document.frames():
         frame = settling.settle(decoded.frame)
         for receive in (checks.add, ranks.add, sink):
@@ -89,8 +88,7 @@ def read_document(
         raise NotATraceError(_why_nothing(counts.events_seen, log))
     parts = _ranks_inside(checks, ranks.found() if document.ranks is None else document.ranks)
     checks.judge(log)
-    metadata = document.metadata
-    info = distributed_info(metadata)
+    metadata, info = document.metadata, distributed_info(document.metadata)
     check_version(metadata, log)
     if conflicts := group_conflicts(info):
         log.add("comm.group_conflict", events=conflicts)

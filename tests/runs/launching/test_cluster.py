@@ -21,7 +21,7 @@ from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
 from traceanalyzer.errors import InputError, UsageError
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CLUSTER = ROOT / "examples" / "cluster"
 STUB = ROOT / "tests" / "support" / "launched" / "srun_stub"
 SCRIPTS = [CLUSTER / "run_job.sbatch", STUB]
