@@ -18,10 +18,12 @@ ALLOWED = {
     "traceanalyzer/regular_file.py": READS | OPENS,
     "traceanalyzer/output.py": READS | OPENS | WRITES,
     "traceanalyzer/traces/capture/lock.py": OPENS,
-    "traceanalyzer/traces/capture/remote_folder.py": WRITES,  # side files of a remote capture, into a folder of its own
     "traceanalyzer/traces/input/remote.py": OPENS,  # files of object stores
     "traceanalyzer/traces/capture/workers.py": OPENS,  # /proc/meminfo
     "traceanalyzer/cli/options/budget.py": READS,  # /proc and the control group
+    "traceanalyzer/traces/run_status.py": READS,  # /proc
+    "traceanalyzer/traces/capture/names/public_words.py": READS,  # files of this package
+    "traceanalyzer/traces/capture/remote_folder.py": READS | WRITES,  # a store's, and a temporary folder of its own
     "traceanalyzer/cli/manners/machine.py": READS | OPENS,  # what the system says of itself
     "traceanalyzer/traces/decoding/compiled/events.py": READS,  # our own source, for the cache's key
     "reports/browser.py": READS | WRITES,  # a temporary folder of its own

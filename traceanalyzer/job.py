@@ -36,6 +36,8 @@ Span = Annotated[float, Meta(ge=0)]
 SCHEMA_VERSION = 1
 RUN_FILE = "run.json"
 TRACE_FILE = "traces/rank{rank:05d}.json.gz"
+CAPTURES = "captures"
+"""Folder of captures that ranks made of their own traces."""
 STEPS_FILE = "steps/rank{rank:05d}.jsonl"
 ROUTING_FILE = "routing/rank{rank:05d}.jsonl"
 STATUS_FILE = "status/rank{rank:05d}.json"

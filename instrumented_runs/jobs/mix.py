@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -185,7 +185,14 @@ def accumulated(settings: MixSettings, place: Place, model: nn.Module) -> Callab
 
 def pipelined(settings: MixSettings, place: Place, model: nn.Module) -> Callable[[int], torch.Tensor | None]:
     """A step of torch's schedule."""
-    stage = PipelineStage(model, place.pp, settings.pp, device(), **messages(settings, place), group=place.group("pp"))
+    stage = PipelineStage(
+        model,
+        place.pp,
+        settings.pp,
+        device(),
+        **cast("dict[str, Any]", messages(settings, place)),
+        group=place.group("pp"),
+    )
     stage.forward_one_chunk = ranged(stage.forward_one_chunk, place.pp, Phase.FORWARD)
     stage.backward_one_chunk = ranged(stage.backward_one_chunk, place.pp, Phase.BACKWARD)
 
@@ -254,7 +261,7 @@ def mean_loss(settings: MixSettings, place: Place, loss: torch.Tensor | None) ->
     for name in ("dp", "cp", "tp"):
         if getattr(settings, name) > 1:
             dist.all_reduce(loss, group=place.group(name))
-            loss /= getattr(settings, name)
+            loss = loss / getattr(settings, name)
     return loss.item() if place.dp == place.cp == place.tp == 0 else None
 
 

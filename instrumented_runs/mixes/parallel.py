@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -54,7 +55,7 @@ def replicate(stage: nn.Sequential, settings: MixSettings, mesh: DeviceMesh) -> 
     keeps = settings.zero < 3
     for part in stage:
         fully_shard(part, mesh=mesh, reshard_after_forward=not keeps)
-    return fully_shard(stage, mesh=mesh, reshard_after_forward=not keeps)
+    return cast("nn.Module", fully_shard(stage, mesh=mesh, reshard_after_forward=not keeps))
 
 
 @contextmanager

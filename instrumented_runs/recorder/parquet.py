@@ -15,8 +15,7 @@ import warnings
 from pathlib import Path
 from typing import IO
 
-from traceanalyzer.job import TRACE_FILE
-from traceanalyzer.traces.capture.many.merge import CAPTURES
+from traceanalyzer.job import CAPTURES, TRACE_FILE
 
 MOST_SECONDS = 600
 """How long the end of a job waits for a capture; what is not ready then stays a trace."""

@@ -120,8 +120,8 @@ def test_what_a_gate_found_is_told_limit_by_limit(run: Path, tmp_path: Path, cap
     ("options", "told"),
     [
         (["--gate-json", "x.json"], "--gate-json writes what came of a gate, and there is none"),
-        (["--gate", "g.toml", "--gate-json", "-", "--json", "-"], "cannot both be standard output"),
-        (["--gate", "g.toml", "--gate-json", "-", "--junit", "-"], "cannot both be standard output"),
+        (["--gate", "g.toml", "--gate-json", "-", "--json", "-"], "write to one place"),
+        (["--gate", "g.toml", "--gate-json", "-", "--junit", "-"], "write to one place"),
     ],
 )
 def test_standard_output_holds_one_thing(options: list[str], told: str, run: Path, capsys: Caught) -> None:
@@ -141,7 +141,7 @@ def test_a_timeline_is_told_by_what_is_in_it(run: Path, tmp_path: Path, capsys: 
 
 def test_run_tells_where_it_is(tmp_path: Path, capsys: Caught, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "traceanalyzer.cli.running.run.launch", lambda _kind, settings, _tell, _files: Path(settings.folder)
+        "traceanalyzer.cli.running.run.launch", lambda _kind, settings, _tell, _files, _nodes: Path(settings.folder)
     )
     found = written(["run", "dense", "--steps", "1", "--seed", "5", "--out", str(tmp_path / "d")], "run", capsys)
     assert (found["folder"], found["kind"], found["num_ranks"]) == (str(tmp_path / "d"), "dense", 1)

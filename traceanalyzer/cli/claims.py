@@ -10,17 +10,28 @@ from typing import Any, cast
 
 import click
 
-FILES = ("json_file", "output", "junit_file", "html_file", "placement", "write_order", "baseline", "export_file")
+FILES = (
+    "json_file",
+    "gate_json",
+    "output",
+    "junit_file",
+    "html_file",
+    "placement",
+    "write_order",
+    "baseline",
+    "export_file",
+)
 """Parameters of commands that name a file to write."""
 FOLDERS = ("out",)
 """Parameters that name a folder to write."""
 OF_RUNS = ("truth",)
 """Written by `run` itself, which holds it against its folder."""
 INPUTS = (
-    *("paths", "path", "base", "new", "more_bases", "arguments", "traces", "model", "runs", "calibrate"),
+    *("paths", "path", "base", "new", "more_bases", "arguments", "traces", "model", "runs", "calibrate", "folders"),
     *(
         "job_file",
         "adapter",
+        "config",
         "columns",
         "rank_map",
         "kernel_rules",
@@ -98,7 +109,7 @@ def _named(params: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
 def _check_single(name: str, target: str, place: str, taken: dict[str, str]) -> None:
     from traceanalyzer.errors import UsageError
 
-    option = f"--{name.removesuffix('_file')}"
+    option = f"--{name.removesuffix('_file').replace('_', '-')}"
     if place in taken and not _takes_several(target):
         raise UsageError(f"{target}: {taken[place]} and {option} write to one place", "give each its own file")
     taken[place] = option

@@ -16,9 +16,9 @@ from instrumented_runs.recorder.capture import Window
 from instrumented_runs.recorder.parquet import InBackground
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli.captures.ingest import command
+from traceanalyzer.job import CAPTURES
 from traceanalyzer.review import to_json
 from traceanalyzer.traces.capture.manifest import is_capture
-from traceanalyzer.traces.capture.many.merge import CAPTURES
 
 
 def figures(path: Path) -> dict[str, Any]:

@@ -137,7 +137,16 @@ def test_the_recorder_needs_nothing_of_the_jobs_beside_it() -> None:
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     recorder = ["capture", "clocks", "device_state", "ending", "ending.heartbeat", "ending.signals", "flight_dump"]
-    recorder += ["host_load", "nccl_inspector", "on_demand", "recording", "run_file", "start", "start.environment"]
+    recorder += [
+        "host_load",
+        "nccl_inspector",
+        "on_demand",
+        "parquet",
+        "recording",
+        "run_file",
+        "start",
+        "start.environment",
+    ]
     recorder += [f"start.{name}" for name in ("groups", "guards", "identity", "opening", "ranks")] + ["trace_export"]
     needed = ["pacing", "pacing.gemm_peak", "ranges", "recorder", *(f"recorder.{name}" for name in recorder)]
     assert done.stdout == f"{[f'instrumented_runs.{name}' for name in needed]}\nFalse\n"

@@ -220,4 +220,4 @@ CASES = [
          ("event.crossing",)),
     Case("E54", "digits below a nanosecond", changed(lambda d: each_complete(d, lambda e: e.update(dur=e["dur"] + 0.00003))), "load", _ALL, ("time.rounded",)),
 ]  # fmt: skip
-"""Every case of this kind. E36, a last step without its kernels, is seen where steps are built, not where files are read."""
+"""Every case of this kind."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.job import RUN_FILE
+from traceanalyzer.job import CAPTURES, RUN_FILE
 from traceanalyzer.regular_file import read_regular, regular_below
 from traceanalyzer.traces.capture.manifest import (
     MANIFEST,
@@ -25,9 +25,6 @@ from traceanalyzer.traces.capture.manifest import (
 )
 from traceanalyzer.traces.run_folder import SIDE_FILES
 from traceanalyzer.version import __version__
-
-CAPTURES = "captures"
-"""Folder of a run whose folders are captures, one or more of each rank."""
 
 
 def own_captures(folder: Path) -> list[Path]:
