@@ -258,11 +258,12 @@ def mean_loss(settings: MixSettings, place: Place, loss: torch.Tensor | None) ->
     """The loss over all tokens, on one rank of the last stage; recorded steps then hold one small all-reduce more."""
     if loss is None:
         return None
+    mean = loss.clone()
     for name in ("dp", "cp", "tp"):
         if getattr(settings, name) > 1:
-            dist.all_reduce(loss, group=place.group(name))
-            loss = loss / getattr(settings, name)
-    return loss.item() if place.dp == place.cp == place.tp == 0 else None
+            dist.all_reduce(mean, group=place.group(name))
+            mean /= getattr(settings, name)
+    return mean.item() if place.dp == place.cp == place.tp == 0 else None
 
 
 def describe(settings: MixSettings) -> Job:

@@ -344,7 +344,7 @@
   };
   const tell = (button) => {
     const entry = entry_of(button), note = $("timeline-note");
-    const command = button.dataset.command ?? entry?.querySelector("code")?.textContent ?? "";
+    const command = button.dataset.command ?? entry?.querySelector("details.command code")?.textContent ?? "";
     const title = button.dataset.title ?? entry?.querySelector("h3")?.textContent ?? "";
     note.replaceChildren();
     const add = (tag, words) => { const made = document.createElement(tag); made.textContent = words; note.append(made, " "); return made; };

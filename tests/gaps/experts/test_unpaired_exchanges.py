@@ -102,7 +102,7 @@ def test_split_sizes_of_all_members_show_the_load(tmp_path: Path) -> None:
     assert review.all_to_all.loads_source == "unpaired_splits"
     assert review.all_to_all.imbalance_cost_ms is None
     reasons = {item.metric: item.reason for item in review.quality.withheld}
-    assert "no dispatch with a combine" in reasons["all_to_all.imbalance_cost_ms"]
+    assert "not a dispatch with a combine" in reasons["all_to_all.imbalance_cost_ms"]
     assert "mean number of rows" in str(review.headline)
 
 

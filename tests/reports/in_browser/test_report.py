@@ -62,6 +62,7 @@ def test_the_theme_follows_the_reader_toggles_and_lasts(chromium: Any, reports: 
 
 def test_downloads_hold_the_table_and_the_review(chromium: Any, reports: dict[str, Path], tmp_path: Path) -> None:
     page = opened(chromium, reports["pipeline"]).page
+    page.evaluate("document.querySelectorAll('details.whole').forEach((section) => section.open = true)")
     page.click("text=actions (192 rows)")
     with page.expect_download() as waiting:
         page.click("text=download actions.csv")

@@ -207,7 +207,7 @@ def test_a_view_of_one_pipeline_has_its_lanes_alone(chromium: Any, experts: Path
     labels = f"[...{MODEL.format('timeline-ranks')}.major_label_overrides.values()]"
     assert page.evaluate(labels)[:3] == ["rank 1", "rank 3", "rank 5"]
     page.select_option("#timeline-lanes", label="all ranks")
-    assert page.evaluate(labels)[4] == "▲ rank 4"
+    assert "▲ rank 4" in page.evaluate(labels)
 
 
 @pytest.mark.wide
