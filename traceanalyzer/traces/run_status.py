@@ -86,7 +86,7 @@ def run_state(statuses: Sequence[RankStatus], seen: Observer) -> str | None:
     told = f": {'; '.join(parts)}" if parts else ""
     if len(alive) > len(frozen):
         return f"The run is still running, {_step(alive)}{told}."
-    return f"The run stopped {_step(statuses)}{told}."
+    return f"The run stopped {_end(statuses)}{told}."
 
 
 def hung_ranks(statuses: Sequence[RankStatus]) -> list[RankStatus]:
@@ -114,19 +114,12 @@ def _at(statuses: Sequence[RankStatus]) -> str:
 
 
 def _step(statuses: Sequence[RankStatus]) -> str:
-    last = [-1 if status.last_step is None else status.last_step for status in statuses if status.state != "completed"]
-    return f"in step {min(last) + 1}" if min(last) >= 0 else "before its first step ended"
+    last = min(-1 if status.last_step is None else status.last_step for status in statuses)
+    return f"in step {last + 1}" if last >= 0 else "before its first step ended"
 
 
-def _is_alive(status: RankStatus, seen: Observer) -> bool:
-    """Whether the process is there; of another host, whether its heartbeat is recent."""
-    same_host = bool(seen.boot) and (status.record.boot, status.record.host) == (seen.boot, seen.host)
-    if not same_host:
-        return seen.now_ns - status.beat_ns <= _PATIENCE_NS
-    try:
-        fields = Path(f"/proc/{status.record.pid}/stat").read_text().rpartition(")")[2].split()
-        uptime = float(Path("/proc/uptime").read_text().split()[0])
-        began_ns = time.time_ns() - int((uptime - int(fields[19]) / sysconf("SC_CLK_TCK")) * 1e9)
-    except (OSError, ValueError, IndexError):
-        return False
-    return fields[0] not in {"Z", "X"} and abs(began_ns - status.started_ns) < 5 * 10**9
+def _end(statuses: Sequence[RankStatus]) -> str:
+    """Where the run stopped: by ranks that wrote their end. Of killed ones only the last heartbeat is known."""
+    unfinished = [status for status in statuses if status.state != "completed"]
+    wrote = [status for status in unfinished if status.state == "stopped"]
+    return _step(wrote) if wrote else f"{_step(unfinished)}, or up to {HEARTBEAT_S:g} s later"

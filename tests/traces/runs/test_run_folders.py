@@ -116,11 +116,11 @@ def status(rank: int, state: str = "running", age_s: float = 1, last: int | None
         ([status(0), status(1, last=8)], "The run is still running, in step 7."),
         (
             [status(0, "stopped", reason="RuntimeError: Connection closed by peer"), status(1, age_s=90, last=4)],
-            "The run stopped in step 5: rank 1 ended without a word (killed, or the host was lost); rank 0: RuntimeError: Connection closed by peer.",
+            "The run stopped in step 7: rank 1 ended without a word (killed, or the host was lost); rank 0: RuntimeError: Connection closed by peer.",
         ),
         (
             [status(0, age_s=90, last=None, calls="loop.train:7 < a.b:2")],
-            "The run stopped before its first step ended: rank 0 ended without a word (killed, or the host was lost), last in loop.train:7.",
+            "The run stopped before its first step ended, or up to 5 s later: rank 0 ended without a word (killed, or the host was lost), last in loop.train:7.",
         ),
     ],
 )
