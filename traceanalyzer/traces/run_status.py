@@ -123,3 +123,17 @@ def _end(statuses: Sequence[RankStatus]) -> str:
     unfinished = [status for status in statuses if status.state != "completed"]
     wrote = [status for status in unfinished if status.state == "stopped"]
     return _step(wrote) if wrote else f"{_step(unfinished)}, or up to {HEARTBEAT_S:g} s later"
+
+
+def _is_alive(status: RankStatus, seen: Observer) -> bool:
+    """Whether the process is there; of another host, whether its heartbeat is recent."""
+    same_host = bool(seen.boot) and (status.record.boot, status.record.host) == (seen.boot, seen.host)
+    if not same_host:
+        return seen.now_ns - status.beat_ns <= _PATIENCE_NS
+    try:
+        fields = Path(f"/proc/{status.record.pid}/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        began_ns = time.time_ns() - int((uptime - int(fields[19]) / sysconf("SC_CLK_TCK")) * 1e9)
+    except (OSError, ValueError, IndexError):
+        return False
+    return fields[0] not in {"Z", "X"} and abs(began_ns - status.started_ns) < 5 * 10**9
