@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from instrumented_runs.mixes.settings import MixSettings
 from instrumented_runs.settings import DenseSettings, ExpertSettings, PipelineSettings, RunSettings
 from traceanalyzer.layout import Layout
@@ -21,19 +23,8 @@ def layout_of(settings: RunSettings) -> Layout:
 
 def shape_of(settings: RunSettings) -> ModelShape:
     """The model's shape."""
-    if isinstance(settings, PipelineSettings):
-        return pipeline_shape(settings)
-    if isinstance(settings, ExpertSettings):
-        return expert_shape(settings)
-    if isinstance(settings, MixSettings):
-        return mix_shape(settings)
-    assert isinstance(settings, DenseSettings)  # noqa: S101 - there is no other kind
-    return dense_shape(settings)
-
-
-def pipeline_shape(settings: PipelineSettings) -> ModelShape:
-    """The model of a pipeline job."""
-    return ModelShape(
+    assert isinstance(settings, (PipelineSettings, ExpertSettings, DenseSettings, MixSettings))  # noqa: S101 - there is no other kind
+    plain = ModelShape(
         num_layers=settings.num_layers,
         hidden_size=settings.hidden_size,
         num_heads=settings.num_heads,
@@ -42,49 +33,23 @@ def pipeline_shape(settings: PipelineSettings) -> ModelShape:
         ffn_size=4 * settings.hidden_size,
         vocab_size=settings.vocab_size,
     )
+    if isinstance(settings, ExpertSettings):
+        return _with_experts(plain, settings, settings.expert_ffn_size, shared_expert_ffn_size=settings.shared_ffn_size)
+    if isinstance(settings, MixSettings):
+        grouped = replace(plain, num_kv_heads=settings.num_kv_heads, ffn_size=settings.ffn_size)
+        return _with_experts(grouped, settings, settings.ffn_size) if settings.num_experts else grouped
+    return plain
 
 
-def expert_shape(settings: ExpertSettings) -> ModelShape:
-    """The model of an expert job."""
-    return ModelShape(
-        num_layers=settings.num_layers,
-        hidden_size=settings.hidden_size,
-        num_heads=settings.num_heads,
-        num_kv_heads=settings.num_heads,
-        head_size=settings.hidden_size // settings.num_heads,
+def _with_experts(
+    shape: ModelShape, settings: ExpertSettings | MixSettings, ffn_size: int, shared_expert_ffn_size: int = 0
+) -> ModelShape:
+    """`shape` with experts of `ffn_size` in place of every layer's MLP."""
+    return replace(
+        shape,
         ffn_size=0,
-        vocab_size=settings.vocab_size,
         num_experts=settings.num_experts,
         experts_per_token=settings.experts_per_token,
-        expert_ffn_size=settings.expert_ffn_size,
-        shared_expert_ffn_size=settings.shared_ffn_size,
-    )
-
-
-def dense_shape(settings: DenseSettings) -> ModelShape:
-    """The model of a dense job."""
-    return ModelShape(
-        num_layers=settings.num_layers,
-        hidden_size=settings.hidden_size,
-        num_heads=settings.num_heads,
-        num_kv_heads=settings.num_heads,
-        head_size=settings.hidden_size // settings.num_heads,
-        ffn_size=4 * settings.hidden_size,
-        vocab_size=settings.vocab_size,
-    )
-
-
-def mix_shape(settings: MixSettings) -> ModelShape:
-    """The model of a mixed job."""
-    return ModelShape(
-        num_layers=settings.num_layers,
-        hidden_size=settings.hidden_size,
-        num_heads=settings.num_heads,
-        num_kv_heads=settings.num_kv_heads,
-        head_size=settings.hidden_size // settings.num_heads,
-        ffn_size=0 if settings.num_experts else settings.ffn_size,
-        vocab_size=settings.vocab_size,
-        num_experts=settings.num_experts,
-        experts_per_token=settings.experts_per_token if settings.num_experts else 0,
-        expert_ffn_size=settings.ffn_size if settings.num_experts else 0,
+        expert_ffn_size=ffn_size,
+        shared_expert_ffn_size=shared_expert_ffn_size,
     )

@@ -8,8 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from instrumented_runs.descriptions import dense_shape as shape
-from instrumented_runs.descriptions import layout_of as layout
+from instrumented_runs.descriptions import layout_of, shape_of
 from instrumented_runs.jobs.token_task import batch
 from instrumented_runs.jobs.training_loop import run_steps
 from instrumented_runs.jobs.transformer import stage, token_loss
@@ -28,7 +27,7 @@ def run(settings: DenseSettings) -> None:
     """Train; every rank of the job calls this. More than one rank is plain data parallelism."""
     rank = dist.get_rank()
     pin(rank)
-    model = stage(shape(settings), settings.sequence_length, settings.seed, 0, 1).to(device(), dtype())
+    model = stage(shape_of(settings), settings.sequence_length, settings.seed, 0, 1).to(device(), dtype())
     announce("measuring the matrix-multiply peak of this device")
     hardware = measure_hardware(settings)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, fused=True)
@@ -82,8 +81,8 @@ def describe(settings: DenseSettings, hardware: Hardware) -> Job:
     """What `run.json` says of the job."""
     return Job(
         kind="dense",
-        layout=layout(settings),
-        model=shape(settings),
+        layout=layout_of(settings),
+        model=shape_of(settings),
         compute_mode="real",
         backend=dist.get_backend(),
         dtype=str(dtype()).removeprefix("torch."),

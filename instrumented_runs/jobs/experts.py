@@ -8,8 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from instrumented_runs.descriptions import expert_shape as shape
-from instrumented_runs.descriptions import layout_of as layout
+from instrumented_runs.descriptions import layout_of, shape_of
 from instrumented_runs.experts.exchange import ExpertGroup
 from instrumented_runs.experts.layer import ExpertLayer, ExpertOptions
 from instrumented_runs.experts.loads import sequences_of_shards
@@ -88,7 +87,7 @@ def homes(slots: list[int], members: list[int]) -> tuple[int, ...]:
 
 def make_model(settings: ExpertSettings, group: ExpertGroup, options: ExpertOptions, routing: Routing) -> nn.Sequential:
     """The model with this rank's share of the experts; every weight depends only on its place in the whole model."""
-    form = shape(settings)
+    form = shape_of(settings)
     seed = settings.seed * 10_007
     kind = SlicedExpertLayer if settings.experts_by == "tp" else ExpertLayer
     parts: list[nn.Module] = [seed_weights(Embedding(form, settings.sequence_length), seed)]
@@ -132,8 +131,8 @@ def describe(settings: ExpertSettings) -> Job:
     paced = settings.compute_mode == "paced"
     return Job(
         kind="experts",
-        layout=layout(settings),
-        model=shape(settings),
+        layout=layout_of(settings),
+        model=shape_of(settings),
         compute_mode=settings.compute_mode,
         backend=dist.get_backend(),
         dtype="float32",

@@ -16,7 +16,7 @@ from torch.distributed.pipelining import PipelineStage, Schedule1F1B, ScheduleGP
 from torch.distributed.pipelining.schedules import _PipelineScheduleRuntime
 from torch.profiler import record_function
 
-from instrumented_runs.descriptions import layout_of, mix_shape
+from instrumented_runs.descriptions import layout_of, shape_of
 from instrumented_runs.experts.exchange import ExpertGroup
 from instrumented_runs.experts.layer import ExpertLayer, ExpertOptions
 from instrumented_runs.experts.mlps import Expert
@@ -272,7 +272,7 @@ def describe(settings: MixSettings) -> Job:
     return Job(
         kind="pipeline" if settings.pp > 1 else "experts" if settings.num_experts else "dense",
         layout=layout_of(settings),
-        model=mix_shape(settings),
+        model=shape_of(settings),
         compute_mode=settings.compute_mode,
         backend=dist.get_backend(),
         dtype="float32",

@@ -14,8 +14,7 @@ import torch.distributed as dist
 from torch.distributed.pipelining import PipelineStage
 from torch.profiler import record_function
 
-from instrumented_runs.descriptions import layout_of as layout
-from instrumented_runs.descriptions import pipeline_shape as shape
+from instrumented_runs.descriptions import layout_of, shape_of
 from instrumented_runs.jobs.token_task import batch
 from instrumented_runs.jobs.training_loop import run_steps
 from instrumented_runs.jobs.transformer import stage as stage_module
@@ -37,7 +36,7 @@ from traceanalyzer.schedule import Action, Phase
 
 def run(settings: PipelineSettings) -> None:
     """Train; every rank of the job calls this."""
-    rank, place = dist.get_rank(), find_place(layout(settings))
+    rank, place = dist.get_rank(), find_place(layout_of(settings))
     pacer = Pacer() if settings.compute_mode == "paced" else None
     faults = Faults(settings.faults, rank, settings.seed)
     if faults.link_delays_s() and dist.get_backend() == "nccl":
@@ -94,7 +93,7 @@ def make_stage(
     settings: PipelineSettings, index: int, place: Place, pacer: Pacer | None, faults: Faults, in_flight: InFlight
 ) -> PipelineStage:
     """Stage `index` of the model, its three compute methods inside ranges."""
-    module = stage_module(shape(settings), settings.sequence_length, settings.seed, index, settings.num_stages)
+    module = stage_module(shape_of(settings), settings.sequence_length, settings.seed, index, settings.num_stages)
     stage = PipelineStage(module.to(device()), index, settings.num_stages, device(), group=place.pipeline)
     forward = settings.forward_ms / settings.num_chunks
     backward = settings.backward_ms / settings.num_chunks
@@ -145,8 +144,8 @@ def describe(settings: PipelineSettings) -> Job:
     paced = settings.compute_mode == "paced"
     return Job(
         kind="pipeline",
-        layout=layout(settings),
-        model=shape(settings),
+        layout=layout_of(settings),
+        model=shape_of(settings),
         compute_mode=settings.compute_mode,
         backend=dist.get_backend(),
         dtype="float32",
