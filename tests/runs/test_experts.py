@@ -17,11 +17,12 @@ torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
 from launched.run_jobs import losses, ranges, run_job  # noqa: E402
 
+from instrumented_runs.descriptions import shape_of  # noqa: E402
 from instrumented_runs.experts.layer import placed  # noqa: E402
 from instrumented_runs.experts.loads import sequences_of_shards  # noqa: E402
 from instrumented_runs.experts.mlps import Expert, compute_experts, grouped_multiply  # noqa: E402
 from instrumented_runs.experts.routing import assign, deal  # noqa: E402
-from instrumented_runs.jobs.experts import homes, shape  # noqa: E402
+from instrumented_runs.jobs.experts import homes  # noqa: E402
 from instrumented_runs.jobs.token_task import batch  # noqa: E402
 from instrumented_runs.jobs.transformer import Attention, Embedding, Head, seed_weights, token_loss  # noqa: E402
 from instrumented_runs.settings import ExpertSettings  # noqa: E402
@@ -61,7 +62,7 @@ class PlainLayer(torch.nn.Module):
 
     def __init__(self, settings: ExpertSettings, layer: int) -> None:
         super().__init__()
-        form = shape(settings)
+        form = shape_of(settings)
         self.settings, self.layer, self.step = settings, layer, 0
         seed = settings.seed * 10_007
         self.norm = torch.nn.LayerNorm(form.hidden_size)
@@ -104,7 +105,7 @@ class PlainLayer(torch.nn.Module):
 
 def single_process(settings: ExpertSettings) -> tuple[list[float], int]:
     """Losses of the job in one process, and how many copies it dropped."""
-    form, seed = shape(settings), settings.seed * 10_007
+    form, seed = shape_of(settings), settings.seed * 10_007
     layers = [PlainLayer(settings, layer) for layer in range(form.num_layers)]
     modules: list[torch.nn.Module] = [seed_weights(Embedding(form, settings.sequence_length), seed)]
     for layer, experts in enumerate(layers):

@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch", reason="reference jobs need torch")
 
 from launched.run_jobs import losses, ranges, read_steps, read_trace, run_job  # noqa: E402
 
-from instrumented_runs.jobs.pipeline import shape  # noqa: E402
+from instrumented_runs.descriptions import shape_of  # noqa: E402
 from instrumented_runs.jobs.token_task import batch  # noqa: E402
 from instrumented_runs.jobs.transformer import parts, token_loss  # noqa: E402
 from instrumented_runs.pipeline.plan import plan_named, plan_order  # noqa: E402
@@ -30,7 +30,7 @@ NUM_STEPS = 2 + 1 + 1  # warm-up, profiled, unprofiled
 def single_process_losses(settings: PipelineSettings, num_steps: int) -> list[float]:
     """The same model trained without any pipeline: microbatches one after the other, gradients averaged."""
     model = torch.nn.Sequential(
-        *parts(shape(settings), settings.sequence_length, settings.seed, 0, settings.num_layers)
+        *parts(shape_of(settings), settings.sequence_length, settings.seed, 0, settings.num_layers)
     )
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     found = []

@@ -224,7 +224,7 @@ def warnings(
         lines.append(unknown)
     if job is not None and job.compute_mode == "paced":
         lines.append(
-            "Paced run: every computation is followed by a sleep to a set length, so that the timeline is faithful."
+            "Paced run: every computation is followed by a sleep to a set length, so its time is not the hardware's."
         )
     return lines
 

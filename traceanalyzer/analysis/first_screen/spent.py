@@ -101,7 +101,7 @@ def _who(of: Spent) -> str:
     if found == 1:
         stage = next((_stage(each) for each in of.captured.ranks if each.rank == of.ranks[0]), "")
         return f"Rank {of.ranks[0]} ({stage}{n_of_n(1, expected)})"
-    return f"The mean of {n_of_n(found, expected)}"
+    return f"The mean of {n_of_n(found, expected) if expected else f'{found:,} captured ranks'}"
 
 
 def _stage(rank: RankFigures) -> str:

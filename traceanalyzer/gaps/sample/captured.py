@@ -184,7 +184,7 @@ def _next(
         if not set(groups).issuperset(members):
             return members, reason
     if expected is None:
-        return (), _UNKNOWN if len(groups) == 1 else "these traces do not show whether the job has more ranks"
+        return (), _UNKNOWN if len(groups) == 1 else None
     missing = next(rank for rank in count() if rank not in groups)  # the world may be claimed to hold billions
     return (missing,), "the groups of the ranks are not known; another rank shows who waits for whom"
 
