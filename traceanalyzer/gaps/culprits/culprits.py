@@ -197,24 +197,39 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
     above_noise = saving.ns > saving.noise or saving.low > whole.least_ns  # every step of a few has it
     if not saving.recurs or saving.ns <= whole.least_ns or not above_noise:
         return None
-    cause, others = _CAUSES[price.part], whole.members(price.rank)
-    basis: FaultBasis = "replica" if price.basis == "replica" else "replay"
     # nothing recorded shows why such kernels start late, so what would help is not known
-    priced = known and whole.error <= MAX_REPLAY_ERROR and cause != "late_starts"
+    priced = known and whole.error <= MAX_REPLAY_ERROR and _CAUSES[price.part] != "late_starts"
     if not priced:
-        saving = _bound(whole, price.rank)
-        if saving is None:
+        bound = _bound(whole, price.rank)
+        if bound is None:
             return None
+        most = f"others wait for it up to {milliseconds(bound.high / 1e6)} per step"
+        return _described(whole, price, bound, "waits", f"; {most}: a bound, the saving is not known")
+    basis: FaultBasis = "replica" if price.basis == "replica" else "replay"
+    remarks = {
+        "priced as if a captured pipeline had these times, for its own was not captured whole": basis == "replica",
+        "seen in one step, so whether it recurs is not known": price.num_steps == 1,
+    }
+    return _described(whole, price, saving, basis, "".join(f"; {text}" for text, holds in remarks.items() if holds))
+
+
+def _unpriced(whole: _Compared, rank: int) -> RankFault | None:
+    """A rank that needs clearly longer than its peers, of which replay cannot say what others wait for it."""
+    price = excess(whole.segments, rank)
+    saving = price.parts[price.part]
+    clear = saving.recurs and saving.ns > MAX_REPLAY_ERROR * whole.step_ns
+    if not clear or not whole.members(rank) or _CAUSES[price.part] == "late_starts":
+        return None
+    most = f"its repair saves at most {milliseconds(saving.high / 1e6)} per step"
+    return _described(whole, price, saving, "excess", f"; what others wait for it is not known: {most}")
+
+
+def _described(whole: _Compared, price: Price, saving: Saving, basis: FaultBasis, remark: str) -> RankFault:
+    """The fault of a rank with its evidence; of a bound (`waits`, `excess`) no price is stated."""
+    others, cause = whole.members(price.rank), _CAUSES[price.part]
     evidence, kernel, call = _evidence(whole, price, others)
-    if not priced:
-        evidence += (
-            f"; others wait for it up to {milliseconds(saving.high / 1e6)} per step: a bound, the saving is not known"
-        )
-    elif price.basis == "replica":
-        evidence += "; priced as if a captured pipeline had these times, for its own was not captured whole"
-    if priced and price.num_steps == 1:
-        evidence += "; seen in one step, so whether it recurs is not known"
     moment = _moment(whole, price)
+    priced = basis in ("replay", "replica")
     return RankFault(
         rank=price.rank,
         cause=cause,
@@ -222,40 +237,12 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
         share_of_step=saving.ns / whole.step_ns if priced else None,
         low=max(saving.low, 0.0) / 1e6,
         high=saving.high / 1e6,
-        evidence=evidence,
+        evidence=f"{evidence}{remark}",
         kernel=kernel,
         call=call,
-        basis=basis if priced else "waits",
+        basis=basis,
         peers=others,
         slowdown=_longer(whole.segments, price.rank) if cause == "computation" else None,
-        num_steps=price.num_steps,
-        start_ns=moment[0] if moment else None,
-        end_ns=moment[1] if moment else None,
-    )
-
-
-def _unpriced(whole: _Compared, rank: int) -> RankFault | None:
-    """A rank that needs clearly longer than its peers, of which replay cannot say what others wait for it."""
-    price, others = excess(whole.segments, rank), whole.members(rank)
-    saving, cause = price.parts[price.part], _CAUSES[price.part]
-    if not saving.recurs or saving.ns <= MAX_REPLAY_ERROR * whole.step_ns or not others or cause == "late_starts":
-        return None
-    evidence, kernel, call = _evidence(whole, price, others)
-    moment = _moment(whole, price)
-    return RankFault(
-        rank=rank,
-        cause=cause,
-        ms=None,
-        share_of_step=None,
-        low=0.0,
-        high=saving.high / 1e6,
-        evidence=f"{evidence}; what others wait for it is not known: its repair saves at most "
-        f"{milliseconds(saving.high / 1e6)} per step",
-        kernel=kernel,
-        call=call,
-        basis="excess",
-        peers=others,
-        slowdown=_longer(whole.segments, rank) if cause == "computation" else None,
         num_steps=price.num_steps,
         start_ns=moment[0] if moment else None,
         end_ns=moment[1] if moment else None,
