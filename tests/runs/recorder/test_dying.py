@@ -59,7 +59,7 @@ def result(folder: Path) -> Run:
             "by peer",
         ),
         pytest.param("raise:2@6", [0, 1, 2], "rank 2: ValueError: planted", "by peer", marks=pytest.mark.wide),
-        pytest.param("full:0@6", [1, 2], "rank 0: OutputError", "the trace of rank 0", marks=pytest.mark.wide),
+        pytest.param("full:0@6", [1, 2], "rank 0: OutputError", "no usable trace of rank 0", marks=pytest.mark.wide),
     ],
 )
 def test_a_rank_that_dies_is_named_and_the_others_traces_are_kept(

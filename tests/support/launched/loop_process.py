@@ -53,9 +53,8 @@ def main(folder: str, num_steps: str, mesh: str = "", fault: str = "") -> None:
         world_size=num_ranks,
         timeout=timedelta(seconds=float(os.environ.get("LOOP_TIMEOUT_S", "120"))),
     )
-    if mesh:
-        sizes = dict(part.split("=") for part in mesh.split(","))
-        dist.init_device_mesh("cpu", tuple(int(size) for size in sizes.values()), mesh_dim_names=tuple(sizes))
+    sizes = {name: int(size) for name, size in (part.split("=") for part in mesh.split(",") if part)}
+    kept = dist.init_device_mesh("cpu", tuple(sizes.values()), mesh_dim_names=tuple(sizes)) if sizes else None
     window = Window(wait=1, warmup=1, active=int(num_steps) - 2)
     with Recorder(folder, window=window) as recorder:
         for step in range(int(num_steps)):
@@ -67,6 +66,7 @@ def main(folder: str, num_steps: str, mesh: str = "", fault: str = "") -> None:
             if rank == 0:
                 sys.stdout.write(f"step {step}\n")
                 sys.stdout.flush()
+    del kept  # a loop holds its mesh while it runs
     dist.destroy_process_group()
 
 
