@@ -66,7 +66,7 @@ def test_a_later_recording_leaves_nothing_of_an_earlier_one_of_the_same_rank(tmp
     for name in ("rank00000.json.gz", "rank00000.1.json.gz", "rank00001.json.gz"):
         (tmp_path / "traces").mkdir(exist_ok=True)
         (tmp_path / "traces" / name).write_bytes(b"of an earlier run")
-    loop(tmp_path, 1, Window(wait=9))
+    loop(tmp_path, 1, Window(wait=9), replace=True)
     assert [p.name for p in (tmp_path / "traces").iterdir()] == ["rank00001.json.gz"]
 
 
