@@ -42,6 +42,11 @@ class Layout:
         """Ranks of one stage of all pipelines: the distance between neighbouring stages."""
         return self.dp * self.cp * self.tp
 
+    @property
+    def num_batch_parts(self) -> int:
+        """Parts that the tokens of a step are cut into: a replica's sequences, and of each what a context rank holds."""
+        return self.dp * self.cp
+
     def pipeline_rank(self, rank: int) -> int:
         """Position of `rank` along its pipeline, 0 to pp-1."""
         return rank // self.width

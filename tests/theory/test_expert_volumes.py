@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from traceanalyzer.errors import DomainError
-from traceanalyzer.gaps.experts.volumes import dispatch_at_peak, layer_shape, volume_theory
+from traceanalyzer.gaps.experts.volumes import dispatch_at_peak, layer_shape, volume_theory, volumes
 from traceanalyzer.job import Job
 from traceanalyzer.layout import Layout
 from traceanalyzer.model import ModelShape
-from traceanalyzer.schema import TRAFFIC, conform
+from traceanalyzer.schema import ROUTING, TRAFFIC, conform
 from traceanalyzer.theory.experts.network import Port, Topology, all_to_all_ns
 from traceanalyzer.theory.experts.placement import Placement, balanced_placement, contiguous
 from traceanalyzer.theory.experts.volumes import (
@@ -234,3 +234,19 @@ def test_bytes_between_nodes_know_group_limited_routing() -> None:
     free = volume_theory(layer, dataclasses.replace(job, model=dataclasses.replace(model, groups_per_token=0)), 8)
     assert free.distinct_nodes == pytest.approx(5.30, abs=0.01)
     assert volume_theory(layer, job, 1).distinct_nodes is None
+
+
+def test_context_ranks_share_the_tokens_of_a_replica() -> None:
+    """16,384 tokens over 2 replicas of 4 context ranks: 2,048 on each, and 1.5 · 2,048 · 2 ÷ 8 slots of an expert."""
+    model = ModelShape(
+        num_layers=1, hidden_size=64, num_heads=4, num_kv_heads=4, head_size=16, ffn_size=0, vocab_size=64,
+        num_experts=8, experts_per_token=2, expert_ffn_size=128,
+    )  # fmt: skip
+    job = Job(
+        kind="x", layout=Layout(dp=2, cp=4, ep=8), model=model, compute_mode="real", backend="nccl", dtype="bfloat16",
+        tokens_per_step=16_384, sequence_length=8192, capacity_factor=1.5,
+    )  # fmt: skip
+    row = {"rank": 0, "expert_rank": 1, "step": 0, "layer": 0, "group": "0,1,2,3,4,5,6,7", "tokens": 100}
+    _, theory = volumes(pl.DataFrame(schema=TRAFFIC), conform(pl.DataFrame([row]), ROUTING), {}, job)
+    assert theory is not None
+    assert theory.capacity_slots == 768

@@ -71,7 +71,7 @@ def expert_sharding(
     tokens = (
         0.0
         if job is None or job.layout is None
-        else job.tokens_per_step / (job.layout.dp * (job.num_microbatches or 1))
+        else job.tokens_per_step / (job.layout.num_batch_parts * (job.num_microbatches or 1))
     )
     layer = layer_shape(tokens, num_ranks, job) if tokens else None
     return ExpertSharding(

@@ -168,7 +168,7 @@ def _layer_of(routing: pl.DataFrame, job: Job | None) -> ExpertLayer | None:
     copies = routing.group_by("step", "layer", "group", "rank").agg(pl.col("tokens").sum())["tokens"].mean()
     per_token = max(job.model.experts_per_token, 1)
     measured = float(str(copies)) / per_token
-    declared = job.tokens_per_step / (job.layout.dp * (job.num_microbatches or 1)) if job.layout else 0.0
+    declared = job.tokens_per_step / (job.layout.num_batch_parts * (job.num_microbatches or 1)) if job.layout else 0.0
     tokens = declared if job.capacity_factor and declared else measured
     return layer_shape(tokens, routing["group"][0].count(",") + 1, job)
 

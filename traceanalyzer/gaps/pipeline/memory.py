@@ -59,7 +59,7 @@ def _activation_bytes(pipeline: PipelineGap, job: Job | None) -> tuple[tuple[int
         return (), "how tensor parallelism divides activations is not known"
     places = pipeline.actions.select("stage", "microbatch").max().row(0)
     num_stages, num_microbatches = places[0] + 1, places[1] + 1
-    tokens = job.tokens_per_step // (job.layout.dp * job.layout.cp * num_microbatches)
+    tokens = job.tokens_per_step // (job.layout.num_batch_parts * num_microbatches)
     try:
         size = _ELEMENT_BYTES[parse_dtype(job.dtype)]
         return stage_activation_bytes(job.model, num_stages, tokens, size, job.recompute), None
