@@ -96,7 +96,7 @@ def ink_on(color: str) -> str:
     return max((LIGHT_INK_ON_MARK, DARK_INK_ON_MARK), key=lambda ink: contrast(ink, color))
 
 
-WAITS = {"dependency": "#a0708c", "late send": "#aa4466", "late member": "#ee6666"}
+WAITS = {"dependency": "#a0708c", "late send": "#c02810", "late member": "#ee6666"}
 """Waiting, by its cause."""
 KERNELS = {
     "gemm": "#669977",
@@ -109,6 +109,8 @@ KERNELS = {
     "communication": "#aa4466",
 }
 """What a kernel does; `communication` is one whose waiting is not known."""
+HOST_WORK = {"computation": OWNERS["compute"]}
+"""What a rank without a device does beside communication; never beside kernels."""
 KERNEL_NAMES = {
     "gemm": "matrix multiplication",
     "attention": "attention",

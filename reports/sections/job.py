@@ -41,7 +41,11 @@ def _job_lead(job: JobFacts) -> str:
     least = min((fact.confidence for _, fact in stated), default=1.0)
     guessed = f": {', '.join(spaced(name) for name in inferred[:_MOST_NAMES])}" if inferred else ""
     sure = f", the least certain of them {percent(least)} sure" if inferred and least < 1 else ""
-    return f"{counted(len(stated), 'fact')} known of the job, {', '.join(counts)}{guessed}{sure}." if stated else ""
+    return (
+        f"What is known of the job: {counted(len(stated), 'fact')}, {', '.join(counts)}{guessed}{sure}."
+        if stated
+        else ""
+    )
 
 
 def bytes_by_dimension(sent: Sequence[DimensionBytes]) -> Grid | None:

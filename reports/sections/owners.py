@@ -14,7 +14,7 @@ from reports.sections.devices.mesh import late_ranks, mesh_chart
 from reports.sections.material import Material
 from reports.sections.rows import rows_of
 from traceanalyzer.review import Accounting, Figure, OwnerShare, Review
-from traceanalyzer.review.words import milliseconds, n_of_n, percent, ranks_text, spaced
+from traceanalyzer.review.words import loss_text, milliseconds, n_of_n, percent, ranks_text, spaced
 
 PHASE_NAMES = {
     "F": "forward",
@@ -49,7 +49,12 @@ def _lead(review: Review) -> str:
     if not review.accounting.owners:
         return ""
     largest = max(losses, key=lambda row: row.ms, default=None)
-    lost = f", and {spaced(largest.owner)} takes {percent(largest.share)}" if largest else ""
+    has_devices = review.kernels is not None
+    lost = (
+        f"; the largest loss is {loss_text(largest.owner, has_devices=has_devices)}, {percent(largest.share)}"
+        if largest
+        else ""
+    )
     late = late_ranks(review)
     named = f" {ranks_text(list(late)).capitalize()} {'stands' if len(late) == 1 else 'stand'} out." if late else ""
     return f"{_who(review)} for {percent(computed)} of {'its' if review.quality.num_ranks_found == 1 else 'their'} step{lost}.{named}"

@@ -79,8 +79,8 @@ def _strip(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - B
     )
     made.varea(x="x", y1="low", y2="high", source=source, fill_color=SEQUENTIAL[1], fill_alpha=0.55)
     made.xaxis.visible = False
-    made.yaxis.ticker = FixedTicker(ticks=[0, 1])
-    made.yaxis.major_label_overrides = {0: "0%", 1: f"{overview.what} 100%"}
+    made.yaxis.ticker = FixedTicker(ticks=[0, 0.5, 1])
+    made.yaxis.major_label_overrides = {0: "0%", 0.5: overview.what, 1: "100%"}
     _navigates(made, seen)
     return made
 

@@ -40,11 +40,14 @@ class Laid:
     has_phase: bool
     """Whether steps are pipeline phases, not whole steps."""
     has_kernels: bool
+    has_computation: bool
+    """Whether computation of ranks without device is drawn."""
 
     @property
     def busy_with(self) -> str:
         """What the map shows."""
-        return "computing" if self.has_phase or self.has_kernels else "communicating"
+        known = self.has_phase or self.has_kernels or self.has_computation
+        return "computing" if known else "communicating"
 
     @property
     def has_pipeline(self) -> bool:
@@ -77,7 +80,8 @@ def lay_out(
     table = {name: tables.get(name, empty(TABLES[name].schema)) for name in _NEEDED}
     actions = table["actions"].drop_nulls(["rank", "step", "phase", "start_ns", "end_ns"])
     kernels = table["kernels"].drop_nulls(["start_ns", "end_ns"])
-    busy = _busy(actions, kernels, table["collectives"])
+    computing = spans.computation_spans(table["owner_segments"]) if actions.is_empty() and kernels.is_empty() else None
+    busy = _busy(actions, kernels, computing, table["collectives"])
     places = _places(actions, busy, table)
     chosen = lanes.choose(places, named)
     of_lanes = {
@@ -85,6 +89,9 @@ def lay_out(
         for name, frame in ({**table, "actions": actions, "kernels": kernels}).items()
     }
     drawn = spans.device_spans(*(of_lanes[name] for name in ("kernels", "communications", "collectives", "p2p")))
+    if computing is not None:
+        drawn = pl.concat([drawn, computing.filter(pl.col("rank").is_in(list(chosen.ranks)))])
+        drawn = drawn.sort("rank", "row", "start_ns")
     first, last = _extent(steps, drawn)
     drawn = drawn.filter((pl.col("end_ns") > first) & (pl.col("start_ns") < last))
     return Laid(
@@ -101,10 +108,21 @@ def lay_out(
         window=(first, last),
         has_phase=not actions.is_empty(),
         has_kernels=not kernels.is_empty(),
+        has_computation=computing is not None and not computing.is_empty(),
     )
 
 
-_NEEDED = ("actions", "ideal_actions", "steps", "kernels", "communications", "collectives", "p2p", "bubble")
+_NEEDED = (
+    "actions",
+    "ideal_actions",
+    "steps",
+    "kernels",
+    "communications",
+    "collectives",
+    "p2p",
+    "bubble",
+    "owner_segments",
+)
 
 
 def _extent(steps: Sequence[Step], drawn: pl.DataFrame) -> tuple[int, int]:
@@ -117,9 +135,12 @@ def _extent(steps: Sequence[Step], drawn: pl.DataFrame) -> tuple[int, int]:
     return max(min(first, low), first - margin), min(max(last, high), last + margin)
 
 
-def _busy(actions: pl.DataFrame, kernels: pl.DataFrame, collectives: pl.DataFrame) -> pl.DataFrame:
+def _busy(
+    actions: pl.DataFrame, kernels: pl.DataFrame, of_hosts: pl.DataFrame | None, collectives: pl.DataFrame
+) -> pl.DataFrame:
     computing = kernels.filter(pl.col("kind").cast(pl.String).is_in(_COMPUTE))
-    source = next((frame for frame in (computing, actions, collectives) if not frame.is_empty()), actions)
+    known = (computing, actions, actions if of_hosts is None else of_hosts, collectives)
+    source = next((frame for frame in known if not frame.is_empty()), actions)
     return source.select("rank", "start_ns", "end_ns").drop_nulls()
 
 

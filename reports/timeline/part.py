@@ -11,7 +11,17 @@ from typing import Any
 
 import polars as pl
 
-from reports.charts.palette import KERNEL_NAMES, KERNELS, ODD_CHUNKS, PHASE_NAMES, PHASES, WAIT_NAMES, WAITS, ink_on
+from reports.charts.palette import (
+    HOST_WORK,
+    KERNEL_NAMES,
+    KERNELS,
+    ODD_CHUNKS,
+    PHASE_NAMES,
+    PHASES,
+    WAIT_NAMES,
+    WAITS,
+    ink_on,
+)
 from reports.charts.time_axis import NS_PER_MS, view
 from reports.page.model import Chart, TimelineContent
 from reports.page.text import safe_text
@@ -137,11 +147,12 @@ def _kinds(laid: Laid) -> list[dict[str, str]]:
     used = {
         kind for frame in (laid.actions, laid.ideal, laid.waits, laid.device.spans) for kind in frame["kind"].unique()
     }
-    colors = {**PHASES, **{f"{phase}'": color for phase, color in ODD_CHUNKS.items()}, **WAITS, **KERNELS}
+    colors = {**PHASES, **{f"{phase}'": color for phase, color in ODD_CHUNKS.items()}, **WAITS, **HOST_WORK, **KERNELS}
     names = {
         **PHASE_NAMES,
         **{f"{p}'": f"{name}, other chunk" for p, name in PHASE_NAMES.items()},
         **WAIT_NAMES,
+        **{name: name for name in HOST_WORK},
         **KERNEL_NAMES,
     }
     return [
@@ -153,7 +164,8 @@ def _kinds(laid: Laid) -> list[dict[str, str]]:
 
 def _legend(kinds: list[dict[str, str]], laid: Laid) -> tuple[tuple[str, str], ...]:
     shown = [(kind["label"], kind["color"]) for kind in kinds if not kind["key"].endswith("'")]
-    rest = "idle" if laid.has_phase or laid.has_kernels else "other work of the host"
+    idles = laid.has_phase or laid.has_kernels
+    rest = "idle" if idles else "other work of the host" if laid.has_computation else "not communicating"
     return (*shown, (rest, "var(--idle)"))
 
 

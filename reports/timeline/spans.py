@@ -162,6 +162,18 @@ def _split(placed: pl.DataFrame) -> pl.DataFrame:
     return pl.concat([part.select(*SPANS) for part in parts])
 
 
+def computation_spans(owners: pl.DataFrame) -> pl.DataFrame:
+    """What ranks without device compute, from `OWNER_SEGMENTS`; neighbours are one span."""
+    computing = owners.filter(pl.col("label").cast(pl.String).str.starts_with("compute/")).sort("rank", "start_ns")
+    begins = (pl.col("start_ns") != pl.col("end_ns").shift(1).over("rank")).fill_null(value=True)
+    joined = computing.with_columns(part=begins.cum_sum().over("rank")).group_by("rank", "part")
+    return _conform(
+        joined.agg(pl.col("start_ns").min(), pl.col("end_ns").max()).with_columns(
+            row=pl.lit(0), kind=pl.lit("computation"), name=pl.lit("computation"), peer=pl.lit(None), match=pl.lit(None)
+        )
+    )
+
+
 def _calls(collectives: pl.DataFrame) -> pl.DataFrame:
     """Collectives as calls of the host: what a trace without a device shows."""
     timed = collectives.drop_nulls(["start_ns", "end_ns"]).with_columns(

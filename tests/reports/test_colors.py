@@ -29,6 +29,10 @@ TOGETHER = {
     "phases of the step": palette.STEP_PHASES,
     "collectives": palette.COLLECTIVE_PARTS,
     "kernels": palette.KERNELS,
+    "work of hosts": {
+        **palette.HOST_WORK, **palette.WAITS,
+        **{name: palette.KERNELS[name] for name in ("transfer", "communication")},
+    },
     "waterfall": {
         "compute": palette.OWNERS["compute"], "loss": palette.LOSS, "result": palette.RESULT,
         "schedule": palette.BUBBLE_PARTS["warm-up"], "reference": palette.REFERENCE,

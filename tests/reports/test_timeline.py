@@ -15,9 +15,10 @@ from reports.timeline.busy import binned, busy_map
 from reports.timeline.layout import Laid, lay_out
 from reports.timeline.packing import Packed, pack
 from reports.timeline.part import content
-from reports.timeline.spans import SPANS, action_spans, device_spans, wait_spans
+from reports.timeline.spans import SPANS, action_spans, computation_spans, device_spans, wait_spans
 from reports.timeline.steps import shown, timed_steps
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, TABLES, conform, empty
+from traceanalyzer.schema.pipeline import OWNER_SEGMENTS
 
 KERNELS, COMMUNICATIONS, P2P = (TABLES[name].schema for name in ("kernels", "communications", "p2p"))
 
@@ -108,6 +109,34 @@ def collectives(**more: object) -> pl.DataFrame:
         "match": [5, 5],
     }
     return conform(pl.DataFrame({**frame, **more}), COLLECTIVE_SPLITS)  # fmt: skip
+
+
+def owners(*rows: tuple[int, str, int, int]) -> pl.DataFrame:
+    names = ("rank", "label", "start_ns", "end_ns")
+    frame = pl.DataFrame([(2, *row) for row in rows], schema=("step", *names), orient="row")
+    return conform(frame, OWNER_SEGMENTS)
+
+
+def test_what_ranks_without_a_device_compute_is_drawn() -> None:
+    segments = owners(
+        (0, "compute/operator", 0, 10), (0, "compute/action", 10, 25), (0, "wait/collective", 25, 40),
+        (1, "host/main", 0, 5), (1, "compute/operator", 5, 38), (1, "host/main", 38, 40),
+    )  # fmt: skip
+    assert computation_spans(segments).select("rank", "kind", "start_ns", "end_ns").rows() == [
+        (0, "computation", 0, 25),
+        (1, "computation", 5, 38),
+    ]
+    steps = conform(pl.DataFrame({"rank": [0, 1], "step": 2, "start_ns": 0, "end_ns": 40}), TABLES["steps"].schema)
+    tables = {"steps": steps, "collectives": collectives(), "owner_segments": segments}
+    laid = lay_out(tables)
+    assert laid.busy_with == "computing"
+    drawn = laid.device.spans.select("rank", "kind", "start_ns", "end_ns").rows()
+    assert drawn == sorted(drawn, key=lambda row: (row[0], row[2]))  # a rank's spans lie together
+    assert {row[1] for row in drawn if row[0] == 0} == {"computation", "late member", "transfer"}
+    assert ("other work of the host", "var(--idle)") in content(laid, ()).legend
+    without = lay_out({"steps": steps, "collectives": collectives()})
+    assert without.busy_with == "communicating"
+    assert ("not communicating", "var(--idle)") in content(without, ()).legend
 
 
 def test_without_a_device_collectives_are_waiting_for_the_last_member_then_transfer() -> None:

@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Concatenate, Literal, ParamSpec
 
+from traceanalyzer.review.vocabulary import Owner
+
 Unit = Literal["share", "ms", "us", "ns", "ratio", "count", "bytes", "flops", "flops_per_second", "number"]
 
 NOTHING = "–"
@@ -146,3 +148,20 @@ def ranks_text(ranks: Sequence[int], most: int = 8) -> str:
 def n_of_n(num_ranks: int, expected: int | None) -> str:
     """How many of how many ranks, for example `8 of 1,024 ranks`."""
     return f"{num_ranks:,} of {f'{expected:,}' if expected else 'an unknown number of'} ranks"
+
+
+_LOSSES: dict[Owner, str] = {
+    "transfer": "exposed transfer",
+    "wait": "waiting for other ranks",
+    "communication": "exposed communication",
+    "copy": "copies",
+    "queued": "launched work that does not start (why is not recorded)",
+    "launch_gap": "gaps between launches",
+    "host": "waiting for the host",
+    "unknown": "time that nothing recorded accounts for",
+}
+
+
+def loss_text(owner: Owner, *, has_devices: bool) -> str:
+    """What an owner's time is to a rank that does not compute meanwhile. Without a device the main thread is it: it waits for no host."""
+    return "work of its main thread outside operators" if owner == "host" and not has_devices else _LOSSES[owner]

@@ -11,7 +11,6 @@ from traceanalyzer.review import (
     KernelClass,
     KernelName,
     Kernels,
-    OwnerShare,
     Quality,
     RankFigures,
     Sample,
@@ -19,7 +18,7 @@ from traceanalyzer.review import (
 )
 from traceanalyzer.review.sections.step import spread
 from traceanalyzer.review.vocabulary import Owner, StepPhase
-from traceanalyzer.review.words import milliseconds, n_of_n, percent
+from traceanalyzer.review.words import loss_text, milliseconds, n_of_n, percent
 
 MIN_SHARE = 0.01
 """Of the step: a smaller loss is not told."""
@@ -29,16 +28,6 @@ MIN_LAUNCH_BOUND = 0.05
 _SAME = 0.01
 """The mean window is called the step where it is as long as the median one within this."""
 _MAX_NAME = 60
-_LOSSES: dict[Owner, str] = {
-    "transfer": "exposed transfer",
-    "wait": "waiting for other ranks",
-    "communication": "exposed communication",
-    "copy": "copies",
-    "queued": "launched work that does not start (why is not recorded)",
-    "launch_gap": "gaps between launches",
-    "host": "waiting for the host",
-    "unknown": "time that nothing recorded accounts for",
-}
 _PHASES: dict[StepPhase, str] = {
     "F": "the forward pass",
     "B": "the backward pass",
@@ -101,7 +90,7 @@ def _who(of: Spent) -> str:
     if found == 1:
         stage = next((_stage(each) for each in of.captured.ranks if each.rank == of.ranks[0]), "")
         return f"Rank {of.ranks[0]} ({stage}{n_of_n(1, expected)})"
-    return f"The mean of {n_of_n(found, expected) if expected else f'{found:,} captured ranks'}"
+    return f"The mean of {n_of_n(found, expected) if expected else f'{found:,} captured ranks (of an unknown number)'}"
 
 
 def _stage(rank: RankFigures) -> str:
@@ -120,7 +109,7 @@ def _ledger(of: Spent) -> str:
     if not losses:
         return f"{told}."
     largest = max(losses, key=lambda row: row.share)
-    lost = f"{_loss(largest, of)}, {milliseconds(largest.ms)} ({percent(largest.share)})"
+    lost = f"{loss_text(largest.owner, has_devices=of.kernels is not None)}, {milliseconds(largest.ms)} ({percent(largest.share)})"
     return f"{told}; its largest loss is {lost}{_where(largest.owner, of.accounting)}."
 
 
@@ -131,13 +120,6 @@ def _window(of: Spent) -> str:
     if abs(mean - median) <= _SAME * median:
         return f"a step of {milliseconds(median)}{differing}"
     return f"its step, {milliseconds(mean)} on average{differing}"
-
-
-def _loss(row: OwnerShare, of: Spent) -> str:
-    """On CPU traces the main thread is the device, so it does not wait for its host."""
-    if row.owner == "host" and of.kernels is None:
-        return "work of its main thread outside operators"
-    return _LOSSES[row.owner]
 
 
 def _where(owner: Owner, accounting: Accounting) -> str:
