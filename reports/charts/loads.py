@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from reports.charts import elements as charts
-from reports.charts.palette import LOSS, NEUTRAL_INK, REFERENCE
+from reports.charts.palette import DIVERGING, NEUTRAL_INK, REFERENCE
 
 MAX_NAMED = 8
 """Bars that are marked as hot: more would not fit side by side."""
@@ -41,7 +41,11 @@ def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
         right=place + 0.36,
         below=pl.min_horizontal(pl.col("mean"), pl.lit(1.0)),
         above=pl.max_horizontal(pl.col("mean"), pl.lit(1.0)),
-        color=pl.when((pl.col("mean") - 1).abs() > loads.chance).then(pl.lit(LOSS)).otherwise(pl.lit(REFERENCE)),
+        color=pl.when(pl.col("mean") - 1 > loads.chance)
+        .then(pl.lit(DIVERGING[1]))
+        .when(1 - pl.col("mean") > loads.chance)
+        .then(pl.lit(DIVERGING[0]))
+        .otherwise(pl.lit(REFERENCE)),
     )
     first, last = min(frame["at"].to_list()) - 0.6, max(frame["at"].to_list()) + 0.6
     edges = {"x0": [first], "y0": [1 - loads.chance], "x1": [last], "y1": [1 + loads.chance]}

@@ -7,7 +7,7 @@ import polars as pl
 from reports.charts import elements as charts
 from reports.charts.heat import matrix_figure
 from reports.charts.loads import Loads, load_figure
-from reports.charts.palette import COLLECTIVE_PARTS, LOSS, REFERENCE, SEQUENTIAL
+from reports.charts.palette import COLLECTIVE_PARTS, DIVERGING, REFERENCE, SEQUENTIAL
 from reports.charts.time_axis import NS_PER_MS
 from reports.charts.token_flow import all_to_alls
 from reports.page.grids import grid
@@ -72,7 +72,7 @@ def load_chart(loads: Loads | None, measured: AllToAll | None) -> Chart | None:
         label=f"Token copies received by every {loads.word}, divided by the mean.",
         caption=f"Bar: mean over {loads.num_samples} layers and steps. Whisker: their range. Band: 95% of the bars would lie "
         f"in it if {quantity(loads.copies, 'count')} copies chose evenly and independently.{said}",
-        legend=(("outside chance", LOSS), ("within chance", REFERENCE)),
+        legend=(("below chance", DIVERGING[0]), ("within chance", REFERENCE), ("hot: above chance", DIVERGING[1])),
         third=True,
         half=True,
         numbers=grid(
