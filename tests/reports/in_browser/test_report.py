@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import polars as pl
 import pytest
-from browser import DRAWN, opened
+from browser import DRAWN, opened, until
 from report_cases import expert_case, hostile, mfu_case, pipeline_case
 
 from reports import render
@@ -52,8 +52,7 @@ def test_the_theme_follows_the_reader_toggles_and_lasts(chromium: Any, reports: 
     label = "Bokeh.documents.flatMap((d) => [...d._all_models.values()]).find((m) => m.type === 'Label').text_color"
     dark_ink = page.evaluate(label)
     page.click("#theme")
-    assert page.evaluate(background) == "rgb(255, 255, 255)"
-    assert page.evaluate(label) != dark_ink
+    until(page, f"{background} === 'rgb(255, 255, 255)' && {label} !== '{dark_ink}'")
     page.reload()
     page.wait_for_selector("html[data-ready]", state="attached")
     assert page.evaluate(background) == "rgb(255, 255, 255)"
