@@ -14,7 +14,7 @@ from traceanalyzer.cli.manners.help import Commands
 from traceanalyzer.cli.manners.versions import print_versions
 from traceanalyzer.errors import TraceAnalyzerError
 
-_LESS = "give fewer ranks or steps (--ranks, --steps), or run it where more memory is free"
+_LESS = "give fewer ranks or steps (--ranks, --steps), or run it on a machine with more free memory"
 
 SUBJECTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Measure": {
@@ -32,7 +32,7 @@ SUBJECTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Calculate before a run": {
         "predict": ("traceanalyzer.cli.planning.predict", "Predict bubble and memory of pipeline schedules."),
-        "plan": ("traceanalyzer.cli.planning.plan", "Plan a training job, or where its experts should live."),
+        "plan": ("traceanalyzer.cli.planning.plan", "Plan a training job, or place its experts."),
     },
     "Run": {
         "run": ("traceanalyzer.cli.running.run", "Launch an instrumented reference training job."),

@@ -81,7 +81,7 @@ _OPTIONS = (
         "--placement",
         metavar="FILE",
         callback=_placement,
-        help="experts: live where this file of `traceanalyzer plan experts` says.",
+        help="experts: place them as this file of `traceanalyzer plan experts` says.",
     ),
 )
 

@@ -47,7 +47,7 @@ def command(
     hardware: str | None,
     token_bytes: float | None,
 ) -> None:
-    """Propose where experts should live, from the loads measured in PATH.
+    """Propose a placement of experts, from the loads measured in PATH.
 
     Hot experts get replicas (--redundant), and experts are packed onto ranks heaviest first. What the proposal would do
     is tested on steps that it was not made from.
