@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import one_place, paths_argument
 from traceanalyzer.cli.screen import say
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from traceanalyzer.review import AllToAll
 
 
-@click.command("experts")
+@click.command("experts", cls=Command)
 @paths_argument
 @click.option(
     "--placement", metavar="FILE", help="Write the placement as JSON for a training job; - is standard output."
