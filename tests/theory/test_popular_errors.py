@@ -159,7 +159,7 @@ def test_messages_of_tensors_and_of_zigzag() -> None:
 
 def test_a_diagram_of_two_stages_that_wait_for_each_other() -> None:
     drawn = "0F0,0F1,0B0,0B1,0F2,0B2\n1F0,1B0,1F1,1F2,1B1,1B2\n"
-    with pytest.raises(DeadlockError, match="rank 0 waits .*; rank 1 waits "):
+    with pytest.raises(DeadlockError, match=r"rank 0 waits .*; rank 1 waits "):
         simulate(read_orders(drawn), [0, 1], OpTimes(forward_ns=1, backward_ns=2))
     assert "names both ranks" in row("a diagram of 1F1B")
 
