@@ -66,7 +66,7 @@ def command(
 ) -> None:
     """Say what changed between BASE and each NEW, by how much, and who or what did it.
 
-    Each may be traces, a capture, a result that `analyze --out` kept, or a review.json alone (which tells less). Where a run is
+    Each may be traces, a capture, a result that `analyze --out` kept, or a review.json alone, which says less. If a run is
     several files, put a colon between the runs: base/*.json : new/*.json.
     """
     from reports.comparison import render_comparison

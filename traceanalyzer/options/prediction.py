@@ -251,7 +251,7 @@ def _device(name: str) -> DeviceSpec:
         return find_device(name)
     except UsageError as error:
         known = ", ".join(spec.name for _, spec in devices())
-        raise UsageError(error.message, f"{known_device(name)}known devices: {known}") from None
+        raise UsageError(error.message, known_device(name).strip() or f"known devices: {known}") from None
 
 
 def _rank_ms(given: Options) -> tuple[float, float, float]:
