@@ -131,12 +131,12 @@ def test_too_few_steps_and_ranks_break_a_gate() -> None:
     [
         ("", "holds no limit|missing required field"),
         ("[[limit]]\npath = 'step.nothing'\nmax = 1", "no field 'nothing'"),
-        ("[[limit]]\npath = 'step.open_end'", "says nothing of its value"),
+        ("[[limit]]\npath = 'step.open_end'", "does not say what its value must be"),
         ("[[limit]]\npath = 'mfu.mfu'\nmaxi = 1", "unknown field `maxi`"),
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = '2 points'", "is not a percentage"),
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = -0.1", "negative"),
         ("on_withheld = 'ignore'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "Invalid enum value"),
-        ("[[limit\n", "no gate"),
+        ("[[limit\n", "not a gate's file"),
         ("floor = '1'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "floor '1' is not a percentage"),
     ],
 )
