@@ -80,6 +80,7 @@ coverage: .make/test ## Run the quick tests and print which lines they reach
 	@$(PIP) install -q -c constraints.txt coverage
 	.venv/bin/python -m coverage run --source=traceanalyzer,reports -m pytest -m "not runs and not wide and not soak"
 	.venv/bin/python -m coverage report --skip-covered --sort=cover
+	.venv/bin/python benchmarks/coverage_by_package.py .coverage
 
 lowest: ## Run the quick tests that need no torch with the lowest versions that pyproject.toml admits
 	@mkdir -p .make && $(BASE_PYTHON) -m venv .make/lowest
