@@ -11,6 +11,7 @@ from reports.charts.palette import LOSS, REFERENCE, RESULT
 from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Section, Terms
 from reports.sections.material import Material
+from reports.sections.pipeline.over_time import held_chart, metered_chart
 from reports.sections.rows import MAX_SINGLE, rows_of
 from traceanalyzer.review import Mfu, RankMemory, StepFigures
 from traceanalyzer.review.sections.step import spread
@@ -166,6 +167,7 @@ def memory_chart(material: Material, ranks: Sequence[RankMemory]) -> Chart | Non
         + rows.said,
         legend=(("measured", RESULT), *((("theory", REFERENCE),) if ticks else ())),
         half=True,
+        third=True,
     )
 
 
@@ -199,9 +201,8 @@ def memory(material: Material) -> Section:
         few=16,
         folded=len(ranks) > MAX_SINGLE,
     )
-    return material.section(
-        "memory", "Memory", [memory_chart(material, ranks), table], "memory", lead=_memory_lead(ranks)
-    )
+    parts = [memory_chart(material, ranks), held_chart(material), metered_chart(material), table]
+    return material.section("memory", "Memory", parts, "memory", lead=_memory_lead(ranks))
 
 
 def _memory_lead(ranks: Sequence[RankMemory]) -> str:
@@ -214,7 +215,7 @@ def _memory_lead(ranks: Sequence[RankMemory]) -> str:
     if any(each.in_flight != each.predicted_in_flight for each in ranks):
         beside = "and not every rank holds as many as the simulated schedule says"
     elif (fullest := max(ranks, key=_excess)) and abs(_excess(fullest) - 1) >= _TOLD_EXCESS:
-        beside += f"; rank {fullest.rank} keeps {times(_excess(fullest), 3)} the bytes that they take by theory"
+        beside += f"; rank {fullest.rank} keeps {times(_excess(fullest))} the bytes that they take by theory"
     return f"Rank {most.rank} holds most for backward: {held}{counted(most.in_flight, 'microbatch')}, {beside}."
 
 
