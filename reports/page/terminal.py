@@ -62,7 +62,7 @@ def _first_screen(page: Page, width: int) -> list[str]:
     return [
         _wrapped(page.preface, width),
         "\n".join(_wrapped(warning, width, "! ") for warning in page.warnings),
-        "\n".join(_wrapped(sentence, width) for sentence in page.verdict),
+        "\n".join(_wrapped(sentence, width) for sentence in (*page.verdict, *page.following)),
         "\n".join(_tiles(page.tiles, width)),
         "\n".join(_remedies(page.opening, width)),
         "\n".join(_wrapped(f"{what}: {why}", width, "withheld: ", "  ") for what, why in page.withheld_causes),

@@ -39,6 +39,10 @@ class Headline(Part, frozen=True, kw_only=True):
         list[str],
         Meta(description="The largest fault or that none was found, the largest change, then what else is known."),
     ]
+    next_sentences: Annotated[
+        list[str],
+        Meta(description="Those of `sentences` that say which ranks to profile next: of a sample, the last ones."),
+    ] = []
     tiles: Annotated[list[Tile], Meta(description="The numbers that are known.")]
     withheld_causes: Annotated[list[WithheldCause], Meta(description="What is withheld, one entry per cause.")] = []
 
