@@ -93,7 +93,7 @@ def typed(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
         if name in _OF_THE_LAUNCH:
-            raise UsageError(f"'{name}' is not a setting of a job", f"{_OF_THE_LAUNCH[name]} says it")
+            raise UsageError(f"'{name}' is not a setting of a job", f"give it with {_OF_THE_LAUNCH[name]}")
         if name not in hints:
             raise UsageError(
                 f"a job of kind '{kind}' has no setting '{name}'",

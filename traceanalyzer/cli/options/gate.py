@@ -64,7 +64,7 @@ class GateFiles:
         given = {"--json": json_file, "--junit": self.junit, "--gate-json": self.json}
         for option in ("--junit", "--gate-json"):
             if given[option] is not None and self.gate is None:
-                raise UsageError(f"{option} writes what came of a gate, and there is none", "give --gate FILE")
+                raise UsageError(f"{option} writes the outcome of a gate, and none is given", "give --gate FILE")
         return "-" in given.values()
 
 
