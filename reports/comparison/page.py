@@ -42,17 +42,17 @@ def comparison_page(found: Comparison, results: Mapping[str, Result] | None = No
 
 def _warnings(found: Comparison) -> list[str]:
     forced = {fact.name: fact for pair in found.pairs for fact in pair.facts if fact.forced}
-    told = [
+    notes = [
         f"The runs differ in {spaced(name)} ({fact.before} against {fact.after}): they were compared because that was asked for."
         for name, fact in forced.items()
     ]
     few = [run.path for run in found.runs if 0 < len(run.steps_ms) < 5]
     distorted = [run.path for run in found.runs if run.distorted]
     if distorted:
-        told.append(
+        notes.append(
             f"The host distorted {', '.join(distorted)}: what differs may be the host's, and clean repeats may alarm."
         )
-    return [*told, *([f"Fewer than 5 steps: {', '.join(few)}. Their noise is assumed, not measured."] if few else [])]
+    return [*notes, *([f"Fewer than 5 steps: {', '.join(few)}. Their noise is assumed, not measured."] if few else [])]
 
 
 def _tiles(found: Comparison, pair: Pair) -> tuple[Tile, ...]:

@@ -102,7 +102,7 @@ def _print(result: Kept, form: str, *, full: bool) -> None:
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
-    """The result at `path`; None where that is not a result. Raises `UsageError` if options ask for another one."""
+    """The result at `path`; None if that is not a result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
     from traceanalyzer.traces.input.discovery import Paths
 

@@ -23,9 +23,5 @@ def say(text: object, *, err: bool = False, end: str = "\n", style: Callable[[st
     Names come from traces, and a name may hold escape sequences; every line that a command prints goes through here.
     `style` adds colour to what is left. If nobody reads standard error any more, the exit status still says what happened.
     """
-    shown = style(printable(str(text))) + end
-    if not err:
-        click.echo(shown, nl=False)
-    else:
-        with contextlib.suppress(BrokenPipeError):
-            click.echo(shown, err=True, nl=False)
+    with contextlib.suppress(BrokenPipeError) if err else contextlib.nullcontext():
+        click.echo(style(printable(str(text))) + end, err=err, nl=False)

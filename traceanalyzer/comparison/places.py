@@ -17,7 +17,7 @@ Place = tuple[tuple[int, ...], int]
 
 
 def stages_by_rank(side: Side) -> dict[int, tuple[int, ...]]:
-    """Stages that each rank holds; empty where none is known."""
+    """Stages that each rank holds; empty if none is known."""
     actions = side.table("actions").filter(pl.col("stage").is_not_null())
     if not actions.is_empty():
         held = actions.group_by("rank").agg(pl.col("stage").unique().sort())
@@ -36,7 +36,7 @@ def matched_ranks(base: Side, new: Side) -> dict[int, int]:
 
 
 def world_size(side: Side) -> int | None:
-    """Ranks of the whole job; None where not known."""
+    """Ranks of the whole job; None if not known."""
     fact = side.review.job.world_size
     return fact.value if fact is not None else side.review.quality.num_ranks_expected
 

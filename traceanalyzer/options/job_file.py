@@ -49,7 +49,7 @@ class JobFile:
 def read_job_file(name: str) -> JobFile:
     """The job in a file or run folder, or the model of that name.
 
-    Raises `UsageError` where there is neither file nor model, `InputError` where the file describes none.
+    Raises `UsageError` if there is neither file nor model, `InputError` where the file describes none.
     """
     path = Path(name)
     if not path.exists():

@@ -49,7 +49,7 @@ def tables_at(path: Where, names: Collection[str], reading: Reading = AS_IT_IS) 
 
 
 def check_name(name: str) -> None:
-    """Raises `UsageError` where no table is called so."""
+    """Raises `UsageError` if no table is called so."""
     if name not in TABLES:
         raise UsageError(f"there is no table {name}", names_hint(name, list(TABLES), "NAME is one of"))
 

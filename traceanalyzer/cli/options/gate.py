@@ -77,7 +77,7 @@ def judge(
     *,
     quiet: bool = False,
 ) -> None:
-    """Hold results against a gate, print and write what came of it. Raises `GateError` where a limit is broken.
+    """Hold results against a gate, print and write what came of it. Raises `GateError` if a limit is broken.
 
     Args:
         files: the gate, and where its outcome is written; without a gate nothing is done.

@@ -114,7 +114,7 @@ def owner_waterfall(base: Side, new: Side) -> Waterfall | None:
 
 
 def rank_waterfall(base: Side, new: Side) -> Waterfall | None:
-    """By the stage that ranks hold and what their time went to; None where no rank has a stage."""
+    """By the stage that ranks hold and what their time went to; None if no rank has a stage."""
     found: list[dict[str, Part]] = []
     for side in (base, new):
         stages = stages_by_rank(side)

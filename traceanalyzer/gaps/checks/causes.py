@@ -101,7 +101,7 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
 
 
 def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | None:
-    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be told."""
+    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be reported."""
     bubble = judged.bubble
     remedies = [each for each in bubble.worth if each.cause == cause] if bubble and _REMEDIES[cause] == "fault" else []
     of_one = [each for each in remedies if each.rank is not None or each.stage is not None]

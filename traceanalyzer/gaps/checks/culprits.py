@@ -80,7 +80,7 @@ def _statement(fault: RankFault, who: str) -> str:
 
 
 def _judge_links(judged: Judged) -> Verdict | None:
-    """The link that costs most; where none does, what is known of links is told by other checks."""
+    """The link that costs most; where none does, what is known of links is reported by other checks."""
     faults = [fault for fault in judged.faults if fault.cause == "link"]
     if not faults:
         return None

@@ -21,7 +21,7 @@ LEVELLING = 0.9
 
 
 def worth_of(all_to_all: AllToAll, remedy: str) -> float | None:
-    """Milliseconds per step that a remedy would save; None where it could not be replayed."""
+    """Milliseconds per step that a remedy would save; None if it could not be replayed."""
     return next((item.ms for item in all_to_all.worth if item.remedy == remedy), None)
 
 
@@ -136,7 +136,7 @@ def _balance_action(all_to_all: AllToAll) -> str:
 
 
 def _bursts(all_to_all: AllToAll) -> str:
-    """The steps that hold the imbalance, in words; empty where it is in most of them."""
+    """The steps that hold the imbalance, in words; empty if it is in most of them."""
     steps = sorted({step for spot in all_to_all.hot_spots if spot.unit == "rank" for step in spot.bursts})
     if not steps:
         return ""

@@ -23,7 +23,7 @@ _FEWEST_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class CaptureCheck:
-    """One check; `value` is None where it cannot be made, and `text` then says why."""
+    """One check; `value` is None if it cannot be made, and `text` then says why."""
 
     name: CaptureCheckName
     value: float | None
@@ -32,7 +32,7 @@ class CaptureCheck:
 
     @property
     def passed(self) -> bool | None:
-        """None where it is unknown."""
+        """None if it is unknown."""
         return None if self.value is None else self.value <= self.limit
 
 

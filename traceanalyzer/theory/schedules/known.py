@@ -26,7 +26,7 @@ def schedules() -> dict[ScheduleName, Schedule]:
 
 
 def schedule(name: ScheduleName | str) -> Schedule:
-    """The record of a name or alias. Raises `UsageError` where there is none."""
+    """The record of a name or alias. Raises `UsageError` if there is none."""
     found = schedules().get(ScheduleName(name))
     return found or schedules()[parse_schedule_name(name)]
 
