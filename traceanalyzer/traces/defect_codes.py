@@ -18,7 +18,7 @@ class Code:
 
 _ALL = ("bubble", "all_to_all", "mfu", "step")
 _WAIT = ("bubble", "all_to_all")
-_AGAIN = "capture again, or copy the file again from where it was written"
+_AGAIN = "capture again, or copy the file again from its source"
 
 CODES: dict[str, Code] = {
     "json.truncated": Code("loss", "skipped", _ALL, "the file ends inside the events or before its closing", _AGAIN),

@@ -81,7 +81,7 @@ def recorded_sentences(found: Recorded | None) -> list[str]:
         f"{counted(len(source.ranks), 'rank') if source.ranks else 'unknown ranks'}"
         for source in found.sources
     )
-    none = f"There is no trace, but {what}; no step, bubble or MFU follows from them."
+    none = f"There is no trace, but {what}. Steps, bubble and MFU do not follow from them."
     late = [
         f"Rank {late.rank} is waited for most: {milliseconds(late.wait_ms)} over {counted(late.num_collectives, 'collective')}."
         for late in found.late[:1]
