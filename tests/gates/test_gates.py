@@ -131,7 +131,7 @@ def test_too_few_steps_and_ranks_break_a_gate() -> None:
     [
         ("", "holds no limit|missing required field"),
         ("[[limit]]\npath = 'step.nothing'\nmax = 1", "no field 'nothing'"),
-        ("[[limit]]\npath = 'step.open_end'", "says nothing of its value"),
+        ("[[limit]]\npath = 'step.open_end'", "does not say what its value must be"),
         ("[[limit]]\npath = 'mfu.mfu'\nmaxi = 1", "unknown field `maxi`"),
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = '2 points'", "is not a percentage"),
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = -0.1", "negative"),
@@ -140,7 +140,7 @@ def test_too_few_steps_and_ranks_break_a_gate() -> None:
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = inf", "max_decrease is inf"),
         ("[[limit]]\npath = 'mfu.mfu'\nmin = 0.5\nmax = 0.4", "min is above max"),
         ("min_steps = -1\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.5", "min_steps is negative"),
-        ("[[limit\n", "no gate"),
+        ("[[limit\n", "not a gate's file"),
         ("floor = '1'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "floor '1' is not a percentage"),
     ],
 )
