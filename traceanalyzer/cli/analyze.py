@@ -69,6 +69,7 @@ def command(
 
     files = GateFiles(gate_file, junit_file, gate_json)
     quiet = files.quiet(json_file)
+    files.check(has_base=False)
     path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)
     if result is not None and out is not None and not classes:
