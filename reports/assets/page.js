@@ -58,8 +58,10 @@
       save(await unpack(block.textContent), `${name}.csv`);
     });
   }
-  document.getElementById("download")?.addEventListener("click", (event) => {
-    const name = event.target.dataset.name, record = JSON.parse(document.getElementById(name).textContent);
+  document.getElementById("download")?.addEventListener("click", async (event) => {
+    const name = event.target.dataset.name, block = document.getElementById(name);
+    const long = block.type.endsWith("octet-stream");
+    const record = JSON.parse(long ? await (await unpack(block.textContent)).text() : block.textContent);
     save(new Blob([JSON.stringify(record, null, 2)], { type: "application/json" }), `${name}.json`);
   });
 
@@ -76,7 +78,7 @@
   };
   // Numbers below an axis: as many as stand side by side.
   const marks = (figure) => {
-    for (const axis of figure.below) if (axis.ticker?.type === "BasicTicker") axis.ticker.desired_num_ticks = Math.max(2, Math.min(6, Math.floor((figure.inner_width ?? 600) / 60)));
+    for (const axis of figure.below ?? []) if (axis.ticker?.type === "BasicTicker") axis.ticker.desired_num_ticks = Math.max(2, Math.min(6, Math.floor((figure.inner_width ?? 600) / 60)));
   };
   const fit = () => {
     for (const figure of figures()) {
