@@ -28,7 +28,7 @@ class WithheldCause(Part, frozen=True, kw_only=True):
 
     what: Annotated[str, Meta(description="The figures, in words.")]
     reason: str
-    unlock: Annotated[str | None, Meta(description="What would make them known; null where nothing does.")] = None
+    unlock: Annotated[str | None, Meta(description="What would make them known; null if nothing does.")] = None
     metrics: Annotated[list[str], Meta(description="As `quality.withheld` names them.")]
 
 
@@ -63,7 +63,7 @@ class Finding(Part, frozen=True, kw_only=True):
     ] = None
     worth_ms: float | None
     at_most_ms: Annotated[
-        float | None, Meta(description="What others wait for it per step, where only this bound of its worth is known.")
+        float | None, Meta(description="What others wait for it per step, if only this bound of its worth is known.")
     ] = None
     at_most_basis: Annotated[
         FaultBasis | None,
