@@ -15,15 +15,18 @@ from traceanalyzer.perfetto.export import write_timeline
 from traceanalyzer.perfetto.source import measured_source
 from traceanalyzer.perfetto.window import Choice
 from traceanalyzer.review import Review, Source
+from traceanalyzer.tables import by_rank
 from traceanalyzer.traces import read as reading
 from traceanalyzer.traces.capture.ingest import ingest
-from traceanalyzer.traces.recorded import Recorded, sharing
+from traceanalyzer.traces.recorded import Recorded, batched, sharing
 
 
 @pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("planted")
-    return plant(Job(pp=3, num_microbatches=5, num_steps=2), Faults(slow_compute={2: 1.3}), folder).traces
+    return plant(
+        Job(pp=2, dp=2, ep=2, moe_layers=1, num_microbatches=5, num_steps=2), Faults(slow_compute={2: 1.3}), folder
+    ).traces
 
 
 def _placeless(analysis: Analysis) -> Review:
@@ -55,8 +58,9 @@ def test_groups_give_the_same_result(kept: str, traces: Path, tmp_path: Path, mo
     store.mkdir()
     if kept == "capture":
         ingest([traces], tmp_path / "capture")
+    monkeypatch.setattr(by_rank, "ROWS_AT_ONCE", 1)
     run = read(tmp_path / "capture") if kept == "capture" else read(traces, store=store)
-    assert run.traces.recorded.groups == (frozenset({0}), frozenset({1}), frozenset({2}))
+    assert run.traces.recorded.groups == tuple(frozenset({rank}) for rank in range(4))
     _same(at_once, analyze(run))
 
 
@@ -71,6 +75,13 @@ def test_the_timeline_is_the_same_byte_by_byte(traces: Path, tmp_path: Path, mon
 
 def test_ranks_that_share_a_file_are_one_group() -> None:
     assert sharing([[4], [0], [1, 2], [2, 3], [5, 0]]) == (frozenset({0, 5}), frozenset({1, 2, 3}), frozenset({4}))
+
+
+def test_small_groups_are_read_together() -> None:
+    groups = tuple(map(frozenset, ({0}, {1, 2}, {3}, {4}, {5})))
+    sizes = dict(zip(groups, (40, 60, 250, 10, 90), strict=True))
+    assert batched(groups, sizes, 100) == (frozenset({0, 1, 2}), frozenset({3}), frozenset({4, 5}))
+    assert batched(groups, sizes, 0) == groups
 
 
 def test_events_of_groups_are_in_the_order_of_all() -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.tables.by_rank import rank_slices
+
 RELEASED_WITHIN_NS = 20_000
 """A kernel that starts so soon after the end of an operation was waiting for it (design: releasing the next kernel)."""
 LAUNCH_LATENCY_NS = 10_000
@@ -41,7 +43,7 @@ def programs(
 ) -> Programs:
     """Programs of device ranks from `KERNELS`, `COLLECTIVE_SPLITS`, `P2P_SPLITS` and `ACTIONS`."""
     operations = _operations(kernels, splits, messages)
-    blocks = _blocks(kernels, operations)
+    blocks = pl.concat([_blocks(own, program) for own, program in rank_slices(kernels, operations)])
     used = _used_receives(messages, actions) if actions is not None else _NOT_USED
     return Programs(_with_use(operations, blocks, used), blocks)
 
@@ -136,7 +138,7 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
         pl.col("_match").drop_nulls().sort().alias("matches"),
         pl.col("waits").any(),
     )
-    launched = kernels.select("rank", "index", "launch_end_ns")
+    launched = kernels.join(whole, on=["rank", "index"], how="semi").select("rank", "index", "launch_end_ns")
     order = pl.coalesce("launch_start_ns", "start_ns")
     return (
         whole.join(launched, on=["rank", "index"], how="left")
