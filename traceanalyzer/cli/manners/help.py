@@ -43,7 +43,7 @@ SECTIONS: Mapping[str, frozenset[str]] = {
             "flops_per_step",
         }
     ),
-    "When to fail": frozenset({"gate_file", "junit_file", "strict", "timeout", "max_memory"}),
+    "When to fail": frozenset({"gate_file", "junit_file", "strict", "timeout", "max_memory", "memory"}),
     "What is written": frozenset(
         {"json_file", "html_file", "out", "output", "redact", "form", "kind", "full", "limit", "sort", "write_order"}
     ),
