@@ -20,7 +20,6 @@ from traceanalyzer.schema import conform, empty
 from traceanalyzer.schema.pipeline import OWNER_SEGMENTS
 from traceanalyzer.tables import Tables, build_tables, of_steps
 from traceanalyzer.tables.actions.op_tables import tables_of_ops
-from traceanalyzer.tables.by_rank import rank_slices
 from traceanalyzer.tables.clocks.alignment import on_one_clock
 from traceanalyzer.tables.communication.communications import communications
 from traceanalyzer.tables.communication.records import (
@@ -125,12 +124,7 @@ def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> p
     phases = step_phases(tables.steps, chunks, tables.optimizer, gradient_exchanges(splits))
     parts = [
         accounting(on_main, computed, tables.operators, tables.receives, splits, phases, hosts=tables.host_ranks),
-        *(
-            device_accounting(windows, kernels, own, doing, lost)
-            for kernels, windows, own, doing, lost in rank_slices(
-                tables.kernels, on_device, exchanged, phases, tables.missing_kernels
-            )
-        ),
+        device_accounting(on_device, tables.kernels, exchanged, phases, tables.missing_kernels),
     ]
     return pl.concat(parts).sort("rank", "step", "owner", "cause", "phase")
 
@@ -149,7 +143,4 @@ def _main_thread_segments(tables: Tables, splits: pl.DataFrame) -> pl.DataFrame:
 
 def _ambiguous_ns(tables: Tables, exchanged: pl.DataFrame) -> int | None:
     on_device = tables.steps.join(tables.kernels, on="rank", how="semi")
-    if on_device.is_empty():
-        return None
-    slices = rank_slices(tables.kernels, on_device, exchanged)
-    return sum(ambiguous_ns(windows, kernels, own) for kernels, windows, own in slices)
+    return None if on_device.is_empty() else ambiguous_ns(on_device, tables.kernels, exchanged)

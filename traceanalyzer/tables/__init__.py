@@ -19,7 +19,6 @@ from traceanalyzer.tables.actions.inferred import inferred_actions, pipeline_pla
 from traceanalyzer.tables.actions.labelled import actions, labelled_ranges
 from traceanalyzer.tables.actions.labels import Labels, user_ranges
 from traceanalyzer.tables.actions.overlaps import Overlaps, without_overlaps
-from traceanalyzer.tables.by_rank import rank_slices
 from traceanalyzer.tables.clocks.alignment import ClockState, clocks, on_one_clock
 from traceanalyzer.tables.communication.collectives import collectives
 from traceanalyzer.tables.communication.communications import communications
@@ -256,15 +255,14 @@ def _joint(taken: Gathered, ranks: pl.DataFrame, job: Job | None) -> _Joint:
     ranges, on_device = taken.found.ranges, taken.kernels
     main = taken.rest.join(on_device, on="rank", how="anti")
     own_windows = with_iterations(steps(main, ranges), main)
-    of_devices = pl.concat([device_steps(kernels, marked) for kernels, marked in rank_slices(on_device, ranges)])
-    of_kernels = with_cut_starts(of_devices, on_device, ranks)
+    of_kernels = with_cut_starts(device_steps(on_device, ranges), on_device, ranks)
     windows = pl.concat([own_windows, of_kernels]).sort("rank", "start_ns")
-    device_collectives, device_messages = device_communication(linked_calls(on_device, taken.calls), ranks, job)
+    of_devices, device_messages = device_communication(linked_calls(on_device, taken.calls), ranks, job)
     return _Joint(
         first=FirstStep(taken.found.with_less_work, whole_lengths(windows, on_device, ranges)),
         windows=windows,
         kernels=on_device,
-        collectives=_together(collectives(main, windows, ranks, job), device_collectives),
+        collectives=_together(collectives(main, windows, ranks, job), of_devices),
         p2p=with_own_pipelines(_together(cpu_messages(main, windows, ranks, job), device_messages)),
     )
 

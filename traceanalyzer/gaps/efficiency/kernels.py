@@ -20,7 +20,6 @@ from traceanalyzer.review import (
     Withheld,
 )
 from traceanalyzer.tables import Tables
-from traceanalyzer.tables.by_rank import rank_slices
 
 NUM_TOP = 20
 MAX_GROUPS = 64
@@ -61,7 +60,8 @@ class KernelGap(SubjectPart):
 def kernel_gap(tables: Tables, splits: pl.DataFrame, messages: pl.DataFrame, account: pl.DataFrame) -> KernelGap:
     """Kernel and communication sections, from `COLLECTIVE_SPLITS`, `P2P_SPLITS` and `ACCOUNTING`."""
     windows = tables.steps
-    classes, names, groups, summary = _by_rank(tables, splits, messages, account)
+    classes, names = kernel_classes(windows, tables.kernels), kernel_names(windows, tables.kernels)
+    groups = communication_groups(windows, tables.kernels, splits, messages)
     num_windows = windows.join(tables.kernels, on="rank", how="semi").height
     return KernelGap(
         kernels=_kernels(classes, names, tables.kernel_phases.join(windows, on=["rank", "step"], how="semi"), num_windows),
@@ -70,25 +70,8 @@ def kernel_gap(tables: Tables, splits: pl.DataFrame, messages: pl.DataFrame, acc
         names=names,
         groups=groups,
         bandwidths=bandwidths(splits, messages),
-        summary=summary,
+        summary=rank_summary(windows, tables.kernels, account),
     )  # fmt: skip
-
-
-def _by_rank(
-    tables: Tables, splits: pl.DataFrame, messages: pl.DataFrame, account: pl.DataFrame
-) -> tuple[pl.DataFrame, ...]:
-    """`KERNEL_CLASSES`, `KERNEL_NAMES`, `COMMUNICATION_GROUPS` and `RANK_SUMMARY`."""
-    slices = rank_slices(tables.kernels, tables.steps, splits, messages, account)
-    found = [
-        (
-            kernel_classes(windows, kernels),
-            kernel_names(windows, kernels),
-            communication_groups(windows, kernels, exchanged, sent),
-            rank_summary(windows, kernels, owned),
-        )
-        for kernels, windows, exchanged, sent, owned in slices
-    ]
-    return tuple(pl.concat(frames) for frames in zip(*found, strict=True))
 
 
 def _kernels(classes: pl.DataFrame, names: pl.DataFrame, phases: pl.DataFrame, num_windows: int) -> Kernels | None:

@@ -11,7 +11,6 @@ from traceanalyzer.measurements.efficiency.recompute import Recomputed, recomput
 from traceanalyzer.measurements.efficiency.roofline import covered_share, number_formats, operator_times
 from traceanalyzer.measurements.efficiency.shape_flops import flops_by_step, in_steps, multiplies, shape_flops
 from traceanalyzer.tables import Tables
-from traceanalyzer.tables.by_rank import rank_slices
 from traceanalyzer.tables.clocks.alignment import on_one_clock
 
 MIN_COVERED_SHARE = 0.98
@@ -51,8 +50,7 @@ def telling_operators(kernels: pl.DataFrame) -> Callable[[pl.DataFrame], pl.Data
 def recorded_operators(events: pl.DataFrame, tables: Tables) -> RecordedOperators:
     """Read the shapes in `EVENTS`, of which `telling_operators` are enough."""
     found = shape_flops(events)
-    placed = on_one_clock(in_steps(found, tables.step_ranges), tables.clocks)
-    timed = pl.concat([operator_times(own, kernels) for kernels, own in rank_slices(tables.kernels, placed)])
+    timed = operator_times(on_one_clock(in_steps(found, tables.step_ranges), tables.clocks), tables.kernels)
     covered = covered_share(timed, tables.kernels)["covered_share"].min()
     return RecordedOperators(
         timed,

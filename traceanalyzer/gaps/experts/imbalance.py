@@ -50,7 +50,6 @@ from traceanalyzer.review import AllToAll, AllToAllGroup, AllToAllTheory, Placem
 from traceanalyzer.review.vocabulary import LoadsSource, WithheldCode
 from traceanalyzer.schema import GATHERED
 from traceanalyzer.tables import Tables
-from traceanalyzer.tables.by_rank import rank_slices
 from traceanalyzer.tables.experts.directions import COMPUTE_KINDS, expert_kernels, with_directions
 from traceanalyzer.tables.experts.routing import UNPAIRED, routing_from_splits
 from traceanalyzer.theory.experts.chance import expected_max_over_mean, load_cv
@@ -143,10 +142,9 @@ def _of_devices(tables: Tables, splits: pl.DataFrame) -> Tables:
         found = replace(found, routing=routing_from_splits(splits, unpaired=True))
     if tables.expert_computation.is_empty() and not tables.kernels.is_empty():
         computing = tables.kernels.filter(pl.col("kind").cast(pl.String).is_in(COMPUTE_KINDS))
-        computed = [expert_kernels(own, kernels) for kernels, own in rank_slices(tables.kernels, splits)]
         found = replace(
             found,
-            expert_computation=pl.concat(computed),
+            expert_computation=expert_kernels(splits, tables.kernels),
             operators=computing.select("rank", "start_ns", "end_ns"),
         )
     return found
@@ -267,7 +265,7 @@ def _known(value: float | None, metric: str, routing: pl.DataFrame, withheld: li
 def _experts(routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
     value = max_over_mean(expert_loads(routing))
     if value is None:
-        reason = "split sizes tell the receiving rank, not the expert: this needs the routing side file"
+        reason = "split sizes show the receiving rank and not the expert: this needs the routing side file"
         withheld.append(Withheld(metric="all_to_all.expert_load_max_over_mean", reason=reason, code="no_loads"))
     return value
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from traceanalyzer.tables.by_rank import rank_slices
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 RELEASED_WITHIN_NS = 20_000
 """A kernel that starts so soon after the end of an operation was waiting for it (design: releasing the next kernel)."""
@@ -43,7 +43,7 @@ def programs(
 ) -> Programs:
     """Programs of device ranks from `KERNELS`, `COLLECTIVE_SPLITS`, `P2P_SPLITS` and `ACTIONS`."""
     operations = _operations(kernels, splits, messages)
-    blocks = pl.concat([_blocks(own, program) for own, program in rank_slices(kernels, operations)])
+    blocks = _blocks(kernels, operations)
     used = _used_receives(messages, actions) if actions is not None else _NOT_USED
     return Programs(_with_use(operations, blocks, used), blocks)
 
@@ -154,6 +154,7 @@ def late_launch_ns(free_at: pl.Expr) -> pl.Expr:
     return (pl.when(at_once).then(start).otherwise(pl.min_horizontal(start, launched)) - free_at).clip(lower_bound=0)
 
 
+@in_rank_groups
 def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     """Computation kernels joined to blocks."""
     launched = pl.coalesce("launch_start_ns", "start_ns")

@@ -15,6 +15,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import DIRECTION
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 COMPUTE_KINDS = ["gemm", "attention", "other", "fused"]
 MAX_COUNT_BYTES = 1 << 16
@@ -85,6 +86,7 @@ def _sizeless() -> pl.Expr:
     return pl.all_horizontal(pl.col("send_bytes", "send_splits").is_null())
 
 
+@in_rank_groups
 def expert_kernels(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     """Computation between a dispatch and its combine: `rank`, `step`, `part`, `layer`, `start_ns`, `end_ns`.
 
