@@ -19,7 +19,7 @@ from traceanalyzer.traces.capture.parts import read_part, stored_frames
 from traceanalyzer.traces.capture.remote_folder import remote_capture
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
-from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
+from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, KEEPING_LIMITS, Limits
 from traceanalyzer.traces.input.source import Frames, Source, Unusable, read_source, unusable
 from traceanalyzer.traces.kineto.facts import FileFacts
 from traceanalyzer.traces.kineto.kernel_times import KernelTally
@@ -88,7 +88,7 @@ def read_traces(
     *,
     rank_map: Mapping[str, int] | None = None,
     ranks: Collection[int] | None = None,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
     store: Path | None = None,
     events_at_once: int | None = None,
@@ -100,7 +100,8 @@ def read_traces(
     there, others in the empty folder `store` if one is given, and are read by groups of ranks. Raises `InputError` if nothing can be used or files contradict,
     `UsageError` if none of `ranks` is here.
     """
-    opened = _open(path, limits, Frames if store is None else stored_frames(store), progress)
+    given = limits or (KEEPING_LIMITS if store is None else DEFAULT_LIMITS)
+    opened = _open(path, given, Frames if store is None else stored_frames(store), progress)
     opened = replace(opened, rereadable=opened.rereadable or store is not None)
     found, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
     placed = found if ranks is None else _chosen(found, ranks, str(path))
