@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
 from traceanalyzer.review import AllToAll
+from traceanalyzer.review.waited_for import hot_rank
 from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
 
 MIN_SAVED_SHARE = 0.02
@@ -18,6 +19,9 @@ MOST_NAMED = 6
 
 LEVELLING = 0.9
 """Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""
+
+LOAD_MARGIN = 1.25
+"""What a pipeline loses by uneven expert load may exceed its price by so much, and is still told as load alone."""
 
 
 def worth_of(all_to_all: AllToAll, remedy: str) -> float | None:
@@ -61,9 +65,17 @@ def _balance(judged: Judged) -> Verdict | None:
         worth_ms=None if passed else saved,
         evidence=evidence,
         action=None if passed else _LESS_PADDING if levelled else _balance_action(all_to_all),
-        rank=all_to_all.slowest_rank,
+        rank=hot_rank(all_to_all),
         statement=_uneven(all_to_all, ratio, f", beyond the {times(theory.chance_rank_high)} that chance gives"),
     )
+
+
+def load_fault(judged: Judged) -> tuple[int, float] | None:
+    """The rank whose experts hold up the others, and what balance would save per step; None where load is no priced fault."""
+    verdict = _balance(judged)
+    if verdict is None or verdict.passed or verdict.rank is None or not verdict.worth_ms:
+        return None
+    return verdict.rank, verdict.worth_ms
 
 
 def _uneven(all_to_all: AllToAll, ratio: float, beyond: str = "") -> str:
@@ -91,7 +103,7 @@ def _balance_without_chance(judged: Judged, all_to_all: AllToAll, ratio: float) 
         worth_ms=None if passed else saved,
         evidence=evidence,
         action=None if passed else _balance_action(all_to_all),
-        rank=all_to_all.slowest_rank,
+        rank=hot_rank(all_to_all),
         statement=_uneven(all_to_all, ratio),
     )
 
@@ -118,9 +130,10 @@ def _balance_action(all_to_all: AllToAll) -> str:
             f"{_bursts(all_to_all)} alone: look at what those steps have that others lack (their data, a router that was just "
             "changed); a placement made for them does not fit the others"
         )
-    if patterns == {"steady"}:
-        return f"rank {all_to_all.slowest_rank} is hot in every step: move or replicate its experts (traceanalyzer plan experts)"
-    return f"rebalance the experts of rank {all_to_all.slowest_rank}, or their placement"
+    rank = hot_rank(all_to_all)
+    if patterns == {"steady"} and rank in {spot.hottest for spot in all_to_all.hot_spots if spot.unit == "rank"}:
+        return f"rank {rank} is hot in every step: move or replicate its experts (traceanalyzer plan experts)"
+    return f"rebalance the experts of rank {rank}, or their placement"
 
 
 def _bursts(all_to_all: AllToAll) -> str:

@@ -134,7 +134,7 @@ def culprit_gap(
         fault = _fault(whole, price, known=known) or (None if known else _unpriced(whole, price.rank))
         told += [(price, fault)] if fault is not None else []
     judged_messages = messages.filter(pl.col("step").is_in(typical))
-    places = slow_places(experts.expected, judged_messages)
+    places = slow_places(experts.expected, judged_messages, judged)
     told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
     told = [
         (price, beside_late_hosts(fault, [each.rank for _, each in told if each.cause == "host"]))
