@@ -69,11 +69,21 @@
     const [, longest, pixels] = figure.tags, width = figure.inner_width ?? 0, { start } = figure.x_range;
     if (width > 1.3 * pixels) figure.x_range.end = start + (longest - start) / (1 - pixels / width);
   };
+  // Numbers in cells: shown where the widest fits.
+  const cells = (figure) => {
+    const [, columns, pixels] = figure.tags;
+    for (const drawn of figure.renderers) if (drawn.tags?.[0] === "numbers") drawn.visible = (figure.inner_width ?? 0) / columns >= pixels;
+  };
+  // Numbers below an axis: as many as stand side by side.
+  const marks = (figure) => {
+    for (const axis of figure.below) if (axis.ticker?.type === "BasicTicker") axis.ticker.desired_num_ticks = Math.max(2, Math.min(6, Math.floor((figure.inner_width ?? 600) / 60)));
+  };
   const fit = () => {
     for (const figure of figures()) {
-      if (figure.tags?.[0] !== "room") continue;
-      room(figure);
-      figure.properties.inner_width.change.connect(() => room(figure));
+      const fits = [marks, { room, cells }[figure.tags?.[0]]].filter(Boolean);
+      const all = () => fits.forEach((each) => each(figure));
+      all();
+      figure.properties.inner_width?.change.connect(all);
     }
   };
 

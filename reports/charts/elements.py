@@ -185,7 +185,7 @@ def floating_bars(values: pl.DataFrame, *, x_label: str, x_end: float, x_start: 
         pl.col("row").cast(pl.Float64),
         below=pl.col("row").cast(pl.Float64) - 0.36,
         above=pl.col("row").cast(pl.Float64) + 0.36,
-        at=pl.max_horizontal("start", "end") + 0.008 * (x_end - x_start),
+        at=pl.max_horizontal("start", "end") + 0.008 * (values["end"].max() - x_start),  # type: ignore[operator] - Float64
     )
     bars = hv.Rectangles(placed, kdims=["start", "below", "end", "above"], vdims=["color", "name", "text"]).opts(
         color="color",

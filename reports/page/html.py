@@ -18,8 +18,6 @@ from reports.page.text import safe_text
 
 _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|ns|µs|ms|s|points|MFU))(?!\w)")
 
-_IN_ANSWERS = ("Next: ", "A sample for everything: ")
-
 
 def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFrame] | None = None) -> str:
     """The whole page. Inside are `record`, which can be downloaded as `name`.json, and `tables`, as CSV."""
@@ -48,10 +46,8 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
 
 
 def _sentences(page: Page) -> tuple[str, ...]:
-    """The verdict, without what the answers of a lone rank tell beside it."""
-    if page.opening.answers is None:
-        return page.verdict
-    return tuple(each for each in page.verdict if not each.startswith(_IN_ANSWERS))
+    """The verdict, and what to profile next unless the answers of a lone rank tell it."""
+    return page.verdict if page.opening.answers else (*page.verdict, *page.following)
 
 
 def _inert(facts: object) -> Markup:

@@ -155,6 +155,8 @@ class Section:
     lead: str = ""
     """What to see here, in one sentence."""
     absent: str = ""
+    short: str = ""
+    """The title in the contents bar, where all titles stand side by side."""
     in_terminal: bool = True
     withheld: tuple[tuple[str, str], ...] = ()
     """Figures of this subject that are not given: (names, reason)."""
@@ -243,6 +245,8 @@ class Page:
     """Whether the capture can be trusted, in one sentence."""
     warnings: tuple[str, ...] = ()
     verdict: tuple[str, ...]
+    following: tuple[str, ...] = ()
+    """Sentences on which ranks to profile next; they end the verdict."""
     tiles: tuple[Tile, ...] = ()
     opening: Opening = Opening()
     sections: tuple[Section, ...]

@@ -138,8 +138,9 @@ def provenance(material: Material) -> Section:
     told = any(each.term == "Source" for each in review.provenance)
     source = Terms(entries=(("Source", path),)) if path and not told else None
     parts = [_terms(review.provenance), source, revealed(material), source_files(review.files)]
-    versions = [f"{each.term} {each.text}" for each in review.provenance if each.term in ("Tool", "torch")]
-    by = f" by {', '.join(versions)}" if versions else ""
+    known = {each.term: each.text for each in review.provenance}
+    by = f" by {known['Tool']}" if "Tool" in known else ""
+    by += f"; recorded by torch {known['torch']}" if "torch" in known else ""
     lead = f"Made from {counted(len(review.files), 'trace file')}{by}."
     return material.section(
         "provenance",

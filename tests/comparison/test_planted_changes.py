@@ -190,7 +190,7 @@ def test_reviews_alone_name_the_culprit_and_say_what_tables_would_tell() -> None
         (pair,) = compare(sides[0], [sides[1]]).pairs
         assert (pair.changes[0].kind, pair.changes[0].stages) == ("stage", [2])
         assert {"cause", "owner"} <= {view.by for view in pair.waterfalls}
-        assert any("holds no tables" in item.reason for item in pair.withheld)
+        assert any("does not hold tables" in item.reason for item in pair.withheld)
         closes(pair)
 
 

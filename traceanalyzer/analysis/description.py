@@ -54,7 +54,7 @@ def job_facts(
     if job is not None:
         facts = facts.with_facts(_declared(job))
     facts = facts.with_facts(_given(declared)).with_facts(_measured(pipeline))
-    backends = sorted(tables.ranks["backend"].drop_nulls().unique())
+    backends = sorted(set(tables.ranks["backend"].drop_nulls()) - {"", "undefined"})  # torch's words for not known
     return replace(facts, backend=Fact(value=", ".join(backends), source="recorded")) if backends else facts
 
 

@@ -146,7 +146,7 @@ def result_folder(path: Path | str) -> Path | None:
 
 
 def _fill(folder: Path, review: Review, tables: Mapping[str, pl.DataFrame]) -> None:
-    (folder / TABLES_FOLDER).mkdir()
+    (folder / TABLES_FOLDER).mkdir(mode=0o700)
     content = to_json(review)
     sums = {REVIEW_FILE: hashlib.sha256(content).hexdigest()}
     write_atomically(folder / REVIEW_FILE, content)

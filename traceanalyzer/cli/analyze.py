@@ -55,9 +55,10 @@ def command(
     strict: bool,
     **asked: Any,  # noqa: ANN401 - options of several types
 ) -> None:
-    """Measure the run in PATH... and set it against theory: a run folder, a folder of traces, one trace or an op table.
+    """Measure the run in PATH and compare it with theory.
 
-    PATH may be a result that was kept with --out, or its review.json: then it is printed again.
+    PATH is a run folder, a folder of traces, one trace, a capture or an op table. Several paths are one run. A result that was
+    kept with --out, or its review.json, is printed again without reading traces.
     """
     from traceanalyzer.analysis.kept import keep_result
     from traceanalyzer.analysis.redaction import redacted

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     "more_bases",
     metavar="PATH",
     multiple=True,
-    help="A further run of the base's job: several tell how much runs differ; repeatable.",
+    help="A further run of the base's job: several show how much runs differ; repeatable.",
 )
 @click.option(
     "--floor",

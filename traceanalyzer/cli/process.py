@@ -95,7 +95,7 @@ def _told(status: int, native: BinaryIO) -> int:
     number = os.WTERMSIG(status)
     native.seek(0)
     said = native.read(1 << 16)
-    hint = "give fewer ranks or steps (--ranks, --steps), or run it where more memory is free"
+    hint = "give fewer ranks or steps (--ranks, --steps), or run it on a machine with more free memory"
     if number == signal.SIGKILL or any(mark in said for mark in _OUT_OF_MEMORY):
         return fail("not enough memory for this input", hint, 3)
     if number in _FORWARDED:

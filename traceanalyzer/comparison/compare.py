@@ -26,7 +26,7 @@ from traceanalyzer.review.words import counted, ranks_text, times
 
 MAX_CHANGES = 20
 _SAME_SIZE = 0.02
-_NEEDS_TABLES = "a review.json alone holds no tables: give the traces, or the folder that analyze --out keeps"
+_NEEDS_TABLES = "a review.json alone does not hold tables: give the traces, or the folder that analyze --out keeps"
 _NO_DEVICE = "no kernels of a device were recorded on both sides"
 
 
@@ -183,7 +183,7 @@ def _no_replay(
     if not (base.has_tables and new.has_tables):
         return _NEEDS_TABLES
     if not ranks:
-        return "no rank of one run has the place of a rank of the other"
+        return "none of the ranks of one run has the place of a rank of the other"
     for side, program in zip((base, new), programs, strict=True):
         if program is None:
             return f"{side.path}: no programs of several ranks with kernels and communication: times are those of the mean rank"

@@ -72,7 +72,7 @@ class Line(Part, frozen=True, kw_only=True):
     base_ns: int
     new_ns: int
     change_ns: int
-    base_count: Annotated[float | None, Meta(description="Per rank and step; null where nothing is counted.")] = None
+    base_count: Annotated[float | None, Meta(description="Per rank and step; null if nothing is counted.")] = None
     new_count: float | None = None
     change: Annotated[KernelChange | None, Meta(description="Of kernels.")] = None
 

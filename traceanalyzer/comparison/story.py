@@ -100,7 +100,7 @@ def _noise(changes: Sequence[Change], limit: Limit, verdict: Verdict) -> str:
     small = [each for each in changes if each.is_noise]
     total = sum(each.change_ns for each in small)
     size = f"{'+' if total > 0 else ''}{milliseconds(total / 1e6)}"
-    told = f"Noise is ±{milliseconds(limit.ns / 1e6)} ({limit.basis})"
+    told = f"Noise is ±{milliseconds(limit.ns / 1e6)} ({_plainly(limit.basis)})"
     large = [each for each in changes if each.kind == "unexplained" and not each.is_noise]
     if large:
         left = large[0].change_ns
@@ -156,3 +156,8 @@ def trend_sentences(names: Sequence[str], steps: Sequence[int | None], verdicts:
     if first is None:
         return [*told, "None differs from the base by more than noise."]
     return [*told, f"The first that differs from the base by more than noise is {names[first + 1]}: {verdicts[first]}."]
+
+
+def _plainly(basis: str) -> str:
+    """The basis without parentheses of its own, for a place that has them."""
+    return basis.replace(" (", ", ").replace(")", "")

@@ -86,7 +86,7 @@ def read_gate(path: Path | str) -> Gate:
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}", _HINT) from None
     except (tomllib.TOMLDecodeError, msgspec.ValidationError, UnicodeDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: no gate: {' '.join(str(error).split())[:300]}", _HINT) from None
+        raise UsageError(f"{path}: not a gate's file: {' '.join(str(error).split())[:300]}", _HINT) from None
     if not gate.limit:
         raise UsageError(f"{path}: holds no limit", "write at least one [[limit]] with a path")
     if gate.floor is not None and share_of(gate.floor) is None:
@@ -102,7 +102,7 @@ def _checked(limit: Limit, where: str) -> None:
     except UsageError as error:
         raise UsageError(f"{where}: {error.message}", error.hint) from None
     if all(getattr(limit, test) is None for test in _TESTS):
-        raise UsageError(f"{where}: says nothing of its value", f"give one of {', '.join(_TESTS)}")
+        raise UsageError(f"{where}: does not say what its value must be", f"give one of {', '.join(_TESTS)}")
     for test in ("max_increase", "max_decrease"):
         value = getattr(limit, test)
         if isinstance(value, str) and share_of(value) is None:

@@ -24,9 +24,3 @@ def waited_for(all_to_all: AllToAll) -> str:
     if share > 0.5:
         return f"mostly for rank {rank}"
     return f"{percent(share)} of it for rank {rank}, more than for any other"
-
-
-def hot_rank(all_to_all: AllToAll) -> int | None:
-    """The rank whose experts the others wait for longest; else the one they wait for most."""
-    blamed = next((item.culprit for item in all_to_all.blame if item.cause == "experts"), None)
-    return all_to_all.slowest_rank if blamed is None else blamed

@@ -142,8 +142,12 @@ def counted(number: int, noun: str) -> str:
 
 
 def spaced(name: str) -> str:
-    """A word of the schema as a reader's word, for example `chunk comm` of `chunk_comm`."""
-    return name.replace("_", " ")
+    """A word of the schema as a reader's word, for example `launch gap` of `launch_gap`."""
+    return _READ.get(name, name.replace("_", " "))
+
+
+_READ = {"chunk_comm": "exchange in chunks", "overlap_dp": "overlapped gradients"}
+"""Words of the schema that are not a reader's."""
 
 
 def ranks_text(ranks: Sequence[int], most: int = 8) -> str:

@@ -13,6 +13,8 @@ from reports.charts.palette import LOSS, NEUTRAL_INK, ink_on
 
 MAX_NUMBERED = 10
 """Columns and rows up to which a cell has room for its number."""
+_LETTER = 6.4
+"""Pixels of a letter in a cell."""
 _CELL, _LEAST_HEIGHT, _MOST_HEIGHT = 26, 170, 340
 
 
@@ -46,11 +48,13 @@ def matrix_figure(matrix: Matrix) -> Any:  # noqa: ANN401 - Bokeh
     )
     if max(len(matrix.columns), len(matrix.rows)) <= MAX_NUMBERED:
         numbers = hv.Labels(placed, kdims=["x", "y"], vdims=["text", "ink"])
-        drawing = drawing * numbers.opts(text_color="ink", text_font_size="11px", text_align="center")
+        drawing = drawing * numbers.opts(
+            text_color="ink", text_font_size="11px", text_align="center", hooks=[_as_numbers]
+        )
     drawing = drawing * _lines(matrix) if matrix.lines else drawing
     if matrix.marked is not None and not matrix.marked.is_empty():
         drawing = drawing * _marks(matrix.marked)
-    return charts.render(
+    figure = charts.render(
         drawing,
         height=min(_MOST_HEIGHT, max(_LEAST_HEIGHT, 70 + _CELL * len(matrix.rows))),
         x_label=matrix.column_label,
@@ -60,6 +64,14 @@ def matrix_figure(matrix: Matrix) -> Any:  # noqa: ANN401 - Bokeh
         xticks=_ticks(matrix.columns),
         yticks=_ticks(matrix.rows),
     )
+    longest = max(map(len, placed["text"].to_list()), default=0)
+    figure.tags = ["cells", len(matrix.columns), _LETTER * longest + 2]
+    return figure
+
+
+def _as_numbers(plot: Any, _element: Any) -> None:  # noqa: ANN401 - HoloViews
+    """Mark the numbers, so that the page's script hides them where the cells are too narrow."""
+    plot.handles["glyph_renderer"].tags = ["numbers"]
 
 
 def _ticks(names: Sequence[str]) -> list[tuple[float, str]]:
@@ -84,5 +96,5 @@ def _marks(marked: pl.DataFrame) -> Any:  # noqa: ANN401 - HoloViews
     return (
         charts.holoviews()
         .Rectangles(frames, kdims=["left", "top", "right", "bottom"])
-        .opts(fill_alpha=0, line_color=LOSS, line_width=2.5)
+        .opts(fill_alpha=0, line_color=LOSS, line_width=2)
     )

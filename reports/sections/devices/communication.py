@@ -87,8 +87,8 @@ def _alike(groups: Sequence[CommunicationGroup]) -> list[list[CommunicationGroup
 
 def _called(groups: Sequence[CommunicationGroup]) -> str:
     first = groups[0]
-    size = f"{first.num_ranks or '?'} ranks"
-    name = first.dimension or "unknown"
+    size = f"{first.num_ranks} ranks" if first.num_ranks else "unknown size"
+    name = first.dimension or "unnamed"
     return f"{name} · {size}" if len(groups) == 1 else f"{name} · {len(groups)} groups of {size}"
 
 

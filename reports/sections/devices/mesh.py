@@ -30,6 +30,11 @@ class Rows:
     ranks: list[list[int]]
     label: str
 
+    @property
+    def caption(self) -> str:
+        """What stands in a row."""
+        return f"One row per {self.label}." if self.label != "ranks" else "Ranks in order."
+
 
 def late_ranks(review: Review) -> dict[int, str]:
     """Ranks that hold up others, with the cause in words: slow ones, and those that findings name as a fault."""
@@ -78,7 +83,7 @@ def mesh_chart(material: Material) -> Chart | None:
         draw=lambda: matrix_figure(drawn),
         title="Share of the step that each rank computes",
         label=f"Grid of {len(ranks)} ranks by {rows.label}, from {percent(least)} to {percent(most)} computing. {said}",
-        caption=f"One row per {rows.label}. {said or 'No rank stands out from its peers.'}",
+        caption=f"{rows.caption} {said or 'No rank stands out from its peers.'}",
         legend=((f"computes {percent(least)}", _BUSY[0]), (f"computes {percent(most)}", _BUSY[1]), *((("late", DIVERGING[1]),) if late else ())),
         half=widest <= 16,
         third=widest <= 8,

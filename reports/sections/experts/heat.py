@@ -75,7 +75,7 @@ def expert_heat(routing: pl.DataFrame) -> Chart | None:
         title="Load ÷ mean, by layer and expert",
         label=f"Heat map of {len(layers)} layers by {len(experts)} experts. {_told(hot)}",
         caption=f"All captured steps. Grey: within chance, ±{band} of the mean for a median layer. Outlined: the hottest expert "
-        f"of a layer, where it is beyond chance.{' Some experts or layers are not drawn.' if cut else ''}",
+        f"of a layer, if it is beyond chance.{' Some experts or layers are not drawn.' if cut else ''}",
         legend=(("below chance", DIVERGING[0]), ("within chance", GREY_CELL), ("hot: above chance", DIVERGING[1])),
         half=len(experts) <= 2 * MAX_RANKS,
         numbers=grid(

@@ -42,7 +42,7 @@ def _remedy(material: Material, found: Finding) -> Remedy:
         kind="fault" if found.remedy == "fault" else "change",
         title=found.title,
         what=_what(found),
-        todo=found.action or "",
+        todo="" if found.culprit and found.action == f"try {found.culprit}" else found.action or "",
         culprit=_culprit(found),
         saves=f"{bound}{milliseconds(_worth(found))}",
         share="" if share is None else f"{bound}{percent(share)}",

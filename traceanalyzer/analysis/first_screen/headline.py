@@ -75,6 +75,7 @@ def headline(
     told = told or list(words.first)
     return Headline(
         sentences=[*words.lead, *told, *measured, *words.scope, *words.next],
+        next_sentences=list(words.next),
         tiles=tiles(known, figures),
         withheld_causes=withheld_causes(withheld),
     )

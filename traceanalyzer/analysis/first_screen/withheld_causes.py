@@ -85,7 +85,7 @@ _CAUSES = (
     _Cause(
         "ranks_not_captured",
         "Which rank is late",
-        "the captured ranks do not tell",
+        "the captured ranks do not show it",
         "profile more of their groups",
         absorbs=frozenset({"not_split", "pipeline_not_captured"}),
     ),

@@ -32,7 +32,7 @@ _OPTIONS = (
         "gate_file",
         type=click.Path(path_type=Path),
         metavar="FILE",
-        help="Fail (status 1) where a limit of this file is broken; `gate init` writes one.",
+        help="Fail (status 1) if a limit of this file is broken; `gate init` writes one.",
     ),
     click.option("--junit", "junit_file", metavar="FILE", help="With --gate: write its outcome as JUnit XML."),
     click.option(

@@ -166,7 +166,7 @@ def kernel_waterfalls(base: Side, new: Side) -> list[Waterfall]:
     own = "Time per rank and step that kernels have for themselves (computation before communication before copies)"
     return [
         _cut("kernel_class", "By class of kernels", f"{own}.", sides, pl.col("kind")),
-        _cut("kernel", "By kernel and shape", f"{own}, by name and, where recorded, operator and sizes.", sides, kernel_name()),
+        _cut("kernel", "By kernel and shape", f"{own}, by name and, if recorded, by operator and sizes.", sides, kernel_name()),
         _cut("collective", "By group and size of communication", f"{own}; exposed communication alone.", joined, pl.col("group_name")),
     ]  # fmt: skip
 

@@ -166,7 +166,7 @@ def _withheld(found: Attributed, *, sampled: bool, coupled: bool) -> tuple[Withh
     if error <= MAX_REPLAY_ERROR:
         reason = (
             "ranks of other pipelines wait for these inside their actions (EP, TP, CP): this replay of single pipelines "
-            "cannot tell what they would gain from faster computation"
+            "does not show what they would gain from faster computation"
         )
         return (Withheld(metric="bubble.worth.computation", reason=reason, code="replay"),) if coupled else ()
     reason = f"the replay of all steps misses their measured length by {error:.1%} (limit {MAX_REPLAY_ERROR:.0%})"

@@ -183,7 +183,7 @@ CHECKS = tuple(
         id=f"pipeline.{cause}",
         passed=titles[0],
         failed=titles[1],
-        why=f"{_WHY[cause]} Reported from {percent(MIN_SHARE)} of the pipeline phase, where its remedy saves more than max(0.5% of the step, noise).",
+        why=f"{_WHY[cause]} Reported from {percent(MIN_SHARE)} of the pipeline phase, if its remedy saves more than max(0.5% of the step, noise).",
         action=_ACTIONS[cause].format(rank="N", stages="N"),
         judge=partial(_judge, cause),
         remedy=_REMEDIES[cause],

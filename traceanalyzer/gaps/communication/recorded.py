@@ -77,10 +77,11 @@ def recorded_sentences(found: Recorded | None) -> list[str]:
     if found is None:
         return []
     what = " and ".join(
-        f"{counted(source.num_records, 'record')} of {source.source.replace('_', ' ')} from {counted(len(source.ranks), 'rank')}"
+        f"{counted(source.num_records, 'record')} of {source.source.replace('_', ' ')} from "
+        f"{counted(len(source.ranks), 'rank') if source.ranks else 'unknown ranks'}"
         for source in found.sources
     )
-    none = f"There is no trace, but {what}; no step, bubble or MFU follows from them."
+    none = f"There is no trace, but {what}. Steps, bubble and MFU do not follow from them."
     late = [
         f"Rank {late.rank} is waited for most: {milliseconds(late.wait_ms)} over {counted(late.num_collectives, 'collective')}."
         for late in found.late[:1]

@@ -265,7 +265,7 @@ def _known(value: float | None, metric: str, routing: pl.DataFrame, withheld: li
 def _experts(routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:
     value = max_over_mean(expert_loads(routing))
     if value is None:
-        reason = "split sizes tell the receiving rank, not the expert: this needs the routing side file"
+        reason = "split sizes show the receiving rank and not the expert: this needs the routing side file"
         withheld.append(Withheld(metric="all_to_all.expert_load_max_over_mean", reason=reason, code="no_loads"))
     return value
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from traceanalyzer.schema import KERNELS, conform
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 COMPUTE = ["gemm", "attention"]
 
@@ -27,6 +28,7 @@ NUMBER_FORMATS = {
 """Number format with a peak of its own, by the type name the profiler writes."""
 
 
+@in_rank_groups
 def operator_times(operators: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     """Add `duration_ns`: device time of the kernels an operator launched, or on a rank without kernels its own time.
 
@@ -63,6 +65,7 @@ def operator_times(operators: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
     )
 
 
+@in_rank_groups
 def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
     """`KERNELS` with `shape`: operator and sizes of what launched each, from `SHAPE_FLOPS`; null where none was recorded."""
     told = operators.filter(pl.col("shape").is_not_null()).select(

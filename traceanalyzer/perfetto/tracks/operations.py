@@ -291,4 +291,4 @@ def _communication(role: str | None, own: pl.DataFrame) -> Track:
     )  # fmt: skip
     parts.append(slices(arrived, pl.lit("the other end has begun"), pl.lit("part"), lane=lane, depth=2))
     name = "communication" if role is None else f"communication {role}"
-    return Track(name, pl.concat(parts), "Collectives and messages, split into wait and transfer where both are known.")
+    return Track(name, pl.concat(parts), "Collectives and messages, split into wait and transfer if both are known.")

@@ -37,7 +37,7 @@ def processes(source: Source, choice: Choice, told: Told, *, cpu: bool) -> Itera
             "the bubble is not drawn: this result does not say what each action waited for; give the traces"
         )
     if source.recorded is None and source.table("kernels").head(1).collect().height:
-        told.notes.append("kernels have no recorded arguments: no trace is at hand (--traces CAPTURE)")
+        told.notes.append("kernels do not have recorded arguments: no trace is at hand (--traces CAPTURE)")
     top = max(chosen.ranks) + 2
     yield Process(top, "job", (), [*accounts.ranks_idle(idle, chosen), *accounts.blame_counters(source, chosen)])
     yield Process(top + 1, "ideal schedule", list(schedule.ideal(source, chosen)))

@@ -157,7 +157,7 @@ def _rank(file: Path, listed: list[tuple[str, str | None, str | None]]) -> int |
     found = [n.lstrip("0") or "0" for n in (numbers[-1], *reversed(named)) if len(n.lstrip("0")) < 9]
     possible = [n for n in found if int(n) < _MAX_RANK]
     if not possible:
-        raise InputError(f"{file}: no rank has the number {numbers[-1][:24]}", "name the dump by its rank")
+        raise InputError(f"{file}: a rank cannot have the number {numbers[-1][:24]}", "name the dump by its rank")
     return int(next((n for n in possible if n in world), possible[0]))
 
 
