@@ -11,7 +11,7 @@ from reports.page.grids import figures, grid
 from reports.page.model import COMPARED, Grid, Page, Part, Section, Tile
 from traceanalyzer.comparison.record import Comparison, MetricChange, Pair
 from traceanalyzer.comparison.story import signed_share
-from traceanalyzer.review.words import NOTHING, Unit, milliseconds, quantity, spaced
+from traceanalyzer.review.words import NOTHING, Unit, milliseconds, points, quantity, spaced
 
 _FEW = 8
 _STATUS = {"slower": "bad", "faster": "good", "noise": "neutral", "unknown": "withheld"}
@@ -160,7 +160,9 @@ def _difference(metric: MetricChange) -> str:
     if metric.before is None or metric.after is None:
         return NOTHING
     change = metric.after - metric.before
-    units: dict[str, Unit] = {"share": "share", "ms": "ms", "ratio": "number", "count": "count"}
+    if metric.unit == "share":
+        return points(change)
+    units: dict[str, Unit] = {"ms": "ms", "ratio": "number", "count": "count"}
     return f"{'+' if change > 0 else ''}{quantity(change, units[metric.unit])}"
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import polars as pl
 from markupsafe import Markup, escape
 
-from reports.page.downloads import packed, script_json
+from reports.page.downloads import packed, packed_record, script_json
 from reports.page.embedding import bokeh_script, embedded, own_file, policy, template
 from reports.page.glossary import anchor, term_of
 from reports.page.layout import laid_out
@@ -27,6 +27,7 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
     own = [own_file(file) for file in ("page.js", *(("timeline.js",) if timed else ()), "tables.js", "reading.js")]
     scripts = [own_file("theme.js"), *([bokeh_script(), drawing] if divs else []), *own]
     defined = {term for section in page.sections if section.id == "method" for term in _terms(section)}
+    whole = packed_record(record)
     return template("page.html.jinja").render(
         policy=Markup(policy(scripts)),  # noqa: S704 - made of hashes
         css=Markup(own_file("page.css")),  # noqa: S704 - our own file
@@ -40,7 +41,8 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         json=_inert,
         plain=Markup,
         name=name,
-        record=Markup(script_json(record)),  # noqa: S704 - inert by construction
+        record=Markup(whole or script_json(record)),  # noqa: S704 - inert by construction
+        record_type="octet-stream" if whole else "json",
         csv={table: Markup(packed(frame)) for table, frame in (tables or {}).items() if not frame.is_empty()},  # noqa: S704
     )
 

@@ -82,6 +82,7 @@ def command(
         raise UsageError("--html -: the page is written to a file", "name a file: --html comparison.html")
     files = GateFiles(gate_file, junit_file, gate_json)
     quiet = files.quiet(json_file)
+    files.check(has_base=True)
     first, *others = runs_of((base, *new))
     places = list(dict.fromkeys((first, *others, *more_bases)))
     if all(isinstance(place, str) and is_result(place) for place in places):

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.manners.help import Command
+from traceanalyzer.cli.options.budget import memory_option
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
     choice_options,
     columns_option,
+    not_on_a_cluster,
     one_place,
     paths_argument,
     rank_map_option,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 @rank_map_option
 @choice_options
 @job_options
+@memory_option
+@not_on_a_cluster
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON beside it; - is standard output.")
 def command(
     paths: tuple[str, ...],

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from traceanalyzer import __version__
 from traceanalyzer.comparison.jobs import differing_facts, fact_words, metrics
 from traceanalyzer.comparison.noise import Floor, Limit, limit_of, noise_of, run_floor
 from traceanalyzer.comparison.places import matched_ranks, stages_by_rank, world_size
-from traceanalyzer.comparison.record import Basis, Change, ComparedRun, Comparison, FactChange, Line, Pair, Waterfall
+from traceanalyzer.comparison.record import (
+    Basis,
+    Change,
+    ComparedRun,
+    Comparison,
+    FactChange,
+    Line,
+    Pair,
+    Waterfall,
+)
 from traceanalyzer.comparison.replay.action_times import action_times
 from traceanalyzer.comparison.replay.configured import microbatch_scale, program_words
 from traceanalyzer.comparison.replay.pieces import Matched, Sized, is_faithful, sized_changes
@@ -40,6 +49,7 @@ class Causes:
     """What the rest is."""
     withheld: tuple[Withheld, ...] = ()
     unmatched: tuple[int, ...] = ()
+    unmatched_base: tuple[int, ...] = ()
 
 
 def compare(
@@ -122,7 +132,7 @@ def _pair(base: Side, new: Side, at: int, floor: Floor, forced: Collection[str])
                 mean_words(base.step_lengths_ns, new.step_lengths_ns),
                 disturbed,
             ),
-            *_unmatched_sentence(causes),
+            *_unmatched_sentences(causes),
         ],
         change_ns=change,
         change_share=change / before if change is not None and before else None,
@@ -154,6 +164,14 @@ def _causes(base: Side, new: Side, facts: Sequence[FactChange], views: Sequence[
     if "owner" not in by_view:
         return None
     ranks = matched_ranks(base, new)
+    alone = tuple(rank for rank in base.ranks if rank not in ranks.values())
+    return replace(_told(base, new, facts, by_view, ranks), unmatched_base=alone)
+
+
+def _told(
+    base: Side, new: Side, facts: Sequence[FactChange], by_view: Mapping[str, Waterfall], ranks: dict[int, int]
+) -> Causes:
+    """Causes of two runs with step times, of which `ranks` are matched."""
     unmatched = tuple(rank for rank in new.ranks if rank not in ranks)
     programs = _program(base), _program(new)
     reason = _no_replay(base, new, programs, ranks)
@@ -268,11 +286,17 @@ def _cause_waterfall(changes: Sequence[Change], before: int, after: int) -> Wate
     )
 
 
-def _unmatched_sentence(causes: Causes | None) -> list[str]:
-    if causes is None or not causes.unmatched:
+def _unmatched_sentences(causes: Causes | None) -> list[str]:
+    """Which ranks of either run stand alone."""
+    if causes is None:
         return []
-    described = ranks_text(list(causes.unmatched))
-    have = "has" if len(causes.unmatched) == 1 else "have"
-    return [
-        f"{described.capitalize()} of the new run {have} no counterpart in the base, so only the others are compared piece by piece."
-    ]
+    sides = ((causes.unmatched, "new run", "base"), (causes.unmatched_base, "base", "new run"))
+    described = [_alone(ranks, where, other) for ranks, where, other in sides if ranks]
+    if described and causes.basis == "replay":
+        described[-1] += ", so only the others are compared piece by piece"
+    return [f"{each}." for each in described]
+
+
+def _alone(ranks: Sequence[int], where: str, other: str) -> str:
+    have = "has" if len(ranks) == 1 else "have"
+    return f"{ranks_text(list(ranks)).capitalize()} of the {where} {have} no counterpart in the {other}"

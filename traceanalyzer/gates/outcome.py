@@ -41,6 +41,16 @@ class Outcome:
     at_most: float | None = None
 
 
+def refuse_without_baseline(gate: Gate, *, is_there: bool, where: str = "") -> None:
+    """Raise `UsageError` if a limit is relative and no baseline is there; `where` goes before the message."""
+    relative = next((limit for limit in gate.limit if limit.is_relative), None)
+    if relative is not None and not is_there:
+        raise UsageError(
+            f"{where}limit {relative.title}: is against a baseline, and there is none",
+            'name a review.json in the gate\'s file (baseline = "baseline.json"), or use compare',
+        )
+
+
 def judged(gate: Gate, review: Review, baseline: Review | None, floor: float | None = None) -> list[Outcome]:
     """Every limit of a gate, in its order; first what the capture must hold.
 
@@ -52,12 +62,7 @@ def judged(gate: Gate, review: Review, baseline: Review | None, floor: float | N
 
     Raises `UsageError` if a relative limit has no baseline.
     """
-    if baseline is None and any(limit.is_relative for limit in gate.limit):
-        relative = next(limit for limit in gate.limit if limit.is_relative)
-        raise UsageError(
-            f"limit {relative.title}: is against a baseline, and there is none",
-            'name a review.json in the gate\'s file (baseline = "baseline.json"), or use compare',
-        )
+    refuse_without_baseline(gate, is_there=baseline is not None)
     noise = noise_share(review, baseline, gate.floor_share if floor is None or gate.floor is not None else floor)
     return [
         *_captured(gate, review),

@@ -10,6 +10,7 @@ from reports.sections.experts.chain import chain_grid
 from reports.sections.experts.heat import bytes_matrix, exchange_waits, expert_heat
 from reports.sections.material import Material
 from traceanalyzer.review import AllToAll
+from traceanalyzer.review.waited_for import waited_for
 from traceanalyzer.review.words import counted, spaced, times
 
 MAX_GROUPS = 200
@@ -63,7 +64,7 @@ def _lead(measured: AllToAll | None) -> str:
         return ""
     chance = loads.by_chance(measured, "rank")
     ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f' ({chance})' if chance else ''}"
-    late = f"; the others wait mostly for {_waited_for(measured)}" if _waited_for(measured) else ""
+    late = f"; ranks wait in exchanges, {waited_for(measured)}" if waited_for(measured) else ""
     return f"{ratio}{late}."
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median_low
 
 from traceanalyzer.analysis.first_screen.story import first_fault, story_sentences
-from traceanalyzer.analysis.first_screen.tiles import Known, counted_as, profiled, tiles
+from traceanalyzer.analysis.first_screen.tiles import Known, profiled, tiles
 from traceanalyzer.analysis.first_screen.withheld_causes import withheld_causes
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
 from traceanalyzer.gaps.pipeline.verdict import most_of_it, schedule_explains
@@ -22,7 +22,8 @@ from traceanalyzer.review import (
     Withheld,
 )
 from traceanalyzer.review.theory import theory_share
-from traceanalyzer.review.words import flops_rate, milliseconds, percent, points, times
+from traceanalyzer.review.waited_for import waited_for
+from traceanalyzer.review.words import counted_by, flops_rate, milliseconds, percent, points, times
 from traceanalyzer.tables.experts.routing import UNPAIRED
 
 MIN_OVERHEAD_SHARE = 0.005
@@ -155,8 +156,10 @@ def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
     sentences = [f"The fullest rank receives {times(ratio)} the mean number of {rows}{_against_chance(ratio, theory)}."]
     wait = all_to_all.wait_share
     if wait is not None and wait >= MIN_WAIT_SHARE:
-        who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
-        sentences.append(f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}.")
+        who = waited_for(all_to_all)
+        sentences.append(
+            f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{f', {who}' if who else ''}."
+        )
     return sentences
 
 
@@ -181,4 +184,4 @@ def _mfu_sentences(mfu: Mfu) -> list[str]:
     peak = f"{flops_rate(mfu.peak_flops_per_device)} per device ({mfu.peak_basis})"
     shown = mfu.mfu if mfu.mfu_unprofiled is None else mfu.mfu_unprofiled
     traced = "" if mfu.mfu_unprofiled is None else f"; {profiled(mfu.mfu, mfu.mfu_unprofiled)}"
-    return [f"The run reaches {percent(shown)} MFU ({counted_as(mfu.convention)}) of a peak of {peak}{traced}."]
+    return [f"The run reaches {percent(shown)} MFU (FLOPs: {counted_by(mfu.convention)}) of a peak of {peak}{traced}."]

@@ -67,6 +67,19 @@ class GateFiles:
                 raise UsageError(f"{option} writes the outcome of a gate, and none is given", "give --gate FILE")
         return "-" in given.values()
 
+    def check(self, *, has_base: bool) -> None:
+        """Read the gate before anything is measured. Raises `UsageError` where it is wrong or lacks its baseline.
+
+        `has_base`: what it is held against is given beside it.
+        """
+        from traceanalyzer.gates.file import read_gate
+        from traceanalyzer.gates.outcome import refuse_without_baseline
+
+        if self.gate is not None:
+            gate = read_gate(self.gate)
+            is_there = has_base or _baseline(gate, self.gate) is not None
+            refuse_without_baseline(gate, is_there=is_there, where=f"{self.gate}: ")
+
 
 def judge(
     files: GateFiles,

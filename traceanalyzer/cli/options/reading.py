@@ -78,6 +78,23 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def not_on_a_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add a hidden `--cluster` that says what runs on one."""
+    option = click.option("--cluster", hidden=True, expose_value=False, callback=_refuse_cluster)
+    return option(command)
+
+
+def _refuse_cluster(context: click.Context, _option: click.Parameter, address: str | None) -> None:
+    if address is None:
+        return
+    from traceanalyzer.errors import UsageError
+
+    raise UsageError(
+        f"--cluster {address}: {context.info_name} runs on one machine; reading the traces is what a cluster shares",
+        f"traceanalyzer ingest PATH --out CAPTURE --cluster {address}, then traceanalyzer {context.info_name} CAPTURE",
+    )
+
+
 class Meter:
     """Progress on standard error for what takes longer than a second: bytes, rate, time left."""
 

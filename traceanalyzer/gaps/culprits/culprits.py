@@ -134,7 +134,7 @@ def culprit_gap(
         fault = _fault(whole, price, known=known) or (None if known else _unpriced(whole, price.rank))
         found_faults += [(price, fault)] if fault is not None else []
     judged_messages = messages.filter(pl.col("step").is_in(typical))
-    places = slow_places(experts.expected, judged_messages)
+    places = slow_places(experts.expected, judged_messages, judged)
     found_faults += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
     found_faults = [
         (price, beside_late_hosts(fault, [each.rank for _, each in found_faults if each.cause == "host"]))

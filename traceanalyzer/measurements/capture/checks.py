@@ -77,6 +77,7 @@ def _orphans(kernels: pl.DataFrame, steps: pl.DataFrame) -> CaptureCheck:
     )
     inside = (
         kernels.filter(pl.col("kind").ne_missing(pl.lit("copy")))
+        .select("rank", "start_ns", "end_ns", "launch_start_ns")
         .join(span, on="rank")
         .filter((pl.col("start_ns") >= pl.col("first_ns")) & (pl.col("start_ns") < pl.col("last_ns")))
     )

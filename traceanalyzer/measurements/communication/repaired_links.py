@@ -4,7 +4,8 @@ Every rank that exchanges bytes with a slow port is slowed as well, and so is th
 (`measurements.slow_exchange`). Of the other ranks' transfers, though, only the bytes exchanged with slow ports are slow:
 least squares of `latency + bytes with slow ports ÷ slow rate + other bytes ÷ rate`, each on the side (sent or received)
 that takes longer by the fit. Where they do not tell the rates apart (even exchanges), the slow ranks' own transfers join,
-all of whose bytes are slow; latency is left out if bytes do not vary. Repaired, all bytes pass at the latter rate.
+all of whose bytes are slow; latency is left out if bytes do not vary. Repaired, all bytes pass at the latter rate, and no
+transfer takes longer than in a faster group of the same kind.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def with_repaired(expected: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     repaired = (pl.col("_latency") + pl.col("_per_byte") * port_bytes).round().cast(pl.Int64)
     return (
         expected.join(rates, on="group", how="left", maintain_order="left")
-        .with_columns(pl.coalesce(repaired, "expected_ns").alias("repaired_ns"))
-        .drop("_latency", "_per_byte")
+        .with_columns(pl.min_horizontal(pl.coalesce(repaired, "expected_ns"), "usual_ns").alias("repaired_ns"))
+        .drop("_latency", "_per_byte", "usual_ns")
     )
 
 

@@ -35,7 +35,8 @@ def operator_times(operators: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
     `operators` is `SHAPE_FLOPS`, `kernels` is `KERNELS`. Null where a rank has kernels but none was launched by the
     operator (inside a graph, or outside the capture).
     """
-    launched = kernels.filter(pl.col("launch_start_ns").is_not_null()).sort("launch_start_ns")
+    mine = kernels.join(operators, on=["rank", "cycle"], how="semi")
+    launched = mine.filter(pl.col("launch_start_ns").is_not_null()).sort("launch_start_ns")
     inside = (
         launched.select(
             "rank",
@@ -76,6 +77,8 @@ def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
         pl.col("end_ns").alias("_to_ns"),
         pl.concat_str("name", pl.lit(" "), "shape").alias("_shape"),
     )
+    if shaped.is_empty():
+        return conform(kernels.drop("shape", strict=False), KERNELS)
     inside = pl.col("launch_start_ns") < pl.col("_to_ns")
     found = (
         kernels.filter(pl.col("launch_start_ns").is_not_null())

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from traceanalyzer.errors import DomainError
+from traceanalyzer.review.words import counted_by
 from traceanalyzer.theory.model.flops import Convention, FlopsPerToken
 
 
@@ -93,7 +94,7 @@ def check_possible(
 def _refuse_impossible(mfu: float, hfu: float, convention: str) -> None:
     if hfu > 1:
         raise DomainError(
-            f"{'HFU' if mfu <= 1 else 'MFU'} would be {max(mfu, hfu):.1%} in the {convention} convention",
+            f"{'HFU' if mfu <= 1 else 'MFU'} would be {max(mfu, hfu):.1%} (FLOPs: {counted_by(convention)})",
             "check tokens per step, number of devices, the convention, and that the peak is that of the number format "
             "computed in (fp8 matrix multiplications exceed a bf16 peak)",
         )
