@@ -97,7 +97,7 @@ def fails(copy: Path, tests: list[str]) -> bool:
     if not tests:
         return False
     try:
-        done = subprocess.run(**_pytest(copy, [*tests, "-x"]), timeout=900)
+        done = subprocess.run(**_pytest(copy, [*tests, "-x"]), check=False, timeout=900)
     except subprocess.TimeoutExpired:
         return True
     return done.returncode in (1, 2)  # failed, or could not be collected
@@ -105,7 +105,7 @@ def fails(copy: Path, tests: list[str]) -> bool:
 
 def failing_without_fault(copy: Path, tests: list[str]) -> set[str]:
     """Tests that fail on the unchanged copy: they would seem to notice every fault."""
-    done = subprocess.run(**_pytest(copy, tests)) if tests else None
+    done = subprocess.run(**_pytest(copy, tests), check=False) if tests else None
     lines = done.stdout.splitlines() if done else []
     return {line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))}
 
@@ -113,7 +113,7 @@ def failing_without_fault(copy: Path, tests: list[str]) -> set[str]:
 def _pytest(copy: Path, words: list[str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "pytest", *words, "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(copy), "POLARS_MAX_THREADS": "1"}
-    return {"args": command, "cwd": copy, "env": environment, "capture_output": True, "text": True, "check": False}
+    return {"args": command, "cwd": copy, "env": environment, "capture_output": True, "text": True}
 
 
 @dataclass(frozen=True)
