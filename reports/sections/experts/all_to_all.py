@@ -62,7 +62,7 @@ def _lead(measured: AllToAll | None) -> str:
     if measured is None or measured.rank_load_max_over_mean is None:
         return ""
     chance = loads.by_chance(measured, "rank")
-    ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f' ({chance})' if chance else ''}"
+    ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f', {chance}' if chance else ''}"
     late = f"; the others wait mostly for {_waited_for(measured)}" if _waited_for(measured) else ""
     return f"{ratio}{late}."
 
