@@ -22,7 +22,7 @@ _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|
 def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFrame] | None = None) -> str:
     """The whole page. Inside are `record`, which can be downloaded as `name`.json, and `tables`, as CSV."""
     divs, drawing = embedded(_charts(page))
-    told = {part.id for part in (page.opening.waterfall, page.opening.answers) if part}
+    shown_above = {part.id for part in (page.opening.waterfall, page.opening.answers) if part}
     timed = any(isinstance(part, Timeline) for section in page.sections for part in section.parts)
     own = [own_file(file) for file in ("page.js", *(("timeline.js",) if timed else ()), "tables.js", "reading.js")]
     scripts = [own_file("theme.js"), *([bokeh_script(), drawing] if divs else []), *own]
@@ -35,7 +35,7 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         page=page,
         verdict=[emphasised(sentence) for sentence in _sentences(page)],
         divs=divs,
-        layout={section.id: laid_out(section, told) for section in page.sections},
+        layout={section.id: laid_out(section, shown_above) for section in page.sections},
         anchor=anchor,
         anchor_of=partial(_anchor_of, defined=defined),
         json=_inert,
@@ -58,9 +58,9 @@ def _inert(facts: object) -> Markup:
 
 def _charts(page: Page) -> list[Chart]:
     first = [page.opening.waterfall] if page.opening.waterfall else []
-    told = {chart.id for chart in first}
+    shown_above = {chart.id for chart in first}
     parts = [chart for section in page.sections for part in section.parts for chart in _of(part)]
-    return first + [part for part in parts if part.id not in told]
+    return first + [part for part in parts if part.id not in shown_above]
 
 
 def _of(part: Part) -> tuple[Chart, ...]:
