@@ -8,6 +8,7 @@ sizes say, or S/n; a message goes to its other end.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from itertools import pairwise
 
 import polars as pl
@@ -53,15 +54,32 @@ def placed_bytes(collectives: pl.DataFrame, messages: pl.DataFrame, ranks: pl.Da
     return conform(rows, PLACED_BYTES).sort("role", "rank", nulls_last=True)
 
 
-def members_of(groups: pl.Series) -> pl.DataFrame:
-    """`group`, `rank`, `position`, `size` and `next`, the member after it, of groups as text."""
-    rows: list[tuple[str, int, int, int, int]] = []
-    for group in groups.drop_nulls().unique().to_list():
-        members = [int(member) for member in group.split(",")]
+def hosts_of_groups(groups: pl.Series, hosts: Mapping[int, str | None]) -> dict[str, set[str | None]]:
+    """Hosts of the members of every group as text; None among them if that of a member is not known."""
+    return {
+        group: {hosts.get(rank) for rank in _members(group)}
+        for group in groups.drop_nulls().unique(maintain_order=True)
+    }
+
+
+def _members(group: str) -> list[int]:
+    return list(map(int, group.split(",")))
+
+
+def _places(groups: pl.Series, ranks: Collection[int] | None = None) -> pl.DataFrame:
+    """`group`, `rank`, `position`, `size` and `next`, the member after it, of groups as text; of these `ranks` alone."""
+    texts = groups.drop_nulls().unique()
+    rows: list[tuple[int, int, int, int, int]] = []
+    for place, group in enumerate(texts):
+        members = _members(group)
         for position, (rank, after) in enumerate(pairwise([*members, members[0]])):
-            rows.append((group, rank, position, len(members), after))
-    schema = {"group": pl.String, "rank": pl.Int32, "position": pl.Int64, "size": pl.Int64, "next": pl.Int32}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+            if ranks is None or rank in ranks:
+                rows.append((place, rank, position, len(members), after))
+    schema = {"group": pl.Int64, "rank": pl.Int32, "position": pl.Int64, "size": pl.Int64, "next": pl.Int32}
+    # text of a group of n members is as long as n: it is taken from one copy, not written once per member
+    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
+        pl.col("group").map_batches(lambda at: texts.gather(at).alias("group"), return_dtype=pl.String)
+    )
 
 
 def _rings(collectives: pl.DataFrame) -> pl.DataFrame:
@@ -75,14 +93,14 @@ def _rings(collectives: pl.DataFrame) -> pl.DataFrame:
     }
     factor = pl.coalesce(pl.when(kind == name).then(value) for name, value in factors.items())
     used = collectives.filter(kind.is_in(_RINGS) & pl.col("step").is_not_null())
-    placed = used.join(members_of(used["group"]), on=["group", "rank"], how="left")
+    placed = used.join(_places(used["group"], set(used["rank"])), on=["group", "rank"], how="left")
     return _as_sent(placed.with_columns(pl.col("next").alias("peer"), (pl.col("send_bytes") * factor).alias("bytes")))
 
 
 def _exchanges(collectives: pl.DataFrame) -> pl.DataFrame:
     """What goes to every other member in all-to-alls."""
     used = collectives.filter((pl.col("kind") == "all_to_all") & pl.col("step").is_not_null())
-    members = members_of(used["group"]).select("group", pl.col("rank").alias("peer"), "position", "size")
+    members = _places(used["group"]).select("group", pl.col("rank").alias("peer"), "position", "size")
     splits, size = pl.col("send_splits"), pl.col("size")
     total = splits.list.sum()
     part = (
@@ -106,15 +124,19 @@ def _as_sent(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.col(name).cast(dtype) for name, dtype in _SENT.items())
 
 
+def _crosses(hosts: set[str | None]) -> bool | None:
+    """Whether a group has members on several hosts; None if that is not known."""
+    if len(hosts - {None}) > 1:
+        return True
+    return None if None in hosts else False
+
+
 def _crossing(sent: pl.DataFrame, hosts: pl.DataFrame) -> pl.DataFrame:
     """`rank`, `role`, `num_crossing`: groups with members on several hosts; null if that is not known of one."""
-    groups = members_of(sent["group"]).select("group", "rank").join(hosts, on="rank", how="left")
-    crossing = groups.group_by("group").agg(
-        pl.when(pl.col("host").drop_nulls().n_unique() > 1)
-        .then(pl.lit(value=True))
-        .when(pl.col("host").is_not_null().all())
-        .then(pl.lit(value=False))
-        .alias("crosses")
+    placed = hosts_of_groups(sent["group"], dict(hosts.iter_rows()))
+    crossing = pl.DataFrame(
+        {"group": list(placed), "crosses": list(map(_crosses, placed.values()))},
+        schema={"group": pl.String, "crosses": pl.Boolean},
     )
     used = sent.select("rank", "role", "group").unique().join(crossing, on="group", how="left")
     known = pl.col("crosses").is_not_null().all()
