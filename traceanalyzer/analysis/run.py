@@ -123,9 +123,9 @@ def read(
 
 def _state(statuses: Sequence[RankStatus], records: Records) -> str | None:
     """How far a run came that did not complete, and by its flight recorders who kept the others waiting."""
-    told = run_state(statuses, Observer.here()) if statuses else None
-    waited = uncalled(records.flight) if told is not None else None
-    return told if waited is None else f"{told} {waited}"
+    said = run_state(statuses, Observer.here()) if statuses else None
+    waited = uncalled(records.flight) if said is not None else None
+    return said if waited is None else f"{said} {waited}"
 
 
 def _promised(path: Where, job: Job | None, ranks: Collection[int] | None) -> frozenset[int]:

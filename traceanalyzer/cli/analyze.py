@@ -73,6 +73,7 @@ def command(
 
     files = GateFiles(gate_file, junit_file, gate_json)
     quiet = files.quiet(json_file)
+    files.check(has_base=False)
     path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)
     if result is not None and out is not None and not classes:
@@ -106,7 +107,7 @@ def _print(result: Kept, form: str, *, full: bool) -> None:
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
-    """The result at `path`; None where that is not a result. Raises `UsageError` if options ask for another one."""
+    """The result at `path`; None if that is not a result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
     from traceanalyzer.traces.input.discovery import Paths
 

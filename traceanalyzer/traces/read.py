@@ -217,7 +217,7 @@ def _open(
 def _counted(
     sources: Sequence[Source], progress: Callable[[int, int], None] | None
 ) -> Callable[[str, int], None] | None:
-    """Adds up what is read of all sources; None where nobody asks, or where sizes are not known."""
+    """Adds up what is read of all sources; None if nobody asks, or where sizes are not known."""
     if progress is None:
         return None
     try:

@@ -30,7 +30,7 @@ class Recorded:
         return map(self.read, self.batches or self.groups)
 
     def of_rank(self, rank: int) -> pl.DataFrame:
-        """`EVENTS` of one rank; empty where it is not here."""
+        """`EVENTS` of one rank; empty if it is not here."""
         of_it = (self.read(group) for group in self.groups if rank in group)
         return next(of_it, pl.DataFrame(schema=EVENTS)).filter(pl.col("rank") == rank)
 

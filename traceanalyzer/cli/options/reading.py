@@ -101,26 +101,26 @@ class Meter:
     def __init__(self, verb: str) -> None:
         self._verb = verb
         self._start = time.monotonic()
-        self._told = self._start
+        self._reported = self._start
 
     def __call__(self, done: int, total: int) -> None:
         """Tell that `done` of `total` bytes were read."""
         now = time.monotonic()
-        if now - self._told < 1 or done == 0:
+        if now - self._reported < 1 or done == 0:
             return
-        self._told = now
+        self._reported = now
         rate = done / (now - self._start)
         left = max(0, total - done) / rate
         self._say(f"{self._verb} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left")
 
     def next(self, what: str) -> None:
         """Say what is done now, if what came before took longer than a second."""
-        if self._told > self._start:
+        if self._reported > self._start:
             self._say(what)
 
     def done(self) -> None:
         """Clear the line of a terminal."""
-        if self._told > self._start and sys.stderr.isatty():
+        if self._reported > self._start and sys.stderr.isatty():
             say(f"{'':<78}", err=True, end="\r")
 
     def _say(self, text: str) -> None:

@@ -43,7 +43,7 @@ MIN_STRAGGLER_SHARE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class PipelineCauses:
-    """Attribution, blame, worth and what follows; figures are None where the bubble could not be measured."""
+    """Attribution, blame, worth and what follows; figures are None if the bubble could not be measured."""
 
     attribution_ms: AttributionMs | None = None
     culprits: tuple[Culprit, ...] = ()

@@ -8,8 +8,7 @@ sizes say, or S/n; a message goes to its other end.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from itertools import pairwise
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -57,29 +56,28 @@ def placed_bytes(collectives: pl.DataFrame, messages: pl.DataFrame, ranks: pl.Da
 def hosts_of_groups(groups: pl.Series, hosts: Mapping[int, str | None]) -> dict[str, set[str | None]]:
     """Hosts of the members of every group as text; None among them if that of a member is not known."""
     return {
-        group: {hosts.get(rank) for rank in _members(group)}
+        group: {hosts.get(int(member)) for member in group.split(",")}
         for group in groups.drop_nulls().unique(maintain_order=True)
     }
 
 
-def _members(group: str) -> list[int]:
-    return list(map(int, group.split(",")))
+def members_of(groups: pl.Series) -> pl.DataFrame:
+    """`group`, `rank`, `position`, `size` and `next`, the member after it, of groups as text.
 
-
-def _places(groups: pl.Series, ranks: Collection[int] | None = None) -> pl.DataFrame:
-    """`group`, `rank`, `position`, `size` and `next`, the member after it, of groups as text; of these `ranks` alone."""
-    texts = groups.drop_nulls().unique()
-    rows: list[tuple[int, int, int, int, int]] = []
-    for place, group in enumerate(texts):
-        members = _members(group)
-        for position, (rank, after) in enumerate(pairwise([*members, members[0]])):
-            if ranks is None or rank in ranks:
-                rows.append((place, rank, position, len(members), after))
-    schema = {"group": pl.Int64, "rank": pl.Int32, "position": pl.Int64, "size": pl.Int64, "next": pl.Int32}
-    # text of a group of n members is as long as n: it is taken from one copy, not written once per member
-    return pl.DataFrame(rows, schema=schema, orient="row").with_columns(
-        pl.col("group").map_batches(lambda at: texts.gather(at).alias("group"), return_dtype=pl.String)
-    )
+    Rows of a group share its text, which may be long.
+    """
+    members = pl.col("rank")
+    return (
+        groups.drop_nulls().unique(maintain_order=True).cast(pl.String).to_frame("group")
+        .with_columns(pl.col("group").str.split(",").cast(pl.List(pl.Int32)).alias("rank"))
+        .with_columns(
+            pl.int_ranges(members.list.len()).alias("position"),
+            members.list.len().cast(pl.Int64).alias("size"),
+            pl.concat_list(members.list.slice(1), members.list.head(1)).alias("next"),
+        )
+        .explode("rank", "position", "next")
+        .select("group", "rank", "position", "size", "next")
+    )  # fmt: skip
 
 
 def _rings(collectives: pl.DataFrame) -> pl.DataFrame:
@@ -93,14 +91,17 @@ def _rings(collectives: pl.DataFrame) -> pl.DataFrame:
     }
     factor = pl.coalesce(pl.when(kind == name).then(value) for name, value in factors.items())
     used = collectives.filter(kind.is_in(_RINGS) & pl.col("step").is_not_null())
-    placed = used.join(_places(used["group"], set(used["rank"])), on=["group", "rank"], how="left")
+    members = members_of(used["group"]).filter(
+        pl.col("rank").is_in(used["rank"].unique())
+    )  # keys of two columns are copied
+    placed = used.join(members, on=["group", "rank"], how="left")
     return _as_sent(placed.with_columns(pl.col("next").alias("peer"), (pl.col("send_bytes") * factor).alias("bytes")))
 
 
 def _exchanges(collectives: pl.DataFrame) -> pl.DataFrame:
     """What goes to every other member in all-to-alls."""
     used = collectives.filter((pl.col("kind") == "all_to_all") & pl.col("step").is_not_null())
-    members = _places(used["group"]).select("group", pl.col("rank").alias("peer"), "position", "size")
+    members = members_of(used["group"]).select("group", pl.col("rank").alias("peer"), "position", "size")
     splits, size = pl.col("send_splits"), pl.col("size")
     total = splits.list.sum()
     part = (

@@ -68,8 +68,8 @@ def operator_times(operators: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
 
 @in_rank_groups
 def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
-    """`KERNELS` with `shape`: operator and sizes of what launched each, from `SHAPE_FLOPS`; null where none was recorded."""
-    told = operators.filter(pl.col("shape").is_not_null()).select(
+    """`KERNELS` with `shape`: operator and sizes of what launched each, from `SHAPE_FLOPS`; null if none was recorded."""
+    shaped = operators.filter(pl.col("shape").is_not_null()).select(
         "rank",
         "cycle",
         pl.col("thread").alias("launch_thread"),
@@ -84,7 +84,7 @@ def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
         kernels.filter(pl.col("launch_start_ns").is_not_null())
         .sort("launch_start_ns")
         .join_asof(
-            told.sort("_from_ns"),
+            shaped.sort("_from_ns"),
             left_on="launch_start_ns",
             right_on="_from_ns",
             by=["rank", "cycle", "launch_thread"],
@@ -141,7 +141,7 @@ def roofline(
     Args:
         timed: operators with `duration_ns`, from `operator_times`.
         peak_flops_per_second: dense or measured peak by number format (`bf16`, ...).
-        memory_bytes_per_second: None where it is not known; then only the peak bounds.
+        memory_bytes_per_second: None if it is not known; then only the peak bounds.
 
     Returns:
         `name`, `kind`, `dtype`, `shape`, `num_calls`, `duration_ns`, `flops`, `bytes`, `flops_per_second`,
