@@ -77,7 +77,7 @@ def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
         pl.col("end_ns").alias("_to_ns"),
         pl.concat_str("name", pl.lit(" "), "shape").alias("_shape"),
     )
-    if told.is_empty():
+    if shaped.is_empty():
         return conform(kernels.drop("shape", strict=False), KERNELS)
     inside = pl.col("launch_start_ns") < pl.col("_to_ns")
     found = (
