@@ -106,7 +106,7 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
 
 
 def explained_by_load(cause: str, ms: float, judged: Judged) -> bool:
-    """Whether uneven expert load, which is told and priced, makes actions differ by `ms`: of one rank, or by turns."""
+    """Whether uneven expert load, which is reported and priced, makes actions differ by `ms`: of one rank, or by turns."""
     load = load_fault(judged)
     if load is None or judged.bubble is None or cause not in _OF_LOAD:
         return False

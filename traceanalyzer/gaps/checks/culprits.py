@@ -135,7 +135,7 @@ def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) ->
 
 
 def without_loaded(slow: Sequence[StragglerFigures], judged: Judged) -> list[StragglerFigures]:
-    """`slow` less ranks that are slow by no more than the uneven expert load, which is told and priced, explains."""
+    """`slow` less ranks that are slow by no more than the uneven expert load, which is reported and priced, explains."""
     load = load_fault(judged)
     members = {rank for group in (judged.all_to_all.groups if judged.all_to_all else []) for rank in group.ranks}
     most = 0.0 if load is None else load[1] * LOAD_MARGIN

@@ -20,7 +20,7 @@ LEVELLING = 0.9
 """Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""
 
 LOAD_MARGIN = 1.25
-"""What a pipeline loses by uneven expert load may exceed its price by so much, and is still told as load alone."""
+"""What a pipeline loses by uneven expert load may exceed its price by so much, and is still reported as load alone."""
 
 
 def worth_of(all_to_all: AllToAll, remedy: str) -> float | None:
