@@ -4,7 +4,7 @@
 
 A case is a folder. `make.sh` or `make.py` in it makes what cannot be stored: it is given the folder to write to. Settings
 (`.yaml`, `.toml`) are given to `analyze TRACE --job`. Right is status 0, or status 2 or 3 with an error of at most two lines, and
-in either case no traceback, no warning of Python and no byte that a terminal obeys. Sizes: `--address-space` (8 GB) and
+in either case no traceback, no warning of Python, no lack of memory and no byte that a terminal obeys. Sizes: `--address-space` (8 GB) and
 `--seconds` (120, on a host that others load) per command; the figures are CPU seconds and the peak of the memory.
 """
 
@@ -99,6 +99,8 @@ def _wrong(status: int, text: str, error: str) -> str:
         return f"{len(error.splitlines())} lines of error"
     if any(word in text + error for word in ("Traceback", "Warning:", "panicked")):
         return "a traceback, a warning or a panic"
+    if "not enough memory" in error:
+        return "not enough memory"
     return "" if all(c.isprintable() or c == "\n" for c in text + error) else "bytes that a terminal obeys"
 
 

@@ -115,7 +115,7 @@ def _summed_up(found: Measured, review: Review) -> Review:
     """`review` with what is said of all its sections: the bounds of every figure, and the headline."""
     known = bounded(review, found.captured, found.waits, found.tables.steps)
     alone = found.captured.ranks[0] if found.captured.coverage == "one_rank" else None
-    told = headline(
+    story = headline(
         Known(
             review.step, review.accounting, review.mfu, review.bubble, review.all_to_all, review.communication, alone,
             has_device=review.kernels is not None, study=review.what_if,
@@ -123,7 +123,7 @@ def _summed_up(found: Measured, review: Review) -> Review:
         _words(found, review), known, review.findings, review.quality.withheld,
     )  # fmt: skip
     return replace(
-        review, figures=known, headline=told, next_configurations=next_configurations(review, found.tables.ranks)
+        review, figures=known, headline=story, next_configurations=next_configurations(review, found.tables.ranks)
     )
 
 
@@ -189,10 +189,10 @@ def _judged(found: Measured) -> Judged:
 def _findings(found: Measured, judged: Judged) -> list[Finding]:
     subjects, step = found.subjects, found.step
     step_ms = step.duration_ms.median
-    told = without_victims(checked(judged), subjects.culprits.faults)
-    told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])
+    story = without_victims(checked(judged), subjects.culprits.faults)
+    story = by_worth([*story, *step_findings(step, subjects.capture.everything.tables)])
     capture = subjects.capture.typical
-    placed = with_windows(told, subjects.pipeline.gap.actions, capture.messages, capture.tables.collectives)
+    placed = with_windows(story, subjects.pipeline.gap.actions, capture.messages, capture.tables.collectives)
     return with_mfu_points(with_shares(placed, step_ms), subjects.utilisation.figures.mfu, step_ms)
 
 

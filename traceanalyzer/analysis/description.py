@@ -323,13 +323,13 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
 
 def _step_text(tables: Tables) -> str:
     """What a step is, and which steps figures speak of."""
-    told = (
-        f"Told by {tables.step_basis.name}"
+    definition = (
+        f"Marked by {tables.step_basis.name}"
         if tables.step_basis.name
         else "No step is marked: the capture counts as one"
     )
     return (
-        f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
+        f"{definition}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
         "start. Every figure covers the typical steps; those set apart are listed with their price."
     )
 

@@ -40,7 +40,7 @@ def section(material: Material) -> Section:
         loads.load_chart(token_flow.rank_loads(exchanged), measured),
         None if layers else loads.load_chart(token_flow.expert_loads(routing), measured),
         bytes_matrix(material.table("traffic"), material.table("ranks")) or loads.matrix_chart(exchanged),
-        exchange_waits(material.table("expert_blame"), material.review.step.least_told_ms or 0.0),
+        exchange_waits(material.table("expert_blame"), material.review.step.least_reported_ms or 0.0),
         loads.split_chart(material),
     ]
     if measured is not None:
@@ -69,7 +69,7 @@ def _lead(measured: AllToAll | None) -> str:
 
 
 def _waited_for(measured: AllToAll) -> str:
-    """The slowest rank; empty where waits are not known, so that nothing shows that the others wait for it."""
+    """The slowest rank; empty if waits are not known, so that nothing shows that the others wait for it."""
     known = measured.slowest_rank is not None and measured.wait_share is not None
     return f"rank {measured.slowest_rank}" if known else ""
 

@@ -1,4 +1,4 @@
-"""Damage that fuzzing found: each once ended a command with an error that was not ours."""
+"""Damage that fuzzing and the catalogue found: each once ended a command with an error that was not ours."""
 
 from __future__ import annotations
 
@@ -30,6 +30,16 @@ def test_rows_sent_to_nobody_are_a_damaged_line(
     write(tmp_path / "run", json.dumps(routed) + "\n", "routing/rank0.jsonl")
     assert outcome("analyze", tmp_path / "run", tmp_path, capfd)[0] == 0
     assert ("run.damaged_line" in outcome("check", tmp_path / "run", tmp_path, capfd)[1]) is (left_out is not None)
+
+
+def test_a_result_of_kernels_of_no_length_can_be_drawn(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    document = trace(0, 1)
+    for event in document["traceEvents"]:
+        if event.get("cat") == "kernel":
+            event["dur"] = 0
+    path, result = write(tmp_path, text(document)), tmp_path / "result"
+    assert outcome("analyze", path, tmp_path, capfd, "--out", str(result))[0] == 0
+    assert outcome("report", result, tmp_path, capfd)[0] == 0
 
 
 @pytest.mark.parametrize(("rank", "from_whom"), [(2**31, "unknown ranks"), (3, "1 rank;")])

@@ -137,7 +137,7 @@ def test_slow_ranks_that_hide_each_other_are_priced_together(name: str, tmp_path
     }
     for fault in both.culprits:
         assert fault.high == pytest.approx(median_ms(both) - median_ms(clean), rel=0.05)
-    assert "repaired together, this saves" in both.headline.sentences[0]
+    assert "repairing them together saves" in both.headline.sentences[0]
 
 
 LINKS = {

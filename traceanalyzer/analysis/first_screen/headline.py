@@ -65,7 +65,7 @@ def headline(
     """
     measured = [
         *_bubble_sentences(
-            known.bubble, first_fault(findings, known.step.least_told_ms or 0.0), _of_sequence_ms(findings)
+            known.bubble, first_fault(findings, known.step.least_reported_ms or 0.0), _of_sequence_ms(findings)
         ),
         *_all_to_all_sentences(known.all_to_all),
         *_mfu_sentences(known.mfu),
@@ -73,10 +73,10 @@ def headline(
     if not measured or known.alone is not None:
         measured = [*words.spent, *measured]
     step = known.step
-    told = story_sentences(findings, step.duration_ms.median, step.least_told_ms, known.bubble, known.study)
-    told = told or list(words.first)
+    opening = story_sentences(findings, step.duration_ms.median, step.least_reported_ms, known.bubble, known.study)
+    opening = opening or list(words.first)
     return Headline(
-        sentences=[*words.lead, *told, *measured, *words.scope, *words.next],
+        sentences=[*words.lead, *opening, *measured, *words.scope, *words.next],
         next_sentences=list(words.next),
         tiles=tiles(known, figures),
         withheld_causes=withheld_causes(withheld),

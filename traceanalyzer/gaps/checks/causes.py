@@ -109,7 +109,7 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
 
 
 def explained_by_load(cause: str, ms: float, judged: Judged) -> bool:
-    """Whether uneven load of experts or along the sequence, told and priced, makes actions differ by `ms`."""
+    """Whether uneven load of experts or along the sequence, reported and priced, makes actions differ by `ms`."""
     load = load_fault(judged)
     known_ms = max(load[1] if load else 0.0, uneven_sequence_ms(judged))
     if not known_ms or judged.bubble is None or cause not in _OF_LOAD:
@@ -119,7 +119,7 @@ def explained_by_load(cause: str, ms: float, judged: Judged) -> bool:
 
 
 def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | None:
-    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be told."""
+    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be reported."""
     bubble = judged.bubble
     remedies = [each for each in bubble.worth if each.cause == cause] if bubble and _REMEDIES[cause] == "fault" else []
     of_one = [each for each in remedies if each.rank is not None or each.stage is not None]

@@ -83,7 +83,7 @@ def _statement(fault: RankFault, who: str) -> str:
 
 
 def _judge_links(judged: Judged) -> Verdict | None:
-    """The link that costs most; where none does, what is known of links is told by other checks."""
+    """The link that costs most; where none does, what is known of links is reported by other checks."""
     faults = [fault for fault in judged.faults if fault.cause == "link"]
     if not faults:
         return None
@@ -139,7 +139,7 @@ def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) ->
 
 
 def without_loaded(slow: Sequence[StragglerFigures], judged: Judged) -> list[StragglerFigures]:
-    """`slow` less ranks that are slow by no more than uneven load (experts, sequence), told and priced, explains."""
+    """`slow` less ranks that are slow by no more than uneven load (experts, sequence), reported and priced, explains."""
     load = load_fault(judged)
     members = {rank for group in (judged.all_to_all.groups if judged.all_to_all else []) for rank in group.ranks}
     members |= {rank for each in judged.sequences for rank in each.ranks}

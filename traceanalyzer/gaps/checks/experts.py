@@ -20,11 +20,11 @@ LEVELLING = 0.9
 """Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""
 
 LOAD_MARGIN = 1.25
-"""What a pipeline loses by uneven expert load may exceed its price by so much, and is still told as load alone."""
+"""What a pipeline loses by uneven expert load may exceed its price by so much, and is still reported as load alone."""
 
 
 def worth_of(all_to_all: AllToAll, remedy: str) -> float | None:
-    """Milliseconds per step that a remedy would save; None where it could not be replayed."""
+    """Milliseconds per step that a remedy would save; None if it could not be replayed."""
     return next((item.ms for item in all_to_all.worth if item.remedy == remedy), None)
 
 
@@ -148,7 +148,7 @@ def _balance_action(all_to_all: AllToAll) -> str:
 
 
 def _bursts(all_to_all: AllToAll) -> str:
-    """The steps that hold the imbalance, in words; empty where it is in most of them."""
+    """The steps that hold the imbalance, in words; empty if it is in most of them."""
     steps = sorted({step for spot in all_to_all.hot_spots if spot.unit == "rank" for step in spot.bursts})
     if not steps:
         return ""

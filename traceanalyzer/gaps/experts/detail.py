@@ -144,7 +144,7 @@ def own_loads(recorded: pl.DataFrame) -> list[OwnLoads]:
 def hot_spots(routing: pl.DataFrame, *, uneven: bool) -> list[HotSpot]:
     """The hottest rank and expert of every layer, and whether they stay the same, from complete `ROUTING`.
 
-    Unless loads are `uneven` beyond chance no pattern is told: someone is always fullest.
+    Unless loads are `uneven` beyond chance no pattern is reported: someone is always fullest.
     """
     units: tuple[tuple[LoadUnit, pl.DataFrame], ...] = (
         ("rank", rank_loads(routing)),

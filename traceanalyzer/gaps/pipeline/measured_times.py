@@ -22,7 +22,7 @@ class MeasuredTimes:
     backward_ms: float
     """Both halves."""
     weight_ms: float | None
-    """The weight-gradient's half; None where backward is not split."""
+    """The weight-gradient's half; None if backward is not split."""
     rest_ms: float
     """Median step less the simulated pipeline phase: late starts, transfer, jitter, optimizer."""
     num_ranks: int
@@ -30,7 +30,7 @@ class MeasuredTimes:
 
 
 def measured_times(path: str, review: Review, tables: Mapping[str, pl.DataFrame]) -> MeasuredTimes:
-    """Of a pipeline run with tables. Raises `UsageError` where it has none, or its schedule is not known."""
+    """Of a pipeline run with tables. Raises `UsageError` if it has none, or its schedule is not known."""
     bubble, median = review.bubble, review.step.duration_ms.median
     phase = bubble.theory.simulated_phase_ms if bubble and bubble.theory else None
     if "actions" not in tables or "bubble" not in tables:

@@ -53,9 +53,9 @@ def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFra
     by_own = [_with_line(part, own[group]) for group, part in parts]
     by_usual = [_with_line(part, usual[group]) for group, part in parts]
     patterns = slow_patterns(slow_ports(pl.concat(by_own))) if parts else pl.DataFrame({"group": [], "pattern": []})
-    told = set(patterns.filter(pl.col("pattern") != "mixed")["group"].to_list())
+    explained = set(patterns.filter(pl.col("pattern") != "mixed")["group"].to_list())
     expected = [
-        (mine if group in told else other).with_columns(other["expected_ns"].alias("usual_ns"))
+        (mine if group in explained else other).with_columns(other["expected_ns"].alias("usual_ns"))
         for (group, _), mine, other in zip(parts, by_own, by_usual, strict=True)
     ]
     columns = [*EXCHANGE, "rank", "index", "sent_bytes", "received_bytes", "transfer_ns"]

@@ -100,7 +100,7 @@ def _sums() -> list[pl.Expr]:
 
 
 def _share_of_rank() -> pl.Expr:
-    return (pl.col("duration_ns") / pl.col("duration_ns").sum().over("rank")).alias("share")
+    return (pl.col("duration_ns") / pl.col("duration_ns").sum().over("rank").clip(1)).alias("share")  # not 0/0
 
 
 def _spaced(kernels: pl.DataFrame) -> pl.DataFrame:

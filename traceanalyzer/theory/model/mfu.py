@@ -34,7 +34,7 @@ def mixed_peak(flops_by_format: Mapping[str, float], peak_by_format: Mapping[str
     """The rate at which a device could do a mix of number formats one after another, each at its peak.
 
     That is the harmonic mean of the peaks weighted by FLOPs: a job with a third of its FLOPs in fp8 has no bf16 peak and
-    no fp8 peak. Raises `DomainError` where a format has no peak or there are no FLOPs.
+    no fp8 peak. Raises `DomainError` if a format has no peak or there are no FLOPs.
     """
     missing = [name for name, flops in flops_by_format.items() if flops > 0 and not peak_by_format.get(name)]
     total = sum(flops_by_format.values())
@@ -51,7 +51,7 @@ def utilisation_at_rate(
 ) -> Utilisation:
     """MFU and HFU at a rate in tokens per second over all devices.
 
-    Raises `DomainError` where rate, devices or peak are not positive, and where the result exceeds 100%: no
+    Raises `DomainError` if rate, devices or peak are not positive, and where the result exceeds 100%: no
     training run does more FLOPs than its devices can, so one of the inputs is wrong.
     """
     if min(tokens_per_second, num_devices, peak_flops_per_device) <= 0:

@@ -251,7 +251,7 @@ class Checks:
         end = (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns")
         clock = launch_clock(device.with_columns(end).join(once, on="correlation"))
         if clock is not None:
-            longest = f"up to {clock.ahead_ns / 1e6:,.3g} ms early, of {clock.num_launched:,} launched ones"
+            longest = f"up to {clock.ahead_ns / 1e3:,.3g} µs early, of {clock.num_launched:,} launched ones"
             log.add(clock.defect, events=clock.num_early, detail=longest)
 
     def _num_without_metadata(self) -> int:
