@@ -20,11 +20,13 @@ else
   RUN := .venv/bin/python
   READY := .make/demo
 endif
+# What a first install reads, analyses, draws and prints with; the others need torch or an extra.
+LOWEST_TESTS := tests/traces tests/tables tests/measurements tests/theory tests/analysis tests/gaps tests/review tests/reports tests/cli
 PYTEST = .venv/bin/python -m pytest
 PIP = .venv/bin/python -m pip --disable-pip-version-check
 TRACEANALYZER = $(RUN) -m traceanalyzer
 
-.PHONY: help demo gallery test test-all soak damage lint mutation coverage format docs clean
+.PHONY: help demo gallery test test-all soak damage lint mutation coverage lowest format docs clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -69,12 +71,22 @@ lint: .make/dev ## Lint, types, import contracts
 	.venv/bin/lint-imports
 
 mutation: .make/test ## Break measurements and theory in small ways; print the share that the tests notice (an hour)
-	.venv/bin/python benchmarks/mutation.py --count 200
+	@$(PIP) install -q -c constraints.txt coverage
+	PYTHONPATH=tests/support POLARS_MAX_THREADS=1 COVERAGE_FILE=.make/reached .venv/bin/python -m coverage run --source=traceanalyzer \
+	  -m pytest -p coverage_contexts -m "not runs and not wide and not soak and not browser" tests/theory tests/measurements tests/model tests/gaps
+	.venv/bin/python benchmarks/mutation.py .make/reached --count 200
 
 coverage: .make/test ## Run the quick tests and print which lines they reach
 	@$(PIP) install -q -c constraints.txt coverage
 	.venv/bin/python -m coverage run --source=traceanalyzer,reports -m pytest -m "not runs and not wide and not soak"
 	.venv/bin/python -m coverage report --skip-covered --sort=cover
+	.venv/bin/python benchmarks/coverage_by_package.py .coverage
+
+lowest: ## Run the quick tests that need no torch with the lowest versions that pyproject.toml admits
+	@mkdir -p .make && $(BASE_PYTHON) -m venv .make/lowest
+	.make/lowest/bin/python -m pip install -q -c constraints-lowest.txt -e . pytest pytest-randomly pytest-xdist hypothesis jsonschema
+	POLARS_MAX_THREADS=1 .make/lowest/bin/python -m pytest -n 2 --dist loadscope -m "not runs and not wide and not soak and not browser" \
+	  $(LOWEST_TESTS)
 
 format: .make/dev ## Format the code
 	.venv/bin/ruff format .

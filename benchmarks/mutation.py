@@ -1,10 +1,11 @@
-"""Mutation testing of `measurements/` and `theory/`: how many small faults the tests of their own folder notice.
+"""Mutation testing of `measurements/` and `theory/`: how many small faults the tests that reach them notice.
 
-    python benchmarks/mutation.py --count 60 --seed 1
+    coverage run --source=traceanalyzer -m pytest -p coverage_contexts tests/theory tests/measurements …
+    python benchmarks/mutation.py .coverage --count 60 --seed 1
 
-A fault is one changed operator, comparison or constant in a copy of the package. The tests that import its module run against the
-copy and stop at the first failure; where they notice nothing, those of its folder and its part run too, unless `--near` is given.
-The score is the share of faults that were noticed.
+A fault is one changed operator, comparison or constant in a copy of the package. The tests that reached its line (any line of its
+file, where the line only runs on import) run against the copy and stop at the first failure. The score is the share of faults that
+were noticed; a line that no test reached is a fault that was missed.
 """
 
 from __future__ import annotations
@@ -13,15 +14,20 @@ import argparse
 import ast
 import os
 import random
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
+from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
+
+import coverage
 
 ROOT = Path(__file__).parents[1]
 PARTS = ("measurements", "theory")
+_FIRST, _MOST = 20, 120
+"""Tests that run at once, one of every test function before the second of any; then the others, up to so many."""
 _SWAPS: dict[type[ast.AST], type[ast.AST]] = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
     ast.Lt: ast.GtE, ast.GtE: ast.Lt, ast.Gt: ast.LtE, ast.LtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -69,68 +75,91 @@ def change(node: ast.AST) -> str:
     raise TypeError(node)
 
 
-def tests_of(root: Path, file: Path) -> list[list[str]]:
-    """Tests of a module, the nearest first: those that import it, then its folder's, then its part's."""
-    module = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-    package, _, name = module.rpartition(".")
-    imports = re.compile(
-        rf"from {re.escape(module)} import|from {re.escape(package)} import .*\b{name}\b|import {re.escape(module)}\b"
-    )
-    tests = sorted((root / "tests").rglob("test_*.py"))
-    near = [str(test) for test in tests if imports.search(test.read_text())]
-    part, *inner = file.relative_to(ROOT / "traceanalyzer").parts
-    folders = [root / "tests" / part / inner[0], root / "tests" / part]
-    return [near, *([str(folder)] for folder in folders if folder.is_dir())]
+def tests_reaching(data: coverage.CoverageData, file: Path, node: ast.AST) -> list[str]:
+    """Tests that ran a line of the statement, one of every test function first."""
+    by_line = data.contexts_by_lineno(str(file))
+    lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)  # type: ignore[attr-defined]
+    found = {test for line in lines for test in by_line.get(line, ()) if test}
+    if not found and any(line in by_line for line in lines):
+        found = {test for tests in by_line.values() for test in tests if test}
+    turn: Counter[str] = Counter()
+    order = {}
+    for test in sorted(found):
+        function = test.partition("[")[0]
+        turn[function] += 1
+        order[test] = turn[function]
+    return sorted(found, key=lambda test: (order[test], test))[:_MOST]
 
 
-def noticed(copy: Path, file: Path, *, near_only: bool) -> bool:
-    """Whether the tests of a module fail on the copy; one that never ends counts as failing."""
+def fails(copy: Path, tests: list[str]) -> str:
+    """What the tests say if one of them fails on the copy; one that never ends counts as failing."""
+    if not tests:
+        return ""
+    command = [sys.executable, "-m", "pytest", *tests, "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
     environment = {**os.environ, "PYTHONPATH": str(copy), "POLARS_MAX_THREADS": "1"}
-    places = [tests for tests in tests_of(copy, file) if tests]
-    for tests in places[:1] if near_only else places:
-        command = [sys.executable, "-m", "pytest", *tests, "-x", "-q", "-p", "no:randomly", "-p", "no:cacheprovider"]
-        command += ["-m", "not wide and not soak and not runs and not browser and not corpus"]
-        try:
-            done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, check=False, timeout=1800)
-        except subprocess.TimeoutExpired:
-            return True
-        if done.returncode in (1, 2):  # failed, or could not be collected
-            return True
-    return False
+    try:
+        done = subprocess.run(
+            command, cwd=copy, env=environment, capture_output=True, text=True, check=False, timeout=900
+        )
+    except subprocess.TimeoutExpired:
+        return "no end"
+    return done.stdout[-1500:] + "failed" if done.returncode in (1, 2) else ""  # failed, or could not be collected
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A place that can be changed: the `number`-th of its file."""
+
+    file: Path
+    number: int
+
+    def tree_and_place(self) -> tuple[ast.AST, ast.AST]:
+        """The file as a tree, and the node in it."""
+        tree = ast.parse(self.file.read_text())
+        return tree, places(tree)[self.number]
+
+
+def judged(copy: Path, fault: Fault, tests: list[str]) -> tuple[bool, str]:
+    """Put a fault into the copy, and out again; whether it was noticed, and what it is."""
+    target = copy / fault.file.relative_to(ROOT)
+    tree, place = fault.tree_and_place()
+    what = f"{fault.file.relative_to(ROOT)} {change(place)}"
+    target.write_text(ast.unparse(tree))
+    found = bool(fails(copy, tests[:_FIRST]) or fails(copy, tests[_FIRST:]))
+    target.write_text(fault.file.read_text())
+    return found, what
 
 
 def main() -> int:
     parser = argparse.ArgumentParser()
+    parser.add_argument("reached", type=Path, help="coverage's data, with the names of tests as contexts")
     parser.add_argument("--count", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--near", action="store_true", help="only tests that import the module: a lower bound, in minutes"
-    )
-    parser.add_argument("--first", type=int, default=0, help="leave out so many of the faults")
     asked = parser.parse_args()
+    data = coverage.CoverageData(str(asked.reached))
+    data.read()
     rng = random.Random(asked.seed)  # noqa: S311 - which faults, no secret
     files = [file for part in PARTS for file in sorted((ROOT / "traceanalyzer" / part).rglob("*.py"))]
-    everything = [(file, n) for file in files for n in range(len(places(ast.parse(file.read_text()))))]
-    missed: list[str] = []
+    everything = [Fault(file, n) for file in files for n in range(len(places(ast.parse(file.read_text()))))]
+    chosen = rng.sample(everything, min(asked.count, len(everything)))
+    tests = {fault: tests_reaching(data, fault.file, fault.tree_and_place()[1]) for fault in chosen}
+    noticed = 0
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch)
         for name in ("traceanalyzer", "reports", "instrumented_runs", "tests", "docs"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
         for name in ("pyproject.toml", "hatch_build.py", "mkdocs.yml"):
             shutil.copy(ROOT / name, copy / name)
-        chosen = rng.sample(everything, min(asked.count, len(everything)))[asked.first :]
-        for turn, (file, number) in enumerate(chosen, 1):
-            target = copy / file.relative_to(ROOT)
-            tree = ast.parse(file.read_text())
-            what = f"{file.relative_to(ROOT)} {change(places(tree)[number])}"
-            target.write_text(ast.unparse(tree))
-            found = noticed(copy, file, near_only=asked.near)
-            target.write_text(file.read_text())
-            missed += [] if found else [what]
-            print(f"{turn}/{len(chosen)} {'noticed' if found else 'MISSED'} {what}", flush=True)
-    killed = len(chosen) - len(missed)
+        if said := fails(copy, sorted({test for found in tests.values() for test in found[:_FIRST]})):
+            print("the tests fail without any fault:", said, sep="\n")
+            return 2
+        for turn, fault in enumerate(chosen, 1):
+            found, what = judged(copy, fault, tests[fault])
+            noticed += found
+            verdict = "noticed" if found else "MISSED " if tests[fault] else "NO TEST"
+            print(f"{turn}/{len(chosen)} {verdict} {what} ({len(tests[fault])} tests)", flush=True)
     print(
-        f"score {killed / len(chosen):.0%}: {killed} of {len(chosen)} faults noticed, of {len(everything)} possible ones"
+        f"score {noticed / len(chosen):.0%}: {noticed} of {len(chosen)} faults noticed, of {len(everything)} possible"
     )
     return 0
 

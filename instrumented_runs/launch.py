@@ -105,7 +105,7 @@ def check_one_launcher(environ: Mapping[str, str], nodes: Nodes) -> None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep other launchers out of `folder` meanwhile. Raises `UsageError` where one is in it, `OutputError`."""
+    """Keep other launchers out of `folder` meanwhile. Raises `UsageError` if one is in it, `OutputError`."""
     path = folder / LOCK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def num_cuda_devices() -> int:
-    """GPUs that a CUDA driver shows, asked without importing torch; 0 where there is no driver."""
+    """GPUs that a CUDA driver shows, asked without importing torch; 0 if there is no driver."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return 0
@@ -144,7 +144,7 @@ def holds_run(folder: Path) -> bool:
 def clear(folder: Path) -> None:
     """Make `folder`, or remove an earlier run from it. Raises `UsageError` if it holds anything but a run.
 
-    Raises `OutputError` where the folder cannot be made or emptied.
+    Raises `OutputError` if the folder cannot be made or emptied.
     """
     try:
         _clear(folder)

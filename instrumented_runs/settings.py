@@ -6,10 +6,11 @@ Nothing here needs torch, so that the command line can check a request before an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from fractions import Fraction
 
 import msgspec
 
-from instrumented_runs.experts.loads import sequences_of_shards
+from instrumented_runs.experts.shares import heated, rounded
 from traceanalyzer.errors import UsageError
 
 PROGRESS = "PROGRESS "
@@ -173,6 +174,19 @@ class ExpertSettings(RunSettings):
         self._check_sharding()
         self._check_placement()
 
+    @property
+    def heat(self) -> Fraction:
+        """`hot_factor`, exact."""
+        return Fraction(self.hot_factor).limit_denominator(1_000_000)
+
+    @property
+    def sequences_of_shards(self) -> list[int]:
+        """`[S]`: sequences that each shard of the batch brings; they sum to S · `sequences_per_shard`."""
+        if self.routing != "ragged-sources":
+            return [self.sequences_per_shard] * self.num_shards
+        shares = heated(self.num_shards, {self.hot_rank}, self.heat)
+        return rounded(shares, self.num_shards * self.sequences_per_shard)
+
     def _check_hot(self) -> None:
         if self.routing not in DEALT_ROUTINGS or self.routing == "balanced":
             return
@@ -193,7 +207,7 @@ class ExpertSettings(RunSettings):
             self._check_sources()
 
     def _check_sources(self) -> None:
-        brought = sequences_of_shards(self)
+        brought = self.sequences_of_shards
         if min(brought) < 1:
             raise UsageError(
                 f"sources would bring {', '.join(map(str, brought))} sequences, and each needs one",

@@ -63,6 +63,7 @@ def review_page(review: Review, frames: Mapping[str, pl.DataFrame]) -> Page:
         path=review.source.path,
         warnings=tuple(review.warnings),
         verdict=headline.verdict(review),
+        following=headline.following(review),
         preface=checked,
         tiles=headline.tiles(review),
         opening=opening(material),

@@ -14,7 +14,7 @@ from traceanalyzer.cli.manners.reference import page as command_line_page
 from traceanalyzer.theory.model.known_names import known_names_page
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
@@ -22,6 +22,19 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     named = re.findall(r"(?<![\w/.])(?:tests|benchmarks|docs)/[\w./-]*\w", page.read_text())
     missing = [name for name in named if not (ROOT / name).exists()]
     assert missing == []
+
+
+def test_every_promise_of_security_names_tests_that_exist() -> None:
+    rows = re.findall(r"^\| .+ \| .* \| (.+) \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)[1:]
+    assert rows
+    for shown_by in rows:
+        file, missing = "", []
+        for path, test in re.findall(r"`(tests/[\w./]+)?(?:::(\w+))?`", shown_by):
+            file = path or file
+            if test and f"def {test}(" not in (ROOT / file).read_text():
+                missing.append(f"{file}::{test}")
+        assert file, shown_by
+        assert missing == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])

@@ -34,8 +34,19 @@ def test_hashes_and_constraints_name_the_same_versions() -> None:
     assert other == {}
 
 
+def test_the_lowest_versions_are_those_that_are_declared() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    bounds = {
+        plain(name): bound for name, bound in re.findall(r"^([\w-]+)>=([\d.]+)", "\n".join(declared), re.MULTILINE)
+    }
+    pinned = dict(re.findall(r"^([\w-]+)==([\d.]+)$", (ROOT / "constraints-lowest.txt").read_text(), re.MULTILINE))
+    assert len(bounds) == len(declared)
+    assert set(pinned) == set(bounds)
+    assert [name for name, bound in bounds.items() if pinned[name].removesuffix(".0") != bound.removesuffix(".0")] == []
+
+
 def test_no_file_of_versions_names_a_host() -> None:
-    for name in ("constraints.txt", "constraints-hashed.txt", "pyproject.toml"):
+    for name in ("constraints.txt", "constraints-hashed.txt", "constraints-lowest.txt", "pyproject.toml"):
         lines = (ROOT / name).read_text().splitlines()
         assert [line for line in lines if re.search(r"index-url|find-links|file://|\.whl", line)] == []
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from instrumented_runs.experts.loads import sequences_of_shards, visits_of_experts
+from instrumented_runs.experts.loads import visits_of_experts
 from instrumented_runs.settings import DEALT_ROUTINGS, ExpertSettings
 
 
@@ -25,7 +25,7 @@ class Routed:
     dropped: list[int]
     """Of these, copies that found no room."""
     send: list[int]
-    """Rows sent to each rank of the group, filling included; empty where experts are sliced over ranks."""
+    """Rows sent to each rank of the group, filling included; empty if experts are sliced over ranks."""
     receive: list[int]
     filling_rows: int = 0
     """Rows of zeros among those sent."""
@@ -47,7 +47,7 @@ class Routing:
     def choose(self, probabilities: torch.Tensor, layer: int) -> torch.Tensor:
         """Experts of each token, `[tokens, experts_per_token]`; each shard of the batch is drawn for itself."""
         here = self.settings.num_shards // self.settings.num_ranks
-        sequences = sequences_of_shards(self.settings)[self._first_shard : self._first_shard + here]
+        sequences = self.settings.sequences_of_shards[self._first_shard : self._first_shard + here]
         shards = probabilities.detach().split([number * self.settings.sequence_length for number in sequences])
         return torch.cat(
             [assign(self.settings, p, self.step, layer, self._first_shard + i) for i, p in enumerate(shards)]

@@ -11,7 +11,6 @@ from torch import nn
 from instrumented_runs.descriptions import layout_of, shape_of
 from instrumented_runs.experts.exchange import ExpertGroup
 from instrumented_runs.experts.layer import ExpertLayer, ExpertOptions
-from instrumented_runs.experts.loads import sequences_of_shards
 from instrumented_runs.experts.mlps import Expert, grouped_multiply
 from instrumented_runs.experts.routing import Routed, Routing
 from instrumented_runs.experts.sliced import SlicedExpertLayer, slice_of
@@ -71,7 +70,7 @@ def run(settings: ExpertSettings) -> None:
 
 def shards(settings: ExpertSettings, step: int, first: int, number: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and targets of `number` shards of the batch from shard `first` on."""
-    bounds = [0, *accumulate(sequences_of_shards(settings))]
+    bounds = [0, *accumulate(settings.sequences_of_shards)]
     whole = batch(settings.seed, step, bounds[-1], settings.sequence_length, settings.vocab_size)
     inputs, targets = (tensor[bounds[first] : bounds[first + number]] for tensor in whole)
     return inputs, targets

@@ -45,7 +45,7 @@ def shortfall(window: Window, records: Sequence[StepRecord], captured: tuple[int
     """
     first, profiled = window.steps(window.wait)[0], sum(record.profiled for record in records)
     if len(records) <= first and not profiled:
-        return f"the loop ended before step {first}, the first to be recorded: no trace"
+        return f"the loop ended before step {first}, the first to be recorded: there is no trace"
     if captured is None:
         return None
     num = sum(record.step in captured for record in records)

@@ -15,6 +15,8 @@ from traceanalyzer.theory.prediction.comparison import Prediction
 
 _PIXELS = (1100, 330)
 """Room for the picture on a page of full width."""
+_FAR = 2.5
+"""A bubble of so many times the median one goes beyond the axis."""
 Box = tuple[float, float, float, float]
 """Left, right, bottom, top."""
 
@@ -32,13 +34,15 @@ class Place:
 def bubble_and_memory(predictions: Sequence[Prediction]) -> Chart:
     """Every schedule by the most microbatches in flight on a rank and its bubble; schedules at one place share a name."""
     placed = _placed(predictions)
+    bubbles = placed["bubble"].to_list()
+    beyond = max(bubbles) > _cap(bubbles)
     return Chart(
         id="choice",
         draw=lambda: _figure(placed),
         title="Bubble against memory",
         label="Every schedule: bubble share over the most activations in flight on a rank.",
         caption="Further left needs less memory, further down idles less. Green: no other schedule needs less of the one "
-        "without more of the other. ↑: beyond the axis, so that it does not hide the others.",
+        f"without more of the other.{' ↑: beyond the axis, so that it does not hide the others.' if beyond else ''}",
         legend=(("a choice", RESULT), ("another is no worse in either", PHASES["F"])),
     )
 
@@ -61,7 +65,8 @@ def _placed(predictions: Sequence[Prediction]) -> pl.DataFrame:
 def _cap(bubbles: Sequence[float]) -> float:
     """Where the axis ends: at the largest bubble, but at most at twice the median one."""
     ordered = sorted(bubbles)
-    return max(min(ordered[-1], 2 * ordered[(len(ordered) - 1) // 2]), 1e-3)
+    usual = ordered[(len(ordered) - 1) // 2]
+    return max(2 * usual if ordered[-1] > _FAR * usual else ordered[-1], 1e-3)
 
 
 def _labels(xs: Sequence[float], ys: Sequence[float], names: Sequence[str], size: tuple[float, float]) -> list[Place]:

@@ -75,5 +75,5 @@ def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
         y_label="load ÷ mean",
         xlim=(first, last),
         ylim=(0, 1.14 * max(*frame["high"].to_list(), 1 + loads.chance)),
-        xticks=[(float(p), str(p)) for p in places[:: max(1, -(-len(places) // 16))]],
+        xticks=[(float(p), str(p)) for p in places[:: max(1, -(-len(places) // 10))]],
     )

@@ -1,7 +1,7 @@
 """Every colour of the report, by meaning, one meaning for the whole page.
 
 Colours of marks hold 3:1 contrast against both page backgrounds. Any two that stand in one chart differ by at least 7.5
-(CIEDE2000) as people without red, green or blue cones see them (Machado et al. 2009); `tests/reports/test_colors.py`
+(CIEDE2000) as people without red, green or blue cones see them (Machado et al. 2009); `tests/reports/charts/test_colors.py`
 computes it.
 """
 

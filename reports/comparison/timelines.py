@@ -21,7 +21,7 @@ def timelines(base: Result, new: Result) -> Section | None:
     return Section(
         id="timeline-section",
         title="Timelines, aligned",
-        lead="The new run above the base's typical step, which is laid where each step of the new run begins.",
+        lead="The new run above the base's typical step, which is drawn from the beginning of each step of the new run.",
         parts=(Timeline(id="timeline", make=functools.cache(lambda: _content(base, new))),),
     )
 

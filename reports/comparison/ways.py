@@ -37,7 +37,7 @@ def change_waterfall(pair: Pair, chart_id: str, base_ns: int | None, new_ns: int
         title="By cause and culprit",
         draw=lambda: charts.floating_bars(rows.with_columns(pl.col("start").clip(lower_bound=start)), x_label="step, ms", x_end=end, x_start=start),
         label="Bars from the old step through every change to the new step.",
-        caption="Each bar begins where the one above ends; they sum to the change exactly. The axis does not begin at zero.",
+        caption="Each bar begins at the end of the one above; they sum to the change exactly. The axis does not begin at zero.",
         numbers=_change_grid(pair, f"{chart_id}-numbers"),
     )  # fmt: skip
 

@@ -21,7 +21,8 @@ def markdown(page: Page) -> str:
         f"### {escaped(page.title)}",
         *(f"> ⚠ {escaped(warning)}" for warning in page.warnings),
         "\n".join(
-            f"{_strong(sentence) if at == 0 else escaped(sentence)}  " for at, sentence in enumerate(page.verdict)
+            f"{_strong(sentence) if at == 0 else escaped(sentence)}  "
+            for at, sentence in enumerate((*page.verdict, *page.following))
         ),
         *_tiles(page),
         *_remedies(page.opening),

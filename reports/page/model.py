@@ -129,7 +129,7 @@ class TimelineContent:
     """What the packed data mean, as plain data for the page's script."""
     data: str
     bins: str
-    """Packed busy shares; empty where the data hold every kernel."""
+    """Packed busy shares; empty if the data hold every kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +155,8 @@ class Section:
     lead: str = ""
     """What to see here, in one sentence."""
     absent: str = ""
+    short: str = ""
+    """The title in the contents bar, where all titles stand side by side."""
     in_terminal: bool = True
     withheld: tuple[tuple[str, str], ...] = ()
     """Figures of this subject that are not given: (names, reason)."""
@@ -185,7 +187,7 @@ class Remedy:
     kind: Literal["fault", "change"]
     title: str
     what: str
-    """What is the matter, or what to change to, as a sentence; empty where the culprit says it all."""
+    """What is the matter, or what to change to, as a sentence; empty if the culprit says it all."""
     todo: str
     culprit: str
     """Who or what, in words; empty if nobody is named."""
@@ -194,7 +196,7 @@ class Remedy:
     share: str
     """Of the step."""
     device_hours: str
-    """GPU-hours per day at the job's size; empty where that is not known."""
+    """GPU-hours per day at the job's size; empty if that is not known."""
     start_ms: float | None = None
     end_ms: float | None = None
     """Where it shows, on the timeline's axis."""
@@ -243,6 +245,8 @@ class Page:
     """Whether the capture can be trusted, in one sentence."""
     warnings: tuple[str, ...] = ()
     verdict: tuple[str, ...]
+    following: tuple[str, ...] = ()
+    """Sentences on which ranks to profile next; they end the verdict."""
     tiles: tuple[Tile, ...] = ()
     opening: Opening = Opening()
     sections: tuple[Section, ...]

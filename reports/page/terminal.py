@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
@@ -13,6 +14,8 @@ WIDE = 10_000
 """Width of a line that is not wrapped."""
 _LEAST = 24
 """Columns that the last cell of a row gets at least, however narrow the terminal."""
+_BEFORE_UNIT = re.compile(r"(?<=\d) (?=(?:[kKMGTP]i?)?(?:B|s|W|Hz|FLOP)\b|[nµm]s\b|points?\b)")
+_UNBROKEN = "\N{NO-BREAK SPACE}"
 _MOST_FINDINGS = 3
 """Failed checks on one screen."""
 
@@ -59,7 +62,7 @@ def _first_screen(page: Page, width: int) -> list[str]:
     return [
         _wrapped(page.preface, width),
         "\n".join(_wrapped(warning, width, "! ") for warning in page.warnings),
-        "\n".join(_wrapped(sentence, width) for sentence in page.verdict),
+        "\n".join(_wrapped(sentence, width) for sentence in (*page.verdict, *page.following)),
         "\n".join(_tiles(page.tiles, width)),
         "\n".join(_remedies(page.opening, width)),
         "\n".join(_wrapped(f"{what}: {why}", width, "withheld: ", "  ") for what, why in page.withheld_causes),
@@ -67,17 +70,18 @@ def _first_screen(page: Page, width: int) -> list[str]:
 
 
 def _wrapped(text: str, width: int, first: str = "", rest: str | None = None) -> str:
-    """Text behind `first`; further lines are indented as far, or begin with `rest`."""
+    """Text behind `first`; further lines are indented as far, or begin with `rest`. A number stays with its unit."""
     if not text:
         return ""
-    return textwrap.fill(
-        safe_text(text),
+    filled = textwrap.fill(
+        _BEFORE_UNIT.sub(_UNBROKEN, safe_text(text)),
         max(width, len(first) + _LEAST),
         initial_indent=first,
         subsequent_indent=" " * len(first) if rest is None else rest,
         break_long_words=False,
         break_on_hyphens=False,
     )
+    return filled.replace(_UNBROKEN, " ")
 
 
 def _tiles(tiles: Sequence[Tile], width: int) -> Iterator[str]:

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Page, Part, Section, Terms
+from reports.planning.front import front_chart
 from reports.planning.heat import size_map
-from traceanalyzer.review.words import milliseconds, percent
-from traceanalyzer.theory.planning.found import Ranked
+from traceanalyzer.review.words import byte_count, milliseconds, percent
+from traceanalyzer.theory.planning.found import Ranked, Rejection
 from traceanalyzer.theory.planning.plan import Plan, bubble_share
 from traceanalyzer.theory.planning.sizes import SizeCell
 
@@ -26,7 +27,7 @@ def plan_page(planned: Plan, cells: Sequence[SizeCell]) -> Page:
         Section(id="sizes", title="Model size and devices", lead=_SIZES, parts=_sizes(cells)),
         Section(id="decided", title="How it was decided", parts=(_decided(planned), _rules(planned))),
         Section(id="fastest", title="Fastest configurations", parts=_present(_ranked(planned))),
-        Section(id="front", title="Time against memory", lead=_FRONT, parts=_present(_front(planned))),
+        Section(id="front", title="Time against memory", lead=_FRONT, parts=_front(planned)),
         Section(id="rejected", title="Rejected", parts=_present(_rejected(planned))),
     )
     return Page(
@@ -42,7 +43,7 @@ _SIZES = (
     "MFU of the fastest configuration that fits, for fewer or more of the same layers, with the batch of the job. "
     "Cells without a number have none that fits."
 )
-_FRONT = "No other configuration is both faster and smaller."
+_FRONT = "Of each listed configuration no other is both as fast and smaller: what less memory costs in time."
 
 
 def _verdict(planned: Plan) -> tuple[str, ...]:
@@ -88,8 +89,10 @@ def _ranked(planned: Plan) -> Grid | None:
     return _configurations("ranked", "Fastest first", planned, planned.found.ranked)
 
 
-def _front(planned: Plan) -> Grid | None:
-    return _configurations("pareto", "Fastest first", planned, planned.found.pareto)
+def _front(planned: Plan) -> tuple[Part, ...]:
+    chart = front_chart(planned)
+    table = _configurations("pareto", "Fastest first", planned, planned.found.pareto)
+    return tuple(part for part in (chart, table) if part is not None)
 
 
 def _configurations(name: str, title: str, planned: Plan, rows: Sequence[Ranked]) -> Grid | None:
@@ -106,8 +109,10 @@ def _configurations(name: str, title: str, planned: Plan, rows: Sequence[Ranked]
             ("memory", lambda r: r.memory_bytes, "bytes"),
             ("free", lambda r: planned.job.capacity_bytes - r.memory_bytes, "bytes"),
         ],
-        note="Bubble: share of the pipeline phase. TP, EP, CP, DP: exposed exchanges, share of the step.",
+        note="m x b: microbatches of b sequences each. Bubble: share of the pipeline phase. TP, EP, CP, DP: exposed exchanges, "
+        "share of the step.",
         limit=20,
+        source="plan.json",
     )
 
 
@@ -124,10 +129,20 @@ def _rejected(planned: Plan) -> Grid | None:
             ("reason", lambda r: r.reason, None),
             ("configurations", lambda r: r.count, "count"),
             ("nearest", lambda r: r.nearest, None),
-            ("off by", lambda r: f"{r.by:.3g} {r.unit}" if r.unit and r.by != float("inf") else "", None),
+            ("off by", _off, None),
         ],
         limit=20,
+        source="plan.json",
     )
+
+
+def _off(rejection: Rejection) -> str:
+    """How far the nearest is from what is possible."""
+    if not rejection.unit or rejection.by == float("inf"):
+        return ""
+    if rejection.unit.startswith("GiB"):
+        return f"{byte_count(rejection.by * 2**30)}{rejection.unit.removeprefix('GiB')}"
+    return f"{rejection.by:.3g} {rejection.unit}"
 
 
 def _present(part: Grid | None) -> tuple[Grid, ...]:

@@ -86,7 +86,10 @@ def _verdict(predicted: Predicted) -> tuple[str, ...]:
     tied = [each for each in ranked if each.simulation.makespan_ns <= (1 + _TIE) * best.simulation.makespan_ns]
     if len(tied) == len(ranked):
         return (f"{_named(tied)} take equally long: the bubble is {share} of the pipeline phase.", _least_memory(tied))
+    slowest = [each for each in ranked if each.simulation.makespan_ns >= worst.simulation.makespan_ns / (1 + _TIE)]
     last = f"{worst.title} is the longest: its phase takes {percent(longer)} longer."
+    if len(slowest) > 1:
+        last = f"{_named(slowest)} are the longest: their phases take {percent(longer)} longer."
     if len(tied) > 1:
         return (
             f"{_named(tied)} are the shortest: the bubble takes {share} of the pipeline phase.",

@@ -33,8 +33,14 @@ def degrees_text(layout: Degrees) -> str:
 
 
 def verdict(review: Review) -> tuple[str, ...]:
-    """The verdict; a review without one says so."""
-    return tuple(review.headline.sentences) or ("This review states no verdict.",)
+    """The verdict without `following`; a review without one says so."""
+    said = review.headline.sentences
+    return tuple(said[: len(said) - len(review.headline.next_sentences)]) or ("This review states no verdict.",)
+
+
+def following(review: Review) -> tuple[str, ...]:
+    """Which ranks to profile next."""
+    return tuple(review.headline.next_sentences)
 
 
 def tiles(review: Review) -> tuple[Tile, ...]:

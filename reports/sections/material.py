@@ -70,7 +70,7 @@ class Material:
         kept = tuple(part for part in parts if part is not None)
         if kept:
             return Section(
-                id=section_id, title=title, lead=lead, parts=kept, in_terminal=in_terminal, withheld=missing, folded=folded
+                id=section_id, title=title, short=_SHORT.get(section_id, ""), lead=lead, parts=kept, in_terminal=in_terminal, withheld=missing, folded=folded
             )  # fmt: skip
         why = (
             f"{missing[0][1][:1].upper()}{missing[0][1][1:]}."
@@ -78,6 +78,21 @@ class Material:
             else absent or "The review gives neither a value nor a reason."
         )
         return Section(id=section_id, title=title, parts=(), absent=why)
+
+
+_SHORT = {
+    "sample": "Captured ranks",
+    "bubble": "Bubble",
+    "next-schedules": "Next schedules",
+    "next-configurations": "Next configurations",
+    "all-to-all": "Experts",
+    "recorded": "Records",
+    "owners": "Owners",
+    "kernels": "Kernels",
+    "quality": "Quality",
+    "method": "Method",
+}
+"""Sections in the contents bar, where their whole titles would not fit side by side."""
 
 
 def withheld(quality: Quality, *metrics: str) -> tuple[tuple[str, str], ...]:

@@ -41,7 +41,8 @@ def _content(material: Material) -> TimelineContent:
 
 def _lead(material: Material) -> str:
     """What to see, in one sentence."""
-    opens = "the view opens on the typical step of median length."
+    several = material.review.step.duration_ms.num_steps > 1
+    opens = f"the view opens on the {'typical step of median length' if several else 'step that was measured'}."
     marked = f" ▲ marks what findings name: {_listed(material.named)}." if material.named else ""
     if material.table("ideal_actions").is_empty():
         return f"One lane per rank; {opens}{marked}"

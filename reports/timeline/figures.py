@@ -85,14 +85,18 @@ def _strip(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - B
     return made
 
 
+def map_height(rows: int) -> int:
+    """Pixels of the busy map."""
+    return min(110, max(26, 9 * rows))
+
+
 def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bokeh
     """Busy share of rank against time."""
     import numpy as np  # noqa: PLC0415 - with Bokeh
     from bokeh.models import ColumnDataSource, FixedTicker, LinearColorMapper, Range1d  # noqa: PLC0415
 
     rows = len(overview.busy)
-    height = int(min(110, max(26, 9 * rows)))
-    made = _bare("timeline-map", height, full, Range1d(start=rows - 0.5, end=-0.5), tools=[])
+    made = _bare("timeline-map", map_height(rows), full, Range1d(start=rows - 0.5, end=-0.5), tools=[])
     busy: Any = overview.busy
     shades: Any = np.asarray(255 * busy + 0.5, dtype=np.uint8)  # rounded
     source = ColumnDataSource({"image": [shades], "x": [overview.start_ms]}, name="timeline-map-image")

@@ -26,7 +26,7 @@ from reports.charts.time_axis import NS_PER_MS, view
 from reports.page.model import Chart, TimelineContent
 from reports.page.text import safe_text
 from reports.timeline import busy
-from reports.timeline.figures import Overview, figures
+from reports.timeline.figures import Overview, figures, map_height
 from reports.timeline.layout import Laid, Step
 from reports.timeline.packing import Packed, pack
 from traceanalyzer.review.words import counted, milliseconds
@@ -180,7 +180,7 @@ def _x_label(laid: Laid, step: Step) -> str:
 
 
 def _step_name(laid: Laid, place: int) -> str:
-    return f"step {laid.steps[place].step}" + (" (median)" if place == laid.shown else "")
+    return f"step {laid.steps[place].step}" + (" (median)" if place == laid.shown and len(laid.steps) > 1 else "")
 
 
 def _step_facts(laid: Laid, place: int, halves: Halves) -> dict[str, Any]:
@@ -250,13 +250,14 @@ def _overview(laid: Laid) -> Overview:
 
 def _map_labels(laid: Laid, rows: int) -> dict[float, str]:
     """A few ranks by name, as far apart as text is high."""
-    every = max(1, -(-rows // max(1, min(10, 9 * rows // 18))))
+    fit = max(1, map_height(rows) // 15)
+    every = max(1, -(-rows // fit))
     per_row = len(laid.order) / rows
     return {float(row): f"rank {laid.order[int(row * per_row)]}" for row in range(0, rows, every)}
 
 
 def _bins(laid: Laid) -> str:
-    """The busy share of every lane as one byte per bin, packed; empty where every kernel is here."""
+    """The busy share of every lane as one byte per bin, packed; empty if every kernel is here."""
     if laid.device.whole:
         return ""
     lanes = laid.busy.filter(pl.col("rank").is_in(list(laid.lanes.ranks)))

@@ -15,9 +15,11 @@ from traceanalyzer.perfetto.export import write_timeline
 from traceanalyzer.perfetto.source import measured_source
 from traceanalyzer.perfetto.window import Choice
 from traceanalyzer.review import Review, Source
+from traceanalyzer.tables import rank_groups
+from traceanalyzer.tables.rank_groups import in_rank_groups
 from traceanalyzer.traces import read as reading
 from traceanalyzer.traces.capture.ingest import ingest
-from traceanalyzer.traces.recorded import Recorded, sharing
+from traceanalyzer.traces.recorded import Recorded, batched, sharing
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +62,24 @@ def test_groups_give_the_same_result(kept: str, traces: Path, tmp_path: Path, mo
     _same(at_once, analyze(run))
 
 
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(pp=3, num_microbatches=5, num_steps=2),
+        Job(pp=2, dp=2, ep=2, moe_layers=1, num_microbatches=3, num_steps=2, gradient_buckets=2),
+        Job(pp=2, dp=2, tensor=2, num_microbatches=3, num_steps=2, labels=None),
+    ],
+    ids=["pipeline", "experts", "tensor, without labels"],
+)
+def test_tables_made_of_few_ranks_at_a_time_are_the_same(
+    job: Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = read(plant(job, Faults(slow_compute={1: 1.4}), tmp_path).traces)
+    at_once = analyze(run)
+    monkeypatch.setattr(rank_groups, "MOST_ROWS", 1)
+    _same(at_once, analyze(run))
+
+
 def test_the_timeline_is_the_same_byte_by_byte(traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_timeline(measured_source(read(traces)), Choice(), tmp_path / "at_once.json", cpu=True)
     monkeypatch.setattr(reading, "MOST_IN_MEMORY", 0)
@@ -73,6 +93,13 @@ def test_ranks_that_share_a_file_are_one_group() -> None:
     assert sharing([[4], [0], [1, 2], [2, 3], [5, 0]]) == (frozenset({0, 5}), frozenset({1, 2, 3}), frozenset({4}))
 
 
+def test_small_groups_are_read_together() -> None:
+    groups = tuple(map(frozenset, ({0}, {1, 2}, {3}, {4}, {5})))
+    sizes = dict(zip(groups, (40, 60, 250, 10, 90), strict=True))
+    assert batched(groups, sizes, 100) == (frozenset({0, 1, 2}), frozenset({3}), frozenset({4, 5}))
+    assert batched(groups, sizes, 0) == groups
+
+
 def test_events_of_groups_are_in_the_order_of_all() -> None:
     def read_group(group: frozenset[int]) -> pl.DataFrame:
         rows = [{"rank": rank, "cycle": 0, "index": 0, "start_ns": 10 - rank} for rank in sorted(group)]
@@ -81,3 +108,19 @@ def test_events_of_groups_are_in_the_order_of_all() -> None:
     recorded = Recorded((frozenset({0, 2}), frozenset({1})), 3, read_group)
     assert recorded.together()["rank"].to_list() == [0, 1, 2]
     assert recorded.of_rank(2)["start_ns"].to_list() == [8]
+
+
+def test_ranks_are_neighbours_in_a_group_and_none_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_groups, "MOST_ROWS", 5)
+    seen: list[tuple[list[int], list[int]]] = []
+
+    @in_rank_groups
+    def made(rows: pl.DataFrame, others: pl.DataFrame, extra: int) -> pl.DataFrame:
+        seen.append((sorted(set(rows["rank"])), others["rank"].to_list()))
+        return rows.select("rank", pl.lit(extra).alias("extra"))
+
+    rows = pl.DataFrame({"rank": [0] * 3 + [1] * 2 + [4] * 7 + [7]})
+    found = made(rows, pl.DataFrame({"rank": [0, 2, 7, 9]}), extra=6)
+    assert seen == [([0, 1], [0, 2]), ([4], []), ([7], [7, 9])]
+    assert found["rank"].to_list() == rows["rank"].to_list()
+    assert set(found["extra"]) == {6}

@@ -131,12 +131,16 @@ def test_too_few_steps_and_ranks_break_a_gate() -> None:
     [
         ("", "holds no limit|missing required field"),
         ("[[limit]]\npath = 'step.nothing'\nmax = 1", "no field 'nothing'"),
-        ("[[limit]]\npath = 'step.open_end'", "says nothing of its value"),
+        ("[[limit]]\npath = 'step.open_end'", "does not say what its value must be"),
         ("[[limit]]\npath = 'mfu.mfu'\nmaxi = 1", "unknown field `maxi`"),
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = '2 points'", "is not a percentage"),
         ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = -0.1", "negative"),
         ("on_withheld = 'ignore'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "Invalid enum value"),
-        ("[[limit\n", "no gate"),
+        ("[[limit]]\npath = 'mfu.mfu'\nmin = nan", "min is nan, which every value passes or none"),
+        ("[[limit]]\npath = 'mfu.mfu'\nmax_decrease = inf", "max_decrease is inf"),
+        ("[[limit]]\npath = 'mfu.mfu'\nmin = 0.5\nmax = 0.4", "min is above max"),
+        ("min_steps = -1\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.5", "min_steps is negative"),
+        ("[[limit\n", "not a gate's file"),
         ("floor = '1'\n[[limit]]\npath = 'mfu.mfu'\nmin = 0.1", "floor '1' is not a percentage"),
     ],
 )
@@ -169,6 +173,42 @@ def test_junit_counts_and_escapes() -> None:
     assert [suite.get(name) for name in ("tests", "failures", "skipped")] == ["3", "1", "1"]
     assert [[child.tag for child in case] for case in suite] == [["failure"], [], ["skipped"]]
     assert suite[0][0].get("message", "").startswith("100% & ")
+
+
+JUNIT: dict[str, tuple[set[str], set[str], set[str]]] = {
+    "testsuites": ({"testsuite"}, set(), {"name", "time", "tests", "failures", "errors"}),
+    "testsuite": (
+        {"testsuite", "properties", "testcase", "system-out", "system-err"},
+        {"name", "tests", "failures", "errors"},
+        {"group", "time", "skipped", "timestamp", "hostname", "id", "package", "file", "log", "url"},
+    ),
+    "testcase": ({"skipped", "error", "failure", "system-out", "system-err"}, {"name"}, {"time", "classname", "group"}),
+    "failure": (set(), set(), {"type", "message"}),
+    "skipped": (set(), set(), {"type", "message"}),
+}
+"""What Jenkins' junit-10.xsd allows in an element: children, attributes that it must have, and that it may have."""
+_COUNTS = ("tests", "failures", "errors", "skipped")
+
+
+def unlike_junit(node: ET.Element) -> list[str]:
+    """Where an element and what is in it break the rules."""
+    children, must, may = JUNIT[node.tag]
+    told = [f"{child.tag} in {node.tag}" for child in node if child.tag not in children]
+    told += [f"no {name} of {node.tag}" for name in must - set(node.attrib)]
+    told += [f"{name} of {node.tag}" for name in set(node.attrib) - must - may]
+    told += [f"{name} is no number" for name in _COUNTS if not node.get(name, "0").isdecimal()]
+    if node.tag in ("testsuites", "testsuite", "testcase") and (node.text or "").strip():
+        told.append(f"text in {node.tag}")
+    return told + [fault for child in node if child.tag in JUNIT for fault in unlike_junit(child)]
+
+
+def test_junit_keeps_to_the_published_schema() -> None:
+    outcomes = [HOSTILE, *(Outcome(name=s, path="p", status=s, text="t") for s in ("held", "broken", "skipped"))]
+    for told in (outcomes, outcomes[:1], []):
+        root = ET.fromstring(junit(told, "gate.toml"))  # noqa: S314 - our own
+        assert (root.tag, unlike_junit(root)) == ("testsuites", [])
+    wrong = "<testsuites skipped='1'><testsuite tests='x'><case/></testsuite></testsuites>"
+    assert len(unlike_junit(ET.fromstring(wrong))) == 6  # noqa: S314
 
 
 def test_annotations_of_github_stay_on_their_line() -> None:

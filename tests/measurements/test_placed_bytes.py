@@ -10,7 +10,7 @@ import pytest
 from traceanalyzer.gaps.checks.check import Judged
 from traceanalyzer.gaps.checks.registry import findings
 from traceanalyzer.gaps.communication.placement import placement_gap
-from traceanalyzer.measurements.communication.placed_bytes import placed_bytes
+from traceanalyzer.measurements.communication.placed_bytes import members_of, placed_bytes
 from traceanalyzer.review import DimensionBytes, ValidityFigures
 from traceanalyzer.schema import COLLECTIVES, P2P, conform
 
@@ -57,6 +57,13 @@ def test_an_exchange_sends_what_its_splits_say_and_a_message_to_its_other_end() 
     assert placed(messages=[sent, sent | {"peer": 0}, sent | {"direction": "receive"}]) == {
         (1, "pp"): (7.0, 7.0, 0.0, 1, 0)
     }
+
+
+def test_members_of_a_long_group_share_its_text() -> None:
+    """A group of 5,000 ranks is a text of 24 kB: a copy for every member would take 120 MB."""
+    found = members_of(pl.Series([",".join(map(str, range(5000)))]))
+    assert found.row(4999)[1:] == (4999, 4999, 5000, 0)
+    assert found.estimated_size() < 1 << 20
 
 
 def test_what_is_not_known_is_in_no_sum() -> None:

@@ -8,7 +8,7 @@ from report_cases import expert_case, hostile, mfu_case, pipeline_case
 from reports import text
 from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Page, Section, Tile
-from reports.page.terminal import _tiles, grid_lines, terminal
+from reports.page.terminal import _tiles, _wrapped, grid_lines, terminal
 from reports.review_page import review_page
 from traceanalyzer.schema import TABLES
 
@@ -106,3 +106,11 @@ def test_a_terminal_draws_no_chart() -> None:
     page = Page(title="T", subject="", verdict=("So.",), sections=(Section(id="s", title="Loads", parts=(picture,)),))
     assert terminal(page, 40).splitlines()[-1] == "·" * 40
     assert "rank 10  0.50×" in terminal(page, 40)
+
+
+@pytest.mark.parametrize("width", range(24, 80))
+def test_a_number_stays_in_the_line_of_its_unit(width: int) -> None:
+    text = "Rank 0 spends 4.55 ms per step, hidden or not: at most 2.62 ms of 1.2 TFLOP/s and 12 MiB, 8.14 points off"
+    lines = _wrapped(text, width).splitlines()
+    assert " ".join(lines) == text
+    assert not [line for line in lines if line.split()[0] in ("ms", "TFLOP/s", "MiB", "points")]

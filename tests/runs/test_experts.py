@@ -19,7 +19,6 @@ from launched.run_jobs import losses, ranges, run_job  # noqa: E402
 
 from instrumented_runs.descriptions import shape_of  # noqa: E402
 from instrumented_runs.experts.layer import placed  # noqa: E402
-from instrumented_runs.experts.loads import sequences_of_shards  # noqa: E402
 from instrumented_runs.experts.mlps import Expert, compute_experts, grouped_multiply  # noqa: E402
 from instrumented_runs.experts.routing import assign, deal  # noqa: E402
 from instrumented_runs.jobs.experts import homes  # noqa: E402
@@ -78,7 +77,7 @@ class PlainLayer(torch.nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         tokens = self.norm(x).flatten(0, 1)
         probabilities = self.router(tokens).softmax(dim=1)
-        sizes = [number * self.settings.sequence_length for number in sequences_of_shards(self.settings)]
+        sizes = [number * self.settings.sequence_length for number in self.settings.sequences_of_shards]
         shards = probabilities.detach().split(sizes)
         chosen = [assign(self.settings, p, self.step, self.layer, i) for i, p in enumerate(shards)]
         kept = torch.cat([self.with_room(c) for c in chosen])

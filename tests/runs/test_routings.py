@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="reference jobs need torch")
 
 from launched.run_jobs import run_job
 
-from instrumented_runs.experts.loads import hot_experts, sequences_of_shards, visits_of_experts
+from instrumented_runs.experts.loads import hot_experts, visits_of_experts
 from instrumented_runs.settings import DEALT_ROUTINGS, ExpertSettings
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.review import AllToAll, Finding
@@ -53,8 +53,8 @@ def test_what_differs_is_where_when_and_from_whom() -> None:
     assert [ranks("rotating", step).index(720) for step in range(6)] == [0, 1, 2, 3, 4, 0]
     assert [max(ranks("burst", step)) for step in range(6)] == [720, 360, 360, 360, 720, 360]
     assert ranks("ragged-sources", 1) == ranks("balanced", 1) == [360] * 5
-    assert sequences_of_shards(of("ragged-sources")) == [4, 4, 3, 10, 4]
-    assert all(sequences_of_shards(of(routing)) == [5] * 5 for routing in DEALT_ROUTINGS if routing != "ragged-sources")
+    assert of("ragged-sources").sequences_of_shards == [4, 4, 3, 10, 4]
+    assert all(of(routing).sequences_of_shards == [5] * 5 for routing in DEALT_ROUTINGS if routing != "ragged-sources")
     drawn = {tuple(sorted(hot_experts(of("hot-experts", seed=seed), 0))) for seed in range(20)}
     assert len(drawn) > 10
 
@@ -65,7 +65,7 @@ def test_fewer_ranks_with_the_same_shards_have_the_same_workload(routing: str) -
     assert [visits_of_experts(many, 77, step) for step in range(9)] == [
         visits_of_experts(one, 77, step) for step in range(9)
     ]
-    assert sequences_of_shards(many) == sequences_of_shards(one)
+    assert many.sequences_of_shards == one.sequences_of_shards
 
 
 def test_former_names_are_still_read() -> None:

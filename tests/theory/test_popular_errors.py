@@ -17,7 +17,9 @@ from traceanalyzer.theory.experts.volumes import (
 )
 from traceanalyzer.theory.interconnect.dimension_volumes import data_parallel_elements
 from traceanalyzer.theory.schedules.closed_forms import bubble_share
+from traceanalyzer.theory.schedules.order_csv import read_orders
 from traceanalyzer.theory.schedules.orders import order, placement
+from traceanalyzer.theory.simulator.deadlock import DeadlockError
 from traceanalyzer.theory.simulator.op_times import OpTimes
 from traceanalyzer.theory.simulator.simulation import simulate
 
@@ -153,3 +155,29 @@ def test_messages_of_tensors_and_of_zigzag() -> None:
     assert "every rank 34" in row('"Zigzag')
     volumes = [data_parallel_elements(zero, 2, 1) * 2 for zero in (1, 2, 3)]
     assert f"M=1: {', '.join(f'{volume:.0f}Ψ' for volume in volumes)}" in row('"ZeRO 1, 2')
+
+
+def test_a_diagram_of_two_stages_that_wait_for_each_other() -> None:
+    drawn = "0F0,0F1,0B0,0B1,0F2,0B2\n1F0,1B0,1F1,1F2,1B1,1B2\n"
+    with pytest.raises(DeadlockError, match=r"rank 0 waits .*; rank 1 waits "):
+        simulate(read_orders(drawn), [0, 1], OpTimes(forward_ns=1, backward_ns=2))
+    assert "names both ranks" in row("a diagram of 1F1B")
+
+
+def test_ratio_of_interleaving() -> None:
+    found = bubble_share(S("Interleaved1F1B"), 4, 16, 2)
+    assert found.ratio == pytest.approx(3 / (2 * 16))
+    assert f"ratio {found.ratio:.1%}, share {found.share:.1%}" in row("interleaved schedules without")
+
+
+def test_the_first_stage_keeps_what_a_whole_model_would() -> None:
+    stages = placement(S("Interleaved1F1B"), 4, 2)
+    times = OpTimes(forward_ns=1, backward_ns=2)
+    looped = simulate(order(S("Interleaved1F1B"), 4, 8, 2), stages, times).peak_in_flight[0]
+    whole, more = kept("1F1B", 4, 8)[0] / 4, looped / (2 * 4)
+    assert more == pytest.approx(1 + 3 / 8)
+    assert f"{whole:.2f} times; v=2: {more:.2f} times" in row('"A pipeline costs')
+
+
+def test_tensors_within_a_node() -> None:
+    assert f"{12 * 8 * 7 / 8:.0f} times" in row('"TP within')

@@ -33,7 +33,7 @@ from traceanalyzer.review import (
     Withheld,
 )
 from traceanalyzer.review.vocabulary import CaptureVerdict, FactSource, Recomputation
-from traceanalyzer.review.words import counted, ranks_text
+from traceanalyzer.review.words import counted, counted_by, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.overlaps import overlapping_steps
 from traceanalyzer.tables.computation.taxonomy import unknown_names
@@ -54,7 +54,7 @@ def job_facts(
     if job is not None:
         facts = facts.with_facts(_declared(job))
     facts = facts.with_facts(_given(declared)).with_facts(_measured(pipeline))
-    backends = sorted(tables.ranks["backend"].drop_nulls().unique())
+    backends = sorted(set(tables.ranks["backend"].drop_nulls()) - {"", "undefined"})  # torch's words for not known
     return replace(facts, backend=Fact(value=", ".join(backends), source="recorded")) if backends else facts
 
 
@@ -311,7 +311,7 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
             "From own arrival to the latest arrival among members that exchange bytes with the rank."
         )
     if mfu.flops_per_step is not None:
-        lines["FLOPs"] = f"Counted as {mfu.convention}; recomputed FLOPs count in HFU only."
+        lines["FLOPs"] = f"Counted by: {counted_by(mfu.convention)}; recomputed FLOPs count in HFU only."
         if again.value == "full" and again.num_begun and mfu.hfu is not None:
             lines["HFU"] = (
                 f"Too high: recomputation stopped before {again.num_begun:,} operators that the count of whole layers includes."
@@ -323,13 +323,13 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
 
 def _step_text(tables: Tables) -> str:
     """What a step is, and which steps figures speak of."""
-    told = (
-        f"Told by {tables.step_basis.name}"
+    definition = (
+        f"Marked by {tables.step_basis.name}"
         if tables.step_basis.name
         else "No step is marked: the capture counts as one"
     )
     return (
-        f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
+        f"{definition}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
         "start. Every figure covers the typical steps; those set apart are listed with their price."
     )
 

@@ -14,11 +14,11 @@ from traceanalyzer.cli.manners.help import Commands
 from traceanalyzer.cli.manners.versions import print_versions
 from traceanalyzer.errors import TraceAnalyzerError
 
-_LESS = "give fewer ranks or steps (--ranks, --steps), or run it where more memory is free"
+_LESS = "give fewer ranks or steps (--ranks, --steps), or run it on a machine with more free memory"
 
 SUBJECTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     "Measure": {
-        "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and set them against theory."),
+        "analyze": ("traceanalyzer.cli.analyze", "Measure a run's traces and compare them with theory."),
         "report": ("traceanalyzer.cli.report", "Write the HTML report of a run."),
         "compare": ("traceanalyzer.cli.compare", "Say what changed between runs, by how much, and who did it."),
         "gate": ("traceanalyzer.cli.gate", "Write limits that a build may not break."),
@@ -32,7 +32,7 @@ SUBJECTS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Calculate before a run": {
         "predict": ("traceanalyzer.cli.planning.predict", "Predict bubble and memory of pipeline schedules."),
-        "plan": ("traceanalyzer.cli.planning.plan", "Plan a training job, or where its experts should live."),
+        "plan": ("traceanalyzer.cli.planning.plan", "Plan a training job, or place its experts."),
     },
     "Run": {
         "run": ("traceanalyzer.cli.running.run", "Launch an instrumented reference training job."),
@@ -57,7 +57,10 @@ class _TraceAnalyzer(Commands):
 @click.command(
     cls=_TraceAnalyzer,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Shell completion: see docs/command-line.md.",
+    epilog="""\b
+Shell completion (likewise with zsh_source, fish_source):
+  eval "$(_TRACEANALYZER_COMPLETE=bash_source traceanalyzer)"
+""",
 )
 @click.option(
     "--version",
@@ -77,7 +80,10 @@ class _TraceAnalyzer(Commands):
     help="Bold numbers and colour [auto: on a terminal, unless NO_COLOR is set].",
 )
 def traceanalyzer() -> None:
-    """Measure pipeline bubble, all-to-all imbalance and MFU from profiler traces, each against theory."""
+    """Measure pipeline bubble, all-to-all imbalance and MFU from profiler traces, each against theory.
+
+    Start with `traceanalyzer analyze PATH`. PATH is a trace or a folder of traces.
+    """
 
 
 def _invoke(arguments: list[str] | None) -> int:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 
-@click.command("mcp")
+
+@click.command("mcp", cls=Command)
 @click.argument("folders", nargs=-1, required=True, metavar="FOLDER...")
 def command(folders: tuple[str, ...]) -> None:
     """Answer an agent's questions about the runs in FOLDER..., by the Model Context Protocol on standard input and output.

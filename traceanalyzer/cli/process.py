@@ -41,7 +41,7 @@ def main() -> int:
         if child == 0:
             os._exit(_child(native, parent))
         status = _wait(child)
-        return _told(status, native)
+        return _reported(status, native)
 
 
 def _child(native: BinaryIO, parent: int) -> int:
@@ -88,14 +88,14 @@ def _wait(child: int) -> int:
             continue
 
 
-def _told(status: int, native: BinaryIO) -> int:
+def _reported(status: int, native: BinaryIO) -> int:
     """The exit status, after one error where the child did not end by itself."""
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)
     number = os.WTERMSIG(status)
     native.seek(0)
     said = native.read(1 << 16)
-    hint = "give fewer ranks or steps (--ranks, --steps), or run it where more memory is free"
+    hint = "give fewer ranks or steps (--ranks, --steps), or run it on a machine with more free memory"
     if number == signal.SIGKILL or any(mark in said for mark in _OUT_OF_MEMORY):
         return fail("not enough memory for this input", hint, 3)
     if number in _FORWARDED:

@@ -121,12 +121,12 @@ class PlacementRecord(Record, frozen=True, kw_only=True):
     rank_load_before: float
     rank_load_after: float
     held_out: Annotated[bool, Meta(description="Each step was judged by a placement made from the other steps.")]
-    saved_ms: Annotated[float | None, Meta(description="Per step; null where the imbalance could not be priced.")]
+    saved_ms: Annotated[float | None, Meta(description="Per step; null if the imbalance could not be priced.")]
     num_moved: int
     num_redundant: int
     network: Annotated[
         NetworkRecord | None,
-        Meta(description="With --hardware: what the exchanges cost; null where a token's bytes are not known."),
+        Meta(description="With --hardware: what the exchanges cost; null if a token's bytes are not known."),
     ] = None
     layers: list[LayerPlacementRecord]
 

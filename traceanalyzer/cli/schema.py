@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 
-@click.command("schema")
+
+@click.command("schema", cls=Command)
 @click.argument("words", nargs=-1, required=True, metavar="COMMAND")
 @click.option("-o", "--output", default="-", metavar="FILE", help="Where to write; - is standard output.")
 def command(words: tuple[str, ...], output: str) -> None:

@@ -1,7 +1,7 @@
 """`comparison.json`: what `compare` found. Text, HTML and Markdown are made of it and of nothing else.
 
 Durations are integer nanoseconds, so that every waterfall sums exactly: `base_ns` + Σ `change_ns` = `new_ns`. Shares are
-0 to 1. What cannot be told is left out and listed in `withheld` with what would unlock it.
+0 to 1. What cannot be known is left out and listed in `withheld` with what would unlock it.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Line(Part, frozen=True, kw_only=True):
     base_ns: int
     new_ns: int
     change_ns: int
-    base_count: Annotated[float | None, Meta(description="Per rank and step; null where nothing is counted.")] = None
+    base_count: Annotated[float | None, Meta(description="Per rank and step; null if nothing is counted.")] = None
     new_count: float | None = None
     change: Annotated[KernelChange | None, Meta(description="Of kernels.")] = None
 

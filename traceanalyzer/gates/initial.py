@@ -24,7 +24,7 @@ def initial_gate(review: Review, baseline: str) -> str:
     """The text of a gate's file for results like `review`, with `baseline` as the name of the file it is kept in."""
     steps, ranks = review.step.duration_ms.num_steps, review.quality.num_ranks_found
     head = [
-        "# Limits on review.json: traceanalyzer analyze TRACES --gate THIS_FILE fails (status 1) where one is broken.",
+        "# Limits on review.json: traceanalyzer analyze TRACES --gate THIS_FILE fails (status 1) if one is broken.",
         "# Paths: review.json's fields; [key=value], [0] and [*] choose from lists. Limits against the baseline are widened",
         "# by noise: the larger of `floor` and the 95% intervals of both median steps.",
         "",

@@ -69,7 +69,7 @@ OPTIMIZER = schema_of({"rank": RANK, "start_ns": START, "end_ns": END})
 
 ACCOUNTING_TABLE = Table(
     name="accounting",
-    meaning="One row per rank, step, owner, cause and phase: where every nanosecond went.",
+    meaning="One row per rank, step, owner, cause and phase: what every nanosecond went to.",
     columns={
         "rank": RANK,
         "step": STEP,

@@ -18,7 +18,7 @@ class Code:
 
 _ALL = ("bubble", "all_to_all", "mfu", "step")
 _WAIT = ("bubble", "all_to_all")
-_AGAIN = "capture again, or copy the file again from where it was written"
+_AGAIN = "capture again, or copy the file again from its source"
 
 CODES: dict[str, Code] = {
     "json.truncated": Code("loss", "skipped", _ALL, "the file ends inside the events or before its closing", _AGAIN),
@@ -45,7 +45,7 @@ CODES: dict[str, Code] = {
     ),
     "codec.truncated": Code("loss", "skipped", _ALL, "the compressed stream ends early", _AGAIN),
     "codec.corrupt": Code(
-        "loss", "skipped", _ALL, "the compressed stream is damaged; what came before is used", _AGAIN
+        "loss", "skipped", _ALL, "the compressed stream is damaged; nothing behind the damage can be read", _AGAIN
     ),
     "codec.checksum": Code("loss", "kept", _ALL, "the checksum of the compressed stream does not match", _AGAIN),
     "codec.trailing_bytes": Code("repair", "skipped", (), "something that is not compressed follows the stream"),
@@ -91,7 +91,7 @@ CODES: dict[str, Code] = {
         "repair",
         "skipped",
         _ALL,
-        "the same complete event occurs more than once; it counts once",
+        "the same event occurs more than once, at one time or moved by rounding; it counts once",
         "was the file merged with itself, or written by two profilers at once?",
     ),
     "event.crossing": Code("repair", "kept", (), "host ranges of one thread that cross without nesting"),

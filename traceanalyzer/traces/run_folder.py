@@ -66,7 +66,7 @@ def read_job(folder: Path | str) -> Job | None:
 def describes_a_job(folder: Path | str) -> bool:
     """Whether a folder's `run.json` is meant to describe a job: another program's file of that name is none.
 
-    True where it cannot be read or decoded: then `read_job` tells what is wrong.
+    True if it cannot be read or decoded: then `read_job` tells what is wrong.
     """
     path = Path(folder) / RUN_FILE
     if not path.is_file() or not lies_within(path, path.parent):
@@ -176,8 +176,10 @@ def _decode(decoder: msgspec.json.Decoder[Any], line: bytes) -> object:
 
 
 def _fits(found: Any, schema: pl.Schema) -> bool:  # noqa: ANN401 - one of two record types, distinguished by their fields
-    """Whether rank and step can be such, and every whole number fits the table's column."""
+    """Whether rank and step can be such, sent rows have receivers, and every whole number fits the table's column."""
     if found is None or not all(0 <= getattr(found, name) < _LONGEST for name in ("rank", "step")):
+        return False
+    if isinstance(found, RoutingRecord) and found.send_splits and not (found.group or found.expert_ranks):
         return False
     return all(_fits_column(getattr(found, name, None), dtype) for name, dtype in schema.items())
 

@@ -13,6 +13,8 @@ from reports.charts.palette import LOSS, NEUTRAL_INK, ink_on
 
 MAX_NUMBERED = 10
 """Columns and rows up to which a cell has room for its number."""
+_LETTER = 6.4
+"""Pixels of a letter in a cell."""
 _CELL, _LEAST_HEIGHT, _MOST_HEIGHT = 26, 170, 340
 
 
@@ -46,24 +48,42 @@ def matrix_figure(matrix: Matrix) -> Any:  # noqa: ANN401 - Bokeh
     )
     if max(len(matrix.columns), len(matrix.rows)) <= MAX_NUMBERED:
         numbers = hv.Labels(placed, kdims=["x", "y"], vdims=["text", "ink"])
-        drawing = drawing * numbers.opts(text_color="ink", text_font_size="11px", text_align="center")
+        drawing = drawing * numbers.opts(
+            text_color="ink", text_font_size="11px", text_align="center", hooks=[_as_numbers]
+        )
     drawing = drawing * _lines(matrix) if matrix.lines else drawing
     if matrix.marked is not None and not matrix.marked.is_empty():
         drawing = drawing * _marks(matrix.marked)
-    return charts.render(
+    figure = charts.render(
         drawing,
         height=min(_MOST_HEIGHT, max(_LEAST_HEIGHT, 70 + _CELL * len(matrix.rows))),
         x_label=matrix.column_label,
         y_label=matrix.row_label,
         xlim=(-0.55, len(matrix.columns) - 0.45),
         ylim=(len(matrix.rows) - 0.45, -0.55),
-        xticks=_ticks(matrix.columns),
-        yticks=_ticks(matrix.rows),
+        xticks=_ticks(matrix.columns, _fit(matrix.columns)),
+        yticks=_ticks(matrix.rows, _MOST_TICKS),
     )
+    longest = max(map(len, placed["text"].to_list()), default=0)
+    figure.tags = ["cells", len(matrix.columns), _LETTER * longest + 2]
+    return figure
 
 
-def _ticks(names: Sequence[str]) -> list[tuple[float, str]]:
-    return [(float(at), name) for at, name in enumerate(names)][:: max(1, -(-len(names) // 16))]
+def _as_numbers(plot: Any, _element: Any) -> None:  # noqa: ANN401 - HoloViews
+    """Mark the numbers, so that the page's script hides them where the cells are too narrow."""
+    plot.handles["glyph_renderer"].tags = ["numbers"]
+
+
+def _ticks(names: Sequence[str], most: int) -> list[tuple[float, str]]:
+    return [(float(at), name) for at, name in enumerate(names)][:: max(1, -(-len(names) // most))]
+
+
+def _fit(names: Sequence[str]) -> int:
+    """Names that stand side by side below the narrowest picture."""
+    return max(3, min(_MOST_TICKS, _NARROWEST // (8 * max(map(len, names), default=1) + 8)))
+
+
+_MOST_TICKS, _NARROWEST = 16, 260
 
 
 def _lines(matrix: Matrix) -> Any:  # noqa: ANN401 - HoloViews
@@ -84,5 +104,5 @@ def _marks(marked: pl.DataFrame) -> Any:  # noqa: ANN401 - HoloViews
     return (
         charts.holoviews()
         .Rectangles(frames, kdims=["left", "top", "right", "bottom"])
-        .opts(fill_alpha=0, line_color=LOSS, line_width=2.5)
+        .opts(fill_alpha=0, line_color=LOSS, line_width=2)
     )

@@ -150,11 +150,11 @@ def _overlap(communication: Communication) -> Terms | None:
     share, beside = communication.overlapped_share, communication.overlapped_share_with_barriers
     if share is None and beside is None:
         return None
-    entries = [] if share is None else [("Under computation", percent(share, 2))]
+    entries = [] if share is None else [("Under computation", percent(share))]
     if beside is not None and beside != share:
-        entries.append(("Under computation, barriers of expert kernels counted as exchange", percent(beside, 2)))
+        entries.append(("Under computation, barriers of expert kernels counted as exchange", percent(beside)))
     if communication.exposed_share is not None:
-        entries.append(("Exposed, share of the step", percent(communication.exposed_share, 2)))
+        entries.append(("Exposed, share of the step", percent(communication.exposed_share)))
     return Terms(title="Communication", entries=tuple(entries))
 
 

@@ -13,10 +13,12 @@ from reports.page.model import Chart, Grid, Section
 from reports.page.text import chart_text
 from reports.sections.material import Material
 from traceanalyzer.review import RooflineShape
-from traceanalyzer.review.words import flops_rate, milliseconds, percent
+from traceanalyzer.review.words import counted, flops_rate, milliseconds, percent
 
 _COLORS = {"gemm": KERNELS["gemm"], "attention": KERNELS["attention"], "unread": KERNELS["other"]}
 _LEAST_DOTS = 2
+_SPAN = 10_000
+"""Dots slower than the fastest by more are drawn at the axis's end: kernels of a few FLOP."""
 _WORDS = {"gemm": "matrix multiplication", "attention": "attention", "unread": "other"}
 
 
@@ -65,10 +67,14 @@ def roofline_chart(table: pl.DataFrame) -> Chart | None:
     )
     used = set(dots["kind"].to_list())
     roofs = _roofs(dots)
+    least = max(dots["y"].to_list()) / _SPAN
+    num_low = dots.filter(pl.col("y") < least).height
+    low = f" ▼: {counted(num_low, 'shape')} more than {_SPAN:,}× below the fastest." if num_low else ""
     drawn = Scatter(
         dots=dots,
         colors=_COLORS,
         lines=roofs,
+        least=least,
         x_label="FLOP per byte",
         y_label="TFLOP/s reached",
     )
@@ -79,7 +85,8 @@ def roofline_chart(table: pl.DataFrame) -> Chart | None:
         term="Roofline",
         label="Scatter of operators by FLOP per byte and FLOP/s reached, below the roof of memory bandwidth and peak.",
         caption="One dot per operator and shape. "
-        + ("Line: the roof, memory bandwidth on the left and the peak on the right." if roofs else "The roof is not known."),
+        + ("Line: the roof, memory bandwidth on the left and the peak on the right." if roofs else "The roof is not known.")
+        + low,
         legend=tuple((_WORDS[kind], color) for kind, color in _COLORS.items() if kind in used),
         half=True,
         numbers=grid(

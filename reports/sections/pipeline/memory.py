@@ -11,6 +11,7 @@ from reports.charts.palette import LOSS, REFERENCE, RESULT
 from reports.page.grids import figures, grid
 from reports.page.model import Chart, Grid, Section, Terms
 from reports.sections.material import Material
+from reports.sections.pipeline.over_time import held_chart, metered_chart
 from reports.sections.rows import MAX_SINGLE, rows_of
 from traceanalyzer.review import Mfu, RankMemory, StepFigures
 from traceanalyzer.review.sections.step import spread
@@ -30,7 +31,9 @@ def _steps_lead(step: StepFigures) -> str:
     duration = step.duration_ms
     noise = "" if step.noise_ms is None else f" ± {milliseconds(step.noise_ms)}"
     apart = f"; {counted(len(step.set_apart), 'step')} set apart" if step.set_apart else ""
-    return f"A typical step takes {milliseconds(duration.median or 0.0)}{noise}, over {counted(duration.num_steps, 'step')}{apart}."
+    what = "A typical step" if duration.num_steps > 1 else "The only step"
+    over = f", over {duration.num_steps:,} steps" if duration.num_steps > 1 else ""
+    return f"{what} takes {milliseconds(duration.median or 0.0)}{noise}{over}{apart}."
 
 
 def _marks(step: StepFigures) -> Terms | None:
@@ -164,6 +167,7 @@ def memory_chart(material: Material, ranks: Sequence[RankMemory]) -> Chart | Non
         + rows.said,
         legend=(("measured", RESULT), *((("theory", REFERENCE),) if ticks else ())),
         half=True,
+        third=True,
     )
 
 
@@ -197,9 +201,8 @@ def memory(material: Material) -> Section:
         few=16,
         folded=len(ranks) > MAX_SINGLE,
     )
-    return material.section(
-        "memory", "Memory", [memory_chart(material, ranks), table], "memory", lead=_memory_lead(ranks)
-    )
+    parts = [memory_chart(material, ranks), held_chart(material), metered_chart(material), table]
+    return material.section("memory", "Memory", parts, "memory", lead=_memory_lead(ranks))
 
 
 def _memory_lead(ranks: Sequence[RankMemory]) -> str:
@@ -208,13 +211,21 @@ def _memory_lead(ranks: Sequence[RankMemory]) -> str:
         return ""
     most = max(ranks, key=lambda each: (each.peak_bytes or 0, each.in_flight))
     held = f"{byte_count(most.peak_bytes)} in " if most.peak_bytes else ""
-    agrees = all(each.in_flight == each.predicted_in_flight for each in ranks)
-    beside = (
-        "as the simulated schedule says for every rank"
-        if agrees
-        else "and not every rank holds what the simulated schedule says"
-    )
+    beside = "as many as the simulated schedule says"
+    if any(each.in_flight != each.predicted_in_flight for each in ranks):
+        beside = "and not every rank holds as many as the simulated schedule says"
+    elif (fullest := max(ranks, key=_excess)) and abs(_excess(fullest) - 1) >= _REPORTED_EXCESS:
+        beside += f"; rank {fullest.rank} keeps {times(_excess(fullest))} the bytes that they take by theory"
     return f"Rank {most.rank} holds most for backward: {held}{counted(most.in_flight, 'microbatch')}, {beside}."
+
+
+_REPORTED_EXCESS = 0.05
+"""Bytes that differ from theory by less agree with it."""
+
+
+def _excess(rank: RankMemory) -> float:
+    """Bytes kept ÷ theory; 1 where either is not known."""
+    return rank.peak_bytes / rank.predicted_bytes if rank.peak_bytes and rank.predicted_bytes else 1.0
 
 
 def _ratio(rank: RankMemory) -> str:

@@ -37,7 +37,7 @@ NOBODY: dict[str, tuple[Calls, dict[str, Any], str]] = {
     "messages to peers that are not told": (
         {0: [message(1, "send 0->1", **OPEN)]},
         {"pg_config": {}},
-        "Rank 0 had not ended 1 call to send or receive, and the dumps do not tell the peers",
+        "Rank 0 had not ended 1 call to send or receive, and the dumps do not show the peers",
     ),
     "a message of which both ends are under way": (
         {0: [message(1, "send 0->1", 24, record_id=1, **OPEN)], 1: [message(1, "recv 1<-0", 24, record_id=1, **OPEN)]},

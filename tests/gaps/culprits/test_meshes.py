@@ -117,6 +117,9 @@ LINKS = {
     "even exchanges": (
         Job(**SMALL, dp=5, ep=5, moe_layers=2, gradient_bytes=1 << 16, even_exchange=True, moe_tokens=8000), {0: 5.0}, (0, None),
     ),
+    "one group of three, another over two hosts": (
+        Job(pp=3, dp=3, ep=3, moe_layers=1, num_microbatches=4, num_steps=2, steps_ahead=0), {4: 4.0}, (4, None),
+    ),
     "a stage": (Job(pp=5, num_microbatches=5, num_steps=2, p2p_bytes=96 << 20, global_norm=False), {2: 3.0}, (2, None)),
     "one pair": (Job(pp=3, num_microbatches=5, num_steps=2, p2p_bytes=96 << 20, global_norm=False), {2: 3.0}, (1, 2)),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import random
@@ -109,9 +110,10 @@ def _change_many(events: list[Any], rng: random.Random) -> None:
 
 
 def _odd_of(old: Any, odd: Any, rng: random.Random) -> Any:
+    """What a value becomes. A list is a copy: what is changed in it later must change neither `_ODD` nor itself."""
     if isinstance(old, int | float) and not isinstance(old, bool) and abs(old) < 1e30 and rng.random() < 0.5:
         return rng.choice((old * 0, old * -1, old * 1000, old / 1000, old + 1, old + 1e9, int(old * 1e6)))
-    return odd
+    return copy.deepcopy(odd) if isinstance(odd, list | dict) else odd
 
 
 def _change_one(value: Any, rng: random.Random) -> None:

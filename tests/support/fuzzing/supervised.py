@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,8 +18,9 @@ from fuzzing.campaign import Figures, joined
 
 _PART = 500
 """Mutants of one worker process: what it loads and its seeds cost it about three seconds."""
-_HANG_S = 300
-"""CPU seconds are not seen from outside; on a host that others load a mutant may wait for long."""
+_HANG_CPU_S = 120
+_HANG_S = 3600
+"""Of the clock: on a host that others load, or where the campaign is stopped for a while, a mutant may wait for long."""
 
 
 def supervised(target: str, numbers: range, *, workers: int, journal: Path | None = None) -> Figures:
@@ -63,7 +65,7 @@ def _worker(target: str, part: range, worker: int, mark: Path, found: Path) -> s
     said = mark.with_name("said")
     with said.open("wb") as errors:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
-    last, since = "", time.monotonic()
+    last, since, spent = "", time.monotonic(), 0.0
     while True:
         try:
             status = process.wait(timeout=20)
@@ -71,8 +73,18 @@ def _worker(target: str, part: range, worker: int, mark: Path, found: Path) -> s
             return f"its process ended with status {status}: {lines[-1][:200] if lines else ''}"
         except subprocess.TimeoutExpired:
             now = mark.read_text()
-            last, since = (last, since) if now == last else (now, time.monotonic())
-            if time.monotonic() - since > _HANG_S:
+            if now != last:
+                last, since, spent = now, time.monotonic(), _cpu_s(process.pid)
+            if _cpu_s(process.pid) - spent > _HANG_CPU_S or time.monotonic() - since > _HANG_S:
                 process.kill()
                 process.wait()
-                return f"no end in {_HANG_S} s"
+                return f"no end in {_HANG_CPU_S} s of CPU"
+
+
+def _cpu_s(pid: int) -> float:
+    """What a process has spent, where the system tells it; else nothing."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

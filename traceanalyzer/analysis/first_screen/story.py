@@ -1,6 +1,6 @@
 """One story: the largest fault and its culprit, then the largest change and what it saves.
 
-Priced remedies are of three classes (`RemedyClass`). An ideal is never in a sentence. A fault or change is told above
+Priced remedies are of three classes (`RemedyClass`). An ideal is never in a sentence. A fault or change is reported above
 max(0.5% of the step, noise), whether its worth is known or only a bound of it; below that the first sentence says that no
 rank stands out, if ranks were compared.
 """
@@ -28,8 +28,8 @@ _ADDS: dict[PipelineCause, str] = {
 """Causes of a fault that was blamed but could not be replayed."""
 
 
-def least_told_ms(step_ms: float | None, noise_ms: float | None) -> float | None:
-    """What a fault or change must be worth to be told."""
+def least_reported_ms(step_ms: float | None, noise_ms: float | None) -> float | None:
+    """What a fault or change must be worth to be reported."""
     return None if not step_ms else max(LEAST_SHARE * step_ms, noise_ms or 0.0)
 
 
@@ -45,16 +45,16 @@ def story_sentences(
     Args:
         findings: all of the review.
         step_ms: the median step.
-        least: what a fault or change must be worth to be told (`least_told_ms`).
-        bubble: whose largest fault is told where replays do not price it.
-        study: the what-if study, told beside a slow stage.
+        least: what a fault or change must be worth to be reported (`least_reported_ms`).
+        bubble: whose largest fault is reported where replays do not price it.
+        study: the what-if study, reported beside a slow stage.
     """
     if not step_ms or least is None:
         return []
     change = largest(findings, "change", least)
-    told = _fault_sentences(findings, step_ms, least, bubble) or _nobody(findings, step_ms, least)
-    told += _study_sentences(study, least)
-    return [*told, *([_change_sentence(change, step_ms)] if change else [])]
+    sentences = _fault_sentences(findings, step_ms, least, bubble) or _nobody(findings, step_ms, least)
+    sentences += _study_sentences(study, least)
+    return [*sentences, *([_change_sentence(change, step_ms)] if change else [])]
 
 
 def largest(findings: Sequence[Finding], remedy: RemedyClass, least_ms: float) -> Finding | None:
@@ -73,11 +73,11 @@ def first_fault(findings: Sequence[Finding], least_ms: float) -> Finding | None:
 def _fault_sentences(findings: Sequence[Finding], step_ms: float, least: float, bubble: Bubble | None) -> list[str]:
     """The priced fault that is worth most; the one that others wait for longest, where that may be more."""
     priced, bounded = largest(findings, "fault", least), _bounded(findings, least)
-    told = [_priced_sentence(priced, step_ms)] if priced else []
+    sentences = [_priced_sentence(priced, step_ms)] if priced else []
     if bounded is not None and (priced is None or (bounded.at_most_ms or 0.0) > (priced.worth_ms or 0.0)):
-        told.append(_bounded_sentence(bounded, step_ms))
-    if told or bubble is None or bubble.worth:
-        return told
+        sentences.append(_bounded_sentence(bounded, step_ms))
+    if sentences or bubble is None or bubble.worth:
+        return sentences
     blamed = bubble.largest_fault
     return [_blamed_sentence(blamed, step_ms, bubble)] if blamed and blamed.ms > least else []
 
@@ -143,7 +143,7 @@ def _of_step(ms: float, step_ms: float, kind: str = "") -> str:
 
 
 def _nobody(findings: Sequence[Finding], step_ms: float, least_ms: float) -> list[str]:
-    """Said only where ranks were compared, or a pipeline's causes were told, and no fault lacks its size."""
+    """Said only where ranks were compared, or a pipeline's causes were reported, and no fault lacks its size."""
     unpriced = any(each.remedy == "fault" and not each.passed and each.worth_ms is None for each in findings)
     compared = {each.id for each in findings if each.id in _COMPARED and each.passed}
     if unpriced or not compared:

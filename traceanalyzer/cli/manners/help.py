@@ -3,52 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import click
 
 from traceanalyzer.cli.claims import with_claims
+from traceanalyzer.cli.manners.subjects import OTHER, Sections, sections_of
 from traceanalyzer.cli.options.budget import with_budget
 from traceanalyzer.spelling import did_you_mean
 
-OTHER = "Options"
-SECTIONS: Mapping[str, frozenset[str]] = {
-    "What is read": frozenset(
-        {
-            "columns",
-            "rank_map",
-            "ranks",
-            "steps",
-            "kernel_rules",
-            "traces",
-            "from_ms",
-            "to_ms",
-            "cpu",
-            "where",
-            "chosen",
-        }
-    ),
-    "The job behind the traces": frozenset(
-        {
-            "job_file",
-            "adapter",
-            "tokens_per_step",
-            "sequence_length",
-            "num_devices",
-            "dtype",
-            "recompute",
-            "peak_tflops",
-            "flops_per_token",
-            "flops_per_step",
-        }
-    ),
-    "When to fail": frozenset({"gate_file", "junit_file", "strict", "timeout", "max_memory"}),
-    "What is written": frozenset(
-        {"json_file", "html_file", "out", "output", "redact", "form", "kind", "full", "limit", "sort", "write_order"}
-    ),
-}
-"""Heading to the parameters below it, for commands that read traces; everything else stands under `Options`."""
+_TYPES = (("INTEGER RANGE", "N"), ("FLOAT RANGE", "NUMBER"), ("INTEGER", "N"), ("FLOAT", "NUMBER"))
+_OBVIOUS = re.compile(r"\s*\[(x>=?[01])\]|; x>=?[01](?=[];])|(?<=\[)x>=?[01]; ")
 
 
 class Command(click.Command):
@@ -56,17 +23,24 @@ class Command(click.Command):
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, one list per subject."""
-        for heading, parameters in by_subject(self.get_params(ctx)):
-            rows = [row for row in (each.get_help_record(ctx) for each in parameters) if row is not None]
+        for heading, parameters in by_subject(self.get_params(ctx), sections_of(self.name)):
+            rows = [_plain(*row) for row in (each.get_help_record(ctx) for each in parameters) if row is not None]
             if rows:
                 with formatter.section(heading):
                     formatter.write_dl(rows)
 
 
-def by_subject(parameters: Iterable[click.Parameter]) -> list[tuple[str, list[click.Parameter]]]:
-    """Parameters below their headings, in the order of `SECTIONS`; the rest comes last."""
+def _plain(names: str, text: str) -> tuple[str, str]:
+    """An option's line of help: a number is `N` or `NUMBER`, and what every count obeys is not repeated."""
+    for kind, shown in _TYPES:
+        names = names.replace(f" {kind}", f" {shown}")
+    return names, _OBVIOUS.sub("", text)
+
+
+def by_subject(parameters: Iterable[click.Parameter], sections: Sections) -> list[tuple[str, list[click.Parameter]]]:
+    """Options below their headings, in the order of `sections`; the rest comes last."""
     options: list[click.Parameter] = [each for each in parameters if isinstance(each, click.Option)]
-    found = [(heading, [each for each in options if each.name in names]) for heading, names in SECTIONS.items()]
+    found = [(heading, [each for each in options if each.name in names]) for heading, names in sections.items()]
     placed = {each.name for _, each_list in found for each in each_list}
     return [*found, (OTHER, [each for each in options if each.name not in placed])]
 

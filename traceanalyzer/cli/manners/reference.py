@@ -11,7 +11,7 @@ import click
 
 from traceanalyzer.cli import traceanalyzer as root
 
-_WIDTH = 110
+_WIDTH = 80
 _HEAD = """# Command line
 
 Made of the commands' own help.

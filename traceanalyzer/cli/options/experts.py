@@ -30,58 +30,61 @@ class _Routing(click.Choice[str]):
 
 
 _OPTIONS = (
-    click.option("--routing", type=_Routing(ROUTINGS), help="experts: how tokens choose.  [default: hot-rank]"),
+    click.option(
+        "--routing",
+        type=_Routing(ROUTINGS),
+        metavar="NAME",
+        help=f"How tokens choose their experts: {', '.join(ROUTINGS)}.  [default: hot-rank]",
+    ),
     click.option(
         "--shards",
         "num_shards",
         type=click.IntRange(1),
-        help="experts: of the batch and its routing, a multiple of the ranks.  [default: one per rank]",
+        help="Parts of the batch and its routing, a multiple of the ranks.  [default: one per rank]",
     ),
     click.option(
         "--hot-factor",
         type=click.FloatRange(0),
-        help="experts: a hot expert's or source's load over the mean.  [default: 2.4]",
+        help="Load of a hot expert or source over the mean.  [default: 2.4]",
     ),
+    click.option("--hot-rank", type=click.IntRange(0), help="The rank that is hot, idle or ragged.  [default: 1]"),
     click.option(
-        "--hot-rank", type=click.IntRange(0), help="experts: which rank is hot, idle or ragged.  [default: 1]"
+        "--expert-us-per-token", type=click.FloatRange(0), help="Paced: forward of one token, in µs.  [default: 100]"
     ),
-    click.option("--expert-us-per-token", type=click.FloatRange(0), help="experts, paced: forward.  [default: 100]"),
     click.option(
         "--experts-by",
         type=click.Choice(SHARDINGS),
-        help="experts: whole experts on every rank, or a slice of every expert.  [default: ep]",
+        help="Whole experts on every rank, or a slice of every expert.  [default: ep]",
     ),
     click.option(
         "--hidden", "hidden_size", type=click.IntRange(1), help="Hidden size of the model.  [default: 64; dense: 512]"
     ),
     click.option(
-        "--expert-ffn", "expert_ffn_size", type=click.IntRange(1), help="experts: inner size.  [default: 128]"
+        "--expert-ffn", "expert_ffn_size", type=click.IntRange(1), help="Inner size of an expert.  [default: 128]"
     ),
     click.option(
         "--shared-ffn",
         "shared_ffn_size",
         type=click.IntRange(0),
-        help="experts: inner size of a shared expert.  [default: none]",
+        help="Inner size of a shared expert.  [default: none]",
     ),
     click.option(
         "--capacity-factor",
         type=click.FloatRange(0),
-        help="experts: drop what an expert has no room for; 0: drop nothing.  [default: 0]",
+        help="Drop the tokens beyond an expert's capacity; 0: drop nothing.  [default: 0]",
+    ),
+    click.option("--pad-to-capacity", is_flag=True, default=None, help="Send buffers filled up to their capacity."),
+    click.option(
+        "--grouped-gemm", is_flag=True, default=None, help="Use one grouped multiplication for a rank's experts."
     ),
     click.option(
-        "--pad-to-capacity", is_flag=True, default=None, help="experts: send buffers filled up to their capacity."
-    ),
-    click.option(
-        "--grouped-gemm", is_flag=True, default=None, help="experts: one grouped multiplication for a rank's experts."
-    ),
-    click.option(
-        "--gemm-alignment", type=click.IntRange(1), help="experts: fill rows per expert up to a multiple.  [default: 1]"
+        "--gemm-alignment", type=click.IntRange(1), help="Fill rows per expert up to a multiple.  [default: 1]"
     ),
     click.option(
         "--placement",
         metavar="FILE",
         callback=_placement,
-        help="experts: live where this file of `traceanalyzer plan experts` says.",
+        help="Place experts as this file of `traceanalyzer plan experts` says.",
     ),
 )
 

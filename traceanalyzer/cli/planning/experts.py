@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.reading import one_place, paths_argument
 from traceanalyzer.cli.screen import say
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from traceanalyzer.review import AllToAll
 
 
-@click.command("experts")
+@click.command("experts", cls=Command)
 @paths_argument
 @click.option(
     "--placement", metavar="FILE", help="Write the placement as JSON for a training job; - is standard output."
@@ -47,7 +48,7 @@ def command(
     hardware: str | None,
     token_bytes: float | None,
 ) -> None:
-    """Propose where experts should live, from the loads measured in PATH.
+    """Propose a placement of experts, from the loads measured in PATH.
 
     Hot experts get replicas (--redundant), and experts are packed onto ranks heaviest first. What the proposal would do
     is tested on steps that it was not made from.

@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.screen import say
 
 if TYPE_CHECKING:
     from traceanalyzer.theory.planning.plan import Plan
 
 
-@click.command("job")
+@click.command("job", cls=Command)
 @click.option("--model", metavar="NAME|FILE", required=True, help="A preset, or a configuration file.")
 @click.option("--gpus", type=click.IntRange(1, 1 << 20), required=True, help="Devices.")
 @click.option("--hardware", metavar="NAME", required=True, help="A described cluster, for example 'DGX H100'.")

@@ -26,4 +26,4 @@ class _Plans(Commands):
 
 @click.command("plan", cls=_Plans)
 def command() -> None:
-    """Plan a training job, or where its experts should live."""
+    """Plan a training job, or place its experts."""

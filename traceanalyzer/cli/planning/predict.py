@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.screen import say, screen_width
 
 
-@click.command("predict")
+@click.command("predict", cls=Command)
 @click.option(
     "-s", "--schedule", "schedules", metavar="NAMES", default="", help="Schedules by name, separated by commas; 'all'."
 )

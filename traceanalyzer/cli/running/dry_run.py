@@ -100,7 +100,7 @@ def _memory(settings: RunSettings) -> list[str]:
     try:
         found = stage_memory(training, sharding, Allowance(fixed_bytes=0, fragmentation=0))
     except DomainError as error:
-        return [f"  memory: not told: {error.message}"]
+        return [f"  memory: not known: {error.message}"]
     return [
         f"  memory of pipeline rank {rank}: {byte_count(memory.total)} (weights {byte_count(memory.weights)}, gradients "
         f"{byte_count(memory.gradients)}, optimizer {byte_count(memory.optimizer)}, activations "

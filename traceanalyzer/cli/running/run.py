@@ -16,13 +16,14 @@ from instrumented_runs.presets import PRESETS
 from instrumented_runs.requests import Request, make_request
 from instrumented_runs.settings import RunSettings
 from instrumented_runs.settle import settle
+from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.options.experts import expert_options
 from traceanalyzer.cli.options.launching import launch_options
 from traceanalyzer.cli.screen import say
 from traceanalyzer.errors import UsageError
 
 
-@click.command()
+@click.command("run", cls=Command)
 @click.argument("kind", metavar="[KIND|PRESET]", type=click.Choice([*SETTINGS, *PRESETS]), required=False)
 @launch_options
 @click.option(
@@ -37,23 +38,21 @@ from traceanalyzer.errors import UsageError
     type=click.Choice(["auto", "real", "paced"]),
     help="auto: real if every rank has a core or GPU of its own, else paced.  [default: auto]",
 )
-@click.option("--seed", type=int, help="Of weights, data and routing.  [default: 0]")
+@click.option("--seed", type=int, help="Seed of weights, data and routing.  [default: 0]")
 @click.option("--fault", "faults", multiple=True, metavar="FAULT", help="Plant a fault, e.g. die:rank=2,step=3.")
 @click.option(
     "--truth", type=click.Path(path_type=Path), help="Where to record the planted faults.  [default: OUT.truth.json]"
 )
-@click.option("--schedule", help="pipeline: the schedule.  [default: 1F1B]")
-@click.option("--microbatches", "num_microbatches", type=click.IntRange(1), help="pipeline: per step.  [default: 8]")
+@click.option("--schedule", help="Schedule by name.  [default: 1F1B]")
 @click.option(
-    "--chunks", "num_chunks", type=click.IntRange(1), help="pipeline: stages per rank.  [default: the fewest]"
+    "--microbatches", "num_microbatches", type=click.IntRange(1), help="Microbatches of a step.  [default: 8]"
 )
-@click.option("--stages", "num_stages", type=click.IntRange(1), help="pipeline: of one pipeline, instead of --ranks.")
-@click.option(
-    "--replicas", "num_replicas", type=click.IntRange(1, 64), help="pipeline: data-parallel pipelines.  [default: 1]"
-)
-@click.option("--order", type=click.Path(path_type=Path), help="pipeline: a CSV order instead of --schedule.")
-@click.option("--forward-ms", type=click.FloatRange(0), help="pipeline, paced: per microbatch and rank.  [default: 50]")
-@click.option("--backward-ms", type=click.FloatRange(0), help="pipeline, paced: likewise.  [default: 100]")
+@click.option("--chunks", "num_chunks", type=click.IntRange(1), help="Stages per rank.  [default: the fewest]")
+@click.option("--stages", "num_stages", type=click.IntRange(1), help="Stages of one pipeline, instead of --ranks.")
+@click.option("--replicas", "num_replicas", type=click.IntRange(1, 64), help="Data-parallel pipelines.  [default: 1]")
+@click.option("--order", type=click.Path(path_type=Path), help="An order as CSV, instead of --schedule.")
+@click.option("--forward-ms", type=click.FloatRange(0), help="Paced: forward of a microbatch on a rank.  [default: 50]")
+@click.option("--backward-ms", type=click.FloatRange(0), help="Paced: backward, likewise.  [default: 100]")
 @expert_options
 @click.option("--json", "json_file", metavar="FILE", help="Write what was run as JSON; - is standard output.")
 @click.option("--force", is_flag=True, help="Replace the run that is in --out.")

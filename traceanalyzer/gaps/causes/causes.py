@@ -43,7 +43,7 @@ MIN_STRAGGLER_SHARE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class PipelineCauses:
-    """Attribution, blame, worth and what follows; figures are None where the bubble could not be measured."""
+    """Attribution, blame, worth and what follows; figures are None if the bubble could not be measured."""
 
     attribution_ms: AttributionMs | None = None
     culprits: tuple[Culprit, ...] = ()
@@ -135,7 +135,8 @@ def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     and marks alone show no launches, so a late start stays unexplained.
     """
     messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
-    work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")
+    first = tables.kernels.join(actions, on=["rank", "start_ns"], how="semi")
+    work = first.join(messages, on=["rank", "cycle", "index"], how="anti")
     launches = work.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
     of_main = pl.col("rank").is_in(
         main_thread_ranks(tables).join(tables.host_ranks, on="rank", how="semi")["rank"].unique().to_list()
@@ -166,7 +167,7 @@ def _withheld(found: Attributed, *, sampled: bool, coupled: bool) -> tuple[Withh
     if error <= MAX_REPLAY_ERROR:
         reason = (
             "ranks of other pipelines wait for these inside their actions (EP, TP, CP): this replay of single pipelines "
-            "cannot tell what they would gain from faster computation"
+            "does not show what they would gain from faster computation"
         )
         return (Withheld(metric="bubble.worth.computation", reason=reason, code="replay"),) if coupled else ()
     reason = f"the replay of all steps misses their measured length by {error:.1%} (limit {MAX_REPLAY_ERROR:.0%})"

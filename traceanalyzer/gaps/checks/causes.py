@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict, Window
 from traceanalyzer.gaps.checks.culprits import holder
+from traceanalyzer.gaps.checks.experts import LOAD_MARGIN, load_fault
 from traceanalyzer.review import Culprit, RemedyWorth
 from traceanalyzer.review.vocabulary import RemedyClass
 from traceanalyzer.review.words import milliseconds, percent
@@ -16,6 +17,8 @@ from traceanalyzer.review.words import milliseconds, percent
 MIN_SHARE = 0.01
 """A cause below this share of the pipeline phase is none worth a finding."""
 
+_OF_LOAD = ("stage", "straggler", "chunk_comm", "jitter")
+_LOADED = "What actions differ by is the load of experts"
 _TITLES = {
     "stage": ("Stages take equally long", "A stage is slower than the others"),
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
@@ -74,6 +77,8 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     share = total / attribution.measured
     worst = next((each for each in _merged(bubble.culprits) if each.cause == cause), None)
     evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
+    if explained_by_load(cause, total, judged):
+        return Verdict(passed=True, title=_LOADED, evidence=f"{evidence}, no more than uneven expert load costs")
     if share < MIN_SHARE or worst is None:
         return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)
     saved = _best(cause, worst, bubble.worth)
@@ -100,8 +105,17 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     )
 
 
+def explained_by_load(cause: str, ms: float, judged: Judged) -> bool:
+    """Whether uneven expert load, which is reported and priced, makes actions differ by `ms`: of one rank, or by turns."""
+    load = load_fault(judged)
+    if load is None or judged.bubble is None or cause not in _OF_LOAD:
+        return False
+    separable = cause != "stage" or not judged.bubble.stragglers_separable
+    return separable and ms <= LOAD_MARGIN * load[1]
+
+
 def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | None:
-    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be told."""
+    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be reported."""
     bubble = judged.bubble
     remedies = [each for each in bubble.worth if each.cause == cause] if bubble and _REMEDIES[cause] == "fault" else []
     of_one = [each for each in remedies if each.rank is not None or each.stage is not None]
@@ -169,7 +183,7 @@ CHECKS = tuple(
         id=f"pipeline.{cause}",
         passed=titles[0],
         failed=titles[1],
-        why=f"{_WHY[cause]} Reported from {percent(MIN_SHARE)} of the pipeline phase, where its remedy saves more than max(0.5% of the step, noise).",
+        why=f"{_WHY[cause]} Reported from {percent(MIN_SHARE)} of the pipeline phase, if its remedy saves more than max(0.5% of the step, noise).",
         action=_ACTIONS[cause].format(rank="N", stages="N"),
         judge=partial(_judge, cause),
         remedy=_REMEDIES[cause],

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
+from traceanalyzer.gaps.checks.experts import LOAD_MARGIN, load_fault
 from traceanalyzer.review import Finding, RankFault, StragglerFigures
 from traceanalyzer.review.vocabulary import RankCause
 from traceanalyzer.review.words import counted, ranks_text, times
@@ -80,7 +81,7 @@ def _statement(fault: RankFault, who: str) -> str:
 
 
 def _judge_links(judged: Judged) -> Verdict | None:
-    """The link that costs most; where none does, what is known of links is told by other checks."""
+    """The link that costs most; where none does, what is known of links is reported by other checks."""
     faults = [fault for fault in judged.faults if fault.cause == "link"]
     if not faults:
         return None
@@ -131,6 +132,18 @@ def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) ->
     findings = [each for each in findings if each.passed or each.id not in _OF_LINKS or each.rank not in linked]
     named = {rank for fault in faults if fault.ms is not None for rank in (fault.rank, *fault.peers)}
     return [each for each in findings if each.passed or each.id not in _REPLACED or each.rank not in named]
+
+
+def without_loaded(slow: Sequence[StragglerFigures], judged: Judged) -> list[StragglerFigures]:
+    """`slow` less ranks that are slow by no more than the uneven expert load, which is reported and priced, explains."""
+    load = load_fault(judged)
+    members = {rank for group in (judged.all_to_all.groups if judged.all_to_all else []) for rank in group.ranks}
+    most = 0.0 if load is None else load[1] * LOAD_MARGIN
+    return [
+        each
+        for each in slow
+        if each.cause not in ("straggler", "stage or rank") or each.rank not in members or each.cost_ms > most
+    ]
 
 
 def slow_ranks(

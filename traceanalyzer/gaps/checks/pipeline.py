@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
+from traceanalyzer.gaps.checks.experts import load_fault
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
 from traceanalyzer.gaps.pipeline.verdict import most_of_it
 from traceanalyzer.review.theory import theory_share
@@ -21,8 +22,10 @@ def _schedules_own(judged: Judged) -> Verdict | None:
     evidence = f"dependency {percent(bubble.measured_share)} of the pipeline phase, {name} {percent(share)}"
     if excess <= BUBBLE_TOLERANCE * share:
         return Verdict(passed=True, evidence=evidence)
-    worst = max(judged.faults, key=lambda fault: fault.ms or fault.high, default=None)
-    most = most_of_it(bubble, worst.rank, worst.ms or worst.high) if worst else most_of_it(bubble)
+    known = [(fault.ms or fault.high, fault.rank) for fault in judged.faults]
+    if load := load_fault(judged):
+        known.append((load[1], load[0]))
+    most = most_of_it(bubble, max(known)[1], max(known)[0]) if known else most_of_it(bubble)
     evidence += f": {milliseconds(excess * bubble.phase_ms)} per step beyond it"
     if most is None:
         return Verdict(passed=False, evidence=f"{evidence}, of several causes", action=_ACTIONS["several"])

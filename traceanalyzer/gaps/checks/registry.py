@@ -72,7 +72,7 @@ def page() -> str:
         "docs/findings.md`.",
     ]
     for check in CHECKS:
-        remedy = f" Its remedy is a *{check.remedy}*." if check.remedy else ""
+        remedy = f" The class of its remedy is *{check.remedy}*." if check.remedy else ""
         lines += [
             "",
             f"## `{check.id}`",

@@ -53,7 +53,7 @@ def agreement(records: Records) -> str:
             f"The dumps hold no call that can be read, so who did not call what is unknown: record calls ({_BUFFER})."
         )
     if known.is_empty():
-        return "The dumps do not tell their ranks, so who did not call what is unknown: name each by its rank."
+        return "The dumps do not state their ranks, so who did not call what is unknown: name each file by its rank."
     waiting = known.filter("open")
     alone = waiting.filter(
         pl.col("is_p2p") & (pl.col("group").is_null() | ~pl.col("name").str.contains(r"(send|recv) \d"))
@@ -61,7 +61,7 @@ def agreement(records: Records) -> str:
     if not alone.is_empty():
         return (
             f"{_ranks(alone['rank'].unique(), start=True)} had not ended {_calls(alone.height)} to send or receive, and the "
-            "dumps do not tell the peers: who did not call is unknown."
+            "dumps do not show the peers: who did not call is unknown."
         )
     unknown = known.filter(pl.col("state").is_null() & ~pl.col("retired").fill_null(value=False)).height
     if unknown:

@@ -77,10 +77,11 @@ def recorded_sentences(found: Recorded | None) -> list[str]:
     if found is None:
         return []
     what = " and ".join(
-        f"{counted(source.num_records, 'record')} of {source.source.replace('_', ' ')} from {counted(len(source.ranks), 'rank')}"
+        f"{counted(source.num_records, 'record')} of {source.source.replace('_', ' ')} from "
+        f"{counted(len(source.ranks), 'rank') if source.ranks else 'unknown ranks'}"
         for source in found.sources
     )
-    none = f"There is no trace, but {what}; no step, bubble or MFU follows from them."
+    none = f"There is no trace, but {what}. Steps, bubble and MFU do not follow from them."
     late = [
         f"Rank {late.rank} is waited for most: {milliseconds(late.wait_ms)} over {counted(late.num_collectives, 'collective')}."
         for late in found.late[:1]
@@ -89,15 +90,15 @@ def recorded_sentences(found: Recorded | None) -> list[str]:
 
 
 def apart_sentences(found: Recorded | None, *, faults_only: bool = False) -> list[str]:
-    """Who did not call what, at most two sentences; empty where the dumps agree.
+    """Who did not call what, at most two sentences; empty if the dumps agree.
 
     `faults_only`: without what a sound run shows too, a call under way when the dumps were written.
     """
-    told = [] if found is None else found.apart
-    faults = [apart.said for apart in told if apart.kind not in _HARMLESS][:_FIRST]
+    faults_found = [] if found is None else found.apart
+    faults = [apart.said for apart in faults_found if apart.kind not in _HARMLESS][:_FIRST]
     if faults or faults_only or found is None:
         return faults
-    return [*(apart.said for apart in told[:1]), *([] if found.agreement is None else [found.agreement])]
+    return [*(apart.said for apart in faults_found[:1]), *([] if found.agreement is None else [found.agreement])]
 
 
 def _sources(records: Records, splits: pl.DataFrame, *, alone: bool) -> list[RecordedSource]:

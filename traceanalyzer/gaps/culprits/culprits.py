@@ -72,7 +72,7 @@ class CulpritGap(SubjectPart):
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """What all ranks' faults are told from."""
+    """What all ranks' faults are judged from."""
 
     graph: ProgramGraph
     segments: pl.DataFrame
@@ -128,35 +128,35 @@ def culprit_gap(
     measured = _measured_steps(tables.steps.filter(pl.col("step").is_in(typical)))
     step_ns = median(measured.values())
     whole = _Compared(graph, compared, tables.kernels, judged, step_ns, replay_error(graph, measured), events)
-    told: list[tuple[Price | None, RankFault]] = []
+    found_faults: list[tuple[Price | None, RankFault]] = []
     for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found)):
         known = _is_known(found, price, step_ns)
         fault = _fault(whole, price, known=known) or (None if known else _unpriced(whole, price.rank))
-        told += [(price, fault)] if fault is not None else []
+        found_faults += [(price, fault)] if fault is not None else []
     judged_messages = messages.filter(pl.col("step").is_in(typical))
-    places = slow_places(experts.expected, judged_messages)
-    told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
-    told = [
-        (price, beside_late_hosts(fault, [each.rank for _, each in told if each.cause == "host"]))
-        for price, fault in told
+    places = slow_places(experts.expected, judged_messages, judged)
+    found_faults += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
+    found_faults = [
+        (price, beside_late_hosts(fault, [each.rank for _, each in found_faults if each.cause == "host"]))
+        for price, fault in found_faults
     ]
-    told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
+    found_faults.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
     priced = whole.error <= MAX_REPLAY_ERROR
     return CulpritGap(
         sequences=tuple(sequence_balance(graph, compared, causal, step_ns, priced=priced)),
-        faults=tuple(fault for _, fault in told),
+        faults=tuple(fault for _, fault in found_faults),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
-        if _is_told(whole, tables)
+        if _is_reported(whole, tables)
         and not waits_for_others(judged, step_ns)
         and (not messages.is_empty() or _is_all_known(found, step_ns))
         else 0,
         late_table=late,
-        table=_table(told),
-        withheld=_withheld(whole, told),
+        table=_table(found_faults),
+        withheld=_withheld(whole, found_faults),
     )
 
 
-def _is_told(whole: _Compared, tables: Tables) -> bool:
+def _is_reported(whole: _Compared, tables: Tables) -> bool:
     """Whether silence means that nobody stands out: the replay follows the steps, and there is more than one."""
     return whole.error <= MAX_REPLAY_ERROR and len(typical_steps(tables.steps)) > 1
 
@@ -192,8 +192,8 @@ def _is_all_known(found: Programs, step_ns: float) -> bool:
 
 
 def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
-    """The fault that a price tells; None where it is too small, or does not recur."""
-    saving = price.told(whole.least_ns)
+    """The fault that a price tells; None if it is too small, or does not recur."""
+    saving = price.saving(whole.least_ns)
     above_noise = saving.ns > saving.noise or saving.low > whole.least_ns  # every step of a few has it
     if not saving.recurs or saving.ns <= whole.least_ns or not above_noise:
         return None
@@ -250,7 +250,7 @@ def _described(whole: _Compared, price: Price, saving: Saving, basis: FaultBasis
 
 
 def _bound(whole: _Compared, rank: int) -> Saving | None:
-    """What others wait for a rank at most; None where nobody is known to."""
+    """What others wait for a rank at most; None if nobody is known to."""
     waited = waited_for_ns(whole.splits, rank)
     return Saving(waited, 0.0, waited, recurs=True) if waited > whole.least_ns else None
 
@@ -299,25 +299,25 @@ def _moment(whole: _Compared, price: Price) -> tuple[int, int] | None:
     return None if rows.is_empty() else (int(rows["from_ns"][0]), int(rows["to_ns"][0]))
 
 
-def _table(told: Sequence[tuple[Price | None, RankFault]]) -> pl.DataFrame:
+def _table(found_faults: Sequence[tuple[Price | None, RankFault]]) -> pl.DataFrame:
     rows = [
         {
             "rank": fault.rank, "cause": fault.cause, "ms": fault.ms, "low_ms": fault.low, "high_ms": fault.high,
             "share_of_step": fault.share_of_step, "basis": fault.basis, "kernel": fault.kernel, "call": fault.call,
             **{f"{part.removesuffix('_ns')}_ms": price.parts[part].ns / 1e6 if price else None for part in PARTS},
         }
-        for price, fault in told
+        for price, fault in found_faults
     ]  # fmt: skip
     return conform(pl.DataFrame(rows, schema=CULPRITS), CULPRITS) if rows else empty(CULPRITS)
 
 
-def _withheld(whole: _Compared, told: Sequence[tuple[Price | None, RankFault]]) -> tuple[Withheld, ...]:
-    if all(fault.ms is not None for _, fault in told):
+def _withheld(whole: _Compared, found_faults: Sequence[tuple[Price | None, RankFault]]) -> tuple[Withheld, ...]:
+    if all(fault.ms is not None for _, fault in found_faults):
         return ()
     reason = f"the replay of all programs misses the measured step by {percent(whole.error)} (limit {percent(MAX_REPLAY_ERROR, 0)})"
     if whole.error <= MAX_REPLAY_ERROR:
         reason = "how long transfers take is not known of some operations"
-    ranks = counted(sum(fault.ms is None for _, fault in told), "rank")
+    ranks = counted(sum(fault.ms is None for _, fault in found_faults), "rank")
     reason += f": what the repair of {ranks} saves is bounded only"
     return (Withheld(metric="culprits.ms", reason=reason, code="replay"),)
 

@@ -68,10 +68,10 @@ def _moment(operations: pl.DataFrame, place: SlowPlace) -> tuple[int, int]:
 
 def _saving(graph: ProgramGraph, operations: pl.DataFrame, transfers: pl.DataFrame, step_ns: float) -> Saving:
     """Of transfers at `repaired_ns`."""
-    told = operations.join(transfers, on=["rank", "index"]).select(
+    timed = operations.join(transfers, on=["rank", "index"]).select(
         pl.col("rank", "operation").cast(pl.Int64), pl.col("repaired_ns").cast(pl.Int64)
     )
-    rows = graph.nodes.join(told, on=["rank", "operation"], how="left", maintain_order="left")
+    rows = graph.nodes.join(timed, on=["rank", "operation"], how="left", maintain_order="left")
     repaired = pl.min_horizontal("fixed_ns", pl.col("repaired_ns").fill_null(pl.col("fixed_ns")))
     own = step_weights(graph)
     less = rows.select(pl.col("fixed_ns") - repaired).to_series().to_numpy()

@@ -98,7 +98,7 @@ class _Building:
 
 
 def program_graph(found: Programs) -> ProgramGraph | None:
-    """The graph of these programs; None where nothing computes, or nodes need each other in a circle."""
+    """The graph of these programs; None if nothing computes, or nodes need each other in a circle."""
     if found.blocks.is_empty() or found.operations.is_empty():
         return None
     building = _Building()

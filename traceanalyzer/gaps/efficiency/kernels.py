@@ -77,7 +77,7 @@ def kernel_gap(tables: Tables, splits: pl.DataFrame, messages: pl.DataFrame, acc
 def _kernels(classes: pl.DataFrame, names: pl.DataFrame, phases: pl.DataFrame, num_windows: int) -> Kernels | None:
     if classes.is_empty():
         return None
-    whole = names["duration_ns"].sum()
+    whole = names["duration_ns"].sum() or 1  # kernels of length 0: no share of no time
     share = (pl.col("duration_ns") / whole).alias("share")
     sum_ms = (pl.col("duration_ns") / num_windows / 1e6).alias("sum_ms")
     spaced = names.group_by("kind").agg(pl.col("num_spaced").sum(), _num_bound().alias("num_bound"))

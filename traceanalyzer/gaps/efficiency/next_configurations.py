@@ -43,7 +43,7 @@ def next_configurations(review: Review, ranks: pl.DataFrame, times: RankTimes | 
 
 
 def _recorded(ranks: pl.DataFrame) -> str | None:
-    """The one type of device that traces name; None where they name none or several."""
+    """The one type of device that traces name; None if they name none or several."""
     names = {name for text in ranks["devices"] for name, _ in device_types(text) if name}
     return names.pop() if len(names) == 1 else None
 

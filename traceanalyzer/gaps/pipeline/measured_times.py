@@ -26,7 +26,7 @@ class MeasuredTimes:
     backward_ms: float
     """Both halves."""
     weight_ms: float | None
-    """The weight-gradient's half; None where backward is not split."""
+    """The weight-gradient's half; None if backward is not split."""
     rest_ms: float
     """Median step less the simulated pipeline phase, or less forward and backward: late starts, transfer, jitter, optimizer."""
     num_ranks: int

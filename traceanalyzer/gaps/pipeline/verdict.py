@@ -100,7 +100,7 @@ class Most:
 
     clause: str
     cause: PipelineCause | None = None
-    """None where a rank is named in its place."""
+    """None if a rank is named in its place."""
     rank: int | None = None
 
 

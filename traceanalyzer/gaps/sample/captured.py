@@ -172,7 +172,9 @@ def _waits(rows: pl.DataFrame) -> list[WaitRange]:
 def _next(
     ranks: list[RankFigures], groups: Mapping[int, RankGroups], expected: int | None
 ) -> tuple[Members, str | None]:
-    """The ranks whose traces would say most, and why."""
+    """The ranks whose traces would say most, and why; nothing where not one rank is known."""
+    if not ranks:
+        return (), None
     of = groups[ranks[0].rank]
     options = [
         *(_by_side(ranks[0], of) if len(ranks) == 1 else ()),
@@ -205,6 +207,8 @@ def _recommended(
     ranks: list[RankFigures], groups: Mapping[int, RankGroups], whole: set[Members], bubble: Bubble | None
 ) -> tuple[set[int], str | None]:
     """One pipeline with the expert group and the replicas of its slowest stage; of this rank's, while that is not known."""
+    if not ranks:
+        return set(), None
     slowest = (
         max(bubble.stages, key=lambda stage: stage.chunk_ms).ranks[0] if whole and bubble and bubble.stages else None
     )

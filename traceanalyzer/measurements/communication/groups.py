@@ -15,6 +15,7 @@ from traceanalyzer.measurements.experts.exposure import exposure
 from traceanalyzer.measurements.ledger.device import COMPUTE_KINDS
 from traceanalyzer.measurements.ledger.intervals import clip, covered_within, union
 from traceanalyzer.schema import BANDWIDTHS, COMMUNICATION_GROUPS, ROLE, conform
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 _KERNEL = ["rank", "cycle", "index"]
 _GROUP = ["rank", "dimension", "group"]
@@ -43,6 +44,7 @@ def overlap(windows: pl.DataFrame, kernels: pl.DataFrame) -> Overlap | None:
     return Overlap(*sums) if sums[2] else None
 
 
+@in_rank_groups
 def communication_groups(
     windows: pl.DataFrame, kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFrame
 ) -> pl.DataFrame:

@@ -8,8 +8,6 @@ sizes say, or S/n; a message goes to its other end.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import polars as pl
 
 from traceanalyzer.schema import PLACED_BYTES, conform
@@ -54,14 +52,22 @@ def placed_bytes(collectives: pl.DataFrame, messages: pl.DataFrame, ranks: pl.Da
 
 
 def members_of(groups: pl.Series) -> pl.DataFrame:
-    """`group`, `rank`, `position`, `size` and `next`, the member after it, of groups as text."""
-    rows: list[tuple[str, int, int, int, int]] = []
-    for group in groups.drop_nulls().unique().to_list():
-        members = [int(member) for member in group.split(",")]
-        for position, (rank, after) in enumerate(pairwise([*members, members[0]])):
-            rows.append((group, rank, position, len(members), after))
-    schema = {"group": pl.String, "rank": pl.Int32, "position": pl.Int64, "size": pl.Int64, "next": pl.Int32}
-    return pl.DataFrame(rows, schema=schema, orient="row")
+    """`group`, `rank`, `position`, `size` and `next`, the member after it, of groups as text.
+
+    Rows of a group share its text, which may be long.
+    """
+    members = pl.col("rank")
+    return (
+        groups.drop_nulls().unique(maintain_order=True).cast(pl.String).to_frame("group")
+        .with_columns(pl.col("group").str.split(",").cast(pl.List(pl.Int32)).alias("rank"))
+        .with_columns(
+            pl.int_ranges(members.list.len()).alias("position"),
+            members.list.len().cast(pl.Int64).alias("size"),
+            pl.concat_list(members.list.slice(1), members.list.head(1)).alias("next"),
+        )
+        .explode("rank", "position", "next")
+        .select("group", "rank", "position", "size", "next")
+    )  # fmt: skip
 
 
 def _rings(collectives: pl.DataFrame) -> pl.DataFrame:
@@ -75,7 +81,10 @@ def _rings(collectives: pl.DataFrame) -> pl.DataFrame:
     }
     factor = pl.coalesce(pl.when(kind == name).then(value) for name, value in factors.items())
     used = collectives.filter(kind.is_in(_RINGS) & pl.col("step").is_not_null())
-    placed = used.join(members_of(used["group"]), on=["group", "rank"], how="left")
+    members = members_of(used["group"]).filter(
+        pl.col("rank").is_in(used["rank"].unique())
+    )  # keys of two columns are copied
+    placed = used.join(members, on=["group", "rank"], how="left")
     return _as_sent(placed.with_columns(pl.col("next").alias("peer"), (pl.col("send_bytes") * factor).alias("bytes")))
 
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from traceanalyzer.tables.rank_groups import in_rank_groups
+
 RELEASED_WITHIN_NS = 20_000
 """A kernel that starts so soon after the end of an operation was waiting for it (design: releasing the next kernel)."""
 LAUNCH_LATENCY_NS = 10_000
@@ -136,7 +138,7 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
         pl.col("_match").drop_nulls().sort().alias("matches"),
         pl.col("waits").any(),
     )
-    launched = kernels.select("rank", "index", "launch_end_ns")
+    launched = kernels.join(whole, on=["rank", "index"], how="semi").select("rank", "index", "launch_end_ns")
     order = pl.coalesce("launch_start_ns", "start_ns")
     return (
         whole.join(launched, on=["rank", "index"], how="left")
@@ -152,6 +154,7 @@ def late_launch_ns(free_at: pl.Expr) -> pl.Expr:
     return (pl.when(at_once).then(start).otherwise(pl.min_horizontal(start, launched)) - free_at).clip(lower_bound=0)
 
 
+@in_rank_groups
 def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
     """Computation kernels joined to blocks."""
     launched = pl.coalesce("launch_start_ns", "start_ns")

@@ -11,10 +11,12 @@ import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import clip, union
 from traceanalyzer.schema import KERNEL_CLASSES, KERNEL_NAMES, OWNER, RANK_SUMMARY, conform
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 _STEP = ["rank", "step"]
 
 
+@in_rank_groups
 def kernel_classes(windows: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     """Kernel time of every rank by kind (`KERNEL_CLASSES`), from `STEPS` and `KERNELS`."""
     rows = _spaced(_of_steps(kernels, windows))
@@ -35,6 +37,7 @@ def kernel_classes(windows: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame
     return conform(found, KERNEL_CLASSES).sort("rank", "kind")
 
 
+@in_rank_groups
 def kernel_names(windows: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     """Kernel time of every rank by name (`KERNEL_NAMES`), longest first, from `STEPS` and `KERNELS`."""
     found = (
@@ -51,6 +54,7 @@ def kernel_names(windows: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     return conform(found, KERNEL_NAMES).sort("rank", "duration_ns", "name", descending=[False, True, False])
 
 
+@in_rank_groups
 def rank_summary(windows: pl.DataFrame, kernels: pl.DataFrame, account: pl.DataFrame) -> pl.DataFrame:
     """What each rank's steps consist of (`RANK_SUMMARY`), from `STEPS`, `KERNELS` and `ACCOUNTING`."""
     by_rank = windows.group_by("rank").agg(
@@ -96,7 +100,7 @@ def _sums() -> list[pl.Expr]:
 
 
 def _share_of_rank() -> pl.Expr:
-    return (pl.col("duration_ns") / pl.col("duration_ns").sum().over("rank")).alias("share")
+    return (pl.col("duration_ns") / pl.col("duration_ns").sum().over("rank").clip(1)).alias("share")  # not 0/0
 
 
 def _spaced(kernels: pl.DataFrame) -> pl.DataFrame:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.measurements.ledger.intervals import clip, sweep, union
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 _KEYS = ["rank", "step"]
 
 
+@in_rank_groups
 def exposure(windows: pl.DataFrame, exchanging: pl.DataFrame, computing: pl.DataFrame) -> pl.DataFrame:
     """Exchange time of every rank and step: `rank`, `step`, `exchange_ns`, `overlapped_ns`, `exposed_ns`.
 

@@ -22,6 +22,7 @@ import polars as pl
 from traceanalyzer.measurements.ledger.intervals import clip, sweep, union
 from traceanalyzer.measurements.ledger.main_thread import by_owner, check_sums
 from traceanalyzer.schema import MISSING_KERNELS, ROLE
+from traceanalyzer.tables.rank_groups import in_rank_groups, results_of_groups
 
 MAX_LAUNCH_GAP_NS = 10_000
 MAX_RELEASE_NS = 20_000
@@ -32,6 +33,7 @@ _PARTS = ("transfer", "wait", "communication")
 _ROLES = (*ROLE.categories, "unnamed")
 
 
+@in_rank_groups
 def device_accounting(
     windows: pl.DataFrame,
     kernels: pl.DataFrame,
@@ -216,6 +218,10 @@ def _first_launches(kernels: pl.DataFrame, missing: pl.DataFrame) -> pl.DataFram
 
 def ambiguous_ns(windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> int:
     """Exposed time in which communication of several roles ran at once and none of it released a computation."""
+    return sum(results_of_groups(_ambiguous_ns, windows, kernels, communications))
+
+
+def _ambiguous_ns(windows: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> int:
     bounds = windows.select(*_KEYS, "start_ns", "end_ns")
     labelled = _communication(kernels, communications).filter(~pl.col("label").str.ends_with("/released"))
     by_role = labelled.with_columns(pl.col("label").str.split("/").list.get(1).alias("label"))

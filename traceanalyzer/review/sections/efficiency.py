@@ -90,7 +90,7 @@ class ConfigurationChange(Part, frozen=True, kw_only=True):
 class NextConfigurations(Part, frozen=True, kw_only=True):
     """The best three changes of the configuration; `reason` where they are withheld."""
 
-    reason: Annotated[str | None, Meta(description="Why nothing is predicted; null where it is.")] = None
+    reason: Annotated[str | None, Meta(description="Why nothing is predicted; null if something is.")] = None
     configuration: Annotated[str | None, Meta(description="This run's own, as known or taken.")] = None
     cluster: Annotated[str | None, Meta(description="The described cluster that it is priced on.")] = None
     step_factor: Annotated[

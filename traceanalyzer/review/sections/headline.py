@@ -24,11 +24,11 @@ class Tile(Part, frozen=True, kw_only=True):
 
 
 class WithheldCause(Part, frozen=True, kw_only=True):
-    """What one cause keeps from being told. Every metric it concerns stands in `quality.withheld`."""
+    """What one cause keeps from being reported. Every metric it concerns stands in `quality.withheld`."""
 
     what: Annotated[str, Meta(description="The figures, in words.")]
     reason: str
-    unlock: Annotated[str | None, Meta(description="What would make them known; null where nothing does.")] = None
+    unlock: Annotated[str | None, Meta(description="What would make them known; null if nothing does.")] = None
     metrics: Annotated[list[str], Meta(description="As `quality.withheld` names them.")]
 
 
@@ -39,6 +39,10 @@ class Headline(Part, frozen=True, kw_only=True):
         list[str],
         Meta(description="The largest fault or that none was found, the largest change, then what else is known."),
     ]
+    next_sentences: Annotated[
+        list[str],
+        Meta(description="Those of `sentences` that say which ranks to profile next: of a sample, the last ones."),
+    ] = []
     tiles: Annotated[list[Tile], Meta(description="The numbers that are known.")]
     withheld_causes: Annotated[list[WithheldCause], Meta(description="What is withheld, one entry per cause.")] = []
 
@@ -59,7 +63,7 @@ class Finding(Part, frozen=True, kw_only=True):
     ] = None
     worth_ms: float | None
     at_most_ms: Annotated[
-        float | None, Meta(description="What others wait for it per step, where only this bound of its worth is known.")
+        float | None, Meta(description="What others wait for it per step, if only this bound of its worth is known.")
     ] = None
     at_most_basis: Annotated[
         FaultBasis | None,

@@ -24,7 +24,7 @@ class Withheld(Part, frozen=True, kw_only=True):
 
     metric: Annotated[str, Meta(description="Path of the field in this file, for example `mfu.mfu`.")]
     reason: str
-    code: Annotated[WithheldCode | None, Meta(description="Its kind, where metrics share it.")] = None
+    code: Annotated[WithheldCode | None, Meta(description="Its kind, if metrics share it.")] = None
 
 
 class ClockEffect(Part, frozen=True, kw_only=True):

@@ -99,7 +99,7 @@ class Recorded(Part, frozen=True, kw_only=True):
     agreement: Annotated[
         str | None,
         Meta(
-            description="That all recorded calls ended, or why nothing tells who did not call; null where `apart` tells, or without dumps."
+            description="That all recorded calls ended, or why it is unknown who did not call; null if `apart` says it, or without dumps."
         ),
     ] = None
     num_missing: int

@@ -14,6 +14,7 @@ from traceanalyzer.schema import ACTIONS, conform
 from traceanalyzer.tables.actions.labelled import device_labels
 from traceanalyzer.tables.actions.labels import Labels
 from traceanalyzer.tables.groups.replicas import beside_chunks
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 _KEYS = ["rank", "step"]
 
@@ -30,6 +31,14 @@ def device_actions(
 
     `windows` is `STEPS`: what is labelled on the device itself is of the step in which it starts.
     """
+    spans = _spans(labelled, kernels, communications)
+    own = device_labels(events, labels, windows).drop("position")
+    return ordered(pl.concat([conform(spans, ACTIONS).drop("position"), own]))
+
+
+@in_rank_groups
+def _spans(labelled: pl.DataFrame, kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:
+    """First to last kernel that each range launched."""
     ranges = labelled.rename({"start_ns": "range_start_ns", "end_ns": "range_end_ns"})
     work = chunk_kernels(kernels, communications)
     inside = (
@@ -44,11 +53,9 @@ def device_actions(
         )
         .filter(pl.col("launch_start_ns") < pl.col("range_end_ns"))
     )
-    spans = inside.group_by([*_KEYS, "stage", "phase", "microbatch", "range_start_ns"]).agg(
+    return inside.group_by([*_KEYS, "stage", "phase", "microbatch", "range_start_ns"]).agg(
         pl.col("start_ns").min(), pl.col("end_ns").max()
     )
-    own = device_labels(events, labels, windows).drop("position")
-    return ordered(pl.concat([conform(spans, ACTIONS).drop("position"), own]))
 
 
 def chunk_kernels(kernels: pl.DataFrame, communications: pl.DataFrame) -> pl.DataFrame:

@@ -11,6 +11,7 @@ import polars as pl
 
 from traceanalyzer.schema import KERNEL_PHASES, KERNELS, PASSES, PHASE, conform, empty
 from traceanalyzer.tables.computation.phase_names import phase_of
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 _KERNEL = ["rank", "cycle", "index"]
 _STEP = ["rank", "step"]
@@ -33,6 +34,7 @@ def phase_ranges(noted: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@in_rank_groups
 def in_ranges(kernels: pl.DataFrame, ranges: pl.DataFrame) -> pl.DataFrame:
     """Kernels launched inside ranges: columns of `KERNELS`, `phase` and `range_start_ns`, of the innermost range.
 
@@ -76,6 +78,7 @@ def _with_depth(ranges: pl.DataFrame) -> pl.DataFrame:
     return ordered.join(opened, on="_row", how="left").drop("_row")
 
 
+@in_rank_groups
 def phases_of_kernels(
     kernels: pl.DataFrame, labelled: pl.DataFrame, marked: pl.DataFrame, by_thread: pl.DataFrame
 ) -> pl.DataFrame:
@@ -155,6 +158,7 @@ def _outside(spans: pl.DataFrame, running: pl.DataFrame) -> pl.DataFrame:
     return placed.filter(pl.col("end_ns") > pl.col("start_ns")).select(*_STEP, "phase", "start_ns", "end_ns")
 
 
+@in_rank_groups
 def kernel_phases(kernels: pl.DataFrame, phases: pl.DataFrame) -> pl.DataFrame:
     """Kernel time by phase, stream and kind (`KERNEL_PHASES`).
 

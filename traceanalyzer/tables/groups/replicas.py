@@ -9,6 +9,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.tables.groups.listed import world_group
+from traceanalyzer.tables.rank_groups import in_rank_groups
 from traceanalyzer.tables.steps.parts import OPTIMIZER_KERNEL
 from traceanalyzer.tables.steps.windows import COMPUTE_KINDS
 
@@ -54,8 +55,19 @@ def _reducing(collectives: pl.DataFrame, kernels: pl.DataFrame, keys: list[str])
     unknown = collectives.filter(_roleless())
     if unknown.is_empty():
         return unknown.select(keys)
-    launched = unknown.join(_in_forward(kernels), on=_KERNEL, how="inner")
-    return launched.group_by(keys).agg(pl.col("in_forward").any()).filter(~pl.col("in_forward")).select(keys)
+    return (
+        _launched(unknown, kernels)
+        .group_by(keys)
+        .agg(pl.col("in_forward").any())
+        .filter(~pl.col("in_forward"))
+        .select(keys)
+    )
+
+
+@in_rank_groups
+def _launched(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
+    """Collectives of launched kernels, with `in_forward`."""
+    return collectives.join(_in_forward(kernels), on=_KERNEL, how="inner")
 
 
 def _in_forward(kernels: pl.DataFrame) -> pl.DataFrame:

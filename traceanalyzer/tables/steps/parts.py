@@ -12,6 +12,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import OPTIMIZER, PASSES, conform, empty
+from traceanalyzer.tables.rank_groups import in_rank_groups
 from traceanalyzer.tables.steps.windows import COMPUTE_KINDS, assign_steps, on_main_thread
 
 _RANGE = r"^Optimizer\.step#"
@@ -30,6 +31,7 @@ def optimizer_ranges(events: pl.DataFrame) -> pl.DataFrame:
     return conform(ranges.sort("rank", "start_ns", "end_ns", descending=[False, False, True]).filter(outer), OPTIMIZER)
 
 
+@in_rank_groups
 def optimizer_on_device(ranges: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     """When the device worked for the optimizer (`OPTIMIZER`), from the ranges of all ranks and `KERNELS`."""
     launched = (
@@ -55,11 +57,13 @@ def optimizer_on_device(ranges: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataF
     return pl.concat([conform(by_range, OPTIMIZER), conform(named, OPTIMIZER)]).sort("rank", "start_ns")
 
 
+@in_rank_groups
 def device_passes(kernels: pl.DataFrame) -> pl.DataFrame:
     """Forward and backward passes (`PASSES`) of device ranks by the thread that launched each computing kernel."""
     return _passes(_directed(kernels).select(*_STEP, "at_ns", "start_ns", "end_ns", "back"))
 
 
+@in_rank_groups
 def phases_by_thread(kernels: pl.DataFrame) -> pl.DataFrame:
     """Computing kernels up to the last backward of each step: `rank`, `cycle`, `index`, `phase`."""
     last = pl.col("at_ns").filter(pl.col("back")).max().over(_STEP)

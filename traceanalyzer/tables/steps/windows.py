@@ -15,6 +15,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import STEPS, conform
+from traceanalyzer.tables.rank_groups import in_rank_groups
 from traceanalyzer.tables.steps.basis import STEP_RANGES, find_steps
 from traceanalyzer.tables.steps.main_threads import main_threads, on_main_thread
 
@@ -72,6 +73,7 @@ def compute_streams(kernels: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+@in_rank_groups
 def device_steps(kernels: pl.DataFrame, ranges: pl.DataFrame | None = None) -> pl.DataFrame:
     """Step windows of ranks with a device (`STEPS`), sorted by rank and start, from `KERNELS` and `STEP_RANGES`.
 

@@ -45,11 +45,11 @@ class Changes:
     best: tuple[Change, ...]
     """Best first."""
     too_large: Change | None
-    """The one that saves most of those that do not fit; None where it saves less than the best that does."""
+    """The one that saves most of those that do not fit; None if it saves less than the best that does."""
 
 
 def best_changes(job: PlanJob, own: Configuration, most: int = 3) -> Changes | None:
-    """What single changes of `own` give; None where a plan does not know `own` itself."""
+    """What single changes of `own` give; None if a plan does not know `own` itself."""
     places = dict(space(job, Found()))
     here = Place(own.tp, own.cp, own.pp, own.ep, own.etp)
     if here not in places or not _is_valid(own, places[here]):
@@ -141,11 +141,11 @@ def _is_valid(chosen: Configuration, axes: Axes) -> bool:
 
 
 def _words(decision: Decision, own: Configuration, other: Configuration) -> str:
-    told = [_told(decision, each) for each in (other, own)]
-    return f"{told[0]} in place of {told[1]}"
+    settings = [_setting(decision, each) for each in (other, own)]
+    return f"{settings[0]} in place of {settings[1]}"
 
 
-def _told(decision: Decision, chosen: Configuration) -> str:
+def _setting(decision: Decision, chosen: Configuration) -> str:
     if decision == "schedule":
         return f"{chosen.schedule} with {chosen.num_chunks} chunks" if chosen.num_chunks > 1 else str(chosen.schedule)
     if decision == "microbatch":

@@ -118,6 +118,10 @@ def _batch(job: PlanJob, best: Ranked) -> Decision:
     return Decision(step="batch", branch=branch, why=tuple(why))
 
 
+_MOSTLY = 0.95
+"""A step that computes for this share of its time is bound by computation, whatever the rest is."""
+
+
 def _throughput(found: Found, best: Ranked) -> Decision:
     lost = {name: ns for name, ns in best.parts_ns.items() if name != "compute" and ns > 0}
     why = [f"computation takes {best.parts_ns['compute'] / best.step_ns:.1%} of the step"]
@@ -131,7 +135,10 @@ def _throughput(found: Found, best: Ranked) -> Decision:
                 f"with another {name.upper() if name != 'zero' else 'ZeRO stage'}: {_slower(other, best)}, {other.configuration.text()}"
             )
     largest = max(lost, key=lambda name: lost[name], default="")
-    branch = f"bound by {_NAMES[largest]}" if largest else "bound by computation"
+    computing = best.parts_ns["compute"] >= _MOSTLY * best.step_ns
+    branch = (
+        f"most beside computation goes to {_NAMES[largest]}" if largest and not computing else "bound by computation"
+    )
     return Decision(step="throughput", branch=branch, why=tuple(why))
 
 

@@ -107,7 +107,7 @@ def _runnable(found: Found, axes: Axes, counts: list[int], shape: tuple[int, ...
     for row, column, why in refusals(axes.pipelines, tuple(counts)):
         runs[row, column] = False
         schedule = axes.pipelines[row].schedule
-        found.reject(f"{schedule} cannot run so many microbatches", shape[2] * shape[3], why, 1.0)
+        found.reject(f"{schedule} cannot run this number of microbatches", shape[2] * shape[3], why, 1.0)
     return np.broadcast_to(runs[:, :, None, None], shape)
 
 

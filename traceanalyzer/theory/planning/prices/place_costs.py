@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,21 +17,11 @@ from traceanalyzer.theory.memory.states import local_parameters
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.prices.layer_times import Cell, LayerCost, head_cost, layer_cost
 from traceanalyzer.theory.planning.prices.pipelines import Floats, Pipeline, rank_kinds
-
-if TYPE_CHECKING:
-    from traceanalyzer.theory.planning.prices.pricing import Axes, Place
+from traceanalyzer.theory.planning.prices.places import Axes, Place, Recompute
 
 _NS = 1e9
 _WORD = 2
 _NOTHING = LayerCost(forward=0, input_gradient=0, weight_gradient=0, selective=0, core_attention=0)
-
-
-@dataclass(frozen=True, slots=True)
-class Recompute:
-    """What backward computes again: a policy, and so many layers of a rank whole; None: as few as make it fit."""
-
-    policy: Policy
-    num_layers: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

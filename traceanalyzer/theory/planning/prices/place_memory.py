@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache, reduce
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +14,7 @@ from traceanalyzer.theory.memory.stages import Holding
 from traceanalyzer.theory.memory.states import gathered_bytes, local_parameters, state_bytes
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.prices.pipelines import Floats, Pipeline, held_by_kind, rank_kinds
-
-if TYPE_CHECKING:
-    from traceanalyzer.theory.planning.prices.place_costs import Recompute
-    from traceanalyzer.theory.planning.prices.pricing import Axes, Place
+from traceanalyzer.theory.planning.prices.places import Axes, Place, Recompute
 
 
 @dataclass(frozen=True, slots=True)

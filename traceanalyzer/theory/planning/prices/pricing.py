@@ -21,44 +21,18 @@ from traceanalyzer.theory.planning.job import Configuration, PlanJob
 from traceanalyzer.theory.planning.prices.pipelines import PAIRED, Floats, Pipeline, bubble_ns, hops_of, rank_kinds
 from traceanalyzer.theory.planning.prices.place_costs import (
     PlaceCosts,
-    Recompute,
     data_parallel_ns,
     message_ns,
     optimizer_ns,
     place_costs,
 )
 from traceanalyzer.theory.planning.prices.place_memory import PlaceMemory, place_memory
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Place:
-    """Degrees but for DP, which is what remains of the devices."""
-
-    tp: int
-    cp: int
-    pp: int
-    ep: int = 1
-    etp: int = 1
-
-    def replicas(self, num_devices: int) -> int:
-        """DP."""
-        return num_devices // (self.tp * self.cp * self.pp)
-
-
-@dataclass(frozen=True, slots=True)
-class Axes:
-    """What is tried at a place."""
-
-    pipelines: tuple[Pipeline, ...]
-    sizes: tuple[int, ...]
-    zeros: tuple[int, ...]
-    recomputes: tuple[Recompute, ...]
-
+from traceanalyzer.theory.planning.prices.places import Axes, Place, Recompute
 
 PARTS = ("compute", "recompute", "bubble", "tp", "ep", "cp", "pp", "dp", "optimizer", "host", "unexplained")
 """What a step is made of: it is their sum. `compute` is M times the slowest rank's computation. The last two are of calibrated
 jobs: the device waits for its host in proportion to what it computes, and steps are longer than all other parts in the same
-proportion as the measured one (less than 0 where that was shorter)."""
+proportion as the measured one (less than 0 if that was shorter)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,13 @@ def test_a_result_holds_the_review_and_every_table(run: Path, tmp_path: Path) ->
         assert frame.equals(found.tables[name])
         assert found.tables[name].schema == TABLES[name].schema
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["result", "run"]
+
+
+def test_a_result_is_readable_by_its_owner_only(kept_once: Path) -> None:
+    below = list(kept_once.rglob("*"))
+    modes = {stat.S_IMODE(path.stat().st_mode) for path in [kept_once, *below]}
+    assert modes == {0o700, 0o600}
+    assert {path for path in below if stat.S_IMODE(path.stat().st_mode) == 0o700} == {kept_once / "tables"}
 
 
 def test_a_result_is_printed_again(run: Path, tmp_path: Path, capsys: Caught) -> None:
