@@ -52,13 +52,22 @@ class Nodes:
         """Where this node's ranks write."""
         return out if self.count == 1 else out / NODE_FOLDER.format(node=self.rank)
 
-    def torchrun(self, num_ranks: int) -> list[str]:
+    def torchrun(self, num_ranks: int, start_timeout_s: int = 600) -> list[str]:
         """Options of torchrun."""
         each = ["--nproc-per-node", str(self.ranks_here(num_ranks))]
         if self.count == 1:
             return ["--standalone", *each]
         place = ["--nnodes", str(self.count), "--node-rank", str(self.rank)]
-        return [*place, "--master-addr", self.address, "--master-port", str(self.port), *each]
+        return [
+            *place,
+            "--master-addr",
+            self.address,
+            "--master-port",
+            str(self.port),
+            *each,
+            "--rdzv-conf",
+            f"timeout={start_timeout_s}",
+        ]
 
 
 def parse_rendezvous(text: str) -> tuple[str, int]:

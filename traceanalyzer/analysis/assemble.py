@@ -32,6 +32,7 @@ from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_
 from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.culprits.late_peers import late_peers, rows_on_peers
 from traceanalyzer.gaps.efficiency.next_configurations import next_configurations
+from traceanalyzer.gaps.efficiency.savings import RankTimes, rank_times
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.efficiency.roofline import with_shapes
@@ -123,8 +124,16 @@ def _summed_up(found: Measured, review: Review) -> Review:
         _words(found, review), known, review.findings, review.quality.withheld,
     )  # fmt: skip
     return replace(
-        review, figures=known, headline=story, next_configurations=next_configurations(review, found.tables.ranks)
+        review,
+        figures=known,
+        headline=story,
+        next_configurations=next_configurations(review, found.tables.ranks, _rank_times(found)),
     )
+
+
+def _rank_times(found: Measured) -> RankTimes | None:
+    actions = found.subjects.pipeline.gap.actions
+    return rank_times(actions, found.subjects.capture.typical.messages)
 
 
 def _words(found: Measured, review: Review) -> Words:

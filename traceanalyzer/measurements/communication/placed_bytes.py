@@ -92,7 +92,7 @@ def _rings(collectives: pl.DataFrame) -> pl.DataFrame:
     factor = pl.coalesce(pl.when(kind == name).then(value) for name, value in factors.items())
     used = collectives.filter(kind.is_in(_RINGS) & pl.col("step").is_not_null())
     members = members_of(used["group"]).filter(
-        pl.col("rank").is_in(used["rank"].unique())
+        pl.col("rank").is_in(used["rank"].unique().implode())
     )  # keys of two columns are copied
     placed = used.join(members, on=["group", "rank"], how="left")
     return _as_sent(placed.with_columns(pl.col("next").alias("peer"), (pl.col("send_bytes") * factor).alias("bytes")))

@@ -20,7 +20,7 @@ from traceanalyzer.theory.planning.space import space
 
 Decision = Literal["schedule", "microbatch", "zero", "recompute", "layout"]
 _DEGREES = ("tp", "cp", "pp", "ep", "etp")
-_LEAST = 0.005
+LEAST_SAVING = 0.005
 """Of the step: what saves less is not a change worth making."""
 
 
@@ -56,7 +56,7 @@ def best_changes(job: PlanJob, own: Configuration, most: int = 3) -> Changes | N
         return None
     before = price(job, own)[0]
     known = [_change(job, own, before, *each) for each in _neighbours(own, here, places, job)]
-    saving = sorted((each for each in known if each.saves_ns >= _LEAST * before), key=lambda each: -each.saves_ns)
+    saving = sorted((each for each in known if each.saves_ns >= LEAST_SAVING * before), key=lambda each: -each.saves_ns)
     best: dict[Decision, Change] = {}
     for each in saving:
         if each.memory_bytes <= job.capacity_bytes:
