@@ -120,6 +120,7 @@ def compare_with_image(page: Page, frame: pl.DataFrame, folder: Path) -> None:
         if bins <= 20_000:
             page.goto(image_page(image, folder / "image.html").as_uri())
             until(page, "window.Bokeh && Object.keys(Bokeh.index).length > 0 && Object.values(Bokeh.index)[0].is_idle")
+            until(page, "performance.getEntriesByName('first-contentful-paint').length > 0")
             first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
             zooms = [page.evaluate(IMAGE, share) for share in (1.0, 0.1, 0.01)]
             drawn = f"; first paint {first:.0f} ms, redrawing {', '.join(f'{ms:.0f}' for ms in zooms)} ms"
