@@ -11,7 +11,7 @@ from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read, with_declaration
 from traceanalyzer.analysis.measure import Measured, measure
-from traceanalyzer.gaps.efficiency.savings import RUN_TO_RUN, Known, rank_times, saving
+from traceanalyzer.gaps.efficiency.configurations.savings import RUN_TO_RUN, Known, rank_times, saving
 from traceanalyzer.model_configs import find_preset
 from traceanalyzer.options.declaration import declaration
 from traceanalyzer.review import NextConfigurations

@@ -15,7 +15,7 @@ import yaml
 
 pytest.importorskip("torch", reason="reference jobs need torch")
 
-from instrumented_runs.nodes import Nodes, parse_rendezvous
+from instrumented_runs.launching.nodes import Nodes, parse_rendezvous
 from instrumented_runs.requests import make_request, parse_assignment
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main

@@ -24,7 +24,8 @@ from traceanalyzer.gaps.culprits.causal_balance import (
 )
 from traceanalyzer.gaps.culprits.evidence import host_evidence, kernel_evidence, pauses
 from traceanalyzer.gaps.culprits.late_members import late_members, waited_for_ns
-from traceanalyzer.gaps.culprits.link_faults import link_faults
+from traceanalyzer.gaps.culprits.links.faults import link_faults
+from traceanalyzer.gaps.culprits.links.slow import slow_places
 from traceanalyzer.gaps.culprits.peers import PARTS, segments
 from traceanalyzer.gaps.culprits.price import (
     MAX_REPLAY_ERROR,
@@ -37,7 +38,6 @@ from traceanalyzer.gaps.culprits.price import (
     replay_error,
 )
 from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_graph
-from traceanalyzer.gaps.culprits.slow_links import slow_places
 from traceanalyzer.gaps.culprits.together import hidden_ranks, joint_saving
 from traceanalyzer.gaps.experts.detail import ExpertTables
 from traceanalyzer.gaps.part import SubjectPart
