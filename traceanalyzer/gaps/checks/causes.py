@@ -80,7 +80,9 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
     if explained_by_load(cause, total, judged):
         return Verdict(
-            passed=True, title=_LOADED, evidence=f"{evidence}, no more than what the uneven load costs, which is reported by itself"
+            passed=True,
+            title=_LOADED,
+            evidence=f"{evidence}, no more than what the uneven load costs, which is reported by itself",
         )
     if share < MIN_SHARE or worst is None:
         return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)

@@ -34,6 +34,7 @@ class Compared:
 
     @property
     def least_ns(self) -> float:
+        """Faults below this are not reported."""
         return MIN_SHARE * self.step_ns
 
     def members(self, rank: int) -> list[int]:
