@@ -93,6 +93,7 @@ def test_the_price_of_even_tokens_is_that_of_an_even_exchange() -> None:
         network_price(layers, routing, cluster, 8192.0, 3)
 
 
+@pytest.mark.wide
 def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

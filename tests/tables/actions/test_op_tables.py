@@ -153,6 +153,7 @@ def test_late_starts_are_no_hosts_without_launches(tmp_path: Path) -> None:
     assert review.bubble.attribution_ms.unexplained > 0
 
 
+@pytest.mark.wide
 def test_another_tools_table_goes_through_every_command_with_a_column_map(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
