@@ -27,6 +27,8 @@ HIDDEN = "hidden behind computation"
 EXPOSED = "exposed"
 PARTS = {HIDDEN: OWNERS["compute"], EXPOSED: OWNERS["wait"]}
 _COLORS = SERIES[:-1]
+FEW_SIZES = 8
+"""Sizes in a terminal."""
 _LEAST_SIZES = 3
 """Sizes of one kind of operation that a line needs."""
 _LEAST_DOTS = 2
@@ -235,8 +237,13 @@ def bandwidth_chart(sizes: pl.DataFrame) -> Chart | None:
         legend=_legend(sizes),
         third=True,
         half=True,
-        numbers=_numbers("bandwidth-sizes", known),
+        numbers=_numbers("bandwidth-sizes", known, FEW_SIZES),
     )
+
+
+def bandwidth_sizes(sizes: pl.DataFrame) -> Grid | None:
+    """The numbers alone, where too few sizes are known for `bandwidth_chart`."""
+    return _numbers("bandwidth-sizes", sizes.drop_nulls("bus").filter(pl.col("bus") > 0), FEW_SIZES)
 
 
 def _between(low: float, high: float, num: int = 24) -> list[float]:
@@ -264,7 +271,7 @@ def _legend(sizes: pl.DataFrame) -> tuple[tuple[str, str], ...]:
     return tuple(list(_colors(sizes).items())[:8])
 
 
-def _numbers(grid_id: str, sizes: pl.DataFrame):  # noqa: ANN202 - Grid | None
+def _numbers(grid_id: str, sizes: pl.DataFrame, few: int = 0) -> Grid | None:
     return grid(
         grid_id,
         "Operations by size",
@@ -278,6 +285,6 @@ def _numbers(grid_id: str, sizes: pl.DataFrame):  # noqa: ANN202 - Grid | None
             ("of the link", lambda r: r["link"], "share"),
         ],
         limit=200,
-        few=0,
+        few=few,
         csv="bandwidths",
     )

@@ -8,7 +8,13 @@ from reports.charts import elements as charts
 from reports.charts.palette import KERNELS, REFERENCE
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Part, Section, Terms
-from reports.sections.devices.communication import bandwidth_chart, overlap_chart, sized, transfer_chart
+from reports.sections.devices.communication import (
+    bandwidth_chart,
+    bandwidth_sizes,
+    overlap_chart,
+    sized,
+    transfer_chart,
+)
 from reports.sections.efficiency import BARS
 from reports.sections.material import Material
 from traceanalyzer.review import Communication, Kernels
@@ -28,7 +34,7 @@ def section(material: Material) -> Section | None:
         class_chart(kernels) if kernels else None,
         overlap_chart(communication) if communication else None,
         transfer_chart(sizes),
-        bandwidth_chart(sizes),
+        bandwidth_chart(sizes) or bandwidth_sizes(sizes),
         *([_phases(kernels), _names(kernels)] if kernels else []),
         *([_overlap(communication), _groups(communication)] if communication else []),
     ]

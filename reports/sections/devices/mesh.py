@@ -19,6 +19,8 @@ from traceanalyzer.review.words import percent, spaced
 MAX_RANKS = 4096
 MAX_LISTED = 256
 """Ranks in the table below the chart; the CSV has more."""
+FEW_LISTED = 8
+"""Ranks in a terminal."""
 _PER_ROW = 32
 _MOST_ROWS = 48
 """Ranks of a row where neither hosts nor stages are known."""
@@ -113,10 +115,11 @@ def mesh_chart(material: Material) -> Chart | None:
                 ("computes", lambda r: r["compute_share"], "share"),
                 ("waits", lambda r: r["wait_share"], "share"),
                 ("transfers", lambda r: r["transfer_share"], "share"),
+                ("waits for host", lambda r: r["host_share"], "share"),
                 ("late", lambda r: late.get(r["rank"], ""), None),
             ],
             limit=MAX_LISTED,
-            few=0,
+            few=FEW_LISTED,
             csv="rank_summary",
         ),
     )  # fmt: skip

@@ -117,9 +117,20 @@ def _window(of: Spent) -> str:
     """The mean window, which the shares are of, and how far steps differ."""
     mean, median = of.accounting.mean_step_ms or 0.0, of.step.duration_ms.median or 0.0
     differing = f" ({text})" if (text := spread(of.step.duration_ms)) else ""
-    if abs(mean - median) <= _SAME * median:
+    if _is_usual(of):
         return f"a step of {milliseconds(median)}{differing}"
     return f"its step, {milliseconds(mean)} on average{differing}"
+
+
+def _length(of: Spent) -> str:
+    """The mean window, of which the share is, where it differs from the step that other sentences name."""
+    return "" if _is_usual(of) else f" of {milliseconds(of.accounting.mean_step_ms or 0.0)} on average"
+
+
+def _is_usual(of: Spent) -> bool:
+    """Whether the mean window is as long as the median step."""
+    mean, median = of.accounting.mean_step_ms or 0.0, of.step.duration_ms.median or 0.0
+    return abs(mean - median) <= _SAME * median
 
 
 def _where(owner: Owner, accounting: Accounting) -> str:
@@ -138,7 +149,9 @@ def _exchanges(of: Spent) -> list[str]:
     if not exchanging:
         return []
     largest = max(exchanging, key=lambda row: row.share)
-    lost = f"{_EXCHANGING[largest.owner]} {milliseconds(largest.ms)} of each step ({percent(largest.share)})"
+    lost = (
+        f"{_EXCHANGING[largest.owner]} {milliseconds(largest.ms)} of each step{_length(of)} ({percent(largest.share)})"
+    )
     one_step = largest.owner == "wait" and of.step.duration_ms.num_steps == 1
     return [f"{lost}{'; part of it may be a staggered start of the profiler' if one_step else ''}."]
 
