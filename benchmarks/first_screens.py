@@ -41,11 +41,11 @@ SETS = {
 def row(path: Path, name: str, why: str) -> str:
     """One line of the table: sentences, tiles, why."""
     try:
-        told = analyze(read(path)).review.headline
+        said = analyze(read(path)).review.headline
     except TraceAnalyzerError as error:
         return f"| `{name}` | {error.message} | | {why} |"
-    sentences = "<br>".join(sentence.replace("|", "\\|") for sentence in told.sentences[:3])
-    tiles = ", ".join(f"{tile.title} {tile.value_text}" for tile in told.tiles)
+    sentences = "<br>".join(sentence.replace("|", "\\|") for sentence in said.sentences[:3])
+    tiles = ", ".join(f"{tile.title} {tile.value_text}" for tile in said.tiles)
     return f"| `{name.partition('__')[0]}` | {sentences} | {tiles} | {why} |"
 
 

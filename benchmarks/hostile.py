@@ -128,11 +128,11 @@ def runs_of(case: Path, asked: argparse.Namespace) -> Iterator[Run]:
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         for given in inputs_of(case, scratch):
-            told = case.name if given == case else f"{case.name}/{given.name}"
+            said = case.name if given == case else f"{case.name}/{given.name}"
             for name, words in commands(given, scratch, asked.job_trace):
                 run = ran(words, scratch, seconds=asked.seconds, address_space=asked.address_space)
                 figures = f"{run.status} | {run.cpu_s:.1f} s | {run.peak_mb:.0f} MB | {run.wrong or 'right'}"
-                line = f"{told} | {name} | {figures} | {run.said[:150]}"
+                line = f"{said} | {name} | {figures} | {run.said[:150]}"
                 print(line.encode("utf-8", "backslashreplace").decode(), flush=True)
                 yield run
                 for left in ("result", "capture"):

@@ -13,8 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from instrumented_runs.launch import clear, holds_run
-from instrumented_runs.nodes import NODE_FOLDER
+from instrumented_runs.launching.launch import clear, holds_run
+from instrumented_runs.launching.nodes import NODE_FOLDER
 from instrumented_runs.requests import make_request
 from instrumented_runs.settle import settle
 from traceanalyzer.errors import TraceAnalyzerError, UsageError

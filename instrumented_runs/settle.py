@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from instrumented_runs.kinds import SETTINGS
-from instrumented_runs.launch import num_cuda_devices
+from instrumented_runs.launching.launch import num_cuda_devices
 from instrumented_runs.mixes.settings import TORCH_ORDERS, MixSettings
 from instrumented_runs.pacing.faults import check_faults
 from instrumented_runs.recorder import host_load

@@ -1,12 +1,12 @@
 """Real paced pairs: one stage computes 10 to 30% longer, and clean repeats; what `compare` says of both.
 
     PYTHONPATH=. python benchmarks/accuracy/paced_pairs.py JOURNAL [--pairs 20] [--seconds 230]
-    PYTHONPATH=. python benchmarks/accuracy/paced_pairs.py JOURNAL --told
+    PYTHONPATH=. python benchmarks/accuracy/paced_pairs.py JOURNAL --count
 
 Every pair is three jobs of two or three processes on gloo: a base, the same again, and one with a stage that computes longer.
 Truth is what 1F1B gives: every microbatch passes the slow stage once, so the step grows by all of them times the excess. The
 journal takes one line for each pair and is gone on with, so that a piece of the pairs can be run whenever the machine is quiet;
-no pair is begun that would end later than `--seconds`. `--told` counts what the journal holds.
+no pair is begun that would end later than `--seconds`. `--count` counts what the journal holds.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def _ms(ns: int | None) -> float:
     return (ns or 0) / 1e6
 
 
-def told(rows: list[Row]) -> str:
+def counted(rows: list[Row]) -> str:
     """What the pairs add up to."""
     sized = [abs(row.sized_ms / row.truth_ms - 1) for row in rows if row.is_named]
     counts = {
@@ -112,19 +112,19 @@ def main() -> None:
     parser.add_argument("journal", type=Path)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=float("inf"))
-    parser.add_argument("--told", action="store_true")
+    parser.add_argument("--count", action="store_true")
     asked = parser.parse_args()
     lines = asked.journal.read_bytes().splitlines() if asked.journal.exists() else []
     rows = [msgspec.json.decode(line, type=Row) for line in lines]
     begun, longest = time.monotonic(), 0.0
-    while not asked.told and len(rows) < asked.pairs and time.monotonic() - begun + longest < asked.seconds:
+    while not asked.count and len(rows) < asked.pairs and time.monotonic() - begun + longest < asked.seconds:
         start = time.monotonic()
         rows.append(pair(len(rows)))
         longest = max(longest, time.monotonic() - start)
         with asked.journal.open("ab") as file:
             file.write(msgspec.json.encode(rows[-1]) + b"\n")
         print(rows[-1], flush=True)
-    print(told(rows))
+    print(counted(rows))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 `--check` reads every timeline back in both formats and holds its sums against the tables. `--planted RANKS MB` makes a capture of
 so many ranks with a planted trace of about so many megabytes of JSON each, by repeating the steps of one job, and writes its
-timeline from the capture and from a kept result, each in a process of its own whose peak memory is told.
+timeline from the capture and from a kept result, each in a process of its own whose peak memory is printed.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ def write_and_check(path: Path, folder: Path, *, check: bool) -> None:
         start = time.perf_counter()
         written = write_timeline(source, Choice(), folder / name, cpu=True)
         seconds = time.perf_counter() - start
-        told = f"{written.num_slices:,} slices, {written.num_bytes / 1e6:.1f} MB, {seconds / reading:.1f} × reading"
+        said = f"{written.num_slices:,} slices, {written.num_bytes / 1e6:.1f} MB, {seconds / reading:.1f} × reading"
         if check:
             found.append(read_timeline(folder / name))
             check_timeline(found[-1], tables)
-            told += ", sums equal"
-        print(f"{path}: {name}: {told}", flush=True)
+            said += ", sums equal"
+        print(f"{path}: {name}: {said}", flush=True)
     if check and not same(*found):
         raise SystemExit(f"{path}: the formats differ")
 

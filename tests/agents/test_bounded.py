@@ -19,6 +19,7 @@ def test_an_answer_is_the_one_without_bounds() -> None:
     assert (found.frame.rows(), found.num_rows) == ([(0, 8)], 2)
 
 
+@pytest.mark.wide
 def test_a_query_that_takes_too_long_or_too_much_is_refused() -> None:
     with pytest.raises(UsageError, match="takes more than"):
         answer_within(MANY, HEAVY, 5, seconds=4.0, most_bytes=3 << 30)
@@ -32,6 +33,7 @@ def test_what_cannot_be_answered_keeps_its_message() -> None:
     assert "columns of kernels" in refused.value.hint
 
 
+@pytest.mark.wide
 def test_a_condition_is_bounded_as_a_query_is() -> None:
     kernels = KERNELS["kernels"]
     found = select_within(kernels, Selection(where="rank = 0", sort="-start_ns", limit=1), "kernels")

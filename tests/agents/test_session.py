@@ -102,6 +102,7 @@ def test_an_agent_finds_runs_the_verdict_and_rows(runs: Path) -> None:
     assert content(runs) == before
 
 
+@pytest.mark.wide
 def test_refusals_are_structured_and_tell_nothing_of_other_files(runs: Path) -> None:
     secret = runs.parent / "secret.csv"
     (runs / "leak").symlink_to(secret)

@@ -49,6 +49,7 @@ def _same(one: Analysis, other: Analysis) -> None:
         assert_frame_equal(frame.drop(drop), other.tables[name].drop(drop))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("kept", ["capture", "store"])
 def test_groups_give_the_same_result(kept: str, traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     at_once = analyze(read(traces))
@@ -62,6 +63,7 @@ def test_groups_give_the_same_result(kept: str, traces: Path, tmp_path: Path, mo
     _same(at_once, analyze(run))
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(
     "job",
     [

@@ -120,6 +120,7 @@ def test_compare_is_a_function_whatever_was_imported_before(first: str) -> None:
     assert told.stdout == "True compare\n"
 
 
+@pytest.mark.wide
 def test_runs_are_compared(run: Path, tmp_path: Path) -> None:
     slower = [GPIPE[0].replace("70000-90000", "76000-96000"), GPIPE[1].replace("50000-70000", "50000-76000")]
     later = with_job(run_of(tmp_path / "later", slower))
@@ -190,6 +191,7 @@ def test_duckdb_asks_a_captured_folder_and_frames(run: Path, tmp_path: Path) -> 
     assert sorted(counted["n"].to_list()) == [4, 4]
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize(("code", "num_errors"), [(SAMPLE, 0), (WRONG, 2)], ids=["right", "wrong"])
 def test_a_type_checker_knows_the_names(tmp_path: Path, code: str, num_errors: int) -> None:
     pytest.importorskip("pyright", reason="types are tested with pyright")

@@ -48,6 +48,7 @@ def test_a_run_without_actions_has_lanes_of_its_ranks(tmp_path: Path) -> None:
     assert "One lane per rank" in page
 
 
+@pytest.mark.wide
 def test_names_of_a_trace_cannot_leave_the_frame(run: Path) -> None:
     result = ta.analyze(run)
     verdict = result.review.headline

@@ -14,7 +14,7 @@ import polars as pl
 import pytest
 from inputs.tiny_trace import TinyRank, run_of
 
-from instrumented_runs.launch import clear
+from instrumented_runs.launching.launch import clear
 from instrumented_runs.pacing.faults import write_truth
 from instrumented_runs.pipeline.plan import plan_order
 from instrumented_runs.settings import PipelineSettings

@@ -55,6 +55,7 @@ def test_every_parameter_that_names_a_file_is_claimed() -> None:
                 assert not is_path or param.name in known, f"{name}: {param.name}"
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("command", ["check", "analyze", "report"])
 def test_a_device_is_written_to_and_never_replaced(
     command: str, traces: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]

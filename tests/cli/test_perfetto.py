@@ -38,6 +38,7 @@ def test_it_writes_both_formats_and_says_what(traces: Path, tmp_path: Path, caps
     assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a.pftrace").read_bytes()
 
 
+@pytest.mark.wide
 def test_the_command_of_a_finding_shows_its_moment(
     traces: Path, tmp_path: Path, capsys: Caught, monkeypatch: pytest.MonkeyPatch
 ) -> None:

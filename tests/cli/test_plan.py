@@ -12,6 +12,7 @@ from traceanalyzer.cli import main
 from traceanalyzer.theory.planning.formats import read
 
 
+@pytest.mark.wide
 def test_plan_job_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     written = {name: tmp_path / name for name in ("torchtitan", "megatron", "deepspeed", "json")}
     common = ["plan", "job", "--model", "llama-3-8b", "--gpus", "16", "--hardware", "dgx h100", "--seq", "4096"]

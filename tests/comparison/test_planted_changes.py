@@ -119,6 +119,7 @@ def test_what_was_repaired_is_named_too() -> None:
     assert "less time, which takes off" in pair.sentences[0]
 
 
+@pytest.mark.wide
 def test_two_changes_are_told_in_their_order() -> None:
     both = made(PIPELINE, replace(CHANCE, seed=3, slow_compute={2: 1.2}, slow_link={0: 6.0}), "both")
     (pair,) = compare(side("base", PIPELINE, 0), [both]).pairs
@@ -178,6 +179,7 @@ def test_a_rank_that_was_not_captured_is_no_change() -> None:
     )
 
 
+@pytest.mark.wide
 def test_in_worlds_of_one_size_a_rank_is_itself() -> None:
     sampled = made(REPLICAS, replace(CHANCE, seed=8, missing_ranks=frozenset({0, 4})), "sampled")
     whole = side("base", REPLICAS, 0)

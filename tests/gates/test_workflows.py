@@ -57,6 +57,7 @@ def run(step: str, folder: Path, env: dict[str, str]) -> subprocess.CompletedPro
     return subprocess.run(["bash", "-e", "-c", step], cwd=folder, env=told, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("steps", [steps_of_github, steps_of_gitlab], ids=["github", "gitlab"])
 @pytest.mark.parametrize(("traces", "status"), [("clean", 0), ("slow", 1)])

@@ -95,6 +95,7 @@ def test_a_capture_by_any_number_of_workers_changes_nothing(
     assert figures(tmp_path / "c") == plain
 
 
+@pytest.mark.wide
 def test_the_environment_changes_no_byte(documents: dict[str, Any], tmp_path: Path) -> None:
     folder = put(tmp_path / "t", documents)
     command = [sys.executable, "-m", "traceanalyzer", "analyze", str(folder), "--json", "-"]

@@ -37,6 +37,7 @@ SETS = {
 """Folders and files, each with whether ranks wait for each other in it."""
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", SETS)
 def test_the_timeline_has_the_sums_of_the_tables(name: str, corpus: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def written(source: Source, path: Path, *, cpu: bool = False) -> Timeline:
     return read_timeline(path)
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("case", CASES)
 def test_both_formats_show_every_table_in_full(case: str, tmp_path: Path) -> None:

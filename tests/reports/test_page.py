@@ -179,6 +179,7 @@ NOTHING = without_values()
 PATHS = [path for path in paths_of(to_builtins(EVERYTHING)) if path]
 
 
+@pytest.mark.wide
 @settings(deadline=None, max_examples=60)
 @given(
     path=st.sampled_from(PATHS),

@@ -201,6 +201,7 @@ def page_of(tmp_path: Path, *arguments: str) -> str:
     return path.read_text(encoding="utf-8")
 
 
+@pytest.mark.wide
 def test_the_page_is_one_file_with_everything_in_it(tmp_path: Path) -> None:
     page = page_of(tmp_path, "-s", "1f1b,zbv,dualpipe", "-p", "4", "-m", "8", "--sweep", "microbatches=8,16")
     assert "ZBVZeroBubble is the shortest: its bubble takes <b>5.88" in page

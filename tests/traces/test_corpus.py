@@ -109,6 +109,7 @@ def union_ns(intervals: list[tuple[int, int]]) -> int:
     return total
 
 
+@pytest.mark.wide
 def test_device_time_equals_the_reference_figures(corpus: Path) -> None:
     """Busy, compute, communication, overlap and exposed time of every GPU event, to the nanosecond.
 

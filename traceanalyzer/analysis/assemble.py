@@ -31,8 +31,8 @@ from traceanalyzer.gaps.checks.windows import with_windows
 from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_sentences
 from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.culprits.late_peers import late_peers, rows_on_peers
-from traceanalyzer.gaps.efficiency.next_configurations import next_configurations
-from traceanalyzer.gaps.efficiency.savings import RankTimes, rank_times
+from traceanalyzer.gaps.efficiency.configurations.next_configurations import next_configurations
+from traceanalyzer.gaps.efficiency.configurations.savings import RankTimes, rank_times
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.efficiency.roofline import with_shapes

@@ -230,7 +230,7 @@ def warnings(
 
 
 _FIRST_SCREEN = (
-    "device.no_kernels", "device.kernels_missing", "device.late_end", "device.clock_drifts", "device.clock_ahead",
+    "device.no_kernels", "device.only_named", "device.kernels_missing", "device.late_end", "device.clock_drifts", "device.clock_ahead",
     "device.early_kernels", "event.duplicates",
     "rank.merged", "rank.devices", "rank.several_devices", "run.several_writers",
 )  # fmt: skip

@@ -24,7 +24,7 @@ from traceanalyzer.review.sections.recorded import Recorded
 from traceanalyzer.review.sections.sample import Figure, Sample
 from traceanalyzer.review.sections.step import Accounting, StepFigures
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 
 class Term(Part, frozen=True, kw_only=True):

@@ -162,6 +162,14 @@ CODES: dict[str, Code] = {
     "step.none": Code("info", "kept", ("step",), "no `ProfilerStep` range", "call `profiler.step()`"),
     "step.overlapping": Code("repair", "kept", ("step",), "`ProfilerStep` ranges overlap, repeat or are empty"),
     "device.none": Code("info", "kept", (), "no device events: on CPU traces the main thread is the device"),
+    "device.only_named": Code(
+        "repair",
+        "kept",
+        (),
+        "the trace names a device but holds neither launches nor kernels: if the job computed on it, all figures are of its "
+        "host alone",
+        "profile with activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA]",
+    ),
     "device.no_kernels": Code(
         "loss",
         "skipped",
@@ -196,8 +204,8 @@ CODES: dict[str, Code] = {
         "repair",
         "kept",
         ("launch",),
-        "kernels start before the calls that launched them, by a time that changes: the device's clock drifts against the "
-        "host's; no idle time of this rank is called the host's",
+        "kernels start before the calls that launched them, and not all by the same time: the device's clock is ahead of the "
+        "host's or drifts, and by how much is not known; no idle time of this rank is called the host's",
         "capture fewer steps, with a newer driver and profiler",
     ),
     "device.late_end": Code(

@@ -131,6 +131,7 @@ def test_an_odd_entry_of_a_dump_is_counted(
     assert "owned" not in said or "]0;" in said  # shown as text, if at all
 
 
+@pytest.mark.wide
 def test_a_text_that_a_pickle_names_often_is_held_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     long = "x" * 300_000
     entries = [call(n) | {"profiling_name": long, "process_group": (long, long)} for n in range(20_000)]
@@ -177,6 +178,7 @@ def test_a_stream_that_is_cut_before_its_first_byte_is_not_called_empty(
     assert "ends early" in said or "damaged" in said
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("command", COMMANDS)
 def test_names_that_are_not_utf8_are_shown_with_replacements(
     command: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -71,6 +71,7 @@ def test_check_and_ingest_tell_what_was_read(run: Path, tmp_path: Path, capsys: 
     assert again["counts"] == first["counts"] == counts
 
 
+@pytest.mark.wide
 def test_analyze_and_report_write_the_review(run: Path, tmp_path: Path, capsys: Caught) -> None:
     review = written(["analyze", str(run)], "analyze", capsys)
     reported = written(["report", str(run), "-o", str(tmp_path / "r.html")], "report", capsys)

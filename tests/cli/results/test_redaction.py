@@ -37,6 +37,7 @@ def left_in(path: Path) -> list[str]:
     return [secret for secret in SECRETS if secret.encode() in content]
 
 
+@pytest.mark.wide
 def test_nothing_of_the_originals_is_left(traces: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out, page, record = tmp_path / "result", tmp_path / "page.html", tmp_path / "review.json"
     assert main(["analyze", str(traces), "--redact", "all", "--out", str(out), "--json", str(record)]) == 0
@@ -85,6 +86,7 @@ def test_a_class_that_is_none_is_named(traces: Path, capsys: pytest.CaptureFixtu
     assert "moons" in capsys.readouterr().err
 
 
+@pytest.mark.wide
 def test_a_page_lists_what_it_reveals_and_names_files_from_the_given_place_on(traces: Path, tmp_path: Path) -> None:
     assert main(["report", str(traces), "-o", str(tmp_path / "page.html"), "--json", str(tmp_path / "r.json")]) == 0
     page = (tmp_path / "page.html").read_text()

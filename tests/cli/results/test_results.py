@@ -130,6 +130,7 @@ def test_a_report_of_a_review_alone_says_which_tables_are_missing(result: Path, 
     assert "the tables routing" not in page  # nothing was exchanged between experts
 
 
+@pytest.mark.wide
 def test_tables_that_were_taken_out_of_a_result_are_missed(tmp_path: Path) -> None:
     assert main(["analyze", str(hot_run(tmp_path / "run")), "--out", str(tmp_path / "result")]) == 0
     (tmp_path / "result/tables/routing.parquet").unlink()
@@ -150,6 +151,7 @@ def test_a_result_is_kept_once(result: Path, tmp_path: Path, capsys: Caught) -> 
     refused(["analyze", str(result), "--out", str(tmp_path / "again")], 2, "is already a kept result", capsys)
 
 
+@pytest.mark.wide
 def test_a_result_is_replaced_and_nothing_else_is(run: Path, tmp_path: Path, capsys: Caught) -> None:
     out = tmp_path / "result"
     assert main(["analyze", str(run), "--out", str(out)]) == 0

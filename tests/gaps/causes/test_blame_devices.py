@@ -82,6 +82,7 @@ def test_a_slow_stage_is_weighed_where_messages_are_short(name: str, longer_ms: 
     assert found.culprits[0].ms == pytest.approx(truth, rel=0.05)
 
 
+@pytest.mark.wide
 def test_a_straggler_is_distinguished_from_its_stage(longer_ms: Longer) -> None:
     found, truth = longer_ms(Job(pp=2, dp=3), Faults(slow_compute={4: 1.3}))
     assert found.stragglers_separable
@@ -100,6 +101,7 @@ def test_slow_links_are_transfer(longer_ms: Longer) -> None:
     assert found.worth[0].ms == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_a_host_stall_that_reaches_the_device_is_the_hosts(name: str, longer_ms: Longer) -> None:
@@ -113,6 +115,7 @@ def test_a_host_stall_that_reaches_the_device_is_the_hosts(name: str, longer_ms:
     assert found.worth[0].cause == "host"
 
 
+@pytest.mark.wide
 def test_a_stall_that_the_device_never_feels_costs_nothing(longer_ms: Longer) -> None:
     stalls = {(2, 1, 6): 5_000_000}
     found, truth = longer_ms(Job(), Faults(host_stall_ns=stalls))
@@ -138,6 +141,7 @@ def test_slow_exchanges_inside_chunks_are_distinguished_from_computation(
     assert abs(found.attribution_ms.stage) < 0.02 * truth
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize(("factor", "named"), [(1.3, ["host", "stage"]), (2.5, ["stage", "host"])])
 def test_of_two_faults_the_larger_is_named_first_and_the_sum_is_exact(

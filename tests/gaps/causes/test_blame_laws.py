@@ -107,6 +107,7 @@ def runs(draw: st.DrawFn) -> tuple[pl.DataFrame, pl.DataFrame]:
     return frame, received.with_columns(pl.col("start_ns") + shift, pl.col("end_ns") + shift)
 
 
+@pytest.mark.wide
 @given(run=runs(), seed=st.integers(0, 1 << 30), with_receives=st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_blame_closes_exactly_whatever_the_order_of_the_input(

@@ -108,6 +108,7 @@ def test_the_slowdown_of_one_worker_among_replicas_is_its_own(tmp_path: Path) ->
     assert costs == pytest.approx(length_ms(Planted().straggler(4, 1.2 * 1.4), shape) - clean, rel=0.01)
 
 
+@pytest.mark.wide
 def test_what_follows_from_a_slow_stage_is_in_review_text_and_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,6 +55,7 @@ def test_it_closes_exactly_and_withholds_the_bubble(missing: set[int], tmp_path:
     assert ("outside sample" in reports.text(analysis.review, analysis.tables)) == (missing != {0})
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("missing", [{0}, {3}, {0, 3}], ids=str)
 def test_a_fault_outside_is_found_outside(missing: set[int], tmp_path: Path) -> None:
@@ -68,6 +69,7 @@ def test_a_fault_outside_is_found_outside(missing: set[int], tmp_path: Path) -> 
     assert told(slow)[0].culprits[0].culprit is None
 
 
+@pytest.mark.wide
 def test_a_fault_inside_is_not_taken_for_one_outside(tmp_path: Path) -> None:
     gone = frozenset({0})
     clean = analysed(JOB, Faults(missing_ranks=gone), tmp_path / "clean")
@@ -78,6 +80,7 @@ def test_a_fault_inside_is_not_taken_for_one_outside(tmp_path: Path) -> None:
     assert first.ms == pytest.approx(truth, rel=0.1)
 
 
+@pytest.mark.wide
 def test_one_rank_alone_blames_nobody(tmp_path: Path) -> None:
     analysis = analysed(JOB, Faults(missing_ranks=frozenset({0, 1, 3})), tmp_path)
     assert analysis.review.bubble is None

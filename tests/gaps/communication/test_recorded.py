@@ -200,6 +200,7 @@ HOSTILE: dict[str, bytes] = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_or_cut_dump_alone_is_one_error(name: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "nccl_trace_rank_0").write_bytes(HOSTILE[name])

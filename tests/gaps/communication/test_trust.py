@@ -77,6 +77,7 @@ def test_a_small_residual_is_stated_beside_what_it_touches(experts: Planted) -> 
     assert f"± {milliseconds(found.uncertainty_ms)}" in reports.text(analysis.review, analysis.tables)
 
 
+@pytest.mark.wide
 def test_a_residual_of_the_order_of_the_waits_withholds_them_and_nothing_else(experts: Planted) -> None:
     sharp, vague = result(experts, 1_000), result(experts, 5_000_000)
     known, given = sharp.review.all_to_all, vague.review.all_to_all
@@ -96,6 +97,7 @@ def test_a_residual_of_the_order_of_the_waits_withholds_them_and_nothing_else(ex
     assert sum(owners.values()) == pytest.approx(1)
 
 
+@pytest.mark.wide
 def test_the_bubble_is_given_with_what_the_clocks_move_it_by(pipeline: Planted) -> None:
     analysis = result(pipeline, 50_000)
     assert analysis.review.bubble is not None

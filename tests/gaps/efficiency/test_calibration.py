@@ -13,7 +13,7 @@ from report_cases import base_review, field, review_of
 
 from traceanalyzer.cli import main
 from traceanalyzer.errors import UsageError
-from traceanalyzer.gaps.efficiency.calibration import calibration
+from traceanalyzer.gaps.efficiency.configurations.calibration import calibration
 from traceanalyzer.gaps.efficiency.gemm_rates import factors
 from traceanalyzer.model_configs import find_preset
 from traceanalyzer.review import Review, to_json

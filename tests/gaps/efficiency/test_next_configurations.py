@@ -11,7 +11,7 @@ from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read, with_declaration
 from traceanalyzer.analysis.measure import Measured, measure
-from traceanalyzer.gaps.efficiency.savings import RUN_TO_RUN, Known, rank_times, saving
+from traceanalyzer.gaps.efficiency.configurations.savings import RUN_TO_RUN, Known, rank_times, saving
 from traceanalyzer.model_configs import find_preset
 from traceanalyzer.options.declaration import declaration
 from traceanalyzer.review import NextConfigurations
@@ -71,6 +71,7 @@ def test_it_is_withheld_with_the_reason(changes: dict[str, object], says: str, t
     assert says in str(told.reason)
 
 
+@pytest.mark.wide
 def test_a_device_without_a_described_cluster_is_named(tmp_path: Path) -> None:
     told = found(tmp_path, replace(RUN, device="Tesla V100-SXM2-16GB"))
     assert told is not None

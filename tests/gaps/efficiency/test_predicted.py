@@ -57,6 +57,7 @@ def test_delays_do_not_move_the_prediction(clean: Review, faults: dict[str, Any]
     assert found.mfu.predicted_mfu == pytest.approx(clean.mfu.mfu, rel=0.02)
 
 
+@pytest.mark.wide
 def test_a_slow_stage_is_predicted_evened(clean: Review, tmp_path: Path) -> None:
     found = review(tmp_path, JOB, Faults(slow_compute={2: 1.4}))
     assert found.mfu.mfu is not None

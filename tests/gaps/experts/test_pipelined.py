@@ -39,6 +39,7 @@ def worth(figures: AllToAll) -> dict[str, float]:
     return {item.remedy: item.ms for item in figures.worth}
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize(
     "change",

@@ -83,6 +83,7 @@ def test_a_labelled_zero_bubble_run_is_simulated_though_it_has_no_name(tmp_path:
     assert bubble.theory.simulated_share is not None
 
 
+@pytest.mark.wide
 def test_a_host_stall_is_the_hosts(tmp_path: Path) -> None:
     job = Job(schedule="1F1B", steps_ahead=0, num_steps=2)
     stall = 5_000_000

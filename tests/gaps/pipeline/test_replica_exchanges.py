@@ -135,6 +135,7 @@ def test_what_actions_beside_a_reduction_take_longer_is_overlap_dp(tmp_path: Pat
     assert clean.review.bubble.attribution_ms.overlap_dp == 0  # type: ignore[union-attr]
 
 
+@pytest.mark.wide
 def test_pipelines_are_pooled_and_the_slowest_is_named(tmp_path: Path) -> None:
     job = Job(pp=3, dp=3, num_microbatches=6)
     analysis, truth = analysed(job, tmp_path, Faults(slow_compute={5: 1.4}))
@@ -158,6 +159,7 @@ def test_pipelines_are_pooled_and_the_slowest_is_named(tmp_path: Path) -> None:
     assert not any("the schedule itself explains it" in each for each in analysis.review.headline.sentences)
 
 
+@pytest.mark.wide
 def test_a_straggler_outside_the_whole_pipelines_forbids_that_the_schedule_explains(tmp_path: Path) -> None:
     job = Job(pp=2, dp=4, num_microbatches=5, p2p_bytes=1 << 20)
     kept = {0, 4, 5, 6, 7}  # the pipeline of 0 and 4, and all replicas of stage 1

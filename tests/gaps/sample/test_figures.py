@@ -119,6 +119,7 @@ def some_ranks(tmp_path_factory: pytest.TempPathFactory) -> Some:
     return analysed
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("ranks", [None, (0, 2), (0, 1), (1,)])
 def test_every_number_has_its_figure(ranks: tuple[int, ...] | None, some_ranks: Some) -> None:
@@ -146,6 +147,7 @@ def test_every_number_has_its_figure(ranks: tuple[int, ...] | None, some_ranks: 
             assert figure["low"] <= figure["value"] <= figure["high"]
 
 
+@pytest.mark.wide
 def test_scope_is_what_was_captured(some_ranks: Some) -> None:
     scopes = {}
     for name, ranks in {"all": None, "pipeline": (0, 2), "group": (0, 1), "one": (1,), "mixed": (0, 3)}.items():
@@ -166,6 +168,7 @@ def test_scope_is_what_was_captured(some_ranks: Some) -> None:
     }
 
 
+@pytest.mark.wide
 def test_the_wait_of_a_lone_rank_is_a_range_that_holds_the_truth(some_ranks: Some) -> None:
     everyone = some_ranks(None)
     table = everyone.tables["accounting"]
@@ -248,6 +251,7 @@ def test_a_run_that_failed_is_partial_with_all_its_ranks(tmp_path: Path) -> None
 # -- choosing ranks and steps ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.wide
 def test_chosen_ranks_and_steps_are_all_that_is_looked_at(tmp_path: Path) -> None:
     plant(Job(pp=2, num_steps=3), Faults(), tmp_path)
     everything = analyze(read(tmp_path / "traces"))

@@ -91,6 +91,7 @@ def test_the_summary_of_ranks_closes(tmp_path: Path) -> None:
     assert table["num_kernels"].to_list() == [12, 12]
 
 
+@pytest.mark.wide
 def test_tables_have_the_schemas_columns_and_the_text_shows_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,7 @@ def phase(at: int, chunks: list, optimizer: list, reductions: list) -> str:
     return "before_chunks" if at < first else "between_chunks" if at < last else "other"
 
 
+@pytest.mark.wide
 @given(device(), spans, pairs, pairs)
 @settings(max_examples=2 * settings().max_examples)
 def test_every_microsecond_has_the_owner_and_the_phase_that_the_rules_give(

@@ -122,6 +122,7 @@ def test_microbatch_numbers_show_where_they_fit(chromium: Any, pipeline: Path) -
     until(page, f"{NUMBERS} === 0")
 
 
+@pytest.mark.wide
 def test_hovering_shows_exact_values(chromium: Any, pipeline: Path) -> None:
     page = drawn(chromium, pipeline)
     page.locator("#timeline-canvas").scroll_into_view_if_needed()
@@ -186,6 +187,7 @@ def test_every_finding_and_every_step_lands_on_drawn_bars(chromium: Any, experts
         until(page, f"{inside} > 20")
 
 
+@pytest.mark.wide
 def test_a_name_is_searched_and_the_next_match_is_gone_to(chromium: Any, experts: Path) -> None:
     page = drawn(chromium, experts)
     page.fill("#timeline-search", "1F3")
@@ -216,6 +218,7 @@ def test_a_job_without_a_pipeline_is_drawn(chromium: Any, tmp_path: Path) -> Non
     assert page.evaluate(f"new Set({BARS}.name.map((n) => n.split(',')[0])).size") >= 2
 
 
+@pytest.mark.wide
 def test_thousands_of_actions_are_drawn_as_fewer_bars(chromium: Any, tmp_path: Path) -> None:
     review, tables = pipeline_case()
     measured = pipeline_actions(64, 80, slow_step=None)

@@ -35,6 +35,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.wide
 @pytest.mark.browser
 @pytest.mark.parametrize("name", ["two", "three"])
 def test_it_opens_without_a_request_or_a_complaint_and_draws_every_chart(chromium: Any, pages: Path, name: str) -> None:

@@ -20,6 +20,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Analysis:
     return analyze(read(traces, ranks=[1]))
 
 
+@pytest.mark.wide
 def test_the_page_tells_what_the_rank_answers_and_which_rank_comes_next_once(alone: Analysis) -> None:
     made = report(alone.review, alone.tables)
     verdict = re.sub("<[^>]*>", " ", made[made.index('class="verdict"') : made.index("What this rank answers")])

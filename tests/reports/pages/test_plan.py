@@ -66,6 +66,7 @@ def test_a_plan_of_which_nothing_fits_is_a_page() -> None:
     assert "rejections" in html(page, "plan", {})
 
 
+@pytest.mark.wide
 def test_sizes_are_fewer_and_more_of_the_same_layers() -> None:
     at = job(num_devices=4, batch_size=8)
     cells = sizes_and_devices(at)
@@ -81,6 +82,7 @@ def test_sizes_are_fewer_and_more_of_the_same_layers() -> None:
     assert any(each.mfu is None and "over" in each.configuration for each in small)
 
 
+@pytest.mark.wide
 def test_plan_job_writes_the_page(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     page, plain = tmp_path / "plan.html", tmp_path / "plan.json"
     common = [

@@ -15,7 +15,7 @@ import yaml
 
 pytest.importorskip("torch", reason="reference jobs need torch")
 
-from instrumented_runs.nodes import Nodes, parse_rendezvous
+from instrumented_runs.launching.nodes import Nodes, parse_rendezvous
 from instrumented_runs.requests import make_request, parse_assignment
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
@@ -167,6 +167,7 @@ def namespaces() -> bool:
     return tried.returncode == 0
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 @pytest.mark.skipif(not shutil.which("unshare") or not namespaces(), reason="no host names of one's own here")
 def test_the_batch_script_runs_two_nodes_and_their_folders_are_one_run(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 pytest.importorskip("torch", reason="reference jobs need torch")
 
-from instrumented_runs.launch import clear, launch
+from instrumented_runs.launching.launch import clear, launch
 from instrumented_runs.pacing.faults import parse_fault
 from instrumented_runs.settings import ORDER_FILE, PipelineSettings
 from traceanalyzer.cli import main

@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="the recorder needs torch")
 from launched.recorded_loop import loop, step_names  # noqa: E402
 from torch.profiler import ProfilerActivity, profile  # noqa: E402
 
-from instrumented_runs.launch import LOCK_FILE, check_one_launcher, claimed, clear  # noqa: E402
-from instrumented_runs.nodes import Nodes  # noqa: E402
+from instrumented_runs.launching.launch import LOCK_FILE, check_one_launcher, claimed, clear  # noqa: E402
+from instrumented_runs.launching.nodes import Nodes  # noqa: E402
 from instrumented_runs.recorder.capture import Window  # noqa: E402
 from instrumented_runs.recorder.recording import Recorder  # noqa: E402
 from instrumented_runs.recorder.start import guards  # noqa: E402
@@ -95,7 +95,7 @@ def test_copies_of_the_launcher_are_refused_unless_each_is_a_node() -> None:
 
 def test_a_second_launcher_is_kept_out_of_a_folder_while_the_first_runs(tmp_path: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from instrumented_runs.launch import claimed\n"
+        "import sys; from pathlib import Path; from instrumented_runs.launching.launch import claimed\n"
         "with claimed(Path(sys.argv[1])): print('mine')"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "run")]

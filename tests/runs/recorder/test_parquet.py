@@ -31,6 +31,7 @@ def figures(path: Path) -> dict[str, Any]:
     return review
 
 
+@pytest.mark.wide
 def test_ranks_that_leave_captures_give_the_result_of_their_traces(tmp_path: Path) -> None:
     job = Job(pp=2, dp=1, num_microbatches=3, num_steps=2, kernels_per_action=2)
     run = plant(job, Faults(slow_compute={1: 1.5}), tmp_path / "run")

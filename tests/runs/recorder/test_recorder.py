@@ -158,6 +158,7 @@ def test_run_json_is_never_half_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / RUN_FILE).read_bytes())["profiled_steps"] == []
 
 
+@pytest.mark.wide
 def test_a_recorder_before_the_process_group_has_rank_and_size_of_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -186,7 +186,7 @@ CASES = [
         ("E30b", "ncclSymkDevKernel_AllGather_STMC"), ("E30c", "nccldevkernel_allgather_ring_ll"))),
     Case("E31", "a collective done by the copy engine",
          changed(lambda d: [k.update(name="Memcpy PtoP", cat="gpu_memcpy") for k in _communication(d)]), "clean"),
-    Case("E32", "host events only", _only(lambda e: e.get("cat") not in ("kernel", "cuda_runtime")), "load", 25, ("device.none",)),
+    Case("E32", "host events only", _only(lambda e: e.get("cat") not in ("kernel", "cuda_runtime")), "load", 25, ("device.only_named",)),
     Case("E33", "XPU rows without stream", _kernels(lambda _, k: (k["args"].pop("stream"), k["args"].update({"sycl queue": "0x1"}))), "clean"),
     Case("E33b", "unknown device categories", _kernels(lambda _, k: k.update(cat="npu_blorp"), 4), "load", _ALL, ("event.unknown_category",)),
     Case("E34", "title-case categories", changed(lambda d: each_complete(d, _old_spelling)), "clean"),

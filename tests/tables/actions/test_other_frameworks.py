@@ -32,6 +32,7 @@ def review_of(path: Path, out: Path, *options: str) -> dict[str, Any]:
     return msgspec.json.decode((out / "review.json").read_bytes())
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", JOBS)
 def test_the_job_of_a_folder_without_a_description_is_inferred(name: str, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_ranks_without_a_common_operation_have_unknown_clocks(tmp_path: Path) ->
     assert measured.p2p["wait_ns"].null_count() == measured.p2p.height
 
 
+@pytest.mark.wide
 def test_pipelines_side_by_side_that_nothing_joins_have_a_clock_each(tmp_path: Path) -> None:
     job = Job(pp=3, dp=2, ranks_per_host=1, num_microbatches=4, global_norm=False, overlapped="never")
     offsets = {1: 7_000_000_000, 2: 4_000_000, 3: 7_001_000_000, 5: 6_998_000_000}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,19 @@ def test_launches_without_any_kernel_are_no_cpu_job(tmp_path: Path) -> None:
     assert {item.reason for item in review.quality.withheld} == {
         "kernels were launched and none was recorded, so what the device did is unknown"
     }
+
+
+@pytest.mark.parametrize("backend", ["nccl", "gloo", None])
+def test_a_profile_of_the_host_beside_a_named_device_says_so(tmp_path: Path, backend: str | None) -> None:
+    """Kineto names the device of the machine whatever is profiled; jobs on gloo compute on the host."""
+    path = TinyDevice().step(1, 0, 100).event("aten::mm", 5, 60, "cpu_op").write(tmp_path)
+    trace = json.loads(path.read_text())
+    trace["distributedInfo"] = {**trace.get("distributedInfo", {}), **({"backend": backend} if backend else {})}
+    path.write_text(json.dumps(trace))
+    review = analyze(read(tmp_path)).review
+    said = [line for line in review.warnings if "all figures are of its host alone" in line]
+    assert len(said) == (backend != "gloo")
+    assert ("device.only_named" in {each.code for each in review.quality.defects}) is (backend != "gloo")
 
 
 def test_a_job_on_cpu_stays_one(tmp_path: Path) -> None:

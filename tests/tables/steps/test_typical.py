@@ -91,6 +91,13 @@ def test_a_shorter_first_step_that_lacks_the_time_before_its_first_kernel_was_cu
     assert apart(windows(*lengths), FirstStep(whole_ns={0: round((lengths[0] + head) * 1e6)})) == expected
 
 
+def test_steps_that_lack_kernels_say_what_is_usual() -> None:
+    """Of two whole steps nobody could say which is usual; the lossy one between them shows that the first was cut."""
+    lossy = windows(3, 10, 10, num_missing_kernels=[1])
+    assert apart(lossy, FirstStep(whole_ns={0: 10_000_000})) == {0: "cut at its start", 1: "kernels missing"}
+    assert apart(windows(3, 10), FirstStep(whole_ns={0: 10_000_000})) == {}
+
+
 def test_only_whole_steps_are_compared() -> None:
     cut = windows(30, 80, 81, 80, 5, open_start=[0], open_end=[4])
     assert apart(cut) == {0: "cut at its start", 4: "open end"}

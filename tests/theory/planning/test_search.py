@@ -50,6 +50,7 @@ def test_the_best_of_small_spaces(name: str) -> None:
 OF_CONFIGURATIONS = ("tp", "cp", "pp", "ep", "etp", "zero", "schedule")
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("name", SMALL_SPACES)
 def test_the_best_with_every_property(name: str) -> None:

@@ -6,6 +6,8 @@ import os
 import pickle
 from collections.abc import Callable
 
+import pytest
+
 from traceanalyzer import errors
 from traceanalyzer.traces.capture.workers import WorkerDiedError, each, number_of_workers
 
@@ -22,6 +24,7 @@ def double(item: int, add: Callable[[str, int], None]) -> int:
     return 2 * item
 
 
+@pytest.mark.wide
 def test_a_worker_that_dies_costs_its_item_only() -> None:
     told: list[int] = []
     results = dict(each(double, list(range(8)), num_workers=2, on_bytes=told.append))

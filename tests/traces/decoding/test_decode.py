@@ -127,6 +127,7 @@ def nested(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pl.DataFrame
     return path, table(path)
 
 
+@pytest.mark.wide
 @settings(max_examples=15, deadline=None)
 @given(st.integers(200, 20_000))
 def test_chunk_size_changes_nothing(nested: tuple[Path, pl.DataFrame], size: int) -> None:
@@ -166,6 +167,7 @@ def test_whole_and_fractional_durations_sum_exactly(tmp_path: Path) -> None:
     assert table(path).filter(pl.col("name") == "p")["duration_ns"].sum() == 150 * 4_000 + 50 * 4_400
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("first", range(0, 400, 80))
 def test_random_damage_is_read_or_refused_but_never_miscounted(first: int, tmp_path: Path) -> None:

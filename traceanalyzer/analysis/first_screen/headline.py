@@ -84,7 +84,7 @@ def headline(
 
 
 def _of_sequence_ms(findings: Sequence[Finding]) -> float:
-    """What an even cut of the sequence would save per step; 0 where that is not told."""
+    """What an even cut of the sequence would save per step; 0 if that is not reported."""
     return max(
         (each.worth_ms or 0.0 for each in findings if each.id == "sequence.balanced" and not each.passed), default=0.0
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from traceanalyzer.errors import InputError, UsageError
-from traceanalyzer.gaps.efficiency.calibration import Calibration, calibration
+from traceanalyzer.gaps.efficiency.configurations.calibration import Calibration, calibration
 from traceanalyzer.options.job_file import read_job_file
 from traceanalyzer.review import REVIEW_FILE, read_review
 from traceanalyzer.theory.interconnect.dimension_volumes import ContextExchange

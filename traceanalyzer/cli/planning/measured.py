@@ -84,7 +84,7 @@ def _scale(review: Review, times: MeasuredTimes, size: object) -> float:
 def _again_ms(review: Review, policy: object, forward_ms: float, *, stops_early: bool) -> float:
     """What recomputation adds to a backward; below 0 where the run recomputes and the prediction does not."""
     from traceanalyzer.errors import UsageError
-    from traceanalyzer.gaps.efficiency.measured_passes import recomputed_share
+    from traceanalyzer.gaps.efficiency.configurations.measured_passes import recomputed_share
 
     own = str(review.job.recompute.value or "none") if review.job.recompute else "none"
     asked = own if policy is None else str(policy)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from itertools import islice
 
-from traceanalyzer.gaps.efficiency.calibration import Calibration
+from traceanalyzer.gaps.efficiency.configurations.calibration import Calibration
 from traceanalyzer.theory.memory.rank import RankMemory, stage_memory
 from traceanalyzer.theory.planning.found import Ranked
 from traceanalyzer.theory.planning.plan import Plan, bubble_share

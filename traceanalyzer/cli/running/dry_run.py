@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from instrumented_runs.descriptions import layout_of, shape_of
+from instrumented_runs.launching.nodes import Nodes
 from instrumented_runs.mixes.settings import MixSettings
-from instrumented_runs.nodes import Nodes
 from instrumented_runs.settings import ORDER_FILE, DenseSettings, ExpertSettings, PipelineSettings, RunSettings
 from traceanalyzer.errors import DomainError
 from traceanalyzer.layout import Layout

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from instrumented_runs.kinds import SETTINGS
-from instrumented_runs.launch import holds_run, launch
-from instrumented_runs.nodes import Nodes
+from instrumented_runs.launching.launch import holds_run, launch
+from instrumented_runs.launching.nodes import Nodes
 from instrumented_runs.pacing.faults import write_truth
 from instrumented_runs.presets import PRESETS
 from instrumented_runs.requests import Request, make_request

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from instrumented_runs.launch import launch
+from instrumented_runs.launching.launch import launch
 from instrumented_runs.settings import RunSettings
 from instrumented_runs.sweep import (
     DONE,

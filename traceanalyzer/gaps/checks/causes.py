@@ -19,7 +19,7 @@ MIN_SHARE = 0.01
 """A cause below this share of the pipeline phase is none worth a finding."""
 
 _OF_LOAD = ("stage", "straggler", "chunk_comm", "jitter")
-_LOADED = "What actions differ by is uneven load, which is told apart"
+_LOADED = "What actions differ by is uneven load, which is reported by itself"
 _TITLES = {
     "stage": ("Stages take equally long", "A stage is slower than the others"),
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
@@ -80,7 +80,9 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
     if explained_by_load(cause, total, judged):
         return Verdict(
-            passed=True, title=_LOADED, evidence=f"{evidence}, no more than the uneven load costs that is told apart"
+            passed=True,
+            title=_LOADED,
+            evidence=f"{evidence}, no more than what the uneven load costs, which is reported by itself",
         )
     if share < MIN_SHARE or worst is None:
         return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)

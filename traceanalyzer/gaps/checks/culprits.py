@@ -133,8 +133,8 @@ def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) ->
     """`findings` less those that repeat a named rank's or link's fault, or blame one that waits for it."""
     linked = {rank for fault in faults if fault.cause == "link" for rank in (fault.rank, fault.peer)}
     findings = [each for each in findings if each.passed or each.id not in _OF_LINKS or each.rank not in linked]
-    told = [fault for fault in faults if fault.ms is not None or fault.basis == "together"]
-    named = {rank for fault in told for rank in (fault.rank, *fault.peers)}
+    reported = [fault for fault in faults if fault.ms is not None or fault.basis == "together"]
+    named = {rank for fault in reported for rank in (fault.rank, *fault.peers)}
     return [each for each in findings if each.passed or each.id not in _REPLACED or each.rank not in named]
 
 

@@ -33,7 +33,7 @@ def _judge(judged: Judged) -> Verdict | None:
 
 
 def uneven_sequence_ms(judged: Judged) -> float:
-    """What the zig-zag layout would save per step; 0 where that is not known, or too little to be told."""
+    """What the zig-zag layout would save per step; 0 where that is not known, or too little to be reported."""
     verdict = _judge(judged)
     return 0.0 if verdict is None or verdict.passed else verdict.worth_ms or 0.0
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.errors import UsageError
-from traceanalyzer.gaps.efficiency.measured_passes import held_out_error, passes_ms
+from traceanalyzer.gaps.efficiency.configurations.measured_passes import held_out_error, passes_ms
 from traceanalyzer.gaps.pipeline.ideal import uniform_times
 from traceanalyzer.review import Review
 

@@ -84,7 +84,7 @@ def outliers(lengths: pl.DataFrame, first: FirstStep | None = None) -> pl.DataFr
     known = first or FirstStep()
     whole = lengths.filter(pl.col("reason").is_null()).sort("step")
     if whole.height < FEWEST_COMPARED:
-        return _first_of_few(whole, known)
+        return _first_of_few(whole, lengths.filter(pl.col("reason") == LOST), known)
     durations = whole["duration_ns"]
     middle = float(np.median(durations))
     off = (durations - middle).abs()
@@ -94,15 +94,18 @@ def outliers(lengths: pl.DataFrame, first: FirstStep | None = None) -> pl.DataFr
     return whole.filter(off > band).with_columns(reason.otherwise(pl.lit(OUTLIER)).alias("reason"))
 
 
-def _first_of_few(whole: pl.DataFrame, known: FirstStep) -> pl.DataFrame:
-    """The first step, if it was cut or is a warm-up. The median is one of the steps: of an even number the shorter middle one."""
-    lengths = whole["duration_ns"].to_list()
-    if len(lengths) < 2:
+def _first_of_few(whole: pl.DataFrame, lossy: pl.DataFrame, known: FirstStep) -> pl.DataFrame:
+    """The first step, if it was cut or is a warm-up. The median is one of the steps: of an even number the shorter middle one.
+
+    Steps that lack kernels last as long as others, so they say what is usual, too.
+    """
+    if whole.height < 2:
         return whole.clear()
-    first, usual = lengths[0], sorted(lengths)[(len(lengths) - 1) // 2]
+    lengths = pl.concat([whole, lossy]).sort("step")["duration_ns"].to_list()
+    first, usual = whole["duration_ns"][0], sorted(lengths)[(len(lengths) - 1) // 2]
     reason = known.reason(whole["step"][0], first, usual, MAX_FIRST * usual)
     is_off = abs(first - usual) > MAX_FIRST * usual
-    is_alone = abs(lengths[1] - first) > MAX_FIRST * first
+    is_alone = abs(whole["duration_ns"][1] - first) > MAX_FIRST * first
     chosen = is_off and is_alone and reason is not None
     return whole.head(int(chosen)).with_columns(pl.lit(reason, pl.String).alias("reason"))
 

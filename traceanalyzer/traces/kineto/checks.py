@@ -196,8 +196,13 @@ class Checks:
         known = self._device and self.num_complete <= _MOST_CHECKED
         return pl.concat(self._device) if known else pl.DataFrame()
 
-    def judge(self, log: DefectLog) -> None:
-        """Report what the whole file shows; each gathered column is forgotten once it was judged."""
+    def judge(self, log: DefectLog, accelerator: str | None = None) -> None:
+        """Report what the whole file shows; each gathered column is forgotten once it was judged.
+
+        Args:
+            log: takes the defects.
+            accelerator: the device that the file names, on which the job may have computed.
+        """
         if self.num_complete > _MOST_CHECKED:
             log.add("check.skipped", events=0, detail=f"{self.num_complete:,} events")
             return
@@ -218,6 +223,8 @@ class Checks:
             self._judge_launches(launched, device, log)
         elif launched.height:
             log.add("device.no_kernels", events=launched.height)
+        elif accelerator:
+            log.add("device.only_named", events=0, detail=accelerator)
         else:
             log.add("device.none", events=0)
         del device

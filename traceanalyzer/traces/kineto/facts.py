@@ -120,6 +120,16 @@ def recorded_rank(info: dict[str, Any], log: DefectLog) -> tuple[int | None, int
     return rank, world
 
 
+def named_device(metadata: dict[str, bytes]) -> str | None:
+    """The name of the first accelerator in `deviceProperties`, at most 80 characters; None if none is named."""
+    value = value_of(metadata, "deviceProperties")
+    for item in cast("list[Any]", value) if isinstance(value, list) else []:
+        name = cast("dict[str, Any]", item).get("name") if isinstance(item, dict) else None
+        if isinstance(name, str) and name.strip():
+            return name.strip()[:80]
+    return None
+
+
 def group_conflicts(info: dict[str, Any]) -> int:
     """Process groups that share a name with a group of other ranks."""
     groups: Any = info.get("pg_config")

@@ -23,6 +23,7 @@ from traceanalyzer.traces.kineto.facts import (
     distributed_info,
     group_conflicts,
     json_text,
+    named_device,
     other_metadata,
     recorded_rank,
     recorder_note,
@@ -87,8 +88,8 @@ def read_document(
     if not checks.num_complete:
         raise NotATraceError(_why_nothing(counts.events_seen, log))
     parts = _ranks_inside(checks, ranks.found() if document.ranks is None else document.ranks)
-    checks.judge(log)
     metadata, info = document.metadata, distributed_info(document.metadata)
+    checks.judge(log, None if info.get("backend") == "gloo" else named_device(metadata))
     check_version(metadata, log)
     if conflicts := group_conflicts(info):
         log.add("comm.group_conflict", events=conflicts)

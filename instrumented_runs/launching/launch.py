@@ -18,8 +18,8 @@ from pathlib import Path
 
 import msgspec
 
-from instrumented_runs.log_causes import cause_in, last_error
-from instrumented_runs.nodes import Nodes
+from instrumented_runs.launching.log_causes import cause_in, last_error
+from instrumented_runs.launching.nodes import Nodes
 from instrumented_runs.recorder.nccl_inspector import DUMP_FOLDER, inspector_environment
 from instrumented_runs.recorder.start.environment import srun_tasks
 from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode

@@ -8,8 +8,8 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.errors import DomainError, UsageError
-from traceanalyzer.gaps.efficiency.calibration import calibration, run_of
-from traceanalyzer.gaps.efficiency.savings import RUN_TO_RUN, Known, RankTimes, saving
+from traceanalyzer.gaps.efficiency.configurations.calibration import calibration, run_of
+from traceanalyzer.gaps.efficiency.configurations.savings import RUN_TO_RUN, Known, RankTimes, saving
 from traceanalyzer.hardware import find_device
 from traceanalyzer.measurements.efficiency.devices import device_types
 from traceanalyzer.model import ModelShape

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import polars as pl
 
+from traceanalyzer.gaps.culprits.links.slow import SlowPlace
 from traceanalyzer.gaps.culprits.price import MAX_REPLAY_ERROR, MIN_SHARE, Saving, spread, step_weights
 from traceanalyzer.gaps.culprits.program_graph import ProgramGraph
-from traceanalyzer.gaps.culprits.slow_links import SlowPlace
 from traceanalyzer.review import RankFault
 from traceanalyzer.review.words import milliseconds, times
 

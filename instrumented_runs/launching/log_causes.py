@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from instrumented_runs.nodes import Nodes
+from instrumented_runs.launching.nodes import Nodes
 
 
 class Cause(NamedTuple):

@@ -1,0 +1,1 @@
+"""Which links are slow, and what they cost."""

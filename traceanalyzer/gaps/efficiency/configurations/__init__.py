@@ -1,0 +1,1 @@
+"""What other configurations of the run would save."""
