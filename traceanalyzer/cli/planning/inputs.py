@@ -22,6 +22,8 @@ from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.runs.calibration import calibrated
 
 _GIB = 2**30
+_MOST_GIB = 1024
+"""More than any device holds: such a number is of MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,4 +96,10 @@ def read_options(options: Mapping[str, object]) -> PlanOptions:
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value} is not a finite number", "give a finite number")
-    return msgspec.convert(dict(options), PlanOptions)
+    given = msgspec.convert(dict(options), PlanOptions)
+    if given.memory_gib is not None and given.memory_gib > _MOST_GIB:
+        raise UsageError(
+            f"--memory-gib {given.memory_gib:g} is more than any device holds",
+            f"give GiB; {given.memory_gib:g} MiB are {given.memory_gib / 1024:.4g}",
+        )
+    return given

@@ -5,8 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from traceanalyzer.gaps.pipeline.measured_times import MeasuredTimes
     from traceanalyzer.review import Review
+
+
+def needs_cluster(given: Collection[str]) -> None:
+    """Refuse options that only the price of a whole job takes. Raises `UsageError`."""
+    from traceanalyzer.errors import UsageError
+
+    degrees = ("tp", "cp", "dp", "ep", "etp", "zero", "recipe")
+    needing = next((name for name in degrees if name in given), None)
+    if needing is not None:
+        raise UsageError(f"--{needing} needs --hardware", "give --model and --hardware too, for example 'DGX H100'")
 
 
 def calibrated_options(options: dict[str, object]) -> str:
