@@ -48,6 +48,11 @@ def test_plan_job_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixtu
         ["--recipe", "fp3"],
         ["--fixed-gib", "nan"],
         ["--memory-gib", "81559"],
+        ["--fixed-gib", "2048"],
+        ["--load-ratio", "1.2"],
+        ["--dedup"],
+        ["--model", "mixtral-8x7b", "--load-ratio", "4.5"],
+        ["--json", "-", "--deepspeed", "-"],
     ],
 )
 def test_wrong_use_of_plan_job(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
