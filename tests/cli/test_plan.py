@@ -90,8 +90,16 @@ def test_predict_prices_the_whole_job(capfd: pytest.CaptureFixture[str]) -> None
     assert main([*common, "--hardware", "dgx h100", "--tp", "3"]) == 2
 
 
-def test_degrees_need_a_cluster(capfd: pytest.CaptureFixture[str]) -> None:
-    """Without one they would change nothing."""
-    assert main(["predict", "-s", "1F1B", "-p", "2", "-m", "4", "--tp", "2"]) == 2
-    said = capfd.readouterr().err
-    assert "--tp needs --hardware" in said
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--tp", "2"], "--hardware"),
+        (["--zero", "1", "--model", "gpt2", "--device", "H100 SXM"], "--hardware"),
+        (["--sequence", "77"], "--model"),
+        (["--efficiency", "0.5"], "--model"),
+        (["--recompute", "full"], "--hardware or --calibrate"),
+    ],
+)
+def test_options_that_would_change_nothing(words: list[str], needed: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "-s", "1F1B", "-p", "2", "-m", "4", *words]) == 2
+    assert f"{words[0]} needs {needed}" in capfd.readouterr().err

@@ -125,6 +125,4 @@ def read_options(options: Mapping[str, object]) -> PlanOptions:
             f"--memory-gib {given.memory_gib:g} is more than any device holds",
             f"give GiB; {given.memory_gib:g} MiB are {given.memory_gib / 1024:.4g}",
         )
-    if [given.json_file, *(target for _, target in given.outputs)].count("-") > 1:
-        raise UsageError("two results cannot share standard output", "give a file to all but one")
     return given
