@@ -39,6 +39,10 @@ FAULTS = {
     "slow rank beside a hot one": (
         Job(**SMALL, dp=3, ep=3, moe_layers=1, moe_hot_share=0.2), Faults(slow_compute={2: 1.9}), 2, "computation", None,
     ),
+    "slow rank beside hot ones of every stage": (
+        Job(pp=2, dp=6, ep=3, moe_layers=1, moe_hot_share=0.25, num_microbatches=2, num_steps=2), Faults(slow_compute={10: 2.1}), 10,
+        "computation", None,
+    ),
     "more kernels in a tensor group": (Job(**SMALL, dp=2, tensor=2), Faults(more_kernels={0: 2}), 0, "computation", None),
     "slow device in a ring": (Job(**SMALL, dp=3, context=3), Faults(slow_compute={0: 1.35}), 0, "computation", None),
     "slow device at a contiguous ring": (

@@ -101,7 +101,9 @@ def test_tables_have_the_schemas_columns_and_the_text_shows_them(
         assert main(["table", str(tmp_path), name, "--format", "csv"]) == 0
         assert len(capsys.readouterr().out.splitlines()) > 1
     text = " ".join(shown_text(analysis.review, analysis.tables).split())
-    assert "Communication Under computation 55.56%" in text
+    assert "Communication Under computation 55.6%" in text
+    assert "By group, most exposed first dimension ranks captured" in text
+    assert "world 2 2 45.0 µs 40.0 µs 5.00 µs 20.0 µs 55.6% 26.2" in text
     assert "launch-bound" in text
 
 

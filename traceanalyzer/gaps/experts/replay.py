@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from traceanalyzer.gaps.replay import replay, replay_graph
-from traceanalyzer.measurements.experts.load_time import time_per_row
+from traceanalyzer.measurements.experts.load_time import slowness, time_per_row
 
 KEY = ["step", "group", "kind", "sequence"]
 """Of a collective, once sequences are aligned (`traffic.aligned_sequences`)."""
@@ -249,8 +249,8 @@ def evened(chains: Chains) -> Callable[[Link], Link]:
     """Even loads, in time and in bytes.
 
     Every expert computation changes by its rows beyond the mean of the ranks that meet in the exchange after it, times the
-    run's own time per row: what a rank takes longer at the same load stays. Every transfer changes by what the run's own
-    line says of the bytes that move off the fullest port.
+    run's own time per row and the rank's own slowness: what a rank takes longer at the same load stays. Every transfer
+    changes by what the run's own line says of the bytes that move off the fullest port.
     """
     found = [(link, part, ns) for links in chains.values() for link in links for part, ns in link.experts_ns.items()]
     per_row = {name: _per_row([each for each in found if each[1][1] == name]) for name in EXPERT_PARTS}
@@ -264,7 +264,8 @@ def evened(chains: Chains) -> Callable[[Link], Link]:
         for part, duration in link.experts_ns.items():
             usual = mean[link.key, part]
             if usual is not None and link.rows is not None:
-                shift += max((usual - link.rows) * per_row[part[1]], -duration)
+                own = per_row[part[1]].get(link.rank, 0.0)
+                shift += max((usual - link.rows) * own, -duration)
         lighter = link.transfer_ns
         if link.expected_ns is not None and link.balanced_ns is not None:
             lighter = max(lighter + link.balanced_ns - link.expected_ns, 0.0)
@@ -273,16 +274,17 @@ def evened(chains: Chains) -> Callable[[Link], Link]:
     return change
 
 
-def _per_row(computed: list[tuple[Link, tuple[int, str], float]]) -> float:
-    """Nanoseconds of one part per row."""
+def _per_row(computed: list[tuple[Link, tuple[int, str], float]]) -> dict[int, float]:
+    """Nanoseconds of one part per row, by rank."""
     known = [(link.rank, (link.key, part), link.rows, ns) for link, part, ns in computed if link.rows is not None]
     number = {place: index for index, place in enumerate(dict.fromkeys(each[1] for each in known))}
-    return time_per_row(
-        np.array([each[0] for each in known], dtype=np.int64),
-        np.array([number[each[1]] for each in known], dtype=np.int64),
-        np.array([each[2] for each in known], dtype=np.float64),
-        np.array([each[3] for each in known], dtype=np.float64),
-    )
+    ranks = np.array([each[0] for each in known], dtype=np.int64)
+    places = np.array([number[each[1]] for each in known], dtype=np.int64)
+    rows = np.array([each[2] for each in known], dtype=np.float64)
+    took = np.array([each[3] for each in known], dtype=np.float64)
+    usual = time_per_row(ranks, places, rows, took)
+    own = slowness(ranks, places, rows, took, usual)
+    return {rank: usual * own.get(rank, 1.0) for rank in np.unique(ranks).tolist()}
 
 
 def _mean(values: list[float | None]) -> float | None:
