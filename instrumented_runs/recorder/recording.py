@@ -325,7 +325,7 @@ class Recorder:
         if self._requests is not None:
             self._requests.close()
         if self.num_ranks > 1 and dist.is_initialized():
-            self._flight_note = dump_flight(self.folder, self.rank, dist.get_backend())
+            self._flight_note = dump_flight(self.folder, self.rank, dist.get_backend(), self.job.job_id)
         if self._capture is not None:
             capture, self._capture = self._capture, None
             capture.stop()

@@ -31,7 +31,7 @@ def test_plan_job_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixtu
         assert words in said
     for name, path in written.items():
         if name != "json":
-            assert read(path.read_text(), 32).batch_size == 64
+            assert read(path.read_text(), 32, 16).batch_size == 64
     plain = json.loads(written["json"].read_text())
     assert plain["num_feasible"] > 0
     assert plain["ranked"][0]["step_ms"] <= plain["ranked"][1]["step_ms"]
@@ -41,7 +41,19 @@ def test_plan_job_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "words", [["--hardware", "abacus"], ["--model", "nothing"], ["--recipe", "fp3"], ["--fixed-gib", "nan"]]
+    "words",
+    [
+        ["--hardware", "abacus"],
+        ["--model", "nothing"],
+        ["--recipe", "fp3"],
+        ["--fixed-gib", "nan"],
+        ["--memory-gib", "81559"],
+        ["--fixed-gib", "2048"],
+        ["--load-ratio", "1.2"],
+        ["--dedup"],
+        ["--model", "mixtral-8x7b", "--load-ratio", "4.5"],
+        ["--json", "-", "--deepspeed", "-"],
+    ],
 )
 def test_wrong_use_of_plan_job(words: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     common = [
@@ -76,3 +88,18 @@ def test_predict_prices_the_whole_job(capfd: pytest.CaptureFixture[str]) -> None
     assert sum(first["parts_ms"].values()) == pytest.approx(first["step_ms"])
     assert main(["predict", "-s", "1F1B", "-p", "4", "-m", "16", "--hardware", "dgx h100"]) == 2
     assert main([*common, "--hardware", "dgx h100", "--tp", "3"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "needed"),
+    [
+        (["--tp", "2"], "--hardware"),
+        (["--zero", "1", "--model", "gpt2", "--device", "H100 SXM"], "--hardware"),
+        (["--sequence", "77"], "--model"),
+        (["--efficiency", "0.5"], "--model"),
+        (["--recompute", "full"], "--hardware or --calibrate"),
+    ],
+)
+def test_options_that_would_change_nothing(words: list[str], needed: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", "-s", "1F1B", "-p", "2", "-m", "4", *words]) == 2
+    assert f"{words[0]} needs {needed}" in capfd.readouterr().err

@@ -77,6 +77,22 @@ def test_a_run_s_configuration_of_torchtitan_is_its_model_and_its_batch(tmp_path
     )
 
 
+def test_experts_within_their_dispatcher_and_heads_beside_their_projections_are_read_too(tmp_path: Path) -> None:
+    """As torchtitan 0.3.0 builds Qwen3's experts, and projections that are not fused."""
+    config = titan()
+    expected = read(tmp_path, config).model
+    for layer in config["model_spec"]["model"]["layers"]:
+        projections = {"head_dim": 16, "wq": linear(96, 96), "wkv": linear(96, 32)}
+        layer["attention"] |= {"n_heads": 6, "n_kv_heads": 2, "head_dim": 16, "qkv_linear": projections}
+        if layer["moe"] is not None:
+            inner = {"dim": 96, "hidden_dim": 40, "num_experts": 12}
+            layer["moe"]["routed_experts"] = {
+                "inner_experts": inner,
+                "token_dispatcher": {"num_experts": 12, "top_k": 3},
+            }
+    assert read(tmp_path, config).model == expected
+
+
 def test_degrees_that_are_left_to_torchtitan_leave_batch_and_devices_unknown(tmp_path: Path) -> None:
     config = titan()
     config["parallelism"]["data_parallel_shard_degree"] = -1

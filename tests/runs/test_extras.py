@@ -70,6 +70,7 @@ def test_a_later_recording_leaves_nothing_of_an_earlier_one_of_the_same_rank(tmp
     assert [p.name for p in (tmp_path / "traces").iterdir()] == ["rank00001.json.gz"]
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_a_job_dumps_its_flight_recorder_and_says_what_else_it_could_not_record(tmp_path: Path) -> None:
     job = run_job("pipeline", small(tmp_path, num_ranks=4, num_replicas=2))

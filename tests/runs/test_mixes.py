@@ -20,6 +20,7 @@ from traceanalyzer.analysis.assemble import read
 from traceanalyzer.analysis.measure import measure
 from traceanalyzer.errors import UsageError
 from traceanalyzer.measurements.communication.placed_bytes import placed_bytes
+from traceanalyzer.theory.experts.volumes import ExpertLayer
 from traceanalyzer.theory.interconnect.dimension_volumes import (
     ContextExchange,
     context_parallel_bytes,
@@ -136,6 +137,30 @@ def test_volumes_and_balance_of_a_ring_are_those_of_theory(tmp_path: Path, cut: 
 def test_volumes_of_a_pipeline_are_those_of_theory(tmp_path: Path) -> None:
     run(tmp_path / "run", pp=2)
     assert sent(tmp_path / "run", "pp")[1] == pipeline_bytes(BOUNDARY, 2, 1, 2)
+
+
+@pytest.mark.runs
+@pytest.mark.wide
+def test_volumes_of_experts_in_a_pipeline_are_those_of_theory(tmp_path: Path) -> None:
+    """PP=2×EP=2: messages of both pipelines, rows and counts of both expert groups, gradients beside the experts."""
+    run(tmp_path / "run", pp=2, dp=2, ep=2, num_experts=4)
+    tables = measure(read(str(tmp_path / "run"))).tables
+    messages = tables.p2p.filter((pl.col("direction") == "send") & pl.col("step").is_not_null())
+    assert messages["bytes"].sum() == 2 * pipeline_bytes(BOUNDARY, 2, 1, 2)
+    calls = tables.collectives.filter(pl.col("send_bytes") > 4)  # the loss, one number, travels by itself
+    assert set(calls["group"].unique()) == {"0,1", "2,3"}
+    exchanges = calls.filter(pl.col("kind") == "all_to_all").with_columns(pl.col("send_splits").list.len() > 0)
+    assert exchanges["role"].unique().to_list() == ["ep"]
+    layer = ExpertLayer(
+        tokens_per_rank=64, experts_per_token=2, num_experts=4, hidden_size=32, bytes_per_element=4, num_ranks=2
+    )
+    # dispatch and combine, forward and backward, of a layer per stage and two microbatches; each moves k·S
+    assert exchanges.filter("send_splits")["send_bytes"].sum() == 4 * 2 * 2 * (2 * layer.group_bytes)
+    assert exchanges.filter(~pl.col("send_splits"))["send_bytes"].sum() == 4 * 2 * 4 * 8  # ranks, microbatches, experts
+    reduced = calls.filter(pl.col("kind") == "all_reduce").sort("rank")["send_bytes"].to_list()
+    beside = 32 + 4 * 32 * 32 + 2 * 32 + 4 * 32  # norms, attention and router of a layer
+    first, last = 4 * (beside + 64 * 32 + 32 * 32), 4 * (beside + 32 + 64 * 32)
+    assert reduced == [first, first, last, last]
 
 
 @pytest.mark.parametrize(

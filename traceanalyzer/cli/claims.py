@@ -21,6 +21,9 @@ FILES = (
     "write_order",
     "baseline",
     "export_file",
+    "torchtitan",
+    "megatron",
+    "deepspeed",
 )
 """Parameters of commands that name a file to write."""
 FOLDERS = ("out",)

@@ -87,10 +87,14 @@ def _layer(table: Settings) -> _Layer:
     if attention is None or projections is None:
         named = "attention" if attention is None else "attention.qkv_linear"
         raise InputError(f"{table.source}: '{named}' is missing: another kind of attention is not counted", _HINT)
-    heads = projections.integer("n_heads")
+    for name in ("o_gate", "window_size", "sliding_window_size"):
+        if attention.config.get(name) is not None:
+            raise InputError(f"{attention.source}: '{name}' is not counted", _HINT)
+    counts = projections if "n_heads" in projections.config else attention  # fused projections count heads themselves
+    heads = counts.integer("n_heads")
     found = _Layer(
         num_heads=heads,
-        num_kv_heads=projections.integer("n_kv_heads", default=heads),
+        num_kv_heads=counts.integer("n_kv_heads", default=heads),
         head_size=projections.integer("head_dim"),
         head_norm=attention.table("qk_norm") is not None,
     )
@@ -108,6 +112,8 @@ def _with_experts(layer: _Layer, moe: Settings) -> _Layer:
     if router is None or routed is None:
         missing = "router" if router is None else "routed_experts"
         raise InputError(f"{moe.source}: '{missing}' is missing", _HINT)
+    inner = routed.table("inner_experts")  # of 0.3.0, beside the dispatcher of tokens
+    routed = routed if inner is None else inner
     shared = next((found for name in ("shared_experts", "shared_expert") if (found := moe.table(name))), None)
     return replace(
         layer,

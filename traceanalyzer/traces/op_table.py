@@ -101,7 +101,8 @@ def read_op_table(path: Path | str, columns: Mapping[str, str] | None = None) ->
         typed = frame.with_columns(*[time for time in timed if time is not None], _kind())
         for name in ("microbatch", "chunk"):
             if name in typed.columns:
-                typed = typed.with_columns(pl.when(pl.col(name) >= 0).then(name).alias(name))
+                known = pl.col(name).cast(pl.Float64) >= 0  # an empty column of a CSV file is text
+                typed = typed.with_columns(pl.when(known).then(name).alias(name))
         rows = conform(_numbered(typed), OPS)
     except (pl.exceptions.PolarsError, OverflowError) as error:
         raise InputError(f"{path}: not an op table: {str(error).splitlines()[0]}", _HINT) from None

@@ -53,6 +53,7 @@ CASES = {
 }
 
 
+@pytest.mark.wide
 @pytest.mark.sweep(1)
 @pytest.mark.parametrize("fault", CASES)
 def test_a_fault_is_named_and_priced(fault: str, tmp_path: Path) -> None:

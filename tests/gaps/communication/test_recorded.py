@@ -17,6 +17,7 @@ from planted import Faults, Job, plant
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import main
 from traceanalyzer.errors import InputError
+from traceanalyzer.traces.input.discovery import Paths
 from traceanalyzer.traces.nccl.records import read_records
 
 
@@ -323,3 +324,16 @@ def test_the_page_of_hangs_shows_what_is_printed(tmp_path: Path, capfd: pytest.C
     printed = text_of("analyze", tmp_path, capfd)
     (shown,) = re.findall(r"^```\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert " ".join(shown.split()) in " ".join(printed.split())
+
+
+def test_dumps_of_one_run_merge_and_those_of_two_are_refused(tmp_path: Path) -> None:
+    nodes = [tmp_path / "node0", tmp_path / "node1"]
+    for rank, node in enumerate(nodes):
+        node.mkdir()
+        dumped(node, rank, [call(7)], job_id="20270203T040506-77")
+    merged = read_records(Paths(tuple(map(str, nodes))))
+    assert merged.dumps["job_id"].to_list() == ["20270203T040506-77"] * 2
+    assert merged.flight["rank"].to_list() == [0, 1]
+    dumped(nodes[1], 1, [call(7)], job_id="20270203T090000-78")
+    with pytest.raises(InputError, match=r"dumps of two runs, 20270203T040506-77 and 20270203T090000-78"):
+        read_records(tmp_path)

@@ -11,7 +11,7 @@ from pathlib import Path
 import jsonschema
 import polars as pl
 import pytest
-from inputs.hot_experts import hot_run
+from inputs.hot_experts import hot_run, with_routing
 
 from traceanalyzer.cli import main
 from traceanalyzer.cli.records import schema
@@ -100,15 +100,7 @@ def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(
     folder = hot_run(tmp_path / "run")
     assert main(["plan", "experts", str(folder)]) == 3
     assert "loads of single experts are not known" in capfd.readouterr().err
-    (folder / "routing").mkdir()
-    for rank in range(2):
-        rows = [
-            {"step": step, "layer": 0, "rank": rank, "tokens_to_expert": [4, 6, 20, 10], "send_splits": [10, 30],
-             "receive_splits": [[10, 10], [30, 30]][rank], "group": [0, 1]}
-            for step in range(3)
-        ]  # fmt: skip
-        (folder / "routing" / f"rank{rank:05d}.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
-    (folder / "run.json").write_text(json.dumps(EXPERT_JOB))
+    with_routing(folder)
     out = tmp_path / "placement.json"
     assert main(["plan", "experts", str(folder), "--placement", str(out)]) == 0
     assert "1.50× the mean now" in capfd.readouterr().out
@@ -140,19 +132,3 @@ def test_plan_writes_a_file_and_refuses_what_has_no_expert_loads(
     ):
         assert main([*priced, *wrong]) == 2
         assert says in capfd.readouterr().err
-
-
-EXPERT_JOB = {
-    "kind": "experts",
-    "layout": {"dp": 2, "ep": 2},
-    "model": {
-        "num_layers": 1, "hidden_size": 8, "num_heads": 2, "num_kv_heads": 2, "head_size": 4, "ffn_size": 0,
-        "vocab_size": 32, "num_experts": 4, "experts_per_token": 2, "expert_ffn_size": 16,
-    },
-    "compute_mode": "paced",
-    "backend": "gloo",
-    "dtype": "float32",
-    "tokens_per_step": 40,
-    "sequence_length": 20,
-    "status": "completed",
-}  # fmt: skip

@@ -167,6 +167,7 @@ def namespaces() -> bool:
     return tried.returncode == 0
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 @pytest.mark.skipif(not shutil.which("unshare") or not namespaces(), reason="no host names of one's own here")
 def test_the_batch_script_runs_two_nodes_and_their_folders_are_one_run(tmp_path: Path) -> None:

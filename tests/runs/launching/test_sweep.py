@@ -84,6 +84,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
 Launch = Callable[[str, RunSettings, Callable[[str], None], Mapping[str, str]], Path]
 
 
+@pytest.mark.wide
 @pytest.mark.runs
 def test_finished_points_are_kept_failed_ones_tried_again_and_all_stand_in_one_table(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

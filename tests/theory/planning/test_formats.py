@@ -46,7 +46,7 @@ def test_files_of_frameworks_come_back(framework: Framework, preset: str, device
         batch_size=2 * devices,
     )
     best, text = first_written(at, search(at).ranked, framework.name)
-    back = read(text, at.shape.num_layers)
+    back = read(text, at.shape.num_layers, devices)
     assert back.configuration == best.configuration
     assert back.batch_size == at.batch_size
     if framework is DEEPSPEED:
@@ -68,11 +68,15 @@ def test_pipelines_and_layers_come_back() -> None:
     back = read(WRITERS["torchtitan"](at, Setting.of(replace_batch(at, 128), interleaved)), 80)
     assert back.configuration == interleaved
     some = replace(interleaved, zero=1, num_recomputed_layers=6)
-    back = read(WRITERS["megatron"](at, Setting.of(replace_batch(at, 128), some)))
+    text = WRITERS["megatron"](at, Setting.of(replace_batch(at, 128), some))
+    assert "--world-size" not in text, "the launcher's WORLD_SIZE says it; Megatron-LM has no such argument"
+    with pytest.raises(InputError):
+        read(text)
+    back = read(text, num_devices=64)
     assert back.configuration == some
     plain = replace(interleaved, zero=1, schedule=ScheduleName("1F1B"), num_chunks=1, policy=Policy.FULL)
     for name in ("megatron", "deepspeed"):
-        assert read(WRITERS[name](at, Setting.of(replace_batch(at, 128), plain))).configuration == plain
+        assert read(WRITERS[name](at, Setting.of(replace_batch(at, 128), plain)), num_devices=64).configuration == plain
 
 
 def replace_batch(at: PlanJob, batch_size: int) -> PlanJob:
@@ -88,6 +92,7 @@ def replace_batch(at: PlanJob, batch_size: int) -> PlanJob:
         ("megatron", {"policy": Policy.SELECTIVE}),
         ("megatron", {"pp": 2, "dp": 4, "schedule": ScheduleName("ZBVZeroBubble"), "num_chunks": 2}),
         ("deepspeed", {"cp": 2, "dp": 4}),
+        ("deepspeed", {"tp": 2, "dp": 4, "zero": 3}),
         ("deepspeed", {"pp": 2, "dp": 4, "zero": 2, "schedule": ScheduleName("1F1B")}),
     ],
 )

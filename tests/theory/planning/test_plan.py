@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from plan_jobs import job
@@ -61,3 +62,40 @@ def test_pipelines_leave_a_node_better_than_tensor_slices() -> None:
     pipelined = per_device(1, 16) / per_device(1, 8) - 1
     assert tensor == pytest.approx(-0.43, abs=0.05)
     assert pipelined == pytest.approx(-0.14, abs=0.03)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"num_devices": 16, "batch_size": 3}, "an undivided model is not possible"),
+        (
+            {"num_devices": 16, "batch_size": 16, "memory_bytes": 12 * 2**30},
+            "no configuration that leaves the model undivided fits",
+        ),
+        ({"num_devices": 16, "batch_size": 16}, None),
+    ],
+)
+def test_why_the_model_is_divided(given: dict[str, Any], said: str | None) -> None:
+    """The reason is one that the whole space shows, not only what was kept of it."""
+    planned = plan(job(find_preset("llama-3-8b").shape, sequence_length=1024, **given))
+    assert planned.best is not None
+    why = planned.decisions[0].why
+    assert [each for each in why if "undivided" in each] == [each for each in why if said and each.startswith(said)]
+    assert (said is None) == (("undivided", True) in planned.found.best_by)
+
+
+def test_rejected_schedules_say_how_many_microbatches_are_missing() -> None:
+    found = plan(job(find_preset("llama-3-8b").shape, num_devices=8, sequence_length=1024, batch_size=6)).found
+    rows = [each for each in found.rejections.values() if each.unit == "microbatches"]
+    assert rows
+    for each in rows:
+        assert each.by >= 1, each
+
+
+def test_nothing_to_choose_from_has_a_remedy() -> None:
+    shape = find_preset("llama-3-8b").shape
+    none_valid = plan(job(shape, num_devices=7919, sequence_length=1024, batch_size=64))
+    too_large = plan(job(shape, num_devices=1, sequence_length=1024, batch_size=4))
+    assert none_valid.decisions[0].why[-1].startswith("no division of these devices is valid")
+    assert too_large.decisions[0].why[-1].startswith("take more devices")
+    assert not any("all 1 devices" in each for each in too_large.decisions[0].why)

@@ -63,6 +63,8 @@ def test_the_best_with_every_property(name: str) -> None:
         if memory <= at.capacity_bytes and divides:
             keys: list[tuple[str, object]] = [(key, getattr(each, key)) for key in OF_CONFIGURATIONS]
             keys.append(("size", each.microbatch_size))
+            if each.tp == each.pp == each.ep == 1:
+                keys.append(("undivided", True))
             if each.pp > 1:
                 keys.append(("deep", each.num_microbatches >= 4 * each.pp))
             for key in keys:

@@ -11,6 +11,7 @@ import msgspec
 
 from traceanalyzer.errors import InputError, UsageError
 from traceanalyzer.gaps.efficiency.configurations.calibration import Calibration, calibration
+from traceanalyzer.model import ModelShape
 from traceanalyzer.options.job_file import read_job_file
 from traceanalyzer.review import REVIEW_FILE, read_review
 from traceanalyzer.theory.interconnect.dimension_volumes import ContextExchange
@@ -22,6 +23,8 @@ from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.runs.calibration import calibrated
 
 _GIB = 2**30
+_MOST_GIB = 1024
+"""More than any device holds: such a number is of MiB."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +76,8 @@ class PlanOptions:
         model = read_job_file(self.model).model
         if model is None:
             raise InputError(f"{self.model}: describes a job without a model", "give a preset or a configuration file")
-        return PlanJob(
+        self._check_experts(model)
+        job = PlanJob(
             shape=model,
             cluster=find_cluster(self.hardware),
             num_devices=self.gpus,
@@ -87,6 +91,27 @@ class PlanOptions:
             load_ratio=self.load_ratio,
             memory_bytes=None if self.memory_gib is None else self.memory_gib * _GIB,
         )
+        if job.allowance.fixed_bytes >= job.capacity_bytes:
+            raise UsageError(
+                f"--fixed-gib {self.fixed_gib:g} leaves nothing of a device's {job.capacity_bytes / _GIB:.3g} GiB",
+                "give GiB that hold no weights and activations: 1 to 4 are usual",
+            )
+        return job
+
+    def _check_experts(self, model: ModelShape) -> None:
+        """Refuse what only experts have, and loads that they cannot have."""
+        if not model.num_experts:
+            given = "--load-ratio" if self.load_ratio > 1 else "--dedup" if self.dedup else None
+            if given is not None:
+                raise UsageError(f"{self.model}: has no experts, so {given} says nothing of it", f"leave {given} out")
+            return
+        most = model.num_experts / model.experts_per_token
+        if self.load_ratio > most:
+            raise UsageError(
+                f"--load-ratio {self.load_ratio:g} is more than {most:g}, where every token goes to the same "
+                f"{model.experts_per_token} of {model.num_experts} experts",
+                "give tokens of the fullest rank ÷ mean of all ranks",
+            )
 
 
 def read_options(options: Mapping[str, object]) -> PlanOptions:
@@ -94,4 +119,10 @@ def read_options(options: Mapping[str, object]) -> PlanOptions:
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value} is not a finite number", "give a finite number")
-    return msgspec.convert(dict(options), PlanOptions)
+    given = msgspec.convert(dict(options), PlanOptions)
+    if given.memory_gib is not None and given.memory_gib > _MOST_GIB:
+        raise UsageError(
+            f"--memory-gib {given.memory_gib:g} is more than any device holds",
+            f"give GiB; {given.memory_gib:g} MiB are {given.memory_gib / 1024:.4g}",
+        )
+    return given

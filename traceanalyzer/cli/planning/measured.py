@@ -5,8 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
     from traceanalyzer.gaps.pipeline.measured_times import MeasuredTimes
     from traceanalyzer.review import Review
+
+
+_OF_A_MODEL = {"dtype": "--dtype", "efficiency": "--efficiency", "sequence_length": "--sequence"}
+_OF_A_CLUSTER = {name: f"--{name}" for name in ("tp", "cp", "dp", "ep", "etp", "zero", "recipe")}
+
+
+def refuse_idle(options: Mapping[str, object], given: Collection[str]) -> None:
+    """Refuse options that would change nothing without another one. Raises `UsageError`."""
+    from traceanalyzer.errors import UsageError
+
+    idle: list[tuple[str, str]] = []
+    if options["model"] is None:
+        idle += [(said, "--model") for name, said in _OF_A_MODEL.items() if name in given]
+    if options["hardware"] is None:
+        idle += [(said, "--hardware") for name, said in _OF_A_CLUSTER.items() if name in given]
+        if options["calibrate"] is None and "recompute" in given:
+            idle.append(("--recompute", "--hardware or --calibrate"))
+    for name, needed in idle:
+        raise UsageError(f"{name} needs {needed}", f"give {needed} too, or leave {name} out")
 
 
 def calibrated_options(options: dict[str, object]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from click.core import ParameterSource
 
 from traceanalyzer.cli.manners.help import Command
 from traceanalyzer.cli.screen import say, screen_width
@@ -131,13 +132,15 @@ def command(**options: object) -> None:
 
     from reports.page.terminal import WIDE, terminal
     from reports.prediction.page import prediction_page
-    from traceanalyzer.cli.planning.measured import calibrated_options
+    from traceanalyzer.cli.planning.measured import calibrated_options, refuse_idle
     from traceanalyzer.cli.planning.prices import job_text
     from traceanalyzer.options.job_prices import job_record, price_job
     from traceanalyzer.options.prediction import read_options, results, written_order
     from traceanalyzer.output import write_result
     from traceanalyzer.theory.prediction.record import record, to_json
 
+    source = click.get_current_context().get_parameter_source
+    refuse_idle(options, [name for name in options if source(name) is ParameterSource.COMMANDLINE])
     calibrated = calibrated_options(options)
     given = read_options(options)
     predicted = results(given)

@@ -21,6 +21,9 @@ def job_text(priced: Sequence[PricedSchedule]) -> str:
             f"TP to DP: exposed exchanges, share of the step; a device holds {job.capacity_bytes / _GIB:.3g} GiB"
         )
     ]
+    notes.append(
+        "a price by shape of this layout's multiplies and exchanges; the table above takes one device per stage at --efficiency of its peak"
+    )
     for each in priced:
         if each.parts_ns is None:
             notes.append(f"! {each.title}: {each.reason}")

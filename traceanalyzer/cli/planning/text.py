@@ -8,7 +8,7 @@ from itertools import islice
 
 from traceanalyzer.gaps.efficiency.configurations.calibration import Calibration
 from traceanalyzer.theory.memory.rank import RankMemory, stage_memory
-from traceanalyzer.theory.planning.found import Ranked
+from traceanalyzer.theory.planning.found import Ranked, Rejection
 from traceanalyzer.theory.planning.plan import Plan, bubble_share
 
 _GIB = 2**30
@@ -137,6 +137,17 @@ def _rejected(planned: Plan) -> list[str]:
 
 def _rejections(planned: Plan) -> Iterator[str]:
     for each in sorted(planned.found.rejections.values(), key=lambda one: -one.count):
-        off = f", off by {each.by:.3g} {each.unit}" if each.unit and each.by != float("inf") else ""
-        nearest = f"; nearest: {each.nearest}{off}" if each.nearest else ""
-        yield f"  {each.count} by {each.reason}{nearest}"
+        nearest = f"; nearest: {each.nearest}{_off(each)}" if each.nearest else ""
+        yield f"  {each.count}: {each.reason}{nearest}"
+
+
+def _off(rejection: Rejection) -> str:
+    """How far the nearest is from what is possible."""
+    if not rejection.unit or rejection.by == float("inf"):
+        return ""
+    if rejection.unit.startswith("GiB"):
+        return f", {rejection.by:.3g} {rejection.unit}"
+    unit = rejection.unit
+    if rejection.by == 1:
+        unit = unit.removesuffix("es" if unit.endswith("ches") else "s")
+    return f", off by {rejection.by:.0f} {unit}"

@@ -13,6 +13,7 @@ import polars as pl
 from traceanalyzer.job import Job
 from traceanalyzer.schema import COLLECTIVES, DIRECTION, GATHERED, MATCH_BASIS, conform
 from traceanalyzer.tables.communication.matching import number_matches
+from traceanalyzer.tables.communication.shown_groups import with_shown_group
 from traceanalyzer.tables.computation.shapes import integer_list, tensor_bytes
 from traceanalyzer.tables.groups.listed import process_groups, with_role
 from traceanalyzer.tables.steps.windows import assign_steps, on_main_thread
@@ -53,7 +54,7 @@ def collectives(
     if calls.is_empty():
         return pl.DataFrame(schema=COLLECTIVES)
     ended = _with_end(_with_part(calls, main), main, events)
-    grouped = _with_group(assign_steps(ended, windows), ranks)
+    grouped = with_shown_group(_with_group(assign_steps(ended, windows), ranks), ranks, job)
     matched = _matched(grouped)
     if (job is None or job.layout is None) and _impossible(matched, ranks):
         matched = _matched(_with_own_group(grouped, ranks))

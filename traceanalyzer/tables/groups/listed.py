@@ -178,12 +178,8 @@ def job_roles(job: Job | None) -> pl.DataFrame:
     )
 
 
-def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> pl.DataFrame:
-    """Rows (`LINKED`) with the `group` of all-to-all kernels that no call of the process group launched.
-
-    Kernels of DeepEP, NVSHMEM and their kin name no group. A rank whose description or job shows exactly one expert group
-    runs them in that one; on other ranks the group stays unknown.
-    """
+def expert_groups(ranks: pl.DataFrame, job: Job | None) -> pl.DataFrame:
+    """The expert group of ranks whose description or job shows exactly one: `rank`, `group`."""
     listed = process_groups(ranks)
     described = listed.join(described_roles(listed).filter(pl.col("role") == "ep"), on=["group", "pg_name"], how="semi")
     layouts: dict[str, pl.Series] = {}
@@ -193,7 +189,16 @@ def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) 
         layouts = {"rank": pl.Series(range(layout.world_size), dtype=pl.Int32), "group": pl.Series(of_job)}
     declared = pl.DataFrame(layouts, schema={"rank": pl.Int32, "group": pl.String})
     found = pl.concat([described.select("rank", "group"), declared]).unique()
-    single = found.filter(pl.len().over("rank") == 1).rename({"group": "_expert_group"})
+    return found.filter(pl.len().over("rank") == 1)
+
+
+def with_expert_group(rows: pl.DataFrame, ranks: pl.DataFrame, job: Job | None) -> pl.DataFrame:
+    """Rows (`LINKED`) with the `group` of all-to-all kernels that no call of the process group launched.
+
+    Kernels of DeepEP, NVSHMEM and their kin name no group. A rank whose description or job shows exactly one expert group
+    runs them in that one; on other ranks the group stays unknown.
+    """
+    single = expert_groups(ranks, job).rename({"group": "_expert_group"})
     nameless = pl.col("call").is_null() & pl.col("group").is_null() & (pl.col("operation") == "all_to_all")
     return (
         rows.join(single, on="rank", how="left", maintain_order="left")

@@ -6,13 +6,13 @@ raise throughput. What a rule says is compared with the fastest configurations t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from traceanalyzer.theory.memory.recipes import Recipe
 from traceanalyzer.theory.model.parameters import parameters
 from traceanalyzer.theory.planning.found import Found, Ranked
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
+from traceanalyzer.theory.planning.space import undivided_is_valid
 
 _GIB = 2**30
 _NAMES = {
@@ -52,22 +52,29 @@ class Rule:
 def decide(job: PlanJob, found: Found) -> tuple[Decision, ...]:
     """The steps that lead to the fastest configuration; only the first where nothing fits."""
     if not found.ranked:
-        return (Decision(step="fit", branch="nothing fits", why=_states(job)),)
+        return (Decision(step="fit", branch="nothing fits", why=(*_states(job), _remedy(found))),)
     best = found.ranked[0]
     return _fit(job, found, best), _batch(job, best), _throughput(found, best)
+
+
+def _remedy(found: Found) -> str:
+    """What to change where there is nothing to choose from."""
+    if found.num_priced:
+        return "take more devices, shorter sequences, or a recipe of fewer bytes per parameter"
+    return "no division of these devices is valid: change the number of devices or sequences by the reasons below"
 
 
 def _states(job: PlanJob) -> tuple[str, ...]:
     count = parameters(job.shape, with_mtp=True).total
     each = _bytes_per_parameter(job.recipe)
     total, capacity = count * each, job.capacity_bytes
-    return (
-        (
-            f"{count / 1e9:.4g} billion parameters at {each:g} bytes ({job.recipe.name}) make {total / _GIB:.5g} GiB of weights, "
-            f"gradients and optimizer state: {total / capacity:.3g} devices of {capacity / _GIB:.3g} GiB"
-        ),
-        f"divided over all {job.num_devices} devices they take {total / job.num_devices / _GIB:.3g} GiB each",
+    needed = (
+        f"{count / 1e9:.4g} billion parameters at {each:g} bytes ({job.recipe.name}) make {total / _GIB:.5g} GiB of weights, "
+        f"gradients and optimizer state: {total / capacity:.3g} devices of {capacity / _GIB:.3g} GiB"
     )
+    if job.num_devices == 1:
+        return (needed,)
+    return needed, f"divided over all {job.num_devices} devices they take {total / job.num_devices / _GIB:.3g} GiB each"
 
 
 def _bytes_per_parameter(recipe: Recipe) -> float:
@@ -80,11 +87,11 @@ def _fit(job: PlanJob, found: Found, best: Ranked) -> Decision:
         f"{name}={value}" for name, value in (("TP", chosen.tp), ("PP", chosen.pp), ("EP", chosen.ep)) if value > 1
     ]
     ways = ", ".join(divided) if divided else "no division of the model"
-    branch = f"{ways}; ZeRO-{chosen.zero} over {chosen.dp * chosen.cp} replicas"
+    branch = f"{ways}; {_replicas(chosen)}"
     if chosen.cp > 1:
         branch += f"; sequences over CP={chosen.cp}"
     branch += f"; {chosen.recompute_text() or 'nothing recomputed'}"
-    alone = _fastest(found, lambda each: each.tp == each.pp == each.ep == 1)
+    alone = found.best_by.get(("undivided", True))
     why = [
         *_states(job),
         f"the fullest rank then holds {best.memory_bytes / _GIB:.3g} GiB: {_headroom(job, best)} stay free",
@@ -92,8 +99,25 @@ def _fit(job: PlanJob, found: Found, best: Ranked) -> Decision:
     if divided and alone:
         why.append(f"ZeRO alone would fit too, {_slower(alone, best)}: {alone.configuration.text()}")
     elif divided:
-        why.append("without dividing the model, none of the fastest configurations fits")
+        why.append(_undivided(job))
     return Decision(step="fit", branch=branch, why=tuple(why))
+
+
+def _replicas(chosen: Configuration) -> str:
+    if chosen.dp * chosen.cp == 1:
+        return "one replica, over which ZeRO has nothing to divide"
+    ranks = f"{chosen.dp} replicas" if chosen.cp == 1 else f"{chosen.dp * chosen.cp} ranks (DP x CP)"
+    return f"ZeRO-{chosen.zero} over {ranks}"
+
+
+def _undivided(job: PlanJob) -> str:
+    """Why nothing leaves the model whole: there is no such configuration, or none fits."""
+    if not undivided_is_valid(job):
+        return (
+            f"an undivided model is not possible: {job.batch_size} sequences do not divide over the replicas that "
+            f"{job.num_devices} devices would be"
+        )
+    return "no configuration that leaves the model undivided fits"
 
 
 def _headroom(job: PlanJob, ranked: Ranked) -> str:
@@ -146,11 +170,6 @@ def _slower(other: Ranked, best: Ranked) -> str:
     return f"{other.step_ns / best.step_ns - 1:+.1%} time"
 
 
-def _fastest(found: Found, keeps: Callable[[Configuration], bool]) -> Ranked | None:
-    known = [*found.ranked, *found.pareto, *found.best_by.values()]
-    return min((each for each in known if keeps(each.configuration)), key=lambda each: each.step_ns, default=None)
-
-
 def rules(job: PlanJob, found: Found) -> tuple[Rule, ...]:
     """Every rule of thumb, checked."""
     if not found.ranked:
@@ -188,7 +207,7 @@ def _least(found: Found, name: str, values: tuple[object, ...]) -> Ranked | None
 def _rule(text: str, keeping: Ranked | None, breaking: Ranked | None) -> Rule:
     if keeping is None or breaking is None:
         missing = "keeps" if keeping is None else "breaks"
-        return Rule(text=text, holds=None, evidence=f"nothing that {missing} it fits")
+        return Rule(text=text, holds=None, evidence=f"no valid configuration that {missing} it fits")
     sides = (("keeping it", keeping), ("breaking it", breaking))
     evidence = "; ".join(f"{name} {each.step_ns / 1e9:.4g} s ({each.configuration.text()})" for name, each in sides)
     return Rule(text=text, holds=keeping.step_ns <= breaking.step_ns, evidence=evidence)

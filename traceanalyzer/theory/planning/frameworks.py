@@ -25,6 +25,7 @@ class Framework:
     """Whether ETP can differ from TP."""
     context: bool = True
     experts: bool = True
+    most_zero_with_tp: int = 3
     even_stages: bool = False
     """Whether every stage must have as many layers."""
 
@@ -83,8 +84,9 @@ DEEPSPEED = Framework(
     expert_slices=False,
     context=False,
     experts=False,
+    most_zero_with_tp=2,
 )
-"""Its pipeline engine refuses ZeRO-2 and 3. Experts and sequence parallelism are set in code there, not in its JSON."""
+"""Its pipeline engine refuses ZeRO-2 and 3, its tensor parallelism (`autotp_size`) ZeRO-3. Experts and sequence parallelism are set in code there, not in its JSON."""
 
 _KNOWN = {each.name: each for each in (ANY, MEGATRON, TORCHTITAN, DEEPSPEED)}
 

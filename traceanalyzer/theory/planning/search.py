@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from traceanalyzer.theory.planning.found import NUM_RANKED, Found, Ranked, front
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
 from traceanalyzer.theory.planning.prices.bounds import least_ns
-from traceanalyzer.theory.planning.prices.pipelines import Floats, refusals
+from traceanalyzer.theory.planning.prices.pipelines import Floats, missing_microbatches, refusals
 from traceanalyzer.theory.planning.prices.place_memory import PlaceMemory, place_memory
 from traceanalyzer.theory.planning.prices.pricing import Axes, Place, Prices, prices
 from traceanalyzer.theory.planning.space import space
@@ -106,8 +106,9 @@ def _runnable(found: Found, axes: Axes, counts: list[int], shape: tuple[int, ...
     runs = np.ones(shape[:2], dtype=bool)
     for row, column, why in refusals(axes.pipelines, tuple(counts)):
         runs[row, column] = False
-        schedule = axes.pipelines[row].schedule
-        found.reject(f"{schedule} cannot run this number of microbatches", shape[2] * shape[3], why, 1.0)
+        pipeline = axes.pipelines[row]
+        reason = f"{pipeline.schedule} cannot run, or has no price at, this number of microbatches"
+        found.reject(reason, shape[2] * shape[3], why, missing_microbatches(pipeline, counts[column]), "microbatches")
     return np.broadcast_to(runs[:, :, None, None], shape)
 
 
@@ -174,7 +175,8 @@ def _whole(at: _At) -> list[tuple[str, object]]:
     """Properties of everything at a place."""
     place = at.place
     degrees: list[tuple[str, object]] = [(name, getattr(place, name)) for name in ("tp", "cp", "pp", "ep", "etp")]
-    return [*degrees, ("inside", place.tp <= at.job.cluster.domain)]
+    undivided: list[tuple[str, object]] = [("undivided", True)] if place.tp == place.pp == place.ep == 1 else []
+    return [*degrees, ("inside", place.tp <= at.job.cluster.domain), *undivided]
 
 
 def _properties(at: _At) -> list[list[list[tuple[str, object]]]]:

@@ -31,6 +31,12 @@ def space(job: PlanJob, found: Found) -> Iterator[tuple[Place, Axes]]:
             yield place, axes
 
 
+def undivided_is_valid(job: PlanJob) -> bool:
+    """Whether a place without TP, PP and EP exists: the batch divides over the replicas, with or without CP."""
+    degrees = (cp for cp in divisors(job.num_devices) if cp == 1 or _context_fits(job, 1, cp))
+    return any(job.batch_size % (job.num_devices // cp) == 0 for cp in degrees)
+
+
 def divisors(number: int) -> list[int]:
     """In order."""
     return [each for each in range(1, number + 1) if number % each == 0]
@@ -39,6 +45,8 @@ def divisors(number: int) -> list[int]:
 def _zeros(job: PlanJob, place: Place) -> tuple[int, ...]:
     """Stages of ZeRO: without replicas they are all alike."""
     stages = job.framework.zero if place.pp == 1 else job.framework.zero_in_pipelines
+    if place.tp > 1:
+        stages = tuple(each for each in stages if each <= job.framework.most_zero_with_tp)
     alone = place.replicas(job.num_devices) * place.cp * place.tp == max(place.tp, place.ep * place.etp)
     return stages[:1] if alone and place.replicas(job.num_devices) * place.cp == 1 else stages
 

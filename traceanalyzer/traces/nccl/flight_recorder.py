@@ -52,6 +52,7 @@ DUMPS = pl.Schema(
         "file": pl.String,
         "rank": pl.Int32,
         "version": pl.String,  # of the dump's layout
+        "job_id": pl.String,  # of the run, where our recorder wrote the dump
         "library": pl.String,  # version of NCCL or RCCL
         "pg_name": pl.String,  # null if the dump lists no group
         "pg_desc": pl.String,
@@ -137,7 +138,9 @@ def _dump(dump: dict[str, Any], file: Path) -> Dump:
     ]
     library = dump.get("comm_lib_version") or dump.get("nccl_version") or None
     groups = [{"pg_name": name, "pg_desc": desc, "group": group} for name, desc, group in listed] or [{}]
-    dumps = typed_rows([{**about, "library": library, **group} for group in groups], DUMPS)
+    dumps = typed_rows(
+        [{**about, "job_id": _short(dump.get("job_id")), "library": library, **group} for group in groups], DUMPS
+    )
     members = dumps.select("pg_name", "group").drop_nulls().unique("pg_name", keep="first", maintain_order=True)
     flight = typed_rows(rows, FLIGHT).drop("group").join(members, on="pg_name", how="left", maintain_order="left")
     return Dump(flight.select(FLIGHT.names()), dumps, len(entries) - len(rows))

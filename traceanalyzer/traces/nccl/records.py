@@ -74,6 +74,7 @@ def read_records(path: Where) -> Records:
         lost += broken
         defects += [defect_row("record.broken", str(file), events=broken)] if broken else []
     dumps = pl.concat(listed)
+    _one_run(dumps)
     _one_dump_per_rank(dumps)
     measured = _with_job_rank(pl.concat(inspector)) if inspector else NO_RECORDS.inspector
     return Records(pl.concat(flight), dumps, measured, lost, tuple(failures), tuple(defects))
@@ -175,6 +176,16 @@ def ranks_of_records(records: Records) -> pl.DataFrame:
     ]
     rows = pl.concat([conform(part.with_columns(pl.lit(0).alias("cycle")), RANKS) for part in parts])
     return rows.unique("rank", keep="first", maintain_order=True).sort("rank")
+
+
+def _one_run(dumps: pl.DataFrame) -> None:
+    files = dumps.drop_nulls("job_id").unique("job_id", keep="first").sort("file")
+    if files.height > 1:
+        one, other = files.select("file", "job_id").rows()[:2]
+        raise InputError(
+            f"{one[0]} and {other[0]} are dumps of two runs, {one[1]} and {other[1]}",
+            "give the folders of one run; those of all its nodes may be given together",
+        )
 
 
 def _one_dump_per_rank(dumps: pl.DataFrame) -> None:

@@ -32,7 +32,10 @@ class Written(NamedTuple):
 
 def first_written(job: PlanJob, ranked: Sequence[Ranked], framework: str) -> Written:
     """The fastest configuration that the framework's file can say, and the file. Raises `DomainError` if none can."""
-    reason = DomainError("nothing fits", "see why above")
+    reason = DomainError(
+        f"nothing that {framework} can run fits",
+        f"'plan job --framework {framework}' without output files says what is rejected and why",
+    )
     for each in ranked:
         try:
             return Written(each, WRITERS[framework](job, Setting.of(job, each.configuration)))
@@ -41,13 +44,14 @@ def first_written(job: PlanJob, ranked: Sequence[Ranked], framework: str) -> Wri
     raise reason
 
 
-def read(text: str, num_layers: int | None = None) -> Setting:
+def read(text: str, num_layers: int | None = None, num_devices: int | None = None) -> Setting:
     """The setting in a torchtitan job file, a Megatron-LM command line or a DeepSpeed JSON, distinguished by content.
 
-    `num_layers` is needed to count the chunks of a torchtitan pipeline. Raises `InputError`.
+    `num_layers` is needed to count the chunks of a torchtitan pipeline, `num_devices` to count the replicas of Megatron-LM,
+    which takes them from the launcher. Raises `InputError`.
     """
     if "--num-layers" in text:
-        return megatron.read(megatron_arguments(text))
+        return megatron.read(megatron_arguments(text), num_devices)
     try:
         config: Mapping[str, object] = json.loads(text) if text.lstrip().startswith("{") else tomllib.loads(text)
     except ValueError as error:

@@ -14,6 +14,7 @@ from traceanalyzer.model_configs.settings import Settings
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.theory.memory.activations import Policy
 from traceanalyzer.theory.planning.formats.settings import Setting
+from traceanalyzer.theory.planning.frameworks import DEEPSPEED
 from traceanalyzer.theory.planning.job import Configuration, PlanJob
 
 
@@ -24,6 +25,10 @@ def write(job: PlanJob, setting: Setting) -> str:  # noqa: ARG001 - all writers 
     pipelined = chosen.pp > 1
     if not sayable or chosen.policy is Policy.SELECTIVE or (pipelined and chosen.zero > 1):
         raise DomainError(f"DeepSpeed's JSON has no setting for {chosen.text()}", "plan with --framework deepspeed")
+    if chosen.tp > 1 and chosen.zero > DEEPSPEED.most_zero_with_tp:
+        raise DomainError(
+            f"DeepSpeed refuses ZeRO-{chosen.zero} beside autotp_size", "plan with ZeRO-2 at most, or without TP"
+        )
     if pipelined and chosen.schedule != ScheduleName("1F1B"):
         raise DomainError(f"DeepSpeed runs 1F1B, not {chosen.schedule}", "plan with --framework deepspeed")
     config: dict[str, object] = {

@@ -32,10 +32,10 @@ def write(job: PlanJob, setting: Setting) -> str:
     return text
 
 
-def read(arguments: Mapping[str, object]) -> Setting:
-    """The setting in a namespace of arguments. Raises `InputError`."""
+def read(arguments: Mapping[str, object], num_devices: int | None = None) -> Setting:
+    """The setting in a namespace of arguments; the launcher's WORLD_SIZE says how many devices. Raises `InputError`."""
     settings = Settings(arguments, "Megatron-LM's arguments")
-    devices = settings.integer("world_size", default=0)
+    devices = num_devices or settings.integer("world_size", default=0)
     degrees = {
         "tp": settings.integer("tensor_model_parallel_size", default=1),
         "pp": settings.integer("pipeline_model_parallel_size", default=1),
@@ -45,7 +45,9 @@ def read(arguments: Mapping[str, object]) -> Setting:
     degrees["etp"] = settings.integer("expert_tensor_parallel_size", default=degrees["tp"])
     model_parallel = degrees["tp"] * degrees["pp"] * degrees["cp"]
     if not devices or devices % model_parallel:
-        raise InputError(f"{devices} devices do not divide by {model_parallel}", "add --world-size to the arguments")
+        raise InputError(
+            f"{devices} devices do not divide by {model_parallel}", "say how many devices the launcher starts"
+        )
     chunks = settings.integer("num_virtual_stages_per_pipeline_rank", default=1)
     schedule = ScheduleName("GradAccumulation")
     if degrees["pp"] > 1:
@@ -138,7 +140,6 @@ def _experts(shape: ModelShape) -> Iterator[str]:
 
 
 def _parallel(chosen: Configuration) -> Iterator[str]:
-    yield f"--world-size {chosen.tp * chosen.cp * chosen.pp * chosen.dp}"
     yield f"--tensor-model-parallel-size {chosen.tp}"
     if chosen.tp > 1:
         yield "--sequence-parallel"

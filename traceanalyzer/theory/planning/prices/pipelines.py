@@ -6,6 +6,7 @@ letters, domains and sources are those of `traceanalyzer.theory.schedules.laws`,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -98,6 +99,17 @@ def refusal(pipeline: Pipeline, num_microbatches: int) -> str:
     if pipeline.schedule == ScheduleName("InterleavedZeroBubble") and num_microbatches % pipeline.num_ranks:
         return f"there is no formula for the bubble of {pipeline.schedule} with {num_microbatches} microbatches on {pipeline.num_ranks} ranks"
     return ""
+
+
+@cache
+def missing_microbatches(pipeline: Pipeline, num_microbatches: int) -> float:
+    """How many more make the schedule run where it is refused; infinite if none of the usual numbers do.
+
+    Tried are an even number, a multiple of the ranks, and the least numbers that schedules ask for.
+    """
+    p, m = pipeline.num_ranks, num_microbatches
+    more = sorted({1, -m % p, p - m, 2 * p - 1 - m, 2 * p - m})
+    return float(next((each for each in more if each > 0 and not refusal(pipeline, m + each)), math.inf))
 
 
 @cache

@@ -1,0 +1,128 @@
+"""Every command of README and docs that can run here runs, on inputs of the names that the pages use."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from inputs.flight_dumps import call, dumped
+from inputs.hot_experts import hot_run, with_routing
+from inputs.nsys_file import nsys_twin
+from planted import Faults, Job, plant
+
+from traceanalyzer.cli import main
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WRITTEN = [page for page in PAGES if page.name not in ("command-line.md", "measurements.md")]
+PIPELINE = Job(pp=4, num_microbatches=4, num_steps=3)
+MODEL = {
+    "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
+    "intermediate_size": 256, "vocab_size": 128, "max_position_embeddings": 8192,
+}  # fmt: skip
+MEANT = {
+    "PATH": "runs/first", "RUN": "runs/first", "TRACES": "runs/first", "TRACE": "runs/first", "CAPTURE": "capture.made",
+    "RESULT": "result", "BASE": "before", "NEW": "after", "RUN1": "after", "RUN2": "after", "RUN3": "before", "NAME": "steps",
+    "COMMAND": "analyze", "DUMPS/": "dumps", "PATH...": "runs/first", "demo/pipeline": "runs/first", "demo/experts": "runs/experts",
+    "runs/a": "runs/first", "runs/slow": "after", "/runs/indexed-job": "runs/first", "/shared/runs/42": "runs/first",
+}  # fmt: skip
+"""What the words of the pages stand for among the inputs below."""
+
+
+def commands_of(page: Path) -> Iterator[str]:
+    """Command lines in a page's indented blocks and tables, without comments; several on one line by themselves."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    blocks = [line.strip() for line in lines if re.match(r" {4,}(\$ )?traceanalyzer ", line)]
+    cells = [code for line in lines if line.startswith("|") for code in re.findall(r"`(traceanalyzer [^`]*)`", line)]
+    for text in [*blocks, *cells]:
+        yield from (part.strip() for part in re.sub(r"\s+#.*", "", text.removeprefix("$ ")).split("&&"))
+
+
+def why_not(text: str) -> str | None:
+    """Why a command is not run here; None if it is."""
+    words = shlex.split(text)
+    if "…" in text or "<" in text or "NODE_FOLDER" in text or (len(words) == 2 and words[1] != "doctor"):
+        return "stands for several commands"
+    if words[1] == "run" and "--dry-run" not in words:
+        return "launches a job: the tests marked `runs` do"
+    if words[1] == "mcp":
+        return "waits for a client: tests/agents speak to it"
+    if "SWEEP" in words or "runs/sweep" in words:
+        return "needs a sweep of launched jobs: tests/reports/pages/test_sweep.py has one"
+    return None
+
+
+def meant(word: str, text: str) -> str:
+    """What a word of a page stands for."""
+    if word == "FILE":
+        return "job.json" if "--job" in text else "made.html" if "report" in text else "made.pftrace"
+    if word in ("PATH", "RUN") and ("expert" in text or "routing" in text):
+        return "runs/experts"
+    return MEANT.get(word, word)
+
+
+COMMANDS = sorted({(page.name, text) for page in WRITTEN for text in commands_of(page)})
+RUNNING = [each for each in COMMANDS if why_not(each[1]) is None]
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an input under every name that the pages use."""
+    folder = tmp_path_factory.mktemp("docs")
+    for name, job, faults in (
+        ("runs/first", PIPELINE, Faults()),
+        ("before", PIPELINE, Faults(varying_compute=0.01)),
+        ("after", PIPELINE, Faults(varying_compute=0.01, seed=1, slow_compute={2: 1.3})),
+        ("traces", PIPELINE, Faults()),
+        ("base", PIPELINE, Faults()),
+        ("new", PIPELINE, Faults()),
+    ):
+        planted = plant(job, faults, folder / "planted" / name)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        planted.traces.rename(folder / name)
+    with_routing(hot_run(folder / "runs/experts"))
+    (folder / "dumps").mkdir()
+    for rank in range(2):
+        dumped(folder / "dumps", rank, [call(number) for number in range(1, 4 - rank)])
+    (folder / "config.json").write_text(json.dumps(MODEL))
+    (folder / "job.json").write_text(
+        json.dumps({**MODEL, "action_pattern": r"^compute:(?P<stage>\d+)(?P<phase>[FB])(?P<microbatch>\d+)$"})
+    )
+    for file in [*(folder / "base").glob("*.gz"), *(folder / "new").glob("*.gz")]:
+        file.with_suffix("").write_bytes(gzip.decompress(file.read_bytes()))
+        file.unlink()
+    (folder / "job.toml").write_text('kind = "mix"\ndp = 2\n')
+    (folder / "map.json").write_text(json.dumps({"kind": "op", "start_ns": "begin"}))
+    orders = [[f"{rank}F{each}" for each in range(8)] + [f"{rank}B{each}" for each in range(8)] for rank in range(4)]
+    (folder / "mine.csv").write_text("".join(",".join(order) + "\n" for order in orders))
+    nsys_twin(
+        json.loads(gzip.decompress(next((folder / "traces").glob("*.json.gz")).read_bytes())), folder / "rank0.sqlite"
+    )
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        assert main(["analyze", "runs/first", "--out", "result", "--json", "review.json"]) == 0
+        assert main(["gate", "init", "result"]) == 0
+        assert main(["table", "runs/first", "ops", "--format", "csv", "-o", "ops.csv"]) == 0
+    header, rows = (folder / "ops.csv").read_text().split("\n", 1)
+    (folder / "ops.csv").write_text(header.replace("kind", "op").replace("start_ns", "begin") + "\n" + rows)
+    return folder
+
+
+def test_most_commands_are_run() -> None:
+    assert len(RUNNING) > 0.7 * len(COMMANDS), [each for each in COMMANDS if each not in RUNNING]
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize(("page", "text"), RUNNING, ids=[f"{page}: {text}" for page, text in RUNNING])
+def test_a_command_of_a_page_runs(page: str, text: str, inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(inputs)
+    if " gate init " in text:
+        (inputs / "gate.toml").unlink()
+        (inputs / "baseline.json").unlink()
+    words = [meant(word, text) for word in shlex.split(text)[1:]]
+    assert main(words) in (0, 1), f"{page}: {text}"
