@@ -31,8 +31,11 @@ def dump_flight(folder: Path, rank: int, backend: str, job_id: str) -> str:
 
 
 def _named(content: bytes, job_id: str) -> bytes:
-    """The dump with the run's `job_id` beside torch's own fields, which tells dumps of other runs apart."""
-    dump: object = pickle.loads(content)  # noqa: S301 - torch wrote it in this process
+    """The dump with the run's `job_id` beside torch's own fields, which tells dumps of other runs apart; as it is if no pickle."""
+    try:
+        dump: object = pickle.loads(content)  # noqa: S301 - torch wrote it in this process
+    except (pickle.PickleError, EOFError, LookupError, ValueError):
+        return content
     return pickle.dumps(dump | {"job_id": job_id}, protocol=4) if isinstance(dump, dict) else content
 
 

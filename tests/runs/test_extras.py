@@ -108,7 +108,7 @@ def test_a_torch_without_a_flight_recorder_or_with_a_broken_one_loses_nothing_el
         (SimpleNamespace(_dump_nccl_trace=broken), "not recorded: ring buffer"),
     ]:
         monkeypatch.setitem(sys.modules, "torch._C._distributed_c10d", bindings)
-        assert dump_flight(tmp_path, 0, "nccl") == says
+        assert dump_flight(tmp_path, 0, "nccl", "20260301T101112-0badcafe") == says
     assert list(tmp_path.rglob("*.tmp")) == []
 
 
@@ -118,7 +118,7 @@ def test_the_flight_recorder_of_the_backend_in_use_is_asked_first(
     both = SimpleNamespace(_dump_nccl_trace=lambda *_: b"nccl", _dump_fr_trace=lambda *_: b"any")
     monkeypatch.setitem(sys.modules, "torch._C._distributed_c10d", both)
     for backend, content in [("nccl", b"nccl"), ("gloo", b"any")]:
-        assert dump_flight(tmp_path, 2, backend) == "recorded"
+        assert dump_flight(tmp_path, 2, backend, "20260301T101112-0badcafe") == "recorded"
         assert (tmp_path / flight_dump.FLIGHT_FILE.format(rank=2)).read_bytes() == content
 
 

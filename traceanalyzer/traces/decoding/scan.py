@@ -251,7 +251,10 @@ class EventScanner:
                 break
             size = min(8 * size, self._limits.event_bytes)
         close = ARRAY_END.search(window.text, start - 1)
-        return close.end() if close and window.over else len(window.text)
+        if close and window.over:
+            return close.end()
+        # what is dropped does not depend on how much is held at once
+        return len(window.text) if window.over else min(len(window.text), window.position + self._limits.event_bytes)
 
 
 def _is_value(text: bytes) -> bool:
