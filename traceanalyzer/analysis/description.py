@@ -203,7 +203,7 @@ def warnings(
     lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
     if result.num_ranks_expected is not None and result.num_ranks_found < result.num_ranks_expected:
         found = result.num_ranks_found
-        lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'is' if found == 1 else 'are'} here.")
+        lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'was' if found == 1 else 'were'} captured.")
     if result.ranks_lost:
         lost = ranks_text(result.ranks_lost)
         lines.append(f"Missing from this capture: {lost}. The result covers only what is left.")

@@ -63,7 +63,7 @@ def _lead(measured: AllToAll | None) -> str:
     if measured is None or measured.rank_load_max_over_mean is None:
         return ""
     chance = loads.by_chance(measured, "rank")
-    ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f' ({chance})' if chance else ''}"
+    ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f', {chance}' if chance else ''}"
     late = f"; ranks wait in exchanges, {waited_for(measured)}" if waited_for(measured) else ""
     return f"{ratio}{late}."
 

@@ -10,7 +10,7 @@ from traceanalyzer.analysis.first_screen.story import first_fault, story_sentenc
 from traceanalyzer.analysis.first_screen.tiles import Known, profiled, tiles
 from traceanalyzer.analysis.first_screen.withheld_causes import withheld_causes
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
-from traceanalyzer.gaps.pipeline.verdict import most_of_it, schedule_explains
+from traceanalyzer.gaps.pipeline.verdict import UNEVEN_SEQUENCE, lengthened_ms, most_of_it, schedule_explains
 from traceanalyzer.review import (
     AllToAll,
     AllToAllTheory,
@@ -64,7 +64,9 @@ def headline(
         withheld: all of the review.
     """
     measured = [
-        *_bubble_sentences(known.bubble, first_fault(findings, known.step.least_reported_ms or 0.0)),
+        *_bubble_sentences(
+            known.bubble, first_fault(findings, known.step.least_reported_ms or 0.0), _of_sequence_ms(findings)
+        ),
         *_all_to_all_sentences(known.all_to_all),
         *_mfu_sentences(known.mfu),
     ]
@@ -81,7 +83,14 @@ def headline(
     )
 
 
-def _bubble_sentences(bubble: Bubble | None, fault: Finding | None) -> list[str]:
+def _of_sequence_ms(findings: Sequence[Finding]) -> float:
+    """What an even cut of the sequence would save per step; 0 where that is not told."""
+    return max(
+        (each.worth_ms or 0.0 for each in findings if each.id == "sequence.balanced" and not each.passed), default=0.0
+    )
+
+
+def _bubble_sentences(bubble: Bubble | None, fault: Finding | None, sequence_ms: float) -> list[str]:
     if bubble is None or bubble.measured_share is None:
         return []
     theory = theory_share(bubble)
@@ -94,7 +103,8 @@ def _bubble_sentences(bubble: Bubble | None, fault: Finding | None) -> list[str]
         explained = schedule_explains(bubble.largest_fault, bubble.fault_limit_ms or 0.0)
         verdict = "the schedule itself explains it" if explained else "as much as the schedule alone would give"
     elif gap > 0:
-        verdict = f"{points(gap).lstrip('+')} of it are not the schedule's{_mostly(bubble, fault)}"
+        why = f", {UNEVEN_SEQUENCE}" if 2 * sequence_ms > lengthened_ms(bubble) else _mostly(bubble, fault)
+        verdict = f"{points(gap).lstrip('+')} of it are not the schedule's{why}"
     else:
         verdict = "less than equal stages would give: stages are unequal, or actions overlap"
     return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_pipelines(bubble), *_worst_stage(bubble)]

@@ -16,6 +16,8 @@ from traceanalyzer.review.words import milliseconds, percent
 
 LEAST_SHARE = 0.005
 """Of the step: what is smaller is not a fault worth a sentence."""
+MAX_NOISE_SHARE = 0.1
+"""Of the step: where steps vary by more, silence about ranks says little."""
 _COMPARED = ("pipeline.host", "ranks.computation")
 """Checks that are made only where the ranks were compared."""
 _ADDS: dict[PipelineCause, str] = {
@@ -116,6 +118,8 @@ def _bounded_sentence(fault: Finding, step_ms: float) -> str:
         )
         who = _sentence(fault.culprit or "a rank")
         return f"{who} needs {milliseconds(longer)} per step longer than its peers ({share}): {fault.statement}."
+    if fault.at_most_basis == "together":
+        return f"{_sentence(fault.statement or fault.title)}: repairing them together saves {_of_step(fault.at_most_ms or 0.0, step_ms)}."
     waited = f"up to {_of_step(fault.at_most_ms or 0.0, step_ms, '; a bound')}"
     return f"Others wait {waited} for {fault.culprit}: {fault.statement}."
 
@@ -149,4 +153,7 @@ def _nobody(findings: Sequence[Finding], step_ms: float, least_ms: float) -> lis
     if unpriced or not compared:
         return []
     who = "rank, stage or host" if "pipeline.host" in compared else "rank"
+    if least_ms > MAX_NOISE_SHARE * step_ms:
+        limit = _of_step(least_ms, step_ms)
+        return [f"Steps vary so much that a {who} would stand out only beyond {limit}: none does."]
     return [f"No {who} holds up the others by more than {_of_step(least_ms, step_ms)}."]

@@ -133,11 +133,11 @@ def _of_each_step(values: pl.Series) -> Saving:
 
 def prices(graph: ProgramGraph, segments: pl.DataFrame, ranks: Sequence[int], alone: set[int]) -> list[Price]:
     """The worth of repairing each of `ranks`; those in `alone` exchange messages with ranks that were not captured."""
-    whole = _leveled(graph, segments)
+    whole = leveled(graph, segments)
     return [_price(graph, segments, whole, rank, alone) for rank in ranks]
 
 
-def _leveled(graph: ProgramGraph, segments: pl.DataFrame) -> pl.DataFrame:
+def leveled(graph: ProgramGraph, segments: pl.DataFrame) -> pl.DataFrame:
     """Nodes in order with each part at the level of the peers, `to_compute_ns`, ...: shared in proportion."""
     levels = segments.select(
         *_KEY,

@@ -36,6 +36,8 @@ class SlowPlace:
     """Likewise, the difference per step."""
     transfers: pl.DataFrame
     """`rank`, `index`, `repaired_ns`: what every transfer that it lengthens would take."""
+    not_counted_ms: float = 0.0
+    """Per step: other collectives of a slow rank, which no group without it shows to be long."""
 
 
 def slow_places(expected: pl.DataFrame, messages: pl.DataFrame, collectives: pl.DataFrame) -> list[SlowPlace]:
@@ -69,7 +71,9 @@ def _with_collectives(port: SlowPlace, collectives: pl.DataFrame) -> SlowPlace:
     holds = pl.col("group").str.split(",").list.contains(str(port.rank))
     alike = ["kind", "num_members", "send_bytes", "receive_bytes", "between_hosts"]
     usual = known.filter(~holds).group_by(alike).agg(pl.col("transfer_ns").median().alias("_usual"))
-    own = known.filter(holds).join(usual, on=alike, nulls_equal=True)
+    own = known.filter(holds).join(usual, on=alike, how="left", nulls_equal=True)
+    alone = own.filter((pl.col("rank") == port.rank) & pl.col("_usual").is_null())
+    port = replace(port, not_counted_ms=int(alone["transfer_ns"].sum()) / 1e6 / max(known["step"].n_unique(), 1))
     slow = own.filter(pl.col("transfer_ns").median().over(alike) > MIN_RATIO * pl.col("_usual"))
     repaired = pl.min_horizontal("transfer_ns", pl.col("_usual").round().cast(pl.Int64)).alias("repaired_ns")
     slow = slow.with_columns(repaired).join(port.transfers, on=["rank", "index"], how="anti")

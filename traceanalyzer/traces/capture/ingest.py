@@ -101,7 +101,10 @@ def _everywhere(path: str | Path) -> str | Path:
 
 def _is_remainder(folder: Path) -> bool:
     """Whether a folder holds nothing but what an ingest left that was killed before its first source was done."""
-    return {entry.name for entry in folder.iterdir()} <= {LOCK, _WORK, EVENTS}
+    names = {entry.name for entry in folder.iterdir()} - {LOCK, _WORK, EVENTS}
+    return all(
+        name.startswith(f".{MANIFEST}.") and name.endswith(".tmp") for name in names
+    )  # its first manifest, not whole
 
 
 class _Ingest:
