@@ -20,6 +20,8 @@ from traceanalyzer.review.words import ranks_text
 STATUS_FILES = "status/*.json"
 _PATIENCE_NS = int(4 * HEARTBEAT_S * 1e9)
 """Time without a heartbeat after which a process that cannot be asked is taken for gone."""
+_MISSED_BEATS_NS = int(2 * HEARTBEAT_S * 1e9)
+"""Lag of a last heartbeat behind a rank that gave up, from which the rank behind it is taken for frozen if nobody else is."""
 _TIMEOUT = re.compile(r"(?i)timed? ?out")
 _MAX_BYTES = 1 << 20
 _SHOWN = 3
@@ -98,8 +100,10 @@ def hung_ranks(statuses: Sequence[RankStatus]) -> list[RankStatus]:
         return []
     latest_ns = max(status.beat_ns for status in statuses)
     frozen = [s for s in statuses if s.state == "running" and latest_ns - s.beat_ns > _PATIENCE_NS]
-    outside = [s for s in statuses if s.calls and "torch.distributed" not in s.calls and s not in frozen]
-    found = frozen or outside
+    silent = [s for s in statuses if s.state == "running" and latest_ns - s.beat_ns > _MISSED_BEATS_NS]
+    gave_up = [s for s in statuses if _TIMEOUT.search(s.reason)]  # also in calls of the backward, which wait in C++
+    outside = [s for s in statuses if s.calls and "torch.distributed" not in s.calls and s not in frozen + gave_up]
+    found = frozen or outside or silent
     return found if len(found) < len(statuses) else []
 
 
