@@ -7,18 +7,23 @@ The redrawing time is from the change of the range to the frame after the next, 
 from __future__ import annotations
 
 import argparse
+import base64
+import gzip
 import shutil
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
+from bokeh.embed import components
 from browser import QUIET_ARGUMENTS, until
 from playwright.sync_api import Page, sync_playwright
 from report_cases import pipeline_case
 
 from reports import render
+from reports.page.embedding import bokeh_script
 from reports.timeline.layout import lay_out
 from reports.timeline.packing import pack
 from reports.timeline.spans import device_spans
@@ -69,6 +74,61 @@ def kernels(done: pl.DataFrame, num: int, seed: int = 0) -> pl.DataFrame:
     return conform(pl.DataFrame(columns).with_columns(name=named, cycle=0, stream=7), TABLES["kernels"].schema)
 
 
+IMAGE = """(share) => new Promise((done) => {
+  const range = Bokeh.documents[0].get_model_by_name("x"), [a, b] = [range.start, range.end], begun = performance.now();
+  range.setv({ start: a + 0.4 * (1 - share) * (b - a), end: a + (0.4 + 0.6 * share) * (b - a) });
+  requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => { const took = performance.now() - begun; range.setv({ start: a, end: b }); setTimeout(() => done(took), 200); }, 0)));
+})"""
+
+
+def aggregated(frame: pl.DataFrame, bins: int) -> npt.NDArray[np.uint8]:
+    """The kind that starts most kernels in each bin of each rank, one byte: what an aggregation keeps in place of kernels."""
+    start, end = frame["start_ns"].to_numpy().min(), frame["end_ns"].to_numpy().max()
+    counted = (
+        frame.select("rank", "kind", bin=(pl.col("start_ns") - start) * bins // (end - start + 1))
+        .group_by("rank", "bin", "kind").len().sort("len", descending=True).unique(["rank", "bin"], keep="first")
+    )  # fmt: skip
+    made: npt.NDArray[np.uint8] = np.zeros((frame["rank"].n_unique(), bins), np.uint8)
+    made[counted["rank"].to_numpy(), counted["bin"].to_numpy()] = (
+        counted["kind"].cast(pl.Categorical).to_physical().to_numpy() + 1
+    )
+    return made
+
+
+def image_page(image: npt.NDArray[np.uint8], path: Path) -> Path:
+    """A page with nothing but the aggregation, as an image."""
+    from bokeh.models import Range1d  # noqa: PLC0415 - only this comparison needs it
+    from bokeh.plotting import figure  # noqa: PLC0415
+
+    made = figure(width=1300, height=540, x_range=Range1d(start=0, end=image.shape[1], name="x"), tools="")
+    made.image([image], x=0, y=0, dw=image.shape[1], dh=image.shape[0], palette="Viridis256")
+    script, div = components(made, wrap_script=False)
+    path.write_text(
+        f"<!doctype html><body>{div}<script>{bokeh_script()}</script><script>{script}</script>", encoding="utf-8"
+    )
+    return path
+
+
+def compare_with_image(page: Page, frame: pl.DataFrame, folder: Path) -> None:
+    """Size and redrawing of aggregations: bins of the width of a pixel, and of the width of the median kernel."""
+    span = frame["end_ns"].to_numpy().max() - frame["start_ns"].to_numpy().min()
+    fine = int(span / max(1.0, np.median((frame["end_ns"] - frame["start_ns"]).to_numpy())))
+    for bins in (1_200, min(fine, 500_000)):
+        image = aggregated(frame, bins)
+        size = len(base64.b64encode(gzip.compress(image.tobytes(), 6)))
+        drawn = ""
+        if bins <= 20_000:
+            page.goto(image_page(image, folder / "image.html").as_uri())
+            until(page, "window.Bokeh && Object.keys(Bokeh.index).length > 0 && Object.values(Bokeh.index)[0].is_idle")
+            first = page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+            zooms = [page.evaluate(IMAGE, share) for share in (1.0, 0.1, 0.01)]
+            drawn = f"; first paint {first:.0f} ms, redrawing {', '.join(f'{ms:.0f}' for ms in zooms)} ms"
+        print(
+            f"  aggregated into {bins:,} bins of each of {len(image)} ranks: {size / 1e6:.2f} MB packed{drawn}",
+            flush=True,
+        )
+
+
 def painted(page: Page, file: Path) -> tuple[float, float, list[list[float]], int]:
     """First contentful paint and everything drawn, ms; redrawing at three zooms, ms; bars drawn whole."""
     begun = time.perf_counter()
@@ -100,6 +160,7 @@ def measure(page: Page, num_ranks: int, num_kernels: int, folder: Path) -> None:
         f"rendered in {seconds:.1f} s of CPU; first paint {first:.0f} ms, drawn {ready:.0f} ms with {bars:,} bars, "
         f"redrawing whole, a tenth, a hundredth: {', '.join(f'{ms:.0f} (script {own:.0f})' for ms, own in zooms)} ms", flush=True,
     )  # fmt: skip
+    compare_with_image(page, frames["kernels"], folder)
 
 
 def main() -> None:

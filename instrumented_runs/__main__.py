@@ -21,7 +21,7 @@ from traceanalyzer.errors import TraceAnalyzerError, UsageError
 
 
 def main(arguments: list[str]) -> int:
-    """Run this rank; the exit status. What makes no sense is told by one rank of the node."""
+    """Run this rank; the exit status. What makes no sense is reported by one rank of the node."""
     parser = argparse.ArgumentParser(prog="python -m instrumented_runs", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("name", nargs="?", help="a kind of job or a preset")
     parser.add_argument("--config", type=Path)
@@ -51,7 +51,7 @@ def _run(given: argparse.Namespace) -> None:
             f"the job has {settings.num_ranks} ranks, and {num_ranks} were started",
             f"start torchrun with {settings.num_ranks} processes in all",
         )
-    from instrumented_runs.worker import work  # noqa: PLC0415 - torch takes seconds; what makes no sense is told before
+    from instrumented_runs.worker import work  # noqa: PLC0415 - torch takes seconds; what makes no sense is reported before
 
     def prepare() -> None:
         if holds_run(folder) and not given.force:

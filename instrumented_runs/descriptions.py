@@ -37,7 +37,9 @@ def shape_of(settings: RunSettings) -> ModelShape:
         return _with_experts(plain, settings, settings.expert_ffn_size, shared_expert_ffn_size=settings.shared_ffn_size)
     if isinstance(settings, MixSettings):
         grouped = replace(plain, num_kv_heads=settings.num_kv_heads, ffn_size=settings.ffn_size)
-        return _with_experts(grouped, settings, settings.ffn_size) if settings.num_experts else grouped
+        if settings.num_experts:
+            return _with_experts(grouped, settings, settings.ffn_size)
+        return replace(grouped, gated_mlp=True)
     return plain
 
 

@@ -11,12 +11,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
+from instrumented_runs.log_causes import cause_in, last_error
 from instrumented_runs.nodes import Nodes
 from instrumented_runs.recorder.nccl_inspector import DUMP_FOLDER, inspector_environment
 from instrumented_runs.recorder.start.environment import srun_tasks
@@ -79,17 +81,25 @@ def _launched(
     for name, text in files.items():
         (folder / name).write_text(text, encoding="utf-8")
     settings = dataclasses.replace(settings, folder=str(folder), launcher_pid=os.getpid())
-    command = [sys.executable, "-m", "torch.distributed.run", *nodes.torchrun(settings.num_ranks)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        *nodes.torchrun(settings.num_ranks, settings.start_timeout_s),
+    ]
     command += ["--module", "instrumented_runs.worker", kind, encode(settings)]
     try:
-        status, deaths = _run(command, folder, progress)
+        with _interrupted_by_sigterm():
+            status, deaths = _run(command, folder, progress)
     except BaseException:  # an interrupt too leaves a run that did not complete
         _mark_failed(folder)
         raise
     if status:
         _mark_failed(folder)
         first = nodes.first_rank(settings.num_ranks)
-        raise _failure(folder, status, {first + local: code for local, code in deaths.items()})
+        raise _failure(
+            folder, status, {first + local: code for local, code in deaths.items()}, nodes, settings.num_ranks
+        )
     return folder
 
 
@@ -105,7 +115,7 @@ def check_one_launcher(environ: Mapping[str, str], nodes: Nodes) -> None:
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Keep other launchers out of `folder` meanwhile. Raises `UsageError` where one is in it, `OutputError`."""
+    """Keep other launchers out of `folder` meanwhile. Raises `UsageError` if one is in it, `OutputError`."""
     path = folder / LOCK_FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -128,7 +138,7 @@ def claimed(folder: Path) -> Iterator[None]:
 
 
 def num_cuda_devices() -> int:
-    """GPUs that a CUDA driver shows, asked without importing torch; 0 where there is no driver."""
+    """GPUs that a CUDA driver shows, asked without importing torch; 0 if there is no driver."""
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return 0
@@ -144,7 +154,7 @@ def holds_run(folder: Path) -> bool:
 def clear(folder: Path) -> None:
     """Make `folder`, or remove an earlier run from it. Raises `UsageError` if it holds anything but a run.
 
-    Raises `OutputError` where the folder cannot be made or emptied.
+    Raises `OutputError` if the folder cannot be made or emptied.
     """
     try:
         _clear(folder)
@@ -198,6 +208,23 @@ def _run(command: list[str], folder: Path, progress: Callable[[str], None]) -> t
     return process.returncode, deaths
 
 
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Being asked to end is an interrupt, so that torchrun and its ranks are ended first."""
+
+    def interrupt(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _end(process: subprocess.Popen[str]) -> None:
     """Make sure that torchrun is gone; it ends its ranks, and a rank without torchrun ends itself."""
     if process.poll() is None:
@@ -209,7 +236,7 @@ def _end(process: subprocess.Popen[str]) -> None:
             process.wait()
 
 
-def _failure(folder: Path, status: int, deaths: dict[int, int]) -> JobError:
+def _failure(folder: Path, status: int, deaths: dict[int, int], nodes: Nodes, num_ranks: int) -> JobError:
     """The error that names the rank at fault, its step and the reason."""
     hint = f"what the other ranks wrote is kept in {folder}; all output is in {folder / LOG_FILE}"
     notes = [
@@ -223,6 +250,12 @@ def _failure(folder: Path, status: int, deaths: dict[int, int]) -> JobError:
         rank, calls = hung[0].record.rank, hung[0].calls.split(" < ")[0]
         where = f", last in {calls}" if calls else ""
         return JobError(f"rank {rank} hung {_where(folder, rank)}{where}: other ranks gave up waiting", hint)
+    log = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
+    cause = None if notes else cause_in(log, nodes, num_ranks)
+    if cause is not None:
+        return JobError(
+            f"the job did not start: {cause.reason}", f"{cause.remedy}; all output is in {folder / LOG_FILE}"
+        )
     killed = {rank: -code for rank, code in deaths.items() if code < 0 and rank not in {n.rank for n in notes}}
     if killed:
         rank, number = min(killed.items())
@@ -232,9 +265,9 @@ def _failure(folder: Path, status: int, deaths: dict[int, int]) -> JobError:
         rank, reason = first.rank, first.reason
     elif deaths:
         rank, code = min(deaths.items())
-        reason = f"ended with exit status {code}"
+        reason = last_error(log) or f"ended with exit status {code}"
     else:
-        return JobError(f"the job failed: torchrun ended with status {status}", hint)
+        return JobError(f"the job failed: {last_error(log) or f'torchrun ended with status {status}'}", hint)
     return JobError(f"rank {rank} failed {_where(folder, rank)}: {reason}", hint)
 
 

@@ -24,7 +24,7 @@ class Nodes:
 
     @classmethod
     def of(cls, count: int, rank: int, rendezvous: str | None) -> Nodes:
-        """What options say. Raises `UsageError` where they do not fit."""
+        """What options say. Raises `UsageError` if they do not fit."""
         if count == 1:
             return cls()
         if not 0 <= rank < count:
@@ -35,7 +35,7 @@ class Nodes:
         return cls(count=count, rank=rank, address=address, port=port)
 
     def ranks_here(self, num_ranks: int) -> int:
-        """Ranks of every node. Raises `UsageError` where nodes would differ."""
+        """Ranks of every node. Raises `UsageError` if nodes would differ."""
         if num_ranks % self.count:
             raise UsageError(f"{num_ranks} ranks cannot be spread evenly over {self.count} nodes", "choose a multiple")
         return num_ranks // self.count
@@ -52,13 +52,22 @@ class Nodes:
         """Where this node's ranks write."""
         return out if self.count == 1 else out / NODE_FOLDER.format(node=self.rank)
 
-    def torchrun(self, num_ranks: int) -> list[str]:
+    def torchrun(self, num_ranks: int, start_timeout_s: int = 600) -> list[str]:
         """Options of torchrun."""
         each = ["--nproc-per-node", str(self.ranks_here(num_ranks))]
         if self.count == 1:
             return ["--standalone", *each]
         place = ["--nnodes", str(self.count), "--node-rank", str(self.rank)]
-        return [*place, "--master-addr", self.address, "--master-port", str(self.port), *each]
+        return [
+            *place,
+            "--master-addr",
+            self.address,
+            "--master-port",
+            str(self.port),
+            *each,
+            "--rdzv-conf",
+            f"timeout={start_timeout_s}",
+        ]
 
 
 def parse_rendezvous(text: str) -> tuple[str, int]:

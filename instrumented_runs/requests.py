@@ -40,19 +40,19 @@ def make_request(name: str | None, config: Path | None, assignments: Iterable[st
 
     Raises `UsageError`, or `InputError` where the file cannot be read.
     """
-    told = read_config(config) if config is not None else {}
-    chosen = name or _text(told.pop("preset", None), "preset") or _text(told.get("kind"), "kind") or "pipeline"
-    told.pop("preset", None)
+    wanted = read_config(config) if config is not None else {}
+    chosen = name or _text(wanted.pop("preset", None), "preset") or _text(wanted.get("kind"), "kind") or "pipeline"
+    wanted.pop("preset", None)
     if chosen not in SETTINGS and chosen not in PRESETS:
         raise UsageError(f"there is no job '{chosen}'", f"known: {', '.join([*SETTINGS, *PRESETS])}")
     kind, values = PRESETS.get(chosen, (chosen, {}))
-    if told.pop("kind", kind) != kind:
+    if wanted.pop("kind", kind) != kind:
         raise UsageError(f"{config}: is of another kind than {chosen}", "leave one of them out")
-    told |= dict(parse_assignment(text) for text in assignments)
-    compute = _text(told.pop("compute", None), "compute")
+    wanted |= dict(parse_assignment(text) for text in assignments)
+    compute = _text(wanted.pop("compute", None), "compute")
     if compute not in (None, "auto", "real", "paced"):
         raise UsageError(f"compute is '{compute}'", "auto, real or paced")
-    return Request(kind, dict(values) | typed(kind, told), compute)
+    return Request(kind, dict(values) | typed(kind, wanted), compute)
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def typed(kind: str, values: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in values.items():
         if name in _OF_THE_LAUNCH:
-            raise UsageError(f"'{name}' is not a setting of a job", f"{_OF_THE_LAUNCH[name]} says it")
+            raise UsageError(f"'{name}' is not a setting of a job", f"give it with {_OF_THE_LAUNCH[name]}")
         if name not in hints:
             raise UsageError(
                 f"a job of kind '{kind}' has no setting '{name}'",

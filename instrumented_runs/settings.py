@@ -68,12 +68,14 @@ class RunSettings:
     seed: int = 0
     timeout_s: int = 90
     """A rank that waits longer than this for another one gives up."""
+    start_timeout_s: int = 600
+    """So long the nodes of a job wait for each other before it starts."""
     faults: tuple[str, ...] = ()
     launcher_pid: int = 0
     """Ranks end when this process has gone; 0: nobody to watch."""
 
     def __post_init__(self) -> None:
-        for name in ("num_ranks", "num_steps", "timeout_s"):
+        for name in ("num_ranks", "num_steps", "timeout_s", "start_timeout_s"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}", "give a positive number")
 

@@ -1,4 +1,4 @@
-"""From what was asked for to what every rank is told: settings, and the files that a job needs in its folder."""
+"""From what was asked for to what every rank gets: settings, and the files that a job needs in its folder."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def parse_sweep(text: str) -> dict[str, list[str]]:
 
 
 def points(axes: Mapping[str, list[str]]) -> list[dict[str, str]]:
-    """All combinations, the last option changing fastest. Raises `UsageError` where there are too many."""
+    """All combinations, the last option changing fastest. Raises `UsageError` if there are too many."""
     combined = [dict(zip(axes, values, strict=True)) for values in product(*axes.values())]
     if len(combined) > MAX_POINTS:
         raise UsageError(f"--sweep has {len(combined)} points, more than {MAX_POINTS}", "sweep fewer values")
@@ -85,7 +85,7 @@ def asked(settings: RunSettings, files: Mapping[str, str]) -> str:
 def make_sweep_folder(folder: Path) -> None:
     """Make the folder of a sweep, or take up an earlier sweep there. Raises `UsageError` if it holds something else.
 
-    Raises `OutputError` where it cannot be made.
+    Raises `OutputError` if it cannot be made.
     """
     if folder.is_dir() and any(folder.iterdir()) and not (folder / POINTS).is_dir():
         raise UsageError(f"{folder} is not empty and holds no earlier sweep", "give --out a new folder")
@@ -103,7 +103,7 @@ def is_done(folder: Path, values: Mapping[str, str], asked_now: str) -> bool:
 
 
 def read_record(folder: Path, values: Mapping[str, str]) -> PointRecord | None:
-    """What became of a point; None where it never ended."""
+    """What became of a point; None if it never ended."""
     try:
         return msgspec.json.decode(_record_path(folder, values).read_bytes(), type=PointRecord)
     except (OSError, msgspec.DecodeError):

@@ -20,7 +20,7 @@ from traceanalyzer.errors import UsageError
 from traceanalyzer.spelling import did_you_mean
 
 DTYPES = ("fp32", "tf32", "fp16", "bf16", "fp8", "fp4")
-"""Number formats with a peak of their own. `float32` without more is `fp32`: torch multiplies in TF32 only if told."""
+"""Number formats with a peak of their own. `float32` without more is `fp32`: torch multiplies in TF32 only if reported."""
 
 _DTYPE_NAMES = {
     "float32": "fp32",
@@ -85,7 +85,7 @@ class DeviceSpec:
     note: str
 
     def peak(self, dtype: str) -> float:
-        """Dense FLOP/s in a number format, by any of its names. Raises `UsageError` where it is not known."""
+        """Dense FLOP/s in a number format, by any of its names. Raises `UsageError` if it is not known."""
         short = parse_dtype(dtype)
         if short in self.flops_per_second:
             return self.flops_per_second[short]

@@ -98,7 +98,7 @@ class RankRecord:
     last_step: int | None = None
     """Last step this rank finished."""
     boot: str = ""
-    """The kernel's boot id: ranks with equal ones read one clock. Empty where it is not known."""
+    """The kernel's boot id: ranks with equal ones read one clock. Empty if it is not known."""
     local_rank: int | None = None
     """The rank's number on its node, as its launcher says."""
     node: int | None = None
@@ -142,7 +142,7 @@ class Pacing:
     """Expert computation per received token, forward; backward takes twice as long."""
 
 
-class Told(TypedDict, total=False):
+class JobFields(TypedDict, total=False):
     """What `Job.of` takes beside degrees and model; see the fields of `Job`."""
 
     schedule: str | None
@@ -223,7 +223,7 @@ class Job:
         ep: int = 1,
         cp: int = 1,
         model: ModelShape | Mapping[str, object] | str | None = None,
-        **told: Unpack[Told],
+        **fields: Unpack[JobFields],
     ) -> Self:
         """What is known of a job, for a recorder.
 
@@ -234,7 +234,7 @@ class Job:
             ep: expert-parallel ranks, within `dp · cp`.
             cp: context-parallel ranks.
             model: a shape, a configuration (Hugging Face, Megatron-LM or torchtitan) or a preset's name.
-            **told: further fields of `Job`.
+            **reported: further fields of `Job`.
 
         Raises:
             UsageError: degrees that no job can have, a model's name that is not known.
@@ -252,7 +252,7 @@ class Job:
             sequence_length=0,
             degrees=degrees if degrees != DeclaredDegrees() else None,
         )
-        return replace(bare, **told)
+        return replace(bare, **fields)
 
     @property
     def world_size(self) -> int | None:
@@ -261,9 +261,9 @@ class Job:
 
     @property
     def declares_nothing(self) -> bool:
-        """A recorder that was told nothing wrote this: kind `other` without model, schedule and stages."""
-        told = (self.model.num_layers, self.schedule, self.num_stages, self.num_microbatches, self.num_chunks)
-        return self.kind == "other" and not any(told) and LAYOUT_BASIS not in self.basis
+        """A recorder without any settings wrote this: kind `other` without model, schedule and stages."""
+        fields = (self.model.num_layers, self.schedule, self.num_stages, self.num_microbatches, self.num_chunks)
+        return self.kind == "other" and not any(fields) and LAYOUT_BASIS not in self.basis
 
 
 def _shape(model: ModelShape | Mapping[str, object] | str | None) -> ModelShape:
@@ -295,13 +295,13 @@ class StepRecord:
     loss: float | None = None
     """Mean loss of the step, on the rank that computes it."""
     cpu_pressure_us: int | None = None
-    """Growth of `some` in /proc/pressure/cpu during the step; None where the kernel does not say."""
+    """Growth of `some` in /proc/pressure/cpu during the step; None if the kernel does not say."""
     involuntary_switches: int | None = None
     """Growth of this process's involuntary context switches during the step."""
     peak_in_flight: int | None = None
     """Most microbatches whose activations this rank held at once, counted per stage."""
     peak_saved_bytes: int | None = None
-    """Most bytes that autograd kept for backward at once, weights left out; None where it was not metered."""
+    """Most bytes that autograd kept for backward at once, weights left out; None if it was not metered."""
     peak_allocated_bytes: int | None = None
     """Most bytes in tensors at once (CUDA's allocator)."""
     peak_reserved_bytes: int | None = None
@@ -324,14 +324,14 @@ class RoutingRecord:
     tokens_to_expert: tuple[int, ...]
     """Tokens this rank routed to each expert of the layer, all experts, before any drop."""
     send_splits: tuple[int, ...]
-    """Rows sent to each rank of the expert group, what fills buffers included; empty where experts are sliced over ranks."""
+    """Rows sent to each rank of the expert group, what fills buffers included; empty if experts are sliced over ranks."""
     receive_splits: tuple[int, ...]
     dropped: int = 0
     """Token copies that found no room."""
     group: tuple[int, ...] = ()
     """Global ranks of the expert group, in split order."""
     dropped_to_expert: tuple[int, ...] = ()
-    """`dropped` by expert; empty where it is 0 or not known."""
+    """`dropped` by expert; empty if it is 0 or not known."""
     expert_ranks: tuple[int, ...] = ()
     """Global rank that holds each expert; empty: equal blocks in the order of `group`."""
     filling_rows: int = 0

@@ -97,7 +97,7 @@ class DeclaredDegrees:
         Layout(pp=self.pp, dp=self.ep if self.dp is None else self.dp, tp=self.tp, ep=self.ep, cp=self.cp)
 
     def layout(self, num_ranks: int) -> Layout:
-        """The layout of a job of `num_ranks`. Raises `UsageError` where the degrees do not fit."""
+        """The layout of a job of `num_ranks`. Raises `UsageError` if the degrees do not fit."""
         inner = self.pp * self.tp * self.cp
         dp = max(num_ranks // inner, 1) if self.dp is None else self.dp
         if inner * dp != num_ranks:

@@ -20,5 +20,10 @@ def did_you_mean(name: str, known: Sequence[str]) -> str:
     return f"did you mean {' or '.join(near[:3])}? " if near else ""
 
 
+def names_hint(name: str, known: Sequence[str], listed: str) -> str:
+    """What to do about a name that is not known: the names that are near, else `listed` with all of them."""
+    return did_you_mean(name, known).strip() or f"{listed}: {', '.join(known)}"
+
+
 def _plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())

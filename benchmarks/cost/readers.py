@@ -2,7 +2,8 @@
 
 Processor seconds (user and system, all threads) from after the imports to the end of reading, each reader in a process of
 its own, so that a busy machine changes them less than wall time. `ours` gives columns, checked, hashed and labelled; simdjson and
-msgspec give a parsed document; HTA its frame. Ratios are pair by pair: theirs over ours. A reader that fails is left out.
+msgspec give a parsed document; HTA its frame. Ratios are pair by pair: theirs over ours. A reader that fails is left out. `--peers` names a Python with pysimdjson, msgspec and
+HolisticTraceAnalysis, `--insight` one with traceinsight, whose module has the same name.
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
+from decimal import Decimal
 from pathlib import Path
 
+import msgspec
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
 MEASURE = """
 import json, resource, sys
 path = sys.argv[1]
@@ -38,6 +44,7 @@ READERS = {
         "TraceAnalysis(trace_files={0: path}, trace_dir=os.path.dirname(path))",
     ),
 }
+READERS["traceinsight"] = READERS["HTA"]
 
 
 def spent(python: str, reader: tuple[str, str], path: Path) -> tuple[float, float] | None:
@@ -48,18 +55,21 @@ def spent(python: str, reader: tuple[str, str], path: Path) -> tuple[float, floa
 
 
 def enlarged(trace: Path, megabytes: float, folder: Path) -> Path:
-    """The trace repeated at later times until it is as large."""
-    document = json.loads((gzip.open if trace.suffix == ".gz" else open)(trace, "rb").read())
+    """The trace repeated at later times until it is as large; times keep their digits, which sums of doubles would not."""
+    document = json.loads(
+        (gzip.open if trace.suffix == ".gz" else open)(trace, "rb").read().decode("utf-8", "replace"),
+        parse_float=Decimal,
+    )
     events = document["traceEvents"]
-    times = [event["ts"] for event in events if isinstance(event.get("ts"), int | float)]
+    times = [event["ts"] for event in events if isinstance(event.get("ts"), int | Decimal)]
     span = max(times) - min(times) + 1
-    size = len(json.dumps(events))
+    size = len(_ENCODER.encode(events))
     num = max(1, round(megabytes * 1e6 / size))
     document["traceEvents"] = [
         {**event, "ts": event["ts"] + at * span} if "ts" in event else event for at in range(num) for event in events
     ]
     path = folder / f"{trace.parent.name}_{megabytes:g}.json"
-    path.write_text(json.dumps(document))
+    path.write_bytes(_ENCODER.encode(document))
     return path
 
 
@@ -67,9 +77,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("traces", nargs="+", type=Path)
     parser.add_argument("--peers", default=sys.executable)
+    parser.add_argument("--insight")
     parser.add_argument("--megabytes", nargs="+", type=float, default=[10, 40])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--readers", nargs="+", default=list(READERS), choices=list(READERS))
     asked = parser.parse_args()
+    pythons = {name: sys.executable if name.startswith("ours") else asked.peers for name in asked.readers}
+    if pythons.pop("traceinsight", None) and asked.insight:
+        pythons["traceinsight"] = asked.insight
     with tempfile.TemporaryDirectory() as folder:
         for trace in asked.traces:
             for megabytes in asked.megabytes:
@@ -77,15 +92,15 @@ def main() -> None:
                 packed = Path(f"{plain}.gz")
                 packed.write_bytes(gzip.compress(plain.read_bytes(), 6))
                 for path in (plain, packed):
-                    report(path, plain.stat().st_size / 1e6, asked.peers, asked.rounds)
+                    report(path, plain.stat().st_size / 1e6, pythons, asked.rounds)
 
 
-def report(path: Path, megabytes: float, peers: str, rounds: int) -> None:
+def report(path: Path, megabytes: float, pythons: Mapping[str, str], rounds: int) -> None:
     """Print what every reader took, median of the rounds, and its ratio to ours."""
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in READERS}
+    found: dict[str, list[tuple[float, float]]] = {name: [] for name in pythons}
     for _ in range(rounds):
-        for name, reader in READERS.items():
-            measured = spent(sys.executable if name.startswith("ours") else peers, reader, path)
+        for name, python in pythons.items():
+            measured = spent(python, READERS[name], path)
             if measured is not None:
                 found[name].append(measured)
     for name, values in found.items():
@@ -95,7 +110,8 @@ def report(path: Path, megabytes: float, peers: str, rounds: int) -> None:
         ratio = statistics.median(theirs[0] / ours[0] for theirs, ours in zip(values, found["ours"], strict=True))
         print(
             f"{path.name:28} {name:24} {seconds:7.3f} s  {megabytes / seconds:6.1f} MB/s  "
-            f"{statistics.median(v[1] for v in values):6.0f} MB  {ratio:.2f} x ours"
+            f"{statistics.median(v[1] for v in values):6.0f} MB  {ratio:.2f} x ours",
+            flush=True,
         )
 
 

@@ -92,13 +92,24 @@ def twins(small: Layout, large: Layout) -> list[Twin]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    for name, default in (("pp", 16), ("ep", 8), ("dp", 64), ("microbatches", 8), ("steps", 2), ("kernels", 2)):
+    for name, default in (
+        ("pp", 16),
+        ("ep", 8),
+        ("dp", 64),
+        ("microbatches", 8),
+        ("steps", 2),
+        ("kernels", 2),
+        ("split", 1),
+    ):
         parser.add_argument(f"--{name}", type=int, default=default)
     multiply(**vars(parser.parse_args()))
 
 
-def multiply(folder: Path, pp: int, ep: int, dp: int, microbatches: int, steps: int, kernels: int) -> int:
-    """Write `folder/capture` and `folder/truth.json`; return the number of events."""
+def multiply(folder: Path, pp: int, ep: int, dp: int, microbatches: int, steps: int, kernels: int, split: int) -> int:
+    """Write `folder/capture` and `folder/truth.json`; return the number of events.
+
+    `split` cuts every computation and its launch into so many that follow each other: events without simulating them.
+    """
     small, large = Layout(pp, ep, BLOCKS * ep), Layout(pp, ep, dp)
     slow, link = (_faulty(small, small, position) for position in (pp // 3, pp * 2 // 3))
     job = Job(
@@ -111,7 +122,10 @@ def multiply(folder: Path, pp: int, ep: int, dp: int, microbatches: int, steps: 
     capture = folder / "capture"
     (capture / "events").mkdir(parents=True)
     documents = {d.facts.recorded_rank: d for source in base.sources for d in source.documents}
-    frames = {rank: pl.concat([pl.read_parquet(folder / "base" / p.path) for p in d.parts]) for rank, d in documents.items()}  # fmt: skip
+    frames = {
+        rank: _split(pl.concat([pl.read_parquet(folder / "base" / p.path) for p in d.parts]), split)
+        for rank, d in documents.items()
+    }
     sources = [_write(capture, documents[twin.source], frames[twin.source], twin) for twin in twins(small, large)]
     save_manifest(capture, Manifest(tool_version="multiplied", complete=True, sources=tuple(sources)))
     events = sum(document.facts.num_events for source in sources for document in source.documents)
@@ -133,6 +147,27 @@ def _faulty(small: Layout, layout: Layout, position: int) -> int:
     return position * layout.dp + block * layout.ep + layout.ep - 1
 
 
+def _split(frame: pl.DataFrame, split: int) -> pl.DataFrame:
+    """Computations and their launches in parts of (nearly) equal length; every correlation stays one kernel's and one launch's."""
+    computing = (pl.col("category") == "kernel") & ~pl.col("name").cast(pl.String).str.contains("(?i)nccl")
+    launched = frame.filter(computing)["correlation"].drop_nulls().unique()
+    divided = pl.col("category").is_in(["kernel", "cuda_runtime"]) & pl.col("correlation").is_in(launched.implode())
+    length, part, parts = pl.col("duration_ns"), pl.col("_part"), pl.col("_parts")
+    first = length * part // parts
+    return (
+        frame.with_columns(pl.when(divided.fill_null(value=False)).then(split).otherwise(1).alias("_parts"))
+        .with_columns(pl.int_ranges(0, parts).alias("_part"))
+        .explode("_part")
+        .with_columns(
+            (pl.col("start_ns") + first).alias("start_ns"),
+            (length * (part + 1) // parts - first).alias("duration_ns"),
+            (pl.col("correlation") * split + part.cast(pl.UInt64)).alias("correlation"),
+            pl.int_range(pl.len(), dtype=pl.Int64).alias("index"),
+        )
+        .drop("_part", "_parts")
+    )
+
+
 def _write(capture: Path, document: DocumentEntry, frame: pl.DataFrame, twin: Twin) -> SourceEntry:
     """One rank's part, with its facts."""
     name = f"events/rank={twin.rank:05d}/0000.parquet"
@@ -141,7 +176,10 @@ def _write(capture: Path, document: DocumentEntry, frame: pl.DataFrame, twin: Tw
     data = (capture / name).read_bytes()
     part = Part(path=name, sha256=hashlib.sha256(data).hexdigest(), num_rows=frame.height, num_bytes=len(data))
     facts = _facts(document.facts, twin)
-    entry = DocumentEntry(facts=facts, parts=(part,))
+    counts = replace(
+        facts.counts, events_seen=frame.height + sum(facts.counts.events_dropped.values()), events_kept=frame.height
+    )
+    entry = DocumentEntry(facts=replace(facts, num_events=frame.height, counts=counts), parts=(part,))
     return SourceEntry(path=facts.file, num_bytes=None, modified_ns=None, sha256=facts.digest, documents=(entry,))
 
 

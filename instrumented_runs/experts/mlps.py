@@ -55,7 +55,7 @@ class Ranged(torch.autograd.Function):
 
 
 def grouped_multiply(dtype: torch.dtype, device: torch.device) -> GroupedMultiply:
-    """Torch's grouped matrix multiplication, tried forward and backward. Raises `UsageError` where it does not work."""
+    """Torch's grouped matrix multiplication, tried forward and backward. Raises `UsageError` if it does not work."""
     found: GroupedMultiply | None = getattr(F, "grouped_mm", None) or getattr(torch, "_grouped_mm", None)
     if found is not None:
         rows, matrices = (torch.zeros(size, dtype=dtype, device=device) for size in ((16, 16), (2, 16, 16)))

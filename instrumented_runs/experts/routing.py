@@ -25,7 +25,7 @@ class Routed:
     dropped: list[int]
     """Of these, copies that found no room."""
     send: list[int]
-    """Rows sent to each rank of the group, filling included; empty where experts are sliced over ranks."""
+    """Rows sent to each rank of the group, filling included; empty if experts are sliced over ranks."""
     receive: list[int]
     filling_rows: int = 0
     """Rows of zeros among those sent."""

@@ -214,7 +214,7 @@ def pipelined(settings: MixSettings, place: Place, model: nn.Module) -> Callable
 
 
 def messages(settings: MixSettings, place: Place) -> dict[str, torch.Tensor]:
-    """What a stage takes and gives: told, since torch finds it out by a trial run on memory as it is, which experts keep.
+    """What a stage takes and gives: reported, since torch finds it out by a trial run on memory as it is, which experts keep.
 
     Expert layers run their own backward inside backward, and the gradients of the trial would stay with their weights.
     """
@@ -225,12 +225,12 @@ def messages(settings: MixSettings, place: Place) -> dict[str, torch.Tensor]:
     )
     given = torch.zeros(size, dtype=torch.int64) if place.pp == 0 else hidden
     made = logits if place.pp == settings.pp - 1 else hidden
-    told = {"input_args": given, "output_args": made}
+    arguments = {"input_args": given, "output_args": made}
     if place.pp < settings.pp - 1:
-        told["output_grads"] = hidden.detach()
+        arguments["output_grads"] = hidden.detach()
     if place.pp > 0:
-        told["input_grads"] = hidden.detach()
-    return {name: tensor.to(device()) for name, tensor in told.items()}
+        arguments["input_grads"] = hidden.detach()
+    return {name: tensor.to(device()) for name, tensor in arguments.items()}
 
 
 def make_schedule(settings: MixSettings, stage: PipelineStage, loss: Callable[..., torch.Tensor]) -> Any:  # noqa: ANN401 - unrelated torch classes

@@ -92,7 +92,7 @@ def check_faults(texts: Iterable[str], kind: str, compute_mode: str, num_ranks: 
 def write_truth(path: Path, folder: Path, texts: Iterable[str]) -> None:
     """Say in `path` what was planted into the run at `folder`. Raises `UsageError` if that lies inside the run.
 
-    Raises `OutputError` where it cannot be written.
+    Raises `OutputError` if it cannot be written.
     """
     if path.absolute().is_relative_to(folder.absolute()):
         raise UsageError(

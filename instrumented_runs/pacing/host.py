@@ -39,7 +39,7 @@ class Pacer:
     def slot(self, duration_ms: float) -> AbstractContextManager[None]:
         """Whatever runs inside ends `duration_ms` after its start (later if it takes longer).
 
-        Raises `JobError` where a GPU cannot be paced.
+        Raises `JobError` if a GPU cannot be paced.
         """
         if not torch.cuda.is_available():
             return self._host_slot(duration_ms)

@@ -25,7 +25,7 @@ LAYERS = 8
 def plan_named(settings: PipelineSettings, num_stages: int | None = None) -> tuple[PipelineSettings, str | None]:
     """Settings with chunks and layers filled in, and the CSV order where torch needs one.
 
-    `num_stages`, where given, settles the number of ranks. Raises `DomainError` where the schedule does not exist at
+    `num_stages`, where given, settles the number of ranks. Raises `DomainError` if the schedule does not exist at
     this point, with what would fit, and `UsageError` where stages, ranks and replicas do not go together.
     """
     name = ScheduleName(settings.schedule)
@@ -48,7 +48,7 @@ def plan_named(settings: PipelineSettings, num_stages: int | None = None) -> tup
 def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings, str]:
     """Settings for the order in a CSV file; ranks, chunks and microbatches are the file's.
 
-    Raises `InputError` where the file cannot be read or is not a complete order, or the order can never end.
+    Raises `InputError` if the file cannot be read or is not a complete order, or the order can never end.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -73,7 +73,7 @@ def plan_order(settings: PipelineSettings, path: Path) -> tuple[PipelineSettings
 
 
 def order_of(name: str, num_ranks: int, num_microbatches: int) -> str:
-    """The CSV order of a schedule with one stage per rank. Raises `DomainError` where it does not exist at this point."""
+    """The CSV order of a schedule with one stage per rank. Raises `DomainError` if it does not exist at this point."""
     return write_orders(order(ScheduleName(name), num_ranks, num_microbatches, 1))
 
 

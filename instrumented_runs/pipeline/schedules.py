@@ -17,7 +17,7 @@ Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
 
 def make_schedule(settings: PipelineSettings, stages: list[PipelineStage], loss: Loss) -> Any:  # noqa: ANN401 - two unrelated torch classes
-    """Torch's schedule over this rank's stages. Raises `JobError` where this torch is too old to have it."""
+    """Torch's schedule over this rank's stages. Raises `JobError` if this torch is too old to have it."""
     order = Path(settings.folder) / ORDER_FILE
     if order.exists():
         runtime = _find("_PipelineScheduleRuntime")(stages, settings.num_microbatches, loss_fn=loss)

@@ -13,7 +13,7 @@ _TOTAL = re.compile(r"^some .*total=(\d+)", re.MULTILINE)
 
 
 def cpu_pressure_us() -> int | None:
-    """Microseconds since boot in which some task waited for a CPU; None where the kernel does not say."""
+    """Microseconds since boot in which some task waited for a CPU; None if the kernel does not say."""
     try:
         match = _TOTAL.search(_PRESSURE.read_text())
     except OSError:
@@ -27,7 +27,7 @@ def involuntary_switches() -> int:
 
 
 def boot() -> str:
-    """Identifies the running kernel, containers included; empty where it does not say."""
+    """Identifies the running kernel, containers included; empty if it does not say."""
     try:
         return _BOOT.read_text().strip()
     except OSError:

@@ -18,7 +18,7 @@ DUMP_FOLDER = "inspector"
 
 
 def inspector_environment(folder: Path, environment: Mapping[str, str]) -> dict[str, str]:
-    """Variables that switch NCCL Inspector on; empty where its plugin is not found or another plugin is chosen."""
+    """Variables that switch NCCL Inspector on; empty if its plugin is not found or another plugin is chosen."""
     plugin = environment.get("NCCL_PROFILER_PLUGIN") or next(map(str, _installed(environment)), None)
     if plugin is None or "inspector" not in Path(plugin).name:
         return {}

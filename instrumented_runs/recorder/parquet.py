@@ -42,24 +42,24 @@ class InBackground:
         if not self._wanted or not trace.exists():
             return
         capture = self._folder / CAPTURES / trace.name.split(".json")[0]
-        told = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `finish`
+        output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in `finish`
         environment = {**os.environ, **dict.fromkeys(_THREADS, "1")}
         command = [sys.executable, "-c", _CODE, str(trace), str(capture)]
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=told, stderr=told, env=environment, start_new_session=True
+            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment, start_new_session=True
         )
-        self._running.append((trace, process, told))
+        self._running.append((trace, process, output))
 
     def finish(self) -> None:
         """Wait for what was begun, and warn of traces that stay as they are."""
-        for trace, process, told in self._running:
+        for trace, process, output in self._running:
             try:
                 failed = process.wait(MOST_SECONDS) != 0
             except subprocess.TimeoutExpired:
                 failed = True
             if failed:
-                told.seek(0)
-                reason = told.read(2000).decode(errors="replace").strip().splitlines()[-1:] or ["not ready in time"]
+                output.seek(0)
+                reason = output.read(2000).decode(errors="replace").strip().splitlines()[-1:] or ["not ready in time"]
                 warnings.warn(f"{trace} was not made a capture and stays: {reason[0]}", stacklevel=2)
-            told.close()
+            output.close()
         self._running.clear()

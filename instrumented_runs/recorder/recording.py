@@ -313,8 +313,8 @@ class Recorder:
         if self._num_captures:
             path = path.with_name(path.name.replace(".json", f".{self._num_captures}.json"))
         self._num_captures += 1
-        told = {"job_id": self.job.job_id, "rank": self.rank, "world_size": self.num_ranks}
-        note = (METADATA_KEY, msgspec.json.encode(told).decode())
+        facts = {"job_id": self.job.job_id, "rank": self.rank, "world_size": self.num_ranks}
+        note = (METADATA_KEY, msgspec.json.encode(facts).decode())
         self._capture = Capture(self.window, self._step, path, self.rank, self._clock_error_ns, note)
 
     def _end(self) -> None:

@@ -108,7 +108,7 @@ Gathered = tuple[RankRecord, float | None, tuple[int, ...]]
 
 
 def growth(before: int | None, after: int | None) -> int | None:
-    """By how much a counter grew; None where it cannot be read."""
+    """By how much a counter grew; None if it cannot be read."""
     return None if before is None or after is None else after - before
 
 

@@ -4,21 +4,35 @@
   const views = () => Object.values(globalThis.Bokeh?.index ?? {});
 
   // Theme: colours of axes and grids follow CSS variables when a chart repaints; marked models get the page's ink.
-  const repaint = () => {
-    const ink = getComputedStyle(root).getPropertyValue("--soft").trim();
-    for (const document of globalThis.Bokeh?.documents ?? []) {
-      for (const m of document._all_models.values()) {
-        if (!m.tags?.includes("ink")) continue;
-        if ("text_color" in m) m.text_color = m.type === "Label" ? ink : { value: ink };
-        if ("line_color" in m && m.type === "Segment") m.line_color = { value: ink };
-      }
+  // Charts in sight come first; the others follow one by one, so that a switch is seen at once. Paper needs all of them now.
+  const paint = (view, ink) => {
+    for (const m of view.model.references()) {
+      if (!m.tags?.includes("ink")) continue;
+      if ("text_color" in m) m.text_color = m.type === "Label" ? ink : { value: ink };
+      if ("line_color" in m && m.type === "Segment") m.line_color = { value: ink };
     }
-    for (const view of views()) view.invalidate_layout?.();
+    view.invalidate_layout?.();
   };
-  const setTheme = (theme, keep) => {
+  let turn = 0;
+  const repaint = (now) => {
+    const ink = getComputedStyle(root).getPropertyValue("--soft").trim(), own = ++turn, rest = [];
+    for (const view of views()) {
+      const { top, bottom } = view.el.getBoundingClientRect();
+      if (now || (bottom > 0 && top < innerHeight)) paint(view, ink);
+      else rest.push([Math.abs(top), view]);
+    }
+    rest.sort(([a], [b]) => a - b);
+    const next = () => {
+      if (own !== turn || !rest.length) return;
+      paint(rest.shift()[1], ink);
+      setTimeout(next, 16);
+    };
+    setTimeout(next, 60);
+  };
+  const setTheme = (theme, keep, now) => {
     root.dataset.theme = theme;
     if (keep) try { localStorage.setItem("traceanalyzer-theme", theme); } catch { /* the choice lasts for this visit */ }
-    repaint();
+    repaint(now);
   };
   document.getElementById("theme")?.addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark", true));
 
@@ -27,7 +41,7 @@
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
     for (const details of document.querySelectorAll("details.checks")) details.open = true;
-    setTheme("light", false);
+    setTheme("light", false, true);
     for (const view of views()) {
       const picture = view.export("png", true).canvas;
       picture.className = "picture";
@@ -36,7 +50,7 @@
   });
   addEventListener("afterprint", () => {
     for (const picture of document.querySelectorAll("canvas.picture")) picture.remove();
-    if (before) setTheme(before, false);
+    if (before) setTheme(before, false, true);
   });
 
   // Downloads.
@@ -58,8 +72,10 @@
       save(await unpack(block.textContent), `${name}.csv`);
     });
   }
-  document.getElementById("download")?.addEventListener("click", (event) => {
-    const name = event.target.dataset.name, record = JSON.parse(document.getElementById(name).textContent);
+  document.getElementById("download")?.addEventListener("click", async (event) => {
+    const name = event.target.dataset.name, block = document.getElementById(name);
+    const long = block.type.endsWith("octet-stream");
+    const record = JSON.parse(long ? await (await unpack(block.textContent)).text() : block.textContent);
     save(new Blob([JSON.stringify(record, null, 2)], { type: "application/json" }), `${name}.json`);
   });
 
@@ -76,7 +92,7 @@
   };
   // Numbers below an axis: as many as stand side by side.
   const marks = (figure) => {
-    for (const axis of figure.below) if (axis.ticker?.type === "BasicTicker") axis.ticker.desired_num_ticks = Math.max(2, Math.min(6, Math.floor((figure.inner_width ?? 600) / 60)));
+    for (const axis of figure.below ?? []) if (axis.ticker?.type === "BasicTicker") axis.ticker.desired_num_ticks = Math.max(2, Math.min(6, Math.floor((figure.inner_width ?? 600) / 60)));
   };
   const fit = () => {
     for (const figure of figures()) {

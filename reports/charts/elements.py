@@ -39,16 +39,22 @@ def holoviews() -> Any:  # noqa: ANN401 - HoloViews has no types
 
 
 def finish(figure: Any) -> Any:  # noqa: ANN401 - Bokeh has no types
-    """Give a Bokeh figure the page's look: transparent, page fonts, no logo; colours come from the page's CSS."""
-    from bokeh.models.glyph import Glyph  # noqa: PLC0415 - lazy: 0.5 s
+    """Give a Bokeh figure the page's look: transparent, page fonts, no logo; colours come from the page's CSS.
 
+    A figure that has it is returned as it is: walking through its models takes time.
+    """
+    if figure.background_fill_color is None:
+        return figure
     figure.background_fill_color = None
     figure.border_fill_color = None
     figure.outline_line_color = None
     figure.min_border_right = 16
-    for drawn in figure.references():
-        if "text_font" in drawn.properties():  # of a glyph it is a column's name unless it is marked as a value
-            drawn.update(text_font={"value": FONT} if isinstance(drawn, Glyph) else FONT)
+    for drawn in figure.center:
+        if "text_font" in drawn.properties():
+            drawn.text_font = FONT
+    for renderer in figure.renderers:
+        for glyph in _glyphs(renderer):
+            glyph.text_font = {"value": FONT}  # a plain string would be a column's name
     for axis in (*figure.xaxis, *figure.yaxis):
         axis.axis_label_text_font = axis.major_label_text_font = FONT
         axis.axis_label_text_font_style = "normal"
@@ -56,6 +62,20 @@ def finish(figure: Any) -> Any:  # noqa: ANN401 - Bokeh has no types
         axis.minor_tick_line_color = None
         axis.major_tick_line_color = None
     return figure
+
+
+def _glyphs(renderer: Any) -> list[Any]:  # noqa: ANN401 - Bokeh
+    """Every form of a renderer's text: as it is, selected, not selected, muted, hovered."""
+    if "text_font" not in renderer.glyph.properties():
+        return []
+    forms = (
+        renderer.glyph,
+        renderer.selection_glyph,
+        renderer.nonselection_glyph,
+        renderer.muted_glyph,
+        renderer.hover_glyph,
+    )
+    return [form for form in forms if form is not None and not isinstance(form, str)]
 
 
 def render(element: Any, *, height: int, x_label: str, y_label: str = "", **opts: Any) -> Any:  # noqa: ANN401

@@ -18,7 +18,7 @@ _COLORS = (REFERENCE, *SERIES[:-1])
 
 
 def step_times(runs: Sequence[ComparedRun], chart_id: str) -> Chart | None:
-    """Every typical step of the first runs, in its order; None where no run has steps."""
+    """Every typical step of the first runs, in its order; None if no run has steps."""
     shown = [run for run in runs if run.steps_ms][:MAX_RUNS]
     if not shown:
         return None

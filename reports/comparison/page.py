@@ -11,7 +11,7 @@ from reports.page.grids import figures, grid
 from reports.page.model import COMPARED, Grid, Page, Part, Section, Tile
 from traceanalyzer.comparison.record import Comparison, MetricChange, Pair
 from traceanalyzer.comparison.story import signed_share
-from traceanalyzer.review.words import NOTHING, Unit, milliseconds, quantity, spaced
+from traceanalyzer.review.words import NOTHING, Unit, milliseconds, points, quantity, spaced
 
 _FEW = 8
 _STATUS = {"slower": "bad", "faster": "good", "noise": "neutral", "unknown": "withheld"}
@@ -42,17 +42,17 @@ def comparison_page(found: Comparison, results: Mapping[str, Result] | None = No
 
 def _warnings(found: Comparison) -> list[str]:
     forced = {fact.name: fact for pair in found.pairs for fact in pair.facts if fact.forced}
-    told = [
+    notes = [
         f"The runs differ in {spaced(name)} ({fact.before} against {fact.after}): they were compared because that was asked for."
         for name, fact in forced.items()
     ]
     few = [run.path for run in found.runs if 0 < len(run.steps_ms) < 5]
     distorted = [run.path for run in found.runs if run.distorted]
     if distorted:
-        told.append(
+        notes.append(
             f"The host distorted {', '.join(distorted)}: what differs may be the host's, and clean repeats may alarm."
         )
-    return [*told, *([f"Fewer than 5 steps: {', '.join(few)}. Their noise is assumed, not measured."] if few else [])]
+    return [*notes, *([f"Fewer than 5 steps: {', '.join(few)}. Their noise is assumed, not measured."] if few else [])]
 
 
 def _tiles(found: Comparison, pair: Pair) -> tuple[Tile, ...]:
@@ -160,7 +160,9 @@ def _difference(metric: MetricChange) -> str:
     if metric.before is None or metric.after is None:
         return NOTHING
     change = metric.after - metric.before
-    units: dict[str, Unit] = {"share": "share", "ms": "ms", "ratio": "number", "count": "count"}
+    if metric.unit == "share":
+        return points(change)
+    units: dict[str, Unit] = {"ms": "ms", "ratio": "number", "count": "count"}
     return f"{'+' if change > 0 else ''}{quantity(change, units[metric.unit])}"
 
 

@@ -90,9 +90,9 @@ def _tiles(sheet: _Sheet, y: float, tiles: tuple[Tile, ...]) -> float:
         return y
     width = (_INNER - 12 * (len(tiles) - 1)) / len(tiles)
     top, lowest = y, y
-    told = [list(_beside(tile, width)) for tile in tiles]
-    height = 66 + 17 * max(map(len, told))
-    for at, (tile, lines) in enumerate(zip(tiles, told, strict=True)):
+    notes = [list(_beside(tile, width)) for tile in tiles]
+    height = 66 + 17 * max(map(len, notes))
+    for at, (tile, lines) in enumerate(zip(tiles, notes, strict=True)):
         x = _PAD + at * (width + 12)
         sheet.box(x, top, width, height, _PANEL, _LINE)
         sheet.box(x, top, width, 3, _STATUS.get(tile.status, _LINE))

@@ -10,8 +10,10 @@ import base64
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
@@ -68,13 +70,38 @@ def bokeh_script() -> str:
 
 def embedded(charts: Sequence[Chart]) -> tuple[dict[str, Markup], str]:
     """Every chart's place in the page by its id, and the one script that draws them all (empty without charts)."""
-    figures = {chart.id: finish(chart.draw()) for chart in charts}
+    figures = {chart.id: chart.draw() for chart in charts}
     if not figures:
         return {}, ""
     from bokeh.embed import components  # noqa: PLC0415 - lazy: 0.5 s
 
-    script, divs = components(figures, wrap_script=False)
+    _share_document([finish(figure) for figure in figures.values()])
+    with _unchecked():
+        script, divs = components(figures, wrap_script=False)
     return {name: Markup(div) for name, div in divs.items()}, script  # noqa: S704 - made by Bokeh from ids alone
+
+
+@contextmanager
+def _unchecked() -> Generator[None]:
+    """Without Bokeh's validation of the document, which walks through all models: tests see what it would tell."""
+    from bokeh.settings import settings  # noqa: PLC0415 - lazy: 0.5 s
+
+    before = settings.perform_document_validation()
+    settings.perform_document_validation = False
+    try:
+        yield
+    finally:
+        settings.perform_document_validation = before
+
+
+def _share_document(figures: Sequence[Any]) -> None:
+    """Put all figures into one document at once: one by one, Bokeh walks through all models again for every figure."""
+    from bokeh.document import Document  # noqa: PLC0415 - lazy: 0.5 s
+
+    document = Document()
+    with document.models.freeze():
+        for figure in figures:
+            document.add_root(figure)
 
 
 def policy(scripts: Sequence[str]) -> str:

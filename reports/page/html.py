@@ -9,7 +9,7 @@ from functools import partial
 import polars as pl
 from markupsafe import Markup, escape
 
-from reports.page.downloads import packed, script_json
+from reports.page.downloads import packed, packed_record, script_json
 from reports.page.embedding import bokeh_script, embedded, own_file, policy, template
 from reports.page.glossary import anchor, term_of
 from reports.page.layout import laid_out
@@ -22,11 +22,12 @@ _NUMBER_IN_PROSE = re.compile(r"(?<![\w.])[−+-]?\d(?:[\d,.]*\d)?(?:\s?(?:%|×|
 def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFrame] | None = None) -> str:
     """The whole page. Inside are `record`, which can be downloaded as `name`.json, and `tables`, as CSV."""
     divs, drawing = embedded(_charts(page))
-    told = {part.id for part in (page.opening.waterfall, page.opening.answers) if part}
+    shown_above = {part.id for part in (page.opening.waterfall, page.opening.answers) if part}
     timed = any(isinstance(part, Timeline) for section in page.sections for part in section.parts)
     own = [own_file(file) for file in ("page.js", *(("timeline.js",) if timed else ()), "tables.js", "reading.js")]
     scripts = [own_file("theme.js"), *([bokeh_script(), drawing] if divs else []), *own]
     defined = {term for section in page.sections if section.id == "method" for term in _terms(section)}
+    whole = packed_record(record)
     return template("page.html.jinja").render(
         policy=Markup(policy(scripts)),  # noqa: S704 - made of hashes
         css=Markup(own_file("page.css")),  # noqa: S704 - our own file
@@ -34,13 +35,14 @@ def html(page: Page, name: str, record: object, tables: Mapping[str, pl.DataFram
         page=page,
         verdict=[emphasised(sentence) for sentence in _sentences(page)],
         divs=divs,
-        layout={section.id: laid_out(section, told) for section in page.sections},
+        layout={section.id: laid_out(section, shown_above) for section in page.sections},
         anchor=anchor,
         anchor_of=partial(_anchor_of, defined=defined),
         json=_inert,
         plain=Markup,
         name=name,
-        record=Markup(script_json(record)),  # noqa: S704 - inert by construction
+        record=Markup(whole or script_json(record)),  # noqa: S704 - inert by construction
+        record_type="octet-stream" if whole else "json",
         csv={table: Markup(packed(frame)) for table, frame in (tables or {}).items() if not frame.is_empty()},  # noqa: S704
     )
 
@@ -56,9 +58,9 @@ def _inert(facts: object) -> Markup:
 
 def _charts(page: Page) -> list[Chart]:
     first = [page.opening.waterfall] if page.opening.waterfall else []
-    told = {chart.id for chart in first}
+    shown_above = {chart.id for chart in first}
     parts = [chart for section in page.sections for part in section.parts for chart in _of(part)]
-    return first + [part for part in parts if part.id not in told]
+    return first + [part for part in parts if part.id not in shown_above]
 
 
 def _of(part: Part) -> tuple[Chart, ...]:

@@ -40,13 +40,13 @@ class Laid:
     folded: tuple[Grid | Terms, ...]
 
 
-def laid_out(section: Section, told: Collection[str] = ()) -> Laid:
+def laid_out(section: Section, shown_above: Collection[str] = ()) -> Laid:
     """Charts first; of tables and terms what fills the charts' last row, or one row; the rest is folded at the end.
 
-    So a section's height does not grow with what there is to list. Parts whose ids are in `told` are left out: they
+    So a section's height does not grow with what there is to list. Parts whose ids are in `shown_above` are left out: they
     stand above already.
     """
-    parts = [part for part in section.parts if not (isinstance(part, Chart | Grid) and part.id in told)]
+    parts = [part for part in section.parts if not (isinstance(part, Chart | Grid) and part.id in shown_above)]
     charts: list[Part] = [part for part in parts if isinstance(part, Chart | Timeline)]
     others = [part for part in parts if not isinstance(part, Chart | Timeline)]
     if section.folded:

@@ -129,7 +129,7 @@ class TimelineContent:
     """What the packed data mean, as plain data for the page's script."""
     data: str
     bins: str
-    """Packed busy shares; empty where the data hold every kernel."""
+    """Packed busy shares; empty if the data hold every kernel."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +187,7 @@ class Remedy:
     kind: Literal["fault", "change"]
     title: str
     what: str
-    """What is the matter, or what to change to, as a sentence; empty where the culprit says it all."""
+    """What is the matter, or what to change to, as a sentence; empty if the culprit says it all."""
     todo: str
     culprit: str
     """Who or what, in words; empty if nobody is named."""
@@ -196,7 +196,7 @@ class Remedy:
     share: str
     """Of the step."""
     device_hours: str
-    """GPU-hours per day at the job's size; empty where that is not known."""
+    """GPU-hours per day at the job's size; empty if that is not known."""
     start_ms: float | None = None
     end_ms: float | None = None
     """Where it shows, on the timeline's axis."""

@@ -18,7 +18,7 @@ _GIB = 2**30
 
 
 def front_chart(planned: Plan) -> Chart | None:
-    """The front and the other fast configurations as dots; None where there is nothing to choose from."""
+    """The front and the other fast configurations as dots; None if there is nothing to choose from."""
     front, ranked = planned.found.pareto, planned.found.ranked
     if len(front) < 2:
         return None

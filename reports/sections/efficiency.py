@@ -14,7 +14,7 @@ from reports.page.text import chart_text
 from reports.sections.material import Material
 from traceanalyzer.review import Fact, Mfu, WaterfallStep
 from traceanalyzer.review.vocabulary import Recomputation
-from traceanalyzer.review.words import digits, flops_rate, percent
+from traceanalyzer.review.words import counted_by, digits, flops_rate, percent
 
 CLOSED = 0.05
 """Largest miss, in MFU points, of losses that are said to close the way from peak to measured."""
@@ -111,7 +111,7 @@ def mfu_terms(mfu: Mfu, recompute: Fact[Recomputation | None] | None) -> Terms |
             ("FLOP per step", mfu.flops_per_step, "flops"),
             ("FLOP per token", mfu.flops_per_token, "flops"),
             ("Tokens per step", mfu.tokens_per_step, "count"),
-            ("Convention", mfu.convention or "not stated"),
+            ("FLOP counted by", counted_by(mfu.convention)),
             ("Peak of one device", ", ".join(text for text in (peak, mfu.peak_basis) if text)),
             ("Devices", mfu.num_devices, "count"),
             ("Predicted MFU", mfu.predicted_mfu, "share"),
@@ -133,7 +133,7 @@ def convention_grid(mfu: Mfu) -> Grid | None:
         "The same step by other conventions",
         mfu.conventions,
         [
-            ("convention", lambda c: c.name, None),
+            ("counted by", lambda c: counted_by(c.name), None),
             ("FLOP per step", lambda c: c.flops_per_step, "flops"),
             ("MFU", lambda c: c.mfu, "share"),
         ],

@@ -43,9 +43,9 @@ class Viewer:
     """`STEPS`."""
 
     def command(self, found: review.Finding) -> str:
-        """The command that writes what a finding is about for Perfetto; empty where it has no moment in a step.
+        """The command that writes what a finding is about for Perfetto; empty if it has no moment in a step.
 
-        Times are told from the rank's own step, which is the same whatever else is read.
+        Times count from the rank's own step, which is the same whatever else is read.
         """
         if found.passed or found.rank is None or found.start_ns is None or found.end_ns is None:
             return ""

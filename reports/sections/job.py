@@ -135,8 +135,8 @@ def provenance(material: Material) -> Section:
     """Which files, versions and seeds the review rests on."""
     review = material.review
     path = review.source.path
-    told = any(each.term == "Source" for each in review.provenance)
-    source = Terms(entries=(("Source", path),)) if path and not told else None
+    is_listed = any(each.term == "Source" for each in review.provenance)
+    source = Terms(entries=(("Source", path),)) if path and not is_listed else None
     parts = [_terms(review.provenance), source, revealed(material), source_files(review.files)]
     known = {each.term: each.text for each in review.provenance}
     by = f" by {known['Tool']}" if "Tool" in known else ""

@@ -35,7 +35,7 @@ class Rows:
 
     rows: tuple[Row, ...]
     said: str
-    """Empty where every rank has its row."""
+    """Empty if every rank has its row."""
 
     @property
     def names(self) -> list[str]:
@@ -113,9 +113,9 @@ def _outliers(values: Mapping[int, float], groups: Sequence[Row], named: Iterabl
             away = abs(float(values[rank]) - median)
             if away > _SIGMAS * spread and away > _LEAST_SHARE * max(abs(median), 1e-12):
                 far[rank] = away
-    told = [rank for rank in dict.fromkeys(named) if rank in values]
-    furthest = [rank for rank in sorted(far, key=lambda rank: -far[rank]) if rank not in told]
-    return frozenset([*told, *furthest][:MAX_OUTLIERS])
+    listed = [rank for rank in dict.fromkeys(named) if rank in values]
+    furthest = [rank for rank in sorted(far, key=lambda rank: -far[rank]) if rank not in listed]
+    return frozenset([*listed, *furthest][:MAX_OUTLIERS])
 
 
 def _median(values: pl.Series) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import polars as pl
 
-from reports.page.downloads import MAX_CSV_ROWS
+from reports.page.downloads import rows_in_page
 from reports.page.model import Grid, Section
 from reports.sections.material import Material
 from traceanalyzer.review.words import counted
@@ -41,22 +41,24 @@ def _lead(tables: Mapping[str, pl.DataFrame]) -> str:
 def _grid(name: str, frame: pl.DataFrame) -> Grid:
     size = counted(frame.height, "row")
     meaning = TABLES[name].meaning if name in TABLES else ""
-    cut = frame.height > MAX_CSV_ROWS
+    inside = rows_in_page(frame)
     return Grid(
         id=f"table-{name}",
         title=f"{name} ({size})",
         columns=tuple(frame.columns),
         rows=tuple(tuple(_cell(value) for value in row) for row in frame.head(MAX_SHOWN_ROWS).iter_rows()),
         numeric=frozenset(i for i, dtype in enumerate(frame.dtypes) if dtype.is_numeric()),
-        note=" ".join(
-            part for part in (meaning, f"The download holds the first {MAX_CSV_ROWS:,} rows." if cut else "") if part
-        ),
+        note=" ".join(part for part in (meaning, _cut(name, inside) if inside < frame.height else "") if part),
         num_rows=frame.height,
         all_rows=name,
         csv=name,
         folded=True,
         few=0,
     )
+
+
+def _cut(name: str, inside: int) -> str:
+    return f"The download holds the first {inside:,} rows; `traceanalyzer table PATH {name} --format csv` writes all."
 
 
 def _cell(value: object) -> str:

@@ -47,14 +47,14 @@ def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str, lea
         marked=None if late is None else cells.filter(pl.col("culprit") == late).select("row", "column"),
     )
     cut = known["waiter"].n_unique() + known["culprit"].n_unique() - len(waiters) - len(culprits)
-    told = f"Most waiting is for rank {first}: {milliseconds(caused)} per step, summed over those that wait."
+    sentence = f"Most waiting is for rank {first}: {milliseconds(caused)} per step, summed over those that wait."
     return Chart(
         id=chart_id,
         draw=lambda: matrix_figure(drawn),
         title=title,
         term="Wait",
-        label=f"Matrix of ranks that wait by ranks that they wait for. {told}",
-        caption=told + (" Only the ranks with most waiting are drawn." if cut else ""),
+        label=f"Matrix of ranks that wait by ranks that they wait for. {sentence}",
+        caption=sentence + (" Only the ranks with most waiting are drawn." if cut else ""),
         third=True,
         half=True,
         numbers=grid(

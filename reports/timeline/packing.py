@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 MAX_NAMES = 4000
-"""Different names that are kept; a rarer one is told as its kind."""
+"""Different names that are kept; a rarer one is shown as its kind."""
 MAX_NAME_LENGTH = 120
 NO_PEER = 0
 _COLUMNS = (("start", 4), ("duration", 4), ("kind", 1), ("name", 2), ("peer", 2), ("match", 4))

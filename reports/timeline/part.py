@@ -257,7 +257,7 @@ def _map_labels(laid: Laid, rows: int) -> dict[float, str]:
 
 
 def _bins(laid: Laid) -> str:
-    """The busy share of every lane as one byte per bin, packed; empty where every kernel is here."""
+    """The busy share of every lane as one byte per bin, packed; empty if every kernel is here."""
     if laid.device.whole:
         return ""
     lanes = laid.busy.filter(pl.col("rank").is_in(list(laid.lanes.ranks)))

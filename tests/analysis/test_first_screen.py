@@ -89,7 +89,7 @@ def written(review: Review) -> set[str]:
     """Every number of the review outside its first screen as sentences write it, and shares of what they name."""
     record = to_builtins(review)
     del record["headline"]
-    step, least = review.step.duration_ms.median, review.step.least_told_ms
+    step, least = review.step.duration_ms.median, review.step.least_reported_ms
     found = {text(value) for value in leaves(record) for text in (percent, milliseconds, times)}
     if step and least:
         found.add(percent(least / step))

@@ -19,7 +19,7 @@ from traceanalyzer.tables import rank_groups
 from traceanalyzer.tables.rank_groups import in_rank_groups
 from traceanalyzer.traces import read as reading
 from traceanalyzer.traces.capture.ingest import ingest
-from traceanalyzer.traces.recorded import Recorded, sharing
+from traceanalyzer.traces.recorded import Recorded, batched, sharing
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +91,13 @@ def test_the_timeline_is_the_same_byte_by_byte(traces: Path, tmp_path: Path, mon
 
 def test_ranks_that_share_a_file_are_one_group() -> None:
     assert sharing([[4], [0], [1, 2], [2, 3], [5, 0]]) == (frozenset({0, 5}), frozenset({1, 2, 3}), frozenset({4}))
+
+
+def test_small_groups_are_read_together() -> None:
+    groups = tuple(map(frozenset, ({0}, {1, 2}, {3}, {4}, {5})))
+    sizes = dict(zip(groups, (40, 60, 250, 10, 90), strict=True))
+    assert batched(groups, sizes, 100) == (frozenset({0, 1, 2}), frozenset({3}), frozenset({4, 5}))
+    assert batched(groups, sizes, 0) == groups
 
 
 def test_events_of_groups_are_in_the_order_of_all() -> None:

@@ -93,8 +93,11 @@ def test_a_gate_on_a_comparison_takes_the_base_as_its_baseline(runs: Path, tmp_p
     assert "gate broken: step.duration_ms.median" in caught.out
     assert "1 of 1 limits is broken" in caught.err
     assert main(["compare", str(runs / "result"), str(runs / "base"), "--gate", str(gate)]) == 0
-    assert main(["analyze", str(runs / "slow"), "--gate", str(gate)]) == 2  # nothing to be relative to
     capsys.readouterr()
+    assert main(["analyze", str(runs / "slow"), "--gate", str(gate)]) == 2  # nothing to be relative to
+    caught = capsys.readouterr()
+    assert caught.out == ""  # refused before anything was measured
+    assert f"{gate}: limit step.duration_ms.median: is against a baseline" in caught.err
     assert main([*compared, "--format", "github", "--junit", str(tmp_path / "gate.xml")]) == 1
     assert "::error title=gate%3A step.duration_ms.median::" in capsys.readouterr().out
     assert "<failure" in (tmp_path / "gate.xml").read_text()

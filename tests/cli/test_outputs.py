@@ -8,6 +8,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +17,10 @@ import click
 import pytest
 from catalogue.base import text, trace, write
 
+from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.cli import COMMANDS, claims, main
 from traceanalyzer.cli import traceanalyzer as group
+from traceanalyzer.cli.options import budget
 from traceanalyzer.cli.screen import say
 from traceanalyzer.output import printable, write_result
 
@@ -177,6 +180,55 @@ def test_time_and_memory_have_an_end(traces: Path) -> None:
     late = guarded("analyze", str(traces), "--timeout", "0.01")
     assert (late.returncode, len(late.stderr.splitlines())) == (3, 2)
     assert "stopped after 0.01 s" in late.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("analyze", "TRACES", "--out", "s3://bucket/result"),
+        ("analyze", "TRACES", "--json", "gs://bucket/review.json"),
+        ("ingest", "TRACES", "--out", "s3://bucket/capture"),
+        ("report", "TRACES", "-o", "https://host/page.html"),
+        ("gate", "init", "TRACES", "-o", "az://bucket/gate.toml"),
+    ],
+)
+def test_a_url_is_refused_as_a_place_to_write_to(
+    words: tuple[str, ...],
+    traces: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([str(traces) if word == "TRACES" else word for word in words]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert f"{words[-1]}: results are written to files of this machine" in said[0]
+    assert "copy it there" in said[1]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["traces"]
+
+
+@pytest.mark.parametrize("command", ["analyze", "report"])
+def test_a_cluster_is_for_reading(command: str, traces: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, str(traces), "--cluster", "tcp://host:8786"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[1] == (
+        f"  traceanalyzer ingest PATH --out CAPTURE --cluster tcp://host:8786, then traceanalyzer {command} CAPTURE"
+    )
+
+
+def test_events_beyond_the_memory_wait_on_disk(traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_FEWEST_EVENTS", 1)
+    monkeypatch.setattr(budget, "_PER_EVENT", 1 << 30)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with budget.events_kept(1000) as (store, at_once):
+        assert store is not None
+        bounded = read(traces, store=store, events_at_once=at_once)
+        assert list(store.rglob("*.parquet"))
+        review = analyze(bounded).review
+    assert not store.exists()
+    assert review.headline == analyze(read(traces)).review.headline
+    with budget.events_kept(None) as nothing:
+        assert nothing == (None, None)
 
 
 @pytest.mark.wide

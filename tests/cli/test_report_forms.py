@@ -55,3 +55,12 @@ def test_a_report_is_drawn_without_panel_and_pandas(review: Path, tmp_path: Path
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.mark.parametrize(("name", "hint"), [("r.pdf", "--print"), ("r.CSV", "report.html")])
+def test_an_ending_of_another_kind_of_file_is_refused(
+    review: Path, tmp_path: Path, name: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["report", str(review), "-o", str(tmp_path / name)]) == 2
+    assert hint in capsys.readouterr().err
+    assert not (tmp_path / name).exists()

@@ -104,6 +104,7 @@ def test_transfers_that_stayed_are_not_told() -> None:
         (Part(100, 2.0), Part(80, 2.0), "faster"),
         (Part(100, 2.0), Part(150, 3.0), "more_often"),
         (Part(100, 2.0), Part(50, 1.0), "less_often"),
+        (Part(100, 10.0), Part(96, 6.0), "less_often"),  # each 1.6 times as long, and 0.6 as many
         (Part(100, 2.0), Part(100, 2.0), "same"),
     ],
 )

@@ -78,3 +78,13 @@ def test_a_change_that_a_busy_host_may_have_made_is_not_claimed() -> None:
     (same,) = compare(side("base", 100), [side("busy", 100.5, "equal actions vary by 9%")]).pairs
     assert (busy.verdict, quiet.verdict, same.verdict) == ("unknown", "slower", "noise")
     assert "the host disturbed busy (equal actions vary by 9%)" in busy.sentences[0]
+
+
+def test_shares_change_by_points() -> None:
+    review = of_steps(*[100.0] * 6).review
+    bubble = review.bubble
+    assert bubble is not None
+    assert bubble.measured_share is not None
+    more = msgspec.structs.replace(bubble, measured_share=bubble.measured_share + 0.0321)
+    found = compare(Side("a", review, {}), [Side("b", msgspec.structs.replace(review, bubble=more), {})])
+    assert "+3.21 points" in comparison_text(found, 120)

@@ -13,6 +13,7 @@ from planted import Faults, Job, plant
 
 from traceanalyzer.analysis.assemble import analyze, read
 from traceanalyzer.comparison.compare import compare
+from traceanalyzer.comparison.places import matched_ranks
 from traceanalyzer.comparison.record import Comparison, Pair
 from traceanalyzer.comparison.side import Side
 from traceanalyzer.errors import UsageError
@@ -172,6 +173,15 @@ def test_a_rank_that_was_not_captured_is_no_change() -> None:
     (pair,) = compare(side("base", PIPELINE, 0), [sampled]).pairs
     assert pair.verdict == "noise"
     assert all(each.is_noise for each in pair.changes)
+    assert pair.sentences[-1] == (
+        "Rank 0 of the base has no counterpart in the new run, so only the others are compared piece by piece."
+    )
+
+
+def test_in_worlds_of_one_size_a_rank_is_itself() -> None:
+    sampled = made(REPLICAS, replace(CHANCE, seed=8, missing_ranks=frozenset({0, 4})), "sampled")
+    whole = side("base", REPLICAS, 0)
+    assert matched_ranks(whole, sampled) == matched_ranks(sampled, whole) == {rank: rank for rank in (1, 2, 3, 5)}
 
 
 def test_other_devices_are_refused_by_name_until_forced() -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from traceanalyzer.measurements.experts.loads import load_statistics, persistence
-from traceanalyzer.measurements.experts.traffic import byte_loads, traffic, unreadable_splits
-from traceanalyzer.schema import COLLECTIVES, conform
+from traceanalyzer.measurements.experts.traffic import between_hosts, byte_loads, traffic, unreadable_splits
+from traceanalyzer.schema import COLLECTIVES, TRAFFIC, conform
 
 FIGURES = ("max_over_mean", "max_vio", "cv", "gini", "entropy_share", "num_effective")
 
@@ -126,3 +126,26 @@ def test_an_even_exchange_gives_bytes_and_no_rows() -> None:
 def test_own_share_crosses_no_link() -> None:
     loads = byte_loads(traffic(collectives(record(5, [1, 2], [1, 4]), record(9, [4, 3], [2, 3]))))
     assert loads.select("rank", "sent_bytes", "received_bytes").rows() == [(5, 16, 32), (9, 32, 16)]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "pairs"),
+    [
+        (["a", "a", "b"], {(0, 2), (2, 0), (1, 2), (2, 1)}),
+        (["a", "a", "a"], {(source, target) for source in range(3) for target in range(3)}),
+        (["a", None, "b"], {(source, target) for source in range(3) for target in range(3)}),
+    ],
+)
+def test_exchanges_over_hosts_are_measured_by_what_leaves_a_host(
+    hosts: list[str | None], pairs: set[tuple[int, int]]
+) -> None:
+    rows = [
+        {"step": 1, "group": "0,1,2", "sequence": 0, "source": source, "target": target, "bytes": 5, "tokens": 1}
+        for source in range(3)
+        for target in range(3)
+    ]
+    matrix = conform(pl.DataFrame(rows), TRAFFIC)
+    found = between_hosts(
+        matrix, pl.DataFrame({"rank": [0, 1, 2], "host": hosts}, schema_overrides={"host": pl.String})
+    )
+    assert set(found.select("source", "target").iter_rows()) == pairs

@@ -103,3 +103,13 @@ def test_tensor_parallelism_across_hosts_is_a_finding(hosts: list[str | None], r
         assert found.evidence.startswith("1 of 1 tensor-parallel group with members on several hosts")
         if None not in hosts:
             assert "sends 80 B per step to another host and 40 B within" in found.evidence
+
+
+def test_a_group_of_thousands_of_which_few_were_captured() -> None:
+    size = 5_000
+    rows = [collective(rank, "all_reduce", "dp", 1_000) | {"group": ",".join(map(str, range(size)))} for rank in (0, 1)]
+    found = placed(*rows)
+    sent = 2 * (size - 1) / size * 1_000
+    assert found == {(0, "dp"): (sent, 0, 0, 1, 0), (1, "dp"): (0, sent, 0, 1, 0)}
+    table = placed_bytes(conform(pl.DataFrame(rows), COLLECTIVES), pl.DataFrame(schema=P2P), RANKS)
+    assert table["num_parts"].to_list() == [1, 1]

@@ -80,10 +80,10 @@ def findings(result: Result, *, passed: bool) -> list[dict[str, Any]]:
 
 def comparison(found: Comparison) -> dict[str, Any]:
     """A comparison without its waterfalls line by line, which only the command writes."""
-    told = cast("dict[str, Any]", msgspec.to_builtins(found))
-    for pair in told["pairs"]:
+    answer = cast("dict[str, Any]", msgspec.to_builtins(found))
+    for pair in answer["pairs"]:
         pair["waterfalls"] = [each["by"] for each in pair["waterfalls"]]
-    return told
+    return answer
 
 
 def part(result: Result, field: str) -> Any:  # noqa: ANN401 - JSON

@@ -51,16 +51,16 @@ class Folders:
             return [root / place for root in self.roots]
         return [place] if any(place.resolve().is_relative_to(root) for root in self.roots) else []
 
-    def _check(self, real: Path, told: str) -> None:
+    def _check(self, real: Path, shown: str) -> None:
         if not any(real.is_relative_to(root) for root in self.roots):
-            raise UsageError(f"{told}: leads outside the folders that were given", self._hint())
+            raise UsageError(f"{shown}: leads outside the folders that were given", self._hint())
 
     def _hint(self) -> str:
         return f"name a file or folder inside {', '.join(map(str, self.roots))}"
 
 
 def open_folders(paths: Sequence[str]) -> Folders:
-    """The folders at `paths`. Raises `UsageError` where one is none."""
+    """The folders at `paths`. Raises `UsageError` if one is none."""
     for path in paths:
         if not Path(path).is_dir():
             raise UsageError(f"{path}: is not a folder", "give folders that hold runs, captures or results")

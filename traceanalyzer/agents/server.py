@@ -179,9 +179,9 @@ def _refusing(tool: Callable[Asked, Found]) -> Callable[Asked, Found | CallToolR
         try:
             return tool(*args, **kwargs)
         except TraceAnalyzerError as error:
-            told = {"message": error.message, "hint": error.hint, "exit_status": error.exit_status}
+            refusal = {"message": error.message, "hint": error.hint, "exit_status": error.exit_status}
             return CallToolResult(
-                content=[TextContent(type="text", text=json.dumps(told))], structured_content=told, is_error=True
+                content=[TextContent(type="text", text=json.dumps(refusal))], structured_content=refusal, is_error=True
             )
 
     return answered

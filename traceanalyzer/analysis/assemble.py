@@ -24,7 +24,7 @@ from traceanalyzer.analysis.run import Run, read, with_declaration
 from traceanalyzer.analysis.step_figures import step_findings, step_warnings
 from traceanalyzer.analysis.subjects import Subjects
 from traceanalyzer.gaps.checks.check import Judged
-from traceanalyzer.gaps.checks.culprits import without_victims
+from traceanalyzer.gaps.checks.culprits import without_loaded, without_victims
 from traceanalyzer.gaps.checks.registry import by_worth, with_mfu_points, with_shares
 from traceanalyzer.gaps.checks.registry import findings as checked
 from traceanalyzer.gaps.checks.windows import with_windows
@@ -32,6 +32,7 @@ from traceanalyzer.gaps.communication.recorded import apart_sentences, recorded_
 from traceanalyzer.gaps.culprits.culprits import stage_of
 from traceanalyzer.gaps.culprits.late_peers import late_peers, rows_on_peers
 from traceanalyzer.gaps.efficiency.next_configurations import next_configurations
+from traceanalyzer.gaps.efficiency.savings import RankTimes, rank_times
 from traceanalyzer.gaps.pipeline.actions import pipelines
 from traceanalyzer.gaps.sample.bounds import figures as bounded
 from traceanalyzer.measurements.efficiency.roofline import with_shapes
@@ -100,10 +101,10 @@ def _review(run: Run, found: Measured) -> Review:
             bubble=claims.bubble,
             all_to_all=claims.all_to_all,
             mfu=found.mfu,
-            findings=_findings(found),
+            findings=_findings(found, judged := _judged(found)),
             method=method(subjects.pipeline.gap.figures, found.mfu, tables, recomputed),
             provenance=provenance(run.job, shown(run.path), __version__),
-            stragglers=claims.stragglers,
+            stragglers=without_loaded(claims.stragglers, judged),
             sample=found.captured,
             recorded=found.recorded,
             **given,
@@ -115,7 +116,7 @@ def _summed_up(found: Measured, review: Review) -> Review:
     """`review` with what is said of all its sections: the bounds of every figure, and the headline."""
     known = bounded(review, found.captured, found.waits, found.tables.steps)
     alone = found.captured.ranks[0] if found.captured.coverage == "one_rank" else None
-    told = headline(
+    story = headline(
         Known(
             review.step, review.accounting, review.mfu, review.bubble, review.all_to_all, review.communication, alone,
             has_device=review.kernels is not None, study=review.what_if,
@@ -123,8 +124,16 @@ def _summed_up(found: Measured, review: Review) -> Review:
         _words(found, review), known, review.findings, review.quality.withheld,
     )  # fmt: skip
     return replace(
-        review, figures=known, headline=told, next_configurations=next_configurations(review, found.tables.ranks)
+        review,
+        figures=known,
+        headline=story,
+        next_configurations=next_configurations(review, found.tables.ranks, _rank_times(found)),
     )
+
+
+def _rank_times(found: Measured) -> RankTimes | None:
+    actions = found.subjects.pipeline.gap.actions
+    return rank_times(actions, found.subjects.capture.typical.messages)
 
 
 def _words(found: Measured, review: Review) -> Words:
@@ -163,11 +172,12 @@ def _not_counted(subjects: Subjects) -> str:
     return trained.model.not_counted if shown and trained and trained.model else ""
 
 
-def _findings(found: Measured) -> list[Finding]:
+def _judged(found: Measured) -> Judged:
+    """What the checks look at."""
     subjects, step = found.subjects, found.step
     step_ms = step.duration_ms.median
     memory, culprits = subjects.memory.figures, subjects.culprits
-    judged = Judged(
+    return Judged(
         validity=subjects.host.figures,
         bubble=found.claimed.bubble,
         all_to_all=found.claimed.all_to_all,
@@ -183,10 +193,15 @@ def _findings(found: Measured) -> list[Finding]:
         sequences=culprits.sequences,
         dimension_bytes=subjects.placement.figures,
     )
-    told = without_victims(checked(judged), culprits.faults)
-    told = by_worth([*told, *step_findings(step, subjects.capture.everything.tables)])
+
+
+def _findings(found: Measured, judged: Judged) -> list[Finding]:
+    subjects, step = found.subjects, found.step
+    step_ms = step.duration_ms.median
+    story = without_victims(checked(judged), subjects.culprits.faults)
+    story = by_worth([*story, *step_findings(step, subjects.capture.everything.tables)])
     capture = subjects.capture.typical
-    placed = with_windows(told, subjects.pipeline.gap.actions, capture.messages, capture.tables.collectives)
+    placed = with_windows(story, subjects.pipeline.gap.actions, capture.messages, capture.tables.collectives)
     return with_mfu_points(with_shares(placed, step_ms), subjects.utilisation.figures.mfu, step_ms)
 
 

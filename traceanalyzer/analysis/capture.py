@@ -97,9 +97,9 @@ def _tables(run: Run) -> Tables:
     if run.ops is not None:
         return tables_of_ops(run.ops, run.path)
     dumps = run.records
-    told = recorded_collectives(dumps.flight, dumps.inspector)
+    calls = recorded_collectives(dumps.flight, dumps.inspector)
     if not run.traces.num_events:
-        return tables_of_records(run.traces.ranks, told, recorded_messages(dumps.flight, dumps.inspector))
+        return tables_of_records(run.traces.ranks, calls, recorded_messages(dumps.flight, dumps.inspector))
     tables = build_tables(
         run.traces.recorded,
         run.traces.ranks,
@@ -108,7 +108,7 @@ def _tables(run: Run) -> Tables:
         run.declared.action_pattern,
         run.declared.kernel_rules,
     )
-    return tables if told.is_empty() else with_recorded(tables, told)
+    return tables if calls.is_empty() else with_recorded(tables, calls)
 
 
 def _account(tables: Tables, splits: pl.DataFrame, exchanged: pl.DataFrame) -> pl.DataFrame:

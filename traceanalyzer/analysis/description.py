@@ -33,7 +33,7 @@ from traceanalyzer.review import (
     Withheld,
 )
 from traceanalyzer.review.vocabulary import CaptureVerdict, FactSource, Recomputation
-from traceanalyzer.review.words import counted, ranks_text
+from traceanalyzer.review.words import counted, counted_by, ranks_text
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.overlaps import overlapping_steps
 from traceanalyzer.tables.computation.taxonomy import unknown_names
@@ -203,7 +203,7 @@ def warnings(
     lines += [f"The host distorted this timeline: {reason}." for reason in validity_reasons]
     if result.num_ranks_expected is not None and result.num_ranks_found < result.num_ranks_expected:
         found = result.num_ranks_found
-        lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'is' if found == 1 else 'are'} here.")
+        lines.append(f"Only {found} of {result.num_ranks_expected} ranks {'was' if found == 1 else 'were'} captured.")
     if result.ranks_lost:
         lost = ranks_text(result.ranks_lost)
         lines.append(f"Missing from this capture: {lost}. The result covers only what is left.")
@@ -311,7 +311,7 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
             "From own arrival to the latest arrival among members that exchange bytes with the rank."
         )
     if mfu.flops_per_step is not None:
-        lines["FLOPs"] = f"Counted as {mfu.convention}; recomputed FLOPs count in HFU only."
+        lines["FLOPs"] = f"Counted by: {counted_by(mfu.convention)}; recomputed FLOPs count in HFU only."
         if again.value == "full" and again.num_begun and mfu.hfu is not None:
             lines["HFU"] = (
                 f"Too high: recomputation stopped before {again.num_begun:,} operators that the count of whole layers includes."
@@ -323,13 +323,13 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
 
 def _step_text(tables: Tables) -> str:
     """What a step is, and which steps figures speak of."""
-    told = (
-        f"Told by {tables.step_basis.name}"
+    definition = (
+        f"Marked by {tables.step_basis.name}"
         if tables.step_basis.name
         else "No step is marked: the capture counts as one"
     )
     return (
-        f"{told}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
+        f"{definition}. On devices a window ends with the last kernel launched in the step, on CPU traces with the next step's "
         "start. Every figure covers the typical steps; those set apart are listed with their price."
     )
 

@@ -4,7 +4,7 @@
     RESULT/tables/NAME.parquet     every table of the registry that an analysis gives, empty ones too
     RESULT/tables/sha256.json      checksums of the tables and the review: damaged ones could be read as other numbers
 
-A `review.json` alone is a result without tables. Results and traces are told apart by what is in them.
+A `review.json` alone is a result without tables. Results and traces are distinguished by what is in them.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ def keep_result(review: Review, tables: Mapping[str, pl.DataFrame], path: Path |
 
 
 def read_result(path: Path | str) -> Kept:
-    """The result at `path`, with the tables that are there. Raises `InputError` where something is damaged."""
+    """The result at `path`, with the tables that are there. Raises `InputError` if something is damaged."""
     folder = result_folder(path)
     if folder is None:
         return Kept(read_review(path), {})

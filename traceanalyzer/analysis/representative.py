@@ -36,8 +36,8 @@ def _profiler_work(events: pl.DataFrame) -> pl.DataFrame:
 
 def representative(checks: Sequence[CaptureCheckFigures]) -> bool | None:
     """False if any check failed, None if none could be made."""
-    told = [check.passed for check in checks if check.passed is not None]
-    return all(told) if told else None
+    outcomes = [check.passed for check in checks if check.passed is not None]
+    return all(outcomes) if outcomes else None
 
 
 def capture_sentence(checks: Sequence[CaptureCheckFigures]) -> str:

@@ -71,12 +71,14 @@ def read(
     steps: Collection[int] | None = None,
     progress: Callable[[int, int], None] | None = None,
     store: Path | None = None,
+    events_at_once: int | None = None,
 ) -> Run:
     """Read a run folder, a folder of traces, trace files, an op table (Parquet, CSV), or records of communication.
 
     `columns` maps our names of an op table's columns to the file's; `rank_map` gives the ranks of trace
     files by name or pattern; `ranks` and `steps` choose what to look at; `progress` is called with the
-    bytes read so far and in all; `store` is an empty folder that may take the events of large traces. Raises `InputError`
+    bytes read so far and in all; `store` is an empty folder that may take the events of large traces, of which
+    at most `events_at_once` are then in memory. Raises `InputError`
     if nothing can be used, `UsageError` if nothing that was chosen is here. A folder without traces that holds one op table
     is that table.
     """
@@ -85,7 +87,9 @@ def read(
         return _op_table_run(str(path), _of_ranks(read_op_table(path, columns), ranks, str(path)), chosen)
     records = read_records(path)
     try:
-        traces = read_traces(path, rank_map=rank_map, ranks=ranks, progress=progress, store=store)
+        traces = read_traces(
+            path, rank_map=rank_map, ranks=ranks, progress=progress, store=store, events_at_once=events_at_once
+        )
     except NoTracesError:
         records = records_of_ranks(records, ranks)
         found, tables = summarize_records(records), op_tables_in(path)
@@ -119,9 +123,9 @@ def read(
 
 def _state(statuses: Sequence[RankStatus], records: Records) -> str | None:
     """How far a run came that did not complete, and by its flight recorders who kept the others waiting."""
-    told = run_state(statuses, Observer.here()) if statuses else None
-    waited = uncalled(records.flight) if told is not None else None
-    return told if waited is None else f"{told} {waited}"
+    said = run_state(statuses, Observer.here()) if statuses else None
+    waited = uncalled(records.flight) if said is not None else None
+    return said if waited is None else f"{said} {waited}"
 
 
 def _promised(path: Where, job: Job | None, ranks: Collection[int] | None) -> frozenset[int]:

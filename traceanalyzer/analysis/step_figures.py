@@ -8,7 +8,7 @@ from itertools import pairwise
 import polars as pl
 from msgspec.structs import replace
 
-from traceanalyzer.analysis.first_screen.story import least_told_ms
+from traceanalyzer.analysis.first_screen.story import least_reported_ms
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.measurements.capture.noise import step_noise
 from traceanalyzer.measurements.efficiency.mfu import median_step, step_durations, wall_clock_step_ns
@@ -54,7 +54,7 @@ def step_figures(tables: Tables, captured: Tables, run: Run) -> StepFigures:
         num_captured=captured.steps["step"].n_unique(),
         noise_ms=noise.half_width_ns / 1e6 if noise else None,
         noise_basis=noise.basis if noise else None,
-        least_told_ms=least_told_ms(median, noise.half_width_ns / 1e6 if noise else None),
+        least_reported_ms=least_reported_ms(median, noise.half_width_ns / 1e6 if noise else None),
         set_apart=apart,
         set_apart_cost_ms=sum(excess) / len(whole) if excess else None,
         mean_all_ms=sum(whole) / len(whole) if whole else None,

@@ -1,4 +1,4 @@
-"""The subjects of an analysis, each with its part of the result, in the order in which they are told."""
+"""The subjects of an analysis, each with its part of the result, in the order in which they are reported."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ def read(
 def load(path: PathLike) -> Result:
     """A result that was kept by `Result.save` or `analyze --out`; of a `review.json` alone without tables.
 
-    Raises `InputError` where something is damaged or nothing is there.
+    Raises `InputError` if something is damaged or nothing is there.
     """
     kept = read_result(Path(path))
     return Result(kept.review, kept.tables)

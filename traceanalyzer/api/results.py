@@ -35,7 +35,7 @@ class Result:
     def sql(self, query: str) -> pl.DataFrame:
         """The answer to an SQL query over all tables, which have `duration_ns` and `duration_ms` beside starts.
 
-        Raises `UsageError` where it cannot be answered.
+        Raises `UsageError` if it cannot be answered.
         """
         return answer({name: self.tables[name] for name in named_tables(query) if name in self.tables}, query).frame
 
@@ -76,7 +76,7 @@ class PredictionResult:
     def table(self) -> pl.DataFrame:
         """One row per schedule that exists for the workload.
 
-        Columns: `name`; `bubble_share` of the pipeline phase, simulated; `closed_form_share`, null where no formula
+        Columns: `name`; `bubble_share` of the pipeline phase, simulated; `closed_form_share`, null if no formula
         holds; `makespan_ms` of the phase and `step_ms`; `peak_in_flight`, microbatches on the fullest rank.
         """
         rows = [

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.manners.help import Command
+from traceanalyzer.cli.options.budget import events_kept, memory_option
 from traceanalyzer.cli.options.gate import GateFiles, gate_options, judge
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
@@ -15,6 +16,7 @@ from traceanalyzer.cli.options.reading import (
     announce,
     choice_options,
     columns_option,
+    not_on_a_cluster,
     one_place,
     paths_argument,
     rank_map_option,
@@ -40,6 +42,8 @@ if TYPE_CHECKING:
 @rank_map_option
 @choice_options
 @job_options
+@memory_option
+@not_on_a_cluster
 @click.option("--strict", is_flag=True, help="Fail (status 1) if data was lost.")
 def command(
     paths: tuple[str, ...],
@@ -69,6 +73,7 @@ def command(
 
     files = GateFiles(gate_file, junit_file, gate_json)
     quiet = files.quiet(json_file)
+    files.check(has_base=False)
     path, classes = one_place(paths), classes_of(redact)
     result = kept(path, asked)
     if result is not None and out is not None and not classes:
@@ -102,7 +107,7 @@ def _print(result: Kept, form: str, *, full: bool) -> None:
 
 
 def kept(path: Where, asked: dict[str, Any]) -> Kept | None:
-    """The result at `path`; None where that is not a result. Raises `UsageError` if options ask for another one."""
+    """The result at `path`; None if that is not a result. Raises `UsageError` if options ask for another one."""
     from traceanalyzer.analysis.kept import is_result, read_result
     from traceanalyzer.traces.input.discovery import Paths
 
@@ -131,13 +136,16 @@ def measured(path: Where, asked: dict[str, Any]) -> Kept:
     from traceanalyzer.options.declaration import declaration
     from traceanalyzer.options.reading import chosen_numbers, load_columns, load_rank_map
 
-    reading = {name: asked[name] for name in ("columns", "rank_map", "ranks", "steps")}
+    reading = {name: asked.get(name) for name in ("columns", "rank_map", "ranks", "steps", "memory")}
     declared = declaration(**{name: value for name, value in asked.items() if name not in reading})
     only, at = chosen_numbers("--ranks", reading["ranks"]), chosen_numbers("--steps", reading["steps"])
     names, rank_map = load_columns(reading["columns"]), load_rank_map(reading["rank_map"])
     meter = Meter("read")
-    run = read(path, names, rank_map=rank_map, ranks=only, steps=at, progress=meter)
-    meter.next(f"measuring {run.traces.num_events:,} events")
-    analysis = analyze(with_declaration(run, declared))
+    with events_kept(reading["memory"]) as (store, at_once):
+        run = read(
+            path, names, rank_map=rank_map, ranks=only, steps=at, progress=meter, store=store, events_at_once=at_once
+        )
+        meter.next(f"measuring {run.traces.num_events:,} events")
+        analysis = analyze(with_declaration(run, declared))
     meter.done()
     return Kept(analysis.review, analysis.tables)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import wraps
 from pathlib import Path
@@ -45,6 +46,8 @@ INPUTS = (
 _OF_A_RUN = {"run.json", "manifest.json", "sha256.json"}
 _RECORD_FOLDERS = {"steps", "routing", "events", "flight_recorder", "execution_traces", "tables"}
 _HEAD = 256
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/{1,2}(?=[^/])")
+"""A scheme has two letters or more, a drive has one. A `Path` keeps one of the two slashes."""
 
 
 def with_claims(command: click.Command) -> click.Command:
@@ -80,6 +83,7 @@ def check(params: Mapping[str, Any]) -> None:
     inputs = list(_named(params, INPUTS))
     taken: dict[str, str] = {}
     for name, target in _outputs(params, (*FILES, *FOLDERS)):
+        _check_local(name, target)
         standard = is_standard_output(target)
         _check_single(name, target, "-" if standard else os.path.realpath(target), taken)
         if name in FOLDERS:
@@ -106,13 +110,30 @@ def _named(params: Mapping[str, Any], names: tuple[str, ...]) -> Iterator[str]:
         yield from (str(each) for each in values if isinstance(each, str | Path))
 
 
+def _check_local(name: str, target: str) -> None:
+    """Results are written to files of this machine: a URL would become a folder called `s3:`."""
+    from traceanalyzer.errors import UsageError
+
+    found = _URL.match(target)
+    if found is not None and not os.path.lexists(f"{found[1]}:"):
+        url = f"{found[1]}://{target[found.end() :]}"
+        raise UsageError(
+            f"{_option(name)} {url}: results are written to files of this machine, not to URLs",
+            "name a local path, then copy it there with the store's own tool",
+        )
+
+
 def _check_single(name: str, target: str, place: str, taken: dict[str, str]) -> None:
     from traceanalyzer.errors import UsageError
 
-    option = f"--{name.removesuffix('_file').replace('_', '-')}"
+    option = _option(name)
     if place in taken and not _takes_several(target):
         raise UsageError(f"{target}: {taken[place]} and {option} write to one place", "give each its own file")
     taken[place] = option
+
+
+def _option(name: str) -> str:
+    return f"--{name.removesuffix('_file').replace('_', '-')}"
 
 
 def _takes_several(target: str) -> bool:

@@ -66,7 +66,7 @@ def command(
 ) -> None:
     """Say what changed between BASE and each NEW, by how much, and who or what did it.
 
-    Each may be traces, a capture, a result that `analyze --out` kept, or a review.json alone (which tells less). Where a run is
+    Each may be traces, a capture, a result that `analyze --out` kept, or a review.json alone, which says less. If a run is
     several files, put a colon between the runs: base/*.json : new/*.json.
     """
     from reports.comparison import render_comparison
@@ -82,6 +82,7 @@ def command(
         raise UsageError("--html -: the page is written to a file", "name a file: --html comparison.html")
     files = GateFiles(gate_file, junit_file, gate_json)
     quiet = files.quiet(json_file)
+    files.check(has_base=True)
     first, *others = runs_of((base, *new))
     places = list(dict.fromkeys((first, *others, *more_bases)))
     if all(isinstance(place, str) and is_result(place) for place in places):

@@ -16,7 +16,7 @@ def command() -> None:
     """Limits that a build may not break: `analyze --gate FILE` and `compare --gate FILE` hold a run against them."""
 
 
-@command.command("init", cls=Command)
+@command.command("init", cls=Command, short_help="Write a gate's file and its baseline for runs like PATH.")
 @paths_argument
 @click.option(
     "-o",

@@ -41,7 +41,7 @@ def main() -> int:
         if child == 0:
             os._exit(_child(native, parent))
         status = _wait(child)
-        return _told(status, native)
+        return _reported(status, native)
 
 
 def _child(native: BinaryIO, parent: int) -> int:
@@ -88,7 +88,7 @@ def _wait(child: int) -> int:
             continue
 
 
-def _told(status: int, native: BinaryIO) -> int:
+def _reported(status: int, native: BinaryIO) -> int:
     """The exit status, after one error where the child did not end by itself."""
     if os.WIFEXITED(status):
         return os.WEXITSTATUS(status)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.manners.help import Command
+from traceanalyzer.cli.options.budget import memory_option
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import (
     choice_options,
     columns_option,
+    not_on_a_cluster,
     one_place,
     paths_argument,
     rank_map_option,
@@ -47,6 +49,8 @@ if TYPE_CHECKING:
 @rank_map_option
 @choice_options
 @job_options
+@memory_option
+@not_on_a_cluster
 @click.option("--json", "json_file", metavar="FILE", help="Write the review as JSON beside it; - is standard output.")
 def command(
     paths: tuple[str, ...],
@@ -60,7 +64,8 @@ def command(
 ) -> None:
     """Write the report of the run in PATH as one offline HTML file, as Markdown or as a picture.
 
-    PATH may be the folder of a sweep: the page then shows its points over theory. PATH may be a result that was kept by `analyze --out`, or a review.json alone: no trace is read again then.
+    PATH is what `analyze` takes. A result that was kept by `analyze --out`, or its review.json, is drawn without reading traces
+    again. PATH may also be the folder of a sweep: the page then shows its points over theory.
     """
     from traceanalyzer.analysis.redaction import redacted
     from traceanalyzer.cli.analyze import kept, measured
@@ -71,8 +76,7 @@ def command(
 
     if str(output) == "-":
         raise UsageError("-o -: the page is written to a file, not to standard output", "name a file: -o report.html")
-    ending = output.suffix.lstrip(".").lower() if output is not None else ""
-    form = form or (ending if ending in _FORMS else "html")
+    form = form or _form_of(output)
     target = output or Path(f"report.{form}")
     path, classes = one_place(paths), classes_of(redact)
     if (swept := _sweep_table(path)) is not None:
@@ -98,6 +102,23 @@ def command(
 
 
 _FORMS = ("html", "md", "png", "svg")
+_OTHERS = ("pdf", "csv", "json", "txt", "docx", "pptx", "jpg", "jpeg", "gif", "parquet")
+"""Endings that promise another kind of file."""
+
+
+def _form_of(output: Path | None) -> str:
+    """The form that a file's ending names. Raises `UsageError` for the ending of another kind of file."""
+    from traceanalyzer.errors import UsageError
+
+    ending = output.suffix.lstrip(".").lower() if output is not None else ""
+    if ending in _OTHERS:
+        hint = (
+            "write -o report.html --print: it makes report.pdf too"
+            if ending == "pdf"
+            else "name a file: -o report.html"
+        )
+        raise UsageError(f"-o {output}: a report is not written as {ending.upper()}", hint)
+    return ending if ending in _FORMS else "html"
 
 
 def _write(review: Review, tables: Mapping[str, pl.DataFrame], target: Path, form: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import sys
 from collections.abc import Callable
@@ -20,6 +21,7 @@ def say(text: object, *, err: bool = False, end: str = "\n", style: Callable[[st
     """Write text to standard output or standard error, without anything that a terminal would obey.
 
     Names come from traces, and a name may hold escape sequences; every line that a command prints goes through here.
-    `style` adds colour to what is left.
+    `style` adds colour to what is left. If nobody reads standard error any more, the exit status still says what happened.
     """
-    click.echo(style(printable(str(text))) + end, err=err, nl=False)
+    with contextlib.suppress(BrokenPipeError) if err else contextlib.nullcontext():
+        click.echo(style(printable(str(text))) + end, err=err, nl=False)

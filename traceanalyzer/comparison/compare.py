@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from traceanalyzer import __version__
 from traceanalyzer.comparison.jobs import differing_facts, fact_words, metrics
 from traceanalyzer.comparison.noise import Floor, Limit, limit_of, noise_of, run_floor
 from traceanalyzer.comparison.places import matched_ranks, stages_by_rank, world_size
-from traceanalyzer.comparison.record import Basis, Change, ComparedRun, Comparison, FactChange, Line, Pair, Waterfall
+from traceanalyzer.comparison.record import (
+    Basis,
+    Change,
+    ComparedRun,
+    Comparison,
+    FactChange,
+    Line,
+    Pair,
+    Waterfall,
+)
 from traceanalyzer.comparison.replay.action_times import action_times
 from traceanalyzer.comparison.replay.configured import microbatch_scale, program_words
 from traceanalyzer.comparison.replay.pieces import Matched, Sized, is_faithful, sized_changes
 from traceanalyzer.comparison.replay.program_times import ProgramTimes, program_times, same_programs
 from traceanalyzer.comparison.side import Side
 from traceanalyzer.comparison.story import mean_words, pair_sentences, trend_sentences, verdict_of
-from traceanalyzer.comparison.titles import Told
+from traceanalyzer.comparison.titles import Description
 from traceanalyzer.comparison.views.ledger import ledger_changes
 from traceanalyzer.comparison.views.reviewed import reviewed_changes
 from traceanalyzer.comparison.views.waterfalls import kernel_waterfalls, owner_waterfall, rank_waterfall
@@ -40,6 +49,7 @@ class Causes:
     """What the rest is."""
     withheld: tuple[Withheld, ...] = ()
     unmatched: tuple[int, ...] = ()
+    unmatched_base: tuple[int, ...] = ()
 
 
 def compare(
@@ -59,7 +69,7 @@ def compare(
         floor: share of the step by which runs of the same job may differ; None: from the base runs, else 1%.
         forced: facts that may differ though they make steps incomparable.
 
-    Raises `UsageError` where jobs cannot be compared, naming the facts.
+    Raises `UsageError` if jobs cannot be compared, naming the facts.
     """
     least = run_floor([base, *more_bases], floor)
     pairs = [_pair(base, each, at, least, forced) for at, each in enumerate(new, 1)]
@@ -122,7 +132,7 @@ def _pair(base: Side, new: Side, at: int, floor: Floor, forced: Collection[str])
                 mean_words(base.step_lengths_ns, new.step_lengths_ns),
                 disturbed,
             ),
-            *_unmatched_sentence(causes),
+            *_unmatched_sentences(causes),
         ],
         change_ns=change,
         change_share=change / before if change is not None and before else None,
@@ -154,6 +164,14 @@ def _causes(base: Side, new: Side, facts: Sequence[FactChange], views: Sequence[
     if "owner" not in by_view:
         return None
     ranks = matched_ranks(base, new)
+    alone = tuple(rank for rank in base.ranks if rank not in ranks.values())
+    return replace(_told(base, new, facts, by_view, ranks), unmatched_base=alone)
+
+
+def _told(
+    base: Side, new: Side, facts: Sequence[FactChange], by_view: Mapping[str, Waterfall], ranks: dict[int, int]
+) -> Causes:
+    """Causes of two runs with step times, of which `ranks` are matched."""
     unmatched = tuple(rank for rank in new.ranks if rank not in ranks)
     programs = _program(base), _program(new)
     reason = _no_replay(base, new, programs, ranks)
@@ -163,9 +181,9 @@ def _causes(base: Side, new: Side, facts: Sequence[FactChange], views: Sequence[
     whole = base.has_tables and new.has_tables
     basis: Basis = "ledger" if whole else "review"
     change_ns = by_view["owner"].new_ns - by_view["owner"].base_ns
-    told = None if whole else reviewed_changes(base, new, change_ns, fact_words(facts))
-    if told is not None:
-        return Causes(told, basis, "what the reviews do not explain", (withheld,), unmatched)
+    described = None if whole else reviewed_changes(base, new, change_ns, fact_words(facts))
+    if described is not None:
+        return Causes(described, basis, "what the reviews do not explain", (withheld,), unmatched)
     sized = ledger_changes(base, new, by_view["owner"], by_view.get("collective"))
     rest = "what the longest rank's median step has beside the mean rank's time"
     return Causes(sized, basis, rest, (withheld,), unmatched)
@@ -179,7 +197,7 @@ def _program(side: Side) -> ProgramTimes | None:
 def _no_replay(
     base: Side, new: Side, programs: tuple[ProgramTimes | None, ProgramTimes | None], ranks: dict[int, int]
 ) -> str | None:
-    """Why the step cannot be replayed; None where it can."""
+    """Why the step cannot be replayed; None if it can."""
     if not (base.has_tables and new.has_tables):
         return _NEEDS_TABLES
     if not ranks:
@@ -214,8 +232,8 @@ def _replayed(
     words = fact_words(facts) or program_words(*programs) or "the ranks run other operations"
     scale = microbatch_scale(*programs)
     words += f"; messages between stages {times(scale)} as large" if abs(scale - 1) > _SAME_SIZE else ""
-    told = Told(kind="configuration", title=f"the job runs another program ({words})")
-    pieces = sorted((*sized.pieces, (told, sized.rest_ns)), key=lambda each: -abs(each[1]))
+    described = Description(kind="configuration", title=f"the job runs another program ({words})")
+    pieces = sorted((*sized.pieces, (described, sized.rest_ns)), key=lambda each: -abs(each[1]))
     return Causes(Sized(tuple(pieces), 0), "replay", "", (), unmatched)
 
 
@@ -229,29 +247,29 @@ def _changes(causes: Causes, step_ns: int, limit: Limit | None) -> list[Change]:
     """Changes with their shares; small ones beyond `MAX_CHANGES` go to the rest."""
     pieces = causes.sized.pieces[:MAX_CHANGES]
     rest = causes.sized.rest_ns + sum(ns for _, ns in causes.sized.pieces[MAX_CHANGES:])
-    told = [_change(told, ns, step_ns, limit, causes.basis) for told, ns in pieces]
+    described = [_change(described, ns, step_ns, limit, causes.basis) for described, ns in pieces]
     if not rest:
-        return told
-    left = Told(kind="unexplained", title=causes.rest or "small changes")
-    return [*told, _change(left, rest, step_ns, limit, "difference")]
+        return described
+    left = Description(kind="unexplained", title=causes.rest or "small changes")
+    return [*described, _change(left, rest, step_ns, limit, "difference")]
 
 
-def _change(told: Told, ns: int, step_ns: int, limit: Limit | None, basis: Basis) -> Change:
+def _change(described: Description, ns: int, step_ns: int, limit: Limit | None, basis: Basis) -> Change:
     return Change(
-        kind=told.kind,
-        title=told.title,
+        kind=described.kind,
+        title=described.title,
         change_ns=ns,
         share=ns / step_ns,
         is_noise=limit is None or abs(ns) <= limit.ns,
-        basis="difference" if told.kind == "configuration" else basis,
-        ranks=list(told.ranks),
-        stages=list(told.stages),
-        kernel=told.kernel,
-        shape=told.shape,
-        group=told.group,
-        before=told.before,
-        after=told.after,
-        unit=told.unit,
+        basis="difference" if described.kind == "configuration" else basis,
+        ranks=list(described.ranks),
+        stages=list(described.stages),
+        kernel=described.kernel,
+        shape=described.shape,
+        group=described.group,
+        before=described.before,
+        after=described.after,
+        unit=described.unit,
     )
 
 
@@ -268,11 +286,17 @@ def _cause_waterfall(changes: Sequence[Change], before: int, after: int) -> Wate
     )
 
 
-def _unmatched_sentence(causes: Causes | None) -> list[str]:
-    if causes is None or not causes.unmatched:
+def _unmatched_sentences(causes: Causes | None) -> list[str]:
+    """Which ranks of either run stand alone."""
+    if causes is None:
         return []
-    told = ranks_text(list(causes.unmatched))
-    have = "has" if len(causes.unmatched) == 1 else "have"
-    return [
-        f"{told.capitalize()} of the new run {have} no counterpart in the base, so only the others are compared piece by piece."
-    ]
+    sides = ((causes.unmatched, "new run", "base"), (causes.unmatched_base, "base", "new run"))
+    described = [_alone(ranks, where, other) for ranks, where, other in sides if ranks]
+    if described and causes.basis == "replay":
+        described[-1] += ", so only the others are compared piece by piece"
+    return [f"{each}." for each in described]
+
+
+def _alone(ranks: Sequence[int], where: str, other: str) -> str:
+    have = "has" if len(ranks) == 1 else "have"
+    return f"{ranks_text(list(ranks)).capitalize()} of the {where} {have} no counterpart in the {other}"

@@ -21,7 +21,7 @@ _UNKNOWN = "not known"
 
 
 def differing_facts(base: Side, new: Side, forced: Collection[str]) -> list[FactChange]:
-    """What differs of the jobs. Raises `UsageError` where they cannot be compared and that was not forced."""
+    """What differs of the jobs. Raises `UsageError` if they cannot be compared and that was not forced."""
     found = list(_facts(base, new))
     refused = [each for each in found if each.name in REFUSED and _UNKNOWN not in (each.before, each.after)]
     left = [each for each in refused if each.name not in forced]
@@ -73,8 +73,8 @@ def _devices(side: Side) -> str:
     names = ranks.select(pl.col("devices").str.extract_all(r'"name"\s*:\s*"[^"]*"').alias("n"))["n"].explode(
         empty_as_null=False
     )
-    told = sorted({str(name).split(":", 1)[1].strip().strip('"') for name in names.drop_nulls()} - {""})
-    return ", ".join(told) or _UNKNOWN
+    listed = sorted({str(name).split(":", 1)[1].strip().strip('"') for name in names.drop_nulls()} - {""})
+    return ", ".join(listed) or _UNKNOWN
 
 
 def _basis(side: Side) -> str:
@@ -117,8 +117,8 @@ def _value(side: Side, path: str) -> float | None:
 
 def fact_words(facts: Collection[FactChange]) -> str:
     """Differing facts of the schedule and the configuration in a few words."""
-    told = [each for each in facts if each.name in _OF_SCHEDULE]
-    return ", ".join(f"{spaced(each.name.removeprefix('num_'))} {each.before} → {each.after}" for each in told[:3])
+    listed = [each for each in facts if each.name in _OF_SCHEDULE]
+    return ", ".join(f"{spaced(each.name.removeprefix('num_'))} {each.before} → {each.after}" for each in listed[:3])
 
 
 _OF_SCHEDULE = (

@@ -80,5 +80,5 @@ def limit_of(base: Side, new: Side, floor: Floor) -> Limit | None:
         if each.is_assumed
     ]
     assumed = f" (2% assumed because there are fewer than 5 steps: {' and '.join(few)})" if few else ""
-    told = f"{floor.basis}; steps of these runs ±{milliseconds(own / 1e6)}{assumed}"
-    return Limit(round(max(own, least)), told)
+    text = f"{floor.basis}; steps of these runs ±{milliseconds(own / 1e6)}{assumed}"
+    return Limit(round(max(own, least)), text)

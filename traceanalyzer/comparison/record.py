@@ -1,7 +1,7 @@
 """`comparison.json`: what `compare` found. Text, HTML and Markdown are made of it and of nothing else.
 
 Durations are integer nanoseconds, so that every waterfall sums exactly: `base_ns` + Σ `change_ns` = `new_ns`. Shares are
-0 to 1. What cannot be told is left out and listed in `withheld` with what would unlock it.
+0 to 1. What cannot be known is left out and listed in `withheld` with what would unlock it.
 """
 
 from __future__ import annotations

@@ -59,10 +59,10 @@ def pair_sentences(
         ]
     first, rest = with_it[0], [each for each in real if each is not with_it[0]]
     return [
-        f"The step is {word} ({steps}), mostly because {_told(first, base_ns)}."
+        f"The step is {word} ({steps}), mostly because {_clause(first, base_ns)}."
         if rest or abs(first.change_ns) < 0.8 * abs(new_ns - base_ns)
-        else f"The step is {word} ({steps}) because {_told(first, base_ns)}.",
-        f"Next: {_told(rest[0], base_ns)}."
+        else f"The step is {word} ({steps}) because {_clause(first, base_ns)}.",
+        f"Next: {_clause(rest[0], base_ns)}."
         if rest
         else "Nothing else that can be named changed the step by more than noise.",
         _noise(changes, limit, verdict),
@@ -71,15 +71,15 @@ def pair_sentences(
 
 def _unchanged(steps: str, named: Sequence[Change], real: Sequence[Change], base_ns: int) -> list[str]:
     if len(real) > 1 and min(each.change_ns for each in real) < 0 < max(each.change_ns for each in real):
-        told = "; ".join(_told(each, base_ns) for each in real[:2])
-        return [f"The step did not change by more than noise ({steps}), but changes cancel: {told}."]
+        sentence = "; ".join(_clause(each, base_ns) for each in real[:2])
+        return [f"The step did not change by more than noise ({steps}), but changes cancel: {sentence}."]
     if real:
-        return [f"The step did not change by more than noise ({steps}), although {_told(real[0], base_ns)}."]
+        return [f"The step did not change by more than noise ({steps}), although {_clause(real[0], base_ns)}."]
     return [f"The step did not change by more than noise ({steps}).", *_largest(named, base_ns)]
 
 
 def _not_claimed(steps: str, named: Sequence[Change], base_ns: int, disturbed: Sequence[str]) -> list[str]:
-    largest = f"The largest difference that can be named: {_told(named[0], base_ns)}." if named else ""
+    largest = f"The largest difference that can be named: {_clause(named[0], base_ns)}." if named else ""
     return [
         f"Whether the job's step changed is not known ({steps}): the host disturbed {'; and '.join(disturbed)}.",
         *([largest] if largest else []),
@@ -88,10 +88,10 @@ def _not_claimed(steps: str, named: Sequence[Change], base_ns: int, disturbed: S
 
 
 def _largest(named: Sequence[Change], base_ns: int) -> list[str]:
-    return [f"The largest difference that can be named is within noise: {_told(named[0], base_ns)}."] if named else []
+    return [f"The largest difference that can be named is within noise: {_clause(named[0], base_ns)}."] if named else []
 
 
-def _told(change: Change, base_ns: int) -> str:
+def _clause(change: Change, base_ns: int) -> str:
     does = "adds" if change.change_ns > 0 else "takes off"
     return f"{change.title}, which {does} {milliseconds(abs(change.change_ns) / 1e6)} ({signed_share(change.change_ns, base_ns)})"
 
@@ -100,18 +100,18 @@ def _noise(changes: Sequence[Change], limit: Limit, verdict: Verdict) -> str:
     small = [each for each in changes if each.is_noise]
     total = sum(each.change_ns for each in small)
     size = f"{'+' if total > 0 else ''}{milliseconds(total / 1e6)}"
-    told = f"Noise is ±{milliseconds(limit.ns / 1e6)} ({_plainly(limit.basis)})"
+    sentence = f"Noise is ±{milliseconds(limit.ns / 1e6)} ({_plainly(limit.basis)})"
     large = [each for each in changes if each.kind == "unexplained" and not each.is_noise]
     if large:
         left = large[0].change_ns
         sign = "+" if left > 0 else ""
-        return f"{told}; {sign}{milliseconds(left / 1e6)} is more than that and not explained."
+        return f"{sentence}; {sign}{milliseconds(left / 1e6)} is more than that and not explained."
     if not small:
-        return f"{told}."
+        return f"{sentence}."
     return (
-        f"{told}; all other differences together, {size}, {'are' if abs(total) <= limit.ns else 'are one by one'} within it."
+        f"{sentence}; all other differences together, {size}, {'are' if abs(total) <= limit.ns else 'are one by one'} within it."
         if verdict != "noise"
-        else f"{told}."
+        else f"{sentence}."
     )
 
 
@@ -146,7 +146,7 @@ def trend_sentences(names: Sequence[str], steps: Sequence[int | None], verdicts:
     if len(known) < 2:
         return ["The steps cannot be compared: fewer than two runs have a step time."]
     fastest, slowest = min(known), max(known)
-    told = [
+    sentence = [
         (
             f"Of {len(names)} runs {slowest[1]} has the longest step ({milliseconds(slowest[0] / 1e6)}) and {fastest[1]} the "
             f"shortest ({milliseconds(fastest[0] / 1e6)})."
@@ -154,8 +154,11 @@ def trend_sentences(names: Sequence[str], steps: Sequence[int | None], verdicts:
     ]
     first = next((at for at, verdict in enumerate(verdicts) if verdict in ("slower", "faster")), None)
     if first is None:
-        return [*told, "None differs from the base by more than noise."]
-    return [*told, f"The first that differs from the base by more than noise is {names[first + 1]}: {verdicts[first]}."]
+        return [*sentence, "None differs from the base by more than noise."]
+    return [
+        *sentence,
+        f"The first that differs from the base by more than noise is {names[first + 1]}: {verdicts[first]}.",
+    ]
 
 
 def _plainly(basis: str) -> str:

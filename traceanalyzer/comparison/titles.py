@@ -14,7 +14,7 @@ MAX_NAME = 70
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class Description:
     """A change without its size."""
 
     kind: ChangeKind
@@ -29,7 +29,7 @@ class Told:
     unit: str | None = None
 
 
-def computed_title(found: Computed, num_ranks: int) -> Told:
+def computed_title(found: Computed, num_ranks: int) -> Description:
     """Computation that takes longer or shorter."""
     who = who_text(found.ranks, found.stages, num_ranks)
     if found.kind == "kernel":
@@ -38,7 +38,7 @@ def computed_title(found: Computed, num_ranks: int) -> Told:
         title = f"all {'other ' if found.is_rest else ''}computation takes {_by(found.ratio)}"
     else:
         title = f"{who} {'compute' if len(found.stages) > 1 else 'computes'} for {_by(found.ratio)}"
-    return Told(
+    return Description(
         kind=found.kind,
         title=title,
         ranks=found.ranks if who else (),
@@ -77,7 +77,7 @@ def shortened(name: str) -> str:
     return name if len(name) <= MAX_NAME else f"{name[: MAX_NAME - 1]}…"
 
 
-def link_title(found: Moved) -> Told:
+def link_title(found: Moved) -> Description:
     """Transfers that take longer or shorter."""
     ratio = found.after_ns / found.before_ns - 1 if found.before_ns else None
     what = "messages" if found.operation == "send_recv" else spaced(found.operation)
@@ -89,7 +89,7 @@ def link_title(found: Moved) -> Told:
         role = f" ({found.role})" if found.role else ""
         of = f" of {ranks_text(list(found.ranks))}" if found.ranks else ""
         title = f"transfers of {what}{role}{of} take {_times(ratio)}"
-    return Told(
+    return Description(
         kind=found.kind, title=title, ranks=found.ranks, group=found.members,
         before=found.before_ns / 1e6, after=found.after_ns / 1e6, unit="ms per step, summed over ranks",
     )  # fmt: skip
@@ -101,7 +101,7 @@ def _times(ratio: float | None) -> str:
     return f"{digits(1 + ratio)} times as long"
 
 
-def delay_title(part: str, rank: int, before_ns: int, after_ns: int) -> Told:
+def delay_title(part: str, rank: int, before_ns: int, after_ns: int) -> Description:
     """Kernels of a rank that start later or sooner than they could."""
     change = milliseconds(abs(after_ns - before_ns) / 1e6)
     word = "later" if after_ns > before_ns else "sooner"
@@ -111,7 +111,7 @@ def delay_title(part: str, rank: int, before_ns: int, after_ns: int) -> Told:
         if host
         else f"kernels of rank {rank} start {change} {word} for no recorded reason"
     )
-    return Told(
+    return Description(
         kind="host" if host else "late_starts", title=title, ranks=(rank,),
         before=before_ns / 1e6, after=after_ns / 1e6, unit="ms per step",
     )  # fmt: skip

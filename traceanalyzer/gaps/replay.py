@@ -28,7 +28,7 @@ class ReplayGraph:
 
 
 def replay_graph(needs: Sequence[Sequence[int]]) -> ReplayGraph | None:
-    """The graph of these needs; None where nodes need each other in a circle."""
+    """The graph of these needs; None if nodes need each other in a circle."""
     order = _ordered(needs)
     return None if len(order) < len(needs) else ReplayGraph(needs, order)
 

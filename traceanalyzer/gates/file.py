@@ -17,6 +17,7 @@ min = 0.8
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -91,6 +92,9 @@ def read_gate(path: Path | str) -> Gate:
         raise UsageError(f"{path}: holds no limit", "write at least one [[limit]] with a path")
     if gate.floor is not None and share_of(gate.floor) is None:
         raise UsageError(f"{path}: floor '{gate.floor}' is not a percentage", 'write floor = "1%"')
+    for name in ("min_steps", "min_ranks"):
+        if (getattr(gate, name) or 0) < 0:
+            raise UsageError(f"{path}: {name} is negative", "write how many there must be, or leave it out")
     for at, limit in enumerate(gate.limit, 1):
         _checked(limit, f"{path}: limit {at} ({limit.path})")
     return gate
@@ -103,6 +107,12 @@ def _checked(limit: Limit, where: str) -> None:
         raise UsageError(f"{where}: {error.message}", error.hint) from None
     if all(getattr(limit, test) is None for test in _TESTS):
         raise UsageError(f"{where}: does not say what its value must be", f"give one of {', '.join(_TESTS)}")
+    for test in _TESTS:
+        value = getattr(limit, test)
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{where}: {test} is {value}, which every value passes or none", "write a number")
+    if limit.min is not None and limit.max is not None and limit.min > limit.max:
+        raise UsageError(f"{where}: min is above max, which no value passes", "write min below max")
     for test in ("max_increase", "max_decrease"):
         value = getattr(limit, test)
         if isinstance(value, str) and share_of(value) is None:

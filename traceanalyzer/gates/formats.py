@@ -13,8 +13,8 @@ _MARKS = {"held": "✓", "broken": "✗", "skipped": "–"}
 
 def lines(outcomes: Sequence[Outcome]) -> list[str]:
     """A line for each limit that was broken or skipped, and one that counts."""
-    told = [f"gate {each.status}: {each.name}: {each.text}" for each in outcomes if each.status != "held"]
-    return [*told, f"gate: {_counts(outcomes)}"]
+    annotations_of = [f"gate {each.status}: {each.name}: {each.text}" for each in outcomes if each.status != "held"]
+    return [*annotations_of, f"gate: {_counts(outcomes)}"]
 
 
 def _counts(outcomes: Sequence[Outcome]) -> str:
@@ -51,12 +51,12 @@ def _xml(text: str) -> str:
 def github(outcomes: Sequence[Outcome]) -> list[str]:
     """Workflow commands: an error for each broken limit, a warning for each skipped one, a notice that counts."""
     kinds = {"broken": "error", "skipped": "warning"}
-    told = [
+    annotations_of = [
         f"::{kinds[each.status]} title={_property(f'gate: {each.name}')}::{_message(each.text)}"
         for each in outcomes
         if each.status in kinds
     ]
-    return [*told, f"::notice title=gate::{_message(_counts(outcomes))}"]
+    return [*annotations_of, f"::notice title=gate::{_message(_counts(outcomes))}"]
 
 
 def _message(text: str) -> str:

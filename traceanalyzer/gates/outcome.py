@@ -41,6 +41,16 @@ class Outcome:
     at_most: float | None = None
 
 
+def refuse_without_baseline(gate: Gate, *, is_there: bool, where: str = "") -> None:
+    """Raise `UsageError` if a limit is relative and no baseline is there; `where` goes before the message."""
+    relative = next((limit for limit in gate.limit if limit.is_relative), None)
+    if relative is not None and not is_there:
+        raise UsageError(
+            f"{where}limit {relative.title}: is against a baseline, and there is none",
+            'name a review.json in the gate\'s file (baseline = "baseline.json"), or use compare',
+        )
+
+
 def judged(gate: Gate, review: Review, baseline: Review | None, floor: float | None = None) -> list[Outcome]:
     """Every limit of a gate, in its order; first what the capture must hold.
 
@@ -50,14 +60,9 @@ def judged(gate: Gate, review: Review, baseline: Review | None, floor: float | N
         baseline: what relative limits are against.
         floor: share of the step by which runs may differ; None: as the gate says.
 
-    Raises `UsageError` where a relative limit has no baseline.
+    Raises `UsageError` if a relative limit has no baseline.
     """
-    if baseline is None and any(limit.is_relative for limit in gate.limit):
-        relative = next(limit for limit in gate.limit if limit.is_relative)
-        raise UsageError(
-            f"limit {relative.title}: is against a baseline, and there is none",
-            'name a review.json in the gate\'s file (baseline = "baseline.json"), or use compare',
-        )
+    refuse_without_baseline(gate, is_there=baseline is not None)
     noise = noise_share(review, baseline, gate.floor_share if floor is None or gate.floor is not None else floor)
     return [
         *_captured(gate, review),
@@ -98,29 +103,29 @@ def _limit(gate: Gate, limit: Limit, review: Review, baseline: Review | None, no
         if each.value is None or (review.step.open_end and steps[0].name == "step"):
             yield _unjudged(limit, each, _reason(review, limit.path), choice)
         else:
-            told = _value(limit, each, _before(baseline, steps, each), noise, choice)
-            yield _as_known(told, limit, [review, *([] if baseline is None else [baseline])], choice)
+            outcome = _value(limit, each, _before(baseline, steps, each), noise, choice)
+            yield _as_known(outcome, limit, [review, *([] if baseline is None else [baseline])], choice)
 
 
-def _as_known(told: Outcome, limit: Limit, reviews: Sequence[Review], choice: OnWithheld) -> Outcome:
+def _as_known(outcome: Outcome, limit: Limit, reviews: Sequence[Review], choice: OnWithheld) -> Outcome:
     """The outcome; a change against the baseline that a busy host explains is not known to break a limit."""
     reason = next((text for text in map(disturbance, reviews) if text), None)
-    if reason is None or told.status != "broken" or told.is_withheld or not _by_baseline_alone(limit, told):
-        return told
+    if reason is None or outcome.status != "broken" or outcome.is_withheld or not _by_baseline_alone(limit, outcome):
+        return outcome
     status: Status = "skipped" if choice == "skip" else "broken"
     return replace(
-        told,
+        outcome,
         status=status,
         is_withheld=True,
-        text=f"withheld: the host disturbed the run ({reason}); found {told.text}",
+        text=f"withheld: the host disturbed the run ({reason}); found {outcome.text}",
     )
 
 
-def _by_baseline_alone(limit: Limit, told: Outcome) -> bool:
+def _by_baseline_alone(limit: Limit, outcome: Outcome) -> bool:
     """Whether a broken limit would hold without what it says of the baseline."""
-    if not limit.is_relative or limit.equals is not None or not _is_number(told.value):
+    if not limit.is_relative or limit.equals is not None or not _is_number(outcome.value):
         return False
-    number = float(str(told.value))
+    number = float(str(outcome.value))
     return not any(number > bound if is_over else number < bound for is_over, bound, _ in _bounds(limit, None, 0.0))
 
 
@@ -160,14 +165,14 @@ def _before(baseline: Review | None, steps: tuple[Step, ...], found: Found) -> o
 
 
 def _value(limit: Limit, found: Found, before: object, noise: float, choice: OnWithheld) -> Outcome:
-    value, told = found.value, Outcome(name=limit.title + found.place, path=limit.path, status="held", text="")
-    told = replace(told, value=value if isinstance(value, float | int | str) else str(value), text=_text(value))
+    value, outcome = found.value, Outcome(name=limit.title + found.place, path=limit.path, status="held", text="")
+    outcome = replace(outcome, value=value if isinstance(value, float | int | str) else str(value), text=_text(value))
     if limit.equals is not None and value != limit.equals:
-        return replace(told, status="broken", text=f"{_text(value)}, {_text(limit.equals)} asked for")
+        return replace(outcome, status="broken", text=f"{_text(value)}, {_text(limit.equals)} asked for")
     if not _has_numbers(limit):
-        return told
+        return outcome
     if not _is_number(value):
-        return replace(told, status="broken", text=f"{_text(value)} is not a number")
+        return replace(outcome, status="broken", text=f"{_text(value)} is not a number")
     number = float(str(value))
     if limit.is_relative and not _is_number(before):
         return _unjudged(limit, found, "the baseline has no number there", choice)
@@ -175,7 +180,7 @@ def _value(limit: Limit, found: Found, before: object, noise: float, choice: OnW
     bounds = list(_bounds(limit, base, noise))
     broken = [text for is_over, bound, text in bounds if (number > bound if is_over else number < bound)]
     return replace(
-        told,
+        outcome,
         status="broken" if broken else "held",
         text=f"{digits(number, 4)}, {(broken or [bounds[-1][2]])[0]}",
         baseline=base,

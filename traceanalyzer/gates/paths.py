@@ -137,7 +137,7 @@ def _shown(step: Step) -> str:
 
 
 def values_at(review: Review, steps: Sequence[Step]) -> list[Found]:
-    """Every value at a path; a null on the way is a null there. Empty where a choice finds nothing."""
+    """Every value at a path; a null on the way is a null there. Empty if a choice finds nothing."""
     found = [Found("", review)]
     for step in steps:
         found = [each for one in found for each in _next(one, step)]

@@ -34,7 +34,7 @@ __all__ = [
 def read_model_config(config: Mapping[str, object], source: str = "the model's configuration") -> ModelShape:
     """The shape in a configuration of any known kind, distinguished by its keys.
 
-    `source` names the file in errors. Raises `InputError` where the kind or the model family is not known, a setting
+    `source` names the file in errors. Raises `InputError` if the kind or the model family is not known, a setting
     is missing or not a number, or a feature would change the count in a way that is not known here.
     """
     if is_adapter(config):

@@ -37,7 +37,7 @@ def is_adapter(config: Mapping[str, object]) -> bool:
 
 
 def with_adapter(shape: ModelShape, adapter: Mapping[str, object], source: str) -> ModelShape:
-    """`shape` with everything frozen but the adapter. Raises `InputError` where the adapter cannot be counted."""
+    """`shape` with everything frozen but the adapter. Raises `InputError` if the adapter cannot be counted."""
     settings = Settings(adapter, source)
     kind = settings.text("peft_type", "LORA").upper()
     if kind != "LORA":

@@ -82,8 +82,8 @@ def megatron_mapping(config: Mapping[str, object]) -> dict[str, object]:
     for name, keys in _BRIDGE_SECTIONS.items() if in_model else ():
         section = flat.pop(name, None)
         if isinstance(section, Mapping):
-            told = cast("Mapping[str, object]", section)
-            flat |= {key: told[key] for key in keys if told.get(key) is not None}
+            settings_of = cast("Mapping[str, object]", section)
+            flat |= {key: settings_of[key] for key in keys if settings_of.get(key) is not None}
         elif name == "mixed_precision" and isinstance(section, str):  # a recipe's name, such as bf16_mixed
             flat |= {"bf16": section.startswith("bf16"), "fp16": section.startswith("fp16")}
             flat |= {"fp8": section} if "fp8" in section else {}

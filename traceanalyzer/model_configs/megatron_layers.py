@@ -72,7 +72,7 @@ def _refused(settings: Settings, name: str, reason: str) -> InputError:
 
 
 def hybrid_pattern(settings: Settings) -> str:
-    """The layers of a hybrid model, one symbol each; empty where there is no pattern."""
+    """The layers of a hybrid model, one symbol each; empty if there is no pattern."""
     return settings.text("hybrid_layer_pattern") or settings.text("hybrid_override_pattern")
 
 

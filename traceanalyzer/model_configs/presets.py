@@ -10,7 +10,7 @@ import msgspec
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.model import ModelShape
-from traceanalyzer.spelling import did_you_mean
+from traceanalyzer.spelling import names_hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ def find_preset(name: str) -> Preset:
             return preset
     raise UsageError(
         f"there is no model called '{name}'",
-        f"{did_you_mean(name, list(presets()))}known models: {', '.join(presets())}; or give a config.json",
+        f"{names_hint(name, list(presets()), 'known models')}, or give a config.json",
     )
 
 

@@ -12,7 +12,7 @@ from traceanalyzer.model_configs.settings import Settings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingSettings:
-    """None where the file does not say."""
+    """None if the file does not say."""
 
     sequence_length: int | None = None
     tokens_per_step: int | None = None
@@ -26,7 +26,7 @@ class TrainingSettings:
 def read_training_settings(config: Mapping[str, object], source: str) -> TrainingSettings:
     """Settings in Megatron-LM's arguments or torchtitan's job file; a Hugging Face `config.json` has none.
 
-    A ViT's gives the tokens of an image. Raises `InputError` where a setting is not a number.
+    A ViT's gives the tokens of an image. Raises `InputError` if a setting is not a number.
     """
     settings = Settings(config, source)
     layers = ("num_layers", "hybrid_layer_pattern", "hybrid_override_pattern")
@@ -83,7 +83,7 @@ def _torchtitan(settings: Settings, training: Settings) -> TrainingSettings:
 
 
 def _degrees(settings: Settings) -> tuple[int, int] | None:
-    """Replicas, and ranks of each, from the configuration that torchtitan saves; None where one is left to torchtitan (-1)."""
+    """Replicas, and ranks of each, from the configuration that torchtitan saves; None if one is left to torchtitan (-1)."""
     table = settings.table("parallelism") if settings.has("model_spec") else None
     if table is None:
         return None
@@ -102,7 +102,7 @@ def _degrees(settings: Settings) -> tuple[int, int] | None:
 
 
 def _positive(settings: Settings, key: str) -> int | None:
-    """A whole number above 0; None where it is absent or stands for "not set" (-1 in torchtitan)."""
+    """A whole number above 0; None if it is absent or stands for "not set" (-1 in torchtitan)."""
     if not settings.has(key) or settings.config.get(key) == -1:
         return None
     return settings.integer(key) or None

@@ -56,7 +56,7 @@ def _adapted(model: ModelShape | None, adapter: str) -> ModelShape:
 
 
 def _flops(per_token: float | None, per_step: float | None) -> DeclaredFlops | None:
-    """What is declared of FLOPs. Raises `UsageError` where it is declared twice."""
+    """What is declared of FLOPs. Raises `UsageError` if it is declared twice."""
     if per_token is None and per_step is None:
         return None
     if per_token is not None and per_step is not None:

@@ -17,7 +17,7 @@ from traceanalyzer.model_configs import find_preset, megatron_arguments, megatro
 from traceanalyzer.model_configs.training import TrainingSettings, read_training_settings
 from traceanalyzer.options.settings_text import plain_json, plain_toml, plain_yaml
 from traceanalyzer.regular_file import read_text
-from traceanalyzer.spelling import did_you_mean
+from traceanalyzer.spelling import names_hint
 from traceanalyzer.tables.actions.labels import check_pattern
 from traceanalyzer.traces import read_job
 from traceanalyzer.traces.run_folder import decode_job
@@ -49,14 +49,14 @@ class JobFile:
 def read_job_file(name: str) -> JobFile:
     """The job in a file or run folder, or the model of that name.
 
-    Raises `UsageError` where there is neither file nor model, `InputError` where the file describes none.
+    Raises `UsageError` if there is neither file nor model, `InputError` where the file describes none.
     """
     path = Path(name)
     if not path.exists():
         try:
             return JobFile(model=find_preset(name).shape)
         except UsageError:
-            known = f"{did_you_mean(name, list(presets()))}{_HINT}: {', '.join(presets())}"
+            known = names_hint(name, list(presets()), _HINT)
             raise UsageError(f"{name}: neither a file nor the name of a model", known) from None
     if path.is_dir() or path.name == RUN_FILE:
         job = read_job(path if path.is_dir() else path.parent)

@@ -12,7 +12,7 @@ _MAX_BYTES = 2**20
 
 
 def load_kernel_rules(file: str | None) -> tuple[KernelRule, ...]:
-    """The rules in a file, none without one. Raises `InputError` where it cannot be read or holds a row that is not a rule."""
+    """The rules in a file, none without one. Raises `InputError` if it cannot be read or holds a row that is not a rule."""
     if file is None:
         return ()
     path = Path(file)

@@ -133,14 +133,14 @@ class Options:
 
 
 def read_options(options: Mapping[str, object]) -> Options:
-    """The options as one object. Raises `UsageError` where they make no sense together."""
+    """The options as one object. Raises `UsageError` if they make no sense together."""
     for name, value in options.items():
         if isinstance(value, float) and not math.isfinite(value):
             raise UsageError(f"--{name.replace('_', '-')} {value} is not a finite number", "give a finite number")
     try:
         given = _with_hardware(msgspec.convert(options, Options))
     except msgspec.ValidationError as error:
-        raise UsageError(f"no prediction: {_told(error)}", "see `traceanalyzer predict --help`") from None
+        raise UsageError(f"no prediction: {_reason(error)}", "see `traceanalyzer predict --help`") from None
     if not given.schedules and not given.orders:
         raise UsageError("no schedule was named", "give --schedule, for example 1F1B,ZBV, or --order FILE")
     timed = [
@@ -157,14 +157,14 @@ def read_options(options: Mapping[str, object]) -> Options:
     return given
 
 
-def _told(error: msgspec.ValidationError) -> str:
+def _reason(error: msgspec.ValidationError) -> str:
     """What is wrong with which option, by the name that users know."""
     what, _, place = str(error).replace("`", "").partition(" - at $.")
     return f"{place.removeprefix('num_').replace('ranks', 'stages') or 'options'}: {what[0].lower()}{what[1:]}"
 
 
 def _with_hardware(given: Options) -> Options:
-    """A cluster names its device. Raises `UsageError` where there is no model to train on it."""
+    """A cluster names its device. Raises `UsageError` if there is no model to train on it."""
     if given.hardware is None:
         return given
     if given.model is None:
@@ -251,7 +251,7 @@ def _device(name: str) -> DeviceSpec:
         return find_device(name)
     except UsageError as error:
         known = ", ".join(spec.name for _, spec in devices())
-        raise UsageError(error.message, f"{known_device(name)}known devices: {known}") from None
+        raise UsageError(error.message, known_device(name).strip() or f"known devices: {known}") from None
 
 
 def _rank_ms(given: Options) -> tuple[float, float, float]:

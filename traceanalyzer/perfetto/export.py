@@ -13,7 +13,7 @@ from traceanalyzer.perfetto.formats import Writer
 from traceanalyzer.perfetto.formats.chrome import ChromeWriter
 from traceanalyzer.perfetto.formats.native import NativeWriter, protocol
 from traceanalyzer.perfetto.source import Source
-from traceanalyzer.perfetto.tracks.processes import Told, processes
+from traceanalyzer.perfetto.tracks.processes import Remarks, processes
 from traceanalyzer.perfetto.window import Choice, zero_ns
 
 Format = Literal["perfetto", "json"]
@@ -41,9 +41,9 @@ def write_timeline(
 ) -> Written:
     """Write what was chosen of a source to `path`, compressed by a name that ends in `.gz`.
 
-    Raises `UsageError` where nothing was chosen, `OutputError` where the file cannot be written whole.
+    Raises `UsageError` if nothing was chosen, `OutputError` where the file cannot be written whole.
     """
-    told, counts = Told(), [0, 0]
+    notes_of, counts = Remarks(), [0, 0]
     kind = kind or format_of(path)
     if kind == "perfetto":
         protocol()
@@ -51,7 +51,7 @@ def write_timeline(
     def write(file: BinaryIO) -> None:
         stream = _Compressed(file) if path.name.lower().endswith(".gz") else file
         writer = _writer(kind, cast("IO[bytes]", stream), source)
-        for process in processes(source, choice, told, cpu=cpu):
+        for process in processes(source, choice, notes_of, cpu=cpu):
             counts[0] += 1
             writer.process(process)
         writer.close()
@@ -60,7 +60,7 @@ def write_timeline(
             stream.close()
 
     write_streamed(path, write, "timeline.pftrace")
-    return Written(counts[0], counts[1], told.num_flows, path.stat().st_size, tuple(told.notes))
+    return Written(counts[0], counts[1], notes_of.num_flows, path.stat().st_size, tuple(notes_of.notes))
 
 
 def _writer(kind: Format, file: IO[bytes], source: Source) -> Writer:

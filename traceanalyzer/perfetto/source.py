@@ -46,7 +46,7 @@ class Source:
         return self.table(name).collect()
 
     def owners(self, rank: int) -> pl.DataFrame | None:
-        """Who owns which time of a rank: `rank`, `step`, `label`, `start_ns`, `end_ns`; None where nothing tells it."""
+        """Who owns which time of a rank: `rank`, `step`, `label`, `start_ns`, `end_ns`; None if nothing tells it."""
         kernels = self.of_rank("kernels", rank)
         if kernels.is_empty():
             return self.of_rank("owner_segments", rank) if self.has_main_threads else None
@@ -54,7 +54,7 @@ class Source:
         return device_segments(self.of_rank("steps", rank), kernels, *rest)
 
     def events(self, rank: int) -> pl.DataFrame | None:
-        """Recorded events of a rank on the solved clock; None where no trace is at hand."""
+        """Recorded events of a rank on the solved clock; None if no trace is at hand."""
         if self.recorded is None:
             return None
         return on_one_clock(self.recorded(rank), self.whole("clocks"))
@@ -76,7 +76,7 @@ def measured_source(run: Run) -> Source:
 
 
 def kept_source(path: str) -> Source:
-    """A result with its tables. Raises `UsageError` where these are not there, `InputError` where one is damaged."""
+    """A result with its tables. Raises `UsageError` if these are not there, `InputError` where one is damaged."""
     folder = result_folder(path)
     if folder is None:
         raise UsageError(f"{path}: is a review without tables", "give the folder of a result, or the traces")

@@ -75,8 +75,8 @@ def slices(
 
     Arguments that are null are left out. Without `lane` slices are put on as many lanes as they need.
     """
-    told = list(args)
-    text = pl.struct(told).struct.json_encode().str.replace_all(_NULLS, "") if told else pl.lit(None, pl.String)
+    names = list(args)
+    text = pl.struct(names).struct.json_encode().str.replace_all(_NULLS, "") if names else pl.lit(None, pl.String)
     flows = [pl.col(way) if way in frame.columns else NO_FLOWS.alias(way) for way in ("out", "into")]
     made = frame.select(
         name.cast(pl.String).fill_null("?").alias("name"),

@@ -54,7 +54,7 @@ def zero_ns(steps: pl.DataFrame) -> int | None:
 
 
 def window(choice: Choice, ranks: Collection[int], steps: pl.DataFrame) -> Window:
-    """The window of a choice in a run with these ranks and `STEPS`. Raises `UsageError` where it is empty."""
+    """The window of a choice in a run with these ranks and `STEPS`. Raises `UsageError` if it is empty."""
     chosen = tuple(sorted(rank for rank in ranks if choice.ranks is None or rank in choice.ranks))
     if not chosen:
         raise UsageError("none of the chosen ranks was captured", f"choose among the ranks that are: {_shown(ranks)}")

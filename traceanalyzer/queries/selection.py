@@ -58,7 +58,7 @@ def select(frame: pl.DataFrame, wanted: Selection, name: str = "the table") -> S
 
 
 def of_ranks(frame: pl.DataFrame, ranks: str, name: str) -> pl.DataFrame:
-    """Rows of the ranks in a list such as `0,4-7`. Raises `UsageError` where the table knows no ranks."""
+    """Rows of the ranks in a list such as `0,4-7`. Raises `UsageError` if the table knows no ranks."""
     ranges = number_ranges("--ranks", ranks)
     if "rank" not in frame.columns:
         raise UsageError(f"the table {name} has no rank to choose by", "leave --ranks out")

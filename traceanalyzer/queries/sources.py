@@ -13,7 +13,7 @@ from traceanalyzer.analysis.kept import is_result, read_table, result_folder
 from traceanalyzer.errors import UsageError
 from traceanalyzer.gaps.efficiency.declaration import Declaration
 from traceanalyzer.schema import TABLES
-from traceanalyzer.spelling import did_you_mean
+from traceanalyzer.spelling import names_hint
 from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.traces import Traces, read_traces
 from traceanalyzer.traces.input.discovery import Paths, Where
@@ -49,11 +49,9 @@ def tables_at(path: Where, names: Collection[str], reading: Reading = AS_IT_IS) 
 
 
 def check_name(name: str) -> None:
-    """Raises `UsageError` where no table is called so."""
+    """Raises `UsageError` if no table is called so."""
     if name not in TABLES:
-        raise UsageError(
-            f"there is no table {name}", f"{did_you_mean(name, list(TABLES))}NAME is one of {', '.join(TABLES)}"
-        )
+        raise UsageError(f"there is no table {name}", names_hint(name, list(TABLES), "NAME is one of"))
 
 
 def _of_traces(traces: Traces, names: Collection[str]) -> dict[str, pl.DataFrame]:

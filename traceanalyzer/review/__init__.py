@@ -1,4 +1,4 @@
-"""The typed result: what `review.json` holds, and the words it is told in."""
+"""The typed result: what `review.json` holds, and the words it uses."""
 
 from __future__ import annotations
 

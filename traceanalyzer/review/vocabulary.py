@@ -159,6 +159,6 @@ WithheldCode = Literal[
     "replay",
 ]
 """The kind of a reason, where several metrics share it."""
-FaultBasis = Literal["replay", "replica", "waits", "excess"]
+FaultBasis = Literal["replay", "replica", "waits", "excess", "together"]
 """`replica`: a captured pipeline replayed at this rank's times. Only bounds: `waits`, what others wait for the rank; `excess`,
-what it needs beyond its peers, where who waits for it is not known."""
+what it needs beyond its peers, where who waits for it is not known; `together`, what it saves with other ranks that hide it."""

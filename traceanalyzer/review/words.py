@@ -21,6 +21,20 @@ _TIMES = ((1e3, 1e-3, "s"), (1.0, 1.0, "ms"), (1e-3, 1e3, "µs"), (0.0, 1e6, "ns
 _DECIMAL = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _BINARY = ((2.0**40, "Ti"), (2.0**30, "Gi"), (2.0**20, "Mi"), (2.0**10, "Ki"))
 
+CONVENTIONS = {
+    "exact_causal": "all matrix multiplications, causal attention by half the sequence",
+    "full_attention": "all matrix multiplications, attention over the whole sequence",
+    "six_n": "6 per parameter and token, without attention",
+    "palm": "PaLM's rule, attention over the whole sequence",
+    "megatron": "Megatron-LM's rule since March 2025",
+    "megatron_legacy": "Megatron-LM's rule before March 2025",
+    "torchtitan": "torchtitan's rule",
+    "torchtitan_2024": "torchtitan's rule of 2024",
+    "declared": "declared per token or step",
+    "recorded_shapes": "the recorded shapes, every key counted",
+}
+"""What FLOPs of a model are counted by, from its convention or basis."""
+
 
 Options = ParamSpec("Options")
 
@@ -169,3 +183,10 @@ _LOSSES: dict[Owner, str] = {
 def loss_text(owner: Owner, *, has_devices: bool) -> str:
     """What an owner's time is to a rank that does not compute meanwhile. Without a device the main thread is it: it waits for no host."""
     return "work of its main thread outside operators" if owner == "host" and not has_devices else _LOSSES[owner]
+
+
+def counted_by(convention: str | None) -> str:
+    """What the FLOPs of a model are, in words."""
+    if convention is None:
+        return "not stated"
+    return CONVENTIONS.get(convention, convention.replace("_", " "))

@@ -67,7 +67,7 @@ def schema_of(columns: Columns) -> pl.Schema:
 
 
 def unit_of(name: str) -> str:
-    """The unit of a column, which its name ends with; empty where it has none."""
+    """The unit of a column, which its name ends with; empty if it has none."""
     return next((unit for ending, unit in _UNITS.items() if name.endswith(ending)), "")
 
 

@@ -126,7 +126,7 @@ def build_tables(
 
     `action_pattern` labels actions in the job's own way (`tables.action_labels`); default: what the description says.
     `kernel_rules` are tried before those of the package.
-    Raises `UsageError` where it is no such pattern.
+    Raises `UsageError` if it is no such pattern.
     """
     pattern = action_pattern or (job.action_pattern if job is not None else None)
     taken = gathered(in_memory(events) if isinstance(events, pl.DataFrame) else events, ranks, pattern, kernel_rules)
@@ -286,8 +286,8 @@ def _device_actions(
     if kernel_table.is_empty():
         return pl.DataFrame(schema=ACTIONS), False
     joined = communications(exchanged, messages)
-    told = device_actions(events, labelled, kernel_table, joined, labels, windows)
-    if told.height:
-        return told, False
+    device_found = device_actions(events, labelled, kernel_table, joined, labels, windows)
+    if device_found.height:
+        return device_found, False
     inferred = inferred_actions(kernel_table, joined, messages)
     return inferred, inferred.height > 0

@@ -57,7 +57,9 @@ def gathered(
         return with_launch_clocks(in_common_terms(part)).join(unrecorded, on="rank", how="anti", maintain_order="left")
 
     known, read = (
-        (in_memory(recorded.collected(in_terms)), _as_it_is) if len(recorded.groups) <= 1 else (recorded, in_terms)
+        (in_memory(recorded.collected(in_terms)), _as_it_is)
+        if len(recorded.batches or recorded.groups) <= 1
+        else (recorded, in_terms)
     )
     found = find_steps(known.collected(lambda part: _marks(read(part))), pattern)
     taken = [_taken(read(part), ranks, found, pattern, rules) for part in known.parts()]
@@ -69,7 +71,7 @@ def gathered(
 
 def _together(frames: Sequence[pl.DataFrame], keys: Sequence[str], recorded: Recorded) -> pl.DataFrame:
     found = pl.concat(frames)
-    is_ordered = all(max(one) < min(following) for one, following in pairwise(recorded.groups))
+    is_ordered = all(max(one) < min(following) for one, following in pairwise(recorded.batches or recorded.groups))
     return found if is_ordered else found.sort(*keys, nulls_last=True)
 
 

@@ -68,7 +68,7 @@ def collect(folders: Sequence[Path], out: Path) -> Collected:
 
 
 def job_id_of(folder: Path) -> str | None:
-    """The run that a folder says it holds; None where nothing in it says so. Raises `InputError` where it holds several."""
+    """The run that a folder says it holds; None if nothing in it says so. Raises `InputError` if it holds several."""
     found: set[str] = set()
     for pattern in _NAMED:
         for path, readable in regular_below(folder, pattern):
@@ -113,7 +113,7 @@ def _check_apart(folder: Path, out: Path) -> None:
 
 
 def _gathered(folders: Sequence[Path]) -> dict[str, _File]:
-    """Every file to be copied, by its name in the run folder. Raises `InputError` where two folders differ in one."""
+    """Every file to be copied, by its name in the run folder. Raises `InputError` if two folders differ in one."""
     found: dict[str, _File] = {}
     for folder in folders:
         for path in _files(folder):

@@ -91,7 +91,7 @@ CODES: dict[str, Code] = {
         "repair",
         "skipped",
         _ALL,
-        "the same complete event occurs more than once; it counts once",
+        "the same event occurs more than once, at one time or moved by rounding; it counts once",
         "was the file merged with itself, or written by two profilers at once?",
     ),
     "event.crossing": Code("repair", "kept", (), "host ranges of one thread that cross without nesting"),

@@ -19,13 +19,13 @@ from traceanalyzer.traces.capture.parts import read_part, stored_frames
 from traceanalyzer.traces.capture.remote_folder import remote_capture
 from traceanalyzer.traces.defects import defect_row, defect_table
 from traceanalyzer.traces.input.discovery import Paths, Where, find, is_remote
-from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
+from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, KEEPING_LIMITS, Limits
 from traceanalyzer.traces.input.source import Frames, Source, Unusable, read_source, unusable
 from traceanalyzer.traces.kineto.facts import FileFacts
 from traceanalyzer.traces.kineto.kernel_times import KernelTally
 from traceanalyzer.traces.kineto.label import label, rank_table
 from traceanalyzer.traces.kineto.ranks.identity import Placed, identify
-from traceanalyzer.traces.recorded import Group, Recorded, in_memory, in_order, sharing
+from traceanalyzer.traces.recorded import Group, Recorded, batched, in_memory, in_order, sharing
 from traceanalyzer.traces.run_folder import damaged_lines, read_step_records
 from traceanalyzer.traces.run_writers import several_writers
 from traceanalyzer.traces.tally import Counts, total
@@ -88,22 +88,24 @@ def read_traces(
     *,
     rank_map: Mapping[str, int] | None = None,
     ranks: Collection[int] | None = None,
-    limits: Limits = DEFAULT_LIMITS,
+    limits: Limits | None = None,
     progress: Callable[[int, int], None] | None = None,
     store: Path | None = None,
+    events_at_once: int | None = None,
 ) -> Traces:
     """Read the traces at `path`: a file, a folder, a glob, a URL, a capture, or several of these but captures.
 
     `rank_map` gives ranks by file name or pattern; of the ranks found only `ranks` are kept. `progress` is
-    called with the bytes read so far and in all. Where there are more than `MOST_IN_MEMORY` events, those of a capture stay
+    called with the bytes read so far and in all. Where there are more than `events_at_once` (`MOST_IN_MEMORY`) events, those of a capture stay
     there, others in the empty folder `store` if one is given, and are read by groups of ranks. Raises `InputError` if nothing can be used or files contradict,
     `UsageError` if none of `ranks` is here.
     """
-    opened = _open(path, limits, Frames if store is None else stored_frames(store), progress)
+    given = limits or (KEEPING_LIMITS if store is None else DEFAULT_LIMITS)
+    opened = _open(path, given, Frames if store is None else stored_frames(store), progress)
     opened = replace(opened, rereadable=opened.rereadable or store is not None)
     found, placing = identify([facts for facts, _ in opened.read], {**opened.rank_map, **(rank_map or {})})
     placed = found if ranks is None else _chosen(found, ranks, str(path))
-    recorded = _recorded(opened, placed)
+    recorded = _recorded(opened, placed, MOST_IN_MEMORY if events_at_once is None else events_at_once)
     return Traces(
         recorded=recorded,
         ranks=_rank_table(recorded, placed),
@@ -114,7 +116,7 @@ def read_traces(
     )
 
 
-def _recorded(opened: _Opened, placed: Sequence[Placed]) -> Recorded:
+def _recorded(opened: _Opened, placed: Sequence[Placed], events_at_once: int) -> Recorded:
     rows_of = {facts.file: rows for facts, rows in opened.read}
 
     def read(group: Group) -> pl.DataFrame:
@@ -122,15 +124,20 @@ def _recorded(opened: _Opened, placed: Sequence[Placed]) -> Recorded:
         return in_order(pl.concat([label(frame, place) for place in own for frame in rows_of[place.facts.file]()]))
 
     num_events = sum(place.facts.num_events for place in placed)
-    if not opened.rereadable or num_events <= MOST_IN_MEMORY:
+    if not opened.rereadable or num_events <= events_at_once:
         return in_memory(read(frozenset(rank for place in placed for rank in place.ranks)))
-    return Recorded(sharing([place.ranks for place in placed]), num_events, read)
+    groups = sharing([place.ranks for place in placed])
+    group_of = {rank: group for group in groups for rank in group}
+    sizes = dict.fromkeys(groups, 0)
+    for place in placed:
+        sizes[group_of[place.ranks[0]]] += place.facts.num_events
+    return Recorded(groups, num_events, read, batched(groups, sizes, events_at_once // 2))
 
 
 def _rank_table(recorded: Recorded, placed: Sequence[Placed]) -> pl.DataFrame:
     tables = [
         rank_table([place for place in placed if not group.isdisjoint(place.ranks)], recorded.read(group))
-        for group in recorded.groups
+        for group in recorded.batches or recorded.groups
     ]
     return pl.concat(tables).sort("rank", "cycle")
 
@@ -210,7 +217,7 @@ def _open(
 def _counted(
     sources: Sequence[Source], progress: Callable[[int, int], None] | None
 ) -> Callable[[str, int], None] | None:
-    """Adds up what is read of all sources; None where nobody asks, or where sizes are not known."""
+    """Adds up what is read of all sources; None if nobody asks, or where sizes are not known."""
     if progress is None:
         return None
     try:

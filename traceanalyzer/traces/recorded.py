@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -22,18 +22,20 @@ class Recorded:
     num_events: int
     read: Callable[[Group], pl.DataFrame]
     """`EVENTS` of the ranks of a group, sorted by rank, cycle, start and position. Raises `InputError`."""
+    batches: tuple[Group, ...] = ()
+    """Groups joined to what is read at once where all ranks are gone through: small ones cost more calls than data."""
 
     def parts(self) -> Iterator[pl.DataFrame]:
-        """`EVENTS` group by group; one without events counts as well."""
-        return map(self.read, self.groups)
+        """`EVENTS` batch by batch; one without events counts as well."""
+        return map(self.read, self.batches or self.groups)
 
     def of_rank(self, rank: int) -> pl.DataFrame:
-        """`EVENTS` of one rank; empty where it is not here."""
+        """`EVENTS` of one rank; empty if it is not here."""
         of_it = (self.read(group) for group in self.groups if rank in group)
         return next(of_it, pl.DataFrame(schema=EVENTS)).filter(pl.col("rank") == rank)
 
     def collected(self, chosen: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
-        """What `chosen` takes of the events of each group, together; `chosen` must not look beyond a rank's files."""
+        """What `chosen` takes of the events of each batch, together; `chosen` must not look beyond a rank's files."""
         return pl.concat([chosen(part) for part in self.parts()] or [chosen(pl.DataFrame(schema=EVENTS))])
 
     def together(self) -> pl.DataFrame:
@@ -51,6 +53,18 @@ def in_memory(events: pl.DataFrame) -> Recorded:
 def in_order(events: pl.DataFrame) -> pl.DataFrame:
     """`EVENTS` sorted by rank, cycle, start and position; rows without a time come last."""
     return events.sort("rank", "cycle", "start_ns", "index", nulls_last=True)
+
+
+def batched(groups: Sequence[Group], sizes: Mapping[Group, int], num_events: int) -> tuple[Group, ...]:
+    """Neighbouring groups joined while they have at most `num_events`, which a single one may exceed."""
+    batches: list[tuple[Group, int]] = []
+    for group in groups:
+        joined, size = batches[-1] if batches else (frozenset[int](), num_events)
+        if size + sizes[group] <= num_events:
+            batches[-1] = (joined | group, size + sizes[group])
+        else:
+            batches.append((group, sizes[group]))
+    return tuple(batch for batch, _ in batches)
 
 
 def sharing(files: list[list[int]]) -> tuple[Group, ...]:

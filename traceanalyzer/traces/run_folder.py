@@ -66,7 +66,7 @@ def read_job(folder: Path | str) -> Job | None:
 def describes_a_job(folder: Path | str) -> bool:
     """Whether a folder's `run.json` is meant to describe a job: another program's file of that name is none.
 
-    True where it cannot be read or decoded: then `read_job` tells what is wrong.
+    True if it cannot be read or decoded: then `read_job` tells what is wrong.
     """
     path = Path(folder) / RUN_FILE
     if not path.is_file() or not lies_within(path, path.parent):

@@ -83,16 +83,16 @@ def run_state(statuses: Sequence[RankStatus], seen: Observer) -> str | None:
     parts += [f"{len(stopped) - _SHOWN} more ranks stopped"] if len(stopped) > _SHOWN else []
     hung = [each for each in hung_ranks(statuses) if each not in gone and each not in frozen]
     parts = [f"{_named(hung)} did not communicate while others waited{_at(hung)}"] * bool(hung) + parts
-    told = f": {'; '.join(parts)}" if parts else ""
+    details = f": {'; '.join(parts)}" if parts else ""
     if len(alive) > len(frozen):
-        return f"The run is still running, {_step(alive)}{told}."
-    return f"The run stopped {_end(statuses)}{told}."
+        return f"The run is still running, {_step(alive)}{details}."
+    return f"The run stopped {_end(statuses)}{details}."
 
 
 def hung_ranks(statuses: Sequence[RankStatus]) -> list[RankStatus]:
     """Ranks at fault where others waited too long: those that were outside of communication, or froze, at last.
 
-    By each rank's calls at its last heartbeat. None where no rank gave up waiting, or where all of them waited.
+    By each rank's calls at its last heartbeat. None if no rank gave up waiting, or where all of them waited.
     """
     if not any(_TIMEOUT.search(status.reason) for status in statuses):
         return []

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """None where nothing says so."""
+    """None if nothing says so."""
 
     launcher: str
     """`torchrun`, `srun`, `mpirun`, `environment` (RANK and WORLD_SIZE alone) or `none`."""

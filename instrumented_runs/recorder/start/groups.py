@@ -78,19 +78,19 @@ def layout_of(groups: Sequence[Sequence[Group]], num_ranks: int) -> tuple[Layout
             names[dimension] = group.description
     if not sizes:
         return None, _UNDESCRIBED
-    told = ", ".join(sorted(names.values()))
+    names_text = ", ".join(sorted(names.values()))
     if any(len(found) > 1 for found in sizes.values()):
-        return None, f"the groups {told} have different sizes on different ranks"
+        return None, f"the groups {names_text} have different sizes on different ranks"
     degrees = degrees_of({dimension: found.pop() for dimension, found in sizes.items()})
     if prod(degrees.get(name, 1) for name in MESH) != num_ranks:
-        return None, f"the sizes of the groups {told} do not multiply to {num_ranks} ranks"
+        return None, f"the sizes of the groups {names_text} do not multiply to {num_ranks} ranks"
     try:
         layout = Layout(**{name: degrees.get(name, 1) for name in DEGREES})
     except UsageError as error:
-        return None, f"the groups {told}: {error.message}"
+        return None, f"the groups {names_text}: {error.message}"
     if not _is_numbered(layout, groups):
-        return None, f"the groups {told} number the ranks in another order than pipeline, data, context, tensor"
-    return layout, f"process groups {told}"
+        return None, f"the groups {names_text} number the ranks in another order than pipeline, data, context, tensor"
+    return layout, f"process groups {names_text}"
 
 
 def _is_numbered(layout: Layout, groups: Sequence[Sequence[Group]]) -> bool:

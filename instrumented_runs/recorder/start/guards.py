@@ -79,7 +79,7 @@ class FolderLock:
     """This rank's claim on a folder, which ends with `release` or with the process."""
 
     def __init__(self, folder: Path, rank: int) -> None:
-        """Raises `UsageError` where another process records as this rank, `OutputError` where nothing can be written."""
+        """Raises `UsageError` if another process records as this rank, `OutputError` where nothing can be written."""
         self._path = folder / LOCK_FILE.format(rank=rank)
         self._file: IO[bytes] | None = None
         try:

@@ -15,7 +15,7 @@ def new_job_id() -> str:
 
 
 def agreed_job_id(found: Surroundings) -> str:
-    """A name that every rank finds by itself, from what their launcher told all of them.
+    """A name that every rank finds by itself, from what their launcher reported all of them.
 
     Ranks whose launcher says nothing get a name each.
     """

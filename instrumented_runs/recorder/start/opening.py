@@ -54,7 +54,7 @@ def opened_job(
 ) -> Job:
     """The description with what start has shown: its name, its ranks, its layout and which ranks are traced.
 
-    Raises `UsageError` where what was declared does not fit the job.
+    Raises `UsageError` if what was declared does not fit the job.
     """
     layout, basis = job.layout, DECLARED
     if layout is None and job.degrees is not None:

@@ -48,5 +48,5 @@ class Ranks:
         return said
 
     def measure_offset(self, now_ns: Callable[[], int]) -> ClockOffset | None:
-        """This rank's clock against rank 0's; None where ranks do not speak. Collective."""
+        """This rank's clock against rank 0's; None if ranks do not speak. Collective."""
         return measure_offset(self.group, now_ns) if self.speak else None

@@ -61,8 +61,8 @@ def matrix_figure(matrix: Matrix) -> Any:  # noqa: ANN401 - Bokeh
         y_label=matrix.row_label,
         xlim=(-0.55, len(matrix.columns) - 0.45),
         ylim=(len(matrix.rows) - 0.45, -0.55),
-        xticks=_ticks(matrix.columns),
-        yticks=_ticks(matrix.rows),
+        xticks=_ticks(matrix.columns, _fit(matrix.columns)),
+        yticks=_ticks(matrix.rows, _MOST_TICKS),
     )
     longest = max(map(len, placed["text"].to_list()), default=0)
     figure.tags = ["cells", len(matrix.columns), _LETTER * longest + 2]
@@ -74,8 +74,16 @@ def _as_numbers(plot: Any, _element: Any) -> None:  # noqa: ANN401 - HoloViews
     plot.handles["glyph_renderer"].tags = ["numbers"]
 
 
-def _ticks(names: Sequence[str]) -> list[tuple[float, str]]:
-    return [(float(at), name) for at, name in enumerate(names)][:: max(1, -(-len(names) // 16))]
+def _ticks(names: Sequence[str], most: int) -> list[tuple[float, str]]:
+    return [(float(at), name) for at, name in enumerate(names)][:: max(1, -(-len(names) // most))]
+
+
+def _fit(names: Sequence[str]) -> int:
+    """Names that stand side by side below the narrowest picture."""
+    return max(3, min(_MOST_TICKS, _NARROWEST // (8 * max(map(len, names), default=1) + 8)))
+
+
+_MOST_TICKS, _NARROWEST = 16, 260
 
 
 def _lines(matrix: Matrix) -> Any:  # noqa: ANN401 - HoloViews

@@ -23,7 +23,7 @@ Answer = tuple[str, str, str]
 
 
 def answers(material: Material) -> Grid | None:
-    """The questions in the order in which one asks them; None where more than one rank was captured."""
+    """The questions in the order in which one asks them; None if more than one rank was captured."""
     sample = material.review.sample
     if sample is None or sample.coverage != "one_rank":
         return None

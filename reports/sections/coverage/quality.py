@@ -48,7 +48,13 @@ def _lead(quality: Quality) -> str:
     )
     defects = sorted(quality.defects, key=lambda each: _SEVERITIES.index(each.severity))
     noun = "remark" if defects and defects[-1].severity == "info" else "defect"
-    wrong = f"; {counted(len(defects), noun)}, the gravest {defects[-1].code}" if defects else "; no defect"
+    wrong = (
+        f"; {counted(len(defects), noun)}, the gravest is {defects[-1].code}"
+        if len(defects) > 1
+        else f"; 1 {noun}: {defects[0].code}"
+        if defects
+        else "; without a defect"
+    )
     missing = f"; {counted(len(quality.withheld), 'figure')} withheld" if quality.withheld else "; nothing withheld"
     return f"{ranks}, {kept}{wrong}{missing}."
 
@@ -58,9 +64,7 @@ def coverage(quality: Quality) -> Terms | None:
     lost = [f"{count:,} {spaced(cause)}" for cause, count in quality.events_dropped.items() if count]
     residual = quality.clock_residual_ns
     clocks = (
-        spaced(quality.clock_basis)
-        if residual is None
-        else f"{quantity(residual, 'ns')} ({spaced(quality.clock_basis)})"
+        spaced(quality.clock_basis) if not residual else f"{quantity(residual, 'ns')} ({spaced(quality.clock_basis)})"
     )
     expected = "an unknown number" if quality.num_ranks_expected is None else f"{quality.num_ranks_expected:,}"
     return figures(
@@ -70,7 +74,7 @@ def coverage(quality: Quality) -> Terms | None:
             ("Steps used", quality.num_steps_used, "count"),
             ("Events kept", f"{quality.events_kept:,} of {quality.events_seen:,}"),
             ("Events dropped", ", ".join(lost)),
-            ("Clocks agree within" if residual is not None else "Clocks", clocks),
+            ("Clocks agree within" if residual else "Clocks", clocks),
         ],
     )
 

@@ -30,13 +30,13 @@ _COLORS = SERIES[:-1]
 _LEAST_SIZES = 3
 """Sizes of one kind of operation that a line needs."""
 _LEAST_DOTS = 2
-"""Dots that a picture needs: one is told by its table."""
+"""Dots that a picture needs: one is enough for its table."""
 _LEAST_SPAN = 4.0
 """Largest over smallest size that a line needs."""
 
 
 def overlap_chart(communication: Communication) -> Chart | None:
-    """Hidden and exposed time of each mesh dimension's groups; None where exposure is not known."""
+    """Hidden and exposed time of each mesh dimension's groups; None if exposure is not known."""
     groups = [group for group in communication.groups if group.exposed_ms is not None]
     if not groups:
         return None
@@ -210,7 +210,7 @@ def transfer_chart(sizes: pl.DataFrame) -> Chart | None:
 
 
 def bandwidth_chart(sizes: pl.DataFrame) -> Chart | None:
-    """Bus bandwidth by size beside the links' peak; None where it is not known."""
+    """Bus bandwidth by size beside the links' peak; None if it is not known."""
     known = sizes.drop_nulls("bus").filter(pl.col("bus") > 0)
     if known.height < _LEAST_DOTS:
         return None

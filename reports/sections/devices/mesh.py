@@ -17,7 +17,10 @@ from traceanalyzer.review import Review
 from traceanalyzer.review.words import percent, spaced
 
 MAX_RANKS = 4096
+MAX_LISTED = 256
+"""Ranks in the table below the chart; the CSV has more."""
 _PER_ROW = 32
+_MOST_ROWS = 48
 """Ranks of a row where neither hosts nor stages are known."""
 _BUSY = ("#eef3f9", "#2f72bd")
 
@@ -29,11 +32,25 @@ class Rows:
     names: list[str]
     ranks: list[list[int]]
     label: str
+    per_row: int = 1
+    """Hosts or stages side by side in a row."""
 
     @property
     def caption(self) -> str:
         """What stands in a row."""
-        return f"One row per {self.label}." if self.label != "ranks" else "Ranks in order."
+        if self.label == "ranks":
+            return "Ranks in order."
+        several = f"{self.per_row} {self.label}s, named by the first" if self.per_row > 1 else self.label
+        return f"One row per {several}."
+
+    def drawn_together(self) -> Rows:
+        """The same with few enough rows that each can be seen."""
+        size = -(-len(self.names) // _MOST_ROWS)
+        if size == 1:
+            return self
+        starts = range(0, len(self.names), size)
+        together = [[rank for row in self.ranks[at : at + size] for rank in row] for at in starts]
+        return Rows([self.names[at] for at in starts], together, self.label, size)
 
 
 def late_ranks(review: Review) -> dict[int, str]:
@@ -53,7 +70,7 @@ def mesh_chart(material: Material) -> Chart | None:
     ranks = sorted(summary["rank"].to_list())
     if len(ranks) < 2 or len(ranks) > MAX_RANKS:
         return None
-    rows, late = placed(material, ranks), late_ranks(material.review)
+    rows, late = placed(material, ranks).drawn_together(), late_ranks(material.review)
     place = {rank: (at, column) for at, row in enumerate(rows.ranks) for column, rank in enumerate(row)}
     shares = dict(summary.select("rank", "compute_share").iter_rows())
     least, most = min(shares.values()), max(shares.values())
@@ -85,8 +102,8 @@ def mesh_chart(material: Material) -> Chart | None:
         label=f"Grid of {len(ranks)} ranks by {rows.label}, from {percent(least)} to {percent(most)} computing. {said}",
         caption=f"{rows.caption} {said or 'No rank stands out from its peers.'}",
         legend=((f"computes {percent(least)}", _BUSY[0]), (f"computes {percent(most)}", _BUSY[1]), *((("late", DIVERGING[1]),) if late else ())),
-        half=widest <= 16,
-        third=widest <= 8,
+        half=widest <= 16 or rows.per_row > 1,
+        third=widest <= 8 or rows.per_row > 1,
         numbers=grid(
             "mesh-numbers",
             "Ranks",
@@ -98,7 +115,7 @@ def mesh_chart(material: Material) -> Chart | None:
                 ("transfers", lambda r: r["transfer_share"], "share"),
                 ("late", lambda r: late.get(r["rank"], ""), None),
             ],
-            limit=len(ranks),
+            limit=MAX_LISTED,
             few=0,
             csv="rank_summary",
         ),

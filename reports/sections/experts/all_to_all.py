@@ -10,6 +10,7 @@ from reports.sections.experts.chain import chain_grid
 from reports.sections.experts.heat import bytes_matrix, exchange_waits, expert_heat
 from reports.sections.material import Material
 from traceanalyzer.review import AllToAll
+from traceanalyzer.review.waited_for import waited_for
 from traceanalyzer.review.words import counted, spaced, times
 
 MAX_GROUPS = 200
@@ -39,7 +40,7 @@ def section(material: Material) -> Section:
         loads.load_chart(token_flow.rank_loads(exchanged), measured),
         None if layers else loads.load_chart(token_flow.expert_loads(routing), measured),
         bytes_matrix(material.table("traffic"), material.table("ranks")) or loads.matrix_chart(exchanged),
-        exchange_waits(material.table("expert_blame"), material.review.step.least_told_ms or 0.0),
+        exchange_waits(material.table("expert_blame"), material.review.step.least_reported_ms or 0.0),
         loads.split_chart(material),
     ]
     if measured is not None:
@@ -62,13 +63,13 @@ def _lead(measured: AllToAll | None) -> str:
     if measured is None or measured.rank_load_max_over_mean is None:
         return ""
     chance = loads.by_chance(measured, "rank")
-    ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f' ({chance})' if chance else ''}"
-    late = f"; the others wait mostly for {_waited_for(measured)}" if _waited_for(measured) else ""
+    ratio = f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f', {chance}' if chance else ''}"
+    late = f"; ranks wait in exchanges, {waited_for(measured)}" if waited_for(measured) else ""
     return f"{ratio}{late}."
 
 
 def _waited_for(measured: AllToAll) -> str:
-    """The slowest rank; empty where waits are not known, so that nothing shows that the others wait for it."""
+    """The slowest rank; empty if waits are not known, so that nothing shows that the others wait for it."""
     known = measured.slowest_rank is not None and measured.wait_share is not None
     return f"rank {measured.slowest_rank}" if known else ""
 

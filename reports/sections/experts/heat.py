@@ -73,7 +73,7 @@ def expert_heat(routing: pl.DataFrame) -> Chart | None:
         id="expert-heat",
         draw=lambda: matrix_figure(drawn),
         title="Load ÷ mean, by layer and expert",
-        label=f"Heat map of {len(layers)} layers by {len(experts)} experts. {_told(hot)}",
+        label=f"Heat map of {len(layers)} layers by {len(experts)} experts. {_note(hot)}",
         caption=f"All captured steps. Grey: within chance, ±{band} of the mean for a median layer. Outlined: the hottest expert "
         f"of a layer, if it is beyond chance.{' Some experts or layers are not drawn.' if cut else ''}",
         legend=(("below chance", DIVERGING[0]), ("within chance", GREY_CELL), ("hot: above chance", DIVERGING[1])),
@@ -96,7 +96,7 @@ def expert_heat(routing: pl.DataFrame) -> Chart | None:
     )
 
 
-def _told(hot: pl.DataFrame) -> str:
+def _note(hot: pl.DataFrame) -> str:
     if hot.is_empty():
         return "No expert is above what chance gives."
     most = hot.sort("ratio", descending=True).row(0, named=True)
@@ -104,7 +104,7 @@ def _told(hot: pl.DataFrame) -> str:
 
 
 def bytes_matrix(traffic: pl.DataFrame, ranks: pl.DataFrame) -> Chart | None:
-    """Bytes a rank sends another per step, with lines between hosts; None where bytes are not known."""
+    """Bytes a rank sends another per step, with lines between hosts; None if bytes are not known."""
     known = traffic.drop_nulls("bytes")
     if known.is_empty() or not known["bytes"].sum():
         return None

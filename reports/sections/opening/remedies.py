@@ -23,9 +23,9 @@ def remedies(material: Material) -> tuple[Remedy, ...]:
 
 def _largest(review: Review) -> Sequence[Finding]:
     """Failed findings with a remedy that is worth more than the noise."""
-    least = review.step.least_told_ms or 0.0
-    told = [each for each in review.findings if not each.passed and each.remedy in ("fault", "change")]
-    return sorted((each for each in told if _worth(each) > least), key=lambda each: -_worth(each))
+    least = review.step.least_reported_ms or 0.0
+    failed = [each for each in review.findings if not each.passed and each.remedy in ("fault", "change")]
+    return sorted((each for each in failed if _worth(each) > least), key=lambda each: -_worth(each))
 
 
 def _worth(found: Finding) -> float:
@@ -98,7 +98,7 @@ def remedies_note(material: Material) -> str:
     if review.step.duration_ms.median is None:
         return ""
     if not shown:
-        least = review.step.least_told_ms
+        least = review.step.least_reported_ms
         floor = f" worth more than {milliseconds(least)} per step" if least else ""
         return f"No priced fault or change{floor} was found."
     number = num_devices(review)

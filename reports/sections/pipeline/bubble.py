@@ -78,7 +78,7 @@ def pipeline_waits(material: Material) -> Chart | None:
     blame = material.table("blame").filter(~pl.col("step").is_in(list(material.set_apart)))
     known, steps = blame.drop_nulls(["waiter", "culprit"]), max(1, blame["step"].n_unique())
     sums = known.group_by("waiter", "culprit").agg(ms=pl.col("duration_ns").sum() / steps / 1e6)
-    others, least = sums.filter(pl.col("waiter") != pl.col("culprit")), material.review.step.least_told_ms or 0.0
+    others, least = sums.filter(pl.col("waiter") != pl.col("culprit")), material.review.step.least_reported_ms or 0.0
     return waiting_chart(others, "pipeline-waits", "Who waits for whom, beyond the schedule", "blame", least)
 
 

@@ -214,12 +214,12 @@ def _memory_lead(ranks: Sequence[RankMemory]) -> str:
     beside = "as many as the simulated schedule says"
     if any(each.in_flight != each.predicted_in_flight for each in ranks):
         beside = "and not every rank holds as many as the simulated schedule says"
-    elif (fullest := max(ranks, key=_excess)) and abs(_excess(fullest) - 1) >= _TOLD_EXCESS:
+    elif (fullest := max(ranks, key=_excess)) and abs(_excess(fullest) - 1) >= _REPORTED_EXCESS:
         beside += f"; rank {fullest.rank} keeps {times(_excess(fullest))} the bytes that they take by theory"
     return f"Rank {most.rank} holds most for backward: {held}{counted(most.in_flight, 'microbatch')}, {beside}."
 
 
-_TOLD_EXCESS = 0.05
+_REPORTED_EXCESS = 0.05
 """Bytes that differ from theory by less agree with it."""
 
 

@@ -30,6 +30,8 @@ def section(material: Material) -> Section | None:
         found.options,
         [
             ("saves", lambda o: o.saves_ms, "ms"),
+            ("at least", lambda o: o.saves_low_ms, "ms"),
+            ("at most", lambda o: o.saves_high_ms, "ms"),
             ("step", lambda o: o.step_ms, "ms"),
             ("memory", lambda o: o.memory_bytes, "bytes"),
             ("left", lambda o: o.headroom_bytes, "bytes"),
@@ -48,7 +50,7 @@ def _too_large(found: NextConfigurations) -> list[Note]:
     over = quantity(-large.headroom_bytes, "bytes")
     return [
         Note(
-            text=f"{large.change} would save {milliseconds(large.saves_ms)}, but needs {over} more than the device has."
+            text=f"{large.change} would save {milliseconds(max(0.0, large.saves_low_ms))} to {milliseconds(large.saves_high_ms)}, but needs {over} more than the device has."
         )
     ]
 
@@ -61,6 +63,7 @@ def _lead(material: Material) -> str:
     taken = "; ".join(found.assumptions)
     return (
         f"Predicted by the model of `plan job` on {found.cluster}, with this run's own rates. This run is {found.configuration}; "
-        f"measured ÷ predicted was {found.step_factor:.3g} and scales all predictions{error}. How well another configuration is "
-        f"predicted was not measured. Savings do not add up. Taken: {taken}."
+        f"measured ÷ predicted was {found.step_factor:.3g} and scales all predictions{error}. A saving "
+        f"lies between the least and the most of several estimates (the plan's price; both orders simulated at this run's own times), "
+        f"widened by the step's noise or 1% of it. Savings do not add up. Taken: {taken}."
     )

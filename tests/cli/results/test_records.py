@@ -119,7 +119,7 @@ def test_what_a_gate_found_is_told_limit_by_limit(run: Path, tmp_path: Path, cap
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--gate-json", "x.json"], "--gate-json writes what came of a gate, and there is none"),
+        (["--gate-json", "x.json"], "--gate-json writes the outcome of a gate, and none is given"),
         (["--gate", "g.toml", "--gate-json", "-", "--json", "-"], "write to one place"),
         (["--gate", "g.toml", "--gate-json", "-", "--junit", "-"], "write to one place"),
     ],

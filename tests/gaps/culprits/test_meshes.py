@@ -60,6 +60,10 @@ FAULTS = {
         Job(pp=3, dp=2, tensor=2, num_microbatches=6, num_steps=2, schedule="ZeroBubble"), Faults(slow_compute={0: 1.3}), 0,
         "computation", None,
     ),
+    "slow member of the last stage, reduced gradients end last": (
+        Job(pp=2, dp=4, tensor=4, num_microbatches=3, num_steps=3, steps_ahead=0, schedule="ZeroBubble"),
+        Faults(slow_compute={6: 1.4}), 6, "computation", None,
+    ),
     "experts of tensor groups": (Job(**SMALL, dp=4, tensor=2, ep=4, moe_layers=1), Faults(slow_compute={1: 1.5}), 1, "computation", None),
     "replicas of a ring": (Job(**SMALL, dp=6, context=3), Faults(slow_compute={4: 1.3}), 4, "computation", None),
     "a call before every step": (
@@ -112,10 +116,37 @@ def test_the_start_of_one_captured_step_is_not_priced(tmp_path: Path) -> None:
     assert review_of(job, Faults(host_stall_ns=stalls(2, 0, 1)), tmp_path).culprits == []
 
 
+HIDDEN = {
+    "replicas": (Job(**SMALL, dp=5), {1: 1.3, 4: 1.3}),
+    "tensor groups of two pipelines": (
+        Job(pp=2, dp=4, tensor=2, num_microbatches=5, num_steps=2, steps_ahead=0), {1: 1.3, 6: 1.25},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize("name", HIDDEN)
+def test_slow_ranks_that_hide_each_other_are_priced_together(name: str, tmp_path: Path) -> None:
+    job, slow = HIDDEN[name]
+    both = review_of(job, Faults(slow_compute=slow), tmp_path / "both")
+    clean = review_of(job, Faults(), tmp_path / "clean")
+    first, second = slow
+    assert {(each.rank, each.ms, each.basis, *each.beside) for each in both.culprits} == {
+        (first, None, "together", second),
+        (second, None, "together", first),
+    }
+    for fault in both.culprits:
+        assert fault.high == pytest.approx(median_ms(both) - median_ms(clean), rel=0.05)
+    assert "repairing them together saves" in both.headline.sentences[0]
+
+
 LINKS = {
     "experts": (Job(**SMALL, dp=5, ep=5, moe_layers=3, gradient_bytes=1 << 16), {3: 4.0}, (3, None)),
     "even exchanges": (
         Job(**SMALL, dp=5, ep=5, moe_layers=2, gradient_bytes=1 << 16, even_exchange=True, moe_tokens=8000), {0: 5.0}, (0, None),
+    ),
+    "one group of three, another over two hosts": (
+        Job(pp=3, dp=3, ep=3, moe_layers=1, num_microbatches=4, num_steps=2, steps_ahead=0), {4: 4.0}, (4, None),
     ),
     "a stage": (Job(pp=5, num_microbatches=5, num_steps=2, p2p_bytes=96 << 20, global_norm=False), {2: 3.0}, (2, None)),
     "one pair": (Job(pp=3, num_microbatches=5, num_steps=2, p2p_bytes=96 << 20, global_norm=False), {2: 3.0}, (1, 2)),

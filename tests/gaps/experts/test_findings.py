@@ -95,3 +95,19 @@ def test_bursts_and_idle_experts_are_told_with_the_load() -> None:
     assert found.evidence.endswith("nearly all of it in step 7; no token visits experts 3, 4")
     assert found.action is not None
     assert found.action.startswith("step 7 alone")
+
+
+@pytest.mark.parametrize(
+    ("hottest", "named"),
+    [([], 2), ([3, 1, 3], 3)],
+    ids=["loads of single ranks are not known", "hottest in most layers"],
+)
+def test_the_rank_to_relieve_is_the_fullest_one_not_the_slowest(hottest: list[int], named: int) -> None:
+    spots = [
+        HotSpot(layer=at, group=[0, 1, 2, 3], unit="rank", hottest=rank, persistent_share=1.0, pattern="steady")
+        for at, rank in enumerate(hottest)
+    ]
+    found = findings(judged(replace(uneven(None, 40.0), hot_spots=spots), 400.0))
+    load = next(each for each in found if "load" in each.title and not each.passed)
+    assert load.rank == named
+    assert f"rank {named}" in (load.action or "")

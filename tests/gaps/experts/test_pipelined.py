@@ -147,3 +147,15 @@ def _equal_bytes() -> pl.DataFrame:
     splits = exchange_splits({(a, b): 1000 for a in range(4) for b in range(4)}, 1, slow=2, factor=5)
     copies = [splits.with_columns(pl.lit(n, splits["sequence"].dtype).alias("sequence")) for n in range(12)]
     return pl.concat(copies)
+
+
+@pytest.mark.sweep(1)
+@pytest.mark.parametrize("pp", [2, 3])
+def test_hot_experts_of_a_pipeline_are_one_fault_of_one_rank(tmp_path: Path, pp: int) -> None:
+    job = Job(pp=pp, dp=2 * pp, ep=2 * pp, num_microbatches=4, moe_layers=1, moe_hot_share=0.3, steps_ahead=0)
+    found, _ = review(tmp_path, job)
+    (fault,) = [each for each in found.findings if each.remedy == "fault"]
+    assert fault.id == "experts.balanced"
+    assert f"the experts of rank {fault.rank}" in (fault.statement or "")
+    assert f"experts of rank {fault.rank}," in (fault.action or "")
+    assert found.stragglers == []

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
+from msgspec.structs import replace
 from report_cases import base_review, pipeline_case, review_of
 from report_factory import pipeline_actions
 
 from reports.sections.material import Material
+from reports.sections.pipeline.memory import memory
 from reports.sections.pipeline.over_time import held_chart, metered_chart
+from traceanalyzer.review import Memory, RankMemory
 from traceanalyzer.schema import TABLES
 
 MIB = 2**20
@@ -65,3 +68,30 @@ def test_metered_peaks_stand_step_by_step(*, draw: bool) -> None:
 def test_one_metered_step_is_no_course() -> None:
     review, tables = pipeline_case()
     assert metered_chart(Material(review, {**tables, "step_records": records((0, 1, 40), (1, 1, 30))})) is None
+
+
+def lead(*ranks: RankMemory) -> str:
+    review = pipeline_case()[0]
+    return memory(
+        Material(replace(review, memory=Memory(stages=list(ranks), activation_bytes=[MIB], formula=None)), {})
+    ).lead
+
+
+def kept(rank: int, held: int, predicted: int, mib: float | None) -> RankMemory:
+    return RankMemory(
+        rank=rank,
+        stage=[rank],
+        in_flight=held,
+        in_flight_basis="loop",
+        predicted_in_flight=predicted,
+        peak_bytes=None if mib is None else int(mib * MIB),
+        predicted_bytes=predicted * MIB,
+        peak_allocated_bytes=None,
+        peak_reserved_bytes=None,
+    )
+
+
+def test_the_lead_agrees_with_theory_only_where_bytes_do() -> None:
+    assert "by theory" not in lead(kept(0, 4, 4, 4.1), kept(1, 3, 3, 3.0))
+    assert "rank 0 keeps 1.25× the bytes that they take by theory" in lead(kept(0, 4, 4, 5.0), kept(1, 3, 3, 3.0))
+    assert "not every rank holds as many" in lead(kept(0, 5, 4, None), kept(1, 3, 3, None))

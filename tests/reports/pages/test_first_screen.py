@@ -32,7 +32,7 @@ def opened(*findings: dict[str, Any], devices: int | None = 48, **changes: Any) 
     """The first screen of a run with a step of 200 ms."""
     plain = to_builtins(pipeline_case()[0])
     plain["step"]["duration_ms"]["median"] = 200.0
-    plain["step"]["least_told_ms"] = 2.0
+    plain["step"]["least_reported_ms"] = 2.0
     plain["findings"] = list(findings)
     plain["kernels"] = KERNELS
     plain["job"]["hardware"] = None

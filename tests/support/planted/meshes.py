@@ -65,7 +65,9 @@ def _ring(rank: Rank, action: Action, duration: int, after: list[int]) -> None:
     group = job.part_group(rank.rank, job.context)
     own, size = group.index(rank.rank), job.context
     unit = round(duration * job.attention_share / size)
-    waits = after
+    for end in after:  # keys and values are computed from what the action needs
+        _waited(rank, end)
+    waits: list[int] = []
     for turn in range(size):
         arrived = _pass_on(rank, action, group, turn) if turn + 1 < size else None
         full = 1 if turn == 0 else 2 if own >= turn else 0

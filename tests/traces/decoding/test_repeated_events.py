@@ -44,9 +44,12 @@ def test_events_written_twice_count_once_and_are_said_first(*, captured: bool, t
     assert one.review.warnings == [line for line in two.review.warnings if "counts once" not in line]
 
 
-def test_sums_of_kernel_times_count_repeated_events_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("shift_us", [0, 0.001])
+def test_sums_of_kernel_times_count_repeated_events_once(shift_us: float, tmp_path: Path) -> None:
     plain, twice = trace(), trace()
-    twice.events += copy.deepcopy(twice.events[9:21])
+    again = [event for event in copy.deepcopy(twice.events[9:21]) if event.get("cat") == "kernel"]
+    twice.events += [{**event, "ts": event["ts"] + shift_us} for event in again]
+    assert again
     one, two = (summarize(job.write(tmp_path / name)) for job, name in ((plain, "plain"), (twice, "twice")))
     assert one.kernel_times["num_kernels"].sum() == 12
     assert two.kernel_times.equals(one.kernel_times)

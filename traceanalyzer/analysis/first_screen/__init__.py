@@ -1,1 +1,1 @@
-"""What a reader sees first: the story, the tiles, and what is not told."""
+"""What a reader sees first: the story, the tiles, and what is withheld."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from statistics import median_low
 
 from traceanalyzer.analysis.first_screen.story import first_fault, story_sentences
-from traceanalyzer.analysis.first_screen.tiles import Known, counted_as, profiled, tiles
+from traceanalyzer.analysis.first_screen.tiles import Known, profiled, tiles
 from traceanalyzer.analysis.first_screen.withheld_causes import withheld_causes
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
-from traceanalyzer.gaps.pipeline.verdict import most_of_it, schedule_explains
+from traceanalyzer.gaps.pipeline.verdict import UNEVEN_SEQUENCE, lengthened_ms, most_of_it, schedule_explains
 from traceanalyzer.review import (
     AllToAll,
     AllToAllTheory,
@@ -22,7 +22,8 @@ from traceanalyzer.review import (
     Withheld,
 )
 from traceanalyzer.review.theory import theory_share
-from traceanalyzer.review.words import flops_rate, milliseconds, percent, points, times
+from traceanalyzer.review.waited_for import waited_for
+from traceanalyzer.review.words import counted_by, flops_rate, milliseconds, percent, points, times
 from traceanalyzer.tables.experts.routing import UNPAIRED
 
 MIN_OVERHEAD_SHARE = 0.005
@@ -63,24 +64,33 @@ def headline(
         withheld: all of the review.
     """
     measured = [
-        *_bubble_sentences(known.bubble, first_fault(findings, known.step.least_told_ms or 0.0)),
+        *_bubble_sentences(
+            known.bubble, first_fault(findings, known.step.least_reported_ms or 0.0), _of_sequence_ms(findings)
+        ),
         *_all_to_all_sentences(known.all_to_all),
         *_mfu_sentences(known.mfu),
     ]
     if not measured or known.alone is not None:
         measured = [*words.spent, *measured]
     step = known.step
-    told = story_sentences(findings, step.duration_ms.median, step.least_told_ms, known.bubble, known.study)
-    told = told or list(words.first)
+    opening = story_sentences(findings, step.duration_ms.median, step.least_reported_ms, known.bubble, known.study)
+    opening = opening or list(words.first)
     return Headline(
-        sentences=[*words.lead, *told, *measured, *words.scope, *words.next],
+        sentences=[*words.lead, *opening, *measured, *words.scope, *words.next],
         next_sentences=list(words.next),
         tiles=tiles(known, figures),
         withheld_causes=withheld_causes(withheld),
     )
 
 
-def _bubble_sentences(bubble: Bubble | None, fault: Finding | None) -> list[str]:
+def _of_sequence_ms(findings: Sequence[Finding]) -> float:
+    """What an even cut of the sequence would save per step; 0 where that is not told."""
+    return max(
+        (each.worth_ms or 0.0 for each in findings if each.id == "sequence.balanced" and not each.passed), default=0.0
+    )
+
+
+def _bubble_sentences(bubble: Bubble | None, fault: Finding | None, sequence_ms: float) -> list[str]:
     if bubble is None or bubble.measured_share is None:
         return []
     theory = theory_share(bubble)
@@ -93,7 +103,8 @@ def _bubble_sentences(bubble: Bubble | None, fault: Finding | None) -> list[str]
         explained = schedule_explains(bubble.largest_fault, bubble.fault_limit_ms or 0.0)
         verdict = "the schedule itself explains it" if explained else "as much as the schedule alone would give"
     elif gap > 0:
-        verdict = f"{points(gap).lstrip('+')} of it are not the schedule's{_mostly(bubble, fault)}"
+        why = f", {UNEVEN_SEQUENCE}" if 2 * sequence_ms > lengthened_ms(bubble) else _mostly(bubble, fault)
+        verdict = f"{points(gap).lstrip('+')} of it are not the schedule's{why}"
     else:
         verdict = "less than equal stages would give: stages are unequal, or actions overlap"
     return [f"{measured}; {name} gives {percent(share)}: {verdict}.", *_pipelines(bubble), *_worst_stage(bubble)]
@@ -155,8 +166,10 @@ def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
     sentences = [f"The fullest rank receives {times(ratio)} the mean number of {rows}{_against_chance(ratio, theory)}."]
     wait = all_to_all.wait_share
     if wait is not None and wait >= MIN_WAIT_SHARE:
-        who = f", mostly for rank {all_to_all.slowest_rank}" if all_to_all.slowest_rank is not None else ""
-        sentences.append(f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{who}.")
+        who = waited_for(all_to_all)
+        sentences.append(
+            f"Ranks spend {percent(wait)} of their time waiting at all-to-alls{f', {who}' if who else ''}."
+        )
     return sentences
 
 
@@ -181,4 +194,4 @@ def _mfu_sentences(mfu: Mfu) -> list[str]:
     peak = f"{flops_rate(mfu.peak_flops_per_device)} per device ({mfu.peak_basis})"
     shown = mfu.mfu if mfu.mfu_unprofiled is None else mfu.mfu_unprofiled
     traced = "" if mfu.mfu_unprofiled is None else f"; {profiled(mfu.mfu, mfu.mfu_unprofiled)}"
-    return [f"The run reaches {percent(shown)} MFU ({counted_as(mfu.convention)}) of a peak of {peak}{traced}."]
+    return [f"The run reaches {percent(shown)} MFU (FLOPs: {counted_by(mfu.convention)}) of a peak of {peak}{traced}."]

@@ -21,7 +21,7 @@ from traceanalyzer.review.vocabulary import Owner, StepPhase
 from traceanalyzer.review.words import loss_text, milliseconds, n_of_n, percent
 
 MIN_SHARE = 0.01
-"""Of the step: a smaller loss is not told."""
+"""Of the step: a smaller loss is not reported."""
 MIN_COMPUTED = 0.1
 """Of the step: where less is computed, kernels are not what matters."""
 MIN_LAUNCH_BOUND = 0.05
@@ -67,7 +67,7 @@ def spent_sentences(of: Spent) -> list[str]:
 
 
 def nobody_sentences(of: Spent) -> list[str]:
-    """Of several ranks among which nobody could be told to be late: why; of a lone rank nothing."""
+    """Of several ranks among which nobody could be said to be late: why; of a lone rank nothing."""
     if len(of.ranks) == 1 or of.step.duration_ms.median is None:
         return []
     groups = of.communication.groups if of.communication is not None else []
@@ -104,13 +104,13 @@ def _ledger(of: Spent) -> str:
     """What is computed, and the largest loss."""
     owners = {row.owner: row for row in of.accounting.owners}
     computed = owners["compute"].share if "compute" in owners else 0.0
-    told = f"{_who(of)} computes for {percent(computed)} of {_window(of)}"
+    sentence = f"{_who(of)} computes for {percent(computed)} of {_window(of)}"
     losses = [row for row in of.accounting.owners if row.owner != "compute" and row.share >= MIN_SHARE]
     if not losses:
-        return f"{told}."
+        return f"{sentence}."
     largest = max(losses, key=lambda row: row.share)
     lost = f"{loss_text(largest.owner, has_devices=of.kernels is not None)}, {milliseconds(largest.ms)} ({percent(largest.share)})"
-    return f"{told}; its largest loss is {lost}{_where(largest.owner, of.accounting)}."
+    return f"{sentence}; its largest loss is {lost}{_where(largest.owner, of.accounting)}."
 
 
 def _window(of: Spent) -> str:

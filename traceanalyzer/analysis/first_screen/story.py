@@ -1,6 +1,6 @@
 """One story: the largest fault and its culprit, then the largest change and what it saves.
 
-Priced remedies are of three classes (`RemedyClass`). An ideal is never in a sentence. A fault or change is told above
+Priced remedies are of three classes (`RemedyClass`). An ideal is never in a sentence. A fault or change is reported above
 max(0.5% of the step, noise), whether its worth is known or only a bound of it; below that the first sentence says that no
 rank stands out, if ranks were compared.
 """
@@ -16,6 +16,8 @@ from traceanalyzer.review.words import milliseconds, percent
 
 LEAST_SHARE = 0.005
 """Of the step: what is smaller is not a fault worth a sentence."""
+MAX_NOISE_SHARE = 0.1
+"""Of the step: where steps vary by more, silence about ranks says little."""
 _COMPARED = ("pipeline.host", "ranks.computation")
 """Checks that are made only where the ranks were compared."""
 _ADDS: dict[PipelineCause, str] = {
@@ -28,8 +30,8 @@ _ADDS: dict[PipelineCause, str] = {
 """Causes of a fault that was blamed but could not be replayed."""
 
 
-def least_told_ms(step_ms: float | None, noise_ms: float | None) -> float | None:
-    """What a fault or change must be worth to be told."""
+def least_reported_ms(step_ms: float | None, noise_ms: float | None) -> float | None:
+    """What a fault or change must be worth to be reported."""
     return None if not step_ms else max(LEAST_SHARE * step_ms, noise_ms or 0.0)
 
 
@@ -45,16 +47,16 @@ def story_sentences(
     Args:
         findings: all of the review.
         step_ms: the median step.
-        least: what a fault or change must be worth to be told (`least_told_ms`).
-        bubble: whose largest fault is told where replays do not price it.
-        study: the what-if study, told beside a slow stage.
+        least: what a fault or change must be worth to be reported (`least_reported_ms`).
+        bubble: whose largest fault is reported where replays do not price it.
+        study: the what-if study, reported beside a slow stage.
     """
     if not step_ms or least is None:
         return []
     change = largest(findings, "change", least)
-    told = _fault_sentences(findings, step_ms, least, bubble) or _nobody(findings, step_ms, least)
-    told += _study_sentences(study, least)
-    return [*told, *([_change_sentence(change, step_ms)] if change else [])]
+    sentences = _fault_sentences(findings, step_ms, least, bubble) or _nobody(findings, step_ms, least)
+    sentences += _study_sentences(study, least)
+    return [*sentences, *([_change_sentence(change, step_ms)] if change else [])]
 
 
 def largest(findings: Sequence[Finding], remedy: RemedyClass, least_ms: float) -> Finding | None:
@@ -73,11 +75,11 @@ def first_fault(findings: Sequence[Finding], least_ms: float) -> Finding | None:
 def _fault_sentences(findings: Sequence[Finding], step_ms: float, least: float, bubble: Bubble | None) -> list[str]:
     """The priced fault that is worth most; the one that others wait for longest, where that may be more."""
     priced, bounded = largest(findings, "fault", least), _bounded(findings, least)
-    told = [_priced_sentence(priced, step_ms)] if priced else []
+    sentences = [_priced_sentence(priced, step_ms)] if priced else []
     if bounded is not None and (priced is None or (bounded.at_most_ms or 0.0) > (priced.worth_ms or 0.0)):
-        told.append(_bounded_sentence(bounded, step_ms))
-    if told or bubble is None or bubble.worth:
-        return told
+        sentences.append(_bounded_sentence(bounded, step_ms))
+    if sentences or bubble is None or bubble.worth:
+        return sentences
     blamed = bubble.largest_fault
     return [_blamed_sentence(blamed, step_ms, bubble)] if blamed and blamed.ms > least else []
 
@@ -116,6 +118,8 @@ def _bounded_sentence(fault: Finding, step_ms: float) -> str:
         )
         who = _sentence(fault.culprit or "a rank")
         return f"{who} needs {milliseconds(longer)} per step longer than its peers ({share}): {fault.statement}."
+    if fault.at_most_basis == "together":
+        return f"{_sentence(fault.statement or fault.title)}: repairing them together saves {_of_step(fault.at_most_ms or 0.0, step_ms)}."
     waited = f"up to {_of_step(fault.at_most_ms or 0.0, step_ms, '; a bound')}"
     return f"Others wait {waited} for {fault.culprit}: {fault.statement}."
 
@@ -143,10 +147,13 @@ def _of_step(ms: float, step_ms: float, kind: str = "") -> str:
 
 
 def _nobody(findings: Sequence[Finding], step_ms: float, least_ms: float) -> list[str]:
-    """Said only where ranks were compared, or a pipeline's causes were told, and no fault lacks its size."""
+    """Said only where ranks were compared, or a pipeline's causes were reported, and no fault lacks its size."""
     unpriced = any(each.remedy == "fault" and not each.passed and each.worth_ms is None for each in findings)
     compared = {each.id for each in findings if each.id in _COMPARED and each.passed}
     if unpriced or not compared:
         return []
     who = "rank, stage or host" if "pipeline.host" in compared else "rank"
+    if least_ms > MAX_NOISE_SHARE * step_ms:
+        limit = _of_step(least_ms, step_ms)
+        return [f"Steps vary so much that a {who} would stand out only beyond {limit}: none does."]
     return [f"No {who} holds up the others by more than {_of_step(least_ms, step_ms)}."]

@@ -24,7 +24,7 @@ from traceanalyzer.review import (
 from traceanalyzer.review.sections.step import spread
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.vocabulary import Owner, TileId, TileStatus
-from traceanalyzer.review.words import counted, flops_rate, milliseconds, n_of_n, percent, points, times
+from traceanalyzer.review.words import counted, counted_by, flops_rate, milliseconds, n_of_n, percent, points, times
 
 _DEFINITIONS: dict[TileId, str] = {
     "bubble": "time a rank had nothing it could compute ÷ pipeline phase, summed over the ranks of all whole captured pipelines, median over steps",
@@ -141,14 +141,6 @@ def _all_to_all(all_to_all: AllToAll | None) -> Tile | None:
     )
 
 
-_GIVEN = {"declared": "FLOPs as declared", "recorded_shapes": "FLOPs of the recorded shapes, every key counted"}
-
-
-def counted_as(convention: str | None) -> str:
-    """How FLOPs were counted, or where they come from."""
-    return _GIVEN.get(convention or "", f"FLOPs counted as {convention}")
-
-
 def profiled(mfu: float, unprofiled: float) -> str:
     """MFU under the profiler, and how much longer it makes the step: MFU is work over time."""
     if unprofiled <= mfu:
@@ -166,7 +158,7 @@ def _mfu(mfu: Mfu) -> Tile | None:
         percent(mfu.mfu if unprofiled is None else unprofiled),
         f"100% is {flops_rate(mfu.peak_flops_per_device)}, {mfu.peak_basis}",
         profiled(mfu.mfu, unprofiled) if unprofiled is not None else None,
-        note=f"{counted_as(mfu.convention)}; {'without' if unprofiled is not None else 'by the traced step, with'} profiler"
+        note=f"FLOPs: {counted_by(mfu.convention)}; {'without' if unprofiled is not None else 'by the traced step, with'} profiler"
         + (f"; {percent(mfu.predicted_mfu)} predicted for the traced step" if mfu.predicted_mfu is not None else ""),
     )
 

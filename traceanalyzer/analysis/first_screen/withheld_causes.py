@@ -1,4 +1,4 @@
-"""What is withheld, told once per cause and with what would unlock it.
+"""What is withheld, reported once per cause and with what would unlock it.
 
 `quality.withheld` names every metric with its reason. Many share a cause; what a reader needs is the cause, once.
 """
@@ -34,7 +34,7 @@ _METRICS = {
     "stragglers": "Which rank is late",
     "culprits.ms": "What some repairs save",
 }
-"""Metrics that a reader of the first screen misses, in words. The rest is told in its section of the report."""
+"""Metrics that a reader of the first screen misses, in words. The rest is reported in its section of the report."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class _Cause:
     code: WithheldCode
     what: str
     """`{metrics}` stands for what is missed, in words."""
-    told: str
+    stated: str
     """Why, in words; `{reason}` stands for the first reason found."""
     unlock: str | None = None
     absorbs: frozenset[WithheldCode] = frozenset()
@@ -97,27 +97,27 @@ _CAUSES = (
 def withheld_causes(withheld: Sequence[Withheld]) -> list[WithheldCause]:
     """One entry per cause, in the order of `_CAUSES`; reasons of no known cause by their subject."""
     left = [item for item in withheld if item.metric in _METRICS and item.code != "no_exchanges"]
-    told: list[WithheldCause] = []
+    stated: list[WithheldCause] = []
     for cause in _CAUSES:
         own = [item for item in left if item.code == cause.code]
         if own:
             absorbed = [item for item in left if item.code in cause.absorbs and item not in own]
             left = [item for item in left if item not in own and item not in absorbed]
-            told.append(_of_cause(cause, [*own, *absorbed], withheld))
+            stated.append(_of_cause(cause, [*own, *absorbed], withheld))
     by_reason: dict[str, list[Withheld]] = {}
     for item in left:
         by_reason.setdefault(item.reason, []).append(item)
-    return [*told, *(_of_reason(reason, items, withheld) for reason, items in by_reason.items())]
+    return [*stated, *(_of_reason(reason, items, withheld) for reason, items in by_reason.items())]
 
 
 def _of_cause(cause: _Cause, items: Sequence[Withheld], withheld: Sequence[Withheld]) -> WithheldCause:
     reason = items[0].reason
     words = {"reason": reason, "needs": _needs(reason), "options": _options(reason)}
     unlock = cause.unlock.format(**words) if cause.unlock else None
-    told = cause.told.format(**words)
+    stated = cause.stated.format(**words)
     return WithheldCause(
         what=cause.what.format(metrics=_missed(items)),
-        reason=told,
+        reason=stated,
         unlock=unlock,
         metrics=_metrics({item.reason for item in items}, withheld),
     )

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 Sections = Mapping[str, frozenset[str]]
 
 OTHER = "Options"
-_FAIL = ("gate_file", "junit_file", "strict", "timeout", "max_memory")
+_FAIL = ("gate_file", "junit_file", "strict", "timeout", "max_memory", "memory")
 _WRITTEN = [
     "json_file",
     "html_file",

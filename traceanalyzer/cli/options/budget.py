@@ -1,12 +1,15 @@
-"""`--timeout` and `--max-memory` of every command: how long it may take, and how much memory."""
+"""`--timeout` and `--max-memory` of every command: how long it may take, and how much memory; `--memory` of those that measure."""
 
 from __future__ import annotations
 
 import os
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -18,6 +21,11 @@ _SHARE = 0.9
 _STATM = Path("/proc/self/statm")
 _LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _STATUS = 3
+_BASELINE = 250 << 20
+"""The interpreter, Polars, and what does not grow with the events."""
+_PER_EVENT = 300
+"""Bytes of an event while it is read; half of the rest is for tables."""
+_FEWEST_EVENTS = 20_000
 
 
 def with_budget(command: click.Command) -> click.Command:
@@ -45,6 +53,36 @@ def with_budget(command: click.Command) -> click.Command:
             ),
         ]
     return command
+
+
+def memory_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `--memory`; the command takes `memory` and reads within `events_kept`."""
+    option = click.option(
+        "--memory",
+        type=click.IntRange(300, 1 << 20),
+        metavar="MB",
+        callback=_stay_within,
+        help="Use no more memory: events that do not fit wait in a temporary folder. Stop with status 3 if tables do not fit.",
+    )
+    return option(command)
+
+
+@contextmanager
+def events_kept(megabytes: int | None) -> Generator[tuple[Path | None, int | None]]:
+    """A folder for events that do not fit into memory, and how many do; neither without a bound."""
+    if megabytes is None:
+        yield None, None
+        return
+    spare = (megabytes << 20) - _BASELINE
+    with tempfile.TemporaryDirectory(prefix="traceanalyzer-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder), max(_FEWEST_EVENTS, spare // 2 // _PER_EVENT)
+
+
+def _stay_within(_context: click.Context, _option: click.Parameter, megabytes: int | None) -> int | None:
+    if megabytes is not None and _STATM.exists():
+        hint = "raise --memory, or give fewer ranks or steps (--ranks, --steps)"
+        _watch(lambda: _below(megabytes << 20, f"stopped: the tables need more than {megabytes} MB of memory", hint))
+    return megabytes
 
 
 def _start_clock(_context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:

@@ -30,7 +30,12 @@ class _Routing(click.Choice[str]):
 
 
 _OPTIONS = (
-    click.option("--routing", type=_Routing(ROUTINGS), help="How tokens choose their experts.  [default: hot-rank]"),
+    click.option(
+        "--routing",
+        type=_Routing(ROUTINGS),
+        metavar="NAME",
+        help=f"How tokens choose their experts: {', '.join(ROUTINGS)}.  [default: hot-rank]",
+    ),
     click.option(
         "--shards",
         "num_shards",

@@ -64,8 +64,21 @@ class GateFiles:
         given = {"--json": json_file, "--junit": self.junit, "--gate-json": self.json}
         for option in ("--junit", "--gate-json"):
             if given[option] is not None and self.gate is None:
-                raise UsageError(f"{option} writes what came of a gate, and there is none", "give --gate FILE")
+                raise UsageError(f"{option} writes the outcome of a gate, and none is given", "give --gate FILE")
         return "-" in given.values()
+
+    def check(self, *, has_base: bool) -> None:
+        """Read the gate before anything is measured. Raises `UsageError` where it is wrong or lacks its baseline.
+
+        `has_base`: what it is held against is given beside it.
+        """
+        from traceanalyzer.gates.file import read_gate
+        from traceanalyzer.gates.outcome import refuse_without_baseline
+
+        if self.gate is not None:
+            gate = read_gate(self.gate)
+            is_there = has_base or _baseline(gate, self.gate) is not None
+            refuse_without_baseline(gate, is_there=is_there, where=f"{self.gate}: ")
 
 
 def judge(
@@ -77,7 +90,7 @@ def judge(
     *,
     quiet: bool = False,
 ) -> None:
-    """Hold results against a gate, print and write what came of it. Raises `GateError` where a limit is broken.
+    """Hold results against a gate, print and write what came of it. Raises `GateError` if a limit is broken.
 
     Args:
         files: the gate, and where its outcome is written; without a gate nothing is done.

@@ -78,32 +78,49 @@ def choice_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+def not_on_a_cluster(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add a hidden `--cluster` that says what runs on one."""
+    option = click.option("--cluster", hidden=True, expose_value=False, callback=_refuse_cluster)
+    return option(command)
+
+
+def _refuse_cluster(context: click.Context, _option: click.Parameter, address: str | None) -> None:
+    if address is None:
+        return
+    from traceanalyzer.errors import UsageError
+
+    raise UsageError(
+        f"--cluster {address}: {context.info_name} runs on one machine; reading the traces is what a cluster shares",
+        f"traceanalyzer ingest PATH --out CAPTURE --cluster {address}, then traceanalyzer {context.info_name} CAPTURE",
+    )
+
+
 class Meter:
     """Progress on standard error for what takes longer than a second: bytes, rate, time left."""
 
     def __init__(self, verb: str) -> None:
         self._verb = verb
         self._start = time.monotonic()
-        self._told = self._start
+        self._reported = self._start
 
     def __call__(self, done: int, total: int) -> None:
         """Tell that `done` of `total` bytes were read."""
         now = time.monotonic()
-        if now - self._told < 1 or done == 0:
+        if now - self._reported < 1 or done == 0:
             return
-        self._told = now
+        self._reported = now
         rate = done / (now - self._start)
         left = max(0, total - done) / rate
         self._say(f"{self._verb} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left")
 
     def next(self, what: str) -> None:
         """Say what is done now, if what came before took longer than a second."""
-        if self._told > self._start:
+        if self._reported > self._start:
             self._say(what)
 
     def done(self) -> None:
         """Clear the line of a terminal."""
-        if self._told > self._start and sys.stderr.isatty():
+        if self._reported > self._start and sys.stderr.isatty():
             say(f"{'':<78}", err=True, end="\r")
 
     def _say(self, text: str) -> None:

@@ -36,7 +36,9 @@ from traceanalyzer.cli.screen import say, screen_width
 @click.option("--weight-ms", type=click.FloatRange(0), help="The weight-gradient's part of the backward [half of it].")
 @click.option("--stage-scale", metavar="LIST", help="Factors that make stages unequal, one per rank: 1,1,1,1.3.")
 @click.option(
-    "--calibrate", metavar="RESULT", help="Take times from a pipeline run: a result that analyze --out kept, or traces."
+    "--calibrate",
+    metavar="RESULT",
+    help="Take times from a run, with or without pipeline: a result that analyze --out kept, or traces.",
 )
 @click.option("--model", metavar="NAME|FILE", help="Take times from a model: a preset, or a configuration file.")
 @click.option("--device", metavar="NAME", help="With --model: the device, for example 'H100 SXM'.")
@@ -59,9 +61,7 @@ from traceanalyzer.cli.screen import say, screen_width
 @click.option(
     "--microbatch-size",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="With --model: sequences of a microbatch.",
+    help="With --model: sequences of a microbatch [1]; with --calibrate: times grow with them [the run's own].",
 )
 @click.option(
     "--hardware",
@@ -78,9 +78,12 @@ from traceanalyzer.cli.screen import say, screen_width
 @click.option(
     "--recompute",
     type=click.Choice(["none", "selective", "full"]),
-    default="none",
-    show_default=True,
-    help="With --hardware: what backward computes again.",
+    help="With --hardware or --calibrate: what backward computes again [none; the run's own].",
+)
+@click.option(
+    "--early-stop",
+    is_flag=True,
+    help="With --calibrate, --recompute: layers stop before their last multiply, as in torch.utils.checkpoint without reentry.",
 )
 @click.option("--recompute-ms", type=click.FloatRange(0), default=0.0, help="Forward run again before the gradients.")
 @click.option("--hop-us", type=click.FloatRange(0), default=0.0, help="Latency of a message between ranks.")
@@ -128,13 +131,14 @@ def command(**options: object) -> None:
 
     from reports.page.terminal import WIDE, terminal
     from reports.prediction.page import prediction_page
+    from traceanalyzer.cli.planning.measured import calibrated_options
     from traceanalyzer.cli.planning.prices import job_text
     from traceanalyzer.options.job_prices import job_record, price_job
     from traceanalyzer.options.prediction import read_options, results, written_order
     from traceanalyzer.output import write_result
     from traceanalyzer.theory.prediction.record import record, to_json
 
-    calibrated = _calibrated(options)
+    calibrated = calibrated_options(options)
     given = read_options(options)
     predicted = results(given)
     if calibrated:
@@ -160,33 +164,3 @@ def command(**options: object) -> None:
         say("\n" + job_text(priced))
     if given.html_file is not None:
         say(f"page: {given.html_file}")
-
-
-def _calibrated(options: dict[str, object]) -> str:
-    """Put a run's times into the options; what they are of, in words, or nothing without --calibrate."""
-    from traceanalyzer.analysis.kept import is_result, read_result
-    from traceanalyzer.cli.analyze import measured
-    from traceanalyzer.errors import UsageError
-    from traceanalyzer.gaps.pipeline.measured_times import measured_times
-
-    path = options.pop("calibrate")
-    if path is None:
-        return ""
-    taken = ("forward_ms", "backward_ms", "weight_ms", "model")
-    given = next((name for name in taken if options[name] is not None), None)
-    if given is not None:
-        raise UsageError(f"--calibrate and --{given.replace('_', '-')} both give times", "leave one of them out")
-    nothing: dict[str, object] = {"columns": None, "rank_map": None, "ranks": None, "steps": None}
-    run = read_result(str(path)) if is_result(str(path)) else measured(str(path), nothing)
-    times = measured_times(str(path), run.review, run.tables)
-    if times.num_ranks != options["num_ranks"]:
-        raise UsageError(
-            f"{path}: is a pipeline of {times.num_ranks} ranks, not {options['num_ranks']}",
-            f"give --stages {times.num_ranks}: another number of stages holds other layers",
-        )
-    options |= {"forward_ms": times.forward_ms, "backward_ms": times.backward_ms, "weight_ms": times.weight_ms}
-    options["optimizer_ms"] = float(str(options["optimizer_ms"])) + times.rest_ms
-    return (
-        f"{path}: forward {times.forward_ms:.4g} ms, backward {times.backward_ms:.4g} ms per rank and microbatch, and "
-        f"{times.rest_ms:.4g} ms of every step beyond the simulation"
-    )

@@ -109,8 +109,8 @@ def _actions(side: Side, steps: list[int]) -> pl.DataFrame:
         (pl.col("direction").cast(pl.String) == "receive") & pl.col("end_ns").is_not_null()
     )
     placed = actions.join(pipelines, on=["rank", "step"], how="inner")
-    told = with_arrivals(placed, conform(received, RECEIVES))
-    return told.sort("rank", "start_ns").with_columns(pl.int_range(pl.len()).over("rank", "step").alias("place"))
+    arrived = with_arrivals(placed, conform(received, RECEIVES))
+    return arrived.sort("rank", "start_ns").with_columns(pl.int_range(pl.len()).over("rank", "step").alias("place"))
 
 
 def _add_step(building: _Building, rows: pl.DataFrame, before: list[int]) -> tuple[list[int], int]:

@@ -47,7 +47,7 @@ class Computed:
 
     @property
     def ratio(self) -> float | None:
-        """After ÷ before, less 1; None where there was none before."""
+        """After ÷ before, less 1; None if there was none before."""
         return self.after_ns / self.before_ns - 1 if self.before_ns else None
 
 
@@ -72,7 +72,7 @@ def computed_changes(cells: pl.DataFrame, stages: Mapping[int, tuple[int, ...]])
         best = _best(left, stages)
         if best is None:
             break
-        found.append(replace(_told(left.filter(pl.Series(best.chosen)), best), is_rest=bool(found)))
+        found.append(replace(_described(left.filter(pl.Series(best.chosen)), best), is_rest=bool(found)))
         left = left.filter(pl.Series(~best.chosen))
     return found
 
@@ -126,7 +126,7 @@ def _alone(rank: int, stages: Mapping[int, tuple[int, ...]]) -> bool:
     return rank in stages and sum(held == stages[rank] for held in stages.values()) == 1
 
 
-def _told(cells: pl.DataFrame, candidate: _Candidate) -> Computed:
+def _described(cells: pl.DataFrame, candidate: _Candidate) -> Computed:
     kernel = shape = None
     if candidate.kind == "kernel":
         by_kernel = cells.sort("after_ns", "before_ns", descending=True)

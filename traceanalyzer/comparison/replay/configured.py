@@ -83,9 +83,9 @@ def program_words(base: ProgramTimes, new: ProgramTimes) -> str:
         dict(zip(each["what"], (each["count"] / num).to_list(), strict=True))
         for each, num in zip(totals, ranks, strict=True)
     ]
-    told = [
+    differences = [
         f"{name} {per_rank[0].get(name, 0):.3g} → {per_rank[1].get(name, 0):.3g}"
         for name in sorted({*per_rank[0], *per_rank[1]})
         if per_rank[0].get(name, 0) != per_rank[1].get(name, 0)
     ]
-    return ", ".join(told[:3]) + (" per rank and step" if told else "")
+    return ", ".join(differences[:3]) + (" per rank and step" if differences else "")

@@ -54,7 +54,7 @@ def link_changes(transfers: pl.DataFrame) -> list[Moved]:
         of_rank = _rank_of(sets, changed)
         best = _exchange_of(changed) if of_rank is None else of_rank
         chosen = left.join(best, on=["kind", "members"], how="semi")
-        found.append(_told(chosen, sets.join(best, on=["kind", "members"], how="semi"), changed))
+        found.append(_described(chosen, sets.join(best, on=["kind", "members"], how="semi"), changed))
         left = left.join(best, on=["kind", "members"], how="anti")
     return found
 
@@ -115,7 +115,7 @@ def _exchange_of(changed: pl.DataFrame) -> pl.DataFrame:
     return (largest if one else own).select("kind", "members", pl.lit(None, pl.Int64).alias("culprit"))
 
 
-def _told(rows: pl.DataFrame, sets: pl.DataFrame, changed: pl.DataFrame) -> Moved:
+def _described(rows: pl.DataFrame, sets: pl.DataFrame, changed: pl.DataFrame) -> Moved:
     culprits = _named(sets, changed)
     members = sets["members"].unique().to_list()
     ends = [int(rank) for rank in members[0].split(",")] if len(members) == 1 else []
@@ -136,8 +136,8 @@ def _named(sets: pl.DataFrame, changed: pl.DataFrame) -> list[int]:
     """The rank whose links they are: in all of them, where there are several or an all-to-all tells it."""
     several: list[set[int]] = [set(culprits) for culprits in sets["culprits"]]
     common = several[0].intersection(*several[1:])
-    told = len(common) == 1 and sets.height == len(set(_keys(sets)) & set(_keys(changed)))
-    return sorted(common) if told else []
+    is_shared = len(common) == 1 and sets.height == len(set(_keys(sets)) & set(_keys(changed)))
+    return sorted(common) if is_shared else []
 
 
 def _keys(rows: pl.DataFrame) -> Iterator[tuple[str, ...]] | Sequence[tuple[str, ...]]:

@@ -19,7 +19,7 @@ from traceanalyzer.comparison.replay.expert_load import load_change
 from traceanalyzer.comparison.replay.links import Moved, link_changes
 from traceanalyzer.comparison.replay.program_times import PARTS, SEGMENT, Array, ProgramTimes, moved
 from traceanalyzer.comparison.side import lower_median
-from traceanalyzer.comparison.titles import Told, computed_title, delay_title, link_title
+from traceanalyzer.comparison.titles import Description, computed_title, delay_title, link_title
 from traceanalyzer.gaps.culprits.price import MAX_REPLAY_ERROR
 
 LEAST_SHARE = 0.0005
@@ -31,7 +31,7 @@ _CHANGE = {"rank": pl.Int64, "place": pl.Int64, "part": pl.String, "ns": pl.Int6
 class Piece:
     """Something that changed, with how each segment moves back to the old run's times."""
 
-    told: Told
+    description: Description
     back: pl.DataFrame
     """`rank`, `place`, `part`, `ns`."""
 
@@ -40,7 +40,7 @@ class Piece:
 class Sized:
     """Pieces with what they add to the new step, and what is left of its change."""
 
-    pieces: tuple[tuple[Told, int], ...]
+    pieces: tuple[tuple[Description, int], ...]
     rest_ns: int
 
 
@@ -85,8 +85,8 @@ def sized_changes(both: Matched) -> Sized:
     order = [at for at in order if abs(sizes[at]) >= LEAST_SHARE * base_step]
     lengths = both.new.lengths(list(accumulate(columns[at] for at in order)))
     steps = [_median(lengths[:, at] - lengths[:, at + 1]) for at in range(len(order))]
-    told = tuple((pieces[at].told, size) for at, size in zip(order, steps, strict=True))
-    return Sized(told, new_step - base_step - sum(steps))
+    described = tuple((pieces[at].description, size) for at, size in zip(order, steps, strict=True))
+    return Sized(described, new_step - base_step - sum(steps))
 
 
 def _median(values: Array) -> int:
@@ -144,7 +144,7 @@ def _timed(times: ProgramTimes) -> pl.DataFrame:
 def _joined(
     both: Matched, base: pl.DataFrame, new: pl.DataFrame, keys: Sequence[str], values: Sequence[str]
 ) -> pl.DataFrame:
-    """Rows of both sides by the new run's ranks: of each value `before_…` and `after_…`, 0 where a side has none."""
+    """Rows of both sides by the new run's ranks: of each value `before_…` and `after_…`, 0 if a side has none."""
     before = _renamed(both, base)
     after = new.filter(pl.col("rank").is_in(list(both.ranks)))
     rows = before.rename({name: f"before_{name}" for name in values}).join(
@@ -155,9 +155,9 @@ def _joined(
         suffix="_new",
     )
     others = [name for name in new.columns if name not in (*keys, *values)]
-    told = [pl.coalesce(f"{name}_new", name).alias(name) for name in others]
+    described = [pl.coalesce(f"{name}_new", name).alias(name) for name in others]
     filled = [pl.col(f"{side}_{name}").fill_null(0) for side in ("before", "after") for name in values]
-    return rows.with_columns(*told, *filled).drop([f"{name}_new" for name in others]).sort(keys)
+    return rows.with_columns(*described, *filled).drop([f"{name}_new" for name in others]).sort(keys)
 
 
 def _by_kernel(cells: pl.DataFrame) -> pl.DataFrame:
@@ -221,7 +221,9 @@ def _load_piece(both: Matched, load: pl.DataFrame, transfers: pl.DataFrame) -> P
     if not worse:
         title = f"the expert load is more even{ratios}"
     return Piece(
-        Told(kind="expert_load", title=title, ranks=(fullest,), before=before, after=after, unit="× the mean load"),
+        Description(
+            kind="expert_load", title=title, ranks=(fullest,), before=before, after=after, unit="× the mean load"
+        ),
         back,
     )
 

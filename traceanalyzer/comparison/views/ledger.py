@@ -12,7 +12,7 @@ from traceanalyzer.comparison.record import Line, Waterfall
 from traceanalyzer.comparison.replay.computation import Computed, computed_changes
 from traceanalyzer.comparison.replay.pieces import Sized
 from traceanalyzer.comparison.side import Side
-from traceanalyzer.comparison.titles import Told, computed_title
+from traceanalyzer.comparison.titles import Description, computed_title
 from traceanalyzer.comparison.views.exclusive import exclusive_times
 from traceanalyzer.comparison.views.waterfalls import REST, kernel_name
 from traceanalyzer.measurements.communication.programs import COMPUTING
@@ -38,7 +38,7 @@ def ledger_changes(base: Side, new: Side, owners: Waterfall, calls: Waterfall | 
 
     `owners` is the waterfall by owner, `calls` that by group and size of communication, where there is one.
     """
-    pieces: list[tuple[Told, int]] = []
+    pieces: list[tuple[Description, int]] = []
     for line in owners.lines:
         if line.name == REST or not line.change_ns:
             continue
@@ -47,19 +47,19 @@ def ledger_changes(base: Side, new: Side, owners: Waterfall, calls: Waterfall | 
         elif line.name in _OF_CALLS and calls is not None:
             continue
         else:
-            pieces.append((_owner_told(line), line.change_ns))
+            pieces.append((_owner_description(line), line.change_ns))
     if calls is not None:
-        pieces += [(_call_told(line), line.change_ns) for line in calls.lines[:-1] if line.change_ns]
+        pieces += [(_call_description(line), line.change_ns) for line in calls.lines[:-1] if line.change_ns]
     ordered = sorted(pieces, key=lambda each: (-abs(each[1]), each[0].title))
     change = owners.new_ns - owners.base_ns
     return Sized(tuple(ordered), change - sum(ns for _, ns in ordered))
 
 
-def _computation(base: Side, new: Side, line: Line) -> list[tuple[Told, int]]:
+def _computation(base: Side, new: Side, line: Line) -> list[tuple[Description, int]]:
     """The owner `compute` cut into explanations; what they leave of it is one more piece."""
     sides = [_cells(side) for side in (base, new)]
     if any(each is None for each in sides) or sides[0] is None or sides[1] is None:
-        return [(_owner_told(line), line.change_ns)]
+        return [(_owner_description(line), line.change_ns)]
     rows = sides[0].join(sides[1], on=["rank", "what"], how="full", coalesce=True, suffix="_new")
     cells = rows.select(
         "rank", "what", pl.coalesce("kernel_new", "kernel").alias("kernel"), pl.coalesce("shape_new", "shape").alias("shape"),
@@ -70,7 +70,11 @@ def _computation(base: Side, new: Side, line: Line) -> list[tuple[Told, int]]:
     found = computed_changes(cells, stages_by_rank(new))
     pieces = [(computed_title(each, num_ranks), _size(each, num_ranks)) for each in found]
     rest = line.change_ns - sum(ns for _, ns in pieces)
-    return [*pieces, (Told(kind="owner", title=f"there is {_more(rest)} other computation"), rest)] if rest else pieces
+    return (
+        [*pieces, (Description(kind="owner", title=f"there is {_more(rest)} other computation"), rest)]
+        if rest
+        else pieces
+    )
 
 
 def _size(each: Computed, num_ranks: int) -> int:
@@ -97,20 +101,20 @@ def _cells(side: Side) -> pl.DataFrame | None:
     )
 
 
-def _owner_told(line: Line) -> Told:
+def _owner_description(line: Line) -> Description:
     title = f"there is {_more(line.change_ns)} {_OWNER_TITLES.get(line.name, spaced(line.name))}"
-    return _with_times(Told(kind="owner", title=title), line)
+    return _with_times(Description(kind="owner", title=title), line)
 
 
-def _call_told(line: Line) -> Told:
+def _call_description(line: Line) -> Description:
     title = f"there is {_more(line.change_ns)} exposed communication ({line.name})"
-    return _with_times(Told(kind="communication", title=title), line)
+    return _with_times(Description(kind="communication", title=title), line)
 
 
-def _with_times(told: Told, line: Line) -> Told:
-    return Told(
-        kind=told.kind,
-        title=told.title,
+def _with_times(described: Description, line: Line) -> Description:
+    return Description(
+        kind=described.kind,
+        title=described.title,
         before=line.base_ns / 1e6,
         after=line.new_ns / 1e6,
         unit="ms per rank and step",

@@ -2,7 +2,7 @@
 
 Each review prices its own faults within its own run, so these are differences of two estimates. A fault is priced by what
 its repair is worth (a replay of that run), where its review says so, else by its blame. What they leave of the step's change is
-left. They are told only where they explain most of it.
+left. They are reported only where they explain most of it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from traceanalyzer.comparison.record import ChangeKind
 from traceanalyzer.comparison.replay.pieces import Sized
 from traceanalyzer.comparison.side import Side
-from traceanalyzer.comparison.titles import Told
+from traceanalyzer.comparison.titles import Description
 from traceanalyzer.review import Review
 from traceanalyzer.review.words import ranks_text, spaced
 
@@ -43,7 +43,7 @@ _TOGETHER = "jitter, slack, transfers that others hide, and what is unexplained"
 
 
 def reviewed_changes(base: Side, new: Side, change_ns: int, program: str = "") -> Sized | None:
-    """Pieces by two reviews, largest first; None where they do not explain the change.
+    """Pieces by two reviews, largest first; None if they do not explain the change.
 
     `program` says in words how the jobs' programs differ; empty: they run the same.
     """
@@ -58,13 +58,13 @@ def reviewed_changes(base: Side, new: Side, change_ns: int, program: str = "") -
         pieces = list(_priced(base.review, new.review))
     ordered = sorted((each for each in pieces if each[1]), key=lambda each: -abs(each[1]))
     total = sum(ns for _, ns in ordered)
-    named = max((abs(ns) for told, ns in ordered if told.kind != "unexplained"), default=0)
+    named = max((abs(ns) for described, ns in ordered if described.kind != "unexplained"), default=0)
     if abs(change_ns - total) > MIN_EXPLAINED * abs(change_ns) or named < MIN_EXPLAINED * abs(change_ns) / 2:
         return None
     return Sized(tuple(ordered), change_ns - total)
 
 
-def _attributed(base: Review, new: Review, program: str) -> Iterator[tuple[Told, int]]:
+def _attributed(base: Review, new: Review, program: str) -> Iterator[tuple[Description, int]]:
     """Of pipelines: the ideal of both runs and every cause and culprit beyond it."""
     before, after = _culprits(base), _culprits(new)
     keys = list(dict.fromkeys((*after, *before)))
@@ -85,14 +85,14 @@ def _attributed(base: Review, new: Review, program: str) -> Iterator[tuple[Told,
     largest = max((*costs.values(), ideal_ns), key=abs)
     if transfer[1] * largest < 0 and abs(transfer[1]) < _HIDDEN * abs(largest):
         transfer, loose = (transfer[0], 0), loose + transfer[1]
-    yield from ((_pipeline_told(base, new, key, ns), ns) for key, ns in costs.items())
+    yield from ((_pipeline_description(base, new, key, ns), ns) for key, ns in costs.items())
     yield transfer
-    yield Told(kind="unexplained", title=_TOGETHER), loose
+    yield Description(kind="unexplained", title=_TOGETHER), loose
     if program:
-        yield Told(kind="configuration", title=f"the job runs another program ({program})"), ideal_ns
+        yield Description(kind="configuration", title=f"the job runs another program ({program})"), ideal_ns
     else:
         title = f"the ranks' own computation takes {'more' if ideal_ns > 0 else 'less'}"
-        yield Told(kind="computation", title=title), ideal_ns
+        yield Description(kind="computation", title=title), ideal_ns
 
 
 def _ideal_ns(base: Review, new: Review) -> int:
@@ -102,7 +102,7 @@ def _ideal_ns(base: Review, new: Review) -> int:
 
 
 def _computes_otherwise(base: Review, new: Review) -> int | None:
-    """The only rank whose own actions take another time; None where several ranks' do."""
+    """The only rank whose own actions take another time; None if several ranks' do."""
     times = [{rank: each.chunk_ms for each in side.bubble.stages for rank in each.ranks} for side in (base, new) if side.bubble]  # fmt: skip
     changes = {rank: abs(times[1][rank] - ms) for rank, ms in times[0].items() if rank in times[1]}
     ordered = sorted(changes, key=lambda rank: -changes[rank])
@@ -125,7 +125,7 @@ def _of_one_rank(own: Key, computing: dict[Key, tuple[int, int]], ideal_ns: int,
     return total + hidden, hidden
 
 
-def _pipeline_told(base: Review, new: Review, key: Key, ns: int) -> Told:
+def _pipeline_description(base: Review, new: Review, key: Key, ns: int) -> Description:
     """One rank and one cause in words."""
     cause, rank = key
     kind, text = _PIPELINE[cause]
@@ -133,7 +133,7 @@ def _pipeline_told(base: Review, new: Review, key: Key, ns: int) -> Told:
     stages = _held(base, new, rank)
     who = f"stage {stages[0]} ({ranks_text(ranks)})" if kind == "stage" and len(stages) == 1 else ranks_text(ranks)
     title = text.format(who=who, more="longer" if ns > 0 else "less time")
-    return Told(kind=kind, title=title, ranks=ranks, stages=tuple(stages))
+    return Description(kind=kind, title=title, ranks=ranks, stages=tuple(stages))
 
 
 def _cost_ns(base: Review, new: Review, key: Key, stages: list[int]) -> int:
@@ -147,7 +147,7 @@ def _cost_ns(base: Review, new: Review, key: Key, stages: list[int]) -> int:
 
 
 def _worth_ns(review: Review, cause: str, rank: int | None, stages: list[int]) -> int | None:
-    """What a repair would save; None where the review does not say it. `rank` None: of all ranks."""
+    """What a repair would save; None if the review does not say it. `rank` None: of all ranks."""
     for each in review.bubble.worth if review.bubble else ():
         is_stage = cause == "stage" and each.stage is not None and [each.stage] == stages
         if each.cause == cause and (is_stage or (each.rank == rank and cause != "stage")):
@@ -155,7 +155,7 @@ def _worth_ns(review: Review, cause: str, rank: int | None, stages: list[int]) -
     return None
 
 
-def _transfers(base: Review, new: Review, blamed: dict[Key, int]) -> tuple[Told, int]:
+def _transfers(base: Review, new: Review, blamed: dict[Key, int]) -> tuple[Description, int]:
     """Messages between stages: one piece, because a slow link delays what both of its ends send."""
     by_rank = {rank: ns for (cause, rank), ns in blamed.items() if cause == "transfer"}
     worths = [_worth_ns(each, "transfer", None, []) for each in (base, new)]
@@ -166,8 +166,8 @@ def _transfers(base: Review, new: Review, blamed: dict[Key, int]) -> tuple[Told,
     title = f"messages between stages delay the step {'more' if ns > 0 else 'less'}"
     total = sum(abs(each) for each in by_rank.values())
     if most is None or len(by_rank) == 1 or abs(by_rank[most]) < _MOST * total or by_rank[most] * ns <= 0:
-        return Told(kind="communication", title=title), ns
-    return Told(kind="link", title=f"{title}, most of all those that rank {most} sends", ranks=(most,)), ns
+        return Description(kind="communication", title=title), ns
+    return Description(kind="link", title=f"{title}, most of all those that rank {most} sends", ranks=(most,)), ns
 
 
 def _held(base: Review, new: Review, rank: int | None) -> list[int]:
@@ -184,18 +184,18 @@ def _stages(review: Review, rank: int) -> list[int]:
     return next((each.stages for each in found if each.culprit == rank), list[int]())
 
 
-def _priced(base: Review, new: Review) -> Iterator[tuple[Told, int]]:
+def _priced(base: Review, new: Review) -> Iterator[tuple[Description, int]]:
     """Of other jobs: faults of ranks that were priced, and what the uneven load costs."""
     before, after = _faults(base), _faults(new)
     for cause, rank in dict.fromkeys((*after, *before)):
         ns = after.get((cause, rank), 0) - before.get((cause, rank), 0)
-        yield _fault_told(cause, rank, ns), ns
+        yield _fault_description(cause, rank, ns), ns
     costs = [_imbalance_ns(each) for each in (base, new)]
     if costs[0] is not None and costs[1] is not None:
         ns = costs[1] - costs[0]
         loads = [each.all_to_all.rank_load_max_over_mean if each.all_to_all else None for each in (base, new)]
         word = "less even" if ns > 0 else "more even"
-        yield Told(kind="expert_load", title=f"the expert load is {word}", before=loads[0], after=loads[1], unit="× the mean load"), ns  # fmt: skip
+        yield Description(kind="expert_load", title=f"the expert load is {word}", before=loads[0], after=loads[1], unit="× the mean load"), ns  # fmt: skip
 
 
 def _imbalance_ns(review: Review) -> int | None:
@@ -207,13 +207,13 @@ def _imbalance_ns(review: Review) -> int | None:
     return None if saved is None else round(saved * 1e6)
 
 
-def _fault_told(cause: str, rank: int | None, ns: int) -> Told:
+def _fault_description(cause: str, rank: int | None, ns: int) -> Description:
     word = "more" if ns > 0 else "less"
     ranks = () if rank is None else (rank,)
     if cause == "computation":
-        return Told(kind="rank", title=f"rank {rank} computes {word} beyond its peers", ranks=ranks)
+        return Description(kind="rank", title=f"rank {rank} computes {word} beyond its peers", ranks=ranks)
     kind: ChangeKind = "host" if cause == "host" else "late_starts"
-    return Told(kind=kind, title=f"rank {rank} is late {word} beyond its peers ({spaced(cause)})", ranks=ranks)
+    return Description(kind=kind, title=f"rank {rank} is late {word} beyond its peers ({spaced(cause)})", ranks=ranks)
 
 
 def _faults(review: Review) -> dict[Key, int]:

@@ -6,6 +6,7 @@ median step of the longest rank has beside it. A line is the difference of two s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -75,14 +76,13 @@ def _drawn_together(lines: list[Line]) -> list[Line]:
 
 
 def kernel_change(base: Part, new: Part) -> KernelChange:
-    """Whether kernels appeared, are gone, came more often or take longer; the larger of the two ratios names it."""
+    """Whether kernels appeared, are gone, came more often or take longer; the larger of the two factors names it."""
     if not base.count:
         return "appeared" if new.count else "same"
     if not new.count:
         return "gone"
-    often = new.count / base.count - 1
-    before, after = base.ns / base.count, new.ns / new.count
-    longer = after / before - 1 if before else 0.0
+    often = math.log(new.count / base.count)
+    longer = math.log((new.ns / new.count) / (base.ns / base.count)) if base.ns and new.ns else 0.0
     if max(abs(often), abs(longer)) <= _SAME:
         return "same"
     if abs(often) > abs(longer):
@@ -114,7 +114,7 @@ def owner_waterfall(base: Side, new: Side) -> Waterfall | None:
 
 
 def rank_waterfall(base: Side, new: Side) -> Waterfall | None:
-    """By the stage that ranks hold and what their time went to; None where no rank has a stage."""
+    """By the stage that ranks hold and what their time went to; None if no rank has a stage."""
     found: list[dict[str, Part]] = []
     for side in (base, new):
         stages = stages_by_rank(side)
@@ -164,9 +164,10 @@ def kernel_waterfalls(base: Side, new: Side) -> list[Waterfall]:
         sides.append((exclusive_times(side.table("kernels"), windows), windows.height, step))
     joined = [(_with_groups(rows, side), num, step) for (rows, num, step), side in zip(sides, (base, new), strict=True)]
     own = "Time per rank and step that kernels have for themselves (computation before communication before copies)"
+    waiting = "what communication kernels take includes waiting for other ranks"
     return [
-        _cut("kernel_class", "By class of kernels", f"{own}.", sides, pl.col("kind")),
-        _cut("kernel", "By kernel and shape", f"{own}, by name and, if recorded, by operator and sizes.", sides, kernel_name()),
+        _cut("kernel_class", "By class of kernels", f"{own}; {waiting}.", sides, pl.col("kind")),
+        _cut("kernel", "By kernel and shape", f"{own}, by name and, if recorded, by operator and sizes; {waiting}.", sides, kernel_name()),
         _cut("collective", "By group and size of communication", f"{own}; exposed communication alone.", joined, pl.col("group_name")),
     ]  # fmt: skip
 

@@ -60,12 +60,12 @@ def attribute(
     Args:
         actions: `ACTIONS` with `pipeline`, actions of a rank not overlapping; optionally with `comm_ns` and
             `launched_ns` (see `gaps.blame`).
-        receives: `RECEIVES` of the main thread; empty where nothing shows what messages took.
+        receives: `RECEIVES` of the main thread; empty if nothing shows what messages took.
         num_stages: stages of the whole pipeline where not all were captured.
         messages: of device ranks, as `gaps.message_nodes` gives them; then `actions` has `launched_ns`.
         coupled: ranks of different pipelines wait for each other inside actions (see `gaps.worth`).
 
-    Raises `InputError` where the actions cannot be put in order.
+    Raises `InputError` if the actions cannot be put in order.
     """
     parts = with_evened(with_duration_parts(with_arrivals(actions, receives)))
     steps: list[tuple[DependencyGraph, Blamed]] = []

@@ -43,7 +43,7 @@ MIN_STRAGGLER_SHARE = 0.005
 
 @dataclass(frozen=True, slots=True)
 class PipelineCauses:
-    """Attribution, blame, worth and what follows; figures are None where the bubble could not be measured."""
+    """Attribution, blame, worth and what follows; figures are None if the bubble could not be measured."""
 
     attribution_ms: AttributionMs | None = None
     culprits: tuple[Culprit, ...] = ()
@@ -135,7 +135,8 @@ def _with_launches(actions: pl.DataFrame, tables: Tables) -> pl.DataFrame:
     and marks alone show no launches, so a late start stays unexplained.
     """
     messages = tables.p2p.filter(pl.col("role") == "pp")  # they may start in the same nanosecond as an action
-    work = tables.kernels.join(messages, on=["rank", "cycle", "index"], how="anti")
+    first = tables.kernels.join(actions, on=["rank", "start_ns"], how="semi")
+    work = first.join(messages, on=["rank", "cycle", "index"], how="anti")
     launches = work.group_by("rank", "start_ns").agg(pl.col("launch_end_ns").min().alias("launched_ns"))
     of_main = pl.col("rank").is_in(
         main_thread_ranks(tables).join(tables.host_ranks, on="rank", how="semi")["rank"].unique().to_list()

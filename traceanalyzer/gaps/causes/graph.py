@@ -40,7 +40,7 @@ class DependencyGraph:
     late_ns: list[int]
     """From the end of `releaser` to the sending of the message; 0 without one, and where the message is a node."""
     transfer_ns: list[int]
-    """From the sending of the message to its arrival; 0 where nothing shows it, and where the message is a node."""
+    """From the sending of the message to its arrival; 0 if nothing shows it, and where the message is a node."""
     receiving_ns: list[int]
     """Length of a receive that was posted only after the message had been sent: what it took then, on this rank."""
     unobserved: list[bool]
@@ -92,7 +92,7 @@ def dependency_graph(
             its lowest and turns at its highest captured stage.
         messages: of device ranks, as `device_messages` gives them; then `actions` has `launched_ns`.
 
-    Raises `InputError` where actions wait for each other in a circle, or one was run twice.
+    Raises `InputError` if actions wait for each other in a circle, or one was run twice.
     """
     rows = actions.sort("rank", "start_ns", "end_ns", "stage", "phase", "microbatch")
     index = _index(rows)

@@ -44,7 +44,7 @@ class Worth:
     replay_error: float
     """|replay - measured| ÷ measured, of the mean step."""
     savings: tuple[tuple[Remedy, float], ...]
-    """Largest first; empty where the replay is too far off."""
+    """Largest first; empty if the replay is too far off."""
 
 
 def worth(

@@ -9,6 +9,8 @@ from msgspec.structs import replace
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict, Window
 from traceanalyzer.gaps.checks.culprits import holder
+from traceanalyzer.gaps.checks.experts import LOAD_MARGIN, load_fault
+from traceanalyzer.gaps.checks.sequences import uneven_sequence_ms
 from traceanalyzer.review import Culprit, RemedyWorth
 from traceanalyzer.review.vocabulary import RemedyClass
 from traceanalyzer.review.words import milliseconds, percent
@@ -16,6 +18,8 @@ from traceanalyzer.review.words import milliseconds, percent
 MIN_SHARE = 0.01
 """A cause below this share of the pipeline phase is none worth a finding."""
 
+_OF_LOAD = ("stage", "straggler", "chunk_comm", "jitter")
+_LOADED = "What actions differ by is uneven load, which is told apart"
 _TITLES = {
     "stage": ("Stages take equally long", "A stage is slower than the others"),
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
@@ -74,6 +78,10 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     share = total / attribution.measured
     worst = next((each for each in _merged(bubble.culprits) if each.cause == cause), None)
     evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
+    if explained_by_load(cause, total, judged):
+        return Verdict(
+            passed=True, title=_LOADED, evidence=f"{evidence}, no more than the uneven load costs that is told apart"
+        )
     if share < MIN_SHARE or worst is None:
         return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)
     saved = _best(cause, worst, bubble.worth)
@@ -100,8 +108,18 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     )
 
 
+def explained_by_load(cause: str, ms: float, judged: Judged) -> bool:
+    """Whether uneven load of experts or along the sequence, reported and priced, makes actions differ by `ms`."""
+    load = load_fault(judged)
+    known_ms = max(load[1] if load else 0.0, uneven_sequence_ms(judged))
+    if not known_ms or judged.bubble is None or cause not in _OF_LOAD:
+        return False
+    separable = cause != "stage" or not judged.bubble.stragglers_separable
+    return separable and ms <= LOAD_MARGIN * known_ms
+
+
 def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | None:
-    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be told."""
+    """A rank or stage that is not on the path of blame, and whose repair still saves enough to be reported."""
     bubble = judged.bubble
     remedies = [each for each in bubble.worth if each.cause == cause] if bubble and _REMEDIES[cause] == "fault" else []
     of_one = [each for each in remedies if each.rank is not None or each.stage is not None]

@@ -30,7 +30,7 @@ Window = Literal["longest_action", "beyond_usual", "late_start", "sent_message",
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judged:
-    """What checks look at; None where it does not apply to a run."""
+    """What checks look at; None if it does not apply to a run."""
 
     validity: ValidityFigures
     bubble: Bubble | None = None
@@ -96,7 +96,7 @@ class Check:
     action: str
     """What to do, in general."""
     judge: Callable[[Judged], Verdict | None]
-    """None where the check does not apply."""
+    """None if the check does not apply."""
     remedy: RemedyClass | None = None
     """The class of its remedy; None: nothing to repair in the job itself."""
     window: Window | None = None

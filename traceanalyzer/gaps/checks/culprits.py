@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
+from traceanalyzer.gaps.checks.experts import LOAD_MARGIN, load_fault
+from traceanalyzer.gaps.checks.sequences import uneven_sequence_ms
 from traceanalyzer.review import Finding, RankFault, StragglerFigures
 from traceanalyzer.review.vocabulary import RankCause
 from traceanalyzer.review.words import counted, ranks_text, times
@@ -38,7 +40,7 @@ def _judge(cause: RankCause, judged: Judged) -> Verdict | None:
     if not faults:
         evidence = f"{counted(judged.num_compared, 'rank')} compared at every place of the program: none stands out"
         return Verdict(passed=True, evidence=evidence) if judged.num_compared else None
-    worst = max(faults, key=lambda fault: (fault.ms or 0.0, fault.high))
+    worst = max(faults, key=lambda fault: (fault.ms or (fault.high if fault.basis == "together" else 0.0), fault.high))
     others = f"; {counted(len(faults) - 1, 'more rank')} likewise" if len(faults) > 1 else ""
     return Verdict(
         passed=False,
@@ -63,13 +65,14 @@ def holder(rank: int, stages: Mapping[int, Sequence[int]]) -> str:
 
 def _statement(fault: RankFault, who: str) -> str:
     """A clause of its own where the fault is priced, else one that follows `for rank 3:`."""
-    priced = fault.ms is not None
+    priced = fault.ms is not None or fault.basis == "together"
     if fault.cause == "computation":
         peers = f"as {ranks_text(fault.peers)}" if fault.peers else "as its peers"
         longer = (
             f"computes {times(fault.slowdown)} as long {peers}" if fault.slowdown else "computes longer than its peers"
         )
-        return f"{who if priced else 'it'} {longer}"
+        hide = f", and {ranks_text(fault.beside)} {'hold' if len(fault.beside) > 1 else 'holds'} up the step as well"
+        return f"{who if priced else 'it'} {longer}{hide if fault.beside else ''}"
     if fault.cause == "host":
         return f"{f'the host of {who}' if priced else 'its host'} launches late"
     if fault.cause == "late_starts":
@@ -80,7 +83,7 @@ def _statement(fault: RankFault, who: str) -> str:
 
 
 def _judge_links(judged: Judged) -> Verdict | None:
-    """The link that costs most; where none does, what is known of links is told by other checks."""
+    """The link that costs most; where none does, what is known of links is reported by other checks."""
     faults = [fault for fault in judged.faults if fault.cause == "link"]
     if not faults:
         return None
@@ -93,7 +96,8 @@ def _judge_links(judged: Judged) -> Verdict | None:
         rank=worst.rank,
         window=None if worst.start_ns is None or worst.end_ns is None else (worst.start_ns, worst.end_ns),
         culprit=(link := f"the link {'of' if worst.peer is None else 'from'} rank {worst.rank}{to}"),
-        statement=f"{link} is slow" if worst.ms is not None else "its link is slow",
+        statement=(f"{link} is slow" if worst.ms is not None else "its link is slow")
+        + (" (its reductions are not counted)" if worst.not_all_counted else ""),
         at_most_ms=worst.high if worst.ms is None else None,
     )
 
@@ -129,8 +133,22 @@ def without_victims(findings: Sequence[Finding], faults: Sequence[RankFault]) ->
     """`findings` less those that repeat a named rank's or link's fault, or blame one that waits for it."""
     linked = {rank for fault in faults if fault.cause == "link" for rank in (fault.rank, fault.peer)}
     findings = [each for each in findings if each.passed or each.id not in _OF_LINKS or each.rank not in linked]
-    named = {rank for fault in faults if fault.ms is not None for rank in (fault.rank, *fault.peers)}
+    told = [fault for fault in faults if fault.ms is not None or fault.basis == "together"]
+    named = {rank for fault in told for rank in (fault.rank, *fault.peers)}
     return [each for each in findings if each.passed or each.id not in _REPLACED or each.rank not in named]
+
+
+def without_loaded(slow: Sequence[StragglerFigures], judged: Judged) -> list[StragglerFigures]:
+    """`slow` less ranks that are slow by no more than uneven load (experts, sequence), reported and priced, explains."""
+    load = load_fault(judged)
+    members = {rank for group in (judged.all_to_all.groups if judged.all_to_all else []) for rank in group.ranks}
+    members |= {rank for each in judged.sequences for rank in each.ranks}
+    most = LOAD_MARGIN * max(load[1] if load else 0.0, uneven_sequence_ms(judged))
+    return [
+        each
+        for each in slow
+        if each.cause not in ("straggler", "stage or rank") or each.rank not in members or each.cost_ms > most
+    ]
 
 
 def slow_ranks(

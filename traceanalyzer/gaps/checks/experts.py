@@ -19,9 +19,12 @@ MOST_NAMED = 6
 LEVELLING = 0.9
 """Of the padding that fills every rank up to the fullest, so much counts as all of it: ratios are means over layers."""
 
+LOAD_MARGIN = 1.25
+"""What a pipeline loses by uneven expert load may exceed its price by so much, and is still reported as load alone."""
+
 
 def worth_of(all_to_all: AllToAll, remedy: str) -> float | None:
-    """Milliseconds per step that a remedy would save; None where it could not be replayed."""
+    """Milliseconds per step that a remedy would save; None if it could not be replayed."""
     return next((item.ms for item in all_to_all.worth if item.remedy == remedy), None)
 
 
@@ -64,6 +67,14 @@ def _balance(judged: Judged) -> Verdict | None:
         rank=_fullest(all_to_all),
         statement=_uneven(all_to_all, ratio, f", beyond the {times(theory.chance_rank_high)} that chance gives"),
     )
+
+
+def load_fault(judged: Judged) -> tuple[int, float] | None:
+    """The rank whose experts hold up the others, and what balance would save per step; None where load is no priced fault."""
+    verdict = _balance(judged)
+    if verdict is None or verdict.passed or verdict.rank is None or not verdict.worth_ms:
+        return None
+    return verdict.rank, verdict.worth_ms
 
 
 def _fullest(all_to_all: AllToAll) -> int | None:
@@ -130,13 +141,14 @@ def _balance_action(all_to_all: AllToAll) -> str:
             f"{_bursts(all_to_all)} alone: look at what those steps have that others lack (their data, a router that was just "
             "changed); a placement made for them does not fit the others"
         )
-    if patterns == {"steady"}:
-        return f"rank {_fullest(all_to_all)} is hot in every step: move or replicate its experts (traceanalyzer plan experts)"
-    return f"rebalance the experts of rank {_fullest(all_to_all)}, or their placement"
+    rank = _fullest(all_to_all)
+    if patterns == {"steady"} and rank in {spot.hottest for spot in all_to_all.hot_spots if spot.unit == "rank"}:
+        return f"rank {rank} is hot in every step: move or replicate its experts (traceanalyzer plan experts)"
+    return f"rebalance the experts of rank {rank}, or their placement"
 
 
 def _bursts(all_to_all: AllToAll) -> str:
-    """The steps that hold the imbalance, in words; empty where it is in most of them."""
+    """The steps that hold the imbalance, in words; empty if it is in most of them."""
     steps = sorted({step for spot in all_to_all.hot_spots if spot.unit == "rank" for step in spot.bursts})
     if not steps:
         return ""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict
+from traceanalyzer.gaps.checks.experts import load_fault
+from traceanalyzer.gaps.checks.sequences import uneven_sequence_ms
 from traceanalyzer.gaps.pipeline.bubble import BUBBLE_TOLERANCE
-from traceanalyzer.gaps.pipeline.verdict import most_of_it
+from traceanalyzer.gaps.pipeline.verdict import UNEVEN_SEQUENCE, lengthened_ms, most_of_it
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import counted, digits, milliseconds, percent, times
 
@@ -21,9 +23,14 @@ def _schedules_own(judged: Judged) -> Verdict | None:
     evidence = f"dependency {percent(bubble.measured_share)} of the pipeline phase, {name} {percent(share)}"
     if excess <= BUBBLE_TOLERANCE * share:
         return Verdict(passed=True, evidence=evidence)
-    worst = max(judged.faults, key=lambda fault: fault.ms or fault.high, default=None)
-    most = most_of_it(bubble, worst.rank, worst.ms or worst.high) if worst else most_of_it(bubble)
+    known = [(fault.ms or fault.high, -fault.rank) for fault in judged.faults]
+    if load := load_fault(judged):
+        known.append((load[1], -load[0]))
+    size, number = max(known, default=(0.0, 0))
+    most = most_of_it(bubble, -number, size) if known else most_of_it(bubble)
     evidence += f": {milliseconds(excess * bubble.phase_ms)} per step beyond it"
+    if 2 * uneven_sequence_ms(judged) > lengthened_ms(bubble):
+        return Verdict(passed=False, evidence=f"{evidence}, {UNEVEN_SEQUENCE}", action="cut the sequence evenly first")
     if most is None:
         return Verdict(passed=False, evidence=f"{evidence}, of several causes", action=_ACTIONS["several"])
     evidence += f", mostly because {most.clause}"

@@ -11,7 +11,8 @@ def _judge(judged: Judged) -> Verdict | None:
     if not judged.sequences:
         return None
     first = judged.sequences[0]
-    others = f", and {counted(len(judged.sequences) - 1, 'more group')} likewise" if len(judged.sequences) > 1 else ""
+    more = f" and {counted(len(judged.sequences) - 1, 'more group')}" if len(judged.sequences) > 1 else ""
+    others = f",{more} likewise" if more else ""
     evidence = (
         f"attention of ranks {ranks_text(first.ranks).removeprefix('ranks ')} grows along the group{others}: the last member attends for "
         f"{times(first.max_over_mean)} the mean, and contiguous parts of a causal sequence give "
@@ -26,8 +27,15 @@ def _judge(judged: Judged) -> Verdict | None:
         worth_ms=None if passed else worth,
         evidence=evidence,
         rank=first.ranks[-1],
-        culprit=f"contiguous parts on ranks {ranks_text(first.ranks).removeprefix('ranks ')}",
+        culprit=f"contiguous parts on {ranks_text(first.ranks)}",
+        statement=f"a zig-zag layout of the sequence on {ranks_text(first.ranks)}{more}",
     )
+
+
+def uneven_sequence_ms(judged: Judged) -> float:
+    """What the zig-zag layout would save per step; 0 where that is not known, or too little to be told."""
+    verdict = _judge(judged)
+    return 0.0 if verdict is None or verdict.passed else verdict.worth_ms or 0.0
 
 
 CHECKS = (

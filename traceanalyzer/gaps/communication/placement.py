@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from traceanalyzer.gaps.part import SubjectPart
-from traceanalyzer.measurements.communication.placed_bytes import members_of, placed_bytes
+from traceanalyzer.measurements.communication.placed_bytes import hosts_of_groups, placed_bytes
 from traceanalyzer.review import DimensionBytes, Withheld
 from traceanalyzer.tables import Tables
 
@@ -45,13 +45,9 @@ def _figures(table: pl.DataFrame, groups: pl.DataFrame, hosts: Mapping[int, str 
     found: list[DimensionBytes] = []
     for (role,), rows in table.filter(pl.col("role").is_not_null()).group_by(pl.col("role").cast(pl.String)):
         named = groups.filter(pl.col("role") == role)["group"]
-        members = members_of(named)
-        placed = [
-            (group, {hosts.get(rank) for rank in ranks["rank"].to_list()})
-            for (group,), ranks in members.group_by("group")
-        ]
-        crossing = sorted(str(group) for group, found_hosts in placed if len(found_hosts - {None}) > 1)
-        is_known = all(None not in found_hosts or str(group) in crossing for group, found_hosts in placed)
+        placed = hosts_of_groups(named, hosts)
+        crossing = sorted(group for group, found_hosts in placed.items() if len(found_hosts - {None}) > 1)
+        is_known = all(None not in found_hosts or group in crossing for group, found_hosts in placed.items())
         found.append(
             DimensionBytes(
                 dimension=str(role),

@@ -90,15 +90,15 @@ def recorded_sentences(found: Recorded | None) -> list[str]:
 
 
 def apart_sentences(found: Recorded | None, *, faults_only: bool = False) -> list[str]:
-    """Who did not call what, at most two sentences; empty where the dumps agree.
+    """Who did not call what, at most two sentences; empty if the dumps agree.
 
     `faults_only`: without what a sound run shows too, a call under way when the dumps were written.
     """
-    told = [] if found is None else found.apart
-    faults = [apart.said for apart in told if apart.kind not in _HARMLESS][:_FIRST]
+    faults_found = [] if found is None else found.apart
+    faults = [apart.said for apart in faults_found if apart.kind not in _HARMLESS][:_FIRST]
     if faults or faults_only or found is None:
         return faults
-    return [*(apart.said for apart in told[:1]), *([] if found.agreement is None else [found.agreement])]
+    return [*(apart.said for apart in faults_found[:1]), *([] if found.agreement is None else [found.agreement])]
 
 
 def _sources(records: Records, splits: pl.DataFrame, *, alone: bool) -> list[RecordedSource]:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import polars as pl
 from msgspec.structs import replace
 
-from traceanalyzer.gaps.culprits.price import MAX_REPLAY_ERROR
+from traceanalyzer.gaps.culprits.price import MAX_REPLAY_ERROR, Price
+from traceanalyzer.measurements.communication.programs import Programs
 from traceanalyzer.review import RankFault
 from traceanalyzer.review.words import ranks_text
 
@@ -41,3 +42,27 @@ def waits_for_others(splits: pl.DataFrame, step_ns: float) -> bool:
     lasting = (pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns")
     longest = splits.filter(pl.col("group").is_in(partly)).group_by("rank", "step").agg(lasting)["ns"].max()
     return isinstance(longest, int) and longest > MAX_REPLAY_ERROR * step_ns
+
+
+def cut_off(found: Programs) -> set[int]:
+    """Ranks most of whose messages go to ranks that were not captured."""
+    sent = found.operations.filter(pl.col("kind") == "send_recv").group_by("rank")
+    unmatched = sent.agg((pl.col("matches").list.len() == 0).mean().alias("share"))
+    return {int(rank) for rank in unmatched.filter(pl.col("share") > 0.5)["rank"]}
+
+
+def is_known(found: Programs, price: Price, step_ns: float) -> bool:
+    """Whether what is not known of transfers is too short to matter on any rank.
+
+    A rank cut off from its pipeline is replayed in another's place, so its own do not matter.
+    """
+    return price.basis == "replica" or is_all_known(found, step_ns)
+
+
+def is_all_known(found: Programs, step_ns: float) -> bool:
+    """The same of all ranks."""
+    unknown = found.operations.filter(pl.col("transfer_ns").is_null() | (pl.col("matches").list.len() == 0))
+    lasting = (
+        unknown.group_by("rank", "step").agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))["ns"].max()
+    )
+    return not isinstance(lasting, int) or lasting <= MAX_REPLAY_ERROR * step_ns

@@ -1,7 +1,7 @@
 """Groups of context parallelism whose causal attention is uneven because each member holds one contiguous part.
 
 Member i of c then attends to (2i + 1) / c of the mean, and the last one to 2 - 1/c of it (closed form for many tokens).
-Cut into 2c parts of which member i holds parts i and 2c - 1 - i (zig-zag), all attend to the same. A group is told to be
+Cut into 2c parts of which member i holds parts i and 2c - 1 - i (zig-zag), all attend to the same. A group is recognised as
 contiguous where attention over other computation follows the closed form on every member; a slow device lengthens both.
 """
 
@@ -64,8 +64,10 @@ def causal_attention(kernels: pl.DataFrame, found: Programs, groups: Sequence[li
         pl.col("_ns").filter(~pl.col("_attends")).sum().alias("other"),
     )
     by_rank = {int(rank): (int(attention), int(other)) for rank, attention, other in totals.iter_rows()}
-    told = tuple(tuple(group) for group in groups if _is_contiguous([by_rank.get(rank, (0, 0)) for rank in group]))
-    if not told:
+    contiguous = tuple(
+        tuple(group) for group in groups if _is_contiguous([by_rank.get(rank, (0, 0)) for rank in group])
+    )
+    if not contiguous:
         return CausalAttention()
     before = found.operations.select("rank", "_launched_ns", (pl.col("operation") + 1).alias("operation"))
     placed = own.filter("_attends").sort("_launched_ns").join_asof(
@@ -74,8 +76,8 @@ def causal_attention(kernels: pl.DataFrame, found: Programs, groups: Sequence[li
     by_segment = placed.group_by(
         pl.col("rank", "step").cast(pl.Int64), pl.col("operation").fill_null(0).cast(pl.Int64)
     ).agg(pl.col("_ns").sum().cast(pl.Int64).alias("attention_ns"))
-    by_segment = by_segment.filter(pl.col("rank").is_in([rank for group in told for rank in group]))
-    return CausalAttention(told, by_segment, _hidden(found, told))
+    by_segment = by_segment.filter(pl.col("rank").is_in([rank for group in contiguous for rank in group]))
+    return CausalAttention(contiguous, by_segment, _hidden(found, contiguous))
 
 
 def _hidden(found: Programs, groups: Sequence[tuple[int, ...]]) -> pl.DataFrame:
@@ -139,7 +141,7 @@ def _factors(rows: pl.DataFrame, causal: CausalAttention) -> pl.DataFrame:
 def sequence_balance(
     graph: ProgramGraph, segments: pl.DataFrame, causal: CausalAttention, step_ns: float, *, priced: bool
 ) -> list[SequenceBalance]:
-    """Contiguous groups with what the zig-zag layout of all of them saves; null where the replay is far off."""
+    """Contiguous groups with what the zig-zag layout of all of them saves; null if the replay is far off."""
     if causal.by_segment is None:
         return []
     saving = _saving(graph, segments, causal, step_ns) if priced else None

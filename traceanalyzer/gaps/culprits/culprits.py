@@ -7,8 +7,15 @@ from dataclasses import dataclass, field, replace
 from statistics import median
 
 import polars as pl
+from msgspec.structs import replace as replace_struct
 
-from traceanalyzer.gaps.culprits.bounds import beside_late_hosts, waits_for_others
+from traceanalyzer.gaps.culprits.bounds import (
+    beside_late_hosts,
+    cut_off,
+    is_all_known,
+    is_known,
+    waits_for_others,
+)
 from traceanalyzer.gaps.culprits.causal_balance import (
     causal_attention,
     context_groups,
@@ -31,9 +38,10 @@ from traceanalyzer.gaps.culprits.price import (
 )
 from traceanalyzer.gaps.culprits.program_graph import ProgramGraph, program_graph
 from traceanalyzer.gaps.culprits.slow_links import slow_places
+from traceanalyzer.gaps.culprits.together import hidden_ranks, joint_saving
 from traceanalyzer.gaps.experts.detail import ExpertTables
 from traceanalyzer.gaps.part import SubjectPart
-from traceanalyzer.measurements.communication.programs import Programs, programs
+from traceanalyzer.measurements.communication.programs import programs
 from traceanalyzer.review import RankFault, SequenceBalance, Withheld
 from traceanalyzer.review.vocabulary import FaultBasis, RankCause
 from traceanalyzer.review.words import counted, milliseconds, percent, ranks_text, times
@@ -72,7 +80,7 @@ class CulpritGap(SubjectPart):
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """What all ranks' faults are told from."""
+    """What all ranks' faults are judged from."""
 
     graph: ProgramGraph
     segments: pl.DataFrame
@@ -128,35 +136,38 @@ def culprit_gap(
     measured = _measured_steps(tables.steps.filter(pl.col("step").is_in(typical)))
     step_ns = median(measured.values())
     whole = _Compared(graph, compared, tables.kernels, judged, step_ns, replay_error(graph, measured), events)
-    told: list[tuple[Price | None, RankFault]] = []
-    for price in prices(graph, compared, candidates(compared, step_ns), _cut_off(found)):
-        known = _is_known(found, price, step_ns)
+    found_faults: list[tuple[Price | None, RankFault]] = []
+    slow = candidates(compared, step_ns)
+    for price in prices(graph, compared, slow, cut_off(found)):
+        known = is_known(found, price, step_ns)
         fault = _fault(whole, price, known=known) or (None if known else _unpriced(whole, price.rank))
-        told += [(price, fault)] if fault is not None else []
+        found_faults += [(price, fault)] if fault is not None else []
+    if whole.error <= MAX_REPLAY_ERROR and is_all_known(found, step_ns):
+        found_faults += _hiding_each_other(whole, slow, [fault for _, fault in found_faults])
     judged_messages = messages.filter(pl.col("step").is_in(typical))
-    places = slow_places(experts.expected, judged_messages)
-    told += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
-    told = [
-        (price, beside_late_hosts(fault, [each.rank for _, each in told if each.cause == "host"]))
-        for price, fault in told
+    places = slow_places(experts.expected, judged_messages, judged)
+    found_faults += [(None, fault) for fault in link_faults(graph, found.operations, places, step_ns, whole.error)]
+    found_faults = [
+        (price, beside_late_hosts(fault, [each.rank for _, each in found_faults if each.cause == "host"]))
+        for price, fault in found_faults
     ]
-    told.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
+    found_faults.sort(key=lambda each: -(each[1].ms if each[1].ms is not None else each[1].high))
     priced = whole.error <= MAX_REPLAY_ERROR
     return CulpritGap(
         sequences=tuple(sequence_balance(graph, compared, causal, step_ns, priced=priced)),
-        faults=tuple(fault for _, fault in told),
+        faults=tuple(fault for _, fault in found_faults),
         num_compared=compared.filter(pl.col("peers").is_not_null())["rank"].n_unique()
-        if _is_told(whole, tables)
+        if _is_reported(whole, tables)
         and not waits_for_others(judged, step_ns)
-        and (not messages.is_empty() or _is_all_known(found, step_ns))
+        and (not messages.is_empty() or is_all_known(found, step_ns))
         else 0,
         late_table=late,
-        table=_table(told),
-        withheld=_withheld(whole, told),
+        table=_table(found_faults),
+        withheld=_withheld(whole, found_faults),
     )
 
 
-def _is_told(whole: _Compared, tables: Tables) -> bool:
+def _is_reported(whole: _Compared, tables: Tables) -> bool:
     """Whether silence means that nobody stands out: the replay follows the steps, and there is more than one."""
     return whole.error <= MAX_REPLAY_ERROR and len(typical_steps(tables.steps)) > 1
 
@@ -167,33 +178,9 @@ def _measured_steps(steps: pl.DataFrame) -> dict[int, float]:
     return {int(step): ns for step, ns in lengths.sort("step").iter_rows()}
 
 
-def _cut_off(found: Programs) -> set[int]:
-    """Ranks most of whose messages go to ranks that were not captured."""
-    sent = found.operations.filter(pl.col("kind") == "send_recv").group_by("rank")
-    unmatched = sent.agg((pl.col("matches").list.len() == 0).mean().alias("share"))
-    return {int(rank) for rank in unmatched.filter(pl.col("share") > 0.5)["rank"]}
-
-
-def _is_known(found: Programs, price: Price, step_ns: float) -> bool:
-    """Whether what is not known of transfers is too short to matter on any rank.
-
-    A rank cut off from its pipeline is replayed in another's place, so its own do not matter.
-    """
-    return price.basis == "replica" or _is_all_known(found, step_ns)
-
-
-def _is_all_known(found: Programs, step_ns: float) -> bool:
-    """The same of all ranks."""
-    unknown = found.operations.filter(pl.col("transfer_ns").is_null() | (pl.col("matches").list.len() == 0))
-    lasting = (
-        unknown.group_by("rank", "step").agg((pl.col("end_ns") - pl.col("start_ns")).sum().alias("ns"))["ns"].max()
-    )
-    return not isinstance(lasting, int) or lasting <= MAX_REPLAY_ERROR * step_ns
-
-
 def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
-    """The fault that a price tells; None where it is too small, or does not recur."""
-    saving = price.told(whole.least_ns)
+    """The fault that a price tells; None if it is too small, or does not recur."""
+    saving = price.saving(whole.least_ns)
     above_noise = saving.ns > saving.noise or saving.low > whole.least_ns  # every step of a few has it
     if not saving.recurs or saving.ns <= whole.least_ns or not above_noise:
         return None
@@ -211,6 +198,34 @@ def _fault(whole: _Compared, price: Price, *, known: bool) -> RankFault | None:
         "seen in one step, so whether it recurs is not known": price.num_steps == 1,
     }
     return _described(whole, price, saving, basis, "".join(f"; {text}" for text, holds in remarks.items() if holds))
+
+
+def _hiding_each_other(
+    whole: _Compared, slow: list[int], told: list[RankFault]
+) -> list[tuple[Price | None, RankFault]]:
+    """Slow ranks that are not reported, for the repair of each alone saves too little, where that of all of them saves more."""
+    named = {fault.rank for fault in told}
+    hidden = [rank for rank in hidden_ranks(whole.segments, slow, whole.least_ns) if rank not in named]
+    priced = [fault for fault in told if fault.ms is not None and fault.cause == "computation"]
+    ranks = sorted({*hidden, *(fault.rank for fault in priced)})
+    if not hidden or len(ranks) < 2:
+        return []
+    joint = joint_saving(whole.graph, whole.segments, ranks)
+    alone_ns = max((fault.ms or 0.0 for fault in priced), default=0.0) * 1e6
+    if not joint.recurs or joint.ns - alone_ns <= max(whole.least_ns, joint.noise):
+        return []
+    found: list[tuple[Price | None, RankFault]] = []
+    for rank in hidden:
+        others = [each for each in ranks if each != rank]
+        hold = "hold" if len(others) > 1 else "holds"
+        remark = (
+            f"; its repair alone saves next to nothing, for {ranks_text(others)} {hold} up the step as well: "
+            f"repaired together they save {milliseconds(joint.ns / 1e6)} per step"
+        )
+        price = excess(whole.segments, rank)
+        saved = Saving(joint.ns, 0.0, joint.ns, recurs=True)
+        found.append((price, replace_struct(_described(whole, price, saved, "together", remark), beside=others)))
+    return found
 
 
 def _unpriced(whole: _Compared, rank: int) -> RankFault | None:
@@ -250,7 +265,7 @@ def _described(whole: _Compared, price: Price, saving: Saving, basis: FaultBasis
 
 
 def _bound(whole: _Compared, rank: int) -> Saving | None:
-    """What others wait for a rank at most; None where nobody is known to."""
+    """What others wait for a rank at most; None if nobody is known to."""
     waited = waited_for_ns(whole.splits, rank)
     return Saving(waited, 0.0, waited, recurs=True) if waited > whole.least_ns else None
 
@@ -299,25 +314,28 @@ def _moment(whole: _Compared, price: Price) -> tuple[int, int] | None:
     return None if rows.is_empty() else (int(rows["from_ns"][0]), int(rows["to_ns"][0]))
 
 
-def _table(told: Sequence[tuple[Price | None, RankFault]]) -> pl.DataFrame:
+def _table(found_faults: Sequence[tuple[Price | None, RankFault]]) -> pl.DataFrame:
     rows = [
         {
             "rank": fault.rank, "cause": fault.cause, "ms": fault.ms, "low_ms": fault.low, "high_ms": fault.high,
             "share_of_step": fault.share_of_step, "basis": fault.basis, "kernel": fault.kernel, "call": fault.call,
             **{f"{part.removesuffix('_ns')}_ms": price.parts[part].ns / 1e6 if price else None for part in PARTS},
         }
-        for price, fault in told
+        for price, fault in found_faults
     ]  # fmt: skip
     return conform(pl.DataFrame(rows, schema=CULPRITS), CULPRITS) if rows else empty(CULPRITS)
 
 
-def _withheld(whole: _Compared, told: Sequence[tuple[Price | None, RankFault]]) -> tuple[Withheld, ...]:
-    if all(fault.ms is not None for _, fault in told):
+def _withheld(whole: _Compared, found_faults: Sequence[tuple[Price | None, RankFault]]) -> tuple[Withheld, ...]:
+    bounded = [fault for _, fault in found_faults if fault.ms is None and fault.basis != "together"]
+    if not bounded:
         return ()
     reason = f"the replay of all programs misses the measured step by {percent(whole.error)} (limit {percent(MAX_REPLAY_ERROR, 0)})"
     if whole.error <= MAX_REPLAY_ERROR:
         reason = "how long transfers take is not known of some operations"
-    ranks = counted(sum(fault.ms is None for _, fault in told), "rank")
+    if all(fault.cause == "late_starts" for fault in bounded):
+        reason = "nothing recorded shows why kernels start late"
+    ranks = counted(len(bounded), "rank")
     reason += f": what the repair of {ranks} saves is bounded only"
     return (Withheld(metric="culprits.ms", reason=reason, code="replay"),)
 

@@ -31,17 +31,17 @@ def expert_segments(operations: pl.DataFrame, directions: pl.DataFrame) -> pl.Da
         `rank`, `operation`, `is_experts`, `pair` (the directions around it), `rows` (rows or bytes that its exchange sends
         back; null: not known).
     """
-    told = directions.select(
+    sides = directions.select(
         "rank",
         "index",
-        pl.col("direction").cast(pl.String).alias("_told"),
+        pl.col("direction").cast(pl.String).alias("_stated"),
         pl.coalesce(pl.when(pl.col("send_splits").list.len() > 0).then(pl.col("send_splits").list.sum()), "send_bytes")
         .cast(pl.Float64)
         .alias("rows"),
     )
     known = (
-        operations.join(told.unique(["rank", "index"]), on=["rank", "index"], how="left")
-        .with_columns(pl.coalesce("_told", "direction").alias("_direction"))
+        operations.join(sides.unique(["rank", "index"]), on=["rank", "index"], how="left")
+        .with_columns(pl.coalesce("_stated", "direction").alias("_direction"))
         .sort("rank", "operation")
     )
     pair = pl.concat_str(pl.col("_direction").shift(1).over("rank"), pl.lit(">"), "_direction").alias("pair")
@@ -89,7 +89,7 @@ def _of_others(lines: list[tuple[int, float | None, float]]) -> tuple[float, flo
 
 
 def _slope(rows: NDArray[np.float64], took: NDArray[np.float64]) -> float | None:
-    """Theil-Sen, pairs weighted by how far apart their rows are; None where rows hardly vary."""
+    """Theil-Sen, pairs weighted by how far apart their rows are; None if rows hardly vary."""
     order = np.argsort(rows, kind="stable")[:: max(1, len(rows) // MAX_PAIRED)]
     x, y = rows[order], took[order]
     if x[-1] - x[0] < MIN_SPREAD * x.mean():

@@ -38,6 +38,7 @@ def _fault(graph: ProgramGraph, operations: pl.DataFrame, place: SlowPlace, step
     if place.peer is not None:
         what = "what passes either way" if "receives" in place.side else "what passes"
     moment = _moment(operations, place)
+    left_out = place.not_counted_ms * 1e6 > least
     return RankFault(
         rank=place.rank,
         peer=place.peer,
@@ -49,7 +50,14 @@ def _fault(graph: ProgramGraph, operations: pl.DataFrame, place: SlowPlace, step
         evidence=(
             f"{whose} is slow: {what} takes {times(place.ratio)} as long as the run's other links need for these bytes, "
             f"{milliseconds(place.excess_ms)} per step longer"
+            + (
+                f"; {milliseconds(place.not_counted_ms)} of other collectives are not counted, for no group without it shows "
+                "what they should take"
+                if left_out
+                else ""
+            )
         ),
+        not_all_counted=left_out,
         basis="replay",
         slowdown=place.ratio,
         num_steps=len(graph.judged_steps),
@@ -68,10 +76,10 @@ def _moment(operations: pl.DataFrame, place: SlowPlace) -> tuple[int, int]:
 
 def _saving(graph: ProgramGraph, operations: pl.DataFrame, transfers: pl.DataFrame, step_ns: float) -> Saving:
     """Of transfers at `repaired_ns`."""
-    told = operations.join(transfers, on=["rank", "index"]).select(
+    timed = operations.join(transfers, on=["rank", "index"]).select(
         pl.col("rank", "operation").cast(pl.Int64), pl.col("repaired_ns").cast(pl.Int64)
     )
-    rows = graph.nodes.join(told, on=["rank", "operation"], how="left", maintain_order="left")
+    rows = graph.nodes.join(timed, on=["rank", "operation"], how="left", maintain_order="left")
     repaired = pl.min_horizontal("fixed_ns", pl.col("repaired_ns").fill_null(pl.col("fixed_ns")))
     own = step_weights(graph)
     less = rows.select(pl.col("fixed_ns") - repaired).to_series().to_numpy()

@@ -110,15 +110,15 @@ def segments(nodes: pl.DataFrame, found: Programs, directions: pl.DataFrame) -> 
 
 
 def _with_expert_base(rows: pl.DataFrame, alike: list[str]) -> pl.DataFrame:
-    """The base of expert computation at the rank's own rows; null where rows are not known."""
+    """The base of expert computation at the rank's own rows; null if rows are not known."""
     if not rows["is_experts"].any():
         return rows
-    told = with_slopes(rows)
-    told = told.with_columns(median_of_others(told, "rows", alike).alias("_usual_rows"))
+    sloped = with_slopes(rows)
+    sloped = sloped.with_columns(median_of_others(sloped, "rows", alike).alias("_usual_rows"))
     beyond = pl.col("rows") - pl.col("_usual_rows")
     per_row = pl.when(_exceeds_others("rows", alike)).then("per_row").otherwise("slope")
     base = (pl.col("base_compute_ns") + per_row * beyond).round().cast(pl.Int64).clip(lower_bound=0)
-    return told.with_columns(
+    return sloped.with_columns(
         pl.when(pl.col("is_experts")).then(base).otherwise("base_compute_ns").alias("base_compute_ns")
     ).drop("slope", "per_row", "_usual_rows")
 

@@ -57,7 +57,7 @@ class Price:
         """The part that alone saves most."""
         return max(PARTS, key=lambda part: self.parts[part].ns)
 
-    def told(self, least_ns: float) -> Saving:
+    def saving(self, least_ns: float) -> Saving:
         """The saving of the largest part where no other saves anything, else of the whole."""
         others = [self.parts[part].ns for part in PARTS if part != self.part]
         return self.parts[self.part] if max(others) < least_ns else self.whole
@@ -71,14 +71,14 @@ def step_weights(graph: ProgramGraph) -> Array:
 def replay_error(graph: ProgramGraph, measured_ns: Mapping[int, float]) -> float:
     """|replay - measured| ÷ measured, of the median step; `measured_ns` by step.
 
-    The first step of the capture is left out where there are others: when its ranks began it is not known.
+    The first step of the capture is left out if there are others: when its ranks began it is not known.
     """
     replayed = dict(zip(graph.judged_steps, graph.lengths(step_weights(graph)[:, None])[:, 0].tolist(), strict=True))
     steps = [step for step in graph.judged_steps if step in measured_ns]
     later = [step for step in steps if step != graph.first_step]
-    told = later or steps
-    measured = float(np.median([measured_ns[step] for step in told]))
-    return abs(float(np.median([replayed[step] for step in told])) - measured) / measured
+    known = later or steps
+    measured = float(np.median([measured_ns[step] for step in known]))
+    return abs(float(np.median([replayed[step] for step in known])) - measured) / measured
 
 
 def candidates(segments: pl.DataFrame, step_ns: float) -> list[int]:
@@ -110,8 +110,10 @@ def excess(segments: pl.DataFrame, rank: int) -> Price:
     Computation without a base, and of experts, whose rows are not known of all, is taken to be as slow as the rest.
     """
     own = segments.filter(pl.col("rank") == rank)
-    told = pl.col("base_compute_ns").is_not_null() & ~pl.col("is_experts")
-    usual = pl.col("base_compute_ns").filter(told).sum() / pl.max_horizontal(pl.col("compute_ns").filter(told).sum(), 1)
+    known = pl.col("base_compute_ns").is_not_null() & ~pl.col("is_experts")
+    usual = pl.col("base_compute_ns").filter(known).sum() / pl.max_horizontal(
+        pl.col("compute_ns").filter(known).sum(), 1
+    )
     beyond = {"compute_ns": pl.col("compute_ns").sum() * (1 - usual)} | {
         part: (pl.col(part) - pl.col(f"base_{part}")).filter(~pl.col("is_first")).fill_null(0).sum()
         for part in PARTS
@@ -131,11 +133,11 @@ def _of_each_step(values: pl.Series) -> Saving:
 
 def prices(graph: ProgramGraph, segments: pl.DataFrame, ranks: Sequence[int], alone: set[int]) -> list[Price]:
     """The worth of repairing each of `ranks`; those in `alone` exchange messages with ranks that were not captured."""
-    whole = _leveled(graph, segments)
+    whole = leveled(graph, segments)
     return [_price(graph, segments, whole, rank, alone) for rank in ranks]
 
 
-def _leveled(graph: ProgramGraph, segments: pl.DataFrame) -> pl.DataFrame:
+def leveled(graph: ProgramGraph, segments: pl.DataFrame) -> pl.DataFrame:
     """Nodes in order with each part at the level of the peers, `to_compute_ns`, ...: shared in proportion."""
     levels = segments.select(
         *_KEY,
@@ -151,8 +153,8 @@ def _leveled(graph: ProgramGraph, segments: pl.DataFrame) -> pl.DataFrame:
     for part in PARTS:
         own, base = pl.col(f"_whole_{part}"), pl.col(f"base_{part}")
         share = pl.when(own > 0).then(pl.col(part) / own).otherwise(first)
-        told = base.is_not_null() & (pl.lit(part == "compute_ns") | ~pl.col("is_first"))
-        leveled = pl.when(told).then((base * share).round().cast(pl.Int64)).otherwise(part)
+        known = base.is_not_null() & (pl.lit(part == "compute_ns") | ~pl.col("is_first"))
+        leveled = pl.when(known).then((base * share).round().cast(pl.Int64)).otherwise(part)
         rows = rows.with_columns(leveled.alias(f"to_{part}"))
     return rows
 
@@ -207,9 +209,9 @@ def _with_times_of(rows: pl.DataFrame, segments: pl.DataFrame, twin: int, rank: 
     first = (pl.int_range(pl.len()).over(_KEY) == 0).cast(pl.Int64)
     for part in PARTS:
         share = pl.when(pl.col(f"_whole_{part}") > 0).then(pl.col(part) / pl.col(f"_whole_{part}")).otherwise(first)
-        told = pl.col(f"_their_{part}").is_not_null() & (pl.lit(part == "compute_ns") | ~pl.col("is_first"))
+        known = pl.col(f"_their_{part}").is_not_null() & (pl.lit(part == "compute_ns") | ~pl.col("is_first"))
         time = (pl.col(f"_their_{part}") * share).round().cast(pl.Int64)
-        joined = joined.with_columns(pl.when(told).then(time).otherwise(part).alias(f"to_{part}"))
+        joined = joined.with_columns(pl.when(known).then(time).otherwise(part).alias(f"to_{part}"))
     return joined
 
 

@@ -2,7 +2,7 @@
 
 A block needs the block before it and the operations it uses; an operation arrives after the last block before it in the
 program, the operation before it on its stream, and one that ended just before; it ends its transfer after the last member
-has arrived. What lies between is a delay of the rank itself. No measured start is kept, so a replay with other durations
+has arrived. What follows the last operation of a step, its optimizer, needs all collectives of the step that had ended. What lies between is a delay of the rank itself. No measured start is kept, so a replay with other durations
 says what would follow.
 """
 
@@ -98,7 +98,7 @@ class _Building:
 
 
 def program_graph(found: Programs) -> ProgramGraph | None:
-    """The graph of these programs; None where nothing computes, or nodes need each other in a circle."""
+    """The graph of these programs; None if nothing computes, or nodes need each other in a circle."""
     if found.blocks.is_empty() or found.operations.is_empty():
         return None
     building = _Building()
@@ -127,11 +127,16 @@ class _Rank:
     awaited: list[tuple[int, int, int, int]] = field(default_factory=list[tuple[int, int, int, int]])
     """End, node, operation, and from when on the next computation needs it."""
     used_ns: dict[int, int] = field(default_factory=dict[int, int])
+    reduced: list[tuple[int, int, int]] = field(default_factory=list[tuple[int, int, int]])
+    """End, node and step of collectives of which nothing shows when they are needed."""
+    last: Mapping[int, int] = field(default_factory=dict[int, int])
+    """The last operation of every step."""
 
 
 def _add_rank(building: _Building, blocks: pl.DataFrame, operations: pl.DataFrame) -> None:
     """One rank in the order in which things began, with what each needs."""
-    state = _Rank()
+    ends = operations.group_by("step").agg(pl.col("operation").max())
+    state = _Rank(last={int(step): int(operation) for step, operation in ends.drop_nulls().iter_rows()})
     events = [(row["start_ns"], 0, row) for row in blocks.iter_rows(named=True)]
     events += [(row["start_ns"], 1, row) for row in operations.iter_rows(named=True)]
     for _, is_operation, row in sorted(events, key=lambda event: (event[0], event[1])):
@@ -152,6 +157,8 @@ def _add_block(building: _Building, state: _Rank, row: Mapping[str, Any]) -> Non
     ]
     state.awaited = [each for each in state.awaited if each not in used]
     needed += [each[:2] for each in used]
+    if row["operation"] > state.last.get(row["step"], row["operation"]):  # the optimizer needs all that was reduced
+        needed += [each[:2] for each in state.reduced if each[2] == row["step"] and each[0] <= start]
     before = max(start - max(end for end, _ in needed), 0) if needed else 0
     late = _late_launch(row["launch_end_ns"], start - before, start)
     host = late + row["host_ns"] - row["before_host_ns"]
@@ -188,6 +195,8 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
         for match in row["matches"]:
             building.members.setdefault(match, []).append(arrival)
     state.streams[row["stream"]] = state.operations[row["operation"]] = (row["end_ns"], end)
+    if row["used_ns"] is None and row["kind"] != "send_recv":
+        state.reduced.append((row["end_ns"], end, row["step"]))
     if row["used_ns"] is not None:
         state.used_ns[row["operation"]] = row["used_ns"]
         state.awaited.append((row["end_ns"], end, row["operation"], row["used_ns"]))

@@ -36,27 +36,53 @@ class SlowPlace:
     """Likewise, the difference per step."""
     transfers: pl.DataFrame
     """`rank`, `index`, `repaired_ns`: what every transfer that it lengthens would take."""
+    not_counted_ms: float = 0.0
+    """Per step: other collectives of a slow rank, which no group without it shows to be long."""
 
 
-def slow_places(expected: pl.DataFrame, messages: pl.DataFrame) -> list[SlowPlace]:
+def slow_places(expected: pl.DataFrame, messages: pl.DataFrame, collectives: pl.DataFrame) -> list[SlowPlace]:
     """Slow links, those of one rank taken together.
 
     Args:
         expected: `slow_exchange.expected_transfers` with `repaired_ns`.
         messages: `P2P_SPLITS`.
+        collectives: `COLLECTIVE_SPLITS`, whose other kinds a slow rank lengthens, too.
     """
     found = _of_exchanges(expected)
     for other in _of_messages(messages):
         same = next((each for each in found if each.peer is None and each.rank in (other.rank, other.peer)), None)
         found = [_together(place, other) if place is same else place for place in found]
         found += [other] if same is None else []
-    return found
+    return [_with_collectives(place, collectives) if place.peer is None else place for place in found]
 
 
 def _together(port: SlowPlace, messages: SlowPlace) -> SlowPlace:
     """The port of a rank with its messages."""
     transfers = pl.concat([each.transfers.select("rank", "index", "repaired_ns") for each in (port, messages)])
     return replace(port, excess_ms=port.excess_ms + messages.excess_ms, transfers=transfers)
+
+
+def _with_collectives(port: SlowPlace, collectives: pl.DataFrame) -> SlowPlace:
+    """The port of a rank with the collectives it lengthens, where groups without it show what they should take."""
+    known = collectives.filter(
+        pl.all_horizontal(pl.col("transfer_ns", "index", "group", "match", "send_bytes").is_not_null())
+        & (pl.col("kind").cast(pl.String) != "all_to_all")
+    )
+    holds = pl.col("group").str.split(",").list.contains(str(port.rank))
+    alike = ["kind", "num_members", "send_bytes", "receive_bytes", "between_hosts"]
+    usual = known.filter(~holds).group_by(alike).agg(pl.col("transfer_ns").median().alias("_usual"))
+    own = known.filter(holds).join(usual, on=alike, how="left", nulls_equal=True)
+    alone = own.filter((pl.col("rank") == port.rank) & pl.col("_usual").is_null())
+    port = replace(port, not_counted_ms=int(alone["transfer_ns"].sum()) / 1e6 / max(known["step"].n_unique(), 1))
+    slow = own.filter(pl.col("transfer_ns").median().over(alike) > MIN_RATIO * pl.col("_usual"))
+    repaired = pl.min_horizontal("transfer_ns", pl.col("_usual").round().cast(pl.Int64)).alias("repaired_ns")
+    slow = slow.with_columns(repaired).join(port.transfers, on=["rank", "index"], how="anti")
+    if slow.is_empty():
+        return port
+    mine = slow.filter(pl.col("rank") == port.rank)
+    beyond = int((mine["transfer_ns"] - mine["repaired_ns"]).sum()) / 1e6 / max(slow["step"].n_unique(), 1)
+    transfers = pl.concat([port.transfers, slow.select("rank", "index", "repaired_ns")])
+    return replace(port, excess_ms=port.excess_ms + beyond, transfers=transfers)
 
 
 def _of_exchanges(expected: pl.DataFrame) -> list[SlowPlace]:

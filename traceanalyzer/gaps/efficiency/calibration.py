@@ -35,7 +35,7 @@ class Calibration:
 
 
 def calibration(review: Review, job: PlanJob) -> Calibration:
-    """Take what the run shows. Raises `UsageError` where it is of another device or measured none."""
+    """Take what the run shows. Raises `UsageError` if it is of another device or measured none."""
     _check(review, job)
     found = [
         *_shares(review.roofline, job),
@@ -116,7 +116,7 @@ def _format(shape: RooflineShape) -> str | None:
 
 
 def _reached(shape: RooflineShape, job: PlanJob) -> float | None:
-    """Share of the peak; None where none is known for the number format."""
+    """Share of the peak; None if none is known for the number format."""
     name = _format(shape)
     peak = job.cluster.spec.flops_per_second.get(name) if name else None
     return shape.flops_per_second / peak if peak else None

@@ -22,7 +22,7 @@ class DeclaredFlops:
     basis: str = "declared"
 
     def of_step(self, tokens_per_step: int | None) -> float | None:
-        """FLOPs of a step; None where the tokens are missing."""
+        """FLOPs of a step; None if the tokens are missing."""
         if self.per_step is not None:
             return self.per_step
         return self.per_token * tokens_per_step if self.per_token and tokens_per_step else None
@@ -63,7 +63,7 @@ class Training:
     dtype: str | None = None
     recompute: Recompute = Recompute.NONE
     hardware_flops_known: bool = True
-    """False where the traces show recomputation whose amount is unknown, and none is declared."""
+    """False if the traces show recomputation whose amount is unknown, and none is declared."""
     flops: DeclaredFlops | None = None
     """In place of a count from the model's shape."""
 

@@ -9,13 +9,14 @@ import polars as pl
 
 from traceanalyzer.errors import DomainError, UsageError
 from traceanalyzer.gaps.efficiency.calibration import calibration, run_of
+from traceanalyzer.gaps.efficiency.savings import RUN_TO_RUN, Known, RankTimes, saving
 from traceanalyzer.hardware import find_device
 from traceanalyzer.measurements.efficiency.devices import device_types
 from traceanalyzer.model import ModelShape
 from traceanalyzer.review import ConfigurationChange, NextConfigurations, Review
 from traceanalyzer.theory.interconnect.topology import Cluster, clusters
 from traceanalyzer.theory.memory.recipes import find_recipe
-from traceanalyzer.theory.planning.changes import Change, best_changes
+from traceanalyzer.theory.planning.changes import LEAST_SAVING, Change, best_changes
 from traceanalyzer.theory.planning.job import PlanJob
 from traceanalyzer.theory.planning.prices.pricing import price
 from traceanalyzer.theory.planning.runs.calibration import calibrated
@@ -27,26 +28,27 @@ _TRUSTED = 2.0
 _RECIPES = {"bf16": "bf16", "fp16": "bf16", "fp8": "fp8", "fp32": "fp32"}
 
 
-def next_configurations(review: Review, ranks: pl.DataFrame) -> NextConfigurations | None:
+def next_configurations(review: Review, ranks: pl.DataFrame, times: RankTimes | None) -> NextConfigurations | None:
     """The best three, or why there are none; None of a run without devices, where nobody would miss them.
 
-    `ranks` is `RANKS`, whose traces name their devices; a declared device goes before them.
+    `ranks` is `RANKS`, whose traces name their devices; a declared device goes before them. `times` are those of
+    the run's pipeline.
     """
     if review.kernels is None:
         return None
     try:
-        return _found(review, _recorded(ranks))
+        return _found(review, _recorded(ranks), times)
     except (DomainError, UsageError) as error:
         return NextConfigurations(reason=f"{error.message} ({error.hint})" if error.hint else error.message)
 
 
 def _recorded(ranks: pl.DataFrame) -> str | None:
-    """The one type of device that traces name; None where they name none or several."""
+    """The one type of device that traces name; None if they name none or several."""
     names = {name for text in ranks["devices"] for name, _ in device_types(text) if name}
     return names.pop() if len(names) == 1 else None
 
 
-def _found(review: Review, device: str | None) -> NextConfigurations:
+def _found(review: Review, device: str | None, times: RankTimes | None) -> NextConfigurations:
     job, cluster = _job(review, device)
     numbers = calibration(review, job)
     own = own_run(run_of(review), calibrated(job, numbers.measured))
@@ -61,27 +63,34 @@ def _found(review: Review, device: str | None) -> NextConfigurations:
     if changes is None:
         raise UsageError(f"{own.configuration.text()} is not a configuration that `plan job` knows", "see `plan job`")
     memory = price(own.job, own.configuration)[1]
+    step_ms = review.step.duration_ms.median or 0.0
+    noise_ns = max(review.step.noise_ms or 0.0, RUN_TO_RUN * step_ms) * _NS_PER_MS
+    known = Known(job=own.job, own=own.configuration, times=times, noise_ns=noise_ns)
+    options = sorted((_option(each, known, step_ms) for each in changes.best), key=lambda each: -each.saves_ms)
     return NextConfigurations(
         configuration=own.configuration.text(),
         cluster=cluster.name,
         step_factor=factor.value,
         step_error=factor.held_out_error,
         memory_bytes=memory,
-        options=[_option(each, own.job) for each in changes.best],
-        too_large=None if changes.too_large is None else _option(changes.too_large, own.job),
+        options=[each for each in options if each.saves_ms >= LEAST_SAVING * step_ms],
+        too_large=None if changes.too_large is None else _option(changes.too_large, known, step_ms),
         assumptions=[*own.taken, f"weights, gradients and optimizer as in the recipe {job.recipe.name}"],
     )
 
 
-def _option(change: Change, job: PlanJob) -> ConfigurationChange:
+def _option(change: Change, known: Known, step_ms: float) -> ConfigurationChange:
+    low, best, high = (each / _NS_PER_MS for each in saving(known, change.configuration))
     return ConfigurationChange(
         decision=change.decision,
         change=change.words,
         configuration=change.configuration.text(),
-        step_ms=change.step_ns / _NS_PER_MS,
-        saves_ms=change.saves_ns / _NS_PER_MS,
+        step_ms=step_ms - best,
+        saves_ms=best,
+        saves_low_ms=low,
+        saves_high_ms=high,
         memory_bytes=change.memory_bytes,
-        headroom_bytes=job.capacity_bytes - change.memory_bytes,
+        headroom_bytes=known.job.capacity_bytes - change.memory_bytes,
     )
 
 

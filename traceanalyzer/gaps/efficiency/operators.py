@@ -30,7 +30,7 @@ class RecordedOperators:
     formats: pl.DataFrame
     """From `measurements.roofline.number_formats`."""
     covered_share: float | None
-    """Of the rank whose matrix time has the fewest shapes; None where no rank has device kernels."""
+    """Of the rank whose matrix time has the fewest shapes; None if no rank has device kernels."""
     recomputed: Recomputed
     """What backward computes again."""
 

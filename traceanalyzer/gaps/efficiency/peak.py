@@ -33,7 +33,7 @@ class Peak:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofs:
-    """What bounds a single operator on a device; empty where the device is not known."""
+    """What bounds a single operator on a device; empty if the device is not known."""
 
     flops_per_second: Mapping[str, float] = field(default_factory=dict[str, float])
     """Peak of each number format."""
@@ -106,7 +106,7 @@ def _is_unknown(recorded: Recorded, hardware: Hardware | None) -> bool:
 
 
 def _spec(recorded: Recorded, hardware: Hardware | None) -> DeviceSpec | None:
-    """The type of all ranks' devices; None on a CPU. Raises `UsageError` where it is not one known type."""
+    """The type of all ranks' devices; None on a CPU. Raises `UsageError` if it is not one known type."""
     if not recorded.kernels.is_empty():
         found = [device_spec(text) for text in recorded.ranks["devices"].unique().sort()]
         specs = {spec.name: spec for spec in found if spec is not None}

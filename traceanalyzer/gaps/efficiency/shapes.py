@@ -29,7 +29,7 @@ class EfficiencyGap(SubjectPart):
     """From `measurements.roofline.roofline`, over all captured steps."""
     shapes: list[RooflineShape]
     flops: tuple[float, float] | None
-    """Of a step: by the recorded shapes, and as declared; None where they cannot be compared."""
+    """Of a step: by the recorded shapes, and as declared; None if they cannot be compared."""
     recompute: tuple[str, Recomputed] | None
     """What the job declares to compute again, and what the traces show."""
     recomputed: Recomputed

@@ -17,7 +17,7 @@ class StepFlops:
     hardware: float
     """With what backward computes again; equal to `total` where nothing is known of that."""
     attention: float | None
-    """Core attention, forward and backward, of `total`; None where the count does not separate it."""
+    """Core attention, forward and backward, of `total`; None if the count does not separate it."""
     recomputed_attention: float
     convention: str
 

@@ -101,7 +101,7 @@ def utilisation_gap(
 
 @dataclass(frozen=True, slots=True)
 class _Durations:
-    """Nanoseconds of a step; None where it is not known."""
+    """Nanoseconds of a step; None if it is not known."""
 
     traced: float | None
     wall_clock: float | None

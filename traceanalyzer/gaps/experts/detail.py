@@ -27,7 +27,7 @@ from traceanalyzer.measurements.experts.chain import expert_chain
 from traceanalyzer.measurements.experts.exposure import exposure
 from traceanalyzer.measurements.experts.loads import load_statistics, persistence
 from traceanalyzer.measurements.experts.overheads import expert_overheads
-from traceanalyzer.measurements.experts.traffic import traffic
+from traceanalyzer.measurements.experts.traffic import between_hosts, traffic
 from traceanalyzer.review import (
     ExchangeFigures,
     ExpertBlame,
@@ -69,7 +69,8 @@ def expert_tables(tables: Tables, splits: pl.DataFrame, records: pl.DataFrame | 
     matrix = traffic(splits)
     routing = complete_layers(tables.routing)
     times = expert_times(tables.expert_computation, routing)
-    expected = with_repaired(expected_transfers(splits, matrix), matrix)
+    slowest = between_hosts(matrix, tables.ranks)
+    expected = with_repaired(expected_transfers(splits, slowest), slowest)
     experts = tables.expert_computation.filter(pl.col("part").is_in(["experts", "experts_backward"]))
     noted = empty(ROUTING_RECORDS) if records is None else records
     beside = expert_overheads(noted, routing, tables.expert_computation, splits)
@@ -143,7 +144,7 @@ def own_loads(recorded: pl.DataFrame) -> list[OwnLoads]:
 def hot_spots(routing: pl.DataFrame, *, uneven: bool) -> list[HotSpot]:
     """The hottest rank and expert of every layer, and whether they stay the same, from complete `ROUTING`.
 
-    Unless loads are `uneven` beyond chance no pattern is told: someone is always fullest.
+    Unless loads are `uneven` beyond chance no pattern is reported: someone is always fullest.
     """
     units: tuple[tuple[LoadUnit, pl.DataFrame], ...] = (
         ("rank", rank_loads(routing)),

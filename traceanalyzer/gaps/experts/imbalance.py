@@ -89,7 +89,7 @@ def expert_gap(
     """Measure loads, waits and cost of the all-to-alls (`COLLECTIVE_SPLITS`) and set them against theory.
 
     `routing_records` (`ROUTING_RECORDS`) tell how many tokens were dropped; `recorded` (`EXECUTION_EXCHANGES`) what single
-    ranks sent and received where the traces do not; `hides_split` why waits cannot be told; `steps` the graphs of pipelined steps.
+    ranks sent and received where the traces do not; `hides_split` why waits cannot be known; `steps` the graphs of pipelined steps.
     """
     own_sequences = splits["sequence"]
     splits = with_directions(aligned_sequences(splits), tables.kernels, tables.actions)
@@ -247,12 +247,12 @@ def _shares(
 
 def _bandwidth(tables: Tables, exchanges: pl.DataFrame, withheld: list[Withheld]) -> float | None:
     """Median bus bandwidth in GB/s of the all-to-alls that carry tokens, where devices recorded them."""
-    told = exchanges.filter(pl.col("direction") != "count_exchange")["bus_bytes_per_second"].drop_nulls()
-    if tables.kernels.is_empty() or told.is_empty():
+    rates = exchanges.filter(pl.col("direction") != "count_exchange")["bus_bytes_per_second"].drop_nulls()
+    if tables.kernels.is_empty() or rates.is_empty():
         reason = "gloo records no transfer by itself" if tables.kernels.is_empty() else "no transfer is known by itself"
         withheld.append(Withheld(metric="all_to_all.bus_bandwidth_gbps", reason=reason))
         return None
-    return float(str(told.median())) / 1e9
+    return float(str(rates.median())) / 1e9
 
 
 def _known(value: float | None, metric: str, routing: pl.DataFrame, withheld: list[Withheld]) -> float | None:

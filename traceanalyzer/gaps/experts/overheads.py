@@ -10,7 +10,7 @@ from traceanalyzer.measurements.experts.traffic import unreadable_splits
 
 
 def overheads(chain: pl.DataFrame, exchanges: pl.DataFrame, routed: pl.DataFrame) -> dict[str, Any]:
-    """Per step, summed over ranks; null where the ranges or the side file that tell it are missing.
+    """Per step, summed over ranks; null if the ranges or the side file that tell it are missing.
 
     `chain` is `EXPERT_CHAIN`, `exchanges` are the all-to-alls of `COLLECTIVE_SPLITS`, `routed` is `ROUTING`.
     """
@@ -40,5 +40,5 @@ def _padding_ms(chain: pl.DataFrame, num_steps: int) -> float | None:
 
 
 def _total(chain: pl.DataFrame, column: str, divisor: float) -> float | None:
-    told = chain[column].drop_nulls()
-    return None if told.is_empty() else float(told.sum()) / divisor
+    recorded = chain[column].drop_nulls()
+    return None if recorded.is_empty() else float(recorded.sum()) / divisor

@@ -39,7 +39,7 @@ class NetworkPrice:
 
 
 def token_bytes(traffic: pl.DataFrame) -> float | None:
-    """Bytes of one routed token in `TRAFFIC`, forward; None where no split sizes say it."""
+    """Bytes of one routed token in `TRAFFIC`, forward; None if no split sizes say it."""
     known = traffic.filter(pl.col("tokens") > 0, pl.col("bytes") > 0, pl.col("direction") == "dispatch")
     return float(known["bytes"].sum()) / float(known["tokens"].sum()) if known.height else None
 
@@ -56,7 +56,7 @@ def network_price(
         size: bytes of a token.
         num_nodes: nodes that the ranks are spread over evenly.
 
-    Raises `UsageError` where ranks do not divide over the nodes.
+    Raises `UsageError` if ranks do not divide over the nodes.
     """
     found: dict[str, list[tuple[float, float]]] = {"before": [], "after": []}
     per_node = 0

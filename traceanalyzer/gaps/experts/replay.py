@@ -37,7 +37,7 @@ class Link:
     key: tuple[int, str, str, int] | None
     """Of the collective; None for the rest of a step after its last one."""
     local_ns: float
-    """From the end of the previous collectives to this one's arrival; below 0 where two reductions overlap."""
+    """From the end of the previous collectives to this one's arrival; below 0 if two reductions overlap."""
     transfer_ns: float = 0.0
     is_all_to_all: bool = False
     peers: frozenset[int] = frozenset()
@@ -286,7 +286,7 @@ def _per_row(computed: list[tuple[Link, tuple[int, str], float]]) -> float:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    """None where the rows of a member are not known."""
+    """None if the rows of a member are not known."""
     known = [value for value in values if value is not None]
     return sum(known) / len(known) if len(known) == len(values) else None
 

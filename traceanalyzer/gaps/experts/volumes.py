@@ -61,7 +61,7 @@ def volumes(
 
 
 def volume_theory(layer: ExpertLayer, job: Job, num_hosts: int | None) -> VolumeTheory:
-    """Forward bytes of one rank and layer by different ways; `num_hosts` of its group, None where not known."""
+    """Forward bytes of one rank and layer by different ways; `num_hosts` of its group, None if not known."""
     nodes = num_hosts if num_hosts and num_hosts > 1 and layer.num_experts % num_hosts == 0 else None
     distinct = None if nodes is None else _distinct_nodes(job.model, nodes)
     return VolumeTheory(
@@ -79,7 +79,7 @@ def volume_theory(layer: ExpertLayer, job: Job, num_hosts: int | None) -> Volume
 
 
 def layer_shape(tokens_per_rank: float, num_ranks: int, job: Job | None) -> ExpertLayer | None:
-    """The declared expert layer over `num_ranks` ranks; None where it is not declared or does not split evenly."""
+    """The declared expert layer over `num_ranks` ranks; None if it is not declared or does not split evenly."""
     if job is None or not job.model.num_experts or job.dtype.removeprefix("torch.") not in BYTES:
         return None
     try:

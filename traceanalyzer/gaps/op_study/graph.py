@@ -43,7 +43,7 @@ class OpGraph:
 
 
 def op_graph(ops: pl.DataFrame) -> OpGraph:
-    """The model from the first step of the first replica of `OPS`. Raises `InputError` where it does not fit the rules."""
+    """The model from the first step of the first replica of `OPS`. Raises `InputError` if it does not fit the rules."""
     first = ops.filter((pl.col("step") == ops["step"].min()) & (pl.col("replica") == ops["replica"].min()))
     num_stages = int(first["stage"].max() or 0) + 1  # type: ignore[arg-type, operator]
     if first["stage"].n_unique() != num_stages:

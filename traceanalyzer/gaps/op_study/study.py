@@ -56,7 +56,7 @@ class WhatIf:
     by_replica: dict[int, float]
     by_rank: dict[int, float]
     slowest_workers_share: float | None
-    """M_W; None where nothing is slow."""
+    """M_W; None if nothing is slow."""
     last_stage_share: float | None
     """M_S."""
     launched_ns: dict[int, float]
@@ -87,7 +87,7 @@ class WhatIf:
 
 
 def what_if(ops: pl.DataFrame) -> WhatIf:
-    """Replay `OPS` as measured, as ideal, and with parts of it ideal. Raises `InputError` where its rules do not fit."""
+    """Replay `OPS` as measured, as ideal, and with parts of it ideal. Raises `InputError` if its rules do not fit."""
     return _Study(ops).result()
 
 
@@ -235,7 +235,7 @@ def _transfers(graph: OpGraph, starts: Mapping[Node, Values], lasting: Mapping[N
 
 
 def _launch_delays(graph: OpGraph, starts: Mapping[Node, Values], lasting: Mapping[Node, Values]) -> dict[Node, Values]:
-    """From the last end of what an operation needs (else the step's first start) to its start; 0 where it starts before."""
+    """From the last end of what an operation needs (else the step's first start) to its start; 0 if it starts before."""
     begin = np.minimum.reduce(list(starts.values())).min(axis=1, keepdims=True)
     delays: dict[Node, Values] = {}
     for node in graph.needs:

@@ -319,7 +319,7 @@ def _letters(ops: Sequence[Op]) -> list[str]:
 
 
 def _order(name: ScheduleName, num_ranks: int, num_microbatches: int, num_chunks: int) -> RankOrders | None:
-    """The order of a candidate; None where it does not exist. Stages go round the ranks."""
+    """The order of a candidate; None if it does not exist. Stages go round the ranks."""
     try:
         if placement(name, num_ranks, num_chunks) != tuple(range(num_ranks)) * num_chunks:
             return None

@@ -174,7 +174,7 @@ def _with_order(actions: pl.DataFrame) -> pl.DataFrame:
 
 
 def _simulated_as(actions: pl.DataFrame, times: dict[str, int]) -> Simulation | None:
-    """The simulation of the first pipeline step of `actions`; None where its order cannot run."""
+    """The simulation of the first pipeline step of `actions`; None if its order cannot run."""
     orders, stage_ranks, _ = measured_orders(actions)
     try:
         return simulated(orders, stage_ranks, times)

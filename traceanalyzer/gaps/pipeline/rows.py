@@ -54,7 +54,7 @@ def pipeline_bubbles(shares: pl.DataFrame, actions: pl.DataFrame, waits: pl.Data
 
 
 def mean_wait_ms(waits: pl.DataFrame | None) -> float | None:
-    """What the mean rank waits for slower replicas after its phase, median over steps; None where a part is not known."""
+    """What the mean rank waits for slower replicas after its phase, median over steps; None if a part is not known."""
     if waits is None or waits["replica_wait_ns"].null_count():
         return None
     median = waits.group_by("step").agg(pl.col("replica_wait_ns").mean())["replica_wait_ns"].median()
@@ -62,7 +62,7 @@ def mean_wait_ms(waits: pl.DataFrame | None) -> float | None:
 
 
 def _waits(waits: pl.DataFrame | None, key: str) -> pl.DataFrame:
-    """`key`, `replica_wait_ms`: mean over ranks, median over steps; null where some of it is not known."""
+    """`key`, `replica_wait_ms`: mean over ranks, median over steps; null if some of it is not known."""
     if waits is None:
         return pl.DataFrame(schema={key: pl.Int32, "replica_wait_ms": pl.Float64})
     known = pl.when(pl.col("replica_wait_ns").null_count() == 0).then(pl.col("replica_wait_ns").mean())

@@ -1,4 +1,4 @@
-"""Actions of pipelines of which only some ranks were captured: no bubble can be measured, but blame can be told inside."""
+"""Actions of pipelines of which only some ranks were captured: no bubble can be measured, but blame can be given inside."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIN_RANKS = 2
 
 @dataclass(frozen=True, slots=True)
 class SampledPipeline:
-    """`ACTIONS` with `pipeline` of steps that every captured stage ran whole; empty where there are none."""
+    """`ACTIONS` with `pipeline` of steps that every captured stage ran whole; empty if there are none."""
 
     actions: pl.DataFrame
     num_stages: int

@@ -94,13 +94,22 @@ _LENGTHENS: dict[PipelineCause, str] = {
 """Parts of the attribution that lengthen the phase, as clauses."""
 
 
+UNEVEN_SEQUENCE = "mostly because attention is uneven along the sequence"
+
+
+def lengthened_ms(bubble: Bubble) -> float:
+    """By how much a phase is longer than its ideal, per step; infinite where that is not known."""
+    lost = bubble.attribution_ms
+    return float("inf") if lost is None else sum(max(0.0, getattr(lost, cause)) for cause in _LENGTHENS)
+
+
 @dataclass(frozen=True, slots=True)
 class Most:
     """What more than half of that comes from by which a phase is longer than its ideal."""
 
     clause: str
     cause: PipelineCause | None = None
-    """None where a rank is named in its place."""
+    """None if a rank is named in its place."""
     rank: int | None = None
 
 

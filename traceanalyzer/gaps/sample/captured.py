@@ -199,7 +199,12 @@ def _by_side(first: RankFigures, of: RankGroups) -> list[tuple[Members, str]]:
     return {
         "upstream": [(of.pipeline[:place], "the slowest stage lies before this one")],
         "downstream": [(of.pipeline[place + 1 :], "the slowest stage lies behind this one")],
-        "this": [(of.replicas, "this stage sets the pace: its replicas show whether the stage or a device is slow")],
+        "this": [
+            (
+                of.replicas,
+                "if a stage sets the pace, it is this one: its replicas show whether the stage or a device is slow",
+            )
+        ],
     }[first.side]
 
 

@@ -23,7 +23,7 @@ _FEWEST_STEPS = 3
 
 @dataclass(frozen=True, slots=True)
 class CaptureCheck:
-    """One check; `value` is None where it cannot be made, and `text` then says why."""
+    """One check; `value` is None if it cannot be made, and `text` then says why."""
 
     name: CaptureCheckName
     value: float | None
@@ -32,7 +32,7 @@ class CaptureCheck:
 
     @property
     def passed(self) -> bool | None:
-        """None where it is unknown."""
+        """None if it is unknown."""
         return None if self.value is None else self.value <= self.limit
 
 
@@ -77,6 +77,7 @@ def _orphans(kernels: pl.DataFrame, steps: pl.DataFrame) -> CaptureCheck:
     )
     inside = (
         kernels.filter(pl.col("kind").ne_missing(pl.lit("copy")))
+        .select("rank", "start_ns", "end_ns", "launch_start_ns")
         .join(span, on="rank")
         .filter((pl.col("start_ns") >= pl.col("first_ns")) & (pl.col("start_ns") < pl.col("last_ns")))
     )
@@ -126,5 +127,10 @@ def _open_end(steps: pl.DataFrame) -> CaptureCheck:
         return CaptureCheck(name, None, 0.0, "no step")
     num_open = steps.filter("open_end").height
     share = num_open / steps.height
-    text = f"{num_open} of {steps.height:,} step windows end with the capture, so no next step bounds their length"
+    which = (
+        "the only step window ends"
+        if steps.height == 1
+        else f"{num_open} of {steps.height:,} step windows {'ends' if num_open == 1 else 'end'}"
+    )
+    text = f"{which} with the capture and not with a next step, so the true length is not known"
     return CaptureCheck(name, share, 0.0, text)

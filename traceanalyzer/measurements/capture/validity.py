@@ -24,7 +24,7 @@ _EXPLAINED = 1 / 3
 
 @dataclass(frozen=True, slots=True)
 class Validity:
-    """Verdict on the timeline with the figures behind it; None where a figure was not recorded."""
+    """Verdict on the timeline with the figures behind it; None if a figure was not recorded."""
 
     verdict: HostVerdict
     """`unknown`: nothing was recorded."""

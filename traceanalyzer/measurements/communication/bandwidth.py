@@ -42,7 +42,7 @@ def with_link_time(rows: pl.DataFrame, links: pl.DataFrame | None) -> pl.DataFra
 
 
 def least_transfer_ns(num_bytes: pl.Expr, peak: pl.Expr) -> pl.Expr:
-    """Nanoseconds, rounded down, that bytes take at the peak of a device's links; null where either is not known."""
+    """Nanoseconds, rounded down, that bytes take at the peak of a device's links; null if either is not known."""
     return (num_bytes / peak * 1e9).floor().cast(pl.Int64)
 
 
@@ -62,7 +62,7 @@ def with_bandwidth(rows: pl.DataFrame) -> pl.DataFrame:
 
 
 def spread_of_groups(groups: pl.Series, links: pl.DataFrame) -> pl.DataFrame:
-    """Whether groups reach over hosts: `group`, `between_hosts`; null where a member's host is not known."""
+    """Whether groups reach over hosts: `group`, `between_hosts`; null if a member's host is not known."""
     hosts = links.select(pl.col("rank").alias("member"), pl.col("host").alias("member_host"))
     return (
         groups.alias("group")

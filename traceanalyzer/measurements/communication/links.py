@@ -11,7 +11,7 @@ from traceanalyzer.measurements.efficiency.devices import device_spec
 def links(ranks: pl.DataFrame) -> pl.DataFrame:
     """Host and peak of the scale-up links of every rank: `rank`, `host`, `link_bytes_per_second`, from `RANKS`.
 
-    One direction, all links of the device together; null where the device or its links are not known.
+    One direction, all links of the device together; null if the device or its links are not known.
     """
     rows = [
         (row["rank"], row["host"], _link_peak(row["devices"]))

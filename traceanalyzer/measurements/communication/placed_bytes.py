@@ -8,6 +8,8 @@ sizes say, or S/n; a message goes to its other end.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from traceanalyzer.schema import PLACED_BYTES, conform
@@ -49,6 +51,14 @@ def placed_bytes(collectives: pl.DataFrame, messages: pl.DataFrame, ranks: pl.Da
         .join(_crossing(sent, hosts), on=["rank", "role"], how="left", nulls_equal=True)
     )
     return conform(rows, PLACED_BYTES).sort("role", "rank", nulls_last=True)
+
+
+def hosts_of_groups(groups: pl.Series, hosts: Mapping[int, str | None]) -> dict[str, set[str | None]]:
+    """Hosts of the members of every group as text; None among them if that of a member is not known."""
+    return {
+        group: {hosts.get(int(member)) for member in group.split(",")}
+        for group in groups.drop_nulls().unique(maintain_order=True)
+    }
 
 
 def members_of(groups: pl.Series) -> pl.DataFrame:
@@ -115,15 +125,19 @@ def _as_sent(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.select(pl.col(name).cast(dtype) for name, dtype in _SENT.items())
 
 
+def _crosses(hosts: set[str | None]) -> bool | None:
+    """Whether a group has members on several hosts; None if that is not known."""
+    if len(hosts - {None}) > 1:
+        return True
+    return None if None in hosts else False
+
+
 def _crossing(sent: pl.DataFrame, hosts: pl.DataFrame) -> pl.DataFrame:
     """`rank`, `role`, `num_crossing`: groups with members on several hosts; null if that is not known of one."""
-    groups = members_of(sent["group"]).select("group", "rank").join(hosts, on="rank", how="left")
-    crossing = groups.group_by("group").agg(
-        pl.when(pl.col("host").drop_nulls().n_unique() > 1)
-        .then(pl.lit(value=True))
-        .when(pl.col("host").is_not_null().all())
-        .then(pl.lit(value=False))
-        .alias("crosses")
+    placed = hosts_of_groups(sent["group"], dict(hosts.iter_rows()))
+    crossing = pl.DataFrame(
+        {"group": list(placed), "crosses": list(map(_crosses, placed.values()))},
+        schema={"group": pl.String, "crosses": pl.Boolean},
     )
     used = sent.select("rank", "role", "group").unique().join(crossing, on="group", how="left")
     known = pl.col("crosses").is_not_null().all()

@@ -138,7 +138,7 @@ def _operations(kernels: pl.DataFrame, splits: pl.DataFrame, messages: pl.DataFr
         pl.col("_match").drop_nulls().sort().alias("matches"),
         pl.col("waits").any(),
     )
-    launched = kernels.select("rank", "index", "launch_end_ns")
+    launched = kernels.join(whole, on=["rank", "index"], how="semi").select("rank", "index", "launch_end_ns")
     order = pl.coalesce("launch_start_ns", "start_ns")
     return (
         whole.join(launched, on=["rank", "index"], how="left")

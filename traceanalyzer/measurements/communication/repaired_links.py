@@ -4,7 +4,8 @@ Every rank that exchanges bytes with a slow port is slowed as well, and so is th
 (`measurements.slow_exchange`). Of the other ranks' transfers, though, only the bytes exchanged with slow ports are slow:
 least squares of `latency + bytes with slow ports ÷ slow rate + other bytes ÷ rate`, each on the side (sent or received)
 that takes longer by the fit. Where they do not tell the rates apart (even exchanges), the slow ranks' own transfers join,
-all of whose bytes are slow; latency is left out where bytes do not vary. Repaired, all bytes pass at the latter rate.
+all of whose bytes are slow; latency is left out if bytes do not vary. Repaired, all bytes pass at the latter rate, and no
+transfer takes longer than in a faster group of the same kind.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def with_repaired(expected: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     repaired = (pl.col("_latency") + pl.col("_per_byte") * port_bytes).round().cast(pl.Int64)
     return (
         expected.join(rates, on="group", how="left", maintain_order="left")
-        .with_columns(pl.coalesce(repaired, "expected_ns").alias("repaired_ns"))
-        .drop("_latency", "_per_byte")
+        .with_columns(pl.min_horizontal(pl.coalesce(repaired, "expected_ns"), "usual_ns").alias("repaired_ns"))
+        .drop("_latency", "_per_byte", "usual_ns")
     )
 
 
@@ -96,7 +97,7 @@ def _tells_rates(rows: pl.DataFrame) -> bool:
 
 
 def _fit(rows: pl.DataFrame) -> Fit | None:
-    """From the transfers of ranks whose own ports are healthy; None where they tell no rate faster than the slow one."""
+    """From the transfers of ranks whose own ports are healthy; None if they tell no rate faster than the slow one."""
     if rows.height < MIN_SAMPLES:
         return None
     sent, received = (
@@ -109,7 +110,7 @@ def _fit(rows: pl.DataFrame) -> Fit | None:
 def _rates(sent: NDArray[np.float64], received: NDArray[np.float64], duration: NDArray[np.float64]) -> Fit | None:
     sides = np.greater_equal(sent.sum(axis=1), received.sum(axis=1))
     scaled = np.where(sides[:, None], sent, received)
-    columns = _told(scaled / scaled.max(axis=0).clip(1.0))
+    columns = _separated(scaled / scaled.max(axis=0).clip(1.0))
     if columns is None:
         return None
     found, known = np.zeros(3), 1.0
@@ -123,8 +124,8 @@ def _rates(sent: NDArray[np.float64], received: NDArray[np.float64], duration: N
     return (max(latency, 0.0), healthy) if known <= MAX_LEFT and 0 <= healthy < slow else None
 
 
-def _told(design: NDArray[np.float64]) -> list[int] | None:
-    """Columns whose coefficients follow from the samples: all, or those of bytes alone; None where not even these do."""
+def _separated(design: NDArray[np.float64]) -> list[int] | None:
+    """Columns whose coefficients follow from the samples: all, or those of bytes alone; None if not even these do."""
     for columns in ([0, 1, 2], [1, 2]):
         if np.linalg.matrix_rank(design[:, columns]) == len(columns):
             return columns

@@ -23,27 +23,45 @@ MIN_SAMPLES = 8
 """Fewer transfers give no line."""
 MAX_PAIRED = 400
 """Samples whose pairwise slopes are taken: every n-th in order of bytes."""
+SLOW_GROUP = 1.25
+"""A group that takes so many times as long for the same bytes as others of its size is slow as a whole."""
 ALONE = 2.0
 """A rank with so many times the excess of the next one is the only slow one."""
+ALONE_OF_THREE = 1.5
+"""Likewise of three members: half the bytes of the other two pass its link, so that they have half its excess."""
 CLEAR_CORRELATION = 0.3
 """By how much excess must follow sent bytes more than received ones, or the other way, to tell which."""
+
+Line = tuple[float, float]
+"""Latency in nanoseconds, nanoseconds per byte."""
+Lines = dict[str, Line | None]
+"""By group."""
 
 
 def expected_transfers(splits: pl.DataFrame, matrix: pl.DataFrame) -> pl.DataFrame:
     """All-to-alls with known split and bytes: what the transfer took, and what the run's own line says.
 
-    `EXCHANGE`, `rank`, `index`, `sent_bytes`, `received_bytes`, `transfer_ns`, `expected_ns`, and `balanced_ns`: the line at the
-    mean bytes of a member, as if loads were even.
+    `EXCHANGE`, `rank`, `index`, `sent_bytes`, `received_bytes`, `transfer_ns`, `expected_ns`, `balanced_ns` (the line at the mean
+    bytes of a member, as if loads were even), and `usual_ns` (a fast group's line, where the own one is far slower).
     `expected_ns` is null with fewer than eight transfers; where all bytes are equal it is the median transfer.
     """
     known = splits.filter((pl.col("kind") == "all_to_all") & pl.col("transfer_ns").is_not_null())
     rows = known.join(byte_loads(matrix), on=[*EXCHANGE, "rank"], nulls_equal=True)
     rows = rows.with_columns(pl.max_horizontal("sent_bytes", "received_bytes").alias("port_bytes"))
-    expected = [_with_line(part) for _, part in rows.group_by("group", maintain_order=True)]
-    columns = [*EXCHANGE, "rank", "index", "sent_bytes", "received_bytes", "transfer_ns", "expected_ns", "balanced_ns"]
+    own, usual = _lines(rows)
+    parts = [(str(group), part) for (group,), part in rows.group_by("group", maintain_order=True)]
+    by_own = [_with_line(part, own[group]) for group, part in parts]
+    by_usual = [_with_line(part, usual[group]) for group, part in parts]
+    patterns = slow_patterns(slow_ports(pl.concat(by_own))) if parts else pl.DataFrame({"group": [], "pattern": []})
+    explained = set(patterns.filter(pl.col("pattern") != "mixed")["group"].to_list())
+    expected = [
+        (mine if group in explained else other).with_columns(other["expected_ns"].alias("usual_ns"))
+        for (group, _), mine, other in zip(parts, by_own, by_usual, strict=True)
+    ]
+    columns = [*EXCHANGE, "rank", "index", "sent_bytes", "received_bytes", "transfer_ns"]
+    columns += ["expected_ns", "balanced_ns", "usual_ns"]
     if not expected:
-        none = pl.lit(None, pl.Int64)
-        return rows.with_columns(none.alias("expected_ns"), none.alias("balanced_ns")).select(columns)
+        return rows.with_columns(pl.lit(None, pl.Int64).alias(name) for name in columns[-3:]).select(columns)
     return pl.concat(expected).select(columns)
 
 
@@ -98,7 +116,8 @@ def slow_ports(expected: pl.DataFrame) -> pl.DataFrame:
 
     `side` is `row` (its sends are slow), `column` (its receives are) or `row or column` where its sends and receives are
     too alike to tell; from the correlation of excess with either over the exchanges of a group. Medians over exchanges;
-    ranks whose excess is under a fifth of their transfer, or below 0 in a quarter of the exchanges, are left out.
+    ranks whose excess is under a fifth of their transfer, or below 0 in a quarter of the exchanges, are left out, and so are
+    those beside one that exceeds them twice over: they only wait on its link.
     """
     known = expected.filter(pl.col("expected_ns").is_not_null()).with_columns(
         (pl.col("transfer_ns") - pl.col("expected_ns")).alias("excess_ns")
@@ -117,8 +136,14 @@ def slow_ports(expected: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("column"))
         .otherwise(pl.lit("row or column"))
     )
+    of_three = pl.col("group").str.count_matches(",", literal=True) == 2
+    alone = pl.when(of_three).then(ALONE_OF_THREE).otherwise(ALONE)
+    second = pl.col("excess_ns").sort(descending=True).get(1, null_on_oob=True).over("group")
+    first = pl.col("excess_ns").max().over("group")
+    stands_alone = (first >= alone * second).fill_null(value=False)
     return (
         rows.filter((pl.col("excess_ns") > MATERIAL_SHARE * pl.col("transfer_ns")) & (pl.col("low_ns") > 0))
+        .filter(~stands_alone | (pl.col("excess_ns") == first))
         .select("group", "rank", "excess_ns", side.alias("side"))
         .sort("group", "excess_ns", descending=[False, True])
     )
@@ -129,7 +154,7 @@ def slow_patterns(ports: pl.DataFrame) -> pl.DataFrame:
 
     `group`, `pattern`, `sender`, `receiver`: a `row` (one sender), a `column` (one receiver), `row or column` (one rank,
     both ends named), a `point` (one pair: exactly two ranks, alike in excess, one that sends and one that receives), or
-    `mixed`. A rank that exceeds every other one's excess twice over stands alone: the others only wait on its link.
+    `mixed`.
     """
     rows = [_pattern(str(group), part) for (group,), part in ports.group_by("group", maintain_order=True)]
     schema = {"group": pl.String, "pattern": pl.String, "sender": pl.Int32, "receiver": pl.Int32}
@@ -148,9 +173,30 @@ def _pattern(group: str, ports: pl.DataFrame) -> tuple[str, str, int | None, int
     return group, "mixed", None, None
 
 
-def _with_line(rows: pl.DataFrame) -> pl.DataFrame:
-    """Add `expected_ns` and `balanced_ns` from the line through all transfers of one group."""
-    line = _line(rows["port_bytes"].to_numpy().astype(float), rows["transfer_ns"].to_numpy().astype(float))
+def _lines(rows: pl.DataFrame) -> tuple[Lines, Lines]:
+    """The own line of every group; and likewise, with that of a fast group of its kind where its own is far slower."""
+    own: Lines = {}
+    alike: dict[tuple[int, bool | None], list[str]] = {}
+    for (group, between), part in rows.group_by("group", "between_hosts", maintain_order=True):
+        own[str(group)] = _line(
+            part["port_bytes"].to_numpy().astype(float), part["transfer_ns"].to_numpy().astype(float)
+        )
+        alike.setdefault((str(group).count(","), between), []).append(str(group))  # pyright: ignore[reportArgumentType]
+    found = dict(own)
+    for groups in alike.values():
+        lines = [line for group in groups if (line := own[group]) is not None]
+        usual_bytes = float(rows.filter(pl.col("group").is_in(groups))["port_bytes"].to_numpy().mean())
+        lines.sort(key=lambda line: line[0] + line[1] * usual_bytes)
+        fast = lines[(len(lines) - 1) // 4] if lines else None
+        for group in groups:
+            line = own[group]
+            if line and fast and line[0] + line[1] * usual_bytes > SLOW_GROUP * (fast[0] + fast[1] * usual_bytes):
+                found[group] = fast
+    return own, found
+
+
+def _with_line(rows: pl.DataFrame, line: Line | None) -> pl.DataFrame:
+    """Add `expected_ns` and `balanced_ns` of one group's transfers."""
     mean = pl.col("sent_bytes").mean().over(EXCHANGE)
     at = {"expected_ns": pl.col("port_bytes"), "balanced_ns": mean}
     if line is None:
@@ -160,7 +206,7 @@ def _with_line(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _line(num_bytes: NDArray[np.float64], duration: NDArray[np.float64]) -> tuple[float, float] | None:
+def _line(num_bytes: NDArray[np.float64], duration: NDArray[np.float64]) -> Line | None:
     """Latency and time per byte, neither below 0; None with too few samples."""
     if len(num_bytes) < MIN_SAMPLES:
         return None

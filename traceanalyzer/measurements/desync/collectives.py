@@ -35,7 +35,7 @@ class Apart:
     sequence: int
     operation: str
     ranks: tuple[int, ...]
-    """Who stands out; empty where no majority tells."""
+    """Who stands out; empty if no majority tells."""
     others: tuple[int, ...]
     calls: tuple[tuple[str, tuple[int, ...]], ...] = ()
     """What was called, and by whom."""
@@ -177,7 +177,7 @@ def _difference(group: _Group, number: int, called: dict[int, _Call], agreed: Co
 def _shift(group: _Group, rank: int, number: int, usual: list[int]) -> tuple[int, int] | None:
     """By how many calls a rank is ahead (more than 0) or behind from `number` on, and how many calls prove it.
 
-    None where no shift fits, or one ahead and one behind fit alike.
+    None if no shift fits, or one ahead and one behind fit alike.
     """
     own = group.calls[rank]
     reference: dict[int, str] = {}
@@ -215,7 +215,7 @@ def _who_is_missing(
 def _unexplained(
     group: _Group, number: int, present: set[int], reach: Mapping[int, int | None], *, all_dumps: bool
 ) -> Apart | None:
-    """Which members are not known to have made a call; None where all made it."""
+    """Which members are not known to have made a call; None if all made it."""
     called, members = group.under(number), group.possible(present)
     waiting = [rank for rank, call in called.items() if not call.ended]
     made = [call.created_ns for call in called.values() if call.created_ns is not None]

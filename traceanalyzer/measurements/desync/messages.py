@@ -57,8 +57,8 @@ def messages_apart(flight: pl.DataFrame, dumps: pl.DataFrame, *, all_dumps: bool
         if gone and apart[0] != "size":
             apart = ("no_dump" if all_dumps else "left_out", "", "")
         found.append(MessageApart(apart[0], group, source, target, *apart[1:], gone=gone))
-    told = [apart for apart in found if apart.kind != "under_way"]
-    return _crossed(told) if told else found[:1]
+    finished = [apart for apart in found if apart.kind != "under_way"]
+    return _crossed(finished) if finished else found[:1]
 
 
 def _ends(flight: pl.DataFrame) -> dict[tuple[str, int, int], dict[str, list[_End]]]:

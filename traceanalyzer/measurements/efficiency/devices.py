@@ -19,7 +19,7 @@ _DEVICES = msgspec.json.Decoder(list[_Device])
 
 
 def device_types(properties: str | None) -> set[tuple[str, int | None]]:
-    """Distinct names and compute units in `RANKS.devices`; empty where there are none or they cannot be read."""
+    """Distinct names and compute units in `RANKS.devices`; empty if there are none or they cannot be read."""
     try:
         return {(device.name, device.numSms) for device in _DEVICES.decode(properties or "[]")}
     except msgspec.MsgspecError:
@@ -27,9 +27,9 @@ def device_types(properties: str | None) -> set[tuple[str, int | None]]:
 
 
 def device_spec(properties: str | None) -> DeviceSpec | None:
-    """The one known type of a host's devices; None where they are named by no trace.
+    """The one known type of a host's devices; None if they are named by no trace.
 
-    Raises `UsageError` where the type is not known or the host has several.
+    Raises `UsageError` if the type is not known or the host has several.
     """
     types = device_types(properties)
     if not types:

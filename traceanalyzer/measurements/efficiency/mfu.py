@@ -16,7 +16,7 @@ def step_durations(windows: pl.DataFrame) -> pl.DataFrame:
 
     It is the longest rank's window. Windows of a rank follow each other without a gap, so this is the pace of the job;
     from the first rank's start to the last rank's end would count the stagger of the ranks in every step anew. Steps
-    whose end is open, or of which kernels are missing, on some rank are left out where others are whole.
+    whose end is open, or of which kernels are missing, on some rank are left out if others are whole.
     """
     missing = pl.col("num_missing_kernels") > 0 if "num_missing_kernels" in windows.columns else pl.lit(value=False)
     steps = windows.group_by("step").agg(

@@ -56,7 +56,7 @@ class Recomputed:
     """What says so, or why nothing does."""
     confidence: float = 0.0
     share: float | None = None
-    """Forward matrix multiplications and attentions run again ÷ run at first; None where operators do not show it."""
+    """Forward matrix multiplications and attentions run again ÷ run at first; None if operators do not show it."""
     num_begun: int = 0
     """Forward operators begun again and not computed."""
 
@@ -215,7 +215,7 @@ def _kind(gemms: tuple[int, int], attentions: tuple[int, int]) -> Recomputation:
 
 
 def _by_kernels(kernels: pl.DataFrame) -> Recomputed | None:
-    """From the launches of fused attention kernels inside steps; None where they do not show it."""
+    """From the launches of fused attention kernels inside steps; None if they do not show it."""
     name = pl.col("name").cast(pl.String)
     main = kernels.filter(pl.col("step").is_not_null() & (pl.col("kind") == "attention")).filter(
         ~name.str.contains(_KERNEL_BESIDE)

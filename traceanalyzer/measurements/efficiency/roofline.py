@@ -35,7 +35,8 @@ def operator_times(operators: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
     `operators` is `SHAPE_FLOPS`, `kernels` is `KERNELS`. Null where a rank has kernels but none was launched by the
     operator (inside a graph, or outside the capture).
     """
-    launched = kernels.filter(pl.col("launch_start_ns").is_not_null()).sort("launch_start_ns")
+    mine = kernels.join(operators, on=["rank", "cycle"], how="semi")
+    launched = mine.filter(pl.col("launch_start_ns").is_not_null()).sort("launch_start_ns")
     inside = (
         launched.select(
             "rank",
@@ -67,8 +68,8 @@ def operator_times(operators: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
 
 @in_rank_groups
 def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
-    """`KERNELS` with `shape`: operator and sizes of what launched each, from `SHAPE_FLOPS`; null where none was recorded."""
-    told = operators.filter(pl.col("shape").is_not_null()).select(
+    """`KERNELS` with `shape`: operator and sizes of what launched each, from `SHAPE_FLOPS`; null if none was recorded."""
+    shaped = operators.filter(pl.col("shape").is_not_null()).select(
         "rank",
         "cycle",
         pl.col("thread").alias("launch_thread"),
@@ -76,12 +77,14 @@ def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
         pl.col("end_ns").alias("_to_ns"),
         pl.concat_str("name", pl.lit(" "), "shape").alias("_shape"),
     )
+    if shaped.is_empty():
+        return conform(kernels.drop("shape", strict=False), KERNELS)
     inside = pl.col("launch_start_ns") < pl.col("_to_ns")
     found = (
         kernels.filter(pl.col("launch_start_ns").is_not_null())
         .sort("launch_start_ns")
         .join_asof(
-            told.sort("_from_ns"),
+            shaped.sort("_from_ns"),
             left_on="launch_start_ns",
             right_on="_from_ns",
             by=["rank", "cycle", "launch_thread"],
@@ -138,7 +141,7 @@ def roofline(
     Args:
         timed: operators with `duration_ns`, from `operator_times`.
         peak_flops_per_second: dense or measured peak by number format (`bf16`, ...).
-        memory_bytes_per_second: None where it is not known; then only the peak bounds.
+        memory_bytes_per_second: None if it is not known; then only the peak bounds.
 
     Returns:
         `name`, `kind`, `dtype`, `shape`, `num_calls`, `duration_ns`, `flops`, `bytes`, `flops_per_second`,

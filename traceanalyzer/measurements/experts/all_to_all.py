@@ -40,7 +40,7 @@ def sent_loads(routing: pl.DataFrame) -> pl.DataFrame:
 
 
 def expert_loads(routing: pl.DataFrame) -> pl.DataFrame:
-    """Tokens received by every expert: `step`, `layer`, `group`, `expert`, `tokens`; empty where only ranks are known."""
+    """Tokens received by every expert: `step`, `layer`, `group`, `expert`, `tokens`; empty if only ranks are known."""
     known = routing.filter(pl.col("expert").is_not_null())
     return known.group_by([*_LAYER, "expert"]).agg(pl.col("tokens").sum()).sort([*_LAYER, "expert"])
 

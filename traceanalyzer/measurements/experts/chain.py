@@ -20,7 +20,7 @@ def expert_chain(
 ) -> pl.DataFrame:
     """`EXPERT_CHAIN` of `ROUTING`, `COLLECTIVE_SPLITS`, `TRAFFIC`, `expert_times` and `expert_overheads`.
 
-    A cell is null where its source is missing: tokens without routing, waits without a split, times without ranges.
+    A cell is null if its source is missing: tokens without routing, waits without a split, times without ranges.
     """
     exchanges = splits.filter((pl.col("kind") == "all_to_all") & pl.col("layer").is_not_null())
     parts = [_tokens(routing), _bytes(matrix), _waits(exchanges), _caused(exchanges), _durations(times), overheads]

@@ -67,6 +67,22 @@ def byte_loads(matrix: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(pl.col("sent_bytes", "received_bytes").fill_null(0)).sort(*EXCHANGE, "rank")
 
 
+def between_hosts(matrix: pl.DataFrame, hosts: pl.DataFrame) -> pl.DataFrame:
+    """`TRAFFIC` without what stays on a host, of the exchanges that reach over hosts; all of the others.
+
+    Links between hosts are so much slower that an exchange over both lasts as long as they need. `hosts` has `rank` and `host`;
+    exchanges of ranks whose host is not known stay as they are.
+    """
+    places = hosts.select(pl.col("rank").cast(pl.Int32), "host").unique("rank", keep="first")
+    placed = matrix.join(places.rename({"rank": "source"}), on="source", how="left", maintain_order="left").join(
+        places.rename({"rank": "target", "host": "_target_host"}), on="target", how="left", maintain_order="left"
+    )
+    known = pl.all_horizontal(pl.col("host", "_target_host").is_not_null()).all().over(EXCHANGE)
+    crosses = (pl.col("host") != pl.col("_target_host")).fill_null(value=False)
+    reaches = known & (crosses & (pl.col("bytes") > 0)).any().over(EXCHANGE)
+    return placed.filter(~reaches | crosses).select(matrix.columns)
+
+
 def _by_peer(exchanges: pl.DataFrame, side: str) -> pl.DataFrame:
     """`EXCHANGE`, `rank`, `peer`, `tokens`, `bytes` of one side. Even splits give bytes alone: rows are not recorded."""
     splits, size = pl.col(f"{side}_splits"), pl.col("members").list.len().cast(pl.Int64)

@@ -34,7 +34,7 @@ _RANK = ["pipeline", "step", "rank"]
 
 
 def producer_release(actions: pl.DataFrame) -> pl.DataFrame:
-    """Add `needed_ns`: when what the action needs was handed on; null where it needs nothing or it was not captured.
+    """Add `needed_ns`: when what the action needs was handed on; null if it needs nothing or it was not captured.
 
     A forward needs the same microbatch's forward on the stage before; an input-gradient or full backward needs the
     backward on the stage after, on the last stage its own forward; a weight-gradient needs its own input-gradient.
@@ -137,7 +137,7 @@ def bubble(
 
     `actions` is `ACTIONS` with `pipeline`, and with `comm_dp_ns` where exposed exchanges between replicas inside them are
     known; actions of one rank must not overlap. `transfers` has `rank`, `start_ns`, `end_ns` of pipeline messages on their
-    way; None where none are recorded. `exchanges` is what `replica_waits.replica_exchanges` gives. The parts of each row
+    way; None if none are recorded. `exchanges` is what `replica_waits.replica_exchanges` gives. The parts of each row
     satisfy `phase = chunk + warmup + steady + drain + transfer + dp_wait + dp_transfer + overhead` exactly.
     """
     if "comm_dp_ns" not in actions.columns:

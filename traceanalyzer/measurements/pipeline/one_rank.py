@@ -43,7 +43,7 @@ class OneRank:
     pace_ns: float | None
     """Start to start of equal chunks in the steady part: the slowest stage plus the latency of messages."""
     side: StageSide | None
-    """Where the slowest stage lies: `upstream`, `downstream`, `this`; None where it is unknown."""
+    """Where the slowest stage lies: `upstream`, `downstream`, `this`; None if it is unknown."""
     side_reason: str | None
     """Why it cannot."""
 

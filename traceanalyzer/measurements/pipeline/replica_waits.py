@@ -30,7 +30,7 @@ def replica_exchanges(splits: pl.DataFrame) -> pl.DataFrame:
 def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFrame, *, all_here: bool) -> pl.DataFrame:
     """What every rank waited for slower replicas after its own pipeline phase: `pipeline`, `rank`, `step`, `replica_wait_ns`.
 
-    Waits in exchanges between replicas after the phase, less what the rank computed meanwhile; null where no such exchange
+    Waits in exchanges between replicas after the phase, less what the rank computed meanwhile; null if no such exchange
     was captured, or one does not show its wait.
 
     Args:
@@ -47,7 +47,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
         .join(ends, on=_KEYS)
         .filter(pl.col("end_ns") > pl.col("_from"))
     )
-    stated = after.group_by(_KEYS).agg((pl.col("wait_ns").null_count() == 0).alias("_told"))
+    stated = after.group_by(_KEYS).agg((pl.col("wait_ns").null_count() == 0).alias("_stated"))
     waited_until = pl.col("start_ns") + pl.col("wait_ns")
     waits = after.filter(pl.col("wait_ns").is_not_null()).select(
         *_KEYS,
@@ -59,7 +59,7 @@ def replica_waits(table: pl.DataFrame, splits: pl.DataFrame, kernels: pl.DataFra
     waited = merged.group_by(_KEYS).agg(
         (pl.col("end_ns") - pl.col("start_ns") - pl.col("_computing")).sum().alias("replica_wait_ns")
     )
-    amount = pl.when("_told").then(pl.col("replica_wait_ns").fill_null(0)).alias("replica_wait_ns")
+    amount = pl.when("_stated").then(pl.col("replica_wait_ns").fill_null(0)).alias("replica_wait_ns")
     return (
         ends.join(waited, on=_KEYS, how="left")
         .join(stated, on=_KEYS, how="left")

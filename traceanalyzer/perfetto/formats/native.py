@@ -22,7 +22,7 @@ _BUFFER = 1 << 20
 
 
 def protocol() -> Any:  # noqa: ANN401 - generated classes have no useful types
-    """Perfetto's published message types. Raises `UsageError` where the package is not installed."""
+    """Perfetto's published message types. Raises `UsageError` if the package is not installed."""
     try:
         return importlib.import_module("perfetto.protos.perfetto.trace.perfetto_trace_pb2")
     except ImportError:

@@ -27,7 +27,7 @@ _NS_PER_MS = 1e6
 
 
 def owners(rank: int, source: Source, window: Window, asked: pl.DataFrame) -> Track | None:
-    """Who owns which time of a rank; None where nothing tells it. `asked` are moments at which a flow leaves (`Operations.owners`)."""
+    """Who owns which time of a rank; None if nothing tells it. `asked` are moments at which a flow leaves (`Operations.owners`)."""
     segments = source.owners(rank)
     if segments is None:
         return None
@@ -51,7 +51,7 @@ def owners(rank: int, source: Source, window: Window, asked: pl.DataFrame) -> Tr
 def idle(source: Source) -> pl.DataFrame:
     """The bubble in time: `pipeline`, `step`, `rank`, `part`, `start_ns`, `end_ns`; parts as in `BUBBLE`.
 
-    Empty where the table's sums cannot be told in time: a kept result does not say what an action without known schedule needs.
+    Empty if the table's sums cannot be placed in time: a kept result does not say what an action without known schedule needs.
     """
     columns = ["pipeline", "step", "rank", "part", "start_ns", "end_ns"]
     table, actions = source.whole("bubble"), source.pipeline

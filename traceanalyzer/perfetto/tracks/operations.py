@@ -54,7 +54,7 @@ class Operations:
     num_flows: int
 
     def communication(self, rank: int) -> list[Track]:
-        """A track for each dimension: operations, in them wait and transfer where these can be told apart."""
+        """A track for each dimension: operations, in them wait and transfer where these can be distinguished."""
         own = self.rows.filter(pl.col("rank") == rank).sort("start_ns", maintain_order=True)
         roles = own["role"].unique(maintain_order=True).sort(nulls_last=True).to_list()
         return [_communication(role, own.filter(pl.col("role").eq_missing(role))) for role in roles]
@@ -91,11 +91,11 @@ def operations(source: Source, window: Window, with_owners: Iterable[int]) -> Op
     culprits = _last_action(waits, actions)
     acting = culprits.filter(pl.col("action").is_not_null())
     asked = _owners_asked(waits.join(acting, on="op", how="anti"), source, window, with_owners)
-    told = _joined(rows, _message_flows(rows), _collective_flows(rows), _wait_flows(acting, asked))
+    joined = _joined(rows, _message_flows(rows), _collective_flows(rows), _wait_flows(acting, asked))
     out = acting.group_by("action").agg(pl.col("flow").alias("out"))
     actions = actions.join(out, on="action", how="left", maintain_order="left").with_columns(_listed("out"))
-    num = sum(told.select(pl.col(name).list.len().sum()).item() or 0 for name in _ENDS)
-    return Operations(told, actions, asked.select("rank", "at_ns", "flow"), num)
+    num = sum(joined.select(pl.col(name).list.len().sum()).item() or 0 for name in _ENDS)
+    return Operations(joined, actions, asked.select("rank", "at_ns", "flow"), num)
 
 
 _ENDS = ("into_whole", "into_transfer", "into_arrival", "into_wait", "into_during")

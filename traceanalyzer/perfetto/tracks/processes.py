@@ -15,29 +15,29 @@ from traceanalyzer.perfetto.window import Choice, Window, window
 
 
 @dataclass
-class Told:
+class Remarks:
     """What a reader must know of a timeline beside what it shows."""
 
     notes: list[str] = field(default_factory=list[str])
     num_flows: int = 0
 
 
-def processes(source: Source, choice: Choice, told: Told, *, cpu: bool) -> Iterator[Process]:
+def processes(source: Source, choice: Choice, remarks: Remarks, *, cpu: bool) -> Iterator[Process]:
     """Everything that is drawn of the chosen part; recorded work of one rank is in memory at a time.
 
-    `cpu` asks for the host's threads. Raises `UsageError` where nothing was chosen.
+    `cpu` asks for the host's threads. Raises `UsageError` if nothing was chosen.
     """
     chosen = window(choice, ranks_of(source), source.whole("steps"))
-    drawn = _with_owners(source, chosen, told)
+    drawn = _with_owners(source, chosen, remarks)
     found = operations(source, chosen, drawn)
-    told.num_flows = found.num_flows
+    remarks.num_flows = found.num_flows
     idle = accounts.idle(source)
     if idle.is_empty() and not source.whole("bubble").is_empty():
-        told.notes.append(
+        remarks.notes.append(
             "the bubble is not drawn: this result does not say what each action waited for; give the traces"
         )
     if source.recorded is None and source.table("kernels").head(1).collect().height:
-        told.notes.append("kernels do not have recorded arguments: no trace is at hand (--traces CAPTURE)")
+        remarks.notes.append("kernels do not have recorded arguments: no trace is at hand (--traces CAPTURE)")
     top = max(chosen.ranks) + 2
     yield Process(top, "job", (), [*accounts.ranks_idle(idle, chosen), *accounts.blame_counters(source, chosen)])
     yield Process(top + 1, "ideal schedule", list(schedule.ideal(source, chosen)))
@@ -45,14 +45,14 @@ def processes(source: Source, choice: Choice, told: Told, *, cpu: bool) -> Itera
         yield _rank(rank, source, chosen, found, idle, cpu=cpu, with_owners=rank in drawn)
 
 
-def _with_owners(source: Source, chosen: Window, told: Told) -> list[int]:
-    """Ranks whose owners can be told."""
+def _with_owners(source: Source, chosen: Window, remarks: Remarks) -> list[int]:
+    """Ranks whose owners are known."""
     if source.has_main_threads:
         return list(chosen.ranks)
     on_device = set(source.table("kernels").select(pl.col("rank").unique()).collect()["rank"])
     without = [rank for rank in chosen.ranks if rank not in on_device]
     if without:
-        told.notes.append(
+        remarks.notes.append(
             f"{len(without)} of {len(chosen.ranks)} ranks have no device and so no accounting here: this result was kept "
             "without their main threads; make it again, or give the traces"
         )

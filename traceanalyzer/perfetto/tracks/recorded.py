@@ -23,12 +23,12 @@ def streams(
     `events` are the rank's recorded events, for the kernels' own arguments; `calls` the launching calls that are drawn, as
     `launch_flows` gives them.
     """
-    told = (
+    bars = (
         kernels if events is None else kernels.join(_arguments(events), on=_KERNEL, how="left", maintain_order="left")
     )
     if calls is not None:
         flows = calls.select("cycle", pl.col("kernel_index").alias("index"), pl.concat_list("flow").alias("into"))
-        told = told.join(flows, on=_KERNEL, how="left", maintain_order="left").with_columns(
+        bars = bars.join(flows, on=_KERNEL, how="left", maintain_order="left").with_columns(
             pl.col("into").fill_null([])
         )
     launched = (pl.col("start_ns") - pl.col("launch_start_ns")).alias("since_launch_ns")
@@ -38,7 +38,7 @@ def streams(
         pl.when("cut").then(pl.lit(value=True)).alias("cut"),
     ]
     for key, own in (
-        told.sort("stream", "start_ns", "index").partition_by("stream", as_dict=True, maintain_order=True).items()
+        bars.sort("stream", "start_ns", "index").partition_by("stream", as_dict=True, maintain_order=True).items()
     ):
         kind = pl.concat_str(pl.lit("kernel,"), pl.col("kind").cast(pl.String))
         lanes = in_lanes(

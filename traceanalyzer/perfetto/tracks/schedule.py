@@ -33,12 +33,12 @@ def actions(rank: int, kept: pl.DataFrame) -> Track:
 
 def findings(rank: int, source: Source, window: Window) -> Track:
     """Findings about a moment of this rank."""
-    told = [
+    moments = [
         {name: getattr(found, name) for name in _FINDING}
         for found in source.review.findings
         if found.rank == rank and found.start_ns is not None and found.end_ns is not None and not found.passed
     ]
-    own = window.kept(pl.DataFrame(told, schema=_FINDING))
+    own = window.kept(pl.DataFrame(moments, schema=_FINDING))
     return Track("findings", slices(own, pl.col("title"), pl.lit("finding"), ["id", "evidence", "worth_ms"]))
 
 

@@ -27,6 +27,13 @@ class RankFault(Part, frozen=True, kw_only=True):
     call: Annotated[str | None, Meta(description="What the launching thread did instead; null: not recorded.")] = None
     basis: FaultBasis
     peers: Annotated[list[int], Meta(description="Ranks that do the same work.")] = []
+    not_all_counted: Annotated[
+        bool,
+        Meta(description="Of a link: its reductions are not in the price, for nothing shows what they should take."),
+    ] = False
+    beside: Annotated[
+        list[int], Meta(description="Of basis `together`: the other ranks of the repair that is priced.")
+    ] = []
     slowdown: Annotated[
         float | None, Meta(description="Own time beyond the peers': theirs is 1; of computation, or of the link.")
     ] = None

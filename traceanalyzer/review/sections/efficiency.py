@@ -78,6 +78,11 @@ class ConfigurationChange(Part, frozen=True, kw_only=True):
     configuration: Annotated[str, Meta(description="The whole of it.")]
     step_ms: float
     saves_ms: Annotated[float, Meta(description="Of this run's step. Savings of several changes do not add up.")]
+    saves_low_ms: Annotated[
+        float,
+        Meta(description="The least of several estimates, less the noise of the step. Below 0: it may cost time."),
+    ]
+    saves_high_ms: Annotated[float, Meta(description="The most of them, and the noise.")]
     memory_bytes: Annotated[float, Meta(description="Predicted, of the fullest rank.")]
     headroom_bytes: Annotated[float, Meta(description="What that leaves of the device; below zero: it does not fit.")]
 

@@ -24,7 +24,7 @@ class Tile(Part, frozen=True, kw_only=True):
 
 
 class WithheldCause(Part, frozen=True, kw_only=True):
-    """What one cause keeps from being told. Every metric it concerns stands in `quality.withheld`."""
+    """What one cause keeps from being reported. Every metric it concerns stands in `quality.withheld`."""
 
     what: Annotated[str, Meta(description="The figures, in words.")]
     reason: str

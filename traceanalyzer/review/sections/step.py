@@ -60,7 +60,7 @@ class StepFigures(Part, frozen=True, kw_only=True):
         Meta(description="Half the width of the 95% interval of the median; differences below are chance."),
     ] = None
     noise_basis: Annotated[str | None, Meta(description="Resampled, or assumed for fewer than 5 steps.")] = None
-    least_told_ms: Annotated[
+    least_reported_ms: Annotated[
         float | None,
         Meta(description="What a fault or change must be worth to be stated first: 0.5% of the step or its noise."),
     ] = None

@@ -15,7 +15,7 @@ other events of the host, and then among events of the device, whose times are t
 
 What a name does not tell, arguments may. A chunk k of place s on p places is stage k · p + s of the model. An action
 without any of these is of the rank's place in its pipeline; one without microbatch counts the ranges of its stage and
-phase in the step. The phase is told by the first letter of its group: f(orward), b(ackward), i(nput gradient) or
+phase in the step. The phase is known by the first letter of its group: f(orward), b(ackward), i(nput gradient) or
 d(grad), w(eight gradient).
 """
 

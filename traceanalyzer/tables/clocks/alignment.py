@@ -43,7 +43,7 @@ class ClockState:
 
     basis: ClockBasis
     residual_ns: int | None
-    """Largest uncertainty of an offset; None where none was measured."""
+    """Largest uncertainty of an offset; None if none was measured."""
     num_clocks: int = 1
     """Sets of ranks that were put on a clock each, where no operation joins these sets."""
 
@@ -94,7 +94,7 @@ def _reference(line: ClockLine | None, lowest: int) -> int:
 def same_clock(ranks: pl.DataFrame, table: pl.DataFrame, clock: ClockState) -> pl.DataFrame:
     """The clock of every rank: `rank`, `reference`, from `RANKS` and `CLOCKS`; ranks of one reference may be compared.
 
-    Empty where no two ranks may.
+    Empty if no two ranks may.
     """
     if clock.basis == "unknown":
         return pl.DataFrame(schema={"rank": pl.Int32, "reference": pl.Int32})

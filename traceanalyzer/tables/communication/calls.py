@@ -166,7 +166,7 @@ def _with_group(rows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
 
 
 def _members(listed: pl.Expr) -> pl.Expr:
-    """A list of ranks as the text of a group; null where one of them cannot be a rank."""
+    """A list of ranks as the text of a group; null if one of them cannot be a rank."""
     possible = listed.list.eval(pl.element().is_between(0, MAX_WORLD)).list.all()
     return pl.when(possible).then(listed.list.eval(pl.element().cast(pl.String)).list.join(","))
 

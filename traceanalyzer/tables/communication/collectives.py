@@ -275,7 +275,7 @@ def _impossible(rows: pl.DataFrame, ranks: pl.DataFrame) -> bool:
 
 
 def _with_own_group(rows: pl.DataFrame, ranks: pl.DataFrame) -> pl.DataFrame:
-    """Collectives that name no group in the rank's only group beside the default one; null where it has several."""
+    """Collectives that name no group in the rank's only group beside the default one; null if it has several."""
     others = process_groups(ranks).filter((pl.col("pg_desc") != "default_pg") & (pl.col("size") > 1))
     single = others.group_by("rank").agg(pl.col("group").unique()).filter(pl.col("group").list.len() == 1)
     own = single.select("rank", pl.col("group").list.first().alias("_own"))

@@ -24,7 +24,7 @@ LINKED = pl.Schema(
         "launch_start_ns": pl.Int64,
     }
 )
-"""One row per communication kernel and call it serves; call columns are null where none was found."""
+"""One row per communication kernel and call it serves; call columns are null if none was found."""
 
 
 def linked_calls(kernels: pl.DataFrame, calls: pl.DataFrame) -> pl.DataFrame:

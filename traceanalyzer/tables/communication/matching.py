@@ -65,7 +65,7 @@ def _codes(rows: pl.DataFrame, *columns: str) -> list[pl.Expr]:
 
 
 def number_matches(rows: pl.DataFrame, keys: list[pl.Expr], known: pl.Expr) -> pl.DataFrame:
-    """Add `match`, a number per distinct key, the same on every rank; null where not `known`."""
+    """Add `match`, a number per distinct key, the same on every rank; null if not `known`."""
     names = [key.meta.output_name() for key in keys]
     keyed = rows.with_columns(keys)
     numbers = keyed.filter(known).select(names).unique(maintain_order=True).with_row_index("match")
@@ -135,7 +135,7 @@ def _with_presence(rows: pl.DataFrame, captured: pl.Series) -> pl.DataFrame:
 
 
 def without_implausible(rows: pl.DataFrame, matched: pl.DataFrame) -> pl.DataFrame:
-    """`rows` with `group` null where it was only assumed to be the whole job and its members do not end together.
+    """`rows` with `group` null if it was only assumed to be the whole job and its members do not end together.
 
     Clocks may differ by a constant, so what counts is the spread: the difference between a member's end and the lowest
     rank's may stray from its median by the shortest member's duration and 200 µs, in nine of ten collectives.

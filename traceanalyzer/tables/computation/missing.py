@@ -45,7 +45,7 @@ def ranks_without_kernels(events: pl.DataFrame) -> pl.DataFrame:
 _UNREAD_CATEGORIES = {"mtia_ccp_events": "MTIA", "hpu_op": "Gaudi"}
 _UNNAMED_RUNTIMES = ["privateuse1_runtime", "privateuse1_driver"]
 _UNREAD_PROCESSES = {"Ascend Hardware": "Ascend"}
-"""Device events that carry no category are told by the name of their process."""
+"""Device events that carry no category are known by the name of their process."""
 
 
 def _unread(events: pl.DataFrame) -> pl.DataFrame:

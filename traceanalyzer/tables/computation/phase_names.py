@@ -21,7 +21,7 @@ _EDGE = r"[\s_.:/#-]"
 
 
 def phase_of(name: pl.Expr) -> pl.Expr:
-    """The phase (`PHASE`) that a name shows; null where it shows none or several."""
+    """The phase (`PHASE`) that a name shows; null if it shows none or several."""
     known = {phase: name.str.contains(_pattern(phase, words)) for phase, words in _WORDS.items()}
     one = pl.sum_horizontal(*known.values()) == 1
     return pl.when(one).then(pl.coalesce(*[pl.when(found).then(pl.lit(p)) for p, found in known.items()])).cast(PHASE)

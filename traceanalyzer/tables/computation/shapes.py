@@ -23,7 +23,7 @@ ELEMENT_BYTES = {
 
 
 def tensor_bytes(args: pl.Expr, position: int) -> pl.Expr:
-    """Bytes of input tensor `position`; null where shape or type were not recorded."""
+    """Bytes of input tensor `position`; null if shape or type were not recorded."""
     dims = args.str.json_path_match(f'$["Input Dims"][{position}]')
     dtype = args.str.json_path_match(f'$["Input type"][{position}]')
     is_flat = dims.str.contains(r"^\[\s*\d+(\s*,\s*\d+)*\s*\]$")

@@ -49,7 +49,7 @@ def _rules() -> tuple[KernelRule, ...]:
 def parse_kernel_rules(lines: Iterable[str], source: str) -> tuple[KernelRule, ...]:
     """Rules of a CSV with the columns `pattern`, `kind`, `operation`; lines that begin with # are skipped.
 
-    Raises `InputError` where a row is not a rule.
+    Raises `InputError` if a row is not a rule.
     """
     reader = csv.DictReader(line for line in lines if line.strip() and not line.startswith("#"))
     if not set(_COLUMNS) <= set(reader.fieldnames or ()):
@@ -127,15 +127,16 @@ def unmatched_kernels(times: pl.DataFrame, first: Sequence[KernelRule] = ()) -> 
 
 
 def unknown_names(kernels: pl.DataFrame) -> str | None:
-    """What must be known of names without a rule, from `KERNELS`; None where they take little of the kernels' time."""
+    """What must be known of names without a rule, from `KERNELS`; None if they take little of the kernels' time."""
     timed = kernels.filter(pl.col("kind") != "copy").select(
-        pl.col("name").cast(pl.String), "matched", (pl.col("end_ns") - pl.col("start_ns")).alias("duration_ns")
+        "name", "matched", (pl.col("end_ns") - pl.col("start_ns")).alias("duration_ns")
     )
     total = int(timed["duration_ns"].sum())
     unknown = (
         timed.filter(~pl.col("matched"))
         .group_by("name")
         .agg(pl.col("duration_ns").sum())
+        .with_columns(pl.col("name").cast(pl.String))
         .sort(["duration_ns", "name"], descending=[True, False])
     )
     lost = int(unknown["duration_ns"].sum())

@@ -15,6 +15,7 @@ from __future__ import annotations
 import polars as pl
 
 from traceanalyzer.schema import DIRECTION
+from traceanalyzer.tables.rank_groups import in_rank_groups
 
 COMPUTE_KINDS = ["gemm", "attention", "other", "fused"]
 MAX_COUNT_BYTES = 1 << 16
@@ -58,9 +59,13 @@ def with_directions(collectives: pl.DataFrame, kernels: pl.DataFrame, actions: p
 
 def _by_name(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     """`direction` of all-to-alls that record no sizes and whose kernel is called dispatch or combine."""
-    if kernels.is_empty():
+    nameless = (pl.col("kind") == "all_to_all") & _sizeless()
+    sizeless = collectives.filter(nameless)
+    if kernels.is_empty() or sizeless.is_empty():
         return collectives
-    names = kernels.select("rank", "cycle", "index", pl.col("name").cast(pl.String).str.to_lowercase().alias("_name"))
+    names = kernels.join(sizeless, on=["rank", "cycle", "index"], how="semi").select(
+        "rank", "cycle", "index", pl.col("name").cast(pl.String).str.to_lowercase().alias("_name")
+    )
     stated = (
         pl.when(pl.col("_name").str.contains("dispatch"))
         .then(pl.lit("dispatch"))
@@ -68,7 +73,6 @@ def _by_name(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
         .then(pl.lit("combine"))
         .cast(DIRECTION)
     )
-    nameless = (pl.col("kind") == "all_to_all") & _sizeless()
     return (
         collectives.join(names, on=["rank", "cycle", "index"], how="left", maintain_order="left")
         .with_columns(
@@ -82,6 +86,7 @@ def _sizeless() -> pl.Expr:
     return pl.all_horizontal(pl.col("send_bytes", "send_splits").is_null())
 
 
+@in_rank_groups
 def expert_kernels(collectives: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
     """Computation between a dispatch and its combine: `rank`, `step`, `part`, `layer`, `start_ns`, `end_ns`.
 
@@ -157,7 +162,8 @@ def _phases(exchanges: pl.DataFrame, kernels: pl.DataFrame, actions: pl.DataFram
         pl.col("position").alias("_pass"),
         (pl.col("phase").cast(pl.String) == "F").alias("_by_action"),
     ).sort("_from")
-    threads = kernels.select("rank", "cycle", "index", pl.col("launch_thread").cast(pl.String).alias("_thread"))
+    theirs = kernels.join(exchanges, on=["rank", "cycle", "index"], how="semi")
+    threads = theirs.select("rank", "cycle", "index", pl.col("launch_thread").cast(pl.String).alias("_thread"))
     held = pl.col("start_ns") < pl.col("_to")
     by_thread = pl.col("_thread") == pl.col("_thread").drop_nulls().first().over("rank")
     known = (

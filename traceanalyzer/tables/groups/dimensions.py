@@ -36,7 +36,7 @@ class Dimensions:
 def dimensions(ranks: pl.DataFrame, collectives: pl.DataFrame, messages: pl.DataFrame) -> Dimensions | None:
     """The layout from `RANKS`, and where descriptions are silent from the roles in `COLLECTIVES` and `P2P`.
 
-    None where nothing shows a degree, or degrees contradict each other or the job's size.
+    None if nothing shows a degree, or degrees contradict each other or the job's size.
     """
     named = _described(listed_groups(ranks))
     sizes, names = _sizes(named)
@@ -71,7 +71,7 @@ def _described(groups: pl.DataFrame) -> pl.DataFrame:
 
 
 def _sizes(named: pl.DataFrame) -> tuple[dict[str, int], list[str]]:
-    """Size by dimension (0 where ranks disagree), and the descriptions that give it."""
+    """Size by dimension (0 if ranks disagree), and the descriptions that give it."""
     rows = named.group_by("dimension").agg(
         pl.col("size").n_unique().alias("num"), pl.col("size").first(), pl.col("pg_desc").first()
     )
@@ -95,7 +95,7 @@ def _used(collectives: pl.DataFrame, messages: pl.DataFrame) -> dict[str, int]:
 def _completed(found: Mapping[str, int], world: int | None) -> tuple[dict[str, int], list[str]] | None:
     """Every degree (`ep` lies inside the others) and the names of those that follow from the job's size alone.
 
-    None where the product is not the job's size.
+    None if the product is not the job's size.
     """
     known = prod(found.get(name, 1) for name in MESH)
     if world is None:

@@ -37,7 +37,7 @@ def process_groups(ranks: pl.DataFrame) -> pl.DataFrame:
 def listed_groups(ranks: pl.DataFrame) -> pl.DataFrame:
     """Groups as the traces list them: `rank`, `pg_name`, `pg_desc`, `group`, `size`, from `RANKS`.
 
-    `group` is null where the list was cut (`0, 1, ..., 63`): what is left of it is not a group. Some versions of torch list
+    `group` is null if the list was cut (`0, 1, ..., 63`): what is left of it is not a group. Some versions of torch list
     nothing for a group of all ranks. Entries that are none are left out.
     """
     return _asked(ranks)
@@ -79,7 +79,7 @@ class _Members:
         self._places: dict[bytes, tuple[int | None, int | None]] = {}
 
     def place(self, raw: msgspec.Raw | None) -> tuple[int | None, int | None]:
-        """Where the list's text is, and its length; None where it was cut or is none."""
+        """Where the list's text is, and its length; None if it was cut or is none."""
         key = b"" if raw is None else bytes(raw)
         if key not in self._places:
             self._places[key] = self._put(_members(msgspec.json.decode(key) if key else None))
@@ -118,7 +118,7 @@ def _value(entry: dict[str, msgspec.Raw], name: str) -> object:
 
 
 def _members(value: object) -> list[int] | None:
-    """The ranks of a list, or of a list written as text; None where it was cut or is none."""
+    """The ranks of a list, or of a list written as text; None if it was cut or is none."""
     if isinstance(value, str):
         value = [part.strip() for part in value.strip("[] ").split(",") if part.strip()]
     if not isinstance(value, list):
@@ -134,7 +134,7 @@ def _text(entry: dict[str, msgspec.Raw], name: str) -> str | None:
 
 
 def world_group(ranks: pl.DataFrame) -> str | None:
-    """All ranks of the job as a group; None where its size is not recorded."""
+    """All ranks of the job as a group; None if its size is not recorded."""
     sizes = ranks["world_size"].drop_nulls().unique().to_list()
     return ",".join(str(rank) for rank in range(sizes[0])) if len(sizes) == 1 and sizes[0] > 0 else None
 

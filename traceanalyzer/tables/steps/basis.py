@@ -49,7 +49,7 @@ class StepBasis:
     why_none: str | None = None
     """Why nothing marks steps."""
     before_ns: int = 0
-    """CPU time before the first step of a rank, the most of any; 0 where it is short."""
+    """CPU time before the first step of a rank, the most of any; 0 if it is short."""
     after_ns: int = 0
     """The same after the last step."""
 

@@ -10,7 +10,7 @@ RANGES = pl.Schema(
     {
         "rank": pl.Int32,
         "cycle": pl.Int32,
-        "number": pl.Int32,  # null where the trace does not number its steps
+        "number": pl.Int32,  # null if the trace does not number its steps
         "start_ns": pl.Int64,
         "end_ns": pl.Int64,
         "at_ns": pl.Int64,  # a moment that lies in this step whatever else shows steps

@@ -73,7 +73,7 @@ def optimizer_kernel_steps(events: pl.DataFrame, notes: pl.DataFrame, bounds: pl
 
 
 def action_steps(notes: pl.DataFrame, bounds: pl.DataFrame, pattern: str | None) -> Candidate | None:
-    """Steps that begin with a rank's first forward of the first microbatch; None where actions are not numbered."""
+    """Steps that begin with a rank's first forward of the first microbatch; None if actions are not numbered."""
     forwards = pl.concat([_forwards(notes, text) for text in (_ACTION, pattern) if text is not None])
     if forwards.is_empty():
         return None

@@ -37,7 +37,7 @@ _LENGTHS = pl.Schema({"step": pl.Int32, "duration_ns": pl.Int64, "reason": pl.St
 def step_lengths(windows: pl.DataFrame) -> pl.DataFrame:
     """Every step of `STEPS` with its length, the longest rank's window, in order: `step`, `duration_ns`, `reason`.
 
-    `reason` says why a step is incomplete; null where it is complete. Where none is complete, all are taken to be.
+    `reason` says why a step is incomplete; null if it is complete. Where none is complete, all are taken to be.
     """
     if windows.is_empty():
         return pl.DataFrame(schema=_LENGTHS)
@@ -73,7 +73,7 @@ class FirstStep:
     """How long steps would be with the time before their first kernel, which their windows lack."""
 
     def reason(self, step: int, length_ns: int, usual_ns: float, most_off_ns: float) -> str | None:
-        """Why a first step that is so far off the usual length is none like the others; None where nothing shows it."""
+        """Why a first step that is so far off the usual length is none like the others; None if nothing shows it."""
         if length_ns > usual_ns or step in self.with_less_work:
             return FIRST
         return CUT if self.whole_ns.get(step, length_ns) >= usual_ns - most_off_ns else None

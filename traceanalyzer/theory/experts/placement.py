@@ -59,7 +59,7 @@ def balanced_placement(
     """Placement of experts with these loads on `num_ranks` ranks with `num_redundant` further slots in all.
 
     `num_groups` expert groups (of group-limited routing) go to `num_nodes` nodes as wholes where the nodes divide the
-    groups. Raises `DomainError` where slots, groups or nodes do not divide evenly.
+    groups. Raises `DomainError` if slots, groups or nodes do not divide evenly.
     """
     num_experts, slots = len(loads), len(loads) + num_redundant
     hierarchical = num_groups > 1 and num_groups % num_nodes == 0

@@ -13,7 +13,7 @@ from importlib import resources
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.hardware import DeviceSpec, find_device
-from traceanalyzer.spelling import did_you_mean
+from traceanalyzer.spelling import names_hint
 
 _GB = 1e9
 
@@ -85,7 +85,7 @@ def find_cluster(name: str) -> Cluster:
             return cluster
     raise UsageError(
         f"there is no cluster called '{name}'",
-        f"{did_you_mean(name, list(clusters()))}known clusters: {', '.join(clusters())}",
+        names_hint(name, list(clusters()), "known clusters"),
     )
 
 

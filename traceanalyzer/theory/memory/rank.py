@@ -89,7 +89,7 @@ class RankMemory:
 def rank_memory(
     training: Training, sharding: Sharding, rank: int = 0, allowance: Allowance | None = None
 ) -> RankMemory:
-    """What pipeline rank `rank` holds. Raises `DomainError` where the layers do not suffice for the stages."""
+    """What pipeline rank `rank` holds. Raises `DomainError` if the layers do not suffice for the stages."""
     allowed = allowance or Allowance()
     holding = holdings(training.shape, training.schedule, sharding.pp, training.num_chunks)[rank]
     parameters = local_parameters(training.shape, sharding.tp, sharding.ep, sharding.etp, holding)

@@ -8,7 +8,7 @@ from functools import cache
 from importlib import resources
 
 from traceanalyzer.errors import UsageError
-from traceanalyzer.spelling import did_you_mean
+from traceanalyzer.spelling import names_hint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,7 @@ def find_recipe(name: str) -> Recipe:
     if found is None:
         raise UsageError(
             f"there is no training recipe called '{name}'",
-            f"{did_you_mean(name, list(recipes()))}known recipes: {', '.join(recipes())}",
+            names_hint(name, list(recipes()), "known recipes"),
         )
     return found
 

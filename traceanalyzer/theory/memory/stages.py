@@ -35,7 +35,7 @@ class Holding:
 
 @cache
 def layer_split(num_layers: int, num_stages: int) -> tuple[int, ...]:
-    """Number of layers of every stage. Raises `DomainError` where a stage would be empty."""
+    """Number of layers of every stage. Raises `DomainError` if a stage would be empty."""
     if not 1 <= num_stages <= num_layers:
         raise DomainError(f"{num_layers} layers cannot be cut into {num_stages} stages", "ask for fewer stages")
     most = -(-num_layers // num_stages)
@@ -48,7 +48,7 @@ def layer_split(num_layers: int, num_stages: int) -> tuple[int, ...]:
 
 @cache
 def holdings(shape: ModelShape, schedule: ScheduleName, num_ranks: int, num_chunks: int) -> tuple[Holding, ...]:
-    """What every rank of a pipeline holds. Raises `DomainError` where layers do not suffice for the stages."""
+    """What every rank of a pipeline holds. Raises `DomainError` if layers do not suffice for the stages."""
     split = layer_split(shape.num_layers, num_ranks * num_chunks)
     ranks = placement(schedule, num_ranks, num_chunks)
     copies = num_copies(schedule)

@@ -23,7 +23,7 @@ def stage_activation_bytes(
     """Bytes that one microbatch of `num_tokens` tokens keeps on each of `num_stages` stages of equal layers.
 
     `recompute` as in `Job`: `full` keeps each layer's input only; `selective` is what fused attention does anyway.
-    Raises `DomainError` where the count above does not hold.
+    Raises `DomainError` if the count above does not hold.
     """
     outside = _outside(shape, num_stages)
     if outside is not None:

@@ -172,7 +172,7 @@ def flops_per_token(
 ) -> FlopsPerToken:
     """FLOPs of one token of a sequence of `sequence_length` tokens through the whole model, averaged over positions.
 
-    Raises `DomainError` where the model is unknown or the sequence empty.
+    Raises `DomainError` if the model is unknown or the sequence empty.
     """
     if shape.num_layers == 0:
         raise DomainError("the model is not described", "describe it: preset, config.json or flags")
@@ -191,7 +191,7 @@ def stage_flops_per_token(
     """FLOPs of one token on every stage; `layer_split` gives the number of layers of each, first stage first.
 
     The embedding lies on the first stage; logits and multi-token-prediction layers on the last.
-    Raises `DomainError` where the split does not add up to the model's layers.
+    Raises `DomainError` if the split does not add up to the model's layers.
     """
     if sum(layer_split) != shape.num_layers or not layer_split or min(layer_split) < 0:
         raise DomainError(

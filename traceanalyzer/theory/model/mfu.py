@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from traceanalyzer.errors import DomainError
+from traceanalyzer.review.words import counted_by
 from traceanalyzer.theory.model.flops import Convention, FlopsPerToken
 
 
@@ -33,7 +34,7 @@ def mixed_peak(flops_by_format: Mapping[str, float], peak_by_format: Mapping[str
     """The rate at which a device could do a mix of number formats one after another, each at its peak.
 
     That is the harmonic mean of the peaks weighted by FLOPs: a job with a third of its FLOPs in fp8 has no bf16 peak and
-    no fp8 peak. Raises `DomainError` where a format has no peak or there are no FLOPs.
+    no fp8 peak. Raises `DomainError` if a format has no peak or there are no FLOPs.
     """
     missing = [name for name, flops in flops_by_format.items() if flops > 0 and not peak_by_format.get(name)]
     total = sum(flops_by_format.values())
@@ -50,7 +51,7 @@ def utilisation_at_rate(
 ) -> Utilisation:
     """MFU and HFU at a rate in tokens per second over all devices.
 
-    Raises `DomainError` where rate, devices or peak are not positive, and where the result exceeds 100%: no
+    Raises `DomainError` if rate, devices or peak are not positive, and where the result exceeds 100%: no
     training run does more FLOPs than its devices can, so one of the inputs is wrong.
     """
     if min(tokens_per_second, num_devices, peak_flops_per_device) <= 0:
@@ -93,7 +94,7 @@ def check_possible(
 def _refuse_impossible(mfu: float, hfu: float, convention: str) -> None:
     if hfu > 1:
         raise DomainError(
-            f"{'HFU' if mfu <= 1 else 'MFU'} would be {max(mfu, hfu):.1%} in the {convention} convention",
+            f"{'HFU' if mfu <= 1 else 'MFU'} would be {max(mfu, hfu):.1%} (FLOPs: {counted_by(convention)})",
             "check tokens per step, number of devices, the convention, and that the peak is that of the number format "
             "computed in (fp8 matrix multiplications exceed a bf16 peak)",
         )

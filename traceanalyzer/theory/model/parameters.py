@@ -41,7 +41,7 @@ class Parameters:
     output: int = 0
     """The matrix behind the logits, whether it is the embedding table (tied) or not."""
     embedding: int = 0
-    """The embedding table; 0 where it is tied to `output`."""
+    """The embedding table; 0 if it is tied to `output`."""
     norms: int = 0
     extra: int = 0
 

@@ -69,7 +69,7 @@ def from_model(shape: ModelShape, sequence_length: int, num_tokens: int, flops_p
 
     A weight's matrix multiply costs each gradient what it costs forward; attention scores have no weights, so their
     backward, twice their forward, is all input-gradient (Qi et al., arXiv 2401.10241, Table 1). The first stage has
-    no embedding FLOPs, the last has the logits. Raises `DomainError` where there are more stages than layers.
+    no embedding FLOPs, the last has the logits. Raises `DomainError` if there are more stages than layers.
     """
 
     def cut(num_stages: int) -> StageTimes:

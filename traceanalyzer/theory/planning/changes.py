@@ -20,7 +20,7 @@ from traceanalyzer.theory.planning.space import space
 
 Decision = Literal["schedule", "microbatch", "zero", "recompute", "layout"]
 _DEGREES = ("tp", "cp", "pp", "ep", "etp")
-_LEAST = 0.005
+LEAST_SAVING = 0.005
 """Of the step: what saves less is not a change worth making."""
 
 
@@ -45,18 +45,18 @@ class Changes:
     best: tuple[Change, ...]
     """Best first."""
     too_large: Change | None
-    """The one that saves most of those that do not fit; None where it saves less than the best that does."""
+    """The one that saves most of those that do not fit; None if it saves less than the best that does."""
 
 
 def best_changes(job: PlanJob, own: Configuration, most: int = 3) -> Changes | None:
-    """What single changes of `own` give; None where a plan does not know `own` itself."""
+    """What single changes of `own` give; None if a plan does not know `own` itself."""
     places = dict(space(job, Found()))
     here = Place(own.tp, own.cp, own.pp, own.ep, own.etp)
     if here not in places or not _is_valid(own, places[here]):
         return None
     before = price(job, own)[0]
     known = [_change(job, own, before, *each) for each in _neighbours(own, here, places, job)]
-    saving = sorted((each for each in known if each.saves_ns >= _LEAST * before), key=lambda each: -each.saves_ns)
+    saving = sorted((each for each in known if each.saves_ns >= LEAST_SAVING * before), key=lambda each: -each.saves_ns)
     best: dict[Decision, Change] = {}
     for each in saving:
         if each.memory_bytes <= job.capacity_bytes:
@@ -141,11 +141,11 @@ def _is_valid(chosen: Configuration, axes: Axes) -> bool:
 
 
 def _words(decision: Decision, own: Configuration, other: Configuration) -> str:
-    told = [_told(decision, each) for each in (other, own)]
-    return f"{told[0]} in place of {told[1]}"
+    settings = [_setting(decision, each) for each in (other, own)]
+    return f"{settings[0]} in place of {settings[1]}"
 
 
-def _told(decision: Decision, chosen: Configuration) -> str:
+def _setting(decision: Decision, chosen: Configuration) -> str:
     if decision == "schedule":
         return f"{chosen.schedule} with {chosen.num_chunks} chunks" if chosen.num_chunks > 1 else str(chosen.schedule)
     if decision == "microbatch":

@@ -25,7 +25,7 @@ _ACCUMULATION = ScheduleName("GradAccumulation")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlanJob:
-    """A model to train on so many devices of a cluster. Told from others by identity: it is the key of many caches."""
+    """A model to train on so many devices of a cluster. Distinguished by identity: it is the key of many caches."""
 
     shape: ModelShape
     cluster: Cluster
@@ -122,7 +122,7 @@ class Configuration:
 
     @property
     def sharding(self) -> Sharding:
-        """The degrees. Raises `DomainError` where they make no layout."""
+        """The degrees. Raises `DomainError` if they make no layout."""
         return Sharding(tp=self.tp, cp=self.cp, pp=self.pp, dp=self.dp, ep=self.ep, etp=self.etp, zero=self.zero)
 
     def training(self, job: PlanJob) -> Training:

@@ -26,7 +26,7 @@ class Plan:
     decisions: tuple[Decision, ...]
     rules: tuple[Rule, ...]
     simulated_bubble_share: float | None
-    """Bubble of the best configuration's order by simulation at its mean times; None where it has no pipeline or is large."""
+    """Bubble of the best configuration's order by simulation at its mean times; None if it has no pipeline or is large."""
 
     @property
     def best(self) -> Ranked | None:

@@ -36,7 +36,7 @@ def sizes_and_devices(job: PlanJob) -> tuple[SizeCell, ...]:
 
 
 def _scaled(shape: ModelShape, factor: float) -> ModelShape | None:
-    """With that many times the layers; None where such a model cannot be."""
+    """With that many times the layers; None if such a model cannot be."""
     count = round(shape.num_layers * factor)
     if factor == 1 or not count:
         return shape if factor == 1 else None

@@ -52,7 +52,7 @@ class Comparison:
 
 
 def compare(layer: ExpertLayer, expert_ffn_size: int, cluster: Cluster, rates: Rates, *, gated: bool) -> Comparison:
-    """Tensor against expert parallelism for one layer. Raises `DomainError` where the inner size cannot be sliced."""
+    """Tensor against expert parallelism for one layer. Raises `DomainError` if the inner size cannot be sliced."""
     n = layer.num_ranks
     if expert_ffn_size % n:
         raise DomainError(f"an inner size of {expert_ffn_size} cannot be sliced {n} ways", "choose a divisor")

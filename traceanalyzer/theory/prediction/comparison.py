@@ -71,11 +71,11 @@ class Prediction:
     simulation: Simulation
     closed_form: ClosedForm | None
     no_closed_form: str
-    """Why there is none; empty where there is."""
+    """Why there is none; empty if there is."""
     peak_in_flight: tuple[float, ...]
     """Most microbatches whose activations a rank holds, in its share of the model, per rank."""
     peak_bytes: tuple[int, ...] | None
-    """The same in bytes; None where the size of an activation is not known."""
+    """The same in bytes; None if the size of an activation is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Refusal:
 
 
 def predict(name: ScheduleName, workload: Workload) -> Prediction:
-    """Simulate a named schedule. Raises `DomainError` where it does not exist for the workload."""
+    """Simulate a named schedule. Raises `DomainError` if it does not exist for the workload."""
     num_chunks = chunks_per_rank(name) or workload.num_chunks
     group_size = workload.group_size if schedule(name).is_grouped else None
     orders = order(name, workload.num_ranks, workload.num_microbatches, num_chunks, group_size)

@@ -48,7 +48,7 @@ def bubble_share(  # noqa: PLR0913 - a point has that many coordinates
     """The bubble of a schedule by formula.
 
     Times are those of one microbatch through one rank's share of the model (all its chunks), in any unit; `hop` is the
-    latency between ranks in the same unit. Raises `DomainError` where the schedule does not exist or no formula holds.
+    latency between ranks in the same unit. Raises `DomainError` if the schedule does not exist or no formula holds.
     """
     group = check(name, num_ranks, num_microbatches, num_chunks, group_size)
     at = Point(num_ranks, num_microbatches, num_chunks, forward, backward_input, backward_weight, hop, group)

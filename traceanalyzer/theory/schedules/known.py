@@ -9,7 +9,7 @@ from functools import cache
 
 from traceanalyzer.errors import UsageError
 from traceanalyzer.schedule import ScheduleName
-from traceanalyzer.spelling import did_you_mean
+from traceanalyzer.spelling import names_hint
 from traceanalyzer.theory.schedules import families
 from traceanalyzer.theory.schedules.record import Placement, Schedule
 
@@ -26,7 +26,7 @@ def schedules() -> dict[ScheduleName, Schedule]:
 
 
 def schedule(name: ScheduleName | str) -> Schedule:
-    """The record of a name or alias. Raises `UsageError` where there is none."""
+    """The record of a name or alias. Raises `UsageError` if there is none."""
     found = schedules().get(ScheduleName(name))
     return found or schedules()[parse_schedule_name(name)]
 
@@ -39,7 +39,7 @@ def parse_schedule_name(text: str) -> ScheduleName:
             return name
     raise UsageError(
         f"there is no schedule called '{text}'",
-        f"{did_you_mean(text, list(schedules()))}known schedules: {', '.join(schedules())}",
+        names_hint(text, list(schedules()), "known schedules"),
     )
 
 

@@ -50,7 +50,7 @@ def write_orders(orders: RankOrders) -> str:
 
 
 def stage_ranks_of(orders: RankOrders) -> tuple[int, ...]:
-    """The rank of every stage, from who computes on it. Raises `InputError` where ranks contradict each other."""
+    """The rank of every stage, from who computes on it. Raises `InputError` if ranks contradict each other."""
     ranks: dict[int, int] = {}
     for rank, ops in enumerate(orders):
         for action in (action for op in ops for action in actions_of(op)):

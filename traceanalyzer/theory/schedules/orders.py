@@ -14,7 +14,7 @@ from traceanalyzer.theory.schedules.record import OrderPoint, Placement, Schedul
 
 
 def chunks_per_rank(name: ScheduleName) -> int | None:
-    """Pieces of one model copy on every rank: a fixed number, or None where it is free (2 or more)."""
+    """Pieces of one model copy on every rank: a fixed number, or None if it is free (2 or more)."""
     return schedule(name).num_chunks
 
 
@@ -36,7 +36,7 @@ def order(
 
     `group_size` is for the schedules that turn from chunk to chunk after a group of microbatches: `num_ranks` is depth
     first, `num_microbatches` breadth first; without it the groups are as PyTorch chooses them, the smallest equal
-    groups of at least `num_ranks`. Raises `DomainError` where the schedule does not exist.
+    groups of at least `num_ranks`. Raises `DomainError` if the schedule does not exist.
     """
     group = check(name, num_ranks, num_microbatches, num_chunks, group_size)
     point = OrderPoint(num_ranks, num_microbatches, num_chunks, group)
@@ -52,7 +52,7 @@ def check(
 ) -> int:
     """The size of the groups of microbatches (all of them where the schedule has no groups).
 
-    Raises `DomainError` where the schedule does not exist, with what would fit.
+    Raises `DomainError` if the schedule does not exist, with what would fit.
     """
     _check_chunks(name, num_ranks, num_chunks)
     if num_microbatches < 1:

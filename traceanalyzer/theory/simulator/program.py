@@ -53,7 +53,7 @@ class _Chain:
 
 
 def build(orders: RankOrders, stage_ranks: Sequence[int], times: OpTimes) -> Program:
-    """Resolve dependencies and durations. Raises `UsageError` where orders and placement contradict each other."""
+    """Resolve dependencies and durations. Raises `UsageError` if orders and placement contradict each other."""
     chain = _chain(orders, stage_ranks)
     duration = durations(times, len(stage_ranks))
     nodes: list[list[Node]] = []

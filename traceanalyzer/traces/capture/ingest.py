@@ -124,7 +124,7 @@ class _Ingest:
         self._rank_map = {**(self._before.rank_map if self._before else {}), **(rank_map or {})}
         self._save_after = 0.0
         self._given_map = self._rank_map
-        if redaction is not None:  # it speaks of files by their names: each file is told its rank when it is read
+        if redaction is not None:  # it speaks of files by their names: each file gets its rank when it is read
             self._rank_map = {}
         self._left_out: list[dict[str, Any]] = []
         self._entries = {entry.path: entry for entry in (self._before.sources if self._before else ())}

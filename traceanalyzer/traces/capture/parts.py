@@ -70,13 +70,13 @@ class StoredFrames(Frames):
         self._writer = PartWriter(folder)
 
     def __call__(self, frame: pl.DataFrame) -> None:
-        """Take a frame of `ROW_SCHEMA`. Raises `OutputError` where it cannot be written."""
-        with _told():
+        """Take a frame of `ROW_SCHEMA`. Raises `OutputError` if it cannot be written."""
+        with _refusing():
             self._writer(frame)
 
     def flush(self) -> None:
-        """Write what waits: the document has ended. Raises `OutputError` where it cannot be written."""
-        with _told():
+        """Write what waits: the document has ended. Raises `OutputError` if it cannot be written."""
+        with _refusing():
             self._writer.flush()
 
     def take(self) -> list[pl.DataFrame]:
@@ -86,7 +86,7 @@ class StoredFrames(Frames):
 
 
 @contextmanager
-def _told() -> Generator[None]:
+def _refusing() -> Generator[None]:
     try:
         yield
     except OSError as error:

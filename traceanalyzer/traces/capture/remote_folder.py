@@ -26,7 +26,7 @@ class RemoteCapture:
         return Path(self.side_files.name)
 
     def part(self, part: Part) -> pl.DataFrame:
-        """The rows of a part. Raises `InputError` where it cannot be read or is not what was written."""
+        """The rows of a part. Raises `InputError` if it cannot be read or is not what was written."""
         from traceanalyzer.traces.input.remote import place, read_bytes  # noqa: PLC0415 - fsspec is slow to import
 
         at = place(self.url).below(part.path)
@@ -34,7 +34,7 @@ class RemoteCapture:
 
 
 def remote_capture(url: str) -> RemoteCapture | None:
-    """The capture at a URL; None where there is none. Raises `InputError` where it is damaged or the store fails."""
+    """The capture at a URL; None if there is none. Raises `InputError` if it is damaged or the store fails."""
     from traceanalyzer.traces.input.remote import exists, place, read_bytes  # noqa: PLC0415 - fsspec is slow to import
 
     root = place(url)

@@ -30,7 +30,7 @@ _IDS = msgspec.json.Decoder(list[_Ids])
 
 
 def id_columns(args: pl.Series, joined: bytes | None, notes: Counter[str]) -> list[pl.Series]:
-    """The id columns of `EVENTS` out of the arguments' JSON text; null where absent or no integer of the type.
+    """The id columns of `EVENTS` out of the arguments' JSON text; null if absent or no integer of the type.
 
     `joined` is the same texts as one JSON array, if the caller has it and every text is an object.
     """

@@ -18,11 +18,14 @@ from typing import Any, BinaryIO, TypeAlias, cast
 from traceanalyzer.errors import InputError, NoTracesError
 from traceanalyzer.job import RUN_FILE
 from traceanalyzer.regular_file import lies_within, open_regular, shown
+from traceanalyzer.spelling import did_you_mean
 from traceanalyzer.traces.defects import DefectLog, defect_row
 from traceanalyzer.traces.formats import FORMATS
 from traceanalyzer.traces.input.codecs import Peeked, Reader, archive_of, open_plain
 from traceanalyzer.traces.input.foreign import foreign_files, remedy_of
 
+_MOST_NAMES = 2000
+"""Names of a folder that are looked through for one that is spelt like a missing path."""
 _ENDINGS = "|".join(re.escape(ending) for each in FORMATS for ending in each.endings)
 _CANDIDATE = re.compile(
     rf"(?i)\.({_ENDINGS})(\.(gz|zst|zstd|xz|bz2))?$|\.(zip|tar|tgz|tar\.(gz|zst|xz|bz2))$|trace\.(gz|zst)$"
@@ -94,7 +97,9 @@ def find(path: Where) -> Found:
     if not os.path.lexists(root):
         if any(c in text for c in "*?["):
             return _find_glob(text)
-        raise InputError(f"{text}: no such file or folder", "give a trace file, a folder of traces or a capture")
+        raise InputError(
+            f"{text}: no such file or folder", _near(root) or "give a trace file, a folder of traces or a capture"
+        )
     if root.is_dir():
         return _find_folder(root)
     if not root.is_file():
@@ -137,6 +142,15 @@ def run_folder_above(file: Path, *, levels: int) -> Path | None:
         if (folder / RUN_FILE).is_file():
             return folder
     return None
+
+
+def _near(path: Path) -> str:
+    """Names beside a path that does not exist which are spelt like it; empty if there are none."""
+    try:
+        beside = sorted(entry.name for entry in os.scandir(path.parent))
+    except OSError:
+        return ""
+    return did_you_mean(path.name, beside[:_MOST_NAMES]).strip()
 
 
 def _text(folder: Path | None) -> str | None:

@@ -1,6 +1,6 @@
 """Files that are read and are not traces: what they are, and the command that gives one.
 
-Told by their name or first bytes. Sources: the file formats as their tools write and document them (nsys, ncu, rocprofv3,
+Recognised by their name or first bytes. Sources: the file formats as their tools write and document them (nsys, ncu, rocprofv3,
 Perfetto's traceconv, JAX, TensorBoard, Git LFS, torch).
 """
 

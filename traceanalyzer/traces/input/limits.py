@@ -37,3 +37,5 @@ _BASELINE = 250 << 20  # the interpreter, Polars, and the part that is being wri
 _PER_CHUNK_BYTE = 24
 _COMPILED = 450 << 20
 DEFAULT_LIMITS = Limits()
+KEEPING_LIMITS = Limits(chunk_bytes=16 << 20)
+"""Of readers that keep all events in memory anyway: a quarter of the pieces, and of the table operations that each costs."""

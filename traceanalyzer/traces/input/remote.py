@@ -41,7 +41,7 @@ class Place:
 
 
 def place(url: str) -> Place:
-    """The file system behind a URL. Raises `InputError` where nothing opens it or its server refuses."""
+    """The file system behind a URL. Raises `InputError` if nothing opens it or its server refuses."""
     try:
         system, path = cast("tuple[Any, str]", url_to_fs(url))
     except ImportError as error:
@@ -69,12 +69,12 @@ def files_at(url: str) -> list[str]:
 
 
 def exists(at: Place) -> bool:
-    """Whether there is a file. Raises `InputError` where the server does not answer."""
+    """Whether there is a file. Raises `InputError` if the server does not answer."""
     return _steadily(at.url, "looked for", lambda: _kind(at)) == "file"
 
 
 def _kind(at: Place) -> str | None:
-    """`file`, `directory`, or None where nothing is. fsspec's `isfile` and its kin take a refusal for absence; `info` raises it."""
+    """`file`, `directory`, or None if nothing is. fsspec's `isfile` and its kin take a refusal for absence; `info` raises it."""
     if str(at.path).startswith("http") and at.system.isdir(at.path):
         return "directory"
     try:
@@ -84,18 +84,20 @@ def _kind(at: Place) -> str | None:
 
 
 def read_bytes(at: Place) -> bytes:
-    """All of a file. Raises `InputError` where it is not there or cannot be read whole."""
+    """All of a file. Raises `InputError` if it is not there or cannot be read whole."""
     return _steadily(at.url, "read", lambda: cast("bytes", at.system.cat_file(at.path)))
 
 
 def version_of(url: str) -> str:
-    """What changes when the file does, as its store tells it; empty where it does not. Raises `InputError`."""
+    """What changes when the file does, as its store tells it; empty if it does not. Raises `InputError`."""
     at = place(url)
-    told = cast("dict[str, Any]", _steadily(url, "looked at", lambda: at.system.info(at.path)))
+    details = cast("dict[str, Any]", _steadily(url, "looked at", lambda: at.system.info(at.path)))
     known = [
-        str(told[name]) for name in ("ETag", "etag", "generation", "LastModified", "mtime", "created") if told.get(name)
+        str(details[name])
+        for name in ("ETag", "etag", "generation", "LastModified", "mtime", "created")
+        if details.get(name)
     ]
-    return f"version:{known[0]} {told.get('size')}" if known else ""
+    return f"version:{known[0]} {details.get('size')}" if known else ""
 
 
 def open_remote(url: str) -> BinaryIO:
@@ -115,8 +117,8 @@ class Steady(io.RawIOBase):
 
     def _opened(self) -> Any:  # noqa: ANN401 - a file of fsspec, which is untyped
         file = _steadily(self._at.url, "opened", lambda: self._at.system.open(self._at.path, "rb"))
-        told = cast("dict[str, Any]", getattr(file, "details", None) or {})
-        version = f"{told.get('ETag', '')} {told.get('size', '')} {told.get('LastModified', '')}"
+        details = cast("dict[str, Any]", getattr(file, "details", None) or {})
+        version = f"{details.get('ETag', '')} {details.get('size', '')} {details.get('LastModified', '')}"
         if self._version and version != self._version:
             raise InputError(f"{self._at.url}: changed while it was read", "give a file that nobody writes any more")
         self._version = version

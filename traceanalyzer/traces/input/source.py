@@ -105,7 +105,7 @@ def _broken(rows: list[dict[str, Any]], archive: DefectLog, name: str) -> str:
 
 
 def _named(source: Source, name: str, head: bytes) -> Unusable | None:
-    """What a document is that is not a trace, if that is known; told by its own first bytes or those of its file."""
+    """What a document is that is not a trace, if that is known; known by its own first bytes or those of its file."""
     raw = b"" if is_remote(source.path) else first_bytes(Path(source.path))
     kind = foreign(Path(name).name, head) or foreign(Path(name).name, raw)
     if kind is None:

@@ -79,7 +79,7 @@ def _text(data: bytes) -> str:
 
 
 def _plain(connection: sqlite3.Connection, wanted: set[str]) -> list[str]:
-    """Names of the wanted tables that are there. Raises `UnsafeFileError` where one is not a table."""
+    """Names of the wanted tables that are there. Raises `UnsafeFileError` if one is not a table."""
     found: list[str] = []
     cursor = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master")
     for kind, name, table, sql in cursor.fetchmany(_MAX_TABLES):

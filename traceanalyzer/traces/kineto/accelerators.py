@@ -79,13 +79,17 @@ def _of_ascend(events: pl.DataFrame) -> pl.DataFrame:
     )
     kernels = found.select("rank", "cycle", "index", "_as", pl.col("flow_id").alias("_joined"), "_stream")
     changed = events.join(pl.concat([kernels, calls]), on=["rank", "cycle", "index"], how="left", maintain_order="left")
-    told = pl.col("_as").is_not_null()
+    is_translated = pl.col("_as").is_not_null()
     return changed.with_columns(
-        _category(pl.when(told).then("_as")),
-        pl.when(told).then(pl.lit("X")).otherwise(pl.col("ph").cast(pl.String)).cast(pl.Categorical).alias("ph"),
-        pl.when(told).then("_joined").otherwise("correlation").alias("correlation"),
-        pl.when(told).then("_stream").otherwise("stream").alias("stream"),
-        pl.when(told).then(pl.col("duration_ns").fill_null(0)).otherwise("duration_ns").alias("duration_ns"),
+        _category(pl.when(is_translated).then("_as")),
+        pl.when(is_translated)
+        .then(pl.lit("X"))
+        .otherwise(pl.col("ph").cast(pl.String))
+        .cast(pl.Categorical)
+        .alias("ph"),
+        pl.when(is_translated).then("_joined").otherwise("correlation").alias("correlation"),
+        pl.when(is_translated).then("_stream").otherwise("stream").alias("stream"),
+        pl.when(is_translated).then(pl.col("duration_ns").fill_null(0)).otherwise("duration_ns").alias("duration_ns"),
     ).drop("_as", "_joined", "_stream")
 
 
@@ -138,9 +142,9 @@ def _processes(events: pl.DataFrame, names: list[str]) -> pl.DataFrame:
     return named.filter(called.is_in(names)).select("rank", "cycle", "process").unique()
 
 
-def _category(told: pl.Expr) -> pl.Expr:
-    """`category`, as told where it is."""
-    return pl.coalesce(told, pl.col("category").cast(pl.String)).cast(pl.Categorical).alias("category")
+def _category(is_translated: pl.Expr) -> pl.Expr:
+    """`category`, as reported where it is."""
+    return pl.coalesce(is_translated, pl.col("category").cast(pl.String)).cast(pl.Categorical).alias("category")
 
 
 def _none(name: str) -> pl.Expr:

@@ -10,6 +10,7 @@ import polars as pl
 from traceanalyzer.traces.defects import DefectLog
 from traceanalyzer.traces.kineto.accelerators import LAUNCHED, in_common_terms, may_tell_of_devices
 from traceanalyzer.traces.kineto.launches import launch_clock, launches, named_calls, without_kernel
+from traceanalyzer.traces.kineto.repeated import ROUNDING_NS, launch_of, moved
 
 KERNEL_CATEGORIES = ("kernel", "gpu_memcpy", "gpu_memset")
 RUNTIME_CATEGORIES = (
@@ -43,7 +44,6 @@ _OF_DEVICES = [
 _MOST_CHECKED = 16_000_000  # events; beyond, what checks hold in memory would outgrow the reading itself
 _FAR = 20
 _LATE_NS = 50_000  # what programmatic launches overlap is less; tables cut a kernel that overlaps more
-_ROUNDING_NS = 1_000
 _COMMUNICATION = r"(?i)^(?:nccl|rccl|mscclpp?)"
 _IN_GRAPH = r'"graph id"\s*:\s*[1-9]'
 _TOO_LONG = r"^(?:nccl:|gloo:|ProfilerStep#|compute:|PP:|moe:).*\d{10}"
@@ -121,9 +121,8 @@ class Checks:
         device = complete.filter(pl.col("category").is_in(KERNEL_CATEGORIES))
         in_graph = pl.col("args").str.contains(_IN_GRAPH).fill_null(value=False).alias("in_graph")
         self._device.append(device.select(*_DEVICE[:-1], in_graph))
-        launch = pl.struct(pl.col("name").to_physical(), "device", "stream", "correlation").hash().alias("launch")
         self._alike.append(
-            device.drop_nulls(["stream", "correlation"]).select("index", launch, "start_ns", "duration_ns")
+            device.drop_nulls(["stream", "correlation"]).select("index", launch_of(), "start_ns", "duration_ns")
         )
         calls = complete.filter(pl.col("category").is_in(RUNTIME_CATEGORIES))
         self._launches.append(calls.select(thread, *_LAUNCHES[2:]).drop_nulls("correlation"))
@@ -183,9 +182,9 @@ class Checks:
         if bounds is not None and again.any():
             seconds = pl.concat(self._seconds).cast(pl.Int64)
             again &= (seconds >= bounds[0] // _SECOND_NS) & (seconds < bounds[1] // _SECOND_NS)
-        moved = _moved(pl.concat(self._alike)) if self._alike else []
+        shifted = moved(pl.concat(self._alike)) if self._alike else []
         self._alike.clear()
-        return tuple(sorted({*found["index"].filter(again).to_list(), *moved}))
+        return tuple(sorted({*found["index"].filter(again).to_list(), *shifted}))
 
     def launched(self) -> pl.DataFrame:
         """Launches of kernels; no rows of a file that is too large to be checked."""
@@ -252,7 +251,7 @@ class Checks:
         end = (pl.col("start_ns") + pl.col("duration_ns")).alias("end_ns")
         clock = launch_clock(device.with_columns(end).join(once, on="correlation"))
         if clock is not None:
-            longest = f"up to {clock.ahead_ns / 1e6:,.3g} ms early, of {clock.num_launched:,} launched ones"
+            longest = f"up to {clock.ahead_ns / 1e3:,.3g} µs early, of {clock.num_launched:,} launched ones"
             log.add(clock.defect, events=clock.num_early, detail=longest)
 
     def _num_without_metadata(self) -> int:
@@ -301,7 +300,7 @@ class Checks:
         keys = ["device", "stream"]
         ordered = device.filter(pl.col("stream").is_not_null() & ~pl.col("in_graph"))
         starts = ordered.select(*keys, "start_ns").unique().sort(*keys, "start_ns")
-        apart = (pl.col("start_ns") - pl.col("start_ns").shift(1).over(keys)).fill_null(_LATE_NS) > _ROUNDING_NS
+        apart = (pl.col("start_ns") - pl.col("start_ns").shift(1).over(keys)).fill_null(_LATE_NS) > ROUNDING_NS
         starts = starts.filter(apart)  # what begins at once is one kernel twice
         following = starts.with_columns(pl.col("start_ns").shift(-1).over(keys).alias("next_ns"))
         over = pl.col("start_ns") + pl.col("duration_ns") - pl.col("next_ns")
@@ -329,15 +328,6 @@ class Checks:
             log.add("step.overlapping", events=bad)
 
 
-def _moved(work: pl.DataFrame) -> list[int]:
-    """Positions of device work that repeats the one before it of its launch, moved by no more than rounding."""
-    ordered = work.sort("launch", "start_ns", "index")
-    later = pl.col("start_ns") - pl.col("start_ns").shift(1).over("launch")
-    longer = (pl.col("duration_ns") - pl.col("duration_ns").shift(1).over("launch")).abs()
-    at_once = (later <= _ROUNDING_NS) & (longer <= _ROUNDING_NS) & (pl.col("duration_ns") > _ROUNDING_NS)
-    return ordered.filter(at_once & ((later > 0) | (longer > 0)))["index"].to_list()
-
-
 def _num_crossing(host: pl.DataFrame) -> int:
     """Ranges of one thread that begin inside the one before and end after it, by more than rounding."""
     end = pl.col("start_ns") + pl.col("duration_ns")
@@ -345,5 +335,5 @@ def _num_crossing(host: pl.DataFrame) -> int:
     same_thread = (pl.col("process").shift(-1).eq_missing(pl.col("process"))) & (
         pl.col("thread").shift(-1).eq_missing(pl.col("thread"))
     )
-    crossing = same_thread & (pl.col("start_ns").shift(-1) < end - _ROUNDING_NS) & (end.shift(-1) > end + _ROUNDING_NS)
+    crossing = same_thread & (pl.col("start_ns").shift(-1) < end - ROUNDING_NS) & (end.shift(-1) > end + ROUNDING_NS)
     return int(order.select(crossing.sum()).item() or 0)

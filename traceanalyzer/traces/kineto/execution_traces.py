@@ -47,7 +47,7 @@ class _Document(msgspec.Struct):
 def read_execution_exchanges(path: Path | str) -> pl.DataFrame:
     """All-to-alls with split sizes of every execution trace of a folder (`EXECUTION_EXCHANGES`).
 
-    Empty where there are none. A file that is damaged, too large or no execution trace is left out: what is said of the
+    Empty if there are none. A file that is damaged, too large or no execution trace is left out: what is said of the
     others holds without it.
     """
     rows: list[dict[str, Any]] = []

@@ -132,17 +132,17 @@ class _Inside:
     unclear: int = 0
 
 
-def _ranks_inside(checks: Checks, told: Mapping[str, int]) -> _Inside:
+def _ranks_inside(checks: Checks, recorded: Mapping[str, int]) -> _Inside:
     """Ranks that events tell by process, else those of several launching processes, else of one that uses several devices."""
     launched, work = checks.launched(), checks.device_work()
-    if len(set(told.values())) > 1 or not launched.height or not work.height:
-        return _Inside(told, {})
+    if len(set(recorded.values())) > 1 or not launched.height or not work.height:
+        return _Inside(recorded, {})
     processes = launching_processes(launched, work)
     if len(processes) > 1:
         found = ranks_of_processes(launched, work)
-        return _Inside(told, {}, len(processes)) if found is None else _Inside(found, {})
+        return _Inside(recorded, {}, len(processes)) if found is None else _Inside(found, {})
     devices = computing_devices(work)
-    return _Inside(told, {device: place for place, device in enumerate(devices)} if len(devices) > 1 else {})
+    return _Inside(recorded, {device: place for place, device in enumerate(devices)} if len(devices) > 1 else {})
 
 
 def credible(frame: pl.DataFrame, facts: FileFacts) -> pl.DataFrame:

@@ -30,14 +30,14 @@ FLIGHT = pl.Schema(
         "record": pl.Int64,
         "pg_name": pl.String,
         "pg_desc": pl.String,
-        "group": pl.String,  # member ranks by commas; null where the dump does not list them
+        "group": pl.String,  # member ranks by commas; null if the dump does not list them
         "name": pl.String,  # nccl:all_reduce, gloo:send 0->1
         "is_p2p": pl.Boolean,
         "sequence_number": pl.Int64,  # in the group, messages apart
         "state": pl.String,  # scheduled, started, completed, failed (timed out, or given up)
         "retired": pl.Boolean,  # the backend has seen its end; gloo's state says no more than scheduled
         "created_ns": pl.Int64,
-        "started_ns": pl.Int64,  # null where the backend does not tell
+        "started_ns": pl.Int64,  # null if the backend does not tell
         "completed_ns": pl.Int64,
         "duration_ns": pl.Int64,  # measured on the device, where timing was switched on
         "send_bytes": pl.Int64,
@@ -53,7 +53,7 @@ DUMPS = pl.Schema(
         "rank": pl.Int32,
         "version": pl.String,  # of the dump's layout
         "library": pl.String,  # version of NCCL or RCCL
-        "pg_name": pl.String,  # null where the dump lists no group
+        "pg_name": pl.String,  # null if the dump lists no group
         "pg_desc": pl.String,
         "group": pl.String,
     }
@@ -215,7 +215,7 @@ def _nanoseconds(milliseconds: object) -> int | None:
 
 
 def _extents(size: object) -> list[int] | None:
-    """Extents of one tensor; null where one is not a number of a memory's size."""
+    """Extents of one tensor; null if one is not a number of a memory's size."""
     if not isinstance(size, list | tuple):
         return None
     extents = cast("list[object]", size)
@@ -233,7 +233,7 @@ def _product(extents: list[int]) -> int | None:
 
 
 def _bytes(sizes: object, dtypes: object) -> int | None:
-    """Bytes of all tensors together; null where a size or type is not known."""
+    """Bytes of all tensors together; null if a size or type is not known."""
     if not isinstance(sizes, list | tuple) or not isinstance(dtypes, list | tuple):
         return None
     total = 0

@@ -1,4 +1,4 @@
-"""Flight-recorder dumps and NCCL Inspector records among the files at a path, told by their content.
+"""Flight-recorder dumps and NCCL Inspector records among the files at a path, recognised by their content.
 
 They lie beside traces or alone. A dump that could run code is refused (`plain_pickle`).
 """
@@ -34,7 +34,7 @@ class Records:
     dumps: pl.DataFrame
     """`DUMPS`: all dumps, those without an entry too, and the groups that they list."""
     inspector: pl.DataFrame
-    """`INSPECTOR`, with the rank in the job as `job_rank`; null where no communicator of the whole job tells it."""
+    """`INSPECTOR`, with the rank in the job as `job_rank`; null if no communicator of the whole job tells it."""
     num_lost: int
     """Inspector records that are cut or damaged."""
     failures: tuple[str, ...]

@@ -10,7 +10,7 @@ from traceanalyzer.review.words import ranks_text
 def uncalled(flight: pl.DataFrame) -> str | None:
     """In a sentence which ranks did not call the last collective of a group that other ranks called, from `FLIGHT`.
 
-    Of several such groups the one whose collective was called first counts: others wait for its members. None where every
+    Of several such groups the one whose collective was called first counts: others wait for its members. None if every
     rank called as often. Ranks without a dump have called nothing that is known and are not spoken of.
     """
     calls = (

@@ -276,7 +276,7 @@ def _typed(batch: Sequence[tuple[Any, ...]], columns: Sequence[str]) -> pl.DataF
 
 
 def _processes(rows: pl.DataFrame, owner: str) -> pl.DataFrame:
-    """Add `process` and `thread` of a global id; 0 where it is not known."""
+    """Add `process` and `thread` of a global id; 0 if it is not known."""
     number = pl.col(owner).fill_null(0)
     process = number // (1 << _PROCESS_BITS) % (_MASK + 1)
     return rows.with_columns(process.alias("process"), (number % (_MASK + 1)).cast(pl.String).alias("thread"))

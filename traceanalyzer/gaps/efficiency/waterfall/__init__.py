@@ -49,7 +49,7 @@ class Blames:
 
 @dataclass(frozen=True, slots=True)
 class Waterfall(SubjectPart):
-    """Steps from peak to measured MFU; empty where they are withheld."""
+    """Steps from peak to measured MFU; empty if they are withheld."""
 
     steps: list[WaterfallStep]
     withheld: tuple[Withheld, ...]

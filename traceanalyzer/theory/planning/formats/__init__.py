@@ -31,7 +31,7 @@ class Written(NamedTuple):
 
 
 def first_written(job: PlanJob, ranked: Sequence[Ranked], framework: str) -> Written:
-    """The fastest configuration that the framework's file can say, and the file. Raises `DomainError` where none can."""
+    """The fastest configuration that the framework's file can say, and the file. Raises `DomainError` if none can."""
     reason = DomainError("nothing fits", "see why above")
     for each in ranked:
         try:

@@ -13,7 +13,7 @@ class Setting:
 
     configuration: Configuration
     sequence_length: int | None
-    """None where the file does not say."""
+    """None if the file does not say."""
     batch_size: int
 
     @classmethod

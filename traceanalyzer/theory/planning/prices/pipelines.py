@@ -83,7 +83,7 @@ def rank_kinds(shape: ModelShape, pipeline: Pipeline) -> RankKinds:
 
 @cache
 def refusal(pipeline: Pipeline, num_microbatches: int) -> str:
-    """Why the schedule cannot run so many microbatches, or where no formula shows its bubble; empty where it can."""
+    """Why the schedule cannot run so many microbatches, or where no formula shows its bubble; empty if it can."""
     try:
         check(pipeline.schedule, pipeline.num_ranks, num_microbatches, pipeline.num_chunks)
     except DomainError as error:

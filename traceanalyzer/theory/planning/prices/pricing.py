@@ -32,7 +32,7 @@ from traceanalyzer.theory.planning.prices.places import Axes, Place, Recompute
 PARTS = ("compute", "recompute", "bubble", "tp", "ep", "cp", "pp", "dp", "optimizer", "host", "unexplained")
 """What a step is made of: it is their sum. `compute` is M times the slowest rank's computation. The last two are of calibrated
 jobs: the device waits for its host in proportion to what it computes, and steps are longer than all other parts in the same
-proportion as the measured one (less than 0 where that was shorter)."""
+proportion as the measured one (less than 0 if that was shorter)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ _AHEAD = 2
 def each_on_cluster(address: str, folder: Path, task: Task, items: Sequence[Any]) -> Results:
     """Run `task(item)` on the cluster whose scheduler is at `address`; yield (item, result or exception) as they finish.
 
-    `folder` is what the workers have to see. Raises `UsageError` where Dask is missing or the workers cannot be used,
+    `folder` is what the workers have to see. Raises `UsageError` if Dask is missing or the workers cannot be used,
     `InputError` where the scheduler does not answer or goes away.
     """
     with _client(address) as client:
@@ -56,24 +56,24 @@ def _client(address: str) -> Any:  # noqa: ANN401 - Dask is optional, so no type
 
 
 def _checked(address: str, folder: Path, client: Any) -> int:  # noqa: ANN401 - as above
-    """The number of the workers' threads. Raises `UsageError` where they cannot do the work."""
+    """The number of the workers' threads. Raises `UsageError` if they cannot do the work."""
     client.wait_for_workers(1, timeout=_CONNECT_SECONDS)
     try:
-        told: dict[str, tuple[str, bool]] = client.run(_about, str(folder))
+        replies: dict[str, tuple[str, bool]] = client.run(_about, str(folder))
     except ModuleNotFoundError as error:
         raise UsageError(
             f"{address}: a worker lacks {error.name}", "install the same version on all machines"
         ) from None
-    others = sorted({version for version, _ in told.values()} - {__version__})
+    others = sorted({version for version, _ in replies.values()} - {__version__})
     if others:
         raise UsageError(
             f"{address}: workers run version {', '.join(others)}, this is {__version__}",
             "install the same version on all machines",
         )
-    blind = [worker for worker, (_, sees) in told.items() if not sees]
+    blind = [worker for worker, (_, sees) in replies.items() if not sees]
     if blind:
         raise UsageError(
-            f"{address}: {len(blind)} of {len(told)} workers do not see {folder}",
+            f"{address}: {len(blind)} of {len(replies)} workers do not see {folder}",
             "choose an --out on a file system that all machines share",
         )
     return max(1, sum(client.nthreads().values()))

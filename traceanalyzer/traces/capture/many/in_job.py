@@ -12,7 +12,7 @@ from traceanalyzer.traces.capture.ingest import ingest
 def keep(trace: str, capture: str) -> str | None:
     """Read `trace` into the new `capture` and remove it once that is whole; why not, else None.
 
-    A trace that cannot be used stays as it is: whoever reads the run folder is told what is wrong with it.
+    A trace that cannot be used stays as it is: whoever reads the run folder learns what is wrong with it.
     """
     os.nice(19)
     try:

@@ -28,7 +28,7 @@ from traceanalyzer.version import __version__
 
 
 def own_captures(folder: Path) -> list[Path]:
-    """The captures that ranks left in a run folder, by name; empty where the folder is a capture itself."""
+    """The captures that ranks left in a run folder, by name; empty if the folder is a capture itself."""
     if is_capture(folder):
         return []
     return sorted(found.parent for found in (folder / CAPTURES).glob(f"*/{MANIFEST}") if is_capture(found.parent))

@@ -1,4 +1,4 @@
-"""Which job, rank and cycle every file is: told apart, never mixed, never guessed without saying so."""
+"""Which job, rank and cycle every file is: distinguished, never mixed, never guessed without saying so."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Placed:
     rank: int
     rank_source: str
     process_ranks: Mapping[str, int]
-    """Not empty where one file holds several ranks; then `rank` is the lowest."""
+    """Not empty if one file holds several ranks; then `rank` is the lowest."""
     device_ranks: Mapping[int, int] = field(default_factory=dict[int, int])
-    """Not empty where one process computes on several devices, each of which is a rank; then `rank` is the lowest."""
+    """Not empty if one process computes on several devices, each of which is a rank; then `rank` is the lowest."""
     cycle: int = 0
 
     @property
@@ -43,7 +43,7 @@ class Placed:
 def identify(
     files: Sequence[FileFacts], rank_map: Mapping[str, int] | None
 ) -> tuple[list[Placed], list[dict[str, Any]]]:
-    """Place every file and return the defects that placing found. Raises `InputError` where files contradict."""
+    """Place every file and return the defects that placing found. Raises `InputError` if files contradict."""
     defects: list[dict[str, Any]] = []
     placed: list[Placed] = []
     unknown: list[FileFacts] = []
@@ -103,7 +103,7 @@ def _rank_of(facts: FileFacts, rank_map: Mapping[str, int], defects: list[dict[s
 def _several(facts: FileFacts, ranks: set[int], defects: list[dict[str, Any]]) -> Placed | None:
     """A file put together from several ranks, or of a process that computes on several devices; None if it is neither.
 
-    Raises `InputError` where ranks were put together and cannot be told apart.
+    Raises `InputError` if ranks were put together and cannot be distinguished.
     """
     if facts.processes_unclear or (len(ranks) > 1 and facts.recorded_rank is not None):
         num = facts.processes_unclear or len(ranks)
@@ -157,9 +157,9 @@ def _names_contradict(placed: list[Placed]) -> None:
     if len(set(named.values())) < len(recorded):
         named = ranks_in_names(files) if _together(recorded) else {}
     if named:
-        told = ", ".join(str(named[file]) for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
+        numbers = ", ".join(str(named[file]) for file in files[:_SHOWN]) + (", ..." if len(files) > _SHOWN else "")
         raise InputError(
-            f"{_listed(files)}: each records rank {recorded[0].rank} of its own process group, and the file names say ranks {told}",
+            f"{_listed(files)}: each records rank {recorded[0].rank} of its own process group, and the file names say ranks {numbers}",
             f"if the names are right, {_ask(files, named)}",
         )
 

@@ -26,18 +26,18 @@ class EventRanks:
 
     def _own(self, frame: pl.DataFrame) -> None:
         args = pl.col("args")
-        told = frame.filter(args.str.contains('_rank"', literal=True)).select(
+        stated = frame.filter(args.str.contains('_rank"', literal=True)).select(
             pl.col("process").cast(pl.String), args.str.extract(_OWN_RANK).cast(pl.Int64, strict=False).alias("rank")
         )
-        for process, rank in told.drop_nulls().unique().iter_rows():
+        for process, rank in stated.drop_nulls().unique().iter_rows():
             self._found.setdefault(process, set()).add(rank)
 
     def _members(self, frame: pl.DataFrame) -> None:
         args = pl.col("args")
-        told = frame.filter(
+        stated = frame.filter(
             (pl.col("name") == "record_param_comms") & args.str.contains('"Process Group Ranks"', literal=True)
         ).head(_SAMPLE)
-        rows = told.select(
+        rows = stated.select(
             pl.col("process").cast(pl.String),
             args.str.extract(_GROUP_RANKS).alias("group"),
             args.str.extract(_MEMBER).alias("place"),
