@@ -24,6 +24,11 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     assert missing == []
 
 
+@pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
+def test_a_page_holds_no_unfinished_merge(page: Path) -> None:
+    assert not re.search(r"^(<{7}|>{7}|={7})( |$)", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def test_every_promise_of_security_names_tests_that_exist() -> None:
     rows = re.findall(r"^\| .+ \| .* \| (.+) \|$", (ROOT / "SECURITY.md").read_text(), re.MULTILINE)[1:]
     assert rows

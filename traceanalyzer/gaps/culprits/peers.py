@@ -136,7 +136,9 @@ def _with_usual_host(rows: pl.DataFrame) -> pl.DataFrame:
     totals = rows.group_by("rank", "step").agg(host)
     totals = totals.with_columns(median_of_others(totals, "_own", ["step"]).alias("_usual"))
     share = (pl.col("_usual") / pl.col("_own")).clip(upper_bound=1.0)
-    usual = pl.when(pl.col("_own") > 0).then((pl.col("host_ns") * share).round().cast(pl.Int64))
+    usual = pl.when(pl.col("_own") > 0).then(
+        (pl.col("host_ns") * share).round().cast(pl.Int64, strict=False)
+    )  # 0/0 is cast before it is left out
     alone = pl.col("peers").is_null()
     return (
         rows.join(totals, on=["rank", "step"], how="left", maintain_order="left")
