@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from instrumented_runs.nodes import Nodes
 
 from instrumented_runs.launching.log_causes import cause_in, last_error
+from instrumented_runs.launching.nodes import Nodes
 
 THREE = Nodes(count=3, rank=0, address="head", port=4411)
 
