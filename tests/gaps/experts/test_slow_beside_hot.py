@@ -38,3 +38,15 @@ def test_a_load_beside_a_slow_rank_is_priced_at_the_slow_ranks_own_speed(name: s
     assert figures is not None
     (worth,) = [item for item in figures.worth if item.remedy == "balanced_experts"]
     assert worth.ms == pytest.approx(truth, abs=0.01 * measured)
+
+
+@pytest.mark.wide
+@pytest.mark.parametrize("num_steps", [1, 2])
+def test_a_rank_with_more_tokens_is_not_called_slow(num_steps: int, tmp_path: Path) -> None:
+    """Uneven experts cost too little beside rank 5 to be reported; the fullest ranks of other stages are as fast by row."""
+    job = Job(pp=4, dp=4, ep=2, moe_layers=1, moe_hot_share=0.25, num_microbatches=4, num_steps=num_steps)
+    review = analyze(read(plant(job, Faults(slow_compute={5: 2.0}), tmp_path).traces)).review
+    slow = [
+        each for each in review.findings if each.id in ("pipeline.straggler", "pipeline.stage", "ranks.computation")
+    ]
+    assert {each.rank for each in slow if not each.passed} == {5}

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from traceanalyzer.gaps.checks.check import Check, Judged, Verdict, Window
 from traceanalyzer.gaps.checks.culprits import holder
-from traceanalyzer.gaps.checks.experts import LOAD_MARGIN, load_fault
+from traceanalyzer.gaps.checks.experts import LOAD_MARGIN, MAY_BE_CHANCE, load_fault
 from traceanalyzer.gaps.checks.sequences import uneven_sequence_ms
 from traceanalyzer.review import Culprit, RemedyWorth
 from traceanalyzer.review.vocabulary import RemedyClass
@@ -87,6 +87,10 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     if share < MIN_SHARE or worst is None:
         return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)
     saved = _best(cause, worst, bubble.worth)
+    if cause == "straggler" and saved is None and _may_be_tokens(worst.culprit, judged):
+        return Verdict(
+            passed=True, title="Ranks of a stage differ, and so do their numbers of tokens", evidence=evidence
+        )
     waited_for = cause == "chunk_comm" and any(fault.rank == worst.culprit and fault.ms for fault in judged.faults)
     evidence += f", {milliseconds(worst.ms)} of it {'waiting for' if waited_for else 'by'} {_who(worst)}"
     if cause == "stage" and not bubble.stragglers_separable:
@@ -118,6 +122,15 @@ def explained_by_load(cause: str, ms: float, judged: Judged) -> bool:
         return False
     separable = cause != "stage" or not judged.bubble.stragglers_separable
     return separable and ms <= LOAD_MARGIN * known_ms
+
+
+def _may_be_tokens(rank: int | None, judged: Judged) -> bool:
+    """Whether a rank with experts, whose work was not found to be slow, may take longer for its tokens alone: loads are uneven."""
+    found = judged.all_to_all
+    if found is None or (found.rank_load_max_over_mean or 1.0) <= MAY_BE_CHANCE:
+        return False
+    with_experts = {each for group in found.groups for each in group.ranks}
+    return rank in with_experts and all(fault.rank != rank for fault in judged.faults)
 
 
 def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | None:
