@@ -63,7 +63,7 @@ def _inputs(predicted: Predicted) -> str:
     workload, costs = predicted.workload, predicted.workload.costs
     said = [
         counted(workload.num_ranks, "rank"),
-        f"{workload.num_microbatches:,} microbatches",
+        counted(workload.num_microbatches, "microbatch"),
         predicted.source,
         f"hop {milliseconds(costs.hop_ns / 1e6)}" if costs.hop_ns else "",
         f"messages of {quantity(costs.message_bytes, 'bytes')}" if costs.message_bytes else "",
@@ -82,7 +82,7 @@ def _verdict(predicted: Predicted) -> tuple[str, ...]:
     if best is worst:
         return (f"The bubble of {best.title} takes {share} of its pipeline phase.",)
     longer = worst.simulation.makespan_ns / best.simulation.makespan_ns - 1
-    peak = f"with the activations of at most {max(best.peak_in_flight):.3g} microbatches on a rank"
+    peak = f"with the activations of at most {_microbatches(max(best.peak_in_flight))} on a rank"
     tied = [each for each in ranked if each.simulation.makespan_ns <= (1 + _TIE) * best.simulation.makespan_ns]
     if len(tied) == len(ranked):
         return (f"{_named(tied)} take equally long: the bubble is {share} of the pipeline phase.", _least_memory(tied))
@@ -108,14 +108,19 @@ def _named(several: Sequence[Prediction]) -> str:
     return f"{', '.join(titles[:-1])} and {titles[-1]}"
 
 
+def _microbatches(held: float) -> str:
+    """Shares of chunks are held, too, so the number need not be whole."""
+    return f"{held:.3g} {'microbatch' if held == 1 else 'microbatches'}"
+
+
 def _least_memory(tied: Sequence[Prediction]) -> str:
     """Which of equally long schedules holds the fewest activations."""
     least = min(max(each.peak_in_flight) for each in tied)
     lean = [each for each in tied if max(each.peak_in_flight) <= least * (1 + _TIE)]
     if len(lean) == len(tied):
-        return f"All of them hold the activations of at most {least:.3g} microbatches on a rank."
+        return f"All of them hold the activations of at most {_microbatches(least)} on a rank."
     verb = "holds" if len(lean) == 1 else "hold"
-    return f"Of these, {_named(lean) if len(lean) > 1 else lean[0].title} {verb} least: the activations of {least:.3g} microbatches on a rank."
+    return f"Of these, {_named(lean) if len(lean) > 1 else lean[0].title} {verb} least: the activations of {_microbatches(least)} on a rank."
 
 
 def _table(predicted: Predicted) -> Grid:
