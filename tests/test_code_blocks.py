@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 from inputs.tiny_trace import run_of
 from launched.gpipe_run import GPIPE, with_job
+from pages import MANUAL, ROOT
 
 import traceanalyzer as ta
 from traceanalyzer.gates.file import read_gate
-
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(page: Path) -> Iterator[str]:
@@ -45,7 +43,7 @@ def block_of(name: str, text: str) -> str:
     return found
 
 
-PYTHON = [(page.name, block) for page in PAGES for block in python_blocks(page)]
+PYTHON = [(page.name, block) for page in MANUAL for block in python_blocks(page)]
 
 
 def names_of(module: str) -> set[str]:
@@ -113,6 +111,6 @@ def test_the_gate_of_the_gates_page_loads(tmp_path: Path) -> None:
 
 
 def test_settings_written_as_json_are_json() -> None:
-    found = [block for page in PAGES for block in blocks(page) if block.startswith('{"') and "..." not in block]
+    found = [block for page in MANUAL for block in blocks(page) if block.startswith('{"') and "..." not in block]
     assert len(found) >= 3
     assert all(json.loads(block.splitlines()[0]) for block in found)

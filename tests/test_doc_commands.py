@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from inputs.flight_dumps import call, dumped
 from inputs.hot_experts import hot_run, with_routing
 from inputs.nsys_file import nsys_twin
+from pages import WRITTEN, commands_of
 from planted import Faults, Job, plant
 
 from traceanalyzer.cli import main
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WRITTEN = [page for page in PAGES if page.name not in ("command-line.md", "measurements.md")]
 PIPELINE = Job(pp=4, num_microbatches=4, num_steps=3)
 MODEL = {
     "model_type": "llama", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4, "num_key_value_heads": 4,
@@ -32,15 +28,6 @@ MEANT = {
     "runs/a": "runs/first", "runs/slow": "after", "/runs/indexed-job": "runs/first", "/shared/runs/42": "runs/first",
 }  # fmt: skip
 """What the words of the pages stand for among the inputs below."""
-
-
-def commands_of(page: Path) -> Iterator[str]:
-    """Command lines in a page's indented blocks and tables, without comments; several on one line by themselves."""
-    lines = page.read_text(encoding="utf-8").splitlines()
-    blocks = [line.strip() for line in lines if re.match(r" {4,}(\$ )?traceanalyzer ", line)]
-    cells = [code for line in lines if line.startswith("|") for code in re.findall(r"`(traceanalyzer [^`]*)`", line)]
-    for text in [*blocks, *cells]:
-        yield from (part.strip() for part in re.sub(r"\s+#.*", "", text.removeprefix("$ ")).split("&&"))
 
 
 def why_not(text: str) -> str | None:

@@ -8,13 +8,11 @@ from pathlib import Path
 
 import click
 import pytest
+from pages import PAGES, ROOT, WRITTEN, commands_of
 
 from traceanalyzer.cli import traceanalyzer as root
 from traceanalyzer.cli.manners.reference import page as command_line_page
 from traceanalyzer.theory.model.known_names import known_names_page
-
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=[page.name for page in PAGES])
@@ -66,17 +64,6 @@ def test_the_page_of_devices_and_models_is_made_from_their_files() -> None:
 def test_every_page_is_in_the_sites_navigation() -> None:
     listed = re.findall(r"^\s+- ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)
     assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
-
-
-def commands_of(page: Path) -> list[str]:
-    """Command lines in a page's indented blocks and tables, without comments."""
-    lines = page.read_text(encoding="utf-8").splitlines()
-    blocks = [line.strip() for line in lines if re.match(r" {4,}(\$ )?traceanalyzer ", line)]
-    cells = [code for line in lines if line.startswith("|") for code in re.findall(r"`(traceanalyzer [^`]*)`", line)]
-    return [re.sub(r"\s+#.*", "", text.removeprefix("$ ")) for text in [*blocks, *cells]]
-
-
-WRITTEN = [page for page in PAGES if page.name not in ("command-line.md", "measurements.md")]
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=[page.name for page in WRITTEN])
