@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,8 @@ def meant(word: str, text: str) -> str:
     """What a word of a page stands for."""
     if word == "FILE":
         return "job.json" if "--job" in text else "made.html" if "report" in text else "made.pftrace"
+    if word == "RESULT" and "GradAccumulation" in text:
+        return "one-stage"
     if word in ("PATH", "RUN") and ("expert" in text or "routing" in text):
         return "runs/experts"
     return MEANT.get(word, word)
@@ -68,6 +71,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("traces", PIPELINE, Faults()),
         ("base", PIPELINE, Faults()),
         ("new", PIPELINE, Faults()),
+        ("alone", replace(PIPELINE, pp=1, num_microbatches=2, num_steps=6), Faults()),
     ):
         planted = plant(job, faults, folder / "planted" / name)
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +97,8 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.chdir(folder)
         assert main(["analyze", "runs/first", "--out", "result", "--json", "review.json"]) == 0
+        known = ["--job", "llama-3-8b", "--tokens-per-step", "2048", "--sequence-length", "1024", "--dtype", "bf16"]
+        assert main(["analyze", "alone", *known, "--out", "one-stage"]) == 0
         assert main(["gate", "init", "result"]) == 0
         assert main(["table", "runs/first", "ops", "--format", "csv", "-o", "ops.csv"]) == 0
     header, rows = (folder / "ops.csv").read_text().split("\n", 1)
