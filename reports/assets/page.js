@@ -41,11 +41,13 @@
   };
   document.getElementById("theme")?.addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark", true));
 
-  // Print: light, checks unfolded; canvases keep the screen's layout, so pictures of them take the paper's width.
-  let before = null;
+  // Print: light; prose unfolded, the tables behind it left out; canvases keep the screen's layout, so pictures of them take the paper's width.
+  const PROSE = "details.checks, details.withheld_causes, details.withheld, details.command, details.without, #method > details, #provenance > details";
+  let before = null, unfolded = [];
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
-    for (const details of document.querySelectorAll("details.checks")) details.open = true;
+    unfolded = [...document.querySelectorAll(PROSE)].filter((details) => !details.open);
+    for (const details of unfolded) details.open = true;
     setTheme("light", false, true);
     for (const view of views()) {
       const picture = view.export("png", true).canvas;
@@ -55,6 +57,7 @@
   });
   addEventListener("afterprint", () => {
     for (const picture of document.querySelectorAll("canvas.picture")) picture.remove();
+    for (const details of unfolded) details.open = false;
     if (before) setTheme(before, false, true);
   });
 
