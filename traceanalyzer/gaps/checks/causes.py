@@ -118,7 +118,7 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
 def _is_seen(cause: str, judged: Judged) -> bool:
     """Whether the traces can show this cause."""
     if cause == "straggler":
-        return judged.bubble is not None and judged.bubble.stragglers_separable
+        return judged.bubble is not None and bool(judged.bubble.stragglers_separable)
     return cause != "host" or judged.sees_launches
 
 
