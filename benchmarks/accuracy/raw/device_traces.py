@@ -16,10 +16,11 @@ from typing import Any
 COMMUNICATION = re.compile(r"nccl|rccl|::(?:internode|intranode)::(?:dispatch|combine)\b", re.IGNORECASE)
 BARRIER = re.compile(r"::notify_dispatch|::cached_notify")
 MULTIPLICATION = re.compile(
-    r"gemm|nvjet|xmma|Cijk_|splitK|gemv|cublas|volta_s|matmul|^fc-|^aten::(?:mm|bmm|addmm|linear)|cutlass",
+    r"gemm|nvjet|xmma|Cijk_|splitK|gemv|cublas|volta_s|matmul|^fc-|^aten::(?:mm|bmm|addmm|linear)|cutlass"
+    r"|conv2d|[wd]grad|winograd|scudnn|^XXT_|^ba_plus_cAA",
     re.IGNORECASE,
 )
-ATTENTION = re.compile(r"flash|fmha|attention|attn", re.IGNORECASE)
+NO_MULTIPLICATION = re.compile(r"flash|fmha|attention|attn|transpose<", re.IGNORECASE)
 DEVICE = ("kernel", "gpu_memcpy", "gpu_memset", "mtia_ccp_events")
 LAUNCH = ("cuda_runtime", "cuda_driver", "hip_runtime", "mtia_runtime")
 MAX_GAP = 10_000
@@ -99,31 +100,25 @@ def kind_of(name: str, category: str) -> str:
         return "barrier"
     if COMMUNICATION.search(name):
         return "communication"
-    if MULTIPLICATION.search(name) and not ATTENTION.search(name):
+    if MULTIPLICATION.search(name) and not NO_MULTIPLICATION.search(name):
         return "gemm"
     return "other"
 
 
 def ascend(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Events of an Ascend trace with the device's as kernels and the calls that flows join to them as launches."""
+    """Events of an Ascend trace with the device's as kernels, each launched where its flow starts."""
     names = {e["pid"]: e["args"].get("name") for e in events if e.get("ph") == "M" and e["name"] == "process_name"}
     if "Ascend Hardware" not in names.values():
         return events
-    starts = {e["id"]: e["ts"] for e in events if e.get("ph") == "s" and e.get("cat") == "HostToDevice"}
-    into = {
-        (e["pid"], e["tid"], e["ts"]): e["id"] for e in events if e.get("ph") == "f" and e.get("cat") == "HostToDevice"
-    }
-    calls = {(e["pid"], e["ts"]): e for e in events if e.get("ph") == "X" and names.get(e["pid"]) == "CANN"}
-    sources = {e["id"]: (e["pid"], e["ts"]) for e in events if e.get("ph") == "s"}
-    found: list[dict[str, Any]] = []
-    for event in events:
-        if event.get("ph") != "X" or names.get(event["pid"]) != "Ascend Hardware":
-            continue
-        number = into.get((event["pid"], event["tid"], event["ts"]))
-        found.append({**event, "cat": "kernel", "args": {"stream": event["tid"], "correlation": number}})
-        call = calls.get(sources.get(number or "", ("", "")))
-        if call is not None and number in starts:
-            found.append({**call, "cat": "cuda_runtime", "args": {"correlation": number}})
+    flows = [e for e in events if e.get("cat") == "HostToDevice"]
+    into = {(e["pid"], e["tid"], e["ts"]): e["id"] for e in flows if e["ph"] == "f"}
+    work = [e for e in events if e.get("ph") == "X" and names.get(e["pid"]) == "Ascend Hardware"]
+    found = [
+        {**e, "cat": "kernel", "args": {"stream": e["tid"], "correlation": into.get((e["pid"], e["tid"], e["ts"]))}}
+        for e in work
+    ]
+    starts = [flow for flow in flows if flow["ph"] == "s"]
+    found += [{**e, "ph": "X", "cat": "cuda_runtime", "dur": "0", "args": {"correlation": e["id"]}} for e in starts]
     return found
 
 
@@ -185,7 +180,7 @@ def with_windows(rank: Rank) -> Rank:
     for at, name in enumerate(names):
         own = [each for each in rank.kernels if each.step == name]
         last = at == len(names) - 1
-        end = max(each.end for each in own if last or (each.stream == stream and each.kind != "copy"))
+        end = max(each.end for each in own if last or each.stream == stream)
         rank.windows[name], begin = (begin, end), end
     return rank
 
@@ -231,9 +226,11 @@ def of_traces(paths: Sequence[Path]) -> dict[str, float]:
     """Figures of a folder of traces, in milliseconds and shares."""
     ranks = sorted((read_rank(path) for path in paths), key=lambda each: each.rank)
     steps = typical(ranks)
+    unmarked = {"unmarked": 1.0} if steps == ["0"] else {}
     longest = sorted(max(r.windows[s][1] - r.windows[s][0] for r in ranks) for s in steps)
     whole = sum((account(r, s) for r in ranks for s in steps), Counter[str]())
     found = {"step ms": longest[(len(longest) - 1) // 2] / 1e6, "computing": whole["compute"] / whole["window"]}
+    found |= unmarked
     found["mean window ms"] = whole["window"] / len(ranks) / len(steps) / 1e6
     if whole["communication"]:
         found["exposed"] = whole["exposed"] / whole["window"]
