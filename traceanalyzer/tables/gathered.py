@@ -19,7 +19,7 @@ from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.steps.basis import FoundSteps, find_steps
 from traceanalyzer.tables.steps.ends import OPTIMIZER_KERNEL
 from traceanalyzer.tables.steps.main_threads import on_main_thread
-from traceanalyzer.traces import Recorded, in_memory
+from traceanalyzer.traces import Recorded, apart, in_memory
 from traceanalyzer.traces.kineto.accelerators import in_common_terms
 
 _OF_MARKS = ["rank", "cycle", "ph", "category", "name", "thread", "start_ns", "duration_ns", "correlation"]
@@ -56,13 +56,13 @@ def gathered(
     def in_terms(part: pl.DataFrame) -> pl.DataFrame:
         return with_launch_clocks(in_common_terms(part)).join(unrecorded, on="rank", how="anti", maintain_order="left")
 
-    known, read = (
-        (in_memory(recorded.collected(in_terms)), _as_it_is)
+    known, read, kept = (
+        (in_memory(recorded.collected(in_terms)), _as_it_is, _as_it_is)
         if len(recorded.batches or recorded.groups) <= 1
-        else (recorded, in_terms)
+        else (recorded, in_terms, apart)
     )
     found = find_steps(known.collected(lambda part: _marks(read(part))), pattern)
-    taken = [_taken(read(part), ranks, found, pattern, rules) for part in known.parts()]
+    taken = [[kept(own) for own in _taken(read(part), ranks, found, pattern, rules)] for part in known.parts()]
     together = [
         _together(frames, keys, recorded) for frames, keys in zip(zip(*taken, strict=True), _ORDERS, strict=True)
     ]
