@@ -50,6 +50,7 @@ from traceanalyzer.review import (
     Tool,
 )
 from traceanalyzer.schema import ACTIONS, COLLECTIVE_SPLITS, OPS, conform
+from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.op_tables import ops_of_actions
 
 __all__ = ["Analysis", "Run", "analyze", "read", "with_declaration"]
@@ -189,10 +190,16 @@ def _judged(found: Measured) -> Judged:
         recompute=subjects.efficiency.recompute,
         faults=culprits.faults,
         stages=stage_of(subjects.pipeline.actions),
+        sees_launches=_sees_launches(found.tables),
         num_compared=culprits.num_compared,
         sequences=culprits.sequences,
         dimension_bytes=subjects.placement.figures,
     )
+
+
+def _sees_launches(tables: Tables) -> bool:
+    """Whether launching calls were recorded, or the main thread is the device and launches at the start."""
+    return tables.kernels["launch_end_ns"].count() > 0 or not tables.host_ranks.is_empty()
 
 
 def _findings(found: Measured, judged: Judged) -> list[Finding]:

@@ -66,7 +66,10 @@ KERNELS_TABLE = Table(
         "start_ns": START,
         "end_ns": END,
         "launch_start_ns": LAUNCH,
-        "launch_end_ns": Column(pl.Int64, "End of the launching call."),
+        "launch_end_ns": Column(
+            pl.Int64, "End of the launching call on the device's clock; where that clock drifts, the earliest possible."
+        ),
+        "launch_unsure_ns": Column(pl.Int64, "How much later that may have been; null: not at all."),
         "launch_thread": Column(pl.Categorical(), "Host thread of the launching call."),
         "correlation": Column(pl.UInt64, "Number that joins the kernel to its launching call."),
         "in_graph": Column(pl.Boolean, "Whether it was launched with others by one graph launch."),

@@ -212,7 +212,8 @@ CODES: dict[str, Code] = {
         "kept",
         ("launch",),
         "kernels start before the calls that launched them, and not all by the same time: the device's clock is ahead of the "
-        "host's or drifts, and by how much is not known; no idle time of this rank is called the host's",
+        "host's or drifts, and by how much is not known; idle time of this rank is called the host's only beyond the largest "
+        "difference",
         "capture fewer steps, with a newer driver and profiler",
     ),
     "device.late_end": Code(

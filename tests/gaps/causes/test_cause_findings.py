@@ -15,6 +15,9 @@ from traceanalyzer.review import AttributionMs, Bubble, Culprit, Finding, Remedy
 from traceanalyzer.schema import CAUSE
 
 NOTHING = dict.fromkeys(CAUSE.categories, 0.0)
+UNKNOWN = ValidityFigures(
+    verdict="unknown", cpu_pressure_share=None, involuntary_switches_per_second=None, action_spread=None, reasons=[]
+)
 
 
 def bubble_of(
@@ -38,10 +41,7 @@ def remedy(cause: str, ms: float, **who: Any) -> RemedyWorth:
 
 
 def cause_findings(bubble: Bubble | None) -> list[Finding]:
-    unknown = ValidityFigures(
-        verdict="unknown", cpu_pressure_share=None, involuntary_switches_per_second=None, action_spread=None, reasons=[]
-    )
-    return findings(Judged(validity=unknown, bubble=bubble))
+    return findings(Judged(validity=UNKNOWN, bubble=bubble))
 
 
 def by_id(bubble: Bubble) -> dict[str, Finding]:
@@ -115,3 +115,27 @@ def test_the_what_if_study_is_told_beside_a_slow_stage(share: float, stages: int
     sentences = story_sentences([], 140.0, 0.7, study=study)
     assert ("steps would be 20.0 ms shorter (14.3%" in "".join(sentences)) == told
     assert bool(sentences) == told
+
+
+def test_no_host_is_judged_where_no_launch_was_recorded() -> None:
+    judged = Judged(
+        validity=UNKNOWN, bubble=bubble_of({"host": 0.5}, [culprit("host", 2, [0], 0.5)], []), sees_launches=False
+    )
+    found = findings(judged)
+    assert "pipeline.host" not in {each.id for each in found}
+    nobody = "No rank or stage holds up the others by more than 650 µs of a step of 130 ms (0.50%)."
+    assert story_sentences(found, 130.0, 0.65) == [nobody]
+
+
+def test_what_the_path_of_blame_gains_is_no_cost() -> None:
+    bubble = bubble_of({"stage": -9, "jitter": -0.2}, [], [remedy("stage", 7, stage=1)])
+    found = {
+        each.id: each
+        for each in findings(Judged(validity=UNKNOWN, bubble=bubble, step_ms=100.0, stages={0: [0], 1: [1]}))
+    }
+    stage = found["pipeline.stage"]
+    assert not stage.passed
+    assert stage.statement == "stage 1 computes longer than the other stage"
+    assert "adds" not in stage.evidence
+    assert "mostly over the shorter stages" in stage.evidence
+    assert found["pipeline.jitter"].evidence == "adds nothing to a phase of 90.8 ms"

@@ -59,6 +59,44 @@ def test_classes_give_the_sum_and_the_union(tmp_path: Path) -> None:
     assert gemm["launch_bound_share"] == pytest.approx(1 / 7)
 
 
+@pytest.mark.parametrize(("took", "bound"), [(3, 1.0), (420, None)])
+def test_a_call_that_waits_for_its_kernel_does_not_make_it_launch_bound(
+    tmp_path: Path, took: float, bound: float | None
+) -> None:
+    """Kernels of 400 µs on an idle device, launched every 600; with `took` of 420 every call ends after its kernel."""
+    trace = TinyDevice().step(1, 0, 6100)
+    for k in range(10):
+        trace.event("cudaLaunchKernel", 10 + 600 * k, 10 + 600 * k + took, "cuda_runtime", correlation=900 + k)
+        trace.kernel(15 + 600 * k, 415 + 600 * k, correlation=900 + k)
+    trace.write(tmp_path)
+    found = analyze(read(tmp_path)).review
+    assert found.kernels is not None
+    assert [row.launch_bound_share for row in found.kernels.classes] == [bound]
+    sentence = next(line for line in found.headline.sentences if line.startswith("Matrix multiplications take"))
+    assert ("launch-bound" in sentence) is (bound is not None)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ((GEMM, "cudnn_winograd_fwd"), "Matrix multiplications and convolutions take"),
+        ((OTHER, GEMM), "The kernel `sm90_xmma_gemm"),
+    ],
+)
+def test_the_kernels_sentence_names_what_takes_longest(tmp_path: Path, names: tuple[str, str], said: str) -> None:
+    """Per step 800 µs of the first name or, of plain kernels, 900 µs of two names, and 500 of the second."""
+    plain = names[0] == OTHER
+    trace = TinyDevice()
+    for step in range(3):
+        at = 3000 * step
+        trace.step(step, at, at + 2990)
+        for start, lasts, name in ((0, 450 if plain else 800, names[0]), (900, 500, names[1]), (1500, 450, names[0])):
+            called = f"{OTHER}({start})" if name == OTHER else name
+            trace.kernel(at + 50 + start, at + 50 + start + lasts, launched=at + 20 + start / 100, name=called)
+    trace.write(tmp_path)
+    assert any(line.startswith(said) for line in analyze(read(tmp_path)).review.headline.sentences)
+
+
 def test_names_give_count_mean_and_extremes(tmp_path: Path) -> None:
     review = job(tmp_path).review
     assert review.kernels is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +40,8 @@ _PHASES: dict[StepPhase, str] = {
     "between_chunks": "the time between chunks",
 }
 _CLASSES = {"gemm": "Matrix multiplications", "attention": "Attention kernels"}
+_CONVOLUTION = re.compile(r"conv|[wd]grad|fprop|winograd|cudnn", re.IGNORECASE)
+"""Kernels that multiply matrices to convolve have the kind `gemm`, too."""
 _NO_COMPUTATION = ("communication", "copy", "wait")
 
 
@@ -164,7 +167,7 @@ _EXCHANGING: dict[Owner, str] = {
 
 
 def _kernels(of: Spent) -> list[str]:
-    """The class of computing kernels that takes most time, or its longest name where the class has none in words."""
+    """The class of computing kernels that takes most time; where it has none in words, the computing kernel that does."""
     kernels, computed = of.kernels, sum(row.share for row in of.accounting.owners if row.owner == "compute")
     if computed < MIN_COMPUTED:
         return []
@@ -173,10 +176,11 @@ def _kernels(of: Spent) -> list[str]:
     if kernels is None or most is None or not most.sum_ms:
         return []
     if most.kind in _CLASSES:
-        return [
-            f"{_CLASSES[most.kind]} take {_of_kernel_time(most)}{_launch_bound(most.launch_bound_share, 'of them')}."
-        ]
-    named = next((row for row in kernels.top if row.kind == most.kind), None)
+        what, bound = _CLASSES[most.kind], _launch_bound(most.launch_bound_share, "of them")
+        if any(row.kind == most.kind == "gemm" and _CONVOLUTION.search(row.name) for row in kernels.top):
+            what += " and convolutions"
+        return [f"{what} take {_of_kernel_time(most)}{bound}."]
+    named = next((row for row in kernels.top if row.kind not in _NO_COMPUTATION), None)
     if named is None:
         return []
     whole = named.name.removeprefix("void ")

@@ -18,8 +18,12 @@ LEAST_SHARE = 0.005
 """Of the step: what is smaller is not a fault worth a sentence."""
 MAX_NOISE_SHARE = 0.1
 """Of the step: where steps vary by more, silence about ranks says little."""
-_COMPARED = ("pipeline.host", "ranks.computation")
-"""Checks that are made only where the ranks were compared."""
+_COMPARED = {
+    "pipeline.host": "rank, stage or host",
+    "pipeline.stage": "rank or stage",
+    "ranks.computation": "rank",
+}
+"""Checks that are made only where the ranks were compared, with who then is not at fault; the first that passed is said."""
 _ADDS: dict[PipelineCause, str] = {
     "stage": "computes longer than the other stages",
     "straggler": "computes longer than its stage's other ranks",
@@ -149,10 +153,10 @@ def _of_step(ms: float, step_ms: float, kind: str = "") -> str:
 def _nobody(findings: Sequence[Finding], step_ms: float, least_ms: float) -> list[str]:
     """Said only where ranks were compared, or a pipeline's causes were reported, and no fault lacks its size."""
     unpriced = any(each.remedy == "fault" and not each.passed and each.worth_ms is None for each in findings)
-    compared = {each.id for each in findings if each.id in _COMPARED and each.passed}
-    if unpriced or not compared:
+    passed = {each.id for each in findings if each.passed}
+    who = next((who for check, who in _COMPARED.items() if check in passed), None)
+    if unpriced or who is None:
         return []
-    who = "rank, stage or host" if "pipeline.host" in compared else "rank"
     if least_ms > MAX_NOISE_SHARE * step_ms:
         limit = _of_step(least_ms, step_ms)
         return [f"Steps vary so much that a {who} would stand out only beyond {limit}: none does."]

@@ -19,7 +19,12 @@ MIN_SHARE = 0.01
 """A cause below this share of the pipeline phase is none worth a finding."""
 
 _OF_LOAD = ("stage", "straggler", "chunk_comm", "jitter")
-_LOADED = "What actions differ by is uneven load, which is reported by itself"
+_LOADED = {
+    "stage": "Stages differ by no more than uneven load",
+    "straggler": "Ranks of a stage differ by no more than uneven load",
+    "chunk_comm": "Communication inside chunks waits for no more than uneven load",
+    "jitter": "Equal actions differ by no more than uneven load",
+}
 _TITLES = {
     "stage": ("Stages take equally long", "A stage is slower than the others"),
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
@@ -57,7 +62,7 @@ _PHRASES = {
 
 
 _STATEMENTS = {
-    "stage": "{who} computes longer than the other stages",
+    "stage": "{who} computes longer than {others}",
     "straggler": "{who} computes longer than its stage's other ranks",
     "transfer": "messages that {who} sends delay the pipeline",
     "chunk_comm": "communication inside the chunks of {who} delays the pipeline",
@@ -71,21 +76,22 @@ _STATEMENTS = {
 def _judge(cause: str, judged: Judged) -> Verdict | None:
     """The rank that adds most, what it adds, and what its remedy alone would save."""
     bubble = judged.bubble
-    if bubble is None or bubble.attribution_ms is None or (cause == "straggler" and not bubble.stragglers_separable):
+    if bubble is None or bubble.attribution_ms is None or not _is_seen(cause, judged):
         return None
     attribution = bubble.attribution_ms
     total: float = getattr(attribution, cause)
     share = total / attribution.measured
     worst = next((each for each in _merged(bubble.culprits) if each.cause == cause), None)
-    evidence = f"adds {milliseconds(total)} to a phase of {milliseconds(attribution.measured)} ({percent(share)})"
+    phase = f"to a phase of {milliseconds(attribution.measured)}"
+    evidence = f"adds {milliseconds(total)} {phase} ({percent(share)})" if total > 0 else f"adds nothing {phase}"
     if explained_by_load(cause, total, judged):
         return Verdict(
             passed=True,
-            title=_LOADED,
-            evidence=f"{evidence}, no more than what the uneven load costs, which is reported by itself",
+            title=_LOADED[cause],
+            evidence=f"{evidence}, no more than the uneven load costs, which is a finding of its own",
         )
     if share < MIN_SHARE or worst is None:
-        return _by_replay_alone(cause, judged, evidence) or Verdict(passed=True, evidence=evidence)
+        return _by_replay_alone(cause, judged, total, evidence) or Verdict(passed=True, evidence=evidence)
     saved = _best(cause, worst, bubble.worth)
     if cause == "straggler" and saved is None and _may_be_tokens(worst.culprit, judged):
         return Verdict(
@@ -110,8 +116,15 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
         action=_ACTIONS[cause].format(rank=worst.culprit, stages=", ".join(map(str, worst.stages)) or "?"),
         rank=worst.culprit,
         culprit=_PHRASES[cause].format(who=_who(worst)),
-        statement=_STATEMENTS[cause].format(who=_who(worst)),
+        statement=_STATEMENTS[cause].format(who=_who(worst), others=_other_stages(judged)),
     )
+
+
+def _is_seen(cause: str, judged: Judged) -> bool:
+    """Whether the traces can show this cause."""
+    if cause == "straggler":
+        return judged.bubble is not None and bool(judged.bubble.stragglers_separable)
+    return cause != "host" or judged.sees_launches
 
 
 def explained_by_load(cause: str, ms: float, judged: Judged) -> bool:
@@ -133,7 +146,7 @@ def _may_be_tokens(rank: int | None, judged: Judged) -> bool:
     return rank in with_experts and all(fault.rank != rank for fault in judged.faults)
 
 
-def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | None:
+def _by_replay_alone(cause: str, judged: Judged, total: float, evidence: str) -> Verdict | None:
     """A rank or stage that is not on the path of blame, and whose repair still saves enough to be reported."""
     bubble = judged.bubble
     remedies = [each for each in bubble.worth if each.cause == cause] if bubble and _REMEDIES[cause] == "fault" else []
@@ -142,6 +155,10 @@ def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | Non
     if best is None or best.ms <= judged.least_ms or cause == "transfer":
         return None
     who = holder(best.rank, judged.stages) if best.rank is not None else f"stage {best.stage}"
+    if cause == "stage" and total < 0:
+        evidence = (
+            "what sets the measured phase runs mostly over the shorter stages, so none of it is blamed on this one"
+        )
     return Verdict(
         passed=False,
         worth_ms=best.ms,
@@ -149,8 +166,13 @@ def _by_replay_alone(cause: str, judged: Judged, evidence: str) -> Verdict | Non
         action=_ACTIONS[cause].format(rank=best.rank, stages=best.stage),
         rank=best.rank,
         culprit=_PHRASES[cause].format(who=who),
-        statement=_STATEMENTS[cause].format(who=who),
+        statement=_STATEMENTS[cause].format(who=who, others=_other_stages(judged)),
     )
+
+
+def _other_stages(judged: Judged) -> str:
+    held = {stage for stages in judged.stages.values() for stage in stages}
+    return "the other stage" if len(held) == 2 else "the other stages"
 
 
 def _best(cause: str, worst: Culprit | None, worth: Iterable[RemedyWorth]) -> RemedyWorth | None:

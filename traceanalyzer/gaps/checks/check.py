@@ -43,6 +43,8 @@ class Judged:
     faults: Sequence[RankFault] = ()
     stages: Mapping[int, Sequence[int]] = field(default_factory=lambda: MappingProxyType({}))
     """The stages that each rank holds; empty without a pipeline."""
+    sees_launches: bool = True
+    """Whether the traces show when the host launched; op tables and marks do not."""
     num_compared: int = 0
     """Ranks that were compared with peers."""
     sequences: Sequence[SequenceBalance] = ()

@@ -21,6 +21,8 @@ from traceanalyzer.review import (
 )
 from traceanalyzer.tables import Tables
 
+MIN_SPACED = 0.5
+"""Of the kernels: what the launches of fewer show is not said of all."""
 NUM_TOP = 20
 MAX_GROUPS = 64
 
@@ -131,9 +133,8 @@ def _num_bound() -> pl.Expr:
 
 
 def _bound_share() -> pl.Expr:
-    return (
-        pl.when(pl.col("num_spaced") > 0).then(pl.col("num_bound") / pl.col("num_spaced")).alias("launch_bound_share")
-    )
+    most = pl.col("num_spaced") > MIN_SPACED * pl.col("num_kernels")
+    return pl.when(most).then(pl.col("num_bound") / pl.col("num_spaced")).alias("launch_bound_share")
 
 
 def _phases(phases: pl.DataFrame, sum_ms: pl.Expr) -> pl.DataFrame:

@@ -187,7 +187,13 @@ def _next(
             return members, reason
     if expected is None:
         return (), _UNKNOWN if len(groups) == 1 else None
+    peer = next((rank for rank in of.sharing if rank not in groups), None)
+    if peer is not None:
+        shares = f"it shares collectives with rank {ranks[0].rank}"
+        return (peer,), f"{shares}; two ranks of a group show which of them waits for the other"
     missing = next(rank for rank in count() if rank not in groups)  # the world may be claimed to hold billions
+    if any((of.pipeline, of.experts, of.replicas, of.sharing)):
+        return (missing,), "the groups of the captured ranks are whole, and nothing is known of the others"
     return (missing,), "the groups of the ranks are not known; another rank shows who waits for whom"
 
 

@@ -24,6 +24,8 @@ class RankGroups:
     experts: Members = ()
     replicas: Members = ()
     """Ranks that hold the same stage and tensor slice."""
+    sharing: Members = ()
+    """The largest group of any kind whose collectives the rank takes part in."""
 
 
 def rank_groups(tables: Tables, job: Job | None) -> dict[int, RankGroups]:
@@ -36,11 +38,21 @@ def rank_groups(tables: Tables, job: Job | None) -> dict[int, RankGroups]:
         members = tuple(int(member) for member in group.split(","))
         if rank in found and rank in members and len(members) > len(found[rank].get(role, ())):
             found[rank][role] = members
+    shared: dict[int, Members] = dict.fromkeys(present, ())
+    used = tables.collectives.select("rank", "group").drop_nulls().unique()
+    for rank, group in used.sort("group").iter_rows():
+        members = tuple(int(member) for member in group.split(",") if member)
+        shared[rank] = max(shared.get(rank, ()), members, key=len)
     if not any("pp" in of for of in found.values()):
         for rank, members in _labelled_pipelines(tables).items():
             found[rank]["pp"] = members
     return {
-        rank: RankGroups(pipeline=of.get("pp", ()), experts=of.get("ep", ()), replicas=of.get("dp", ()))
+        rank: RankGroups(
+            pipeline=of.get("pp", ()),
+            experts=of.get("ep", ()),
+            replicas=of.get("dp", ()),
+            sharing=shared[rank],
+        )
         for rank, of in found.items()
     }
 

@@ -2,7 +2,8 @@
 
 Sums count every kernel in full, however many run at once; a union counts time once. A kernel is *launch-bound* if it takes
 less than its thread needed from its launch to the next: the device cannot be kept busy by such kernels. Kernels that one
-graph launch started together have no spacing of their own and are left out of that share.
+graph launch started together have no spacing of their own and are left out of that share, and so are those for whose end the
+launching call waited: its length is the kernel's.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from traceanalyzer.measurements.ledger.intervals import clip, union
 from traceanalyzer.schema import KERNEL_CLASSES, KERNEL_NAMES, OWNER, RANK_SUMMARY, conform
 from traceanalyzer.tables.rank_groups import in_rank_groups
 
+MIN_OF_CALL = 0.5
+"""A launching call that ends after its kernel waited for it, if the kernel takes so much of the call."""
 _STEP = ["rank", "step"]
 
 
@@ -104,8 +107,10 @@ def _share_of_rank() -> pl.Expr:
 
 
 def _spaced(kernels: pl.DataFrame) -> pl.DataFrame:
-    """Add `_spacing_ns`: from a kernel's launch to the next of its thread; null without, and for graphs."""
+    """Add `_spacing_ns`: from a kernel's launch to the next of its thread; null without, for graphs, and if the call waited."""
     thread = ["rank", "cycle", "launch_thread"]
+    call = pl.col("launch_end_ns") - pl.col("launch_start_ns")
+    waited = (pl.col("end_ns") <= pl.col("launch_end_ns")) & (_length() >= MIN_OF_CALL * call)
     single = pl.col("launch_start_ns").is_not_null() & ~pl.col("in_graph")
     spacing = (
         kernels.filter(single)
@@ -114,7 +119,9 @@ def _spaced(kernels: pl.DataFrame) -> pl.DataFrame:
             "rank",
             "cycle",
             "index",
-            (pl.col("launch_start_ns").shift(-1).over(thread) - pl.col("launch_start_ns")).alias("_spacing_ns"),
+            pl.when(~waited.fill_null(value=False))
+            .then(pl.col("launch_start_ns").shift(-1).over(thread) - pl.col("launch_start_ns"))
+            .alias("_spacing_ns"),
         )
     )
     return kernels.join(spacing, on=["rank", "cycle", "index"], how="left")

@@ -9,7 +9,7 @@ In order of precedence:
 * `copy`: a copy to, from or on the device;
 * an idle device before kernel K, whose launching call ended at l: `host` until l, for until then nothing could run;
   what is left is `launch_gap` up to 10 µs and `queued` beyond (K was launched and did not start, though nothing that was recorded ran: cause `not recorded`);
-  `unknown` where K has no launch record that its start can be compared with, and from the first launch on whose kernel was not recorded and that came between
+  `unknown` while the launch may still have been under way (the device's clock drifts), where K has no launch record that its start can be compared with, and from the first launch on whose kernel was not recorded and that came between
   the launches of K and of the kernel before it: what ran there is missing.
 
 The second axis is the phase of the step (`measurements.step_phases`).
@@ -176,8 +176,8 @@ def _idle(segments: pl.DataFrame, kernels: pl.DataFrame, missing: pl.DataFrame) 
         .then(launched)
         .otherwise("end_ns")
         .alias("cut_ns")
-    )
-    length = pl.col("end_ns") - pl.col("cut_ns")
+    ).with_columns(pl.max_horizontal("cut_ns", pl.min_horizontal("end_ns", "launched_by_ns")).alias("sure_ns"))
+    length = pl.col("end_ns") - pl.col("sure_ns")
     rest = (
         pl.when(pl.col("lost_ns").is_not_null())
         .then(pl.lit("unknown/kernels missing"))
@@ -190,17 +190,21 @@ def _idle(segments: pl.DataFrame, kernels: pl.DataFrame, missing: pl.DataFrame) 
     def part(label: pl.Expr, start: str, end: str) -> pl.DataFrame:
         return ends.select(*_KEYS, label.alias("label"), pl.col(start).alias("start_ns"), pl.col(end).alias("end_ns"))
 
-    return pl.concat([part(first, "start_ns", "cut_ns"), part(rest, "cut_ns", "end_ns")])
+    unsure = pl.lit("unknown/launch not sure")
+    return pl.concat(
+        [part(first, "start_ns", "cut_ns"), part(unsure, "cut_ns", "sure_ns"), part(rest, "sure_ns", "end_ns")]
+    )
 
 
 def _first_launches(kernels: pl.DataFrame, missing: pl.DataFrame) -> pl.DataFrame:
-    """Moments at which kernels start: `rank`, `next_ns`, `launch_end_ns`, `lost_ns`.
+    """Moments at which kernels start: `rank`, `next_ns`, `launch_end_ns`, `launched_by_ns`, `lost_ns`.
 
-    `launch_end_ns` is the earliest end of their launching calls, `lost_ns` that of a launch between theirs and the one of the
-    kernel before them whose kernel is missing.
+    `launch_end_ns` is the earliest end of their launching calls, `launched_by_ns` the latest that this may have been, `lost_ns`
+    the end of a launch between theirs and the one of the kernel before them whose kernel is missing.
     """
+    latest = pl.col("launch_end_ns") + pl.col("launch_unsure_ns").fill_null(0)
     first = (
-        kernels.select("rank", pl.col("start_ns").alias("next_ns"), "launch_end_ns")
+        kernels.select("rank", pl.col("start_ns").alias("next_ns"), "launch_end_ns", latest.alias("launched_by_ns"))
         .sort("rank", "next_ns", "launch_end_ns", nulls_last=True)
         .unique(["rank", "next_ns"], keep="first", maintain_order=True)
         .with_columns(pl.col("launch_end_ns").shift(1).over("rank").fill_null(-(1 << 62)).alias("_before_ns"))

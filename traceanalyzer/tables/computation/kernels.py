@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import polars as pl
 
 from traceanalyzer.schema import KERNELS, conform
-from traceanalyzer.tables.computation.launch_clocks import on_host_clock, without_doubtful_launches
+from traceanalyzer.tables.computation.launch_clocks import on_host_clock, with_provable_launches
 from traceanalyzer.tables.computation.streams import cut_at_next_start
 from traceanalyzer.tables.computation.taxonomy import KernelRule, classify
 from traceanalyzer.tables.steps.windows import step_ranges
@@ -39,7 +39,7 @@ def kernels(events: pl.DataFrame, rules: Sequence[KernelRule] = (), ranges: pl.D
     if device.is_empty():
         return pl.DataFrame(schema=KERNELS)
     graph = pl.col("args").str.extract(r'"graph id"\s*:\s*(\d+)').cast(pl.Int64, strict=False)
-    rows = without_doubtful_launches(_joined(device, events)).with_columns(
+    rows = with_provable_launches(_joined(device, events)).with_columns(
         ((graph.fill_null(0) > 0) | pl.col("is_graph").fill_null(value=False)).alias("in_graph"),
         pl.col("category").cast(pl.String),
     )

@@ -32,17 +32,23 @@ def on_host_clock(events: pl.DataFrame, joined: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def without_doubtful_launches(joined: pl.DataFrame) -> pl.DataFrame:
-    """Device work without `launch_end_ns` where it cannot be compared with the kernel's start: no host is late by it.
+def with_provable_launches(joined: pl.DataFrame) -> pl.DataFrame:
+    """Device work with the earliest `launch_end_ns` on the device's clock, and `launch_unsure_ns`: how much later it may be.
 
-    These are single kernels that start before their launch, and all of a rank whose device's clock drifts.
+    Of a rank whose device's clock drifts, launches are earlier by the largest difference that its kernels show, so that
+    no host is late by the clock. A single kernel that starts before its launch has a wrong time, and loses its launch.
     """
-    early = pl.col("start_ns") - pl.col("launch_start_ns") < -ROUNDING_NS
-    doubtful = early
-    for (rank, cycle), clock in _clocks(joined):
-        if not clock.single:
-            doubtful |= (pl.col("rank") == rank) & (pl.col("cycle") == cycle)
-    return joined.with_columns(pl.when(~doubtful.fill_null(value=False)).then("launch_end_ns").alias("launch_end_ns"))
+    drifting = pl.DataFrame(
+        [(*key, clock.ahead_ns) for key, clock in _clocks(joined) if not clock.single],
+        schema={"rank": joined.schema["rank"], "cycle": joined.schema["cycle"], "_unsure_ns": pl.Int64},
+        orient="row",
+    )
+    rows = joined.join(drifting, on=["rank", "cycle"], how="left", maintain_order="left")
+    early = (pl.col("start_ns") - pl.col("launch_start_ns") < -ROUNDING_NS).fill_null(value=False)
+    doubtful = early & pl.col("_unsure_ns").is_null()
+    launched = pl.when(~doubtful).then(pl.col("launch_end_ns") - pl.col("_unsure_ns").fill_null(0))
+    unsure = pl.when(launched.is_not_null()).then("_unsure_ns")
+    return rows.with_columns(launched.alias("launch_end_ns"), unsure.alias("launch_unsure_ns")).drop("_unsure_ns")
 
 
 def _clocks(joined: pl.DataFrame) -> list[tuple[tuple[int, int], LaunchClock]]:
