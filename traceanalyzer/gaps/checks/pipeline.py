@@ -37,16 +37,16 @@ def _schedules_own(judged: Judged) -> Verdict | None:
     if most.cause != "stage":
         action = f"look at rank {most.rank} first" if most.cause is None else _ACTIONS[most.cause]
         return Verdict(passed=False, evidence=evidence, action=action, rank=most.rank)
-    longest = max(bubble.stages, key=lambda stage: stage.chunk_ms)
     mean = sum(stage.chunk_ms for stage in bubble.stages) / len(bubble.stages)
-    rank = longest.ranks[0]
+    odd = max(bubble.stages, key=lambda stage: abs(stage.chunk_ms - mean))
+    rank, size = odd.ranks[0], "longest" if odd.chunk_ms >= mean else "least"
     return Verdict(
         passed=False,
         evidence=(
-            f"{evidence}: the chunks of rank {rank} take {milliseconds(longest.chunk_ms)} per step, those of the mean rank "
+            f"{evidence}: the chunks of rank {rank} take {milliseconds(odd.chunk_ms)} per step, those of the mean rank "
             f"{milliseconds(mean)}"
         ),
-        action=f"even out the stages: those of rank {rank} take longest",
+        action=f"even out the stages: those of rank {rank} take {size}",
         rank=rank,
     )
 
