@@ -66,7 +66,7 @@ class RunSettings:
     compute_mode: str = "paced"
     """`real` or `paced`; `auto` is settled before a job starts."""
     seed: int = 0
-    timeout_s: int = 90
+    timeout_s: int = 40
     """A rank that waits longer than this for another one gives up."""
     start_timeout_s: int = 600
     """So long the nodes of a job wait for each other before it starts."""

@@ -5,6 +5,7 @@ Lines on standard output that begin with `PROGRESS` are for whoever launched the
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import signal
@@ -23,12 +24,12 @@ import torch.distributed as dist
 
 from instrumented_runs.kinds import JOBS, SETTINGS
 from instrumented_runs.pipeline.host_staging import choose_backend, stage_messages
+from instrumented_runs.recorder.ending.signals import Terminated, first_line
 from instrumented_runs.settings import FAILURE_FILE, PROGRESS, Failure, RunSettings
 from traceanalyzer.output import write_atomically
 
-
-class Terminated(BaseException):
-    """The launcher asked this rank to end."""
+_PARENT_DEATH_SIGNAL = 1
+"""PR_SET_PDEATHSIG of <linux/prctl.h>."""
 
 
 def announce(text: str) -> None:
@@ -79,8 +80,13 @@ def _terminate(_number: int, _frame: FrameType | None) -> None:
 
 
 def _end_with(launcher_pid: int) -> None:
-    """End this process when torchrun or whoever launched it has gone: nothing outlives a killed launcher."""
+    """End this process when torchrun or whoever launched it has gone: nothing outlives a killed launcher.
+
+    The kernel ends it with torchrun even if it is stopped; of the launcher it has to look itself.
+    """
     torchrun_pid = os.getppid()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
     def watch() -> None:
         while os.getppid() == torchrun_pid and _alive(launcher_pid):
@@ -103,7 +109,7 @@ def _note_failure(settings: RunSettings, error: Exception) -> None:
     rank = dist.get_rank()
     path = Path(settings.folder) / FAILURE_FILE.format(rank=rank)
     path.parent.mkdir(parents=True, exist_ok=True)
-    reason = f"{type(error).__name__}: {error}".splitlines()[0]
+    reason = f"{type(error).__name__}: {first_line(error)}"
     write_atomically(path, msgspec.json.encode(Failure(rank=rank, reason=reason, at_ns=time.time_ns())))
 
 

@@ -6,46 +6,29 @@ import dataclasses
 import fcntl
 import importlib.util
 import os
-import re
 import shutil
-import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from instrumented_runs.launching.log_causes import cause_in, last_error
 from instrumented_runs.launching.nodes import Nodes
-from instrumented_runs.recorder.nccl_inspector import DUMP_FOLDER, inspector_environment
+from instrumented_runs.launching.torchrun import run_torchrun
+from instrumented_runs.launching.what_failed import LOG_FILE, failure, last_step
+from instrumented_runs.recorder.nccl_inspector import DUMP_FOLDER
 from instrumented_runs.recorder.start.environment import srun_tasks
-from instrumented_runs.settings import FAILURE_FILE, ORDER_FILE, PROGRESS, Failure, RunSettings, encode
-from traceanalyzer.errors import JobError, OutputError, UsageError
-from traceanalyzer.job import RUN_FILE, STEPS_FILE, Job, StepRecord
+from instrumented_runs.settings import ORDER_FILE, RunSettings, encode
+from traceanalyzer.errors import OutputError, UsageError
+from traceanalyzer.job import RUN_FILE, Job
 from traceanalyzer.output import write_atomically
 
-LOG_FILE = "log.txt"
-"""In the run folder: everything the ranks and torchrun printed."""
 OWN_FILES = (RUN_FILE, LOG_FILE, ORDER_FILE, "traces", "steps", "routing", "status", "failures", "flight", DUMP_FOLDER)
 """What a run writes, and a later run into the same folder replaces."""
 LOCK_FILE = ".launcher.lock"
 """In the run folder while a launcher writes into it."""
-GRACE_S = 20
-"""Time for ranks to write what they have once they are asked to end."""
-ENVIRONMENT = {
-    "PYTHONUNBUFFERED": "1",
-    "TORCH_CPP_LOG_LEVEL": "ERROR",
-    # Large tensors get pages of their own and give them back. Otherwise what the profiler allocates between them
-    # fragments the heap, and the steps of the dense job grow by a third while they are recorded (glibc 2.36).
-    "THP_MEM_ALLOC_ENABLE": "1",
-    "MALLOC_MMAP_THRESHOLD_": "1048576",
-}
-"""What ranks run with unless the user's environment says otherwise."""
-
-_DEATH = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
 
 
 def launch(
@@ -89,17 +72,13 @@ def _launched(
     ]
     command += ["--module", "instrumented_runs.worker", kind, encode(settings)]
     try:
-        with _interrupted_by_sigterm():
-            status, deaths = _run(command, folder, progress)
+        status, ends = run_torchrun(command, folder, progress, nodes, settings.num_ranks)
     except BaseException:  # an interrupt too leaves a run that did not complete
         _mark_failed(folder)
         raise
     if status:
         _mark_failed(folder)
-        first = nodes.first_rank(settings.num_ranks)
-        raise _failure(
-            folder, status, {first + local: code for local, code in deaths.items()}, nodes, settings.num_ranks
-        )
+        raise failure(folder, status, ends, nodes, settings.num_ranks)
     return folder
 
 
@@ -174,113 +153,6 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
-
-
-def _run(command: list[str], folder: Path, progress: Callable[[str], None]) -> tuple[int, dict[int, int]]:
-    """Run `command`; its exit status, and the exit code of every rank that torchrun saw die first."""
-    inspector = inspector_environment(folder, os.environ)
-    environment = {**ENVIRONMENT, **inspector, **os.environ, "OMP_NUM_THREADS": "1"}
-    deaths: dict[int, int] = {}
-    with (
-        (folder / LOG_FILE).open("w", encoding="utf-8") as log,
-        subprocess.Popen(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            assert process.stdout is not None  # noqa: S101 - it is a pipe
-            for line in process.stdout:
-                log.write(line)
-                log.flush()
-                if line.startswith(PROGRESS):
-                    progress(line.removeprefix(PROGRESS).rstrip())
-                elif death := _DEATH.search(line):
-                    deaths[int(death[2])] = int(death[1])
-        finally:
-            _end(process)
-    return process.returncode, deaths
-
-
-@contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Being asked to end is an interrupt, so that torchrun and its ranks are ended first."""
-
-    def interrupt(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    """Make sure that torchrun is gone; it ends its ranks, and a rank without torchrun ends itself."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(GRACE_S)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-
-
-def _failure(folder: Path, status: int, deaths: dict[int, int], nodes: Nodes, num_ranks: int) -> JobError:
-    """The error that names the rank at fault, its step and the reason."""
-    hint = f"what the other ranks wrote is kept in {folder}; all output is in {folder / LOG_FILE}"
-    notes = [
-        msgspec.json.decode(p.read_bytes(), type=Failure)
-        for p in sorted(folder.glob(FAILURE_FILE.replace("{rank:05d}", "*")))
-    ]
-    from traceanalyzer.traces.run_status import hung_ranks, read_statuses  # noqa: PLC0415 - slow, and only of failed jobs
-
-    hung = hung_ranks(read_statuses([folder]))
-    if hung:
-        rank, calls = hung[0].record.rank, hung[0].calls.split(" < ")[0]
-        where = f", last in {calls}" if calls else ""
-        return JobError(f"rank {rank} hung {_where(folder, rank)}{where}: other ranks gave up waiting", hint)
-    log = (folder / LOG_FILE).read_text(encoding="utf-8", errors="replace")
-    cause = None if notes else cause_in(log, nodes, num_ranks)
-    if cause is not None:
-        return JobError(
-            f"the job did not start: {cause.reason}", f"{cause.remedy}; all output is in {folder / LOG_FILE}"
-        )
-    killed = {rank: -code for rank, code in deaths.items() if code < 0 and rank not in {n.rank for n in notes}}
-    if killed:
-        rank, number = min(killed.items())
-        reason = f"killed by signal {number} ({signal.Signals(number).name})"
-    elif notes:
-        first = min(notes, key=lambda note: note.at_ns)
-        rank, reason = first.rank, first.reason
-    elif deaths:
-        rank, code = min(deaths.items())
-        reason = last_error(log) or f"ended with exit status {code}"
-    else:
-        return JobError(f"the job failed: {last_error(log) or f'torchrun ended with status {status}'}", hint)
-    return JobError(f"rank {rank} failed {_where(folder, rank)}: {reason}", hint)
-
-
-def _where(folder: Path, rank: int) -> str:
-    last = last_step(folder, rank)
-    return "before its first step ended" if last is None else f"in step {last + 1}"
-
-
-def last_step(folder: Path, rank: int) -> int | None:
-    """The last step that `rank` finished, by its own record."""
-    path = folder / STEPS_FILE.format(rank=rank)
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return msgspec.json.decode(lines[-1], type=StepRecord).step if lines else None
 
 
 def _mark_failed(folder: Path) -> None:

@@ -2,6 +2,9 @@
 
     die:rank=2,step=3                rank 2 is killed when step 3 begins
     raise:rank=2,step=3              rank 2 raises an exception instead
+    hang:rank=2,step=3               rank 2 waits for ever and calls nothing more
+    stop:rank=2,step=3               rank 2 is stopped (SIGSTOP)
+    full:rank=2,step=3               rank 2 can write no file of more than 16 kB any more, as if its disk were full
     slow_stage:stage=1,factor=1.3    computations on stage 1 take 1.3 times as long (on every replica)
     slow_rank:rank=1,factor=1.3      computations on rank 1 do
     jitter:share=0.1                 lengths of computations vary: standard deviation 10%
@@ -20,9 +23,10 @@ from __future__ import annotations
 import json
 import os
 import random
+import resource
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +36,9 @@ from traceanalyzer.job import TRACE_FILE
 KEYS: dict[str, tuple[str, ...]] = {
     "die": ("rank", "step"),
     "raise": ("rank", "step"),
+    "hang": ("rank", "step"),
+    "stop": ("rank", "step"),
+    "full": ("rank", "step"),
     "slow_stage": ("stage", "factor"),
     "slow_rank": ("rank", "factor"),
     "jitter": ("share",),
@@ -46,6 +53,7 @@ PACED_ONLY = ("slow_stage", "slow_rank", "jitter")
 PIPELINE_ONLY = ("slow_stage", "stall")
 BETWEEN_RANKS = ("delay_link",)
 """They mean nothing to a job whose ranks send nothing to single others."""
+_FULL_BYTES = 16_384
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,7 @@ def write_truth(path: Path, folder: Path, texts: Iterable[str]) -> None:
         )
     faults = [{"kind": fault.kind, **fault.values} for fault in map(parse_fault, texts)]
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"run": folder.name, "faults": faults}, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}", "give another path") from None
@@ -117,12 +126,9 @@ class Faults:
     def begin_step(self, step: int) -> None:
         """Whatever strikes this rank when `step` begins."""
         self._position = 0
-        for fault in self._mine("die", "raise"):
-            if fault.values["step"] != step:
-                continue
-            if fault.kind == "die":
-                os.kill(os.getpid(), signal.SIGKILL)
-            raise RuntimeError(f"planted fault in step {step}")
+        for fault in self._mine(*_ENDINGS):
+            if fault.values["step"] == step:
+                _ENDINGS[fault.kind](step)
 
     def before_action(self) -> None:
         """Whatever keeps this rank from starting its next computation."""
@@ -164,3 +170,29 @@ class Faults:
 
     def _mine(self, *kinds: str) -> list[Fault]:
         return [fault for fault in self._faults if fault.kind in kinds and fault.values["rank"] == self._rank]
+
+
+def _die(_step: int) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _raise(step: int) -> None:
+    raise RuntimeError(f"planted fault in step {step}")
+
+
+def _hang(_step: int) -> None:
+    while True:
+        time.sleep(0.1)
+
+
+def _stop(_step: int) -> None:
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def _fill(_step: int) -> None:
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write then fails with EFBIG instead
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_FULL_BYTES, _FULL_BYTES))
+
+
+_ENDINGS: dict[str, Callable[[int], None]] = {"die": _die, "raise": _raise, "hang": _hang, "stop": _stop, "full": _fill}
+"""What befalls a rank when a step begins, by the kind of fault."""

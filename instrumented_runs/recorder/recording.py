@@ -7,9 +7,8 @@ Three lines in any loop, after `init_process_group` if there are several ranks:
             train(batch)
             recorder.step()
 
-A further window is recorded on demand: `echo 1200 > runs/mine/record_at` starts one in step 1200 on every rank, and so
-does `touch runs/mine/record_at`, or SIGUSR1 to any rank of a recorder made with `start_signal=signal.SIGUSR1`, a few
-steps later.
+A further window is recorded on demand: `echo 1200 > runs/mine/record_at` starts one in step 1200 on every rank. So does
+`touch runs/mine/record_at`, or SIGUSR1 to any rank (of `start_signal=signal.SIGUSR1`), a few steps later.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ from instrumented_runs.recorder import host_load
 from instrumented_runs.recorder.capture import Capture, Window, shortfall
 from instrumented_runs.recorder.device_state import DeviceState
 from instrumented_runs.recorder.ending.heartbeat import Heartbeat
-from instrumented_runs.recorder.ending.signals import Termination, first_line, why
+from instrumented_runs.recorder.ending.signals import Termination, first_line, tell_end, why
 from instrumented_runs.recorder.flight_dump import dump_flight
 from instrumented_runs.recorder.on_demand import Requests
 from instrumented_runs.recorder.parquet import InBackground
@@ -279,6 +278,7 @@ class Recorder:
         try:
             self._end()
         finally:
+            tell_end(self.rank, self._step, reason, self.folder)
             self._release("stopped", reason)
 
     def _release(self, state: str = "stopped", reason: str = "") -> None:
@@ -314,7 +314,7 @@ class Recorder:
             path = path.with_name(path.name.replace(".json", f".{self._num_captures}.json"))
         self._num_captures += 1
         facts = {"job_id": self.job.job_id, "rank": self.rank, "world_size": self.num_ranks}
-        note = (METADATA_KEY, msgspec.json.encode(facts).decode())
+        note = METADATA_KEY, msgspec.json.encode(facts).decode()
         self._capture = Capture(self.window, self._step, path, self.rank, self._clock_error_ns, note)
 
     def _end(self) -> None:

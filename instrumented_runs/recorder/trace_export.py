@@ -34,7 +34,7 @@ def publish_trace(profiler: Exporter, path: Path, rank: int, clock_error_ns: int
     packed = path.with_name(f".{path.name}.{os.getpid()}.gz.tmp")
     try:
         profiler.export_chrome_trace(str(raw))
-        _check(raw, rank)
+        _check(raw, path, rank)
         if clock_error_ns:
             raw.write_bytes(_shifted(raw.read_bytes(), clock_error_ns))
         with raw.open("rb") as source, gzip.open(packed, "wb", compresslevel=5) as target:
@@ -50,13 +50,15 @@ def publish_trace(profiler: Exporter, path: Path, rank: int, clock_error_ns: int
     return path.stat().st_size
 
 
-def _check(path: Path, rank: int) -> None:
-    """The file exists, is JSON to its end, holds events and names the right rank (torch names it if it knows one)."""
+def _check(written: Path, path: Path, rank: int) -> None:
+    """What is to be `path` exists, is JSON to its end, holds events and names the right rank (torch names it if it knows one)."""
     try:
-        trace = json.loads(path.read_bytes())
+        trace = json.loads(written.read_bytes())
     except (OSError, ValueError) as error:
+        found = f"only the first {written.stat().st_size:,} bytes" if written.exists() else "no file"
         raise OutputError(
-            f"{path}: torch wrote no usable trace of rank {rank}: {error}", "is the disk full? Is a range name odd?"
+            f"{path}: torch wrote no usable trace of rank {rank}: {found}; {shutil.disk_usage(path.parent).free >> 20:,} MB are free there",
+            "is the disk full, or a quota? Is a range name odd?",
         ) from error
     if not trace.get("traceEvents"):
         raise OutputError(f"{path}: the trace of rank {rank} has no events", "was the profiler's window too short?")

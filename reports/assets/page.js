@@ -5,20 +5,25 @@
 
   // Theme: colours of axes and grids follow CSS variables when a chart repaints; marked models get the page's ink.
   // Charts in sight come first; the others follow one by one, so that a switch is seen at once. Paper needs all of them now.
-  const paint = (view, ink) => {
-    for (const m of view.model.references()) {
-      if (!m.tags?.includes("ink")) continue;
+  const marked = new WeakMap();
+  const inked = (view) => {
+    if (!marked.has(view)) marked.set(view, [...view.model.references()].filter((m) => m.tags?.includes("ink")));
+    return marked.get(view);
+  };
+  const paint = (view, ink, now) => {
+    for (const m of inked(view)) {
       if ("text_color" in m) m.text_color = m.type === "Label" ? ink : { value: ink };
       if ("line_color" in m && m.type === "Segment") m.line_color = { value: ink };
     }
-    view.invalidate_layout?.();
+    if (now) view.invalidate_layout?.();  // drawn at once
+    else view.request_repaint?.();
   };
   let turn = 0;
   const repaint = (now) => {
     const ink = getComputedStyle(root).getPropertyValue("--soft").trim(), own = ++turn, rest = [];
     for (const view of views()) {
       const { top, bottom } = view.el.getBoundingClientRect();
-      if (now || (bottom > 0 && top < innerHeight)) paint(view, ink);
+      if (now || (bottom > 0 && top < innerHeight)) paint(view, ink, now);
       else rest.push([Math.abs(top), view]);
     }
     rest.sort(([a], [b]) => a - b);
@@ -36,11 +41,13 @@
   };
   document.getElementById("theme")?.addEventListener("click", () => setTheme(root.dataset.theme === "dark" ? "light" : "dark", true));
 
-  // Print: light, checks unfolded; canvases keep the screen's layout, so pictures of them take the paper's width.
-  let before = null;
+  // Print: light; prose unfolded, the tables behind it left out; canvases keep the screen's layout, so pictures of them take the paper's width.
+  const PROSE = "details.checks, details.withheld_causes, details.withheld, details.command, details.without, #method > details, #provenance > details";
+  let before = null, unfolded = [];
   addEventListener("beforeprint", () => {
     before = root.dataset.theme;
-    for (const details of document.querySelectorAll("details.checks")) details.open = true;
+    unfolded = [...document.querySelectorAll(PROSE)].filter((details) => !details.open);
+    for (const details of unfolded) details.open = true;
     setTheme("light", false, true);
     for (const view of views()) {
       const picture = view.export("png", true).canvas;
@@ -50,6 +57,7 @@
   });
   addEventListener("afterprint", () => {
     for (const picture of document.querySelectorAll("canvas.picture")) picture.remove();
+    for (const details of unfolded) details.open = false;
     if (before) setTheme(before, false, true);
   });
 

@@ -6,7 +6,12 @@
   const ACTION = 0, IDEAL = 1, WAIT = 2, DEVICE = 3;
   const MOST_BARS = 5000;
   const WAITS = new Set(["dependency", "late send", "late member"]), MOVES = new Set(["transfer", "communication"]);
-  const model = (name) => Bokeh.documents.map((d) => d.get_model_by_name(name)).find((m) => m !== null) ?? null;
+  const known_models = new Map();
+  const model = (name) => {
+    const found = known_models.get(name) ?? Bokeh.documents.map((d) => d.get_model_by_name(name)).find((m) => m !== null) ?? null;
+    if (found) known_models.set(name, found);
+    return found;
+  };
   const $ = (id) => document.getElementById(id);
   const unit = facts.unit_ns / 1e6, kinds = facts.kinds, ranks = facts.ranks;
   const placeOfRank = new Map(ranks.map((r, i) => [r.rank, i]));
@@ -230,7 +235,12 @@
 
   // ---- What is shown.
   let waiting = false;
-  const later = () => { if (!waiting) { waiting = true; requestAnimationFrame(() => { waiting = false; draw(); press(); }); } };
+  // Before the next frame: what changed is then drawn once, range and bars together.
+  const later = () => { if (!waiting) { waiting = true; queueMicrotask(() => { waiting = false; frame(); draw(); press(); }); } };
+  // The frame on strip and map, which do not move with the zero of the axis, and the axis of the lanes follow each other.
+  const follow = (range, start, end) => { if (Math.abs(range.start - start) > 1e-7 || Math.abs(range.end - end) > 1e-7) range.setv({ start, end }); };
+  const frame = () => { const range = model("timeline-x"); follow(model("timeline-frame"), range.start + shift, range.end + shift); };
+  const lead = () => { const range = model("timeline-frame"); follow(model("timeline-x"), range.start - shift, range.end - shift); };
   const press = () => {
     const range = model("timeline-x"), s = facts.steps[step], width = range.end - range.start;
     const whole = range.start <= 0.05 * width && range.end + shift >= Math.max(s.end, s.ideal ?? 0) - 0.05 * width;
@@ -276,14 +286,10 @@
   };
   const set_step = (place, whole) => {
     step = Math.max(0, Math.min(facts.steps.length - 1, place));
-    const s = facts.steps[step], moved = s.start - shift;
+    const s = facts.steps[step];
     shift = s.start;
     model("timeline-time").axis_label = s.label;
     $("timeline-caption").textContent = s.caption;
-    model("timeline-full").setv({ start: facts.window[0] - shift, end: facts.window[1] - shift });
-    const map = model("timeline-map-image"), strip = model("timeline-strip-area");
-    if (map) map.data = { ...map.data, x: [facts.window[0] - shift] };
-    if (strip && moved) strip.data = { ...strip.data, x: Array.from(strip.data.x, (x) => x - moved) };
     if (whole) { const length = Math.max(s.end, s.ideal ?? 0) - s.start; model("timeline-x").setv({ start: -0.015 * length, end: 1.025 * length }); }
     place_moment();
     later();
@@ -409,6 +415,11 @@
     for (const property of [range.properties.start, range.properties.end, figure.properties.inner_width, figure.properties.inner_height]) property.change.connect(later);
     set_group(0);
     set_step(facts.shown, true);
+    const window_frame = model("timeline-frame");
+    let moved = false;
+    const drag = () => { if (!moved) { moved = true; queueMicrotask(() => { moved = false; lead(); }); } };
+    for (const property of [window_frame.properties.start, window_frame.properties.end]) property.change.connect(drag);
+    frame();
     draw();
     press();
     $("timeline").dataset.drawn = "true";

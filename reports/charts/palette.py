@@ -56,7 +56,7 @@ RESULT = "#669977"
 REFERENCE = "#7a8594"
 NEUTRAL_INK = "#78828f"
 """Readable on both pages; the page's script replaces it by the theme's own ink."""
-SEQUENTIAL = ("#dbe8f6", "#2f72bd")
+SEQUENTIAL = ("#c9dbef", "#2f72bd")
 """Ends of the single-hue scale of heat maps: least and most."""
 
 DIVERGING = ("#2f72bd", "#bb6644")

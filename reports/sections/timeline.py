@@ -43,7 +43,7 @@ def _lead(material: Material) -> str:
     """What to see, in one sentence."""
     several = material.review.step.duration_ms.num_steps > 1
     opens = f"the view opens on the {'typical step of median length' if several else 'step that was measured'}."
-    marked = f" ▲ marks what findings name: {_listed(material.named)}." if material.named else ""
+    marked = f" ▲ marks what findings name: {_listed(sorted(material.named))}." if material.named else ""
     if material.table("ideal_actions").is_empty():
         return f"One lane per rank; {opens}{marked}"
     return f"Measured actions above the ideal ones, on one time axis; {opens}{marked}"

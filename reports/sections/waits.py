@@ -30,7 +30,7 @@ def waiting_chart(sums: pl.DataFrame, chart_id: str, title: str, table: str, lea
         row=pl.col("waiter").replace_strict({rank: at for at, rank in enumerate(waiters)}, return_dtype=pl.Int64),
         column=pl.col("culprit").replace_strict({rank: at for at, rank in enumerate(culprits)}, return_dtype=pl.Int64),
         color=pl.col("ms").map_elements(
-            lambda ms: blend(ms / most, ("#f6dedb", COLLECTIVE_PARTS["wait"])), return_dtype=pl.String
+            lambda ms: blend(ms / most, ("#efcbc6", COLLECTIVE_PARTS["wait"])), return_dtype=pl.String
         ),
         text=pl.col("ms").map_elements(milliseconds, return_dtype=pl.String),
         name=pl.format("rank {} waits for rank {}", "waiter", "culprit"),

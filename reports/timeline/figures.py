@@ -8,6 +8,8 @@ from typing import Any
 from reports.charts.palette import NEUTRAL_INK, REFERENCE, SEQUENTIAL
 from reports.charts.time_axis import AXIS
 
+FRAME = "timeline-frame"
+"""The range of the window in view, as strip and map have it."""
 LEFT = 112
 """Pixels left of every frame, so that the three figures stand on one axis."""
 _TOOLTIP = (
@@ -40,9 +42,12 @@ def figures(overview: Overview, window_ms: tuple[float, float], height: int, x_l
     """Strip, map and lanes; `window_ms` is what the lanes open on."""
     from bokeh.models import Range1d  # noqa: PLC0415 - lazy: 0.5 s
 
+    # The axis of the lanes counts from the start of a step. Strip and map count from the start of the page's first one, always, so that
+    # another step moves only the frame on them; the page's script keeps frame and axis together.
     seen = Range1d(start=window_ms[0], end=window_ms[1], name=AXIS)
-    full = Range1d(start=overview.start_ms, end=overview.end_ms, name="timeline-full")
-    return _strip(overview, full, seen), _map(overview, full, seen), _lanes(seen, height, x_label)
+    frame = Range1d(start=window_ms[0], end=window_ms[1], name=FRAME)
+    full = Range1d(start=overview.start_ms, end=overview.end_ms)
+    return _strip(overview, full, frame), _map(overview, full, frame), _lanes(seen, height, x_label)
 
 
 def _bare(name: str, height: int, x_range: Any, y_range: Any, **more: Any) -> Any:  # noqa: ANN401 - Bokeh
@@ -57,16 +62,16 @@ def _bare(name: str, height: int, x_range: Any, y_range: Any, **more: Any) -> An
     return made
 
 
-def _navigates(figure: Any, seen: Any) -> None:  # noqa: ANN401 - Bokeh
+def _navigates(figure: Any, frame: Any) -> None:  # noqa: ANN401 - Bokeh
     """A frame around the window in view, to drag."""
     from bokeh.models import RangeTool  # noqa: PLC0415 - lazy: 0.5 s
 
-    tool = RangeTool(x_range=seen)
+    tool = RangeTool(x_range=frame)
     tool.overlay.update(fill_color=NEUTRAL_INK, fill_alpha=0.18, line_color=NEUTRAL_INK, line_alpha=0.9, line_width=1)
     figure.add_tools(tool)
 
 
-def _strip(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bokeh
+def _strip(overview: Overview, full: Any, frame: Any) -> Any:  # noqa: ANN401 - Bokeh
     """The mean busy share over time."""
     from bokeh.models import ColumnDataSource, FixedTicker, Range1d  # noqa: PLC0415 - lazy: 0.5 s
 
@@ -74,14 +79,12 @@ def _strip(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - B
     mean = overview.busy.mean(axis=0)
     width = (overview.end_ms - overview.start_ms) / len(mean)
     middles = [overview.start_ms + (i + 0.5) * width for i in range(len(mean))]
-    source = ColumnDataSource(
-        {"x": middles, "low": [0.0] * len(mean), "high": mean.tolist()}, name="timeline-strip-area"
-    )
+    source = ColumnDataSource({"x": middles, "low": [0.0] * len(mean), "high": mean.tolist()})
     made.varea(x="x", y1="low", y2="high", source=source, fill_color=SEQUENTIAL[1], fill_alpha=0.55)
     made.xaxis.visible = False
     made.yaxis.ticker = FixedTicker(ticks=[0, 0.5, 1])
     made.yaxis.major_label_overrides = {0: "0%", 0.5: overview.what, 1: "100%"}
-    _navigates(made, seen)
+    _navigates(made, frame)
     return made
 
 
@@ -90,7 +93,7 @@ def map_height(rows: int) -> int:
     return min(110, max(26, 9 * rows))
 
 
-def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bokeh
+def _map(overview: Overview, full: Any, frame: Any) -> Any:  # noqa: ANN401 - Bokeh
     """Busy share of rank against time."""
     import numpy as np  # noqa: PLC0415 - with Bokeh
     from bokeh.models import ColumnDataSource, FixedTicker, LinearColorMapper, Range1d  # noqa: PLC0415
@@ -99,11 +102,11 @@ def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bok
     made = _bare("timeline-map", map_height(rows), full, Range1d(start=rows - 0.5, end=-0.5), tools=[])
     busy: Any = overview.busy
     shades: Any = np.asarray(255 * busy + 0.5, dtype=np.uint8)  # rounded
-    source = ColumnDataSource({"image": [shades], "x": [overview.start_ms]}, name="timeline-map-image")
+    source = ColumnDataSource({"image": [shades]})
     colors = LinearColorMapper(palette=_SHADES, low=0, high=255)
     made.image(
         image="image",
-        x="x",
+        x=overview.start_ms,
         y=-0.5,
         dw=overview.end_ms - overview.start_ms,
         dh=rows,
@@ -113,7 +116,7 @@ def _map(overview: Overview, full: Any, seen: Any) -> Any:  # noqa: ANN401 - Bok
     made.xaxis.visible = False
     made.yaxis.ticker = FixedTicker(ticks=list(overview.labels))
     made.yaxis.major_label_overrides = overview.labels
-    _navigates(made, seen)
+    _navigates(made, frame)
     return made
 
 

@@ -232,6 +232,19 @@ def test_events_beyond_the_memory_wait_on_disk(traces: Path, tmp_path: Path, mon
         assert nothing == (None, None)
 
 
+@pytest.mark.parametrize("more", [(), ("--timeout", "900"), ("--memory", "9000"), ("--steps", "no steps")])
+def test_a_command_that_has_ended_is_watched_no_more(traces: Path, more: tuple[str, ...]) -> None:
+    """Who calls `main` in a process of their own keeps the process, and none of its threads stays."""
+    before = threading.enumerate()
+    main(["analyze", str(traces), *more])
+    assert all(_ends(thread) for thread in threading.enumerate() if thread not in before)
+
+
+def _ends(thread: threading.Thread) -> bool:
+    thread.join(timeout=10)
+    return not thread.is_alive()
+
+
 @pytest.mark.wide
 def test_more_memory_than_allowed_ends_with_status_3(tmp_path: Path) -> None:
     """Some 250 MB of arguments, which reading keeps, in a file of less than a megabyte."""

@@ -10,8 +10,9 @@ import pytest
 import yaml
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.model import ModelShape
+from traceanalyzer.model import LatentAttention, ModelShape
 from traceanalyzer.options.job_file import read_job_file
+from traceanalyzer.theory.model.parameters import parameters
 
 
 def linear(inner: int, outer: int) -> dict[str, Any]:
@@ -93,6 +94,37 @@ def test_experts_within_their_dispatcher_and_heads_beside_their_projections_are_
     assert read(tmp_path, config).model == expected
 
 
+def latent(dim: int, query_rank: int) -> dict[str, Any]:
+    """DeepSeek's attention of 5 heads: 12 + 4 elements of a query, 10 of a value, keys and values of rank 24."""
+    ranks = (
+        {"wq_a": linear(dim, query_rank), "wq_b": linear(query_rank, 5 * 16)}
+        if query_rank
+        else {"wq": linear(dim, 5 * 16)}
+    )
+    low = {"wkv_a": linear(dim, 28), "wkv_b": linear(24, 5 * 22), "wo": linear(50, dim)}
+    sizes = {"kv_lora_rank": 24, "qk_nope_head_dim": 12, "qk_rope_head_dim": 4, "v_head_dim": 10}
+    return {"n_heads": 5, "dim": dim, "q_lora_rank": query_rank, **sizes, **ranks, **low}
+
+
+@pytest.mark.parametrize("query_rank", [0, 32])
+def test_latent_attention_prediction_layers_and_parts_beside_the_text_are_read(tmp_path: Path, query_rank: int) -> None:
+    config = titan()
+    model = config["model_spec"]["model"]
+    for layer in model["layers"]:
+        layer["attention"] = latent(96, query_rank)
+    model |= {"mtp_layers": [model["layers"][-1]], "vision_encoder": {"dim": 24}, "norm": {"normalized_shape": 96}}
+    found = read(tmp_path, config).model
+    assert found.latent_attention == LatentAttention(
+        query_rank=query_rank, key_value_rank=24, plain_head_size=12, rotary_head_size=4, value_head_size=10
+    )
+    assert (found.num_heads, found.num_mtp_layers, found.not_counted) == (5, 1, "the vision encoder")
+    attention = 96 * 28 + 24 * 110 + 50 * 96 + (96 * 32 + 32 * 80 if query_rank else 96 * 80)
+    assert parameters(found).attention == 3 * attention
+    model["layers"][2]["attention"] = latent(96, 40)
+    with pytest.raises(InputError, match="layers differ in their attention"):
+        read(tmp_path, config)
+
+
 def test_degrees_that_are_left_to_torchtitan_leave_batch_and_devices_unknown(tmp_path: Path) -> None:
     config = titan()
     config["parallelism"]["data_parallel_shard_degree"] = -1
@@ -117,6 +149,7 @@ def changed(*path: str | int, value: object) -> dict[str, Any]:
         (changed(1, "moe", "router", value=None), "'router' is missing"),
         (changed(2, "moe", value=experts(96, 56)), "layers differ in their feed-forward sizes"),
         (changed(2, "attention", value=attention(groups=3)), "layers differ in their attention"),
+        (changed(1, "attention", "qkv_linear", "wqkv", "bias", value=True), "layer 1.*'wqkv': its bias is not counted"),
         (titan(model_spec={"name": "x"}), "'model_spec' holds no model"),
     ],
 )

@@ -33,7 +33,7 @@ from traceanalyzer.review import (
     Withheld,
 )
 from traceanalyzer.review.vocabulary import CaptureVerdict, FactSource, Recomputation
-from traceanalyzer.review.words import counted, counted_by, ranks_text
+from traceanalyzer.review.words import counted, counted_by, quantity, ranks_text, spaced
 from traceanalyzer.tables import Tables
 from traceanalyzer.tables.actions.overlaps import overlapping_steps
 from traceanalyzer.tables.computation.taxonomy import unknown_names
@@ -266,7 +266,7 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
     """How the numbers are defined, for this run."""
     lines = {
         "Step": _step_text(tables),
-        "Clock": f"{tables.clock.basis}; residual {tables.clock.residual_ns} ns.",
+        "Clock": _clock_text(tables),
         "Owners": "Every nanosecond of a rank's step has one owner: compute, transfer, wait or host; they sum exactly.",
     }
     if bubble is not None:
@@ -280,7 +280,7 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
                 "Share of total in the global window (pipeline phase); ratio to compute time beside it; span share in "
                 "each rank's own window."
             ),
-            "Uniform stages": "Theory uses the mean over stages of each phase's median duration.",
+            "Uniform stages": "Theory has each phase's median duration over stages, microbatches and steps; schedules to try next the mean of the stages' medians.",
         }
         if bubble.attribution_ms is not None:
             lines |= {
@@ -319,6 +319,12 @@ def method(bubble: Bubble | None, mfu: Mfu, tables: Tables, again: Recomputed) -
     if mfu.peak_basis is not None:
         lines["Peak"] = f"{mfu.peak_basis}."
     return [Term(term=term, text=text) for term, text in lines.items()]
+
+
+def _clock_text(tables: Tables) -> str:
+    """How clocks were made comparable, and how far they may differ."""
+    agree = f"; the clocks agree within {quantity(tables.clock.residual_ns, 'ns')}" if tables.clock.residual_ns else ""
+    return f"{spaced(tables.clock.basis).capitalize()}{agree}."
 
 
 def _step_text(tables: Tables) -> str:

@@ -36,7 +36,7 @@ def read_torchtitan(config: Mapping[str, object], source: str = "torchtitan's se
         return _flavor(job)
     hidden = settings.integer("dim")
     heads = settings.integer("n_heads")
-    latent = _latent(settings) if settings.has("kv_lora_rank") else None
+    latent = latent_attention(settings) if settings.has("kv_lora_rank") else None
     shape = ModelShape(
         num_layers=settings.num_layers("n_layers"),
         hidden_size=hidden,
@@ -70,7 +70,8 @@ def _llama_ffn(settings: Settings, hidden: int) -> int:
     return -(-size // multiple) * multiple
 
 
-def _latent(settings: Settings) -> LatentAttention:
+def latent_attention(settings: Settings) -> LatentAttention:
+    """The sizes of latent attention, by torchtitan's names."""
     return LatentAttention(
         query_rank=settings.integer("q_lora_rank", default=0),
         key_value_rank=settings.integer("kv_lora_rank"),

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from traceanalyzer.errors import InputError
-from traceanalyzer.model import ModelShape
+from traceanalyzer.model import LatentAttention, ModelShape
 from traceanalyzer.model_configs.settings import Extras, Settings, expert_layers, with_extras
+from traceanalyzer.model_configs.torchtitan import latent_attention
 
 _HINT = "give the model by its Hugging Face config.json or by name instead"
 _COUNTED = {"w1", "w2", "w3", "w13", "param_init", "sharding_config", "activation_fn"}
 """Parts of a feed-forward block that are counted."""
+_MODEL = {"tok_embeddings", "norm", "lm_head", "param_init", "sharding_config"}
+"""Parts of a model beside its layers that every shape has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +26,7 @@ class _Layer:
     num_kv_heads: int
     head_size: int
     head_norm: bool
+    latent: LatentAttention | None = None
     ffn_size: int = 0
     num_experts: int = 0
     experts_per_token: int = 0
@@ -50,7 +54,7 @@ def read_saved(config: Mapping[str, object], source: str = "torchtitan's saved c
     if not layers:
         raise InputError(f"{model.source}: 'layers' is missing or empty", _HINT)
     first = layers[0]
-    if len({(each.num_heads, each.num_kv_heads, each.head_size, each.head_norm) for each in layers}) > 1:
+    if len({(each.num_heads, each.num_kv_heads, each.head_size, each.head_norm, each.latent) for each in layers}) > 1:
         raise InputError(f"{model.source}: layers differ in their attention, which is not counted", _HINT)
     dense = [each for each in layers if not each.num_experts]
     moe = [each for each in layers if each.num_experts]
@@ -66,6 +70,9 @@ def read_saved(config: Mapping[str, object], source: str = "torchtitan's saved c
         vocab_size=model.integer("vocab_size"),
         gated_mlp=True,
         tied_embeddings=model.flag("enable_weight_tying"),
+        latent_attention=first.latent,
+        num_mtp_layers=len(model.sequence("mtp_layers")),
+        not_counted=_others(model),
     )
     if moe:
         num_dense, moe_layers = expert_layers(len(layers), lambda layer: bool(layers[layer].num_experts))
@@ -78,11 +85,20 @@ def read_saved(config: Mapping[str, object], source: str = "torchtitan's saved c
             num_dense_layers=num_dense,
             moe_layers=moe_layers,
         )
-    return with_extras(shape, Extras(head_norm=first.head_norm))
+    return shape if shape.latent_attention else with_extras(shape, Extras(head_norm=first.head_norm))
+
+
+def _others(model: Settings) -> str:
+    """Parts of the model that no shape has, such as an encoder of images, in words."""
+    parts = (name for name in model.config if name not in _MODEL and model.table(name) is not None)
+    return ", ".join(f"the {name.replace('_', ' ')}" for name in parts)
 
 
 def _layer(table: Settings) -> _Layer:
+    _refuse_biases(table)
     attention = table.table("attention")
+    if attention is not None and attention.has("kv_lora_rank"):
+        return _with_feed_forward(_latent_layer(attention), table)
     projections = None if attention is None else attention.table("qkv_linear")
     if attention is None or projections is None:
         named = "attention" if attention is None else "attention.qkv_linear"
@@ -98,6 +114,26 @@ def _layer(table: Settings) -> _Layer:
         head_size=projections.integer("head_dim"),
         head_norm=attention.table("qk_norm") is not None,
     )
+    return _with_feed_forward(found, table)
+
+
+def _latent_layer(attention: Settings) -> _Layer:
+    """Of DeepSeek's and Kimi's attention: every head has keys and values of its own, made from low ranks."""
+    latent, heads = latent_attention(attention), attention.integer("n_heads")
+    return _Layer(num_heads=heads, num_kv_heads=heads, head_size=latent.head_size, head_norm=False, latent=latent)
+
+
+def _refuse_biases(table: Settings) -> None:
+    for name in table.config:
+        part = table.table(name)
+        if part is None:
+            continue
+        if part.config.get("bias") is True:
+            raise InputError(f"{part.source}: its bias is not counted", _HINT)
+        _refuse_biases(part)
+
+
+def _with_feed_forward(found: _Layer, table: Settings) -> _Layer:
     experts, dense = table.table("moe"), table.table("feed_forward")
     if experts is not None:
         return _with_experts(found, experts)

@@ -14,13 +14,16 @@ def waited_share(all_to_all: AllToAll) -> float | None:
     return sum(each.ms for each in all_to_all.blame if each.culprit == all_to_all.slowest_rank) / whole
 
 
-def waited_for(all_to_all: AllToAll) -> str:
-    """`mostly for rank 3` where more than half of the waiting is for it; empty where waits are not known."""
+def waited_for(all_to_all: AllToAll, waiting: str = "") -> str:
+    """`mostly for rank 3` where more than half of the waiting is for it; empty where waits are not known.
+
+    With `waiting`, a name of all of it, this is a clause of its own: `27% of the waiting is for rank 3, more than for any other`.
+    """
     rank, share = all_to_all.slowest_rank, waited_share(all_to_all)
     if rank is None or all_to_all.wait_share is None:
         return ""
     if share is None:
-        return f"for rank {rank} more than for any other"
+        return f"{f'{waiting} is ' if waiting else ''}for rank {rank} more than for any other"
     if share > 0.5:
-        return f"mostly for rank {rank}"
-    return f"{percent(share)} of it for rank {rank}, more than for any other"
+        return f"{f'{waiting} is ' if waiting else ''}mostly for rank {rank}"
+    return f"{percent(share)} of {f'{waiting} is' if waiting else 'it'} for rank {rank}, more than for any other"

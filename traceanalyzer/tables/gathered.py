@@ -6,7 +6,7 @@ a step. What later tables need of the events is little where a device did the wo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -19,7 +19,7 @@ from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.steps.basis import FoundSteps, find_steps
 from traceanalyzer.tables.steps.ends import OPTIMIZER_KERNEL
 from traceanalyzer.tables.steps.main_threads import on_main_thread
-from traceanalyzer.traces import Recorded, in_memory
+from traceanalyzer.traces import Recorded
 from traceanalyzer.traces.kineto.accelerators import in_common_terms
 
 _OF_MARKS = ["rank", "cycle", "ph", "category", "name", "thread", "start_ns", "duration_ns", "correlation"]
@@ -51,32 +51,36 @@ def gathered(
     recorded: Recorded, ranks: pl.DataFrame, pattern: str | None = None, rules: Sequence[KernelRule] = ()
 ) -> Gathered:
     """Everything that is taken of single events. `ranks` is `RANKS`; `pattern` and `rules` are as `build_tables` has them."""
-    unrecorded = recorded.collected(lambda part: ranks_without_kernels(in_common_terms(part)))
+    whole = None if _is_large(recorded) else [_in_terms(part) for part in recorded.parts()]
 
-    def in_terms(part: pl.DataFrame) -> pl.DataFrame:
-        return with_launch_clocks(in_common_terms(part)).join(unrecorded, on="rank", how="anti", maintain_order="left")
+    def parts() -> Iterable[tuple[pl.DataFrame, pl.DataFrame]]:
+        return whole if whole is not None else map(_in_terms, recorded.parts())
 
-    known, read = (
-        (in_memory(recorded.collected(in_terms)), _as_it_is)
-        if len(recorded.batches or recorded.groups) <= 1
-        else (recorded, in_terms)
-    )
-    found = find_steps(known.collected(lambda part: _marks(read(part))), pattern)
-    taken = [_taken(read(part), ranks, found, pattern, rules) for part in known.parts()]
+    marks, unread = zip(*[(_marks(events), unread) for events, unread in parts()], strict=True)
+    found = find_steps(pl.concat(marks), pattern)
+    taken = [_taken(events, ranks, found, pattern, rules) for events, _ in parts()]
     together = [
         _together(frames, keys, recorded) for frames, keys in zip(zip(*taken, strict=True), _ORDERS, strict=True)
     ]
-    return Gathered(found, unrecorded, *together)
+    return Gathered(found, pl.concat(unread), *together)
+
+
+def _is_large(recorded: Recorded) -> bool:
+    """Whether its events are read anew each time that they are gone through."""
+    return len(recorded.batches or recorded.groups) > 1
+
+
+def _in_terms(part: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Events of ranks that are measured, in the terms of `KERNELS`, on their hosts' clocks; `rank`, `unread` of the other ranks."""
+    events = in_common_terms(part)
+    unrecorded = ranks_without_kernels(events)
+    return with_launch_clocks(events).join(unrecorded, on="rank", how="anti", maintain_order="left"), unrecorded
 
 
 def _together(frames: Sequence[pl.DataFrame], keys: Sequence[str], recorded: Recorded) -> pl.DataFrame:
     found = pl.concat(frames)
     is_ordered = all(max(one) < min(following) for one, following in pairwise(recorded.batches or recorded.groups))
     return found if is_ordered else found.sort(*keys, nulls_last=True)
-
-
-def _as_it_is(part: pl.DataFrame) -> pl.DataFrame:
-    return part
 
 
 def _marks(events: pl.DataFrame) -> pl.DataFrame:

@@ -135,9 +135,14 @@ def _recorded(opened: _Opened, placed: Sequence[Placed], events_at_once: int) ->
 
 
 def _rank_table(recorded: Recorded, placed: Sequence[Placed]) -> pl.DataFrame:
-    tables = [
-        rank_table([place for place in placed if not group.isdisjoint(place.ranks)], recorded.read(group))
+    """`RANKS`; only files that several ranks share are read for it, all others were described while they were read."""
+    groups = {
+        group: [place for place in placed if not group.isdisjoint(place.ranks)]
         for group in recorded.batches or recorded.groups
+    }
+    tables = [
+        rank_table(own, recorded.read(group) if any(len(place.ranks) > 1 for place in own) else None)
+        for group, own in groups.items()
     ]
     return pl.concat(tables).sort("rank", "cycle")
 

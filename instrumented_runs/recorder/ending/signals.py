@@ -8,14 +8,17 @@ seconds later, this process's connections are cut: the call fails, and the excep
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import stat
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+_AROUND = re.compile(r"^\[[^\]\s]+\.(?:cc|cpp|h|cu):\d+\] ?|\.? This is typically caused by .*$")
 PATIENCE_S = 5.0
 """Seconds a loop gets to end by itself; launchers kill 20 to 30 seconds after they asked."""
 
@@ -80,9 +83,14 @@ def why(error: BaseException | None) -> str:
     return "" if error is None else f"{type(error).__name__}: {first_line(error)}"
 
 
+def tell_end(rank: int, step: int, reason: str, folder: Path) -> None:
+    """One line on standard error of a loop that did not come to its end."""
+    sys.stderr.write(f"rank {rank} ended in step {step}: {reason}; what it recorded is in {folder}\n")
+
+
 def first_line(error: BaseException) -> str:
-    """The first line of what an error says."""
-    return (str(error).splitlines() or [""])[0][:300]
+    """The first line of what an error says, without the place in torch's source and its advice to read other logs."""
+    return _AROUND.sub("", (str(error).splitlines() or [""])[0])[:300]
 
 
 def cut_connections() -> None:

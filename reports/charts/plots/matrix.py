@@ -15,6 +15,8 @@ MAX_NUMBERED = 10
 """Columns and rows up to which a cell has room for its number."""
 _LETTER = 6.4
 """Pixels of a letter in a cell."""
+_FEW_LINES = 4
+"""Lines that may be thick."""
 _CELL, _LEAST_HEIGHT, _MOST_HEIGHT = 26, 170, 340
 
 
@@ -90,7 +92,9 @@ def _lines(matrix: Matrix) -> Any:  # noqa: ANN401 - HoloViews
     across, down = len(matrix.columns) - 0.5, len(matrix.rows) - 0.5
     ends = [(at - 0.5, -0.5, at - 0.5, down) for at in matrix.lines]
     ends += [(-0.5, at - 0.5, across, at - 0.5) for at in matrix.lines]
-    return charts.segments(ends).opts(color=NEUTRAL_INK, line_width=2, hooks=[charts.as_ink])
+    return charts.segments(ends).opts(
+        color=NEUTRAL_INK, line_width=2 if len(matrix.lines) <= _FEW_LINES else 0.8, hooks=[charts.as_ink]
+    )
 
 
 def _marks(marked: pl.DataFrame) -> Any:  # noqa: ANN401 - HoloViews

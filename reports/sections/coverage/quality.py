@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
+from collections.abc import Sequence
 
 from reports.page.grids import figures, grid
 from reports.page.model import Grid, Section, Terms
 from reports.sections.material import Material, withheld
-from traceanalyzer.review import CaptureCheckFigures, ClockEffect, Quality, ValidityFigures
+from traceanalyzer.review import CaptureCheckFigures, ClockEffect, Defect, Quality, ValidityFigures
 from traceanalyzer.review.words import NOTHING, counted, milliseconds, n_of_n, percent, quantity, spaced
 
 MAX_DEFECTS = 100
 _SEVERITIES = ("info", "repair", "loss", "error")
+_EFFECTS = {
+    "bubble.measured_share": "dependency (the bubble)",
+    "wait of p2p": "waits for messages",
+    "wait of all_to_all": "waits at all-to-alls",
+}
+"""What a clock effect is of, in words."""
 _RESULTS = {True: "passed", False: "failed", None: "not known"}
 
 
@@ -48,10 +52,11 @@ def _lead(quality: Quality) -> str:
     )
     defects = sorted(quality.defects, key=lambda each: _SEVERITIES.index(each.severity))
     noun = "remark" if defects and defects[-1].severity == "info" else "defect"
+    gravest = defects[-1].message.partition(": ")[0] if defects else ""
     wrong = (
-        f"; {counted(len(defects), noun)}, the gravest is {defects[-1].code}"
+        f"; {counted(len(defects), noun)}, the gravest: {gravest}"
         if len(defects) > 1
-        else f"; 1 {noun}: {defects[0].code}"
+        else f"; 1 {noun}: {gravest}"
         if defects
         else "; without a defect"
     )
@@ -115,30 +120,40 @@ def _result(check: CaptureCheckFigures) -> str:
 
 
 def defects(quality: Quality) -> Grid | None:
-    """Problems of the data, as the reader reported them."""
-    found: list[dict[str, Any]] = [msgspec.to_builtins(each) for each in quality.defects]
+    """Problems of the data, as the reader reported them; what several files share is one row."""
+    alike = dict[tuple[str, str, str], list[Defect]]()
+    for each in quality.defects:
+        alike.setdefault((each.code, each.action, each.hint), []).append(each)
     return grid(
         "defects",
         "Defects of the data",
-        found,
+        list(alike.values()),
         [
-            ("severity", lambda d: d.get("severity"), None),
-            ("code", lambda d: d.get("code"), None),
-            ("where", _place, None),
-            ("what", lambda d: d.get("message"), None),
-            ("done", lambda d: d.get("action"), None),
-            ("affects", lambda d: d.get("affects"), None),
-            ("remedy", lambda d: d.get("hint"), None),
+            ("severity", lambda d: d[0].severity, None),
+            ("code", lambda d: d[0].code, None),
+            ("where", _places, None),
+            ("events", lambda d: sum(each.events_affected for each in d), "count"),
+            ("what", _what, None),
+            ("done", lambda d: d[0].action, None),
+            ("affects", lambda d: d[0].affects, None),
+            ("remedy", lambda d: d[0].hint, None),
         ],
         limit=MAX_DEFECTS,
         few=0,
     )
 
 
-def _place(defect: dict[str, Any]) -> str:
-    rank = "" if defect.get("rank") is None else f"rank {defect['rank']}"
-    place = "" if defect.get("byte_from") is None else f"bytes {defect['byte_from']} to {defect.get('byte_to')}"
-    return ", ".join(str(part) for part in (defect.get("file"), rank, place) if part)
+def _places(alike: Sequence[Defect]) -> str:
+    first, more = alike[0], len(alike) - 1
+    rank = "" if first.rank is None else f"rank {first.rank}"
+    place = "" if first.byte_from is None else f"bytes {first.byte_from} to {first.byte_to}"
+    return ", ".join(part for part in (first.file, rank, place) if part) + (f" and {more} more" if more else "")
+
+
+def _what(alike: Sequence[Defect]) -> str:
+    """The message; of several files what their messages share."""
+    messages = {each.message for each in alike}
+    return alike[0].message if len(messages) == 1 else alike[0].message.partition(": ")[0]
 
 
 def overlaps(quality: Quality) -> Terms | None:
@@ -160,7 +175,7 @@ def clock_effects(quality: Quality) -> Grid | None:
         "Uncertainty from clocks",
         quality.clock_effects,
         [
-            ("metric", lambda e: e.metric, None),
+            ("time", lambda e: _EFFECTS.get(e.metric, e.metric), None),
             ("over all ranks and steps", lambda e: e.value_ms, "ms"),
             ("clocks", _uncertainty, "ms"),
             ("result", lambda e: "withheld" if e.withheld else "given", None),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import polars as pl
 
 from reports.charts import elements as charts
-from reports.charts.palette import KERNELS, REFERENCE
+from reports.charts.palette import KERNELS, PHASE_NAMES, REFERENCE
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Part, Section, Terms
 from reports.sections.devices.communication import (
@@ -104,7 +104,7 @@ def _classes(kernels: Kernels) -> Grid | None:
         "By class",
         kernels.classes,
         [
-            ("class", lambda k: k.kind, None),
+            ("class", lambda k: _CLASSES.get(k.kind, k.kind), None),
             ("kernels", lambda k: k.num_kernels, "count"),
             ("sum", lambda k: k.sum_ms, "ms"),
             ("union", lambda k: k.union_ms, "ms"),
@@ -123,7 +123,7 @@ def _phases(kernels: Kernels) -> Grid | None:
         "By phase, summed over streams",
         kernels.phases,
         [
-            ("phase", lambda k: k.phase or "none", None),
+            ("phase", lambda k: PHASE_NAMES.get(k.phase, k.phase) if k.phase else "in no action", None),
             ("kernels", lambda k: k.num_kernels, "count"),
             ("sum", lambda k: k.sum_ms, "ms"),
             ("basis", lambda k: k.basis, None),

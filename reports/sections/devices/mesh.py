@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from reports.charts.palette import DIVERGING, blend
+from reports.charts.palette import DIVERGING, SEQUENTIAL, blend
 from reports.charts.plots.matrix import Matrix, matrix_figure
 from reports.page.grids import grid
 from reports.page.model import Chart
@@ -24,7 +24,7 @@ FEW_LISTED = 8
 _PER_ROW = 32
 _MOST_ROWS = 48
 """Ranks of a row where neither hosts nor stages are known."""
-_BUSY = ("#eef3f9", "#2f72bd")
+_BUSY = SEQUENTIAL
 
 
 @dataclass(frozen=True, slots=True)

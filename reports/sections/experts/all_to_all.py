@@ -66,8 +66,8 @@ def _lead(measured: AllToAll | None) -> str:
     ratio = (
         f"The fullest rank receives {times(measured.rank_load_max_over_mean)} the mean{f', {chance}' if chance else ''}"
     )
-    late = f"; ranks wait in exchanges, {waited_for(measured)}" if waited_for(measured) else ""
-    return f"{ratio}{late}."
+    late = waited_for(measured, "the waiting at all-to-alls")
+    return f"{ratio}{f'; {late}' if late else ''}."
 
 
 def _waited_for(measured: AllToAll) -> str:
@@ -87,7 +87,7 @@ def facts(measured: AllToAll) -> Terms | None:
             ("Rank load, max ÷ mean", loads.load_fact(measured, "rank")),
             ("Expert load, max ÷ mean", loads.load_fact(measured, "expert")),
             ("Most waited for", _waited_for(measured)),
-            ("Cost of the imbalance, per step", measured.imbalance_cost_ms, "ms"),
+            ("Expert time beyond the mean, slowest rank, per step", measured.imbalance_cost_ms, "ms"),
             ("Wait at combine, measured", waited, "ms"),
             ("Wait at combine, from loads", measured.theory.combine_wait_ms if measured.theory else None, "ms"),
             ("Waiting, share of rank time", measured.wait_share, "share"),

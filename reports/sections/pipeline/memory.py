@@ -22,7 +22,11 @@ def steps(material: Material) -> Section:
     """Which steps the figures speak of, how long they last, and what is set apart."""
     step = material.review.step
     known = step.duration_ms.median is not None
-    parts = [step_chart(step), _marks(step), _lengths(step, material.review.mfu), _set_apart(step)] if known else []
+    parts = (
+        [step_chart(step, _step_numbers(material)), _marks(step), _lengths(step, material.review.mfu), _set_apart(step)]
+        if known
+        else []
+    )
     return material.section("steps", "Steps", parts, "step", lead=_steps_lead(step) if known else "")
 
 
@@ -97,13 +101,28 @@ def _set_apart(step: StepFigures) -> Grid | None:
     )
 
 
-def step_chart(step: StepFigures) -> Chart | None:
-    """Duration of every captured step, those set apart as outliers; None with fewer than two."""
+def _step_numbers(material: Material) -> list[int]:
+    """The number of each typical step, in order; empty where the table of steps holds others."""
+    table, step = material.table("steps"), material.review.step
+    whole = table.filter(~pl.col("open_end").fill_null(value=False))
+    apart = {each.step for each in step.set_apart}
+    for steps in (table, whole):
+        own = sorted(set(steps["step"].drop_nulls().to_list()) - apart)
+        if len(own) == len(step.duration_ms.values):
+            return own
+    return []
+
+
+def step_chart(step: StepFigures, numbers: Sequence[int] = ()) -> Chart | None:
+    """Duration of every captured step, those set apart as outliers; None with fewer than two.
+
+    `numbers`: of the typical steps; without them they are counted from the first one, and those set apart stand last.
+    """
     typical, apart = step.duration_ms.values, step.set_apart
     if len(typical) + len(apart) < 2 or not typical:
         return None
-    first = list(enumerate(map(float, typical)))
-    out = [(float(len(typical) + at), each.duration_ms) for at, each in enumerate(apart)]
+    first = list(zip(numbers or range(1, len(typical) + 1), map(float, typical), strict=True))
+    out = [(float(each.step if numbers else len(typical) + at), each.duration_ms) for at, each in enumerate(apart, 1)]
     values = pl.DataFrame([(float(x), y) for x, y in first], schema={"x": pl.Float64, "y": pl.Float64}, orient="row")
     outliers = pl.DataFrame(out, schema={"x": pl.Float64, "y": pl.Float64}, orient="row")
     references = {
@@ -116,29 +135,39 @@ def step_chart(step: StepFigures) -> Chart | None:
     return Chart(
         id="step-times",
         draw=lambda: charts.points(
-            values, x_label="captured step; those set apart last" if out else "measured step, in order", y_label="ms",
+            values, x_label=_order(bool(numbers), bool(out)), y_label="ms",
             color=RESULT, references=references, y_unit="ms", outliers=outliers,
         ),
         title="Step times",
         label=f"Duration of {len(typical)} typical steps and of {len(apart)} that are set apart. {lines}.",
-        caption=(f"Lines: {lines}." if lines else "") + apart_text,
+        caption=(f"{'Lines' if len(references) > 1 else 'Dashed line'}: {lines}." if lines else "") + apart_text,
         legend=(
             ("typical step", RESULT),
             *((("set apart", LOSS),) if out else ()),
-            *((("reference", REFERENCE),) if references else ()),
+            *((("median", REFERENCE),) if len(references) == 1 else (("median, and without profiler", REFERENCE),) if references else ()),
         ),
         third=True,
         half=True,
         numbers=grid(
             "step-times-numbers",
             "Step times",
-            [*(("typical", ms) for ms in typical), *((f"set apart: {each.reason}", each.duration_ms) for each in apart)],
-            [("step", lambda r: r[0], None), ("lasts", lambda r: r[1], "ms")],
+            [
+                *((str(at), ms, "typical") for at, ms in first),
+                *((str(each.step), each.duration_ms, f"set apart: {each.reason}") for each in apart),
+            ],
+            [("step" if numbers or not first else "in order", lambda r: r[0], None), ("lasts", lambda r: r[1], "ms"), ("", lambda r: r[2], None)],
             limit=200,
             few=0,
             csv="steps",
         ),
     )  # fmt: skip
+
+
+def _order(numbered: bool, apart: bool) -> str:  # noqa: FBT001 - of its one call
+    """What the axis of steps counts."""
+    if numbered:
+        return "step"
+    return "captured step, in order; those set apart last" if apart else "captured step, in order"
 
 
 def memory_chart(material: Material, ranks: Sequence[RankMemory]) -> Chart | None:

@@ -50,7 +50,7 @@ def test_a_killed_rank_is_named_with_its_step_and_the_other_ranks_traces_are_kep
     told: list[str] = []
     with pytest.raises(JobError) as caught:
         launch("pipeline", dataclasses.replace(SMALL, folder=str(folder), faults=("die:rank=1,step=4",)), told.append)
-    assert caught.value.message == "rank 1 failed in step 4: killed by signal 9 (SIGKILL)"
+    assert caught.value.message == "rank 1 failed in step 4: ended by signal 9 (SIGKILL)"
     assert str(folder) in caught.value.hint
     assert told[0].startswith("step 1 of 6  loss ")
     with gzip.open(folder / "traces/rank00000.json.gz") as file:

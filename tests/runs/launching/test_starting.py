@@ -95,20 +95,21 @@ def test_a_job_that_cannot_start_says_so_in_two_lines(tmp_path: Path, fault: str
 
 @pytest.mark.runs
 @pytest.mark.wide
-def test_of_a_frozen_rank_the_launcher_names_it_and_keeps_the_others_traces(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "says"),
+    [
+        ("stop", "rank 1 failed in step 5: it was stopped (SIGSTOP)"),
+        ("hang", "rank 1 hung in step 5, last in instrumented_runs.pacing.faults._hang"),
+    ],
+)
+def test_of_a_rank_that_does_nothing_more_the_launcher_names_it_and_all_traces_are_kept(
+    tmp_path: Path, fault: str, says: str
+) -> None:
     pytest.importorskip("torch", reason="reference jobs need torch")
     out = tmp_path / "run"
-    process = start(out, "--set", "dp=2", "--steps", "3000")
-    assert process.stderr is not None
-    for line in process.stderr:
-        if line.startswith("step 5 "):
-            break
-    ranks = {int((Path("/proc") / pid / "environ").read_bytes().split(b"\0RANK=")[1].split(b"\0")[0]): int(pid) for pid in left_behind(out) if b"\0RANK=" in (Path("/proc") / pid / "environ").read_bytes()}  # fmt: skip
-    os.kill(ranks[1], signal.SIGSTOP)
-    _, told = process.communicate(timeout=200)
-    assert process.returncode == 5
-    assert "rank 1 " in told.splitlines()[-2]
-    assert (out / "traces/rank00000.json.gz").exists()
+    _, told = start(out, "--set", "dp=2", "--steps", "40", "--fault", f"{fault}:rank=1,step=5").communicate(timeout=200)
+    assert says in told.splitlines()[-2]
+    assert sorted(path.name for path in (out / "traces").iterdir()) == ["rank00000.json.gz", "rank00001.json.gz"]
     assert gone(out, 5)
 
 
@@ -122,6 +123,7 @@ def test_a_launcher_that_is_asked_to_end_leaves_nobody_behind(tmp_path: Path) ->
     for line in process.stderr:
         if line.startswith("step 3 "):
             break
+    os.kill(int(left_behind(out)[0]), signal.SIGSTOP)  # it cannot take SIGTERM: the launcher wakes it
     process.terminate()
     process.communicate(timeout=120)
     assert process.returncode in (130, 143)

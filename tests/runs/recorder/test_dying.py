@@ -70,6 +70,8 @@ def test_a_rank_that_dies_is_named_and_the_others_traces_are_kept(
     assert whole_traces(tmp_path / "run", kept)
     assert says in str(result(tmp_path / "run").state)
     assert any(reason in error for error in errors)
+    for rank in {0, 1, 2} - {int(fault[-3])} if fault.startswith("kill") else range(NUM_RANKS):
+        assert f"rank {rank} ended" in errors[rank]
 
 
 @pytest.mark.wide

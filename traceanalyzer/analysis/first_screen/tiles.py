@@ -130,7 +130,8 @@ def _all_to_all(all_to_all: AllToAll | None) -> Tile | None:
     ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
     high = theory.chance_rank_high if theory else None
     chance = theory.chance_rank if theory else None
-    cost = all_to_all.imbalance_cost_ms
+    worth = next((each.ms for each in all_to_all.worth if each.remedy == "balanced_experts"), None)
+    cost = all_to_all.imbalance_cost_ms if worth is None else worth
     return _tile(
         "all_to_all",
         "All-to-all imbalance",

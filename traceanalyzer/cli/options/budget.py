@@ -78,41 +78,48 @@ def events_kept(megabytes: int | None) -> Generator[tuple[Path | None, int | Non
         yield Path(folder), max(_FEWEST_EVENTS, spare // 2 // _PER_EVENT)
 
 
-def _stay_within(_context: click.Context, _option: click.Parameter, megabytes: int | None) -> int | None:
+def _stay_within(context: click.Context, _option: click.Parameter, megabytes: int | None) -> int | None:
     if megabytes is not None and _STATM.exists():
         hint = "raise --memory, or give fewer ranks or steps (--ranks, --steps)"
-        _watch(lambda: _below(megabytes << 20, f"stopped: the tables need more than {megabytes} MB of memory", hint))
+        _watch(context, _beyond(megabytes << 20), f"stopped: the tables need more than {megabytes} MB of memory", hint)
     return megabytes
 
 
-def _start_clock(_context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:
+def _start_clock(context: click.Context, _option: click.Parameter, seconds: float | None) -> float | None:
     if seconds is not None:
-        _watch(lambda: _until(time.monotonic() + seconds, f"stopped after {seconds:g} s", "raise --timeout"))
+        _watch(context, _after(time.monotonic() + seconds), f"stopped after {seconds:g} s", "raise --timeout")
     return seconds
 
 
-def _watch_memory(_context: click.Context, _option: click.Parameter, megabytes: int | None) -> int | None:
+def _watch_memory(context: click.Context, _option: click.Parameter, megabytes: int | None) -> int | None:
     most = megabytes << 20 if megabytes is not None else int(_SHARE * _there_is())
     if _STATM.exists():
         hint = "raise --max-memory, or give fewer ranks or steps (--ranks, --steps)"
-        _watch(lambda: _below(most, f"stopped: it took more than {most >> 20} MB of memory", hint))
+        _watch(context, _beyond(most), f"stopped: it took more than {most >> 20} MB of memory", hint)
     return megabytes
 
 
-def _watch(work: Callable[[], None]) -> None:
-    threading.Thread(target=work, daemon=True).start()
+def _watch(context: click.Context, passed: Callable[[], bool], message: str, hint: str) -> None:
+    """Stop the process once `passed`; a command that has ended is watched no more, so a caller's process lives on."""
+    ended = threading.Event()
+    context.find_root().call_on_close(ended.set)  # a command whose options are refused never closes its own
+
+    def work() -> None:
+        while not passed():
+            if ended.wait(_CHECK_S):
+                return
+        _stop(message, hint)
+
+    threading.Thread(target=work, daemon=True, name="budget").start()
 
 
-def _until(moment: float, message: str, hint: str) -> None:
-    time.sleep(max(0.0, moment - time.monotonic()))
-    _stop(message, hint)
+def _after(moment: float) -> Callable[[], bool]:
+    return lambda: time.monotonic() >= moment
 
 
-def _below(most: int, message: str, hint: str) -> None:
+def _beyond(most: int) -> Callable[[], bool]:
     page = os.sysconf("SC_PAGE_SIZE")
-    while int(_STATM.read_bytes().split()[1]) * page <= most:
-        time.sleep(_CHECK_S)
-    _stop(message, hint)
+    return lambda: int(_STATM.read_bytes().split()[1]) * page > most
 
 
 def _stop(message: str, hint: str) -> None:

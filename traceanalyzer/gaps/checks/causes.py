@@ -19,7 +19,12 @@ MIN_SHARE = 0.01
 """A cause below this share of the pipeline phase is none worth a finding."""
 
 _OF_LOAD = ("stage", "straggler", "chunk_comm", "jitter")
-_LOADED = "What actions differ by is uneven load, which is reported by itself"
+_LOADED = {
+    "stage": "Stages differ by no more than uneven load",
+    "straggler": "Ranks of a stage differ by no more than uneven load",
+    "chunk_comm": "Communication inside chunks waits for no more than uneven load",
+    "jitter": "Equal actions differ by no more than uneven load",
+}
 _TITLES = {
     "stage": ("Stages take equally long", "A stage is slower than the others"),
     "straggler": ("No rank falls behind its stage", "A rank is slower than its stage's other ranks"),
@@ -82,8 +87,8 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
     if explained_by_load(cause, total, judged):
         return Verdict(
             passed=True,
-            title=_LOADED,
-            evidence=f"{evidence}, no more than what the uneven load costs, which is reported by itself",
+            title=_LOADED[cause],
+            evidence=f"{evidence}, no more than the uneven load costs, which is a finding of its own",
         )
     if share < MIN_SHARE or worst is None:
         return _by_replay_alone(cause, judged, total, evidence) or Verdict(passed=True, evidence=evidence)

@@ -70,6 +70,8 @@ def _on_time(judged: Judged) -> Verdict | None:
     if bubble is None or bubble.overhead_share is None or bubble.phase_ms is None:
         return None
     worst = max(bubble.stages, key=lambda stage: stage.overhead_ms)
+    if not worst.overhead_ms:
+        return Verdict(passed=True, evidence="no action starts later than its inputs arrive")
     return Verdict(
         passed=bubble.overhead_share <= MAX_OVERHEAD_SHARE,
         evidence=(
@@ -90,6 +92,7 @@ def _best_schedule(judged: Judged) -> Verdict | None:
     copies = ", two copies of the parameters" if best.num_parameter_copies > 1 else ""
     size = "" if best.microbatch == "same" else ", microbatches half as large"
     name = f"{best.schedule} with {counted(best.num_microbatches, 'microbatch')}"
+    now = "" if current is None or passed else f", where {current.schedule} takes {milliseconds(current.phase_ms)}"
     return Verdict(
         passed=passed,
         worth_ms=None if passed else best.saves_ms,
@@ -97,7 +100,7 @@ def _best_schedule(judged: Judged) -> Verdict | None:
         statement=f"{name} ({times(best.memory_ratio)} the activations{size}{copies})",
         evidence=(
             f"simulated at this run's times with equal stages and free transfer, {name} has a bubble of "
-            f"{percent(best.bubble_share)} and takes {milliseconds(best.phase_ms)}; it holds {digits(best.memory_ratio)} times the "
+            f"{percent(best.bubble_share)} and takes {milliseconds(best.phase_ms)}{now}; it holds {digits(best.memory_ratio)} times the "
             f"activations{size}{copies}"
         ),
         action=f"try {name}",

@@ -132,5 +132,6 @@ def _open_end(steps: pl.DataFrame) -> CaptureCheck:
         if steps.height == 1
         else f"{num_open} of {steps.height:,} step windows {'ends' if num_open == 1 else 'end'}"
     )
-    text = f"{which} with the capture and not with a next step, so the true length is not known"
+    unknown = f", so {'its' if num_open == 1 else 'their'} true length is not known" if num_open else ""
+    text = f"{which} with the capture and not with a next step{unknown}"
     return CaptureCheck(name, share, 0.0, text)

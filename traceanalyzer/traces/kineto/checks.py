@@ -229,7 +229,7 @@ class Checks:
             log.add("device.none", events=0)
         del device
         if unstated:
-            log.add("comm.no_metadata", events=unstated, detail=f"{self._comm} in all")
+            log.add("comm.no_metadata", events=unstated, detail=f"{unstated:,} of {self._comm:,}")
         crossing = _num_crossing(pl.concat(self._host)) if self._host else 0
         if crossing:
             log.add("event.crossing", events=crossing)
@@ -288,7 +288,7 @@ class Checks:
         stated = device.select("correlation").drop_nulls()
         orphans = stated.join(launched, on="correlation", how="anti").height if launches.len() else 0
         if orphans:
-            log.add("device.no_launch", events=orphans, detail=f"of {device.height}")
+            log.add("device.no_launch", events=orphans, detail=f"{orphans:,} of {device.height:,}")
         self._judge_streams(device, log)
 
     def _judge_launches(self, launched: pl.DataFrame, device: pl.DataFrame, log: DefectLog) -> None:
