@@ -156,9 +156,7 @@ def _by_replay_alone(cause: str, judged: Judged, total: float, evidence: str) ->
         return None
     who = holder(best.rank, judged.stages) if best.rank is not None else f"stage {best.stage}"
     if cause == "stage" and total < 0:
-        evidence = (
-            "what sets the measured phase runs mostly over the shorter stages, so none of it is blamed on this one"
-        )
+        evidence = "blame, which measures against the median over all stages, finds nothing"
     return Verdict(
         passed=False,
         worth_ms=best.ms,
