@@ -193,6 +193,13 @@ def forms_grid(bubble: Bubble) -> Grid | None:
     closed = (theory.closed_form_share, theory.closed_form_ratio) if theory else (None,) * 2
     forms: list[Form] = [
         ("share of the pipeline phase", bubble.measured_share, simulated[0], closed[0], "share"),
+        (
+            "the same, every stage at its own times",
+            bubble.measured_share,
+            theory.own_times_share if theory else None,
+            None,
+            "share",
+        ),
         ("ratio to compute", bubble.measured_ratio, simulated[1], closed[1], "share"),
         ("share of the ranks' own windows", bubble.span_share, simulated[2], None, "share"),
         ("share of the whole step (theory does not apply)", bubble.share_of_step, None, None, "share"),
@@ -201,7 +208,7 @@ def forms_grid(bubble: Bubble) -> Grid | None:
         ("all idle time, share of the phase", bubble.idle_share, None, None, "share"),
         ("pipeline phase", bubble.phase_ms, theory.simulated_phase_ms if theory else None, None, "ms"),
     ]
-    known = [form for form in forms if form[1] is not None]
+    known = [form for form in forms if form[1] is not None and (form[2] is not None or "own times" not in form[0])]
     said = [theory.formula, theory.domain, theory.source] if theory and theory.closed_form_share is not None else []
     formula = "; ".join(text for text in said if text)
     return grid(
