@@ -101,6 +101,20 @@ def test_beside_a_late_host_the_price_of_another_fault_is_the_most_that_its_repa
     assert "this costs up to " in both.headline.sentences[0]
 
 
+def test_a_late_host_that_a_slow_rank_hides_makes_the_price_a_bound(tmp_path: Path) -> None:
+    """The host of rank 2 pauses while its device waits for rank 1: it costs nothing, until rank 1 is repaired."""
+    job = Job(pp=2, dp=2, ep=2, moe_layers=2, num_microbatches=4, num_steps=2, steps_ahead=0)
+    late = Faults(host_stall_ns={(2, step, 2): 20_000_000 for step in range(3)})
+    both = review_of(job, Faults(slow_compute={1: 1.6}, host_stall_ns=late.host_stall_ns), tmp_path / "both")
+    saved = median_ms(both) - median_ms(review_of(job, late, tmp_path / "late"))
+    (slow,) = both.culprits
+    assert slow.ms is not None
+    assert (slow.rank, slow.low) == (1, 0)
+    assert slow.ms > 1.05 * saved
+    assert "launches of hosts may hold up the step instead" in slow.evidence
+    assert "this costs up to " in both.headline.sentences[0]
+
+
 def test_pipelines_of_tensor_groups_are_planted_to_their_end() -> None:
     for schedule, num_chunks in (("1F1B", 1), ("GPipe", 1), ("ZeroBubble", 1), ("Interleaved1F1B", 2)):
         for coalesced in (False, True) if num_chunks == 1 else (False,):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from traceanalyzer.gaps.culprits.peers import PARTS
-from traceanalyzer.gaps.culprits.program_graph import ProgramGraph
+from traceanalyzer.gaps.culprits.peers import PARTS, median_of_others
+from traceanalyzer.gaps.culprits.program_graph import NO_LAUNCH, ProgramGraph
 
 MAX_REPLAY_ERROR = 0.02
 MIN_SHARE = 0.005
@@ -51,6 +51,8 @@ class Price:
     """By part of `PARTS`: that part alone."""
     num_steps: int
     basis: str
+    held_back_ns: int = 0
+    """How much less it may save, for launches do not move as devices do."""
 
     @property
     def part(self) -> str:
@@ -178,7 +180,21 @@ def _price(graph: ProgramGraph, segments: pl.DataFrame, rows: pl.DataFrame, rank
     step_ns = float(np.median(lengths[:, 0]))
     parts = {part: spread(saved[:, 1 + at], step_ns) for at, part in enumerate(PARTS)}
     basis = "replica" if twin is not None else "replay"
-    return Price(rank, spread(saved[:, 0], step_ns), parts, len(saved), basis)
+    price = Price(rank, spread(saved[:, 0], step_ns), parts, len(saved), basis)
+    if twin is not None:
+        return price
+    return replace(price, held_back_ns=graph.held_back(own, np.maximum(whole, 0), _usual_leads(graph, segments, rank)))
+
+
+def _usual_leads(graph: ProgramGraph, segments: pl.DataFrame, rank: int) -> Array:
+    """By node: how long before its start the peers launch at this place; -1 without peers, and on the rank itself."""
+    own = graph.nodes.select(*_KEY, pl.Series("lead", graph.leads)).filter(pl.col("lead") < NO_LAUNCH)
+    placed = own.group_by(_KEY).agg(pl.col("lead").min()).join(
+        segments.select(*_KEY, "place", "peers").drop_nulls("peers"), on=_KEY
+    )  # fmt: skip
+    usual = placed.with_columns(median_of_others(placed, "lead", ["peers", "step", "place"]).alias("usual"))
+    rows = graph.nodes.join(usual.select(*_KEY, "usual"), on=_KEY, how="left", maintain_order="left")
+    return rows.select(pl.when(pl.col("rank") != rank).then("usual").fill_null(-1)).to_series().to_numpy()
 
 
 def _is_of_starts(saved: Array, graph: ProgramGraph, step_ns: float) -> bool:

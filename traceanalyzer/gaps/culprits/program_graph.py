@@ -23,6 +23,7 @@ Array = npt.NDArray[np.int64]
 Timed = tuple[int, int]
 """An end and its node."""
 
+NO_LAUNCH = 1 << 62
 NODES = pl.Schema(
     {
         "node": pl.Int64,
@@ -48,6 +49,8 @@ class ProgramGraph:
     graph: ReplayGraph
     ends: Mapping[tuple[int, int], int]
     """By step and rank: the last block."""
+    leads: Array
+    """By node: how much earlier it could have started by its launch; `NO_LAUNCH` where that does not matter."""
     judged: frozenset[int] | None = None
     """Steps that `lengths` gives; None: all. The others are replayed, for a step begins where the last one ended."""
 
@@ -61,6 +64,25 @@ class ProgramGraph:
             longest[step] = np.maximum(longest[step], length) if step in longest else length
             before[rank] = ended[node]
         return np.stack([longest[step] for step in self.judged_steps])
+
+    def held_back(self, own: Array, repaired: Array, usual: Array) -> int:
+        """How much longer than replayed a repaired step may be, for launches that are late where nobody waits for them yet.
+
+        The median over the judged steps of the most that a node would start before its launch, which after the first one of its
+        step stays where it was. Only launches that the peers' are ahead of by more count: `usual` has by node how long before
+        its start the peers launch (negative: no peers). Other hosts are taken to follow their device.
+        """
+        ended = replay(self.graph, np.stack([own, repaired], axis=1))
+        earlier = ended[:, 0] - ended[:, 1]
+        gained = np.zeros(len(earlier), dtype=np.int64)
+        rank_and_step = self.nodes.select("rank", "step").to_numpy()
+        for step, rank in self.ends:
+            here = np.flatnonzero((rank_and_step[:, 0] == rank) & (rank_and_step[:, 1] == step))
+            gained[here] = earlier[here] - earlier[here[0]]
+        beyond = np.maximum(gained - self.leads, 0)
+        beyond = np.where(self.leads + beyond <= usual, beyond, 0)
+        most = [int(beyond[rank_and_step[:, 1] == step].max(initial=0)) for step in self.judged_steps]
+        return int(np.median(most))
 
     @property
     def first_step(self) -> int:
@@ -79,6 +101,7 @@ class _Building:
     needs: list[list[int]] = field(default_factory=list[list[int]])
     rows: list[tuple[int, ...]] = field(default_factory=list[tuple[int, ...]])
     ends: dict[tuple[int, int], int] = field(default_factory=dict[tuple[int, int], int])
+    leads: list[int] = field(default_factory=list[int])
     members: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     """Arrivals by match."""
     meeting: list[tuple[list[int], int]] = field(default_factory=list[tuple[list[int], int]])
@@ -90,9 +113,11 @@ class _Building:
         place: tuple[int, int, int],
         parts: tuple[int, int, int, int],
         window: tuple[int, int],
+        lead: int | None = None,
     ) -> int:
         """A node of a rank, step and operation with its computation, late launch, other delay and transfer."""
         self.needs.append(needs)
+        self.leads.append(NO_LAUNCH if lead is None else max(lead, 0))
         self.rows.append((*place, *parts, *window))
         return len(self.needs) - 1
 
@@ -113,7 +138,7 @@ def program_graph(found: Programs) -> ProgramGraph | None:
         return None
     columns = {name: dtype for name, dtype in NODES.items() if name != "node"}
     nodes = pl.DataFrame(building.rows, schema=columns, orient="row").with_row_index("node")
-    return ProgramGraph(nodes.cast({"node": pl.Int64}), graph, building.ends)
+    return ProgramGraph(nodes.cast({"node": pl.Int64}), graph, building.ends, np.array(building.leads, dtype=np.int64))
 
 
 @dataclass(slots=True)
@@ -168,6 +193,7 @@ def _add_block(building: _Building, state: _Rank, row: Mapping[str, Any]) -> Non
         (row["rank"], row["step"], row["operation"]),
         (row["compute_ns"], min(host, delays), max(delays - host, 0), 0),
         (start - before, row["end_ns"]),
+        row["lead_ns"],
     )
     state.blocks.append((row["end_ns"], node, row["operation"]))
     building.ends[row["step"], row["rank"]] = node
@@ -184,7 +210,8 @@ def _add_operation(building: _Building, state: _Rank, row: Mapping[str, Any]) ->
     delay = max(start - last, 0)
     host = _late_launch(row["launch_end_ns"], last, start)
     place = (row["rank"], row["step"], row["operation"])
-    arrival = building.add([each for _, each in needed], place, (0, host, delay - host, 0), (last, start))
+    lead = None if row["launch_end_ns"] is None else start - row["launch_end_ns"]
+    arrival = building.add([each for _, each in needed], place, (0, host, delay - host, 0), (last, start), lead)
     transfer: int | None = row["transfer_ns"]
     known = transfer is not None and bool(row["matches"])
     lasts = transfer if transfer is not None and known else row["end_ns"] - start

@@ -17,6 +17,8 @@ from traceanalyzer.review import RankFault
 from traceanalyzer.review.vocabulary import FaultBasis, RankCause
 from traceanalyzer.review.words import milliseconds, ranks_text, times
 
+HELD_BACK = 0.02
+"""Of a saving: what launches may take back of it without being said."""
 _CAUSES: dict[str, RankCause] = {"compute_ns": "computation", "host_ns": "host", "other_ns": "late_starts"}
 
 
@@ -60,7 +62,11 @@ def priced_fault(whole: Compared, price: Price, *, known: bool) -> RankFault | N
         most = f"others wait for it up to {milliseconds(bound.high / 1e6)} per step"
         return _described(whole, price, bound, "waits", f"; {most}: a bound, the saving is not known")
     basis: FaultBasis = "replica" if price.basis == "replica" else "replay"
+    held = min(price.held_back_ns, saving.ns) > max(whole.least_ns, HELD_BACK * saving.ns)
+    if held:
+        saving = Saving(saving.ns, 0.0, saving.high, saving.recurs)
     remarks = {
+        "once repaired, launches of hosts may hold up the step instead, so its repair may save less": held,
         "priced as if a captured pipeline had these times, for its own was not captured whole": basis == "replica",
         "seen in one step, so whether it recurs is not known": price.num_steps == 1,
     }

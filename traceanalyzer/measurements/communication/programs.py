@@ -34,7 +34,7 @@ class Programs:
     blocks: pl.DataFrame
     """`rank`, `step`, `block`, `operation` (the next one of the program), `start_ns`, `end_ns`, `compute_ns`, `gap_ns`
     (inside the block), `host_ns` (late launches, the one before the block included), `before_host_ns` (that one alone),
-    `launch_end_ns` (of its first kernel), `released_by` (the operation that ended before it while nothing was computed;
+    `launch_end_ns` (of its first kernel), `lead_ns` (from the launch of a kernel to its start, at least), `released_by` (the operation that ended before it while nothing was computed;
     null without), `released_ns` (how long before it)."""
 
 
@@ -208,6 +208,7 @@ def _blocks(kernels: pl.DataFrame, operations: pl.DataFrame) -> pl.DataFrame:
             (pl.col("_gap_ns").sum() - pl.col("_gap_ns").first()).alias("gap_ns"),
             pl.col("_host_ns").sum().alias("host_ns"),
             pl.col("_host_ns").first().alias("before_host_ns"),
+            (pl.col("start_ns") - pl.col("launch_end_ns")).min().alias("lead_ns"),
         )
         .sort("rank", "block")
     )
