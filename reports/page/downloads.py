@@ -12,7 +12,7 @@ import polars as pl
 
 from traceanalyzer.output import csv_text
 
-MAX_CSV_BYTES = 160_000
+MAX_CSV_BYTES = 100_000
 """CSV of one embedded table; more is left to `traceanalyzer table`, and the page says so."""
 _SAMPLE = 200
 """Rows by which the length of a row is judged."""
