@@ -146,6 +146,20 @@ def test_places_to_meet() -> None:
         parse_assignment("seed")
 
 
+def test_a_job_that_the_machine_has_no_memory_for_is_refused_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("traceanalyzer.cli.running.room.memory_of_this_machine", lambda: 1 << 20)
+    wanted = ["run", "deepseek-v3-like", "--out", str(tmp_path / "run")]
+    assert main(wanted) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].endswith("of memory, and it has 1.00 MiB")
+    assert "--set" in told[1]
+    assert not (tmp_path / "run").exists()
+    assert main([*wanted, "--dry-run"]) == 0
+    assert "would be refused here: the ranks of this machine need 1" in capsys.readouterr().out
+
+
 def test_a_dry_run_tells_mesh_memory_step_and_bubble_and_launches_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -38,8 +38,10 @@ def _schedules_own(judged: Judged) -> Verdict | None:
         action = f"look at rank {most.rank} first" if most.cause is None else _ACTIONS[most.cause]
         return Verdict(passed=False, evidence=evidence, action=action, rank=most.rank)
     mean = sum(stage.chunk_ms for stage in bubble.stages) / len(bubble.stages)
-    odd = max(bubble.stages, key=lambda stage: abs(stage.chunk_ms - mean))
-    rank, size = odd.ranks[0], "longest" if odd.chunk_ms >= mean else "least"
+    longest, shortest = (each(bubble.stages, key=lambda stage: stage.chunk_ms) for each in (max, min))
+    is_short = mean - shortest.chunk_ms > 2 * (longest.chunk_ms - mean)  # one computes less, not one more
+    odd, size = (shortest, "least") if is_short else (longest, "longest")
+    rank = odd.ranks[0]
     return Verdict(
         passed=False,
         evidence=(
