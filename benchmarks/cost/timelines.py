@@ -52,7 +52,7 @@ def write_and_check(path: Path, folder: Path, *, check: bool) -> None:
     start = time.perf_counter()
     run = read(path)
     reading = time.perf_counter() - start
-    source = measured_source(run)
+    source = measured_source(run, folder / "kept")
     tables = {name: source.whole(name) for name in result_tables()}
     found = []
     for name in ("a.pftrace", "a.json"):

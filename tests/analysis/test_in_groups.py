@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +12,10 @@ from msgspec.structs import replace
 from planted import Faults, Job, plant
 from polars.testing import assert_frame_equal
 
-from traceanalyzer.analysis.assemble import Analysis, analyze, read
+from traceanalyzer.analysis.assemble import Analysis, analysis_of, analyze, read
+from traceanalyzer.analysis.measure import Measured
+from traceanalyzer.analysis.run import Run
+from traceanalyzer.perfetto import source as source_module
 from traceanalyzer.perfetto.export import write_timeline
 from traceanalyzer.perfetto.source import measured_source
 from traceanalyzer.perfetto.window import Choice
@@ -19,7 +24,7 @@ from traceanalyzer.tables import rank_groups
 from traceanalyzer.tables.rank_groups import in_rank_groups
 from traceanalyzer.traces import read as reading
 from traceanalyzer.traces.capture.ingest import ingest
-from traceanalyzer.traces.recorded import Recorded, batched, sharing
+from traceanalyzer.traces.recorded import Recorded, apart, batched, sharing
 
 
 @pytest.fixture(scope="module")
@@ -83,11 +88,11 @@ def test_tables_made_of_few_ranks_at_a_time_are_the_same(
 
 
 def test_the_timeline_is_the_same_byte_by_byte(traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_timeline(measured_source(read(traces)), Choice(), tmp_path / "at_once.json", cpu=True)
+    write_timeline(measured_source(read(traces), tmp_path / "result"), Choice(), tmp_path / "at_once.json", cpu=True)
     monkeypatch.setattr(reading, "MOST_IN_MEMORY", 0)
     (tmp_path / "store").mkdir()
     run = read(traces, store=tmp_path / "store")
-    write_timeline(measured_source(run), Choice(), tmp_path / "grouped.json", cpu=True)
+    write_timeline(measured_source(run, tmp_path / "result_of_groups"), Choice(), tmp_path / "grouped.json", cpu=True)
     assert (tmp_path / "grouped.json").read_bytes() == (tmp_path / "at_once.json").read_bytes()
 
 
@@ -126,3 +131,40 @@ def test_ranks_are_neighbours_in_a_group_and_none_is_left_out(monkeypatch: pytes
     assert seen == [([0, 1], [0, 2]), ([4], []), ([7], [7, 9])]
     assert found["rank"].to_list() == rows["rank"].to_list()
     assert set(found["extra"]) == {6}
+
+
+def test_what_is_taken_of_a_part_keeps_none_of_its_texts() -> None:
+    part = pl.DataFrame({"rank": range(400), "args": [f"{'x' * 500}{number}" for number in range(400)]})
+    chosen = part.filter(pl.col("rank") % 100 == 7)
+    own = apart(chosen)
+    assert_frame_equal(own, chosen)
+    assert _text_bytes(chosen) > 400 * 500
+    assert _text_bytes(own) < 8 * 500
+    assert own.n_chunks("all") == [1, 1]
+
+
+def _text_bytes(frame: pl.DataFrame) -> int:
+    """Memory that holds the texts of a frame, shared or not."""
+    arrays = frame["args"].to_arrow(compat_level=pl.CompatLevel.newest())
+    return sum(buffer.size for buffer in arrays.buffers() if buffer is not None)
+
+
+def test_no_table_stays_in_memory_while_a_timeline_is_written(
+    traces: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[pl.DataFrame]] = []
+
+    def watched(run: Run, found: Measured) -> Analysis:
+        result = analysis_of(run, found)
+        made.extend(weakref.ref(frame) for frame in result.tables.values())
+        return result
+
+    monkeypatch.setattr(source_module, "analysis_of", watched)
+    monkeypatch.setattr(reading, "MOST_IN_MEMORY", 0)
+    (tmp_path / "store").mkdir()
+    source = measured_source(read(traces, store=tmp_path / "store"), tmp_path / "result")
+    gc.collect()
+    assert made
+    assert not [frame for frame in made if frame() is not None]
+    ranks = [set(source.of_rank("kernels", rank)["rank"]) for rank in range(3)]
+    assert ranks == [{0}, {1}, {2}]

@@ -41,7 +41,7 @@ SETS = {
 @pytest.mark.sweep(2)
 @pytest.mark.parametrize("name", SETS)
 def test_the_timeline_has_the_sums_of_the_tables(name: str, corpus: Path, tmp_path: Path) -> None:
-    source = measured_source(read(corpus / name))
+    source = measured_source(read(corpus / name), tmp_path / "result")
     write_timeline(source, Choice(), tmp_path / "a.pftrace", cpu=True)
     timeline = read_timeline(tmp_path / "a.pftrace")
     check_timeline(timeline, {table: source.whole(table) for table in result_tables()})

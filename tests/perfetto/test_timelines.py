@@ -40,7 +40,7 @@ def written(source: Source, path: Path, *, cpu: bool = False) -> Timeline:
 @pytest.mark.parametrize("case", CASES)
 def test_both_formats_show_every_table_in_full(case: str, tmp_path: Path) -> None:
     planted = plant(*CASES[case], tmp_path / "run")
-    source = measured_source(read(planted.traces))
+    source = measured_source(read(planted.traces), tmp_path / "measured")
     tables = {name: source.whole(name) for name in result_tables()}
     native = written(source, tmp_path / "a.pftrace")
     chrome = written(source, tmp_path / "a.json")
@@ -61,7 +61,7 @@ def test_both_formats_show_every_table_in_full(case: str, tmp_path: Path) -> Non
 @pytest.mark.wide
 def test_the_host_is_drawn_when_asked_for_and_its_launches_lead_to_their_kernels(tmp_path: Path) -> None:
     planted = plant(Job(pp=2, num_microbatches=3, cuda_graphs=True), Faults(), tmp_path / "run")
-    source = measured_source(read(planted.traces))
+    source = measured_source(read(planted.traces), tmp_path / "measured")
     without, timeline = written(source, tmp_path / "a.pftrace"), written(source, tmp_path / "b.pftrace", cpu=True)
     assert not any(track.startswith("thread") for track in without.tracks("rank 0"))
     launches = [(a, b) for a, b in timeline.flows if a.track.startswith("thread")]
@@ -86,7 +86,7 @@ def test_the_host_is_drawn_when_asked_for_and_its_launches_lead_to_their_kernels
 @pytest.mark.parametrize("make", ["gpipe", "experts"])
 def test_ranks_without_a_device_have_their_main_thread_as_owner(make: str, tmp_path: Path) -> None:
     folder = with_job(run_of(tmp_path / "run", GPIPE)) if make == "gpipe" else hot_run(tmp_path / "run")
-    source = measured_source(read(folder))
+    source = measured_source(read(folder), tmp_path / "measured")
     tables = {name: source.whole(name) for name in result_tables()}
     for name in ("a.pftrace", "a.json.gz"):
         check_timeline(written(source, tmp_path / name, cpu=True), tables)
@@ -101,7 +101,7 @@ def test_ranks_without_a_device_have_their_main_thread_as_owner(make: str, tmp_p
 
 def test_a_wait_names_its_culprit_and_a_flow_comes_from_what_the_culprit_computes(tmp_path: Path) -> None:
     planted = plant(Job(pp=3, num_microbatches=5), Faults(slow_compute={1: 2.0}), tmp_path / "run")
-    timeline = written(measured_source(read(planted.traces)), tmp_path / "a.pftrace")
+    timeline = written(measured_source(read(planted.traces), tmp_path / "measured"), tmp_path / "a.pftrace")
     lost: Counter[str] = Counter()
     for each in timeline.of("rank 2", "waits"):
         lost[each.name] += each.ns if each.categories == ("wait",) else 0
@@ -120,7 +120,7 @@ def test_a_wait_names_its_culprit_and_a_flow_comes_from_what_the_culprit_compute
 
 def test_messages_lead_from_the_sender_to_the_receiver(tmp_path: Path) -> None:
     planted = plant(Job(pp=3, num_microbatches=4), Faults(), tmp_path / "run")
-    timeline = written(measured_source(read(planted.traces)), tmp_path / "a.pftrace")
+    timeline = written(measured_source(read(planted.traces), tmp_path / "measured"), tmp_path / "a.pftrace")
     messages = [(a, b) for a, b in timeline.flows if a.name.startswith("send to")]
     here = [m for m in planted.truth.messages if m["step"] > 0]
     assert len(messages) == len(here)
@@ -134,8 +134,8 @@ def test_a_kept_result_gives_the_same_and_a_capture_the_recorded_arguments(tmp_p
     run = read(tmp_path / "capture")
     result = analyze(run)
     keep_result(result.review, result.tables, tmp_path / "result")
-    of_traces = written(measured_source(read(planted.traces)), tmp_path / "a.pftrace")
-    of_capture = written(measured_source(run), tmp_path / "b.pftrace")
+    of_traces = written(measured_source(read(planted.traces), tmp_path / "measured"), tmp_path / "a.pftrace")
+    of_capture = written(measured_source(run, tmp_path / "of_capture"), tmp_path / "b.pftrace")
     kept = kept_source(str(tmp_path / "result"))
     of_result = written(kept, tmp_path / "c.pftrace")
     with_both = written(with_capture(kept, str(tmp_path / "capture")), tmp_path / "d.pftrace")
@@ -149,7 +149,7 @@ def test_a_kept_result_gives_the_same_and_a_capture_the_recorded_arguments(tmp_p
 
 def test_the_ideal_schedule_and_the_steps_are_drawn_from_where_the_pipeline_began(tmp_path: Path) -> None:
     planted = plant(Job(pp=2, num_microbatches=4), Faults(), tmp_path / "run")
-    source = measured_source(read(planted.traces))
+    source = measured_source(read(planted.traces), tmp_path / "measured")
     timeline = written(source, tmp_path / "a.pftrace")
     begun = set(source.whole("bubble")["phase_start_ns"])
     first: dict[int, int] = {}

@@ -18,7 +18,8 @@ from traceanalyzer.perfetto.window import Choice
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Source:
     job = Job(pp=3, num_microbatches=4, num_steps=4)
-    return measured_source(read(plant(job, Faults(slow_compute={2: 1.5}), tmp_path_factory.mktemp("run")).traces))
+    folder = tmp_path_factory.mktemp("run")
+    return measured_source(read(plant(job, Faults(slow_compute={2: 1.5}), folder).traces), folder / "result")
 
 
 def shown(source: Source, folder: Path, choice: Choice) -> Timeline:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from traceanalyzer.cli.manners.help import Command
+from traceanalyzer.cli.options.budget import events_at_once, memory_option
 from traceanalyzer.cli.options.job import job_options
 from traceanalyzer.cli.options.reading import choice_options, columns_option, one_place, paths_argument, rank_map_option
 from traceanalyzer.cli.screen import say
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 @rank_map_option
 @choice_options
 @job_options
+@memory_option
 def command(
     paths: tuple[str, ...],
     output: Path,
@@ -99,7 +101,10 @@ def _tell(done: Written, output: Path, form: Format, json_file: str) -> None:
 
 
 def _source(path: Where, traces: str | None, asked: dict[str, Any], store: Path, *, cpu: bool) -> Source:
-    """What is at `path`, measured where it is not a result. `store` takes the events of large traces until they are written."""
+    """What is at `path`, measured where it is not a result.
+
+    `store` takes the events of large traces and the tables that are measured, until they are written.
+    """
     from traceanalyzer.analysis.assemble import read, with_declaration
     from traceanalyzer.analysis.kept import is_result
     from traceanalyzer.cli.analyze import refuse_options
@@ -120,5 +125,13 @@ def _source(path: Where, traces: str | None, asked: dict[str, Any], store: Path,
         return source if traces is None else with_capture(source, traces)
     if traces is not None:
         raise UsageError(f"{path}: is not a result, so --traces does not apply", "leave --traces out")
-    names, rank_map = load_columns(asked.pop("columns")), load_rank_map(asked.pop("rank_map"))
-    return measured_source(with_declaration(read(path, names, rank_map=rank_map, store=store), declaration(**asked)))
+    names, rank_map, memory = (
+        load_columns(asked.pop("columns")),
+        load_rank_map(asked.pop("rank_map")),
+        asked.pop("memory"),
+    )
+    at_once = None if memory is None else events_at_once(memory)
+    events = store / "events"
+    events.mkdir()
+    run = read(path, names, rank_map=rank_map, store=events, events_at_once=at_once)
+    return measured_source(with_declaration(run, declaration(**asked)), store / "result")

@@ -9,7 +9,7 @@ from pathlib import Path
 import polars as pl
 
 from traceanalyzer.analysis.assemble import analysis_of
-from traceanalyzer.analysis.kept import result_folder, scan_table, table_file
+from traceanalyzer.analysis.kept import keep_result, result_folder, scan_table, table_file
 from traceanalyzer.analysis.measure import measure
 from traceanalyzer.analysis.run import Run
 from traceanalyzer.errors import UsageError
@@ -60,19 +60,16 @@ class Source:
         return on_one_clock(self.recorded(rank), self.whole("clocks"))
 
 
-def measured_source(run: Run) -> Source:
-    """Measure a run. The parts of a capture are read again rank by rank, whatever else is read stays in memory."""
+def measured_source(run: Run, folder: Path) -> Source:
+    """Measure a run and keep its result in `folder`, a new one, so that no table stays in memory while a timeline is written.
+
+    The events of a capture, or of traces whose events were stored, are read again rank by rank.
+    """
     found = measure(run)
     result = analysis_of(run, found)
-    lazy = {name: frame.lazy() for name, frame in result.tables.items()}
+    keep_result(result.review, result.tables, folder)
     recorded = run.traces.recorded.of_rank if run.ops is None and run.traces.num_events else None
-    return Source(
-        review=result.review,
-        table=lazy.__getitem__,
-        pipeline=found.subjects.pipeline.gap.actions,
-        has_main_threads=True,
-        recorded=recorded,
-    )
+    return replace(kept_source(str(folder)), pipeline=found.subjects.pipeline.gap.actions, recorded=recorded)
 
 
 def kept_source(path: str) -> Source:

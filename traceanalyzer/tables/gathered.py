@@ -19,7 +19,7 @@ from traceanalyzer.tables.computation.taxonomy import KernelRule
 from traceanalyzer.tables.steps.basis import FoundSteps, find_steps
 from traceanalyzer.tables.steps.ends import OPTIMIZER_KERNEL
 from traceanalyzer.tables.steps.main_threads import on_main_thread
-from traceanalyzer.traces import Recorded
+from traceanalyzer.traces import Recorded, apart
 from traceanalyzer.traces.kineto.accelerators import in_common_terms
 
 _OF_MARKS = ["rank", "cycle", "ph", "category", "name", "thread", "start_ns", "duration_ns", "correlation"]
@@ -56,9 +56,14 @@ def gathered(
     def parts() -> Iterable[tuple[pl.DataFrame, pl.DataFrame]]:
         return whole if whole is not None else map(_in_terms, recorded.parts())
 
-    marks, unread = zip(*[(_marks(events), unread) for events, unread in parts()], strict=True)
+    def taken_of(part: tuple[pl.DataFrame, pl.DataFrame]) -> Sequence[pl.DataFrame]:
+        own = _taken(part[0], ranks, found, pattern, rules)
+        return own if whole is not None else [apart(frame) for frame in own]
+
+    # `map` holds no part while it reads the next one; a loop's variable would
+    marks, unread = zip(*map(_marked, parts()), strict=True)
     found = find_steps(pl.concat(marks), pattern)
-    taken = [_taken(events, ranks, found, pattern, rules) for events, _ in parts()]
+    taken = list(map(taken_of, parts()))
     together = [
         _together(frames, keys, recorded) for frames, keys in zip(zip(*taken, strict=True), _ORDERS, strict=True)
     ]
@@ -81,6 +86,10 @@ def _together(frames: Sequence[pl.DataFrame], keys: Sequence[str], recorded: Rec
     found = pl.concat(frames)
     is_ordered = all(max(one) < min(following) for one, following in pairwise(recorded.batches or recorded.groups))
     return found if is_ordered else found.sort(*keys, nulls_last=True)
+
+
+def _marked(part: tuple[pl.DataFrame, pl.DataFrame]) -> tuple[pl.DataFrame, pl.DataFrame]:
+    return _marks(part[0]), part[1]
 
 
 def _marks(events: pl.DataFrame) -> pl.DataFrame:

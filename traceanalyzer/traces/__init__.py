@@ -3,7 +3,7 @@
 from traceanalyzer.traces.decoding.compiled.acceleration import prepare
 from traceanalyzer.traces.input.limits import DEFAULT_LIMITS, Limits
 from traceanalyzer.traces.read import Summary, Traces, read_traces, summarize
-from traceanalyzer.traces.recorded import Recorded, in_memory
+from traceanalyzer.traces.recorded import Recorded, apart, in_memory
 from traceanalyzer.traces.run_folder import read_job, read_routing_records, read_step_records
 from traceanalyzer.traces.tally import Counts
 
@@ -14,6 +14,7 @@ __all__ = [
     "Recorded",
     "Summary",
     "Traces",
+    "apart",
     "in_memory",
     "prepare",
     "read_job",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
+import polars.selectors as cs
 
 from traceanalyzer.schema import EVENTS
 
@@ -36,11 +38,14 @@ class Recorded:
 
     def collected(self, chosen: Callable[[pl.DataFrame], pl.DataFrame]) -> pl.DataFrame:
         """What `chosen` takes of the events of each batch, together; `chosen` must not look beyond a rank's files."""
-        return pl.concat([chosen(part) for part in self.parts()] or [chosen(pl.DataFrame(schema=EVENTS))])
+        if len(self.batches or self.groups) <= 1:
+            return chosen(next(self.parts(), pl.DataFrame(schema=EVENTS)))
+        # `map` holds no part while it reads the next one; a loop's variable would
+        return pl.concat(map(lambda part: apart(chosen(part)), self.parts()))  # noqa: C417
 
     def together(self) -> pl.DataFrame:
         """`EVENTS` of all ranks."""
-        found = self.collected(lambda part: part)
+        found = pl.concat(list(self.parts()) or [pl.DataFrame(schema=EVENTS)])
         return found if len(self.groups) <= 1 else in_order(found)
 
 
@@ -48,6 +53,17 @@ def in_memory(events: pl.DataFrame) -> Recorded:
     """Events that were read already, as one group."""
     group = frozenset[int](events["rank"].drop_nulls().unique())
     return Recorded((group,), events.height, lambda _: events)
+
+
+def apart(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same rows with texts of their own. Texts of filtered rows share memory with all rows they were chosen from, and keep it."""
+    texts = frame.select(cs.string())
+    if texts.is_empty():
+        return frame
+    buffer = io.BytesIO()
+    texts.write_ipc(buffer)
+    own = pl.read_ipc(buffer.getvalue()).rechunk()
+    return frame.rechunk().with_columns(own)  # where columns differ in chunks, every filter copies all of the frame
 
 
 def in_order(events: pl.DataFrame) -> pl.DataFrame:

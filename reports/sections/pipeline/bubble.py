@@ -17,7 +17,7 @@ from reports.sections.pipeline.what_if import what_if
 from reports.sections.waits import waiting_chart
 from traceanalyzer.review import Bubble
 from traceanalyzer.review.theory import theory_share
-from traceanalyzer.review.words import Unit, milliseconds, percent, quantity
+from traceanalyzer.review.words import Unit, counted, milliseconds, percent, quantity
 
 _UNEVEN = 1.02
 """Times a usual rank's computation above which the longest one is named."""
@@ -132,7 +132,7 @@ def bubble_chart(bubble: Bubble, table: pl.DataFrame) -> Chart | None:
         ),
         title="Bubble by stage",
         label="Bubble by stage as a share of the pipeline phase, cut into its parts.",
-        caption=f"Mean over {table['step'].n_unique()} steps. Warm-up, steady and drain are waiting for other stages: "
+        caption=f"Mean over {counted(table['step'].n_unique(), 'step')}. Warm-up, steady and drain are waiting for other stages: "
         f"their sum is compared with theory.{line}",
         legend=tuple((part, color) for part, color in BUBBLE_PARTS.items() if part in used),
         third=True,

@@ -73,9 +73,13 @@ def events_kept(megabytes: int | None) -> Generator[tuple[Path | None, int | Non
     if megabytes is None:
         yield None, None
         return
-    spare = (megabytes << 20) - _BASELINE
     with tempfile.TemporaryDirectory(prefix="traceanalyzer-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder), max(_FEWEST_EVENTS, spare // 2 // _PER_EVENT)
+        yield Path(folder), events_at_once(megabytes)
+
+
+def events_at_once(megabytes: int) -> int:
+    """Events that a command reads at once to stay within `megabytes`."""
+    return max(_FEWEST_EVENTS, ((megabytes << 20) - _BASELINE) // 2 // _PER_EVENT)
 
 
 def _stay_within(context: click.Context, _option: click.Parameter, megabytes: int | None) -> int | None:

@@ -11,6 +11,8 @@ from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import counted, digits, milliseconds, percent, times
 
 MAX_OVERHEAD_SHARE = 0.02
+_CLEARLY = 1.05
+"""As far again as the longest stage is from the mean: from there on it is the short one that is odd."""
 
 
 def _schedules_own(judged: Judged) -> Verdict | None:
@@ -38,9 +40,9 @@ def _schedules_own(judged: Judged) -> Verdict | None:
         action = f"look at rank {most.rank} first" if most.cause is None else _ACTIONS[most.cause]
         return Verdict(passed=False, evidence=evidence, action=action, rank=most.rank)
     mean = sum(stage.chunk_ms for stage in bubble.stages) / len(bubble.stages)
-    longest, shortest = (each(bubble.stages, key=lambda stage: stage.chunk_ms) for each in (max, min))
-    is_short = mean - shortest.chunk_ms > 2 * (longest.chunk_ms - mean)  # one computes less, not one more
-    odd, size = (shortest, "least") if is_short else (longest, "longest")
+    longest, least = (choose(bubble.stages, key=lambda stage: stage.chunk_ms) for choose in (max, min))
+    is_short = mean - least.chunk_ms > _CLEARLY * (longest.chunk_ms - mean)  # of two stages both are as far from it
+    odd, size = (least, "least") if is_short else (longest, "longest")
     rank = odd.ranks[0]
     return Verdict(
         passed=False,

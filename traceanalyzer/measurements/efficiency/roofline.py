@@ -66,7 +66,6 @@ def operator_times(operators: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFra
     )
 
 
-@in_rank_groups
 def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
     """`KERNELS` with `shape`: operator and sizes of what launched each, from `SHAPE_FLOPS`; null if none was recorded."""
     shaped = operators.filter(pl.col("shape").is_not_null()).select(
@@ -77,8 +76,12 @@ def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
         pl.col("end_ns").alias("_to_ns"),
         pl.concat_str("name", pl.lit(" "), "shape").alias("_shape"),
     )
-    if shaped.is_empty():
-        return conform(kernels.drop("shape", strict=False), KERNELS)
+    unshaped = kernels.drop("shape", strict=False)
+    return conform(unshaped, KERNELS) if shaped.is_empty() else _shaped(unshaped, shaped)
+
+
+@in_rank_groups
+def _shaped(kernels: pl.DataFrame, shaped: pl.DataFrame) -> pl.DataFrame:
     inside = pl.col("launch_start_ns") < pl.col("_to_ns")
     found = (
         kernels.filter(pl.col("launch_start_ns").is_not_null())
@@ -92,8 +95,7 @@ def with_shapes(kernels: pl.DataFrame, operators: pl.DataFrame) -> pl.DataFrame:
         )
         .select("rank", "cycle", "index", pl.when(inside).then("_shape").cast(KERNELS["shape"]).alias("shape"))
     )
-    keys = ["rank", "cycle", "index"]
-    return conform(kernels.drop("shape", strict=False).join(found, on=keys, how="left", maintain_order="left"), KERNELS)
+    return conform(kernels.join(found, on=["rank", "cycle", "index"], how="left", maintain_order="left"), KERNELS)
 
 
 def covered_share(timed: pl.DataFrame, kernels: pl.DataFrame) -> pl.DataFrame:
