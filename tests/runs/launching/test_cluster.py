@@ -146,6 +146,29 @@ def test_places_to_meet() -> None:
         parse_assignment("seed")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pipeline", "--stages", "4"], "memory of pipeline rank 3"),
+        (
+            ["pipeline", "--stages", "10", "--replicas", "2", "--schedule", "Interleaved1F1B", "--microbatches", "5"],
+            "memory",
+        ),
+        (["experts", "--set", "hot_rank=0"], "token copies"),
+        (["mix", "--set", "num_microbatches=0"], "num_microbatches must be at least 1, got 0"),
+        (["mix", "--set", "num_heads=0"], "num_heads must be at least 1, got 0"),
+        (["pipeline", "--set", "num_layers=-1"], "num_layers must be at least 0, got -1"),
+        (["pipeline", "--set", "forward_ms=nan"], "forward_ms must be at least 0, got nan"),
+    ],
+)
+def test_a_dry_run_of_every_kind_describes_it_or_refuses_what_is_no_size(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *words, "--dry-run"]) == (2 if "must be" in says else 0)
+    printed = capsys.readouterr()
+    assert says in printed.out + printed.err
+
+
 def test_a_job_that_the_machine_has_no_memory_for_is_refused_before_it_starts(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

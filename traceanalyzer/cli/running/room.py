@@ -32,8 +32,9 @@ def too_large(settings: RunSettings, nodes: Nodes) -> str | None:
     except DomainError:
         return None
     first, here = nodes.first_rank(settings.num_ranks), nodes.ranks_here(settings.num_ranks)
-    each = settings.num_ranks // len(by_stage)
-    needed = sum(by_stage[rank // each].total for rank in range(first, first + here))
+    each = settings.num_ranks // layout_of(settings).pp  # ranks of one pipeline rank; of each kind the first is known
+    places = [rank // each for rank in range(first, first + here)]
+    needed = sum(by_stage[max(known for known in by_stage if known <= place)].total for place in places)
     there = memory_of_this_machine()
     if needed <= there:
         return None
@@ -41,7 +42,7 @@ def too_large(settings: RunSettings, nodes: Nodes) -> str | None:
 
 
 def memory_of_ranks(settings: RunSettings) -> dict[int, RankMemory]:
-    """By pipeline rank. Raises `DomainError` where theory does not know it."""
+    """By the first pipeline rank of every kind of stage. Raises `DomainError` where theory does not know it."""
     shape, layout = shape_of(settings), layout_of(settings)
     sequences, microbatches, schedule, chunks = 1, 1, ScheduleName("GradAccumulation"), 1
     if isinstance(settings, PipelineSettings):
