@@ -5,7 +5,7 @@ Nothing here needs torch, so that the command line can check a request before an
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
 
 import msgspec
@@ -44,6 +44,10 @@ SHARDINGS = ("ep", "tp")
 """Whole experts on every rank, or a slice of every expert on every rank."""
 
 
+_FROM_ZERO = ("num_unprofiled_steps", "hot_rank")
+"""Counts and numbers that may be 0 though their default is not; of all others the default says it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failure:
     """Why a rank gave up."""
@@ -75,9 +79,13 @@ class RunSettings:
     """Ranks end when this process has gone; 0: nobody to watch."""
 
     def __post_init__(self) -> None:
-        for name in ("num_ranks", "num_steps", "timeout_s", "start_timeout_s"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, got {getattr(self, name)}", "give a positive number")
+        for field in fields(self):
+            value, default = getattr(self, field.name), field.default
+            if isinstance(value, bool) or not isinstance(value, int | float) or not isinstance(default, int | float):
+                continue
+            least = 1 if isinstance(default, int) and default > 0 and field.name not in _FROM_ZERO else 0
+            if not value >= least and field.name != "seed":  # nor is nan
+                raise UsageError(f"{field.name} must be at least {least}, got {value}", "give a larger number")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,21 @@ def test_a_slow_stage_shows_as_bubble_beyond_theory(tmp_path: Path) -> None:
     assert "even out the stages" in finding["action"]
 
 
+def test_a_stage_that_computes_less_is_named_for_the_waiting_of_its_rank(tmp_path: Path) -> None:
+    short = [
+        "0F0@0-10 0F1@10-20 0B0@100-105 0B1@130-135",
+        "1F0@10-20 1F1@20-30 1B0@70-100 1B1@100-130",
+        "2F0@20-30 2F1@30-40 2B0@40-70 2B1@70-100",
+    ]
+    review = review_of(run_of(tmp_path, short))
+    theory = review["bubble"]["theory"]
+    assert (theory["simulated_share"], theory["own_times_share"]) == (0.5, pytest.approx(1 - 190 / (3 * 135)))
+    (finding,) = (item for item in review["findings"] if item["id"] == "bubble.is_the_schedules")
+    assert (finding["passed"], finding["rank"]) == (False, 0)
+    assert "mostly because stages are unequal" in finding["evidence"]
+    assert "those of rank 0 take least" in finding["action"]
+
+
 def test_a_run_without_pipeline_invents_no_bubble(tmp_path: Path) -> None:
     TinyRank(0, 1).step(1, 0, 50).event("aten::mm", 5, 20, "cpu_op").write(tmp_path)
     review = review_of(tmp_path)

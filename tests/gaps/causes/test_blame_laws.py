@@ -18,7 +18,7 @@ from traceanalyzer.gaps.causes.graph import dependency_graph, replay, with_arriv
 from traceanalyzer.schedule import ScheduleName
 from traceanalyzer.schema import ACTIONS, RECEIVES, conform, empty
 from traceanalyzer.theory.schedules.orders import order, placement
-from traceanalyzer.theory.simulator.op_times import OpTimes
+from traceanalyzer.theory.simulator.op_times import OpTimes, PairMode
 from traceanalyzer.theory.simulator.simulation import simulate
 
 NO_RECEIVES = empty(RECEIVES)
@@ -154,6 +154,7 @@ CASES = [
     (ScheduleName("Interleaved1F1B"), 4, 8, 2),
     (ScheduleName("ZBH1"), 4, 8, 1),
     (ScheduleName("ZBVZeroBubble"), 4, 8, 2),
+    (ScheduleName("DualPipeV"), 3, 7, 2),
 ]
 
 
@@ -167,6 +168,7 @@ def test_replay_is_the_simulation_of_the_same_order(
         forward_ns=[chance.randint(5, 15) for _ in stage_ranks],
         input_gradient_ns=[chance.randint(5, 15) for _ in stage_ranks],
         weight_gradient_ns=[chance.randint(5, 15) for _ in stage_ranks],
+        pairs=PairMode.SERIAL_LATE,
     )
     simulated = simulate(order(name, num_ranks, num_microbatches, num_chunks), stage_ranks, times)
     actions = simulated.actions.with_columns(pl.lit(0, pl.Int32).alias("pipeline"))

@@ -146,6 +146,43 @@ def test_places_to_meet() -> None:
         parse_assignment("seed")
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["pipeline", "--stages", "4"], "memory of pipeline rank 3"),
+        (
+            ["pipeline", "--stages", "10", "--replicas", "2", "--schedule", "Interleaved1F1B", "--microbatches", "5"],
+            "memory",
+        ),
+        (["experts", "--set", "hot_rank=0"], "token copies"),
+        (["mix", "--set", "num_microbatches=0"], "num_microbatches must be at least 1, got 0"),
+        (["mix", "--set", "num_heads=0"], "num_heads must be at least 1, got 0"),
+        (["pipeline", "--set", "num_layers=-1"], "num_layers must be at least 0, got -1"),
+        (["pipeline", "--set", "forward_ms=nan"], "forward_ms must be at least 0, got nan"),
+    ],
+)
+def test_a_dry_run_of_every_kind_describes_it_or_refuses_what_is_no_size(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["run", *words, "--dry-run"]) == (2 if "must be" in says else 0)
+    printed = capsys.readouterr()
+    assert says in printed.out + printed.err
+
+
+def test_a_job_that_the_machine_has_no_memory_for_is_refused_before_it_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("traceanalyzer.cli.running.room.memory_of_this_machine", lambda: 1 << 20)
+    wanted = ["run", "deepseek-v3-like", "--out", str(tmp_path / "run")]
+    assert main(wanted) == 2
+    told = capsys.readouterr().err.splitlines()
+    assert told[0].endswith("of memory, and it has 1.00 MiB")
+    assert "--set" in told[1]
+    assert not (tmp_path / "run").exists()
+    assert main([*wanted, "--dry-run"]) == 0
+    assert "would be refused here: the ranks of this machine need 1" in capsys.readouterr().out
+
+
 def test_a_dry_run_tells_mesh_memory_step_and_bubble_and_launches_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -96,7 +96,7 @@ def _start_clock(context: click.Context, _option: click.Parameter, seconds: floa
 
 
 def _watch_memory(context: click.Context, _option: click.Parameter, megabytes: int | None) -> int | None:
-    most = megabytes << 20 if megabytes is not None else int(_SHARE * _there_is())
+    most = megabytes << 20 if megabytes is not None else int(_SHARE * memory_of_this_machine())
     if _STATM.exists():
         hint = "raise --max-memory, or give fewer ranks or steps (--ranks, --steps)"
         _watch(context, _beyond(most), f"stopped: it took more than {most >> 20} MB of memory", hint)
@@ -132,7 +132,7 @@ def _stop(message: str, hint: str) -> None:
     os._exit(_STATUS)
 
 
-def _there_is() -> int:
+def memory_of_this_machine() -> int:
     """Bytes of memory of the machine, or of the container if it has less."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for name in _LIMITS:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from instrumented_runs.descriptions import layout_of, shape_of
+from instrumented_runs.descriptions import layout_of
 from instrumented_runs.launching.nodes import Nodes
 from instrumented_runs.mixes.settings import MixSettings
-from instrumented_runs.settings import ORDER_FILE, DenseSettings, ExpertSettings, PipelineSettings, RunSettings
+from instrumented_runs.settings import ORDER_FILE, ExpertSettings, PipelineSettings, RunSettings
+from traceanalyzer.cli.running.room import memory_of_ranks, too_large
 from traceanalyzer.errors import DomainError
 from traceanalyzer.layout import Layout
 from traceanalyzer.review.words import byte_count, counted, milliseconds, percent, ranks_text
 from traceanalyzer.schedule import ScheduleName
-from traceanalyzer.theory.memory.rank import Allowance, Training, stage_memory
-from traceanalyzer.theory.memory.recipes import find_recipe
-from traceanalyzer.theory.memory.sharding import Sharding
 from traceanalyzer.theory.schedules.closed_forms import bubble_share
 from traceanalyzer.theory.schedules.order_csv import read_orders, stage_ranks_of
 from traceanalyzer.theory.schedules.orders import order, placement
@@ -30,7 +28,7 @@ def dry_run_text(kind: str, settings: RunSettings, files: Mapping[str, str], nod
     lines = [
         f"{kind}: {size}, compute {settings.compute_mode}; nothing is launched",
         *_mesh(layout_of(settings), settings.num_ranks, nodes),
-        *_memory(settings),
+        *_memory(settings, nodes),
     ]
     if isinstance(settings, PipelineSettings):
         lines += _pipeline(settings, files)
@@ -73,40 +71,18 @@ def _span(groups: Sequence[tuple[int, ...]], nodes: Nodes, num_ranks: int) -> st
     return f"{where}, for example ranks {first}"
 
 
-def _memory(settings: RunSettings) -> list[str]:
-    shape, layout = shape_of(settings), layout_of(settings)
-    sequences, microbatches, schedule, chunks = 1, 1, ScheduleName("GradAccumulation"), 1
-    if isinstance(settings, PipelineSettings):
-        sequences, microbatches = settings.microbatch_size, settings.num_microbatches
-        schedule, chunks = ScheduleName(settings.schedule or "1F1B"), settings.num_chunks
-    elif isinstance(settings, ExpertSettings):
-        sequences = settings.sequences_per_shard * settings.num_shards // settings.num_ranks
-    elif isinstance(settings, MixSettings):
-        sequences, microbatches = settings.microbatch_size, settings.num_microbatches
-        schedule = ScheduleName(settings.schedule) if settings.pp > 1 else schedule
-    elif isinstance(settings, DenseSettings):
-        sequences = settings.num_sequences
-    training = Training(
-        shape=shape,
-        recipe=find_recipe("fp32"),
-        sequence_length=getattr(settings, "sequence_length"),  # noqa: B009 - every kind has one
-        microbatch_size=sequences,
-        num_microbatches=microbatches,
-        schedule=schedule,
-        num_chunks=chunks,
-    )
-    zero = settings.zero if isinstance(settings, MixSettings) else 0
-    sharding = Sharding(pp=layout.pp, dp=layout.dp, ep=layout.ep, tp=layout.tp, cp=layout.cp, zero=zero)
+def _memory(settings: RunSettings, nodes: Nodes) -> list[str]:
     try:
-        found = stage_memory(training, sharding, Allowance(fixed_bytes=0, fragmentation=0))
+        found = memory_of_ranks(settings)
     except DomainError as error:
         return [f"  memory: not known: {error.message}"]
+    problem = too_large(settings, nodes)
     return [
         f"  memory of pipeline rank {rank}: {byte_count(memory.total)} (weights {byte_count(memory.weights)}, gradients "
         f"{byte_count(memory.gradients)}, optimizer {byte_count(memory.optimizer)}, activations "
         f"{byte_count(memory.activations + memory.logits)}), without what torch itself takes"
         for rank, memory in sorted(found.items())
-    ]
+    ] + ([f"  would be refused here: {problem}"] if problem is not None else [])
 
 
 def _pipeline(settings: PipelineSettings, files: Mapping[str, str]) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from instrumented_runs.kinds import SETTINGS
-from instrumented_runs.launching.launch import holds_run, launch
+from instrumented_runs.launching.launch import holds_run, launch, num_cuda_devices
 from instrumented_runs.launching.nodes import Nodes
 from instrumented_runs.pacing.faults import write_truth
 from instrumented_runs.presets import PRESETS
@@ -97,6 +97,10 @@ def command(
 
         say(dry_run_text(request.kind, settings, files, nodes))
         return
+    if not num_cuda_devices():
+        from traceanalyzer.cli.running.room import check_room
+
+        check_room(settings, nodes)
     say(f"{request.kind}: {settings.num_ranks} ranks, compute {settings.compute_mode}", err=True)
     if settings.faults and nodes.rank == 0:
         write_truth(truth or folder.with_name(f"{folder.name}.truth.json"), folder, settings.faults)

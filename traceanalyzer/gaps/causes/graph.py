@@ -166,12 +166,22 @@ def _needed(stage: int, phase: str, span: tuple[int, int]) -> int | None:
 
 
 def _released_with(rows: pl.DataFrame) -> list[int]:
-    """For each node the node at whose end its output is handed on: itself, or the last of its overlapped pair."""
-    nodes = rows.with_columns(
-        pl.int_range(pl.len()).alias("node")
-    )  # a column: inside `over` the range would be the group's
-    last = pl.when(pl.col("release_ns").is_null()).then("node").otherwise(pl.max("node").over("rank", "release_ns"))
-    return nodes.select(last.alias("node"))["node"].to_list()
+    """For each node the node at whose end its output is handed on: itself, or the last of its overlapped pair.
+
+    That is the last one of its rank that starts before the release; `rows` are sorted by rank and start.
+    """
+    found = list(range(rows.height))
+    columns = [rows[name].to_list() for name in ("rank", "start_ns", "release_ns")]
+    for node, (rank, _, release) in enumerate(zip(*columns, strict=True)):
+        if release is None:
+            continue
+        while (
+            found[node] + 1 < rows.height
+            and columns[0][found[node] + 1] == rank
+            and columns[1][found[node] + 1] < release
+        ):
+            found[node] += 1
+    return found
 
 
 def _message_times(rows: pl.DataFrame, releaser: list[int]) -> tuple[list[int], list[int], list[int]]:
