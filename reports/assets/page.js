@@ -93,6 +93,16 @@
     const [, longest, pixels] = figure.tags, width = figure.inner_width ?? 0, { start } = figure.x_range;
     if (width > 1.3 * pixels) figure.x_range.end = start + (longest - start) / (1 - pixels / width);
   };
+  // Their names take two fifths of the figure at most; hovering and the table have them whole.
+  const whole = new WeakMap();
+  const names = (figure) => {
+    const axis = figure.left?.[0], width = figure.outer_width ?? 0;
+    if (!axis || !width) return;
+    if (!whole.has(axis)) whole.set(axis, [...axis.major_label_overrides]);
+    const most = Math.max(14, Math.floor(width / 16)), cut = (text) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
+    axis.major_label_overrides = new Map(whole.get(axis).map(([at, text]) => [at, cut(text)]));
+  };
+  const bars = (figure) => { names(figure); room(figure); };
   // Numbers in cells: shown where the widest fits.
   const cells = (figure) => {
     const [, columns, pixels] = figure.tags;
@@ -104,7 +114,7 @@
   };
   const fit = () => {
     for (const figure of figures()) {
-      const fits = [marks, { room, cells }[figure.tags?.[0]]].filter(Boolean);
+      const fits = [marks, { room: bars, cells }[figure.tags?.[0]]].filter(Boolean);
       const all = () => fits.forEach((each) => each(figure));
       all();
       figure.properties.inner_width?.change.connect(all);
