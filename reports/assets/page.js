@@ -93,16 +93,6 @@
     const [, longest, pixels] = figure.tags, width = figure.inner_width ?? 0, { start } = figure.x_range;
     if (width > 1.3 * pixels) figure.x_range.end = start + (longest - start) / (1 - pixels / width);
   };
-  // Their names take two fifths of the figure at most; hovering and the table have them whole.
-  const whole = new WeakMap();
-  const names = (figure) => {
-    const axis = figure.left?.[0], width = figure.outer_width ?? 0;
-    if (!axis || !width) return;
-    if (!whole.has(axis)) whole.set(axis, [...axis.major_label_overrides]);
-    const most = Math.max(14, Math.floor(width / 16)), cut = (text) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
-    axis.major_label_overrides = new Map(whole.get(axis).map(([at, text]) => [at, cut(text)]));
-  };
-  const bars = (figure) => { names(figure); room(figure); };
   // Numbers in cells: shown where the widest fits.
   const cells = (figure) => {
     const [, columns, pixels] = figure.tags;
@@ -112,9 +102,27 @@
   const marks = (figure) => {
     for (const axis of figure.below ?? []) if (axis.ticker?.type === "BasicTicker") axis.ticker.desired_num_ticks = Math.max(2, Math.min(6, Math.floor((figure.inner_width ?? 600) / 60)));
   };
+  // Names left of an axis take at most half of a narrow picture; the numbers below it have them whole.
+  const whole = new WeakMap();
+  const names = (figure) => {
+    for (const axis of figure.left ?? []) {
+      const given = whole.get(axis) ?? axis.major_label_overrides;
+      if (!(given instanceof Map) || !given.size) continue;
+      whole.set(axis, given);
+      const most = Math.max(10, Math.floor((0.5 * (figure.outer_width ?? 1200)) / 6.6));
+      const cut = (name) => (typeof name === "string" && name.length > most ? `${name.slice(0, most - 1)}…` : name);
+      const now = new Map([...given].map(([at, name]) => [at, cut(name)]));
+      const shown = axis.major_label_overrides;
+      if ([...now].some(([at, name]) => shown.get(at) !== name)) axis.major_label_overrides = now;
+    }
+  };
+  // Names of dots: shown where the picture is as wide as they were placed for; hovering tells them elsewhere.
+  const dots = (figure) => {
+    for (const drawn of figure.renderers) if (drawn.tags?.[0] === "names") drawn.visible = (figure.inner_width ?? 0) >= figure.tags[1];
+  };
   const fit = () => {
     for (const figure of figures()) {
-      const fits = [marks, { room: bars, cells }[figure.tags?.[0]]].filter(Boolean);
+      const fits = [marks, figure.name?.startsWith("timeline") ? null : names, { room, cells, dots }[figure.tags?.[0]]].filter(Boolean);
       const all = () => fits.forEach((each) => each(figure));
       all();
       figure.properties.inner_width?.change.connect(all);

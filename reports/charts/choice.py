@@ -118,10 +118,21 @@ def _figure(placed: pl.DataFrame) -> Any:  # noqa: ANN401 - Bokeh
         some = [(each.x, each.y, each.text) for each in labels if each.align == align]
         if some:
             texts = hv.Labels(some, kdims=["x", "y"], vdims=["text"]).opts(
-                text_align=align, text_baseline="middle", text_font_size="12px", text_color=NEUTRAL_INK, hooks=[as_ink]
+                text_align=align,
+                text_baseline="middle",
+                text_font_size="12px",
+                text_color=NEUTRAL_INK,
+                hooks=[as_ink, _as_names],
             )
             drawing = drawing * texts
-    return render(
+    figure = render(
         drawing, height=_PIXELS[1] + 70, x_label="most microbatches in flight on a rank", y_label="bubble, % of phase",
         xlim=(low - 0.06 * wide, low + 1.06 * wide), ylim=(0, 1.15 * cap),
     )  # fmt: skip
+    figure.tags = ["dots", 0.55 * _PIXELS[0]]
+    return figure
+
+
+def _as_names(plot: Any, _element: Any) -> None:  # noqa: ANN401 - HoloViews
+    """Mark the names, so that the page's script hides them where the picture is too narrow for their places."""
+    plot.handles["glyph_renderer"].tags = ["names"]

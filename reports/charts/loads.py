@@ -10,8 +10,8 @@ import polars as pl
 from reports.charts import elements as charts
 from reports.charts.palette import DIVERGING, NEUTRAL_INK, REFERENCE
 
-MAX_NAMED = 8
-"""Bars that are marked as hot: more would not fit side by side."""
+_WORDS = 12
+"""Words that stand side by side above the bars of the narrowest picture."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +28,15 @@ class Loads:
     """Token copies per layer and step."""
     num_samples: int
     """Layers times steps."""
+
+
+def _apart(hot: pl.DataFrame, least: float) -> pl.DataFrame:
+    """The fullest of the hot places that stand at least so far from each other: their marks do not touch."""
+    kept: list[float] = []
+    for at in hot.sort("mean", descending=True)["at"].to_list():
+        if all(abs(at - other) >= least for other in kept):
+            kept.append(at)
+    return hot.filter(pl.col("at").is_in(kept))
 
 
 def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
@@ -62,7 +71,7 @@ def load_figure(loads: Loads) -> Any:  # noqa: ANN401 - Bokeh
     whiskers = hv.Segments(frame.select("at", "low", pl.col("at").alias("same"), "high")).opts(
         color=NEUTRAL_INK, line_width=1.5, hooks=[charts.as_ink]
     )
-    hot = frame.filter(pl.col("mean") - 1 > loads.chance).sort("mean", descending=True).head(MAX_NAMED)
+    hot = _apart(frame.filter(pl.col("mean") - 1 > loads.chance), (last - first) / _WORDS)
     named = hv.Labels(hot.select("at", "high", text=pl.lit("hot")), kdims=["at", "high"], vdims=["text"]).opts(
         text_baseline="bottom", text_font_size="11px", text_color=NEUTRAL_INK, hooks=[charts.as_ink]
     )

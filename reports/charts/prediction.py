@@ -16,6 +16,8 @@ from traceanalyzer.theory.prediction.comparison import Prediction
 from traceanalyzer.theory.prediction.record import Sweep
 from traceanalyzer.theory.simulator.in_flight import in_flight
 
+MAX_CURVES = len(SERIES)
+"""Schedules in one picture of curves: each has a colour of its own."""
 MAX_BARS = 20_000
 """Drawn bars in all; schedules beyond it are left out, and the chart says so."""
 BAR_HEIGHT = 0.84
@@ -202,25 +204,40 @@ def _legend(titles: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 
 def memory_over_time(predictions: Sequence[Prediction]) -> Chart:
-    """Activations in flight on the rank of every schedule that holds the most."""
+    """Activations in flight on the rank of every schedule that holds the most; the shortest schedules if there are many."""
+    shown, end = predictions[:MAX_CURVES], axis_ms(predictions)
+    said = [
+        f"The {len(shown)} shortest schedules." if len(shown) < len(predictions) else "",
+        f"The axis ends at {milliseconds(end)}."
+        if any(each.simulation.makespan_ns / _NS_PER_MS > 1.001 * end for each in shown)
+        else "",
+    ]
 
     def draw() -> Any:  # noqa: ANN401 - Bokeh
         hv = holoviews()
         drawing: Any = None
-        for index, each in enumerate(predictions):
+        for index, each in enumerate(shown):
             worst = max(range(each.simulation.num_ranks), key=each.peak_in_flight.__getitem__)
             changes = in_flight(each.simulation.actions).filter(pl.col("rank") == worst)
             curve = hv.Curve(_staircase(changes, each.num_chunks), kdims=["ms"], vdims=["held"]).opts(**_style(index))
             drawing = curve if drawing is None else drawing * curve
-        return render(drawing, height=260, x_label="ms since the first forward began", y_label="microbatches in flight")
+        return render(
+            drawing,
+            height=260,
+            x_label="ms since the first forward began",
+            y_label="microbatches in flight",
+            xlim=(-0.01 * end, 1.02 * end),
+        )
 
     return Chart(
         id="memory",
         draw=draw,
         title="Activations in flight over time",
         label="Microbatches whose activations are held, over time, on the rank that holds most.",
-        caption="In a rank's share of the model, on the rank that holds the most at any time.",
-        legend=_legend([each.title for each in predictions]),
+        caption=" ".join(
+            ("In a rank's share of the model, on the rank that holds the most at any time.", *filter(None, said))
+        ),
+        legend=_legend([each.title for each in shown]),
     )
 
 

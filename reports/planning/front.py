@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
+from reports.charts.elements import time_scale
 from reports.charts.palette import REFERENCE, RESULT
 from reports.charts.plots.scatter import Scatter, scatter_figure
 from reports.page.model import Chart
@@ -29,9 +30,11 @@ def front_chart(planned: Plan) -> Chart | None:
         schema={"x": pl.Float64, "y": pl.Float64, "kind": pl.String, "name": pl.String, "text": pl.String},
         orient="row",
     )
-    line = [(each.memory_bytes / _GIB, each.step_ns / 1e6) for each in front]
+    scale, unit = time_scale(max(each.step_ns for each in front) / 1e6)
+    dots = dots.with_columns(pl.col("y") * scale)
+    line = [(each.memory_bytes / _GIB, scale * each.step_ns / 1e6) for each in front]
     drawn = Scatter(
-        dots=dots, colors=_COLORS, lines=[line], x_label="memory of the fullest device, GiB", y_label="step, ms"
+        dots=dots, colors=_COLORS, lines=[line], x_label="memory of the fullest device, GiB", y_label=f"step, {unit}"
     )
     return Chart(
         id="front-chart",

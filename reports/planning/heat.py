@@ -8,7 +8,7 @@ from typing import Any
 import polars as pl
 
 from reports.charts import elements as charts
-from reports.charts.palette import blend, ink_on
+from reports.charts.palette import GREY_CELL, blend, ink_on
 from traceanalyzer.review.words import percent
 from traceanalyzer.theory.planning.sizes import SizeCell
 
@@ -58,7 +58,7 @@ def cell_table(cells: Sequence[SizeCell]) -> pl.DataFrame:
             "size": f"{each.num_parameters / 1e9:.3g} B",
             "devices": f"{each.num_devices:,}",
             "text": "–" if each.mfu is None else percent(each.mfu),
-            "color": blend(0.0 if each.mfu is None or not most else each.mfu / most),
+            "color": GREY_CELL if each.mfu is None or not most else blend(each.mfu / most),
             "configuration": each.configuration,
         }
         for each in cells

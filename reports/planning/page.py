@@ -142,7 +142,7 @@ def _off(rejection: Rejection) -> str:
         return ""
     if rejection.unit.startswith("GiB"):
         return f"{byte_count(rejection.by * 2**30)}{rejection.unit.removeprefix('GiB')}"
-    return f"{rejection.by:.3g} {rejection.unit}"
+    return f"{rejection.by:.3g} {rejection.unit.removesuffix('s') if rejection.by == 1 else rejection.unit}"
 
 
 def _present(part: Grid | None) -> tuple[Grid, ...]:

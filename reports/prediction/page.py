@@ -9,7 +9,7 @@ from reports.charts.choice import bubble_and_memory
 from reports.charts.prediction import memory_over_time, sweep_chart, timelines
 from reports.page.grids import grid
 from reports.page.model import Chart, Grid, Page, Section, Terms
-from traceanalyzer.review.words import counted, digits, milliseconds, percent, quantity
+from traceanalyzer.review.words import counted, digits, milliseconds, percent, quantity, times
 from traceanalyzer.theory.prediction.comparison import Prediction
 from traceanalyzer.theory.prediction.record import Predicted
 
@@ -87,9 +87,10 @@ def _verdict(predicted: Predicted) -> tuple[str, ...]:
     if len(tied) == len(ranked):
         return (f"{_named(tied)} take equally long: the bubble is {share} of the pipeline phase.", _least_memory(tied))
     slowest = [each for each in ranked if each.simulation.makespan_ns >= worst.simulation.makespan_ns / (1 + _TIE)]
-    last = f"{worst.title} is the longest: its phase takes {percent(longer)} longer."
+    takes = f"{percent(longer)} longer" if longer < 1 else f"{times(1 + longer)} as long"
+    last = f"{worst.title} is the longest: its phase takes {takes}."
     if len(slowest) > 1:
-        last = f"{_named(slowest)} are the longest: their phases take {percent(longer)} longer."
+        last = f"{_named(slowest)} are the longest: their phases take {takes}."
     if len(tied) > 1:
         return (
             f"{_named(tied)} are the shortest: the bubble takes {share} of the pipeline phase.",
@@ -118,7 +119,8 @@ def _least_memory(tied: Sequence[Prediction]) -> str:
     least = min(max(each.peak_in_flight) for each in tied)
     lean = [each for each in tied if max(each.peak_in_flight) <= least * (1 + _TIE)]
     if len(lean) == len(tied):
-        return f"All of them hold the activations of at most {_microbatches(least)} on a rank."
+        every = "Both" if len(tied) == 2 else f"These {len(tied)}"
+        return f"{every} hold the activations of at most {_microbatches(least)} on a rank."
     verb = "holds" if len(lean) == 1 else "hold"
     return f"Of these, {_named(lean) if len(lean) > 1 else lean[0].title} {verb} least: the activations of {_microbatches(least)} on a rank."
 

@@ -208,7 +208,9 @@ def _findings(found: Measured, judged: Judged) -> list[Finding]:
     story = without_victims(checked(judged), subjects.culprits.faults)
     story = by_worth([*story, *step_findings(step, subjects.capture.everything.tables)])
     capture = subjects.capture.typical
-    placed = with_windows(story, subjects.pipeline.gap.actions, capture.messages, capture.tables.collectives)
+    steps = capture.tables.steps.select("step").unique()
+    exchanges = subjects.experts.detail.collectives.join(steps, on="step", how="semi")
+    placed = with_windows(story, subjects.pipeline.gap.actions, capture.messages, capture.tables.collectives, exchanges)
     return with_mfu_points(with_shares(placed, step_ms), subjects.utilisation.figures.mfu, step_ms)
 
 

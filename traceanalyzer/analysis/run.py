@@ -85,13 +85,12 @@ def read(
     chosen = None if steps is None else frozenset(steps)
     if not isinstance(path, Paths) and (columns is not None or is_op_table(path)):
         return _op_table_run(str(path), _of_ranks(read_op_table(path, columns), ranks, str(path)), chosen)
-    records = read_records(path)
     try:
         traces = read_traces(
             path, rank_map=rank_map, ranks=ranks, progress=progress, store=store, events_at_once=events_at_once
         )
     except NoTracesError:
-        records = records_of_ranks(records, ranks)
+        records = records_of_ranks(read_records(path), ranks)
         found, tables = summarize_records(records), op_tables_in(path)
         if found is None and len(tables) == 1:
             return _op_table_run(str(path), _of_ranks(read_op_table(tables[0]), ranks, str(path)), chosen)
@@ -103,6 +102,7 @@ def read(
         if found is None:
             raise
         return _recorded_run(str(path), records, found)
+    records = read_records(path, traces.traced)
     folders = traces.record_folders
     described = traces.run_folder
     job = read_job(described) if described and describes_a_job(described) else None

@@ -131,17 +131,12 @@ def build_tables(
     pattern = action_pattern or (job.action_pattern if job is not None else None)
     taken = gathered(in_memory(events) if isinstance(events, pl.DataFrame) else events, ranks, pattern, kernel_rules)
     own = _joint(taken, ranks, job)
-    taken = replace(
-        taken, kernels=taken.kernels.clear(), calls=taken.calls.clear()
-    )  # the largest tables, not needed twice
+    taken = replace(taken, kernels=taken.kernels.clear(), calls=taken.calls.clear())  # the largest: not needed twice
     clock_table, clock = clocks(ranks, job, own.collectives, own.p2p)
-    windows, kernel_table, exchanged, messages = (
-        on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
-    )
-    first = own.first
-    del own
-    exchanged = with_gradient_roles(exchanged, kernel_table, ranks)
-    windows = _with_missing(windows, lost := on_one_clock(taken.missing, clock_table), kernel_table)
+    own = _on_one_clock(own, clock_table)
+    kernel_table, messages = own.kernels, own.p2p
+    exchanged = with_gradient_roles(own.collectives, kernel_table, ranks)
+    windows = _with_missing(own.windows, lost := on_one_clock(taken.missing, clock_table), kernel_table)
     aligned, marked = on_one_clock(taken.rest, clock_table), on_one_clock(taken.found.ranges, clock_table)
     main = aligned.join(kernel_table, on="rank", how="anti")
     received, labels = receives(main, windows), Labels(_places(ranks, job, messages), pattern)
@@ -156,7 +151,7 @@ def build_tables(
     passes, kernel_time = _phases(noted, labelled, main, windows, kernel_table, computed)
     return Tables(
         ranks=ranks,
-        steps=with_typical(windows, first),
+        steps=with_typical(windows, own.first),
         kernels=kernel_table,
         actions=computed,
         actions_inferred=inferred,
@@ -179,6 +174,13 @@ def build_tables(
         step_basis=taken.found.basis,
         step_ranges=taken.found.ranges,
     )
+
+
+def _on_one_clock(own: _Joint, clock_table: pl.DataFrame) -> _Joint:
+    windows, kernel_table, exchanged, messages = (
+        on_one_clock(frame, clock_table) for frame in (own.windows, own.kernels, own.collectives, own.p2p)
+    )
+    return _Joint(own.first, windows, kernel_table, exchanged, messages)
 
 
 def _updates(events: pl.DataFrame, kernel_table: pl.DataFrame) -> pl.DataFrame:

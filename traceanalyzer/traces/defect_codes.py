@@ -107,6 +107,13 @@ CODES: dict[str, Code] = {
     "record.unusable": Code(
         "loss", "skipped", ("recorded",), "a flight-recorder dump without any usable record", "dump again"
     ),
+    "record.other_run": Code(
+        "repair",
+        "skipped",
+        ("recorded",),
+        "a flight-recorder dump of another run than the traces'",
+        "give the dumps of the traced run, or these alone",
+    ),
     "record.broken": Code(
         "loss", "skipped", ("recorded",), "records of NCCL Inspector that are cut or damaged", "copy the file again"
     ),

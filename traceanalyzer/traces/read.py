@@ -25,6 +25,7 @@ from traceanalyzer.traces.kineto.facts import FileFacts
 from traceanalyzer.traces.kineto.kernel_times import KernelTally
 from traceanalyzer.traces.kineto.label import label, rank_table
 from traceanalyzer.traces.kineto.ranks.identity import Placed, identify
+from traceanalyzer.traces.nccl.other_runs import TracedRun
 from traceanalyzer.traces.recorded import Group, Recorded, batched, in_memory, in_order, sharing
 from traceanalyzer.traces.run_folder import damaged_lines, read_step_records
 from traceanalyzer.traces.run_writers import several_writers
@@ -51,6 +52,14 @@ class Summary:
     """The folder that holds `run.json`, if there is one."""
     node_folders: tuple[Path, ...] = ()
     """Further folders of the same run, of nodes that wrote to a disk of their own."""
+    job_ids: frozenset[str] = frozenset()
+    """Ids that our recorder wrote into the traces."""
+
+    @property
+    def traced(self) -> TracedRun:
+        """What tells records of other runs from those of this one."""
+        sizes = self.ranks["world_size"].drop_nulls().unique().to_list()
+        return TracedRun(job_ids=self.job_ids, world_size=sizes[0] if len(sizes) == 1 else None)
 
     @property
     def record_folders(self) -> tuple[Path, ...]:
@@ -113,6 +122,7 @@ def read_traces(
         counts=_counts(opened, found, ranks),
         run_folder=opened.run_folder,
         node_folders=_node_folders(opened),
+        job_ids=_job_ids(opened),
     )
 
 
@@ -171,6 +181,7 @@ def summarize(
         counts=_counts(opened, placed),
         run_folder=opened.run_folder,
         node_folders=_node_folders(opened),
+        job_ids=_job_ids(opened),
         kernel_times=tally.times,
     )
 
@@ -259,6 +270,10 @@ def _open_capture(folder: Path, manifest: Manifest, part: ReadPart | None = None
 
 def _part_reader(read: ReadPart, parts: Sequence[Part]) -> Rows:
     return lambda: map(read, parts)
+
+
+def _job_ids(opened: _Opened) -> frozenset[str]:
+    return frozenset(facts.job_id for facts, _ in opened.read if facts.job_id)
 
 
 def _node_folders(opened: _Opened) -> tuple[Path, ...]:

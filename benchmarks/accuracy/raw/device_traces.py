@@ -20,7 +20,7 @@ MULTIPLICATION = re.compile(
     r"|conv2d|[wd]grad|winograd|scudnn|^XXT_|^ba_plus_cAA",
     re.IGNORECASE,
 )
-NO_MULTIPLICATION = re.compile(r"flash|fmha|attention|attn|transpose<", re.IGNORECASE)
+NO_MULTIPLICATION = re.compile(r"flash|fmha|attention|attn|transpose<|reduction::kernel", re.IGNORECASE)
 DEVICE = ("kernel", "gpu_memcpy", "gpu_memset", "mtia_ccp_events")
 LAUNCH = ("cuda_runtime", "cuda_driver", "hip_runtime", "mtia_runtime")
 MAX_GAP = 10_000
@@ -176,7 +176,11 @@ def with_windows(rank: Rank) -> Rank:
     )
     first = min(each.start for each in rank.kernels if each.step)
     tail = [each.end for each in computing if not each.step and each.start < first]
-    begin = max(tail) if tail else min(each.start for each in rank.kernels if each.step and each.kind != "copy")
+    begin = (
+        max(tail)
+        if tail
+        else min(each.start for each in rank.kernels if each.step and (each.kind != "copy" or len(names) > 1))
+    )
     for at, name in enumerate(names):
         own = [each for each in rank.kernels if each.step == name]
         last = at == len(names) - 1

@@ -15,7 +15,7 @@ from reports.page.model import Chart, Grid, Part
 from reports.sections.material import Material
 from reports.sections.rows import rows_of
 from traceanalyzer.review import AllToAll, HotSpot
-from traceanalyzer.review.words import digits, percent, quantity, times
+from traceanalyzer.review.words import counted, digits, percent, quantity, times
 
 MAX_MATRIX_RANKS = 64
 
@@ -151,7 +151,7 @@ def split_chart(material: Material) -> Chart | None:
         ),
         title="Wait and transfer by rank",
         label="Time inside all-to-alls by rank, split into waiting for the last member and transfer.",
-        caption=f"Mean over {steps} steps, all layers and directions. The rank that waits least is the one others wait for. "
+        caption=f"Mean over {counted(steps, 'step')}, all layers and directions. The rank that waits least is the one others wait for. "
         f"Basis: {bases or 'not stated'}.{rows.said}",
         legend=tuple(COLLECTIVE_PARTS.items()),
         third=True,

@@ -17,7 +17,7 @@ from reports.sections.pipeline.what_if import what_if
 from reports.sections.waits import waiting_chart
 from traceanalyzer.review import Bubble
 from traceanalyzer.review.theory import theory_share
-from traceanalyzer.review.words import Unit, milliseconds, percent, quantity
+from traceanalyzer.review.words import Unit, counted, milliseconds, percent, quantity
 
 _UNEVEN = 1.02
 """Times a usual rank's computation above which the longest one is named."""
@@ -132,7 +132,7 @@ def bubble_chart(bubble: Bubble, table: pl.DataFrame) -> Chart | None:
         ),
         title="Bubble by stage",
         label="Bubble by stage as a share of the pipeline phase, cut into its parts.",
-        caption=f"Mean over {table['step'].n_unique()} steps. Warm-up, steady and drain are waiting for other stages: "
+        caption=f"Mean over {counted(table['step'].n_unique(), 'step')}. Warm-up, steady and drain are waiting for other stages: "
         f"their sum is compared with theory.{line}",
         legend=tuple((part, color) for part, color in BUBBLE_PARTS.items() if part in used),
         third=True,
@@ -193,6 +193,13 @@ def forms_grid(bubble: Bubble) -> Grid | None:
     closed = (theory.closed_form_share, theory.closed_form_ratio) if theory else (None,) * 2
     forms: list[Form] = [
         ("share of the pipeline phase", bubble.measured_share, simulated[0], closed[0], "share"),
+        (
+            "the same, every stage at its own times",
+            bubble.measured_share,
+            theory.own_times_share if theory else None,
+            None,
+            "share",
+        ),
         ("ratio to compute", bubble.measured_ratio, simulated[1], closed[1], "share"),
         ("share of the ranks' own windows", bubble.span_share, simulated[2], None, "share"),
         ("share of the whole step (theory does not apply)", bubble.share_of_step, None, None, "share"),
@@ -201,7 +208,7 @@ def forms_grid(bubble: Bubble) -> Grid | None:
         ("all idle time, share of the phase", bubble.idle_share, None, None, "share"),
         ("pipeline phase", bubble.phase_ms, theory.simulated_phase_ms if theory else None, None, "ms"),
     ]
-    known = [form for form in forms if form[1] is not None]
+    known = [form for form in forms if form[1] is not None and (form[2] is not None or "own times" not in form[0])]
     said = [theory.formula, theory.domain, theory.source] if theory and theory.closed_form_share is not None else []
     formula = "; ".join(text for text in said if text)
     return grid(

@@ -124,7 +124,8 @@ def test_two_runs_of_inspector_in_one_folder_are_never_mixed(tmp_path: Path) -> 
 
 def test_two_dumps_of_one_rank_are_never_mixed(tmp_path: Path) -> None:
     dumped(tmp_path, 0, [call(1)], name="a_rank_{}")
-    dumped(tmp_path, 0, [call(1)], name="b_rank_{}")
+    (tmp_path / "more").mkdir()
+    dumped(tmp_path / "more", 0, [call(1)], name="a_rank_{}")
     assert main(["analyze", str(tmp_path)]) == 3
 
 

@@ -88,11 +88,16 @@ def test_printing_shows_light_pictures_and_puts_the_page_back(chromium: Any, rep
     found = opened(chromium, reports["pipeline"], color_scheme="dark")
     page = found.page
     assert len(page.pdf(prefer_css_page_size=True)) > 50_000
+    prose = "document.querySelectorAll('details.checks:not([open]), #method > details:not([open])').length"
+    folded = page.evaluate(prose)
+    assert folded > 0
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(prose) == 0
     assert page.evaluate("document.documentElement.dataset.theme") == "light"
     charts, pictures = (page.locator(selector).count() for selector in (".canvas", ".canvas > canvas.picture"))
     assert charts == pictures > 0
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     assert page.locator("canvas.picture").count() == 0
+    assert page.evaluate(prose) == folded
     assert found.complaints == []

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.browser
 
 MODEL = "Bokeh.documents.map((d) => d.get_model_by_name({!r})).find((m) => m !== null)"
 RANGE = f"(() => {{ const r = {MODEL.format('timeline-x')}; return [r.start, r.end]; }})()"
+FRAME = f"(() => {{ const r = {MODEL.format('timeline-frame')}; return [r.start, r.end]; }})()"
 BARS = MODEL.format("timeline-bars") + ".data"
 NUMBERS = MODEL.format("timeline-numbers") + ".data.text.length"
 KERNELS = "document.getElementById('timeline').dataset.kernels"
@@ -79,6 +80,21 @@ def test_a_steps_button_moves_axis_ticks_and_caption(chromium: Any, pipeline: Pa
     assert end - start == pytest.approx(1.04 * 1699.5)
     until(page, f"{BARS}.left.some((x) => Math.abs(x) < 1e-6)")
     assert page.locator("button[aria-pressed=true]").all_inner_texts() == ["step 4"]
+    frame = page.evaluate(FRAME)
+    assert frame[1] - frame[0] == pytest.approx(end - start)
+    assert frame[0] - start == pytest.approx(
+        -1719.5
+    )  # step 4 begins so long before step 5, from which strip and map count
+
+
+def test_the_frame_on_the_map_moves_the_lanes(chromium: Any, pipeline: Path) -> None:
+    page = drawn(chromium, pipeline)
+    page.click("text=step 4")
+    start, end = page.evaluate(RANGE)
+    page.evaluate(f"{MODEL.format('timeline-frame')}.setv({{ start: -1500, end: -1200 }})")
+    until(page, f"{RANGE}[1] - {RANGE}[0] < {(end - start) / 2}")
+    assert page.evaluate(RANGE) == pytest.approx([219.5, 519.5])
+    assert page.evaluate(FRAME) == pytest.approx([-1500, -1200])
 
 
 def test_the_wheel_scrolls_the_page_and_zooms_only_with_ctrl(chromium: Any, pipeline: Path) -> None:

@@ -7,9 +7,12 @@ import gzip
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import msgspec
+import polars as pl
 import pytest
+from inputs.flight_dumps import call, dumped
 
 from traceanalyzer.analysis.run import Run, read
 from traceanalyzer.cli import main
@@ -142,3 +145,38 @@ def test_a_capture_of_a_run_folder_keeps_what_its_ranks_said(tmp_path: Path) -> 
     assert main(["ingest", str(tmp_path / "run"), "--out", str(tmp_path / "capture")]) == 0
     assert (tmp_path / "capture/status/rank00001.json").exists()
     assert read(tmp_path / "capture").state is None
+
+
+@pytest.mark.parametrize(
+    ("others", "says"),
+    [
+        ({"job_id": "20260301T101113-5eaf00d5"}, f"it is of run 20260301T101113-5eaf00d5, the traces are of {JOB_ID}"),
+        ({"size": 5}, "its default group has 5 ranks, the traced job has 3"),
+        ({"rank": 7}, "it is of rank 7, and the traced job has 3 ranks"),
+    ],
+)
+def test_a_dump_of_another_run_beside_traces_is_named_and_set_apart(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], others: dict[str, Any], says: str
+) -> None:
+    node(tmp_path, range(3), 3, JOB_ID, described=True)
+    for folder in ("flight", "old"):
+        (tmp_path / folder).mkdir()
+    for rank in range(3):
+        dumped(tmp_path / "flight", rank, [call(1), call(2)], size=3, job_id=JOB_ID)
+    more = {"size": 3} | {key: value for key, value in others.items() if key != "rank"}
+    dumped(tmp_path / "old", others.get("rank", 1), [call(1)], **more)
+    run = read(tmp_path)
+    defects = run.traces.defects.filter(pl.col("code") == "record.other_run")
+    assert says in str(defects["message"][0])
+    assert run.records.flight.group_by("rank").len().sort("rank")["len"].to_list() == [2, 2, 2]
+    assert main(["check", str(tmp_path)]) == 0
+    assert says in " ".join(capfd.readouterr().out.split())
+
+
+def test_dumps_of_the_traced_run_and_those_that_name_no_run_stay(tmp_path: Path) -> None:
+    node(tmp_path, range(2), 2, JOB_ID, described=True)
+    dumped(tmp_path, 0, [call(1)], job_id=JOB_ID, size=2)
+    dumped(tmp_path, 1, [call(1)], size=2)
+    run = read(tmp_path)
+    assert sorted(run.records.flight["rank"]) == [0, 1]
+    assert "record.other_run" not in set(run.traces.defects["code"])

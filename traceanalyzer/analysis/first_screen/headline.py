@@ -63,18 +63,18 @@ def headline(
         findings: all of the review.
         withheld: all of the review.
     """
+    step = known.step
+    opening = story_sentences(findings, step.duration_ms.median, step.least_reported_ms, known.bubble, known.study)
+    opening = opening or list(words.first)
     measured = [
         *_bubble_sentences(
             known.bubble, first_fault(findings, known.step.least_reported_ms or 0.0), _of_sequence_ms(findings)
         ),
-        *_all_to_all_sentences(known.all_to_all),
+        *_all_to_all_sentences(known.all_to_all, " ".join(opening)),
         *_mfu_sentences(known.mfu),
     ]
     if not measured or known.alone is not None:
         measured = [*words.spent, *measured]
-    step = known.step
-    opening = story_sentences(findings, step.duration_ms.median, step.least_reported_ms, known.bubble, known.study)
-    opening = opening or list(words.first)
     return Headline(
         sentences=[*words.lead, *opening, *measured, *words.scope, *words.next],
         next_sentences=list(words.next),
@@ -158,12 +158,14 @@ def _worst_stage(bubble: Bubble) -> list[str]:
     return [f"{what} another {percent(bubble.overhead_share)}, {where}."]
 
 
-def _all_to_all_sentences(all_to_all: AllToAll | None) -> list[str]:
+def _all_to_all_sentences(all_to_all: AllToAll | None, said: str) -> list[str]:
+    """How full the fullest rank is, unless that was `said`, and how long ranks wait."""
     if all_to_all is None or all_to_all.rank_load_max_over_mean is None:
         return []
     ratio, theory = all_to_all.rank_load_max_over_mean, all_to_all.theory
     rows = "rows (split sizes of all-to-alls without a partner)" if all_to_all.loads_source == UNPAIRED else "tokens"
-    sentences = [f"The fullest rank receives {times(ratio)} the mean number of {rows}{_against_chance(ratio, theory)}."]
+    full = f"receives {times(ratio)} the mean"
+    sentences = [] if full in said else [f"The fullest rank {full} number of {rows}{_against_chance(ratio, theory)}."]
     wait = all_to_all.wait_share
     if wait is not None and wait >= MIN_WAIT_SHARE:
         who = waited_for(all_to_all)

@@ -167,9 +167,11 @@ def _needed(stage: int, phase: str, span: tuple[int, int]) -> int | None:
 
 def _released_with(rows: pl.DataFrame) -> list[int]:
     """For each node the node at whose end its output is handed on: itself, or the last of its overlapped pair."""
-    nodes = pl.int_range(pl.len())
-    last = pl.when(pl.col("release_ns").is_null()).then(nodes).otherwise(nodes.max().over("rank", "release_ns"))
-    return rows.select(last.alias("node"))["node"].to_list()
+    nodes = rows.with_columns(
+        pl.int_range(pl.len()).alias("node")
+    )  # a column: inside `over` the range would be the group's
+    last = pl.when(pl.col("release_ns").is_null()).then("node").otherwise(pl.max("node").over("rank", "release_ns"))
+    return nodes.select(last.alias("node"))["node"].to_list()
 
 
 def _message_times(rows: pl.DataFrame, releaser: list[int]) -> tuple[list[int], list[int], list[int]]:

@@ -79,12 +79,14 @@ def _remedies(steps: Sequence[tuple[DependencyGraph, Blamed]], attribution: pl.D
     if not slow.is_empty():
         yield Remedy(EVENED, "stage")
     for stage in slow["stage"]:
-        yield Remedy(f"repair stage {stage}: its actions take the median of all stages", "stage", stage=int(stage))
+        yield Remedy(
+            f"repair stage {stage}: its actions take the median of the other stages", "stage", stage=int(stage)
+        )
     held = (
         actions.filter(pl.col("stage").is_in(slow["stage"].to_list())).group_by("rank").agg(pl.col("stage").n_unique())
     )
     for rank in held.filter(pl.col("stage") > 1)["rank"].sort():
-        yield Remedy(f"repair rank {rank}: all its stages take the median of all stages", "stage", rank=int(rank))
+        yield Remedy(f"repair rank {rank}: all its stages take the median of the other stages", "stage", rank=int(rank))
     least = MIN_CAUSE_SHARE * sum(blamed.measured_ns for _, blamed in steps)
     by_rank = attribution.group_by("cause", "culprit").agg(pl.col("duration_ns").sum()).sort("cause", "culprit")
     for cause, title in _BY_RANK.items():
@@ -126,6 +128,7 @@ class _Costs:
 
     rank: Vector
     stage: Vector
+    phase: Vector
     duration: Vector
     stage_ns: Vector
     evened_ns: Vector
@@ -152,6 +155,7 @@ class _Costs:
         return cls(
             rank=rank,
             stage=actions["stage"].to_numpy().astype(np.int64),
+            phase=actions["phase"].to_physical().to_numpy().astype(np.int64),
             duration=actions["duration_ns"].to_numpy().astype(np.int64),
             stage_ns=columns["stage_ns"],
             evened_ns=actions["evened_ns"].to_numpy().astype(np.int64),
@@ -179,7 +183,7 @@ class _Costs:
         if remedy.title == EVENED:
             duration = duration - self.stage_ns + self.evened_ns
         elif cause == "stage":
-            duration = duration - self.stage_ns * (own if remedy.stage is None else self.stage == remedy.stage)
+            duration = duration - self._beyond_others(own if remedy.stage is None else self.stage == remedy.stage)
         elif cause in DURATION_PARTS:
             duration = duration - self.parts[cause] * own
         elif cause == "host":
@@ -187,6 +191,22 @@ class _Costs:
         elif cause == "transfer":
             transfer, receiving = transfer * ~sent, receiving * ~sent
         return duration, late + transfer, host + receiving, exchanged
+
+    def _beyond_others(self, mine: npt.NDArray[np.bool_]) -> Vector:
+        """By how much the stages of `mine` are longer than the median of the others, by phase; 0 elsewhere.
+
+        The median of all is no measure for one of two stages: it lies between them, wherever most actions happen to be.
+        """
+        beyond = np.where(mine, self.stage_ns, 0)
+        for phase in np.unique(self.phase):
+            of_phase = self.phase == phase
+            others = of_phase & ~np.isin(self.stage, self.stage[mine])
+            levels = [
+                float(np.mean(self.stage_ns[others & (self.stage == each)])) for each in np.unique(self.stage[others])
+            ]
+            if levels:
+                beyond[of_phase & mine] -= round(float(np.median(levels)))
+        return beyond
 
     def _exchanges(self, remedy: Remedy) -> Vector:
         """What message nodes take with the remedy in place."""

@@ -98,7 +98,7 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
             passed=True, title="Ranks of a stage differ, and so do their numbers of tokens", evidence=evidence
         )
     waited_for = cause == "chunk_comm" and any(fault.rank == worst.culprit and fault.ms for fault in judged.faults)
-    evidence += f", {milliseconds(worst.ms)} of it {'waiting for' if waited_for else 'by'} {_who(worst)}"
+    evidence += f", {milliseconds(worst.ms)} of it {'waiting for' if waited_for else 'by'} {(who := _holder(cause, worst, judged))}"
     if cause == "stage" and not bubble.stragglers_separable:
         evidence += ": the stage or its rank, not separable with fewer than 3 replicas"
     if saved is not None:
@@ -115,8 +115,8 @@ def _judge(cause: str, judged: Judged) -> Verdict | None:
         evidence=evidence,
         action=_ACTIONS[cause].format(rank=worst.culprit, stages=", ".join(map(str, worst.stages)) or "?"),
         rank=worst.culprit,
-        culprit=_PHRASES[cause].format(who=_who(worst)),
-        statement=_STATEMENTS[cause].format(who=_who(worst), others=_other_stages(judged)),
+        culprit=_PHRASES[cause].format(who=who),
+        statement=_STATEMENTS[cause].format(who=who, others=_other_stages(judged)),
     )
 
 
@@ -156,9 +156,7 @@ def _by_replay_alone(cause: str, judged: Judged, total: float, evidence: str) ->
         return None
     who = holder(best.rank, judged.stages) if best.rank is not None else f"stage {best.stage}"
     if cause == "stage" and total < 0:
-        evidence = (
-            "what sets the measured phase runs mostly over the shorter stages, so none of it is blamed on this one"
-        )
+        evidence = "blame, which measures against the median over all stages, finds nothing"
     return Verdict(
         passed=False,
         worth_ms=best.ms,
@@ -193,6 +191,12 @@ def _merged(culprits: Iterable[Culprit]) -> list[Culprit]:
         known = merged.get(key)
         merged[key] = replace(known, ms=known.ms + each.ms, culprit=None) if known else each
     return sorted(merged.values(), key=lambda each: -each.ms)
+
+
+def _holder(cause: str, worst: Culprit, judged: Judged) -> str:
+    """The rank; of a slow stage that several ranks hold the stage, whichever of them the longest path runs over."""
+    holding = [rank for rank, held in judged.stages.items() if list(held) == worst.stages]
+    return _who(replace(worst, culprit=None) if cause == "stage" and len(holding) > 1 else worst)
 
 
 def _who(culprit: Culprit) -> str:

@@ -24,7 +24,7 @@ from traceanalyzer.review import (
 )
 from traceanalyzer.review.vocabulary import FaultBasis, RemedyClass
 
-Window = Literal["longest_action", "beyond_usual", "late_start", "sent_message", "collective_inside"]
+Window = Literal["longest_action", "beyond_usual", "late_start", "sent_message", "collective_inside", "held_up"]
 """Which moment of the rank shows a failed check best."""
 
 

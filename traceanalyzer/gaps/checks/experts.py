@@ -259,6 +259,7 @@ CHECKS = (
         why=f"Every rank waits for the fullest one. A router without preference is uneven too; the check fails only beyond what 99 of 100 such runs show, or, if the number of experts is not known, beyond {times(MAY_BE_CHANCE)} the mean. Time that a rank takes longer at the same load is not caused by load.",
         action="rebalance the experts, or their placement",
         judge=_balance,
+        window="held_up",
         remedy="fault",
     ),
     Check(
@@ -268,6 +269,7 @@ CHECKS = (
         why=f"A rank with more tokens computes longer before the exchange and sends more in it; its peers wait, whatever the router does. Reported beyond {times(MAY_BE_CHANCE)} the mean.",
         action="cut the batch evenly over ranks",
         judge=_sources,
+        window="held_up",
         remedy="fault",
     ),
     Check(

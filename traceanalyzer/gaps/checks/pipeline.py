@@ -11,6 +11,8 @@ from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import counted, digits, milliseconds, percent, times
 
 MAX_OVERHEAD_SHARE = 0.02
+_CLEARLY = 1.05
+"""As far again as the longest stage is from the mean: from there on it is the short one that is odd."""
 
 
 def _schedules_own(judged: Judged) -> Verdict | None:
@@ -37,16 +39,18 @@ def _schedules_own(judged: Judged) -> Verdict | None:
     if most.cause != "stage":
         action = f"look at rank {most.rank} first" if most.cause is None else _ACTIONS[most.cause]
         return Verdict(passed=False, evidence=evidence, action=action, rank=most.rank)
-    longest = max(bubble.stages, key=lambda stage: stage.chunk_ms)
     mean = sum(stage.chunk_ms for stage in bubble.stages) / len(bubble.stages)
-    rank = longest.ranks[0]
+    longest, least = (choose(bubble.stages, key=lambda stage: stage.chunk_ms) for choose in (max, min))
+    is_short = mean - least.chunk_ms > _CLEARLY * (longest.chunk_ms - mean)  # of two stages both are as far from it
+    odd, size = (least, "least") if is_short else (longest, "longest")
+    rank = odd.ranks[0]
     return Verdict(
         passed=False,
         evidence=(
-            f"{evidence}: the chunks of rank {rank} take {milliseconds(longest.chunk_ms)} per step, those of the mean rank "
+            f"{evidence}: the chunks of rank {rank} take {milliseconds(odd.chunk_ms)} per step, those of the mean rank "
             f"{milliseconds(mean)}"
         ),
-        action=f"even out the stages: those of rank {rank} take longest",
+        action=f"even out the stages: those of rank {rank} take {size}",
         rank=rank,
     )
 

@@ -7,6 +7,7 @@ every whole captured pipeline of a step in its own order, Σ dependency ÷ Σ ph
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -20,6 +21,9 @@ from traceanalyzer.theory.schedules.closed_forms import ClosedForm, bubble_share
 from traceanalyzer.theory.schedules.recognise import recognise
 from traceanalyzer.theory.simulator.op_times import OpTimes, PairMode
 from traceanalyzer.theory.simulator.simulation import Simulation, simulate
+
+StageTimes = dict[tuple[int, str], int]
+"""Median duration of a phase on a stage, in nanoseconds, by stage and phase letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
     closed = _closed_form(recognised, declared, orders, stage_ranks, actions, times, withheld)
     simulation = _simulation(orders, stage_ranks, times, withheld)
     pooled = _pooled(actions, times, simulation) if simulation else None
+    own = _pooled(actions, times, simulation, _stage_times(actions)) if simulation else None
     figures = BubbleTheory(
         closed_form_share=closed.share if closed else None,
         closed_form_ratio=closed.ratio if closed else None,
@@ -120,6 +125,7 @@ def ideal_pipeline(actions: pl.DataFrame, job: Job | None) -> IdealPipeline:
         simulated_ratio=pooled.ratio if pooled else None,
         simulated_span_share=pooled.span_share if pooled else None,
         simulated_phase_ms=pooled.phase_ns / 1e6 if pooled else None,
+        own_times_share=own.share if own else None,
         formula=f"bubble = {closed.formula}, share = bubble ÷ (M·T + bubble)" if closed else None,
         schedule=recognised,
         domain=closed.domain if closed else None,
@@ -138,10 +144,12 @@ class _Pooled:
     phase_ns: float
 
 
-def _pooled(actions: pl.DataFrame, times: dict[str, int], first: Simulation) -> _Pooled:
+def _pooled(
+    actions: pl.DataFrame, times: dict[str, int], first: Simulation, stage_times: StageTimes | None = None
+) -> _Pooled:
     """Every pipeline step in its own order; each different order is simulated once, one that cannot be as the first."""
     simulated_of = {
-        order: _simulated_as(rows, times) or first
+        order: _simulated_as(rows, times, stage_times) or first
         for (order,), rows in _with_order(actions).partition_by("_order", as_dict=True).items()
     }
     sums = [
@@ -173,11 +181,25 @@ def _with_order(actions: pl.DataFrame) -> pl.DataFrame:
     return actions.join(numbered, on=group, how="left", maintain_order="left")
 
 
-def _simulated_as(actions: pl.DataFrame, times: dict[str, int]) -> Simulation | None:
+def _stage_times(actions: pl.DataFrame) -> StageTimes:
+    duration = pl.col("end_ns") - pl.col("start_ns")
+    medians = actions.group_by("stage", pl.col("phase").cast(pl.String)).agg(duration.median().round().cast(pl.Int64))
+    return {(stage, phase): ns for stage, phase, ns in medians.iter_rows()}
+
+
+def _own_times(orders: RankOrders, stage_times: StageTimes) -> dict[Action, int]:
+    halves = [(op.first, op.second) if isinstance(op, OverlappedPair) else (op,) for order in orders for op in order]
+    return {each: stage_times[each.stage, each.phase.value] for single in halves for each in single}
+
+
+def _simulated_as(
+    actions: pl.DataFrame, times: dict[str, int], stage_times: StageTimes | None = None
+) -> Simulation | None:
     """The simulation of the first pipeline step of `actions`; None if its order cannot run."""
     orders, stage_ranks, _ = measured_orders(actions)
+    exact = None if stage_times is None else _own_times(orders, stage_times)
     try:
-        return simulated(orders, stage_ranks, times)
+        return simulated(orders, stage_ranks, times, exact=exact)
     except TraceAnalyzerError:
         return None
 
@@ -226,15 +248,21 @@ def _simulation(
 
 
 def simulated(
-    orders: RankOrders, stage_ranks: tuple[int, ...], times: dict[str, int], *, hop_ns: int = 0
+    orders: RankOrders,
+    stage_ranks: tuple[int, ...],
+    times: dict[str, int],
+    *,
+    hop_ns: int = 0,
+    exact: Mapping[Action, int] | None = None,
 ) -> Simulation:
-    """A measured order with equal stages, each message taking `hop_ns`; raises what `simulate` raises."""
+    """A measured order with equal stages or `exact` durations, each message taking `hop_ns`; raises what `simulate` raises."""
     op_times = OpTimes(
         forward_ns=times["F"],
         input_gradient_ns=times.get("I", 0),
         weight_gradient_ns=times.get("W", 0),
         backward_ns=times.get("B"),
         hop_ns=hop_ns,
+        exact_ns=exact,
         pairs=PairMode.SERIAL_LATE,
     )
     return simulate(orders, stage_ranks, op_times)

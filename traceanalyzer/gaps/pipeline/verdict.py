@@ -124,5 +124,18 @@ def most_of_it(bubble: Bubble, rank: int | None = None, ms: float = 0.0) -> Most
     parts: dict[PipelineCause, float] = {cause: max(0.0, getattr(lost, cause)) for cause in _LENGTHENS}
     if rank is not None and 2 * ms > sum(parts.values()):
         return Most(f"the others wait for rank {rank}", rank=rank)
+    if _stages_explain(bubble):
+        return Most(_LENGTHENS["stage"], "stage")
     cause = max(parts, key=lambda each: parts[each])
     return Most(_LENGTHENS[cause], cause) if 2 * parts[cause] > sum(parts.values()) else None
+
+
+def _stages_explain(bubble: Bubble) -> bool:
+    """Whether the same order, with every stage at its own times, has more than half of what the bubble is larger by.
+
+    A stage that computes less than the others waits more and lengthens nothing, so the attribution does not show it.
+    """
+    theory, measured = bubble.theory, bubble.measured_share
+    if theory is None or measured is None or theory.simulated_share is None or theory.own_times_share is None:
+        return False
+    return 2 * (theory.own_times_share - theory.simulated_share) > measured - theory.simulated_share > 0

@@ -29,6 +29,8 @@ ALONE = 2.0
 """A rank with so many times the excess of the next one is the only slow one."""
 ALONE_OF_THREE = 1.5
 """Likewise of three members: half the bytes of the other two pass its link, so that they have half its excess."""
+ALIKE_BYTES = 1.25
+"""A line shows what up to so many times the bytes should take that it was fitted to."""
 CLEAR_CORRELATION = 0.3
 """By how much excess must follow sent bytes more than received ones, or the other way, to tell which."""
 
@@ -112,6 +114,31 @@ def _cause() -> pl.Expr:
 
 
 def slow_ports(expected: pl.DataFrame) -> pl.DataFrame:
+    """Ports that are slow against their group's own line (`_ports`); of three members also against the other two's.
+
+    A slow one of three makes up a third of the samples, and half the bytes of the others: the line through all may be its own.
+    """
+    found = _ports(expected)
+    of_three = pl.col("group").str.count_matches(",", literal=True) == 2
+    left = expected.filter(of_three & ~pl.col("group").is_in(found["group"].to_list()))
+    return pl.concat([found, _ports(_against_others(left))]).sort("group", "excess_ns", descending=[False, True])
+
+
+def _against_others(expected: pl.DataFrame) -> pl.DataFrame:
+    """`expected` with each rank at the line of the others' transfers, where its bytes are like theirs."""
+    rows = expected.with_columns(pl.max_horizontal("sent_bytes", "received_bytes").alias("port_bytes"))
+    parts: list[pl.DataFrame] = []
+    for _, group in rows.group_by("group", maintain_order=True):
+        for (rank,), own in group.group_by("rank", maintain_order=True):
+            others = group.filter(pl.col("rank") != rank)
+            usual, mine = others["port_bytes"].median(), own["port_bytes"].median()
+            alike = isinstance(usual, float) and isinstance(mine, float) and mine <= ALIKE_BYTES * usual
+            line = _line(*(others[name].to_numpy().astype(float) for name in ("port_bytes", "transfer_ns")))
+            parts.append(_with_line(own, line if alike else None))
+    return pl.concat(parts).select(expected.columns) if parts else expected.clear()
+
+
+def _ports(expected: pl.DataFrame) -> pl.DataFrame:
     """Whether a rank's excess follows what it sends or what it receives: `group`, `rank`, `excess_ns`, `side`.
 
     `side` is `row` (its sends are slow), `column` (its receives are) or `row or column` where its sends and receives are

@@ -24,6 +24,12 @@ class BubbleTheory(Part, frozen=True, kw_only=True):
     simulated_ratio: float | None
     simulated_span_share: Annotated[float | None, Meta(description="Same, in the ranks' own windows.")]
     simulated_phase_ms: Annotated[float | None, Meta(description="Length of the simulated pipeline phase.")]
+    own_times_share: Annotated[
+        float | None,
+        Meta(
+            description="As `simulated_share`, with every stage at its own medians: what lies between them is unequal stages'."
+        ),
+    ] = None
     formula: str | None
     schedule: str | None
     domain: str | None

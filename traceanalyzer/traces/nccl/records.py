@@ -18,8 +18,9 @@ from traceanalyzer.traces.capture.manifest import is_capture
 from traceanalyzer.traces.defects import defect_row, defect_table, in_order
 from traceanalyzer.traces.input.discovery import Where, each_of, is_remote
 from traceanalyzer.traces.kineto.kernel_times import KERNEL_TIMES
-from traceanalyzer.traces.nccl.flight_recorder import DUMPS, FLIGHT, read_dump
+from traceanalyzer.traces.nccl.flight_recorder import DUMPS, FLIGHT, Dump, read_dump
 from traceanalyzer.traces.nccl.inspector import INSPECTOR, read_inspector
+from traceanalyzer.traces.nccl.other_runs import TracedRun, other_run
 from traceanalyzer.traces.nccl.record_files import candidates, kind_of
 from traceanalyzer.traces.read import Contents, summarize
 from traceanalyzer.traces.tally import Counts
@@ -52,18 +53,24 @@ class Records:
 NO_RECORDS = Records(empty(FLIGHT), empty(DUMPS), empty(pl.Schema({**INSPECTOR, "job_rank": pl.Int32})), 0, (), ())
 
 
-def read_records(path: Where) -> Records:
-    """All dumps and records at local files or folders. Raises `InputError` if they are of several jobs."""
+def read_records(path: Where, traced: TracedRun | None = None) -> Records:
+    """All dumps and records at local files or folders; beside traces those of other runs are set apart as defects.
+
+    Raises `InputError` if what is left is of several jobs.
+    """
     local = [Path(each) for each in each_of(path) if not is_remote(each) and not is_capture(Path(each))]
-    flight, listed, inspector = [NO_RECORDS.flight], [NO_RECORDS.dumps], list[pl.DataFrame]()
+    dumps, inspector = list[tuple[Path, Dump]](), list[pl.DataFrame]()
     failures, defects, lost = list[str](), list[dict[str, Any]](), 0
     for file in dict.fromkeys(file for each in local for file in candidates(each)):
         kind, broken = kind_of(file), 0
         try:
             if kind == "flight":
                 dump = read_dump(file)
-                flight.append(dump.flight)
-                listed.append(dump.listed)
+                other = other_run(dump.listed, traced) if traced is not None else None
+                if other is not None:
+                    defects.append(defect_row("record.other_run", str(file), detail=other))
+                    continue
+                dumps.append((file, dump))
                 broken = dump.num_lost
             elif kind == "inspector":
                 rows, broken = read_inspector(file)
@@ -73,11 +80,12 @@ def read_records(path: Where) -> Records:
             defects.append(defect_row("record.unusable", str(file), detail=error.message.removeprefix(f"{file}: ")))
         lost += broken
         defects += [defect_row("record.broken", str(file), events=broken)] if broken else []
-    dumps = pl.concat(listed)
     _one_run(dumps)
     _one_dump_per_rank(dumps)
+    flight = pl.concat([NO_RECORDS.flight, *(dump.flight for _, dump in dumps)])
+    listed = pl.concat([NO_RECORDS.dumps, *(dump.listed for _, dump in dumps)])
     measured = _with_job_rank(pl.concat(inspector)) if inspector else NO_RECORDS.inspector
-    return Records(pl.concat(flight), dumps, measured, lost, tuple(failures), tuple(defects))
+    return Records(flight, listed, measured, lost, tuple(failures), tuple(defects))
 
 
 def num_record_files(paths: Sequence[Path | str]) -> int:
@@ -95,14 +103,15 @@ class Found(NamedTuple):
 
 def read_contents(path: Where, rank_map: Mapping[str, int] | None = None) -> Found:
     """What is at a path, traces and records, without keeping events. Raises `InputError` if there is neither."""
-    records = read_records(path)
     try:
         found = summarize(path, rank_map=rank_map)
     except NoTracesError:
+        records = read_records(path)
         alone = summarize_records(records)
         if alone is None:
             raise
         return Found(alone, records)
+    records = read_records(path, found.traced)
     return Found(replace(found, defects=with_defects(found.defects, records)), records)
 
 
@@ -178,29 +187,30 @@ def ranks_of_records(records: Records) -> pl.DataFrame:
     return rows.unique("rank", keep="first", maintain_order=True).sort("rank")
 
 
-def _one_run(dumps: pl.DataFrame) -> None:
-    files = dumps.drop_nulls("job_id").unique("job_id", keep="first").sort("file")
-    if files.height > 1:
-        one, other = files.select("file", "job_id").rows()[:2]
+def _one_run(dumps: Sequence[tuple[Path, Dump]]) -> None:
+    files: dict[str, Path] = {}
+    for file, dump in dumps:
+        for job_id in dump.listed["job_id"].drop_nulls().unique():
+            files.setdefault(job_id, file)
+    if len(files) > 1:
+        (one, first), (other, second) = sorted(files.items(), key=lambda item: item[1])[:2]
         raise InputError(
-            f"{one[0]} and {other[0]} are dumps of two runs, {one[1]} and {other[1]}",
+            f"{first} and {second} are dumps of two runs, {one} and {other}",
             "give the folders of one run; those of all its nodes may be given together",
         )
 
 
-def _one_dump_per_rank(dumps: pl.DataFrame) -> None:
-    twice = (
-        dumps.drop_nulls("rank")
-        .group_by("rank")
-        .agg(pl.col("file").unique().sort())
-        .filter(pl.col("file").list.len() > 1)
-    )
-    if not twice.is_empty():
-        rank, files = twice.sort("rank").row(0)
-        raise InputError(
-            f"{files[0]} and {files[1]} both are dumps of rank {rank}",
-            "give the dumps of one job, taken at one time; a dump's rank is the last number in its name",
-        )
+def _one_dump_per_rank(dumps: Sequence[tuple[Path, Dump]]) -> None:
+    files: dict[int, Path] = {}
+    for file, dump in dumps:
+        rank = dump.listed["rank"][0]
+        if rank is not None and rank in files:
+            raise InputError(
+                f"{files[rank]} and {file} both are dumps of rank {rank}",
+                "give the dumps of one job, taken at one time; a dump's rank is the last number in its name",
+            )
+        if rank is not None:
+            files[rank] = file
 
 
 def _with_job_rank(records: pl.DataFrame) -> pl.DataFrame:

@@ -52,7 +52,7 @@ def _fault(graph: ProgramGraph, operations: pl.DataFrame, place: SlowPlace, step
             f"{milliseconds(place.excess_ms)} per step longer"
             + (
                 f"; {milliseconds(place.not_counted_ms)} of other collectives are not counted, for no group without it shows "
-                "what they should take"
+                f"what they should take; slowed alike, they cost {milliseconds(place.not_counted_ms * (1 - 1 / place.ratio))} more"
                 if left_out
                 else ""
             )
