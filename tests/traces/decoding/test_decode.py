@@ -181,3 +181,19 @@ def test_random_damage_is_read_or_refused_but_never_miscounted(first: int, tmp_p
             continue
         assert counts.events_seen == counts.events_kept + sum(counts.events_dropped.values()), seed
         assert counts.bytes_seen == path.stat().st_size, seed
+
+
+@pytest.mark.parametrize(
+    ("rest", "code"),
+    [
+        (b', "\xff": 1}', "json.damaged_metadata"),
+        (b', "a": 1, "te\xd9x": {"b": 2}}', "json.damaged_metadata"),
+        (b', "\xff": 1', "json.truncated"),
+    ],
+)
+def test_members_after_the_events_that_are_not_utf8_are_damage(rest: bytes, code: str, tmp_path: Path) -> None:
+    file = tmp_path / "rank0.json"
+    file.write_bytes(text(trace()).encode().rstrip().removesuffix(b"}") + rest)
+    found = read_traces(file)
+    assert found.num_events == len(events())
+    assert found.defects["code"].to_list() == [code]

@@ -172,7 +172,7 @@ class Document:
                 return
             end = len(window.text) - len(members) + int(place[1]) - 2
             found = _parse_members(window.text[len(window.text) - len(members) : end - 1]) or {}
-        except RecursionError:
+        except (RecursionError, UnicodeDecodeError):
             self._damaged_tail(text)
             return
         self.metadata.update({key: bytes(value) for key, value in found.items() if key != "traceEvents"})
