@@ -190,7 +190,10 @@ def _noise(found: Comparison, pair: Pair) -> Part | None:
         "Noise",
         [
             ("Between runs", found.floor_basis),
-            *((f"Steps of {run.path}", run.noise_basis or "") for run in runs),
+            *(
+                (f"Steps of {of}", run.noise_basis or "")
+                for of, run in zip(("the base", "the new run"), runs, strict=True)
+            ),
             ("More than noise", f"above {milliseconds(pair.limit_ns / 1e6)}" if pair.limit_ns else ""),
         ],
         half=False,

@@ -16,6 +16,8 @@ from traceanalyzer.review.words import NOTHING, digits, milliseconds, ranks_text
 _MOST_BARS = 10
 _BARS = {"name": pl.String, "start": pl.Float64, "end": pl.Float64, "color": pl.String, "text": pl.String}
 _FEW = 6
+_LONGEST = 72
+"""Characters of a name beside its bar."""
 
 
 def signed(ns: int) -> str:
@@ -50,7 +52,7 @@ def _bars(pair: Pair, base_ns: int, new_ns: int) -> pl.DataFrame:
     steps += [(f"{len(rest)} more", sum(each.change_ns for each in rest))] if rest else []
     for at, (title, change) in enumerate(steps, 1):
         start, end = sorted((level, level + change))
-        name = f"{at}. {chart_text(title, 44)}"
+        name = f"{at}. {chart_text(title if len(title) <= _LONGEST else f'{title[: _LONGEST - 1]}…', _LONGEST)}"
         rows.append((name, start / 1e6, end / 1e6, LOSS if change > 0 else RESULT, signed(change)))
         level += change
     rows.append(("new", 0.0, new_ns / 1e6, REFERENCE, milliseconds(new_ns / 1e6)))

@@ -7,12 +7,25 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from traceanalyzer.comparison.jobs import job_changes
 from traceanalyzer.comparison.record import schema_text
 from traceanalyzer.comparison.replay.computation import computed_changes
 from traceanalyzer.comparison.replay.links import link_changes
+from traceanalyzer.comparison.side import Side
 from traceanalyzer.comparison.views.exclusive import exclusive_times
-from traceanalyzer.comparison.views.waterfalls import Part, kernel_change, waterfall, whole_parts
-from traceanalyzer.schema import KERNELS, conform
+from traceanalyzer.comparison.views.waterfalls import (
+    REST,
+    Part,
+    kernel_change,
+    kernel_waterfalls,
+    waterfall,
+    whole_parts,
+)
+from traceanalyzer.hardware import Hardware
+from traceanalyzer.job import Pacing
+from traceanalyzer.review import Fact, JobFacts
+from traceanalyzer.review.sections.job import Degrees
+from traceanalyzer.schema import KERNELS, STEPS, conform
 
 STAGES = {0: (0,), 1: (0,), 2: (1,), 3: (1,)}
 
@@ -147,3 +160,45 @@ def test_time_under_computation_is_not_counted_twice() -> None:
 def test_the_schema_file_is_what_the_types_say() -> None:
     file = Path(__file__).parents[2] / "traceanalyzer" / "comparison" / "comparison.schema.json"
     assert file.read_text() == schema_text()
+
+
+def test_time_without_a_kernel_is_apart_from_what_the_median_has_beside_the_mean() -> None:
+    """Steps of 10, 20 and 12 µs whose kernels run for 9, 18 and 9: 2 µs of a mean step are idle, and the median is 2 µs shorter."""
+    starts, lengths, busy = (0, 10_000, 30_000), (10_000, 20_000, 12_000), (9_000, 18_000, 9_000)
+    steps = pl.DataFrame(
+        [{"rank": 0, "step": at, "start_ns": s, "end_ns": s + n, "is_typical": True} for at, (s, n) in enumerate(zip(starts, lengths, strict=True))]
+    )  # fmt: skip
+    kernels = pl.DataFrame(
+        [{"rank": 0, "cycle": 0, "index": at, "name": "a", "kind": "gemm", "start_ns": s, "end_ns": s + n} for at, (s, n) in enumerate(zip(starts, busy, strict=True))]
+    )  # fmt: skip
+    tables = {"steps": conform(steps, STEPS), "kernels": conform(kernels, KERNELS)}
+    side = Side("a", None, tables)  # type: ignore[arg-type] - nothing of the review is looked at
+    for view in kernel_waterfalls(side, side):
+        assert [(line.name, line.base_ns) for line in view.lines if line.base_ns] == {
+            "kernel_class": [("gemm", 12_000), ("no kernel runs", 2_000), (REST, -2_000)],
+            "kernel": [("a", 12_000), ("no kernel runs", 2_000), (REST, -2_000)],
+            "collective": [("computation, copies and idle time", 14_000), (REST, -2_000)],
+        }[view.by]
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after", "said"),
+    [
+        ("hardware", Hardware(device="H100"), Hardware(device="H100", network_bytes_per_second=1e9), None),
+        ("hardware", Hardware(device="H100"), Hardware(device="A100"), ("H100", "A100")),
+        ("hardware", Hardware(device="H100"), None, ("H100", "not known")),
+        ("layout", Degrees(pp=4, dp=2), Degrees(pp=4, dp=3), ("dp 2", "dp 3")),
+        ("layout", Degrees(pp=4), Degrees(pp=4, ep=2), ("no ep", "ep 2")),
+        ("pacing", Pacing(forward_ms=5), Pacing(forward_ms=6), None),
+    ],
+    ids=["measured anew", "another device", "not known", "one entry", "an entry more", "never compared"],
+)
+def test_facts_that_differ_are_told_in_words(
+    name: str, before: object, after: object, said: tuple[str, str] | None
+) -> None:
+    jobs = [
+        JobFacts(**({} if each is None else {name: Fact(value=each, source="declared")}))  # type: ignore[arg-type]
+        for each in (before, after)
+    ]
+    found = [(each.before, each.after) for each in job_changes(*jobs)]
+    assert found == ([] if said is None else [said])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Literal
 
 import msgspec
@@ -11,7 +12,8 @@ import polars as pl
 from traceanalyzer.comparison.record import FactChange, MetricChange
 from traceanalyzer.comparison.side import Side
 from traceanalyzer.errors import UsageError
-from traceanalyzer.review import Fact
+from traceanalyzer.hardware import Hardware
+from traceanalyzer.review import Fact, JobFacts
 from traceanalyzer.review.words import digits, spaced
 
 REFUSED = ("kind", "model", "hardware", "device", "compute_mode", "backend", "tokens_per_step", "step_basis")
@@ -36,32 +38,66 @@ def differing_facts(base: Side, new: Side, forced: Collection[str]) -> list[Fact
 
 
 def _facts(base: Side, new: Side) -> Iterator[FactChange]:
-    before, after = dict(base.review.job.known()), dict(new.review.job.known())
-    for name in dict.fromkeys((*before, *after)):
-        old, now = before.get(name), after.get(name)
-        if name in _NOT_COMPARED or (old is not None and now is not None and old.value == now.value):
-            continue
-        if (old is None or old.value is None) and (now is None or now.value is None):
-            continue
-        yield FactChange(name=name, before=_text(old), after=_text(now), source=_source(old, now))
+    yield from job_changes(base.review.job, new.review.job)
     for name, values in (("device", _devices), ("step_basis", _basis), ("num_ranks", _num_ranks)):
         texts = values(base), values(new)
         if texts[0] != texts[1]:
             yield FactChange(name=name, before=texts[0], after=texts[1], source="recorded")
 
 
-def _text(fact: Fact[object] | None) -> str:
+def job_changes(base: JobFacts, new: JobFacts) -> Iterator[FactChange]:
+    """Facts of two jobs that differ, in words."""
+    before, after = dict(base.known()), dict(new.known())
+    for name in dict.fromkeys((*before, *after)):
+        old, now = before.get(name), after.get(name)
+        values = _compared(old), _compared(now)
+        if name in _NOT_COMPARED or values[0] == values[1]:
+            continue
+        texts = _texts(values[0], values[1])
+        yield FactChange(name=name, before=texts[0], after=texts[1], source=_source(old, now))
+
+
+def _compared(fact: Fact[object] | None) -> object:
+    """What a fact says of the job. Every run measures the peak of its hardware anew, so this is no fact of the job."""
     value = None if fact is None else fact.value
+    return value.device if isinstance(value, Hardware) else value
+
+
+def _texts(old: object, now: object) -> tuple[str, str]:
+    """Both values in words; of two records what differs."""
+    before, after = _entries(old), _entries(now)
+    if before is None or after is None:
+        return _text(old), _text(now)
+    names = [name for name in dict.fromkeys((*before, *after)) if before.get(name) != after.get(name)]
+    return _listed(before, names), _listed(after, names)
+
+
+def _text(value: object) -> str:
     if value is None:
         return _UNKNOWN
-    if isinstance(value, msgspec.Struct):
-        entries = {name: entry for name, entry in msgspec.structs.asdict(value).items() if entry is not None}
-        if isinstance(entries.get("device"), str):
-            return str(entries["device"])
-        return ", ".join(f"{name} {entry}" for name, entry in entries.items() if not isinstance(entry, msgspec.Struct))[
-            :300
-        ]
+    if (entries := _entries(value)) is not None:
+        return _listed(entries, entries)
     return digits(value) if isinstance(value, float) else str(value)
+
+
+def _listed(entries: Mapping[str, object], names: Iterable[str]) -> str:
+    return ", ".join(f"{spaced(n)} {_text(entries[n])}" if n in entries else f"no {spaced(n)}" for n in names)[:300]
+
+
+def _entries(value: object, within: str = "") -> dict[str, object] | None:
+    """What a record says, with the records inside it; None of anything else."""
+    if isinstance(value, msgspec.Struct):
+        names = value.__struct_fields__
+    elif is_dataclass(value) and not isinstance(value, type):
+        names = tuple(field.name for field in fields(value))
+    else:
+        return None
+    found: dict[str, object] = {}
+    for name in names:
+        entry: object = getattr(value, name)
+        inner = _entries(entry, f"{within}{name} ")
+        found |= inner if inner is not None else {f"{within}{name}": entry} if entry not in (None, ()) else {}
+    return found
 
 
 def _source(old: Fact[object] | None, now: Fact[object] | None) -> str:

@@ -7,15 +7,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from browser import opened, until
 from report_cases import expert_case, pipeline_case
 
 from reports import first_screen, render
 from reports.browser import browser, write_pdf
+from reports.charts.elements import floating_bars
 from reports.page.grids import grid
 from reports.page.html import html
-from reports.page.model import Page, Section, Terms
+from reports.page.model import Chart, Page, Section, Terms
 
 pytestmark = pytest.mark.browser
 
@@ -126,6 +128,20 @@ def test_no_text_beside_a_bar_is_cut(chromium: Any, tmp_path: Path, width: int) 
     room = shown.evaluate(CUT)
     assert room
     assert min(room) > -1
+
+
+def test_long_names_leave_room_for_their_bars(chromium: Any, tmp_path: Path) -> None:
+    names = [f"{at}. exposed communication (reduce scatter of 16 ranks, 512 B to 1.00 KiB)" for at in range(4)]
+    rows = [(name, 3.0 + at, 4.0 + at, "#888888", "+1.00 ms") for at, name in enumerate(names)]
+    bars = pl.DataFrame(rows, schema=["name", "start", "end", "color", "text"], orient="row")
+    chart = Chart(
+        id="way", title="Way", label="Bars of four changes.", draw=lambda: floating_bars(bars, x_label="ms", x_end=9)
+    )
+    page = Page(title="T", subject="s", verdict=("So.",), sections=(Section(id="a", title="A", parts=(chart,)),))
+    (tmp_path / "bars.html").write_text(html(page, "review", {}), encoding="utf-8")
+    shown = opened(chromium, tmp_path / "bars.html", viewport={"width": 400, "height": 900}).page
+    assert shown.evaluate("document.documentElement.scrollWidth") <= 400
+    assert shown.evaluate("Object.values(Bokeh.index)[0].frame.bbox.width") > 120
 
 
 def test_every_chart_has_words_and_data(chromium: Any, tmp_path: Path) -> None:

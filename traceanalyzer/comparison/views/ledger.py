@@ -14,12 +14,13 @@ from traceanalyzer.comparison.replay.pieces import Sized
 from traceanalyzer.comparison.side import Side
 from traceanalyzer.comparison.titles import Description, computed_title
 from traceanalyzer.comparison.views.exclusive import exclusive_times
-from traceanalyzer.comparison.views.waterfalls import REST, kernel_name
+from traceanalyzer.comparison.views.waterfalls import BESIDE_CALLS, REST, kernel_name
 from traceanalyzer.measurements.communication.programs import COMPUTING
 from traceanalyzer.review.words import spaced
 
 _OF_KERNELS = ("compute",)
 _OF_CALLS = ("transfer", "wait", "communication")
+_NO_CALLS = (BESIDE_CALLS, REST)
 _OWNER_TITLES = {
     "compute": "computation",
     "transfer": "exposed transfer",
@@ -49,7 +50,11 @@ def ledger_changes(base: Side, new: Side, owners: Waterfall, calls: Waterfall | 
         else:
             pieces.append((_owner_description(line), line.change_ns))
     if calls is not None:
-        pieces += [(_call_description(line), line.change_ns) for line in calls.lines[:-1] if line.change_ns]
+        pieces += [
+            (_call_description(each), each.change_ns)
+            for each in calls.lines
+            if each.change_ns and each.name not in _NO_CALLS
+        ]
     ordered = sorted(pieces, key=lambda each: (-abs(each[1]), each[0].title))
     change = owners.new_ns - owners.base_ns
     return Sized(tuple(ordered), change - sum(ns for _, ns in ordered))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -20,6 +20,7 @@ from traceanalyzer.review.words import byte_count
 
 REST = "median step of the longest rank against the mean"
 IDLE = "no kernel runs"
+BESIDE_CALLS = "computation, copies and idle time"
 MAX_LINES = 40
 """Lines of one waterfall; smaller ones are drawn together."""
 _SAME = 0.01
@@ -155,33 +156,55 @@ def _owned_by_review(side: Side) -> dict[str, Part] | None:
 
 def kernel_waterfalls(base: Side, new: Side) -> list[Waterfall]:
     """By class, by name and shape, and by group, kind and size of communication; none where a side has no device."""
-    sides: list[tuple[pl.DataFrame, int, int]] = []
+    sides: list[_OfKernels] = []
     for side in (base, new):
         windows = side.windows.join(side.table("kernels"), on="rank", how="semi")
         step = side.step_ns
         if windows.is_empty() or step is None:
             return []
-        sides.append((exclusive_times(side.table("kernels"), windows), windows.height, step))
-    joined = [(_with_groups(rows, side), num, step) for (rows, num, step), side in zip(sides, (base, new), strict=True)]
-    own = "Time per rank and step that kernels have for themselves (computation before communication before copies)"
-    waiting = "what communication kernels take includes waiting for other ranks"
+        mean_ns = int((windows["end_ns"] - windows["start_ns"]).sum()) // windows.height
+        sides.append(_OfKernels(exclusive_times(side.table("kernels"), windows), windows.height, mean_ns, step))
+    joined = [replace(each, rows=_with_groups(each.rows, side)) for each, side in zip(sides, (base, new), strict=True)]
+    own = (
+        "Mean time per rank and step that kernels have for themselves (computation before communication before copies)"
+    )
+    waiting = f"what communication kernels take includes waiting for other ranks; `{REST}` closes it"
     return [
         _cut("kernel_class", "By class of kernels", f"{own}; {waiting}.", sides, pl.col("kind")),
         _cut("kernel", "By kernel and shape", f"{own}, by name and, if recorded, by operator and sizes; {waiting}.", sides, kernel_name()),
-        _cut("collective", "By group and size of communication", f"{own}; exposed communication alone.", joined, pl.col("group_name")),
+        _cut("collective", "By group and size of communication", f"{own}; exposed communication alone; `{REST}` closes it.", joined, pl.col("group_name")),
     ]  # fmt: skip
 
 
-def _cut(
-    by: View, title: str, meaning: str, sides: Sequence[tuple[pl.DataFrame, int, int]], name: pl.Expr
-) -> Waterfall:
-    rest = IDLE if by != "collective" else "computation, copies and idle time"
+@dataclass(frozen=True, slots=True)
+class _OfKernels:
+    """Kernels of one side's typical steps, and what these last."""
+
+    rows: pl.DataFrame
+    """From `exclusive_times`."""
+    num_windows: int
+    mean_ns: int
+    """Of the windows of all ranks."""
+    step_ns: int
+    """The median step of the longest rank."""
+
+
+def _cut(by: View, title: str, meaning: str, sides: Sequence[_OfKernels], name: pl.Expr) -> Waterfall:
+    beside = IDLE if by != "collective" else BESIDE_CALLS
     parts: list[dict[str, Part]] = []
-    for rows, num_windows, step_ns in sides:
-        named = rows.with_columns(name.alias("name")).filter(pl.col("name").is_not_null())
+    for side in sides:
+        named = side.rows.with_columns(name.alias("name")).filter(pl.col("name").is_not_null())
         sums = named.group_by("name").agg(pl.col("own_ns").sum().alias("duration_ns"), pl.len().alias("number"))
-        parts.append(whole_parts(sums, num_windows, step_ns, rest))
-    return waterfall(by, title, meaning, parts[0], parts[1], (rest,))
+        of_mean = whole_parts(sums, side.num_windows, side.mean_ns, beside)
+        parts.append({**of_mean, REST: Part(side.step_ns - side.mean_ns)})
+    if all(side[beside].ns < len(side) for side in parts):  # less than 1 ns per line: the mean's fractions
+        parts = [_without(side, beside) for side in parts]
+    return waterfall(by, title, meaning, parts[0], parts[1], (beside, REST))
+
+
+def _without(parts: Parts, name: str) -> dict[str, Part]:
+    rest = Part(parts[REST].ns + parts[name].ns)
+    return {key: part for key, part in parts.items() if key != name} | {REST: rest}
 
 
 def kernel_name() -> pl.Expr:

@@ -235,21 +235,14 @@ def on_one_clock(frame: pl.DataFrame, table: pl.DataFrame) -> pl.DataFrame:
     if lines.is_empty() or frame.is_empty():
         return frame
     times = [name for name in frame.columns if name.endswith("_ns") and name not in _DURATIONS]
-    joined = frame.join(
-        lines.select("rank", "offset_ns", pl.col("at_ns").alias("_at"), (pl.col("drift_ppm") * 1e-6).alias("_slope")),
-        on="rank",
-        how="left",
-        maintain_order="left",
+    offset, at, slope = (
+        pl.col("rank").replace_strict(lines["rank"], values, default=None, return_dtype=values.dtype)
+        for values in (lines["offset_ns"], lines["at_ns"], lines["drift_ppm"] * 1e-6)
     )
-    shifted = [
-        (
-            pl.col(name)
-            - pl.col("offset_ns").fill_null(0)
-            - ((pl.col(name) - pl.col("_at")) * pl.col("_slope")).round().cast(pl.Int64).fill_null(0)
-        ).alias(name)
+    return frame.with_columns(  # no join: it would copy all other columns
+        pl.col(name) - offset.fill_null(0) - ((pl.col(name) - at) * slope).round().cast(pl.Int64).fill_null(0)
         for name in times
-    ]
-    return joined.with_columns(shifted).drop("offset_ns", "_at", "_slope")
+    )
 
 
 _DURATIONS = frozenset({"duration_ns", "recorded_duration_ns"})
