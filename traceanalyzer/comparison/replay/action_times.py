@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
 import polars as pl
 
 from traceanalyzer.comparison.replay.program_times import PARTS, SEGMENT, ProgramTimes, medians
 from traceanalyzer.comparison.side import Side
 from traceanalyzer.errors import InputError
 from traceanalyzer.gaps.causes.graph import NONE, DependencyGraph, dependency_graph, with_arrivals
-from traceanalyzer.gaps.culprits.program_graph import NODES, ProgramGraph
+from traceanalyzer.gaps.culprits.program_graph import NO_LAUNCH, NODES, ProgramGraph
 from traceanalyzer.gaps.replay import replay_graph
 from traceanalyzer.measurements.efficiency.mfu import step_durations
 from traceanalyzer.schema import RECEIVES, conform
@@ -70,7 +71,8 @@ def action_times(side: Side) -> ProgramTimes | None:
     schema = {name: dtype for name, dtype in NODES.items() if name != "node"}
     nodes = pl.DataFrame(building.rows, schema=schema, orient="row").with_row_index("node").cast({"node": pl.Int64})
     steps = sorted(lengths)
-    return _times(ProgramGraph(nodes, graph, ends), building, actions, steps, tuple(side.step_lengths_ns))
+    unlaunched = np.full(nodes.height, NO_LAUNCH, dtype=np.int64)  # no device waits for a launch here
+    return _times(ProgramGraph(nodes, graph, ends, unlaunched), building, actions, steps, tuple(side.step_lengths_ns))
 
 
 def _times(
