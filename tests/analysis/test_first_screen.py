@@ -11,10 +11,12 @@ import polars as pl
 import pytest
 from inputs.tiny_device import TinyDevice
 from msgspec import to_builtins
+from msgspec.structs import replace
 from planted import Faults, Job, plant
 
 import reports
 from traceanalyzer.analysis.assemble import Analysis, analyze, read
+from traceanalyzer.analysis.first_screen.tiles import Known, tiles
 from traceanalyzer.review import Review, Tile
 from traceanalyzer.review.theory import theory_share
 from traceanalyzer.review.words import milliseconds, percent, points, times
@@ -54,7 +56,7 @@ _DENIED = {
     "bubble.worth": r"would be worth|repaired saves",
     "bubble.attribution_ms": r"mostly because",
     "all_to_all.rank_load_max_over_mean": r"The fullest rank receives|All-to-all imbalance",
-    "all_to_all.imbalance_cost_ms": r"theory 1.00× balanced.*, costs",
+    "all_to_all.imbalance_cost_ms": r"theory 1.00× balanced.*, (?:costs|balance would)",
     "all_to_all.chance_max_over_mean": r"by chance|chance gives",
     "all_to_all.wait_share": r"of their time waiting at all-to-alls|most at all-to-alls for|wait mostly for rank",
     "all_to_all.blame": r"most at all-to-alls for|wait mostly for rank|waiting at all-to-alls, mostly for",
@@ -276,3 +278,17 @@ def test_a_lone_device_says_where_its_time_went_and_in_which_kernels(tmp_path: P
     assert [tile.id for tile in analysis.review.headline.tiles] == ["compute", "host", "step_time"]
     shown = reports.text(analysis.review, analysis.tables)
     assert "withheld: MFU: it needs the model, tokens per step and the sequence length (`--job FILE`)" in shown
+
+
+def test_no_imbalance_costs_less_than_nothing(tmp_path: Path) -> None:
+    """Beside a slow link a balanced load can be the slower one: its replay then saves less than nothing."""
+    job, faults, _ = PLANTED["hot expert"]
+    review = analyze(read(plant(job, faults, tmp_path).traces)).review
+    exchanged = review.all_to_all
+    assert exchanged is not None
+    (balanced,) = (each for each in exchanged.worth if each.remedy == "balanced_experts")
+    for saved, said in ((balanced.ms, "costs "), (-0.155, "balance would save no time")):
+        worth = [replace(balanced, ms=saved)]
+        known = Known(review.step, review.accounting, review.mfu, all_to_all=replace(exchanged, worth=worth))
+        (tile,) = (each for each in tiles(known, {}) if each.id == "all_to_all")
+        assert (tile.gap_text or "").startswith(said)

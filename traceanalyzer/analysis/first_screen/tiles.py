@@ -137,7 +137,7 @@ def _all_to_all(all_to_all: AllToAll | None) -> Tile | None:
         "All-to-all imbalance",
         times(ratio),
         f"1.00× balanced, {times(chance)} by chance" if chance is not None else "1.00× balanced",
-        f"costs {milliseconds(cost)} per step" if cost is not None else None,
+        None if cost is None else f"costs {milliseconds(cost)} per step" if cost > 0 else "balance would save no time",
         "neutral" if high is None else "good" if ratio <= high else "bad",
     )
 
