@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePath
 
 from reports.charts.step_times import step_times
 from reports.comparison.timelines import Result, timelines
@@ -116,9 +117,16 @@ def _present(parts: Sequence[Part | None]) -> tuple[Part, ...]:
     return tuple(part for part in parts if part is not None)
 
 
+def _short_names(found: Comparison) -> list[str]:
+    """Of every run the last parts of its path, as many as tell all of them apart."""
+    paths = [PurePath(run.path).parts for run in found.runs]
+    names = [["/".join(parts[-number:]) for parts in paths] for number in range(1, max(map(len, paths)) + 1)]
+    return next((each for each in names if len(set(each)) == len(paths)), [run.path for run in found.runs])
+
+
 def _pair_sections(found: Comparison, pair: Pair, *, alone: bool) -> list[Section]:
     base, new = found.runs[pair.base], found.runs[pair.new]
-    tail, name = ("", "") if alone else (f"-{pair.new}", f": {new.path}")
+    tail, name = ("", "") if alone else (f"-{pair.new}", f": {_short_names(found)[pair.new]}")
     said = () if alone else tuple(pair.sentences)
     by_view = {view.by: view for view in pair.waterfalls}
     causes = change_waterfall(pair, f"changes{tail}", base.step_ns, new.step_ns)

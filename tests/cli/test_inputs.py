@@ -218,6 +218,15 @@ def test_an_order_that_is_not_there(tmp_path: Path) -> None:
         plan_order(PipelineSettings(folder=str(tmp_path)), tmp_path / "nope.csv")
 
 
+def test_progress_of_few_bytes_has_a_decimal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moments = iter([0.0, 2.0])
+    monkeypatch.setattr("traceanalyzer.cli.options.reading.time.monotonic", lambda: next(moments))
+    Meter("read")(200_000, 400_000)
+    assert capsys.readouterr().err.strip() == "read 0.2 of 0.4 MB, 0.1 MB/s, 2 s left"
+
+
 def test_long_work_shows_rate_and_time_left(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

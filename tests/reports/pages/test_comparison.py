@@ -55,6 +55,13 @@ def test_it_opens_without_a_request_or_a_complaint_and_draws_every_chart(chromiu
 HOSTILE = "</details><script>x</script> | @team `code` #12\n# _em_ ![i](u) &lt;b&gt;"
 
 
+@pytest.mark.wide
+def test_contents_name_runs_by_what_tells_them_apart(pages: Path) -> None:
+    text = (pages / "three.html").read_text()
+    assert "From the old step to the new: b<" in text
+    assert f"new: {pages}" not in text
+
+
 def test_names_cannot_break_out_of_markdown() -> None:
     grid = Grid(id="g", title=HOSTILE, columns=("a", "b"), rows=((HOSTILE, "1"),))
     told = markdown(

@@ -111,7 +111,9 @@ class Meter:
         self._reported = now
         rate = done / (now - self._start)
         left = max(0, total - done) / rate
-        self._say(f"{self._verb} {done / 1e6:,.0f} of {total / 1e6:,.0f} MB, {rate / 1e6:.1f} MB/s, {left:.0f} s left")
+        digits = 0 if total >= 10e6 else 1
+        read = f"{done / 1e6:,.{digits}f} of {total / 1e6:,.{digits}f} MB"
+        self._say(f"{self._verb} {read}, {rate / 1e6:.1f} MB/s, {left:.0f} s left")
 
     def next(self, what: str) -> None:
         """Say what is done now, if what came before took longer than a second."""
