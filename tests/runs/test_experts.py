@@ -240,7 +240,7 @@ def test_draws_depend_on_step_layer_and_shard_and_on_nothing_else() -> None:
         ({"experts_by": "tp", "capacity_factor": 1.0, "pad_to_capacity": True}, "are on every rank"),
         ({"experts_by": "tp", "faults": ("delay_link:source=0,target=1,ms=5",)}, "a link cannot be slow"),
         ({"pad_to_capacity": True}, "only be filled up to a capacity"),
-        ({"gemm_alignment": 0}, "is negative"),
+        ({"gemm_alignment": 0}, "at least 1, got 0"),
         ({"placement": (((0, 1), (2, 3), (4, 5), (6, 6)),) * 2}, "layer 0 of the placement"),
         ({"placement": (((0, 1), (2, 3), (4, 5), (6, 7)),)}, "is of 1 layers"),
     ],

@@ -109,4 +109,4 @@ def test_commands_of_the_page_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(commands) == 4
     for command in commands:
         assert main(shlex.split(command)) == 0, command
-    assert {path.name for path in tmp_path.iterdir()} == {"plan.json", "job.toml", "arguments.txt", "ds.json"}
+    assert {path.name for path in tmp_path.iterdir()} == {"plan.json", "titan.toml", "arguments.txt", "ds.json"}
