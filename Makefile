@@ -47,7 +47,7 @@ demo: $(READY) ## Train three small jobs, measure them, write their reports
 
 # Tests that launch jobs come last and one after the other: on two cores they would disturb each other's timing.
 # Jobs of the quick tests are small: a second thread per query costs more than it gives. `test-all` leaves Polars its threads.
-test: .make/test ## Run the tests: one or a few cases of every sweep (about 10 minutes on 2 cores)
+test: .make/test ## Run the tests: one or a few cases of every sweep (about 7 minutes on 2 cores)
 	POLARS_MAX_THREADS=1 $(PYTEST) -n 2 --dist loadscope -m "not runs and not wide and not soak"
 	$(PYTEST) -m "runs and not wide and not soak"
 
