@@ -146,10 +146,19 @@
     });
     ideals.forEach((rank, i) => {
       const track = byRank.get(rank)[IDEAL][0], y = lanes.length + gap + i;
-      for (const s of facts.steps) if (s.ideal !== null && s.start < view.to && s.ideal > view.from)
+      for (const s of below()) if (s.start < view.to && s.ideal > view.from)
         draw_track(out, track, view, y - 0.4, 0.8, { moved: s.start - facts.zero_ms, number: true, alpha: 0.72, where: `${facts.halves[4]}, rank ${rank}` });
     });
     return out;
+  };
+  // A lower half that is longer than the steps lie apart would cover the next one's: the chosen step's is drawn, and what fits beside it.
+  let fitted = { step: -1, steps: [] };
+  const below = () => {
+    if (fitted.step === step) return fitted.steps;
+    const steps = [facts.steps[step]].filter((s) => s && s.ideal !== null);
+    if (steps.length) for (const s of facts.steps) if (s.ideal !== null && steps.every((f) => s.start >= f.ideal || s.ideal <= f.start)) steps.push(s);
+    fitted = { step, steps };
+    return steps;
   };
   const draw_bins = (out, view, rank, top) => {
     const place = placeOfRank.get(rank), [begin, last] = facts.window, width = (last - begin) / facts.num_bins;
@@ -196,7 +205,7 @@
     const near = facts.steps.filter((s) => s.start < view.to && Math.max(s.end, s.ideal ?? 0) > view.from).slice(0, 40);
     for (const s of near) {
       lanes.forEach((_, lane) => push(lane, s.start, s.end));
-      if (s.ideal !== null) ideals.forEach((_, i) => push(lanes.length + gap + i, s.start, s.ideal));
+      if (below().includes(s)) ideals.forEach((_, i) => push(lanes.length + gap + i, s.start, s.ideal));
     }
     return out;
   };
@@ -230,7 +239,7 @@
     const lines = (of) => ({ x0: of.map((x) => x - shift), y0: of.map(() => -0.6), y1: of.map(() => bottom) });
     const near = facts.steps.filter((s) => s.start < view.to && Math.max(s.end, s.ideal ?? 0) > view.from).slice(0, 60);
     model("timeline-ends").data = lines(near.map((s) => s.end));
-    model("timeline-ideal-ends").data = lines(near.filter((s) => s.ideal !== null).map((s) => s.ideal));
+    model("timeline-ideal-ends").data = lines(near.filter((s) => below().includes(s)).map((s) => s.ideal));
   };
 
   // ---- What is shown.

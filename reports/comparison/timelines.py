@@ -21,7 +21,7 @@ def timelines(base: Result, new: Result) -> Section | None:
     return Section(
         id="timeline-section",
         title="Timelines, aligned",
-        lead="The new run above the base's typical step, which is drawn from the beginning of each step of the new run.",
+        lead="The new run above the base's typical step, which begins where the chosen step does, and where others leave room for it.",
         parts=(Timeline(id="timeline", make=functools.cache(lambda: _content(base, new))),),
     )
 

@@ -55,7 +55,7 @@ BASE = Halves(
     "new",
     "base",
     "new run (solid line: its end)",
-    "base run: its typical step, laid at the start of every step (dashed line: its end)",
+    "base run: its typical step, laid at the start of a step (dashed line: its end)",
     "base (dashed line: its end)",
 )
 MAP_ROWS, MAP_BINS, LANE_BINS = 64, 480, 1200

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,3 +76,27 @@ def test_names_cannot_break_out_of_markdown() -> None:
     (row,) = [line for line in told.splitlines() if line.startswith("| &#60;")]
     assert row.count("|") == 3
     assert escaped("step_time of rank_0") == "step_time of rank_0"
+
+
+@pytest.mark.wide
+@pytest.mark.browser
+def test_a_longer_base_covers_no_other_step(chromium: Any, tmp_path: Path) -> None:
+    for name, faults in {"slow": Faults(slow_compute={1: 1.6}), "fast": Faults()}.items():
+        (tmp_path / name).mkdir()
+        plant(JOB, faults, tmp_path / name)
+    page = tmp_path / "page.html"
+    assert main(["compare", str(tmp_path / "slow"), str(tmp_path / "fast"), "--html", str(page)]) == 0
+    found = opened(chromium, page, ready=None).page
+    found.evaluate("document.querySelector('button[aria-label=\"zoom out\"]').click()")
+    found.wait_for_timeout(300)
+    ends, drawn = (
+        found.evaluate(
+            f"[...Bokeh.documents.map((d) => d.get_model_by_name('{name}')).find((m) => m !== null).data.x0]"
+        )
+        for name in ("timeline-ends", "timeline-ideal-ends")
+    )
+    step = json.loads(found.locator("#timeline-facts").text_content() or "")["steps"][0]
+    length = step["ideal"] - step["start"]
+    assert length > 1.2 * (step["end"] - step["start"])
+    assert len(ends) > len(drawn) >= 1
+    assert all(later - earlier >= length for earlier, later in pairwise(sorted(drawn)))
