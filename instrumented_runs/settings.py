@@ -246,11 +246,6 @@ class ExpertSettings(RunSettings):
             raise UsageError("sliced experts do not send to single ranks: a link cannot be slow", "shard by ep")
         if self.pad_to_capacity and not self.capacity_factor:
             raise UsageError("buffers can only be filled up to a capacity, and none is given", "give a capacity factor")
-        if self.capacity_factor < 0 or self.shared_ffn_size < 0 or self.gemm_alignment < 1:
-            raise UsageError(
-                "a capacity factor, an inner size or an alignment is negative",
-                "give factors and sizes of at least 0, and an alignment of at least 1",
-            )
 
     def _check_placement(self) -> None:
         if not self.placement:
